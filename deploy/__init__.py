@@ -1,0 +1,1 @@
+"""Wires actors, replay and learner into runs: the `nexus` command and everything behind it."""

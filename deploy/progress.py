@@ -1,0 +1,195 @@
+"""What a run shows while it goes: a live panel in a terminal, plain lines anywhere else."""
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.panel import Panel
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+_BARS = "▁▂▃▄▅▆▇█"
+_RATE_WINDOW = 60.0  # seconds the ETA looks back
+
+
+@dataclass(frozen=True, kw_only=True)
+class Status:
+    """A run's numbers at one moment; None means not known yet."""
+
+    frames: int
+    updates: int = 0
+    episodes: int = 0
+    score: float | None = None  # mean of the latest training episodes
+    eval_score: float | None = None
+    fps_env: float | None = None  # environment frames a second
+    fps_train: float | None = None  # replayed frames a second
+    train_ratio: float | None = None  # replayed steps per environment step, so far
+    policy_lag: float | None = None  # updates between the learner and the policy that acts
+    replay_items: int | None = None
+    replay_gb: float | None = None
+    loss: float | None = None
+    doing: str = ""  # what the run is busy with, e.g. "filling replay"
+
+
+class Progress:
+    """Shows `Status` after `Status`; a context manager.
+
+    `update` may be called as often as one likes: the panel redraws four times a second, plain lines come every
+    `line_seconds`. `note` prints a lasting line. Nothing in here changes the run.
+    """
+
+    def __init__(
+        self,
+        *,
+        task: str,
+        total_frames: int,
+        train_ratio: float,
+        title: str = "",
+        console: Console | None = None,
+        line_seconds: float = 10.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._task, self._title = task, title
+        self._total, self._train_ratio = total_frames, train_ratio
+        self._console = console or Console()
+        self._line_seconds, self._clock = line_seconds, clock
+        self._began = clock()
+        self._last_line = -float("inf")
+        self._times: deque[tuple[float, int]] = deque()
+        self._scores: list[float] = []
+        self._status = Status(frames=0)
+        # The panel is drawn by one thread of rich; it calls `_panel`, so it always shows the newest status.
+        live = self._console.is_terminal and not self._console.is_dumb_terminal
+        self._live = Live(get_renderable=self._panel, console=self._console, refresh_per_second=4) if live else None
+
+    def __enter__(self) -> "Progress":
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._live:
+            self._live.stop()
+        elif self._times:
+            self._console.print(self.line(), soft_wrap=True, highlight=False)
+
+    def update(self, status: Status) -> None:
+        now = self._clock()
+        if status.score is not None and status.score != self._status.score:
+            self._scores.append(status.score)
+        self._status = status
+        self._times.append((now, status.frames))
+        while len(self._times) > 2 and now - self._times[1][0] > _RATE_WINDOW:
+            self._times.popleft()
+        if not self._live and now - self._last_line >= self._line_seconds:
+            self._last_line = now
+            self._console.print(self.line(), soft_wrap=True, highlight=False)
+
+    def note(self, text: str) -> None:
+        """Prints a lasting line above the panel."""
+        self._console.print(text, soft_wrap=True, highlight=False, markup=False)
+
+    def eta(self) -> float | None:
+        """Seconds to the last frame at the pace of the last minute; None while there is no pace yet."""
+        if len(self._times) < 2:
+            return None
+        (then, before), (now, after) = self._times[0], self._times[-1]
+        if now <= then or after <= before:
+            return None
+        return max(0.0, (self._total - after) * (now - then) / (after - before))
+
+    def line(self) -> str:
+        """The newest status in one line."""
+        status = self._status
+        parts = [f"{status.frames:,}/{self._total:,} frames ({self._share():.0%})"]
+        parts += [f"{name} {value}" for name, value in self._numbers() if value != "–"]
+        if status.doing:
+            parts.append(status.doing)
+        return "  ".join(parts)
+
+    def _share(self) -> float:
+        return min(1.0, self._status.frames / max(1, self._total))
+
+    def _numbers(self) -> list[tuple[str, str]]:
+        status = self._status
+        ratio = "–" if status.train_ratio is None else f"{status.train_ratio:.3g} of {self._train_ratio:g}"
+        replay = "–" if status.replay_items is None else _count(status.replay_items)
+        if status.replay_items is not None and status.replay_gb is not None:
+            replay += f" ({status.replay_gb:.2g} GB)"
+        eta = self.eta()
+        return [
+            ("score", _decimal(status.score)),
+            ("eval", _decimal(status.eval_score)),
+            ("episodes", f"{status.episodes:,}"),
+            ("updates", f"{status.updates:,}"),
+            ("frames/s", _count(status.fps_env)),
+            ("replayed/s", _count(status.fps_train)),
+            ("train ratio", ratio),
+            ("policy lag", _count(status.policy_lag)),
+            ("replay", replay),
+            ("loss", "–" if status.loss is None else f"{status.loss:.4g}"),
+            ("elapsed", duration(self._clock() - self._began)),
+            ("ETA", "–" if eta is None else duration(eta)),
+        ]
+
+    def _panel(self) -> RenderableType:
+        bar = Table.grid(expand=True, padding=(0, 1))
+        bar.add_column(ratio=1)
+        bar.add_column(justify="right", no_wrap=True)
+        bar.add_row(
+            ProgressBar(total=1.0, completed=self._share(), complete_style="cyan", finished_style="green"),
+            Text(f"{self._status.frames:,} / {self._total:,} frames", style="bold"),
+        )
+        grid = Table.grid(expand=True, padding=(0, 1))
+        columns = 3 if self._console.width >= 84 else 2
+        for _ in range(columns):
+            grid.add_column(style="dim", no_wrap=True)
+            grid.add_column(ratio=1, no_wrap=True)
+        cells = [Text(text) for pair in self._numbers() for text in pair]
+        for start in range(0, len(cells), 2 * columns):
+            grid.add_row(*cells[start : start + 2 * columns])
+        rows: list[RenderableType] = [bar, Text(), grid]
+        if len(self._scores) > 1:
+            best = f"  best {_decimal(max(self._scores))}"
+            curve = sparkline(self._scores, max(8, self._console.width - len(best) - 12))
+            rows += [Text(), Text.assemble(("score ", "dim"), (curve, "cyan"), (best, "dim"))]
+        subtitle = Text(self._status.doing, style="italic") if self._status.doing else None
+        title = Text.assemble(("Nexus", "bold cyan"), "  ", (self._task, "bold"), f"  {self._title}".rstrip())
+        return Panel(Group(*rows), title=title, subtitle=subtitle, title_align="left", border_style="dim")
+
+
+def sparkline(values: list[float], width: int) -> str:
+    """At most `width` bars, each the mean of its share of `values`, from the least to the greatest of them."""
+    width = min(width, len(values))
+    edges = [len(values) * n // width for n in range(width + 1)]
+    means = [sum(values[a:b]) / (b - a) for a, b in zip(edges, edges[1:], strict=False)]
+    low, high = min(means), max(means)
+    scale = (len(_BARS) - 1) / (high - low) if high > low else 0.0
+    return "".join(_BARS[round((mean - low) * scale)] for mean in means)
+
+
+def duration(seconds: float) -> str:
+    """`4:05` or `2:04:05`; days in front where there are any."""
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    days, hour = divmod(hours, 24)
+    if hours == 0:
+        return f"{minute}:{second:02d}"
+    return (f"{days}d " if days else "") + f"{hour}:{minute:02d}:{second:02d}"
+
+
+def _decimal(value: float | None) -> str:
+    return "–" if value is None else f"{value:,.1f}"
+
+
+def _count(value: float | None) -> str:
+    if value is None:
+        return "–"
+    for unit, name in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if value >= unit:
+            return f"{value / (1e3 if name == 'k' else unit):.3g}{name}"
+    return f"{value:.3g}" if value < 100 else f"{value:,.0f}"
