@@ -1,0 +1,1 @@
+"""Learner: batches from replay, one update, latents back to replay, snapshots out. Runs without Ray."""

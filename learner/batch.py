@@ -1,0 +1,58 @@
+"""Replay batches on their way to the device."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from world_models.dreamer.rssm import State
+from world_models.distributions import one_hot
+from world_models.space import Spaces
+
+
+class Batch(NamedTuple):
+    """One training batch of B sequences, T training columns behind one context column."""
+
+    steps: dict[str, Tensor]
+    """Observations, reward and flags of the training columns, `[B T ...]`."""
+    start: State
+    """Latents stored at the context column: `deter [B D]`, one-hot `stoch [B S C]`."""
+    previous_action: dict[str, Tensor]
+    """`[B T ...]`: entry t led into training step t; entry 0 is the context column's action."""
+    last_action: dict[str, Tensor]
+    """`[B ...]`: the action taken at the last training step, for a batch that continues this one."""
+    continues: Tensor
+    """`[B]` bool: the sequence continues the previous batch, whose final state replaces `start`."""
+
+
+FLAGS = ("is_first", "is_last", "is_terminal", "reward")
+
+
+def to_device(
+    arrays: dict[str, np.ndarray], observation: Spaces, action: Spaces, classes: int, device: torch.device
+) -> Batch:
+    """Numpy sequences `[B 1+T ...]` with first-column latents `deter [B D]`, `stoch [B S]` (indices, or one-hot
+    `[B S C]` as the reference vectors hold them) to a `Batch` on `device`.
+
+    The context column's observation, reward and flags are dropped, so training starts mid-episode without a reset.
+    """
+
+    def move(array: np.ndarray) -> Tensor:
+        tensor = torch.from_numpy(np.ascontiguousarray(array))
+        return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
+
+    steps = {key: move(arrays[key][:, 1:]) for key in (*observation, *FLAGS)}
+    moves = {key: move(arrays[key]) for key in action}
+    stoch = move(arrays["stoch"])
+    if stoch.ndim == 2:
+        stoch = one_hot(stoch.long(), classes)
+    consec = arrays.get("consec")
+    continues = np.zeros(len(stoch), bool) if consec is None else np.asarray(consec)[:, 0] > 0
+    return Batch(
+        steps,
+        State(move(arrays["deter"]).float(), stoch.float()),
+        {key: value[:, :-1] for key, value in moves.items()},
+        {key: value[:, -1] for key, value in moves.items()},
+        move(continues),
+    )

@@ -1,0 +1,42 @@
+"""Configuration of the learner."""
+
+from dataclasses import dataclass, field
+
+from learner.optimizer import OptimizerConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearnerConfig:
+    batch_size: int = 16
+    batch_length: int = 64
+    """Training steps of a sequence; replay adds one context step before them."""
+    consecutive: int = 1
+    """Cut each replayed sequence into this many batches, carrying the state from one to the next."""
+    train_ratio: float = 32.0
+    """Replayed steps per environment step."""
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    device: str = "auto"
+    """`auto`, `cpu` or `cuda`."""
+    precision: str = "auto"
+    """`auto`: float32 on CPU, bfloat16 autocast on CUDA; or `float32`, `bfloat16`."""
+    tf32: bool = True
+    """TensorFloat-32 in float32 products on CUDA (convolutions and matrix products alike)."""
+    threads: int = 0
+    """CPU threads of the learner; 0 means all cores but one."""
+    publish_every: int = 1
+    """Updates between policy snapshots."""
+    prefetch: int = 2
+    """Batches sampled ahead in local mode; inline mode samples none ahead, to stay repeatable."""
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "batch_length", "consecutive", "publish_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"learner.{name}={getattr(self, name)} must be at least 1.")
+        if self.batch_length < 2:
+            raise ValueError(f"learner.batch_length={self.batch_length} must be at least 2: returns look one step ahead.")
+        if self.train_ratio < 0:
+            raise ValueError(f"learner.train_ratio={self.train_ratio} must not be negative; 0 turns training off.")
+        for name, allowed in (("device", ("auto", "cpu", "cuda")), ("precision", ("auto", "float32", "bfloat16"))):
+            value = getattr(self, name)
+            if value not in allowed and not (name == "device" and value.startswith("cuda:")):
+                raise ValueError(f"learner.{name}={value!r} is not one of {allowed}.")

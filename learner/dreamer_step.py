@@ -1,0 +1,93 @@
+"""One DreamerV3 update: a function of parameters, batch and draws, with static shapes and no host synchronisation."""
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from learner.batch import Batch
+from learner.config import LearnerConfig
+from learner.optimizer import LaProp
+from world_models.dreamer.acting import Carry
+from world_models.dreamer.agent import Dreamer, Output
+from world_models.dreamer.draws import Draws, draw_update
+from world_models.dreamer.official_names import is_kernel, trainable
+from world_models.dreamer.rssm import State
+
+
+class Update(NamedTuple):
+    metrics: dict[str, Tensor]
+    latents: dict[str, Tensor]
+    """Refreshed latents of the T training columns for replay: `deter [B T D]`, `stoch [B T S]` class indices."""
+    carry: Carry
+    """Final state and action, for a batch that continues this one."""
+    output: Output
+
+
+def choose_device(config: LearnerConfig) -> torch.device:
+    """The device that the configuration names; `auto` takes CUDA where there is one."""
+    if config.device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if config.device.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(f"learner.device={config.device!r}, but torch sees no CUDA device; use cpu or auto.")
+    return torch.device(config.device)
+
+
+class DreamerStep:
+    """Losses, gradients, LaProp and the slow value, in that order. `seed` and the update number fix the draws."""
+
+    def __init__(self, agent: Dreamer, config: LearnerConfig, seed: int = 0):
+        self.device = choose_device(config)
+        self.agent = agent.to(self.device)
+        self.config, self.seed = config, seed
+        self.optimizer = LaProp(trainable(agent), config.optimizer, is_kernel)
+        self.updates = 0
+        self.carry: Carry | None = None
+        self.generator = torch.Generator(self.device)
+        bfloat16 = {"auto": self.device.type == "cuda", "bfloat16": True, "float32": False}[config.precision]
+        self.autocast_dtype = torch.bfloat16 if bfloat16 else None
+        if self.device.type == "cuda":
+            torch.backends.cuda.matmul.allow_tf32 = config.tf32
+            torch.backends.cudnn.allow_tf32 = config.tf32
+
+    def _autocast(self) -> AbstractContextManager:
+        return torch.autocast(self.device.type, self.autocast_dtype) if self.autocast_dtype else nullcontext()
+
+    def draws(self, rows: int, time: int) -> Draws:
+        """The randomness of the coming update; the same for the same seed and update number."""
+        c = self.agent.config
+        take = min(c.imagination_last or time, time)
+        self.generator.manual_seed((self.seed << 32) + self.updates)
+        return draw_update(
+            self.agent.action_space, rows, time, c.rssm.stoch, rows * take, c.imagination_length, self.generator
+        )
+
+    def __call__(self, batch: Batch, draws: Draws | None = None) -> Update:
+        agent, start, first = self.agent, batch.start, batch.previous_action
+        if self.carry is not None:  # a batch that continues the previous one starts from its final state
+            start = State(*(_choose(batch.continues, a, b) for a, b in zip(self.carry.state, start, strict=True)))
+            first = {
+                key: torch.cat([_choose(batch.continues, self.carry.action[key], value[:, 0])[:, None], value[:, 1:]], 1)
+                for key, value in first.items()
+            }
+        draws = draws or self.draws(*batch.steps["is_first"].shape)
+        self.optimizer.zero_grad()
+        with self._autocast():
+            output = agent.loss(batch.steps, start, first, draws)
+            total = agent.total(output.losses)
+        total.backward()
+        metrics = {f"loss/{key}": loss.detach().mean() for key, loss in output.losses.items()}
+        metrics |= {"loss/total": total.detach()} | output.metrics
+        metrics |= {f"optimizer/{key}": value for key, value in self.optimizer.step().items()}
+        agent.update_slow()
+        self.updates += 1
+        sequence = output.sequence
+        deter, stoch = sequence.deter.detach(), sequence.stoch.detach()
+        self.carry = Carry(State(deter[:, -1], stoch[:, -1]), batch.last_action)
+        return Update(metrics, {"deter": deter, "stoch": sequence.index}, self.carry, output)
+
+
+def _choose(condition: Tensor, yes: Tensor, no: Tensor) -> Tensor:
+    """`torch.where` with a condition per row."""
+    return torch.where(condition.view(-1, *[1] * (no.ndim - 1)), yes, no)

@@ -1,0 +1,208 @@
+"""Output distributions of DreamerV3 as small classes over logits, and the squashing functions they need.
+
+Shapes: `...` batch axes, S latents, C classes, A action dims, K bins. Everything is computed in float32.
+"""
+
+import math
+from functools import cached_property
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int, Shaped
+from torch import Tensor
+
+
+def symlog(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """`sign(x) ln(|x| + 1)` (Hafner et al. 2025, eq. 9)."""
+    return torch.sign(x) * torch.log1p(torch.abs(x))
+
+
+def symexp(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """`sign(x) (exp(|x|) - 1)`, the inverse of `symlog` (eq. 9)."""
+    return torch.sign(x) * torch.expm1(torch.abs(x))
+
+
+def two_hot_bins(bins: int, device: torch.device | None = None) -> Float[Tensor, " K"]:
+    """Exponentially spaced bin positions `symexp(-20 .. 20)`, exactly antisymmetric (eq. 10)."""
+    half = symexp(torch.linspace(-20, 0, (bins + 1) // 2, dtype=torch.float32, device=device))
+    mirrored = -half[:-1] if bins % 2 else -half
+    return torch.cat([half, mirrored.flip(0)])
+
+
+class TwoHot:
+    """Regression as classification over exponentially spaced bins (eqs. 10, 11).
+
+    Targets are interpolated linearly in raw, not symlog, space; a target out of range falls on the end bin.
+    """
+
+    def __init__(self, logits: Float[Tensor, "... K"], bins: Float[Tensor, " K"]):
+        self.logits = logits.float()
+        self.bins = bins
+
+    @cached_property
+    def log_probs(self) -> Float[Tensor, "... K"]:
+        return F.log_softmax(self.logits, -1)
+
+    def pred(self) -> Float[Tensor, "..."]:
+        """Expectation, summed in mirrored pairs so that symmetric probabilities give exactly zero."""
+        terms = torch.softmax(self.logits, -1) * self.bins
+        half = terms.shape[-1] // 2
+        pairs = (terms[..., :half].flip(-1) + terms[..., -half:]).sum(-1)
+        return terms[..., half] + pairs if terms.shape[-1] % 2 else pairs
+
+    def loss(self, target: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        """Cross-entropy to the two-hot encoding of `target` (raw units)."""
+        target = target.detach()
+        last = len(self.bins) - 1
+        upper = torch.searchsorted(self.bins, target.contiguous(), right=True)
+        lower = (upper - 1).clamp(0, last)
+        upper = upper.clamp(0, last)
+        below, above = (target - self.bins[lower]).abs(), (self.bins[upper] - target).abs()
+        outside = lower == upper
+        below, above = torch.where(outside, 1.0, below), torch.where(outside, 1.0, above)
+        weight = torch.stack([above, below], -1) / (below + above)[..., None]
+        chosen = self.log_probs.gather(-1, torch.stack([lower, upper], -1))
+        return -(weight * chosen).sum(-1)
+
+
+def unimix(logits: Float[Tensor, "... C"], mix: float) -> Float[Tensor, "... C"]:
+    """Log of `(1 - mix) softmax(logits) + mix / C`: keeps every class reachable and the KL finite (paper, Methods)."""
+    logits = logits.float()
+    if not mix:
+        return F.log_softmax(logits, -1)
+    return torch.log((1 - mix) * torch.softmax(logits, -1) + mix / logits.shape[-1])
+
+
+def categorical_kl(log_p: Float[Tensor, "... C"], log_q: Float[Tensor, "... C"]) -> Float[Tensor, "..."]:
+    """`KL(p || q)` from normalised log-probabilities, in nats."""
+    return (log_p.exp() * (log_p - log_q)).sum(-1)
+
+
+def categorical_entropy(log_p: Float[Tensor, "... C"]) -> Float[Tensor, "..."]:
+    """Entropy in nats from normalised log-probabilities."""
+    return -(log_p.exp() * log_p).sum(-1)
+
+
+def pick_class(probs: Float[Tensor, "... C"], draw: Shaped[Tensor, "..."]) -> Int[Tensor, "..."]:
+    """Class index by inverting the cumulative distribution at a uniform `draw` in [0, 1).
+
+    An integer `draw` is the index itself: that is how parity tests force the official samples.
+    """
+    if not draw.is_floating_point():
+        return draw.long()
+    cumulative = torch.cumsum(probs, -1)
+    return (cumulative[..., :-1] <= draw[..., None] * cumulative[..., -1:]).sum(-1)
+
+
+def one_hot(index: Int[Tensor, "..."], classes: int) -> Float[Tensor, "... C"]:
+    """One-hot in float32, without the host-side range check of torch's own."""
+    return torch.zeros(*index.shape, classes, device=index.device).scatter_(-1, index[..., None], 1.0)
+
+
+def straight_through(probs: Float[Tensor, "... C"], index: Int[Tensor, "..."]) -> Float[Tensor, "... C"]:
+    """One-hot of `index` whose gradient is that of `probs` (Bengio et al. 2013)."""
+    onehot = one_hot(index, probs.shape[-1])
+    return onehot + (probs - probs.detach()) if probs.requires_grad else onehot
+
+
+class Categorical:
+    """Discrete action head, without unimix (as the official program; facts: the policy ignores it). Action `[...]` or
+    `[... n]` for a multi-discrete key: log-probability and entropy are summed over the key's `event` axes."""
+
+    def __init__(self, logits: Float[Tensor, "... C"], event: int = 0):
+        self.log_probs = F.log_softmax(logits.float(), -1)
+        self.logits = logits
+        self.event = event
+
+    def _sum(self, x: Tensor) -> Tensor:
+        return x.flatten(x.ndim - self.event).sum(-1) if self.event else x
+
+    def sample(self, draw: Tensor) -> Int[Tensor, "..."]:
+        return pick_class(self.log_probs.exp(), draw)
+
+    def pred(self) -> Int[Tensor, "..."]:
+        return self.log_probs.argmax(-1)
+
+    def logp(self, action: Int[Tensor, "..."]) -> Float[Tensor, "..."]:
+        return self._sum(self.log_probs.gather(-1, action.long()[..., None])[..., 0])
+
+    def entropy(self) -> Float[Tensor, "..."]:
+        return self._sum(categorical_entropy(self.log_probs))
+
+    def loss(self, target: Int[Tensor, "..."]) -> Float[Tensor, "..."]:
+        return -self.logp(target)
+
+    @property
+    def entropy_range(self) -> tuple[float, float] | None:
+        """Smallest and largest entropy; None for several elements (the official metric skips those)."""
+        return None if self.event else (0.0, math.log(self.log_probs.shape[-1]))
+
+
+class BoundedNormal:
+    """Continuous action head: Gaussian with mean `tanh(m)` and std `(hi - lo) sigmoid(s + 2) + lo`, unclipped samples,
+    no tanh-Jacobian (clipping belongs to the environment). Summed over the key's `event` axes."""
+
+    def __init__(self, mean: Tensor, std: Tensor, min_std: float, max_std: float, event: int = 1):
+        self.mean = torch.tanh(mean.float())
+        self.std = (max_std - min_std) * torch.sigmoid(std.float() + 2) + min_std
+        self.bounds = (min_std, max_std)
+        self.event = event
+
+    def _sum(self, x: Tensor) -> Tensor:
+        return x.flatten(x.ndim - self.event).sum(-1) if self.event else x
+
+    def sample(self, draw: Tensor) -> Float[Tensor, "..."]:
+        """Action at the standard-normal `draw`."""
+        return self.mean + self.std * draw
+
+    def pred(self) -> Float[Tensor, "..."]:
+        return self.mean
+
+    def logp(self, action: Tensor) -> Float[Tensor, "..."]:
+        scaled = (action.float() - self.mean) / self.std
+        return self._sum(-0.5 * scaled.square() - self.std.log() - 0.5 * math.log(2 * math.pi))
+
+    def entropy(self) -> Float[Tensor, "..."]:
+        return self._sum(0.5 * math.log(2 * math.pi * math.e) + self.std.log())
+
+    @property
+    def entropy_range(self) -> tuple[float, float] | None:
+        """Smallest and largest entropy per element; None where summed, as the official aggregate has none."""
+        if self.event:
+            return None
+        lo, hi = (0.5 * math.log(2 * math.pi * math.e * std**2) for std in self.bounds)
+        return lo, hi
+
+
+class Binary:
+    """Bernoulli head; targets may be soft, in [0, 1]."""
+
+    def __init__(self, logit: Float[Tensor, "..."]):
+        self.logit = logit.float()
+
+    def prob(self) -> Float[Tensor, "..."]:
+        """Probability of 1."""
+        return torch.sigmoid(self.logit)
+
+    def pred(self) -> Bool[Tensor, "..."]:
+        return self.logit > 0
+
+    def loss(self, target: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        return -(target * F.logsigmoid(self.logit) + (1 - target) * F.logsigmoid(-self.logit))
+
+
+class SquaredError:
+    """Squared error without 1/2, summed over the `event` axes; `symlog_target` compares in symlog space (eq. 9)."""
+
+    def __init__(self, mean: Tensor, event: int, symlog_target: bool = False):
+        self.mean = mean.float()
+        self.event = event
+        self.symlog_target = symlog_target
+
+    def pred(self) -> Tensor:
+        return self.mean
+
+    def loss(self, target: Tensor) -> Float[Tensor, "..."]:
+        target = symlog(target.float()) if self.symlog_target else target.float()
+        error = (self.mean - target.detach()).square()
+        return error.flatten(error.ndim - self.event).sum(-1) if self.event else error

@@ -1,0 +1,136 @@
+"""The whole DreamerV3 agent: world model, actor, critic and its slow copy.
+
+Legend: B batch, T time, K start steps per sequence, N = B * K, H imagined steps.
+"""
+
+import copy
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from world_models.dreamer.config import DreamerConfig
+from world_models.dreamer.decoder import Decoder
+from world_models.dreamer.draws import Draws
+from world_models.dreamer.encoder import Encoder
+from world_models.dreamer.heads import BinaryHead, Policy, TwoHotHead, feature
+from world_models.dreamer.imagination import imagine
+from world_models.dreamer.losses import imagination_losses, replay_value_loss
+from world_models.dreamer.return_scale import ReturnScale
+from world_models.dreamer.rssm import RSSM, Sequence, State
+from world_models.layers import concat_dict, total_width
+from world_models.space import Spaces
+
+
+class Output(NamedTuple):
+    losses: dict[str, Tensor]
+    """Unreduced, `[B T]` (`replay_value`: `[B T-1]`); observation keys under `reconstruction/<key>`."""
+    metrics: dict[str, Tensor]
+    sequence: Sequence
+    """Posterior states: the refreshed latents for replay."""
+    values: dict[str, Any]
+
+
+class Dreamer(nn.Module):
+    """DreamerV3 over dict observations and dict actions (Hafner et al., Nature 2025)."""
+
+    def __init__(self, observation: Spaces, action: Spaces, config: DreamerConfig):
+        super().__init__()
+        self.observation_space, self.action_space, self.config = observation, action, config
+        stoch = config.rssm.stoch * config.rssm.classes
+        width = config.rssm.deter + stoch
+        self.encoder = Encoder(observation, config.encoder)
+        self.rssm = RSSM(config.rssm, total_width(action), self.encoder.width)
+        self.decoder = Decoder(observation, config.rssm.deter, stoch, config.decoder)
+        self.reward = TwoHotHead(width, config.reward)
+        self.continuation = BinaryHead(width, config.continuation)
+        self.policy = Policy(width, action, config.policy)
+        self.value = TwoHotHead(width, config.value)
+        self.slow_value = copy.deepcopy(self.value).requires_grad_(False)
+        self.return_scale = ReturnScale(config.return_scale)
+        self.register_buffer("slow_count", torch.zeros((), dtype=torch.int64))
+
+    def loss(
+        self,
+        batch: dict[str, Tensor],
+        start: State,
+        previous_action: dict[str, Tensor],
+        draws: Draws,
+    ) -> Output:
+        """All losses of one update.
+
+        `batch` holds the T training columns `[B T ...]`, `start` the stored latents of the context column,
+        `previous_action[key][:, t]` the action that led into step t.
+        """
+        losses, metrics, sequence, values = self.world_model_losses(batch, start, previous_action, draws)
+        config, (rows, time) = self.config, batch["is_first"].shape
+        take = min(config.imagination_last or time, time)
+
+        origin = State(*(x[:, -take:].flatten(0, 1).detach() for x in (sequence.deter, sequence.stoch)))
+        imagined = imagine(self.rssm, self.policy, origin, draws)
+        with torch.no_grad():
+            reward = self.reward(imagined.features).pred()
+            carry_on = self.continuation(imagined.features).prob()
+            slow = self.slow_value(imagined.features)
+        out = imagination_losses(
+            config, imagined.actions, reward, carry_on, self.policy(imagined.features), self.value(imagined.features),
+            slow, self.return_scale,
+        )  # fmt: skip
+        losses |= {key: loss.mean(1).view(rows, take) for key, loss in out.losses.items()}
+        metrics |= {f"imagination/{key}": value for key, value in out.metrics.items()}
+        values |= {"imagined": imagined, "reward": reward, "continue": carry_on, "imagination": out}
+
+        if config.replay_value:
+            tail = [batch[key][:, -take:] for key in ("is_last", "is_terminal", "reward")]
+            seen = values["feature"][:, -take:]
+            seen = seen if config.replay_value_gradient else seen.detach()
+            bootstrap = out.values["return"][:, 0].view(rows, take)
+            with torch.no_grad():
+                slow = self.slow_value(seen)
+            replayed = replay_value_loss(config, *tail, bootstrap, self.value(seen), slow)
+            losses |= replayed.losses
+            values |= {"replayed": replayed, "bootstrap": bootstrap}
+        return Output(losses, metrics, sequence, values)
+
+    def world_model_losses(
+        self, batch: dict[str, Tensor], start: State, previous_action: dict[str, Tensor], draws: Draws
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor], Sequence, dict[str, Any]]:
+        """Reconstruction, reward, continue and KL losses `[B T]` (eqs. 4, 5)."""
+        config, reset = self.config, batch["is_first"]
+        tokens = self.encoder(batch)
+        action = concat_dict(self.action_space, previous_action)
+        sequence = self.rssm.observe(start, tokens, action, reset, draws.posterior)
+        prior = self.rssm.prior(sequence.deter)
+        losses, metrics = self.rssm.kl_losses(sequence.posterior_logits, prior)
+
+        stoch = sequence.stoch.flatten(-2)
+        reconstruction = self.decoder(sequence.deter, stoch)
+        for key, dist in reconstruction.items():
+            target = batch[key].float() / 255 if self.observation_space[key].is_image else batch[key]
+            losses[f"reconstruction/{key}"] = dist.loss(target)
+        seen = feature(sequence.deter, stoch)
+        reward = self.reward(seen if config.reward_gradient else seen.detach())
+        losses["reward"] = reward.loss(batch["reward"])
+        carry_on = self.continuation(seen)
+        goes_on = (~batch["is_terminal"]).float()
+        if config.discount_in_continue:
+            goes_on = goes_on * (1 - 1 / config.horizon)
+        losses["continuation"] = carry_on.loss(goes_on)
+        values = {"tokens": tokens, "prior_logits": prior, "feature": seen, "reconstruction": reconstruction,
+                  "replay_reward": reward, "replay_continue": carry_on}  # fmt: skip
+        return losses, metrics, sequence, values
+
+    def total(self, losses: dict[str, Tensor]) -> Float[Tensor, ""]:
+        """Scaled sum of the mean losses."""
+        scales = self.config.loss_scales
+        return sum(getattr(scales, key.split("/")[0]) * loss.mean() for key, loss in losses.items())
+
+    @torch.no_grad()
+    def update_slow(self) -> None:
+        """Move the slow value towards the fast one; called after the optimiser step, with the new parameters."""
+        rate = self.config.slow_rate * (self.slow_count % self.config.slow_every == 0).float()
+        slow = list(self.slow_value.parameters())
+        torch._foreach_mul_(slow, 1 - rate)
+        torch._foreach_add_(slow, torch._foreach_mul(list(self.value.parameters()), rate))
+        self.slow_count += 1

@@ -1,0 +1,202 @@
+"""Configuration of DreamerV3. Defaults are the official ones at size200m; presets are functions over these."""
+
+from dataclasses import dataclass, field, replace
+
+
+def _positive(owner: object, *names: str) -> None:
+    for name in names:
+        value = getattr(owner, name)
+        if value <= 0:
+            raise ValueError(f"{type(owner).__name__}.{name}={value} must be positive; raise it.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RSSMConfig:
+    """Recurrent state-space model with a block-diagonal GRU (paper, Methods)."""
+
+    deter: int = 8192
+    """Width of the deterministic recurrent state."""
+    hidden: int = 1024
+    """Units of the layers inside the RSSM."""
+    stoch: int = 32
+    """Number of categorical latents."""
+    classes: int = 64
+    """Classes of each latent."""
+    blocks: int = 8
+    """Blocks of the GRU."""
+    dynamics_layers: int = 1
+    prior_layers: int = 2
+    posterior_layers: int = 1
+    unimix: float = 0.01
+    """Share of the uniform distribution mixed into the latents."""
+    free_nats: float = 1.0
+    """KL below this many nats per step is free."""
+
+    def __post_init__(self) -> None:
+        _positive(self, "deter", "hidden", "stoch", "classes", "blocks", "prior_layers", "posterior_layers")
+        if self.deter % self.blocks:
+            raise ValueError(f"rssm.deter={self.deter} must be a multiple of rssm.blocks={self.blocks}.")
+        if self.classes > 127:
+            raise ValueError(f"rssm.classes={self.classes} exceeds 127, the most that replay stores as int8; lower it.")
+        if not 0 <= self.unimix < 1:
+            raise ValueError(f"rssm.unimix={self.unimix} must lie in [0, 1).")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderConfig:
+    depth: int = 64
+    """Base number of convolution channels."""
+    mults: tuple[int, ...] = (2, 3, 4, 4)
+    """Channel multiple per stage; each stage halves the image."""
+    layers: int = 3
+    units: int = 1024
+    kernel: int = 5
+    symlog: bool = True
+
+    def __post_init__(self) -> None:
+        _positive(self, "depth", "layers", "units", "kernel")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoderConfig:
+    depth: int = 64
+    mults: tuple[int, ...] = (2, 3, 4, 4)
+    layers: int = 3
+    units: int = 1024
+    kernel: int = 5
+    symlog: bool = True
+    blocks: int = 8
+    """Blocks of the layer from the recurrent state to the first feature map."""
+
+    def __post_init__(self) -> None:
+        _positive(self, "depth", "layers", "units", "kernel", "blocks")
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadConfig:
+    layers: int = 1
+    units: int = 1024
+    out_scale: float = 1.0
+    """Scale of the output layer at initialisation; 0 starts at exactly zero."""
+    bins: int = 255
+    """Bins of a two-hot output (unused by other outputs)."""
+
+    def __post_init__(self) -> None:
+        _positive(self, "layers", "units")
+        if self.bins < 2:
+            raise ValueError(f"bins={self.bins} must be at least 2; the official number is 255.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyConfig:
+    layers: int = 3
+    units: int = 1024
+    out_scale: float = 0.01
+    min_std: float = 0.1
+    max_std: float = 1.0
+
+    def __post_init__(self) -> None:
+        _positive(self, "layers", "units", "min_std")
+        if self.max_std < self.min_std:
+            raise ValueError(f"policy.max_std={self.max_std} is below policy.min_std={self.min_std}; raise it.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NormalizeConfig:
+    """Running scale of a signal (`return_scale.py`)."""
+
+    impl: str = "perc"
+    """`perc`: percentile range; `meanstd`: mean and deviation; `none`."""
+    rate: float = 0.01
+    limit: float = 1.0
+    """Smallest scale."""
+    low: float = 5.0
+    high: float = 95.0
+    debias: bool = False
+
+    def __post_init__(self) -> None:
+        allowed = ("perc", "meanstd", "none")
+        if self.impl not in allowed:
+            raise ValueError(f"normalize impl={self.impl!r} is not one of {allowed}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossScales:
+    """Weight of each loss in the total; `reconstruction` holds for every observation key."""
+
+    reconstruction: float = 1.0
+    reward: float = 1.0
+    continuation: float = 1.0
+    dynamics: float = 1.0
+    representation: float = 0.1
+    policy: float = 1.0
+    value: float = 1.0
+    replay_value: float = 0.3
+
+
+@dataclass(frozen=True, kw_only=True)
+class DreamerConfig:
+    rssm: RSSMConfig = field(default_factory=RSSMConfig)
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    decoder: DecoderConfig = field(default_factory=DecoderConfig)
+    reward: HeadConfig = field(default_factory=lambda: HeadConfig(out_scale=0.0))
+    continuation: HeadConfig = field(default_factory=HeadConfig)
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
+    value: HeadConfig = field(default_factory=lambda: HeadConfig(layers=3, out_scale=0.0))
+    loss_scales: LossScales = field(default_factory=LossScales)
+    return_scale: NormalizeConfig = field(default_factory=NormalizeConfig)
+    horizon: int = 333
+    """Discount is 1 - 1 / horizon."""
+    discount_in_continue: bool = True
+    """The continue head predicts the discount too, so that imagination needs none of its own."""
+    imagination_length: int = 15
+    imagination_last: int = 0
+    """Imagine from the last this many steps of each sequence; 0 means from all."""
+    lam: float = 0.95
+    entropy: float = 3e-4
+    slow_rate: float = 0.02
+    """Rate at which the slow value follows the fast one."""
+    slow_every: int = 1
+    slow_regularizer: float = 1.0
+    slow_target: bool = False
+    """Bootstrap on the slow value in place of the fast one."""
+    reward_gradient: bool = True
+    """Reward gradients reach the world model."""
+    replay_value: bool = True
+    replay_value_gradient: bool = True
+
+    def __post_init__(self) -> None:
+        _positive(self, "horizon", "imagination_length", "slow_every")
+
+
+# name: deter, hidden, classes, depth, units
+SIZES = {
+    "size1m": (512, 64, 4, 4, 64),
+    "size12m": (2048, 256, 16, 16, 256),
+    "size25m": (3072, 384, 24, 24, 384),
+    "size50m": (4096, 512, 32, 32, 512),
+    "size100m": (6144, 768, 48, 48, 768),
+    "size200m": (8192, 1024, 64, 64, 1024),
+    "size400m": (12288, 1536, 96, 96, 1536),
+}
+
+
+def resize(
+    config: DreamerConfig, *, deter: int, hidden: int, classes: int, depth: int, units: int, **rssm: int
+) -> DreamerConfig:
+    """The same configuration at other widths; `rssm` passes further RSSM fields."""
+    return replace(
+        config,
+        rssm=replace(config.rssm, deter=deter, hidden=hidden, classes=classes, **rssm),
+        encoder=replace(config.encoder, depth=depth, units=units),
+        decoder=replace(config.decoder, depth=depth, units=units),
+        **{name: replace(getattr(config, name), units=units) for name in ("reward", "continuation", "policy", "value")},
+    )
+
+
+def sized(size: str, config: DreamerConfig | None = None) -> DreamerConfig:
+    """One of the official sizes `size1m .. size400m`."""
+    if size not in SIZES:
+        raise ValueError(f"size {size!r} is not one of {', '.join(SIZES)}.")
+    widths = dict(zip(("deter", "hidden", "classes", "depth", "units"), SIZES[size], strict=True))
+    return resize(config or DreamerConfig(), **widths)

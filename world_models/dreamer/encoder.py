@@ -1,0 +1,87 @@
+"""Encoder: dict observations to one token vector per step."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from world_models.dreamer.config import EncoderConfig
+from world_models.layers import MLP, Conv2d, NormSilu, concat_dict, total_width
+from world_models.space import Spaces
+
+CHUNK = 256  # images convolved at a time on a CPU: the feature maps then stay nearer the caches
+
+
+def split_keys(spaces: Spaces) -> tuple[Spaces, Spaces]:
+    """Vector keys (at most two axes) and image keys, each in alphabetical order."""
+    for key, space in spaces.items():
+        if len(space.shape) == 3 and space.dtype.name != "uint8":
+            raise ValueError(f"Observation {key!r} has shape {space.shape} and dtype {space.dtype}: images must be uint8.")
+        if len(space.shape) > 3:
+            raise ValueError(f"Observation {key!r} has {len(space.shape)} axes; at most 3 (H W C) are understood.")
+    ordered = {key: spaces[key] for key in sorted(spaces)}
+    images = {key: space for key, space in ordered.items() if len(space.shape) == 3}
+    return {key: space for key, space in ordered.items() if key not in images}, images
+
+
+def image_size(images: Spaces, stages: int) -> tuple[int, int]:
+    """Common height and width of the image keys, checked to leave 3..16 pixels after `stages` halvings."""
+    sizes = {space.shape[:2] for space in images.values()}
+    if len(sizes) > 1:
+        raise ValueError(f"Image observations must share one size, got {sorted(sizes)}; resize them in the environment.")
+    (size,) = sizes
+    factor = 2**stages
+    if any(n % factor or not 3 <= n // factor <= 16 for n in size):
+        good = [n * factor for n in (3, 4, 6, 8, 16)]
+        raise ValueError(f"Image size {size} must be a multiple of {factor} between {good[0]} and {good[-1]}: {good}.")
+    return size
+
+
+class _Stage(nn.Module):
+    """Convolution, 2x2 max-pool, norm over channels, SiLU; channels-last throughout."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int):
+        super().__init__()
+        self.conv = Conv2d(inputs, outputs, kernel)
+        self.norm = NormSilu(outputs)
+
+    def forward(self, x: Float[Tensor, "N I H W"]) -> Float[Tensor, "N O H/2 W/2"]:
+        x = nn.functional.max_pool2d(self.conv(x), 2)
+        return self.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class Encoder(nn.Module):
+    """Vectors: symlog, MLP. Images: stride-1 convolutions with max-pooling, flattened in H, W, C order. Vector features
+    come first (paper, Methods; facts of the official program)."""
+
+    def __init__(self, spaces: Spaces, config: EncoderConfig):
+        super().__init__()
+        self.vectors, self.images = split_keys(spaces)
+        self.symlog = config.symlog
+        self.width = 0
+        if self.vectors:
+            self.mlp = MLP(total_width(self.vectors), config.units, config.layers)
+            self.width += config.units
+        if self.images:
+            height, width = image_size(self.images, len(config.mults))
+            depths = [sum(space.shape[2] for space in self.images.values()), *(config.depth * m for m in config.mults)]
+            self.cnn = nn.Sequential(
+                *(_Stage(i, o, config.kernel) for i, o in zip(depths[:-1], depths[1:], strict=True))
+            )
+            self.width += (height * width >> 2 * len(config.mults)) * depths[-1]
+        if not self.width:
+            raise ValueError("The environment has no observation keys; it needs at least one.")
+
+    def forward(self, obs: dict[str, Tensor]) -> Float[Tensor, "... E"]:
+        """Observation keys `[... *shape]` to tokens `[... E]`."""
+        parts = []
+        if self.vectors:
+            parts.append(self.mlp(concat_dict(self.vectors, obs, squash=self.symlog)))
+        if self.images:
+            pixels = torch.cat([obs[key] for key in self.images], -1)
+            lead = pixels.shape[:-3]
+            flat = pixels.flatten(0, -4)  # [N H W C]
+            chunks = flat.split(CHUNK) if flat.device.type == "cpu" else [flat]
+            maps = [self.cnn(chunk.permute(0, 3, 1, 2).float() / 255 - 0.5) for chunk in chunks]
+            features = torch.cat([m.permute(0, 2, 3, 1).flatten(1) for m in maps])
+            parts.append(features.unflatten(0, lead))
+        return torch.cat(parts, -1)

@@ -1,0 +1,199 @@
+"""Layers of DreamerV3: linear, block-linear and convolution with the official initialisation, and RMSNorm + SiLU.
+
+Legend: N rows, I inputs, O outputs, G blocks, C channels. Parameters are float32; under autocast products run in
+bfloat16 and normalisation in float32.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from world_models.distributions import one_hot, symlog
+from world_models.space import Spaces
+
+NORM_EPS = 1e-4
+
+
+def init_weight(weight: Tensor, fan_in: int, scale: float) -> None:
+    """Truncated normal at two sigma with std `scale / sqrt(fan_in)` after truncation (1.1368 corrects for the cut)."""
+    with torch.no_grad():
+        nn.init.trunc_normal_(weight, std=1.0, a=-2.0, b=2.0).mul_(scale * 1.1368 / math.sqrt(fan_in))
+
+
+class Linear(nn.Module):
+    """`y = x W^T + b`, `[... I] -> [... O]`."""
+
+    def __init__(self, inputs: int, outputs: int, scale: float = 1.0):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(outputs, inputs))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+        init_weight(self.weight, inputs, scale)
+
+    def forward(self, x: Float[Tensor, "... I"]) -> Float[Tensor, "... O"]:
+        return F.linear(x, self.weight, self.bias)
+
+
+class BlockLinear(nn.Module):
+    """Block-diagonal linear layer: `blocks` contiguous slices of the input, each with its own kernel `[G I/G O/G]`.
+
+    `shared` extra inputs are seen by every block, behind its own slice. The initial scale uses the FULL input width.
+    """
+
+    def __init__(self, inputs: int, outputs: int, blocks: int, shared: int = 0, scale: float = 1.0):
+        super().__init__()
+        for name, width in (("inputs", inputs), ("outputs", outputs)):
+            if width % blocks:
+                raise ValueError(f"BlockLinear {name}={width} does not divide into {blocks} blocks; choose a multiple.")
+        self.blocks, self.own, self.outputs = blocks, inputs // blocks, outputs
+        self.weight = nn.Parameter(torch.empty(blocks, self.own + shared, outputs // blocks))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+        init_weight(self.weight, inputs + blocks * shared, scale)
+
+    def split(self) -> tuple[Tensor, Tensor]:
+        """Kernel of the own slices `[G I/G O/G]` and of the shared inputs `[shared O]`, to be reused over a scan."""
+        own, shared = self.weight.split([self.own, self.weight.shape[1] - self.own], 1)
+        return own, shared.transpose(0, 1).reshape(-1, self.outputs)
+
+    def forward(
+        self, x: Float[Tensor, "N I"], shared: Tensor | None = None, kernels: tuple[Tensor, Tensor] | None = None
+    ) -> Float[Tensor, "N O"]:
+        own, common = kernels or self.split()
+        x = x.unflatten(-1, (self.blocks, -1)).transpose(0, 1)  # [G N I/G]
+        y = torch.bmm(x, own.to(x.dtype)).transpose(0, 1).reshape(-1, self.outputs)
+        # Seen by every block alike, so one dense product replaces G copies of the shared inputs.
+        return y + (self.bias if shared is None else torch.addmm(self.bias, shared, common))
+
+
+class Conv2d(nn.Module):
+    """Stride-1 "same" convolution over `[N C H W]` held channels-last in memory."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, scale: float = 1.0):
+        super().__init__()
+        if kernel % 2 == 0:
+            raise ValueError(f"kernel={kernel} is even; 'same' padding needs an odd kernel such as {kernel + 1}.")
+        weight = torch.empty(outputs, inputs, kernel, kernel)
+        init_weight(weight, inputs * kernel * kernel, scale)
+        self.weight = nn.Parameter(weight.contiguous(memory_format=torch.channels_last))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+
+    def forward(self, x: Float[Tensor, "N I H W"]) -> Float[Tensor, "N O H W"]:
+        return F.conv2d(x, self.weight, self.bias, padding=self.weight.shape[-1] // 2)
+
+
+class UpsampleConv2d(Conv2d):
+    """Nearest-neighbour upsampling by 2 and then `Conv2d`, computed at the low resolution.
+
+    Neighbouring taps that read the same low-resolution pixel are summed first, so each of the four output phases is a
+    smaller convolution: 9 products a pixel in place of 25 for a 5x5 kernel. Equal to the plain order up to rounding.
+    """
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, scale: float = 1.0):
+        super().__init__(inputs, outputs, kernel, scale)
+        pad = kernel // 2
+        self.reach = (pad + 1) // 2  # low-resolution pixels to either side
+        fold = torch.zeros(2, 2 * self.reach + 1, kernel)
+        for phase in range(2):
+            for tap in range(kernel):
+                fold[phase, (phase + tap - pad) // 2 + self.reach, tap] = 1
+        self.register_buffer("fold", fold, persistent=False)
+
+    def forward(self, x: Float[Tensor, "N I H W"]) -> Float[Tensor, "N O H*2 W*2"]:
+        folded = torch.einsum("pyk,qxl,oikl->opqiyx", self.fold, self.fold, self.weight).flatten(0, 2)
+        folded = folded.contiguous(memory_format=torch.channels_last)
+        bias = self.bias.repeat_interleave(4)
+        return F.pixel_shuffle(F.conv2d(x, folded, bias, padding=self.reach), 2)
+
+
+class _NormSilu(torch.autograd.Function):
+    """RMSNorm and SiLU in one node: saves the input alone, where the chain of operators would keep five tensors."""
+
+    @staticmethod
+    def forward(ctx, x, gain):  # noqa: D102
+        wide = x.float()
+        inverse = torch.rsqrt(wide.square().mean(-1, keepdim=True).add_(NORM_EPS))
+        ctx.save_for_backward(x, gain, inverse)
+        return F.silu((wide * inverse).mul_(gain), inplace=True).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx, grad):  # noqa: D102
+        x, gain, inverse = ctx.saved_tensors
+        unit = x.float() * inverse
+        scaled = unit * gain
+        grad = torch.ops.aten.silu_backward(grad.float(), scaled)
+        grad_unit = torch.mul(grad, gain, out=scaled)
+        grad_gain = grad.mul_(unit).flatten(0, -2).sum(0)
+        dot = torch.mul(grad_unit, unit, out=grad).mean(-1, keepdim=True)
+        grad_x = grad_unit.addcmul_(unit, dot, value=-1).mul_(inverse)
+        return grad_x.to(x.dtype), grad_gain
+
+
+class NormSilu(nn.Module):
+    """`silu(x / sqrt(mean(x^2) + 1e-4) * gain)` over the last axis; the gain is the only parameter (paper, Methods)."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+
+    def forward(self, x: Float[Tensor, "... C"]) -> Float[Tensor, "... C"]:
+        return _NormSilu.apply(x, self.weight)
+
+
+def rms_norm(x: Float[Tensor, "... C"], gain: Float[Tensor, " C"]) -> Float[Tensor, "... C"]:
+    """RMSNorm alone (no mean subtraction, no shift), in float32."""
+    wide = x.float()
+    return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + NORM_EPS) * gain).to(x.dtype)
+
+
+class Dense(nn.Module):
+    """Linear, RMSNorm, SiLU."""
+
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__()
+        self.linear = Linear(inputs, outputs)
+        self.norm = NormSilu(outputs)
+
+    def forward(self, x: Float[Tensor, "... I"]) -> Float[Tensor, "... O"]:
+        return self.norm(self.linear(x))
+
+
+class MLP(nn.Sequential):
+    """`layers` dense layers of `units`."""
+
+    def __init__(self, inputs: int, units: int, layers: int):
+        super().__init__(*(Dense(inputs if i == 0 else units, units) for i in range(layers)))
+
+
+def concat_dict(spaces: Spaces, values: dict[str, Tensor], squash: bool = False) -> Float[Tensor, "... width"]:
+    """Flatten the keys of a dict observation or action, alphabetically, into one float vector.
+
+    Integers become one-hot, floats pass (through symlog if `squash`). A key whose row holds `-inf` or `-1` is "not
+    available" and becomes zeros, as in the official program.
+    """
+    parts = []
+    for key in sorted(spaces):
+        space, value = spaces[key], values[key]
+        lead = value.shape[: value.ndim - len(space.shape)]
+        flat = value.reshape(*lead, -1)
+        if space.discrete:
+            present = (flat.long() >= 0).all(-1, keepdim=True)
+            part = one_hot(flat.long().clamp_min(0), space.classes).flatten(-2)
+        else:
+            flat = flat.float()
+            present = (flat != -torch.inf).all(-1, keepdim=True)
+            flat = torch.where(present, flat, 0.0)
+            part = symlog(flat) if squash else flat
+        parts.append(part * present)
+    return torch.cat(parts, -1)
+
+
+def total_width(spaces: Spaces) -> int:
+    """Width of `concat_dict`."""
+    return sum(space.width for space in spaces.values())
+
+
+def module_key(key: str) -> str:
+    """Name of the module that belongs to an observation or action key; the prefix keeps it clear of attribute names."""
+    return "key_" + key.replace(".", "/")

@@ -1,0 +1,56 @@
+"""Policy snapshots: the acting parameters as one contiguous buffer with a checksum."""
+
+import time
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import nn
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """Parameters of one policy version."""
+
+    version: int
+    """Increases by one with every snapshot of a run."""
+    updates: int
+    """Learner updates behind it."""
+    time: float
+    """Seconds since the epoch when it was taken."""
+    buffer: np.ndarray
+    """float32 `[n]`: every parameter flattened, in `named_parameters` order."""
+    checksum: int
+    """CRC-32 of the buffer."""
+
+
+class SnapshotSource(Protocol):
+    def newest(self, after: int) -> Snapshot | None:
+        """The newest snapshot with a version above `after`; None if there is none."""
+        ...
+
+
+def take_snapshot(model: nn.Module, version: int, updates: int) -> Snapshot:
+    """Copy the parameters of `model` (an `ActingModel`) to host memory."""
+    flat = torch.cat([p.detach().flatten().float() for p in model.parameters()]).cpu().numpy()
+    return Snapshot(version=version, updates=updates, time=time.time(), buffer=flat, checksum=zlib.crc32(flat))
+
+
+def load_snapshot(model: nn.Module, snapshot: Snapshot) -> None:
+    """Write a snapshot into `model`. Raises ValueError for another size or a wrong checksum."""
+    parameters: Iterable[nn.Parameter] = list(model.parameters())
+    expected = sum(p.numel() for p in parameters)
+    if snapshot.buffer.size != expected:
+        raise ValueError(
+            f"Snapshot {snapshot.version} holds {snapshot.buffer.size} numbers, the policy {expected}: it comes from a "
+            "run with another configuration; use one logdir or replay service per configuration."
+        )
+    if zlib.crc32(snapshot.buffer) != snapshot.checksum:
+        raise ValueError(f"Snapshot {snapshot.version} was damaged on its way (checksum differs); fetch it again.")
+    source = torch.from_numpy(np.array(snapshot.buffer))
+    with torch.no_grad():
+        for p, part in zip(parameters, source.split([p.numel() for p in parameters]), strict=True):
+            p.copy_(part.view_as(p))
