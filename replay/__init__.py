@@ -1,0 +1,1 @@
+"""Replay: streams of steps in, batches of sequences out. See `replay.store.Store` for the contract."""

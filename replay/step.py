@@ -1,0 +1,122 @@
+"""What one replayed step holds: the schema every row is checked against before it enters a store."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+Rows = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Field:
+    """One key of a step: `shape` is a single step's shape."""
+
+    dtype: np.dtype
+    shape: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "dtype", np.dtype(self.dtype))
+        object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
+        if self.dtype.hasobject:
+            raise ValueError(f"A replay field cannot hold Python objects, got dtype {self.dtype}; use a numeric dtype.")
+
+    @property
+    def nbytes(self) -> int:
+        return self.dtype.itemsize * int(np.prod(self.shape, dtype=np.int64))
+
+
+RESERVED: Mapping[str, Field] = {
+    "reward": Field(dtype=np.dtype(np.float32)),
+    "is_first": Field(dtype=np.dtype(np.bool_)),
+    "is_last": Field(dtype=np.dtype(np.bool_)),
+    "is_terminal": Field(dtype=np.dtype(np.bool_)),
+    "version": Field(dtype=np.dtype(np.int32)),  # the policy snapshot that chose the row's action
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schema:
+    """The keys of a step: `fields` never change once written; `latents` are refreshed by the learner."""
+
+    fields: Mapping[str, Field]
+    latents: Mapping[str, Field]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "fields", dict(self.fields))
+        object.__setattr__(self, "latents", dict(self.latents))
+        twice = sorted(set(self.fields) & set(self.latents))
+        if twice:
+            raise ValueError(f"Keys {twice} are both fields and latents; a key is one or the other: rename one.")
+        if not self.fields:
+            raise ValueError("A replay schema needs at least one field, got none; name the observation keys.")
+
+    @classmethod
+    def transitions(cls, *groups: Mapping[str, Field], latents: Mapping[str, Field] | None = None) -> "Schema":
+        """Observation and action groups plus the reserved keys; ValueError where two groups share a key."""
+        fields: dict[str, Field] = dict(RESERVED)
+        for group in groups:
+            taken = sorted(set(fields) & set(group))
+            if taken:
+                raise ValueError(f"Replay keys {taken} come twice; rename them ({sorted(RESERVED)} are reserved).")
+            fields |= group
+        return cls(fields=fields, latents=latents or {})
+
+    @property
+    def all(self) -> dict[str, Field]:
+        return {**self.fields, **self.latents}
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of one step."""
+        return sum(field.nbytes for field in self.all.values())
+
+    def estimate_gb(self, steps: int) -> float:
+        """Gigabytes (1e9 bytes) that `steps` rows take."""
+        return steps * self.nbytes / 1e9
+
+    def check(self, rows: Mapping[str, Any]) -> tuple[Rows, int]:
+        """Rows `[n, ...]` as arrays and n; ValueError names the key, what came and what is expected."""
+        return check_rows(self.all, rows)
+
+    def to_json(self) -> dict[str, dict[str, list[Any]]]:
+        return {
+            part: {key: [field.dtype.str, list(field.shape)] for key, field in sorted(getattr(self, part).items())}
+            for part in ("fields", "latents")
+        }
+
+    @classmethod
+    def from_json(cls, parts: Mapping[str, Mapping[str, Any]]) -> "Schema":
+        return cls(
+            **{
+                part: {key: Field(dtype=np.dtype(dtype), shape=tuple(shape)) for key, (dtype, shape) in keys.items()}
+                for part, keys in parts.items()
+            }
+        )
+
+
+def check_rows(expected: Mapping[str, Field], rows: Mapping[str, Any], leading: int = 1) -> tuple[Rows, int]:
+    """Rows whose arrays share `leading` axes and then have their field's shape; also the length of the first axis."""
+    if rows.keys() != expected.keys():
+        raise ValueError(f"Replay keys differ: {_difference(expected, rows)}. The keys are {sorted(expected)}.")
+    out: Rows = {}
+    lead: tuple[int, ...] | None = None
+    for key, field in expected.items():
+        value = rows[key] if type(rows[key]) is np.ndarray else np.asarray(rows[key])
+        lead = value.shape[:leading] if lead is None else lead
+        if value.dtype != field.dtype or value.shape != lead + field.shape:
+            raise ValueError(
+                f"Replay key {key!r}: got {value.dtype} {list(value.shape)}, expected {field.dtype} "
+                f"{list(lead or ('n',) * leading)} + {list(field.shape)}; convert it where the row is made."
+            )
+        out[key] = value
+    if lead is None or len(lead) != leading:
+        raise ValueError(f"Replay rows need {leading} leading axes, got {lead}; stack single steps first.")
+    return out, lead[0]
+
+
+def _difference(expected: Iterable[str], got: Iterable[str]) -> str:
+    missing, unknown = sorted(set(expected) - set(got)), sorted(set(got) - set(expected))
+    parts = [f"{name} {keys}" for name, keys in (("missing", missing), ("unknown", unknown)) if keys]
+    return ", ".join(parts)
