@@ -25,9 +25,9 @@ class Stream:
         self.seen = seen  # items created by all streams up to the last append
         self.slots: dict[int, int] = {}  # in the order of the chunks
 
-    def stored(self, chunk_length: int) -> int:
-        """How many steps are stored."""
-        return self.next - max(self.begin, next(iter(self.slots)) * chunk_length) if self.slots else 0
+    def stored(self, chunk_length: int) -> range:
+        """The steps that are stored."""
+        return range(max(self.begin, next(iter(self.slots)) * chunk_length) if self.slots else self.next, self.next)
 
 
 class Index:
@@ -76,8 +76,8 @@ class Index:
             self._publish(stream, count)
             row += count
 
-    def draw(self, n: int, rng: np.random.Generator, online: bool) -> np.ndarray:
-        """Addresses `[n]` of start steps: the online queue first, then uniform over the items."""
+    def draw(self, n: int, rng: np.random.Generator, online: bool) -> tuple[np.ndarray, int]:
+        """Addresses `[n]` of start steps: so many from the online queue first, then uniform over the items."""
         assert len(self) > 0, "draw() from an index without items"
         starts: list[int] = []
         while online and self.queue and len(starts) < n:
@@ -86,7 +86,7 @@ class Index:
                 starts.append(address)
         picks = rng.integers(0, len(self), n - len(starts)) if len(starts) < n else np.empty(0, _INT)
         uniform = self._ring[(self.evicted + picks) % self.capacity]
-        return np.concatenate([np.asarray(starts, _INT), uniform])
+        return np.concatenate([np.asarray(starts, _INT), uniform]), len(starts)
 
     def address(self, stream_id: int, step: int) -> int | None:
         """None where the step was evicted or has not come yet."""

@@ -26,7 +26,7 @@ def step_keys(stream: int, first_step_id: int, n: int) -> np.ndarray:
 
 
 def sequences(keys: np.ndarray) -> list[tuple[int, int]]:
-    """(stream, first step) of each row of keys `[n, T, 2]`; ValueError: a row is not consecutive steps of one stream."""
+    """(stream, first step) of each row of keys `[n, T, 2]`; ValueError: a row is no run of steps of one stream."""
     keys = np.asarray(keys)
     if keys.ndim != 3 or keys.shape[1] == 0 or keys.shape[2] != 2 or keys.dtype != np.int64:
         raise ValueError(f"Step keys are int64 [n, T, 2], got {keys.dtype} {list(keys.shape)}; pass those of sample().")

@@ -97,8 +97,7 @@ class MemoryStore:
             raise ValueError(f"sample({n}, {length}): allowed are n >= 1 and a length of 1 to {self.length}.")
         with self._lock:
             self._wait_for_items(timeout)
-            waiting = len(self._index.queue)
-            starts = self._index.draw(n, rng, online)
+            starts, fresh = self._index.draw(n, rng, online)
             keys = self._index.keys(starts, length)
             steps = self._index.addresses(starts, length).reshape(-1)
             batch = {
@@ -107,7 +106,7 @@ class MemoryStore:
             }
             batch |= {key: gather(self._data[key], starts) for key in self.schema.latents}
             self._counters["sampled"] += n * length
-            self._counters["sampled_online"] += waiting - len(self._index.queue)
+            self._counters["sampled_online"] += fresh
         return annotate(batch), keys
 
     def write_back(self, keys: np.ndarray, latents: Mapping[str, np.ndarray]) -> int:
@@ -154,6 +153,15 @@ class MemoryStore:
             steps = np.concatenate([np.arange(a, a + count) for a, _, count in spans] or [np.empty(0, np.int64)])
             return {key: gather(data, steps) for key, data in self._data.items()}
 
+    def streams(self) -> dict[int, range]:
+        with self._lock:
+            return {stream.id: stream.stored(self.chunk_length) for stream in self._index.streams.values()}
+
+    def items(self) -> np.ndarray:
+        """Keys `[items, 2]` of the start steps of all items, oldest first."""
+        with self._lock:
+            return self._index.items()
+
     def __len__(self) -> int:
         with self._lock:
             return len(self._index)
@@ -164,7 +172,7 @@ class MemoryStore:
             index = self._index
             return {
                 "items": len(index),
-                "steps": sum(s.stored(self.chunk_length) for s in index.streams.values()),
+                "steps": sum(len(s.stored(self.chunk_length)) for s in index.streams.values()),
                 "streams": len(index.streams),
                 "chunks": index.used_slots,
                 "queue": len(index.queue),

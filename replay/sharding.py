@@ -76,6 +76,9 @@ class ShardedStore:
     def read(self, stream: int, first_step_id: int, n: int) -> Rows:
         return self.shard(stream).read(stream, first_step_id, n)
 
+    def streams(self) -> dict[int, range]:
+        return {stream: steps for shard in self.shards for stream, steps in shard.streams().items()}
+
     def __len__(self) -> int:
         return sum(len(shard) for shard in self.shards)
 
@@ -113,8 +116,8 @@ class ShardedStore:
                 return [int(stats["items"]) for stats in each], [int(stats["queue"]) for stats in each]
             if time.monotonic() >= deadline:
                 raise TimeoutError(
-                    f"Sampling waited {timeout:g} s for the first sequence of {self.length} steps: {len(each)} shards were "
-                    f"given {sum(stats['inserted'] for stats in each):g} steps. Are the actors writing?"
+                    f"Sampling waited {timeout:g} s for the first sequence of {self.length} steps: {len(each)} shards "
+                    f"were given {sum(stats['inserted'] for stats in each):g} steps. Are the actors writing?"
                 )
             time.sleep(min(0.02, timeout))
 

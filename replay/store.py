@@ -40,7 +40,7 @@ class Store(Protocol):
         ...
 
     def write_back(self, keys: np.ndarray, latents: Mapping[str, np.ndarray]) -> int:
-        """Replace latents `[n, T, ...]` at keys `[n, T, 2]`; evicted steps are skipped. Returns how many were not."""
+        """Replace latents `[n, T, ...]` at keys `[n, T, 2]`, evicted steps aside. Returns how many got written."""
         ...
 
     def set_priority(self, keys: np.ndarray, values: np.ndarray) -> int:
@@ -49,6 +49,10 @@ class Store(Protocol):
 
     def read(self, stream: int, first_step_id: int, n: int) -> Rows:
         """Rows `[n, ...]` as stored, latents included; ValueError names the steps that are not there."""
+        ...
+
+    def streams(self) -> dict[int, range]:
+        """The steps each stream has stored; the range's end is the step it continues with."""
         ...
 
     def __len__(self) -> int:

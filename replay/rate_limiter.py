@@ -1,0 +1,109 @@
+"""Keeps sampling and inserting in proportion: the side that is ahead waits, never longer than its time-out."""
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+
+
+class RateLimiter:
+    """diff = inserts * samples_per_insert - samples stays within `tolerance` of min_size * samples_per_insert.
+
+    Reverb's SampleToInsertRatio (Cassirer et al. 2021, section 3.4), counted in steps. `samples_per_insert` 0 couples
+    nothing; sampling still waits for `min_size` steps. Thread-safe.
+    """
+
+    def __init__(self, samples_per_insert: float, tolerance: float, min_size: int = 1) -> None:
+        if samples_per_insert < 0 or tolerance < 0 or min_size < 1:
+            raise ValueError(
+                f"RateLimiter({samples_per_insert}, {tolerance}, {min_size}): allowed are a ratio and a tolerance of 0 "
+                "or more and a min_size of 1 or more."
+            )
+        self.samples_per_insert, self.tolerance, self.min_size = samples_per_insert, tolerance, min_size
+        self._inserts = self._samples = 0
+        self._size = 0  # steps the replay has had; a restored limiter may know more inserts than that
+        self._largest = {"insert": 0, "sample": 0}
+        self._waited = {"insert": 0.0, "sample": 0.0}
+        self._changed = threading.Condition()
+
+    def wait_insert(self, n: int, timeout: float) -> None:
+        """Count n inserted steps as soon as they are allowed; TimeoutError, ValueError: n can never be allowed."""
+        with self._changed:
+            self._wait("insert", n, self._may_insert, timeout)
+            self._inserts += n
+            self._size += n
+            self._changed.notify_all()
+
+    def wait_sample(self, n: int, timeout: float) -> None:
+        """Count n sampled steps as soon as they are allowed; TimeoutError, ValueError: n can never be allowed."""
+        with self._changed:
+            self._wait("sample", n, self._may_sample, timeout)
+            self._samples += n
+            self._changed.notify_all()
+
+    def set_ratio(self, samples_per_insert: float) -> None:
+        """Change the ratio from here on: what was inserted and sampled so far is taken as balanced."""
+        with self._changed:
+            self.samples_per_insert = samples_per_insert
+            self._balance()
+            self._changed.notify_all()
+
+    def state(self) -> dict[str, int]:
+        with self._changed:
+            return {"inserts": self._inserts, "samples": self._samples}
+
+    def load(self, state: Mapping[str, int], size: int) -> None:
+        """Continue a state() over a replay of `size` steps; what no longer fits together is balanced anew."""
+        with self._changed:
+            self._inserts, self._samples, self._size = int(state["inserts"]), int(state["samples"]), size
+            if abs(self._diff - self._middle) > self.tolerance:
+                self._balance()
+            self._changed.notify_all()
+
+    def stats(self) -> dict[str, float]:
+        with self._changed:
+            return {
+                "inserts": self._inserts,
+                "samples": self._samples,
+                "samples_per_insert": self._samples / max(1, self._inserts),
+                "ahead": self._diff - self._middle,  # above 0: inserting is ahead
+                "insert_waited_seconds": self._waited["insert"],
+                "sample_waited_seconds": self._waited["sample"],
+            }
+
+    @property
+    def _diff(self) -> float:
+        return self._inserts * self.samples_per_insert - self._samples
+
+    @property
+    def _middle(self) -> float:
+        return self.min_size * self.samples_per_insert
+
+    def _may_insert(self, n: int) -> bool:
+        ahead = self._diff + n * self.samples_per_insert - self._middle
+        return not self.samples_per_insert or self._size + n <= self.min_size or ahead <= self.tolerance
+
+    def _may_sample(self, n: int) -> bool:
+        behind = self._middle - (self._diff - n)
+        return self._size >= self.min_size and (not self.samples_per_insert or behind <= self.tolerance)
+
+    def _balance(self) -> None:
+        self._samples = round(self._inserts * self.samples_per_insert - self._middle)
+
+    def _wait(self, what: str, n: int, allowed: Callable[[int], bool], timeout: float) -> None:
+        self._largest[what] = max(self._largest[what], n)
+        need = self._largest["insert"] * self.samples_per_insert + self._largest["sample"]
+        if self.samples_per_insert and need > 2 * self.tolerance:
+            raise ValueError(
+                f"Inserting {self._largest['insert']} and sampling {self._largest['sample']} steps at a time can block "
+                f"each other for ever at {self.samples_per_insert:g} samples per insert with a tolerance of "
+                f"{self.tolerance:g}; set the tolerance to at least {need / 2:g}."
+            )
+        start = time.monotonic()
+        if not self._changed.wait_for(lambda: allowed(n), timeout):
+            other = {"insert": "sampled", "sample": "inserted"}[what]
+            raise TimeoutError(
+                f"{what} of {n} steps waited {timeout:g} s until more is {other}: {self._inserts} inserted, "
+                f"{self._samples} sampled, {self.samples_per_insert:g} samples per insert +- {self.tolerance:g} steps, "
+                f"at least {self.min_size} steps before the first sample (now {self._size})."
+            )
+        self._waited[what] += time.monotonic() - start

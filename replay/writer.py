@@ -1,0 +1,64 @@
+"""Collects the steps of a vector of environments and appends them to the store in blocks."""
+
+import time
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from replay.step import check_rows
+from replay.store import Store
+
+
+class Writer:
+    """Buffers up to `flush_steps` rows of each of N streams, none longer than `max_seconds` while rows come in.
+
+    Memory is bounded: when the store refuses a block, add() raises before it takes the row, and may be called again;
+    steps that did arrive are not stored twice.
+    """
+
+    def __init__(
+        self, store: Store, streams: Sequence[int], *, flush_steps: int = 16, max_seconds: float = 0.5
+    ) -> None:
+        if flush_steps < 1 or len(set(streams)) != len(streams):
+            raise ValueError(f"Writer: flush_steps is {flush_steps}, allowed 1 or more; streams {streams} must differ.")
+        self._store, self.flush_steps, self.max_seconds = store, flush_steps, max_seconds
+        self._fields = store.schema.all
+        self._rows = {k: np.empty((len(streams), flush_steps, *f.shape), f.dtype) for k, f in self._fields.items()}
+        self._streams = list(streams)
+        self._next = [0] * len(streams)  # step id of the first buffered row
+        self._count = 0
+        self._oldest = 0.0
+
+    @property
+    def streams(self) -> tuple[int, ...]:
+        return tuple(self._streams)
+
+    def add(self, rows: Mapping[str, np.ndarray]) -> None:
+        """Take one row `[N, ...]` for every stream; ValueError: not the store's schema."""
+        checked, n = check_rows(self._fields, rows)
+        if n != len(self._streams):
+            raise ValueError(f"Writer got rows of {n} environments for {len(self._streams)} streams; pass one each.")
+        if self._count == self.flush_steps:
+            self.flush()
+        if not self._count:
+            self._oldest = time.monotonic()
+        for key, value in checked.items():
+            self._rows[key][:, self._count] = value
+        self._count += 1
+        if self._count == self.flush_steps or time.monotonic() - self._oldest >= self.max_seconds:
+            self.flush()
+
+    def flush(self) -> None:
+        """Append everything buffered."""
+        for i, stream in enumerate(self._streams):
+            rows = {key: buffer[i, : self._count] for key, buffer in self._rows.items()}
+            self._store.append(stream, self._next[i], rows)
+        self._next = [step + self._count for step in self._next]
+        self._count = 0
+
+    def replace(self, i: int, stream: int, next_step: int = 0) -> None:
+        """Environment i writes to another stream from its step `next_step` on: it was restarted, or restored."""
+        self.flush()
+        if stream in self._streams[:i] + self._streams[i + 1 :]:
+            raise ValueError(f"Stream {stream} is written by another environment of this writer; take a new id.")
+        self._streams[i], self._next[i] = stream, next_step
