@@ -1,0 +1,40 @@
+# Everything runs in .venv, which the first target that needs it makes.
+#   make train   trains DreamerV3 on CartPole on this machine and says where the curve, the video and the policy are
+#   make test    runs the tests
+# Another interpreter: make PYTHON=python3.12 test. More of pytest: make test ARGS="-m slow".
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: setup train test lint bench
+
+setup: $(STAMP)
+
+# Installed again only when what is asked for has changed. torch comes first and by its exact version, so that no other
+# package's wish for "any torch" is answered with another build.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Nexus needs Python 3.11 or newer, $(PYTHON) is " + sys.version.split()[0] + "; try make PYTHON=python3.11")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "Could not make $(VENV); on Debian: apt-get install python3-venv"; exit 1; }
+	@echo "Installing into $(VENV); the first time this takes a few minutes."
+	@$(PIP) "$$(grep '^torch==' constraints.txt)"
+	@$(PIP) --editable '.[dev]'
+	@touch $(STAMP)
+
+train: setup
+	@$(BIN)/nexus train gym:CartPole-v1 --preset quick --mode local --logdir runs/cartpole $(ARGS)
+
+test: setup
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: setup
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: setup
+	@$(BIN)/python -m tests.benchmarks.learner --preset dmc_proprio --size size1m --device cpu --threads 1 --json
+	@$(BIN)/python -m tests.benchmarks.learner --preset dmc_vision --size size12m --device cpu --threads 1 --json
