@@ -1,0 +1,58 @@
+"""What every environment looks like to the actors. An episode is one `reset` and the `step`s after it."""
+
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+
+from world_models.space import Spaces
+
+# Replay writes these next to the observation and action keys, so no environment may use them as names.
+RESERVED = frozenset({"reward", "is_first", "is_last", "is_terminal", "version", "deter", "stoch"})
+
+
+class Step(NamedTuple):
+    """One observation with the reward and flags that came with it.
+
+    `is_last` ends the episode; `is_terminal` says that nothing follows in the task itself either. A time limit is
+    `is_last` alone (truncation), a termination is both.
+    """
+
+    observation: dict[str, np.ndarray]
+    reward: float
+    is_last: bool
+    is_terminal: bool
+
+
+@runtime_checkable
+class Environment(Protocol):
+    """A task to act in. Contract: tests/contracts/test_environment.py.
+
+    Continuous actions arrive in [-1, 1] per dimension, unclipped (dimensions without bounds as they are), discrete ones
+    as int32. One `step` lasts `frames_per_step` frames. `reset` with the same seed and the same actions gives the same
+    episode. `step` before a reset, or after `is_last`, raises ValueError.
+    """
+
+    observation_space: Spaces
+    action_space: Spaces
+    frames_per_step: int
+
+    def reset(self, seed: int) -> Step:
+        """Begin the episode that `seed` determines."""
+
+    def step(self, action: dict[str, np.ndarray]) -> Step:
+        """Apply one action, an array of the space's shape for every key of `action_space`."""
+
+    def render(self) -> np.ndarray:
+        """Draw the present state for people: uint8 [H W 3]. Raises ValueError where nothing can be drawn."""
+
+    def close(self) -> None:
+        """Free what the environment holds; it is not used afterwards."""
+
+
+def require_names(observation_space: Spaces, action_space: Spaces, task: str) -> None:
+    """Raise ValueError unless all keys are distinct and none is reserved for replay."""
+    for where, keys in (("observation", observation_space), ("action", action_space)):
+        if taken := sorted(RESERVED & keys.keys()):
+            raise ValueError(f"{task}: {where} keys {taken} are reserved ({sorted(RESERVED)}); rename them in the environment.")
+    if both := sorted(observation_space.keys() & action_space.keys()):
+        raise ValueError(f"{task}: keys {both} are both an observation and an action; rename one of each.")

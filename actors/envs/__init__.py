@@ -1,0 +1,66 @@
+"""All tasks by name. `make("dmc_walker_walk")` or `make("gym:CartPole-v1")` returns a ready Environment."""
+
+import difflib
+import importlib
+import importlib.util
+from dataclasses import dataclass
+
+from actors.config import EnvironmentConfig
+from actors.envs.wrappers import FrameStack, NormalizeActions, TimeLimit
+from actors.environment import Environment, require_names
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suite:
+    """Tasks that share a prefix and an adapter; the adapter is imported only when one of them is asked for."""
+
+    prefix: str
+    module: str
+    package: str
+    example: str
+
+
+SUITES = (
+    Suite(prefix="gym:", module="actors.envs.gymnasium", package="gymnasium", example="gym:CartPole-v1"),
+    Suite(prefix="dmc_", module="actors.envs.dm_control", package="dm_control", example="dmc_walker_walk"),
+)
+
+
+def task_names() -> list[str]:
+    """All tasks of the suites installed here."""
+    names = []
+    for suite in SUITES:
+        if importlib.util.find_spec(suite.package):
+            names += importlib.import_module(suite.module).task_names()
+    return sorted(names)
+
+
+def make(task: str, config: EnvironmentConfig | None = None) -> Environment:
+    """The environment of a task, with the wrappers its configuration asks for.
+
+    Raises ValueError, naming the nearest tasks, when there is no such task.
+    """
+    config = config or EnvironmentConfig()
+    suite = next((suite for suite in SUITES if task.startswith(suite.prefix)), None)
+    if suite is None:
+        raise unknown_task(task, task_names())
+    if not importlib.util.find_spec(suite.package):
+        raise ValueError(f"Task {task!r} needs the package {suite.package}, which is not installed: pip install {suite.package}")
+    environment: Environment = importlib.import_module(suite.module).make(task, config)
+    require_names(environment.observation_space, environment.action_space, task)
+    environment = NormalizeActions(environment)
+    if config.time_limit:
+        environment = TimeLimit(environment, config.time_limit)
+    if config.frame_stack > 1:
+        environment = FrameStack(environment, config.frame_stack)
+    return environment
+
+
+def unknown_task(task: str, names: list[str]) -> ValueError:
+    """The error for a task nobody knows: what was asked, what is nearest, how names are formed."""
+    near = difflib.get_close_matches(task, names, n=4, cutoff=0.5)
+    nearest = f"The nearest are {', '.join(near)}." if near else ""
+    examples = ", ".join(suite.example for suite in SUITES)
+    return ValueError(
+        f"Unknown task {task!r}. {nearest} Tasks are named like {examples}, or gym:my_module:MyEnv-v0 for one of your own."
+    )

@@ -1,0 +1,120 @@
+"""The DeepMind Control Suite: `dmc_walker_walk`, vectors, pixels or both."""
+
+from typing import Any
+
+import numpy as np
+
+from actors.config import EnvironmentConfig
+from actors.environment import Step
+from actors.envs import rendering, unknown_task
+from actors.faults import BrokenEnvironment, require_reward
+from world_models.space import Space, Spaces
+
+# dm_control decides at import what it draws with.
+_REASONS = rendering.choose_backend()
+
+from dm_control import suite  # noqa: E402
+
+VIDEO_SIZE = (240, 320)
+_SHORT = {"ball_in_cup": "cup"}  # the literature's dmc_cup_catch
+_CAMERAS = {"quadruped": 2}  # the usual view of a domain where it is not camera 0
+
+
+def _tasks() -> dict[str, tuple[str, str]]:
+    return {f"dmc_{_SHORT.get(domain, domain)}_{task}": (domain, task) for domain, task in suite.ALL_TASKS}
+
+
+def task_names() -> list[str]:
+    """All tasks of the suite."""
+    return sorted(_tasks())
+
+
+def make(task: str, config: EnvironmentConfig) -> "DmControlEnvironment":
+    """The environment of one suite task. Raises ValueError for an unknown one, or where pixels cannot be drawn."""
+    tasks = _tasks() | {f"dmc_{domain}_{name}": (domain, name) for domain, name in suite.ALL_TASKS}
+    if task not in tasks:
+        raise unknown_task(task, list(tasks))
+    return DmControlEnvironment(*tasks[task], config)
+
+
+class DmControlEnvironment:
+    """A suite task as an Environment. `frames_per_step` control steps make one step: rewards are summed, and only the last
+    one is observed. The suite's time limits are truncations; episodes last 1000 frames."""
+
+    def __init__(self, domain: str, task: str, config: EnvironmentConfig) -> None:
+        self._name = f"dmc_{domain}_{task}"
+        # Constructing an environment per seed would compile the model each time; `reset` reseeds the task instead.
+        self.raw = suite.load(domain, task, task_kwargs={"random": 0})
+        self.frames_per_step = config.action_repeat
+        self._check = config.check_steps
+        self._camera = config.camera if config.camera >= 0 else _CAMERAS.get(domain, 0)
+        self._size = config.image_size if config.image_size != (0, 0) else (64, 64)
+        self._vectors = config.observations in ("vectors", "both")
+        self._pixels = config.observations in ("pixels", "both")
+        if config.fast_rendering:
+            quality = self.raw.physics.model.vis.quality
+            quality.offsamples = quality.shadowsize = 0
+        self.observation_space: Spaces = {}
+        if self._vectors:
+            for key, spec in self.raw.observation_spec().items():
+                self.observation_space[key] = Space(dtype=np.float32, shape=spec.shape or (1,))
+        if self._pixels:
+            self._draw(self._size)  # fails here rather than in the middle of a run
+            self.observation_space["image"] = Space(dtype=np.uint8, shape=(*self._size, 3))
+        bounds = self.raw.action_spec()
+        self.action_space: Spaces = {
+            "action": Space(dtype=np.float32, shape=bounds.shape, low=bounds.minimum.astype(np.float32), high=bounds.maximum.astype(np.float32))
+        }
+        self._open = False
+        self._steps = self._seed = 0
+
+    def reset(self, seed: int) -> Step:
+        self._seed, self._steps = seed, 0
+        self.raw.task._random = np.random.RandomState(seed)
+        time_step = self.raw.reset()
+        self._open = True
+        return Step(self._observe(time_step.observation), 0.0, False, False)
+
+    def step(self, action: dict[str, np.ndarray]) -> Step:
+        if not self._open:
+            raise ValueError(f"{self._name}: step() without an open episode; call reset(seed) first.")
+        self._steps += 1
+        control = np.asarray(action["action"], np.float64)
+        reward = 0.0
+        for _ in range(self.frames_per_step):
+            time_step = self.raw.step(control)
+            reward += time_step.reward or 0.0
+            if time_step.last():
+                break
+        if self._check:
+            require_reward(reward, self._where("reward"))
+        last = bool(time_step.last())
+        self._open = not last
+        # A discount of 0 says that the task ended; at a time limit it is 1.
+        return Step(self._observe(time_step.observation), float(reward), last, last and time_step.discount == 0)
+
+    def render(self) -> np.ndarray:
+        return self._draw(VIDEO_SIZE)
+
+    def close(self) -> None:
+        self.raw.close()
+
+    def _observe(self, vectors: dict[str, Any]) -> dict[str, np.ndarray]:
+        out = {}
+        if self._vectors:
+            for key, value in vectors.items():
+                out[key] = np.array(value, np.float32).reshape(self.observation_space[key].shape)
+                if self._check and not np.isfinite(out[key]).all():
+                    raise BrokenEnvironment("not finite", self._where(f"observation {key!r}"), "The simulation diverged; report the seed.")
+        if self._pixels:
+            out["image"] = self._draw(self._size)
+        return out
+
+    def _draw(self, size: tuple[int, int]) -> np.ndarray:
+        try:
+            return self.raw.physics.render(*size, camera_id=self._camera)
+        except RuntimeError as error:
+            raise rendering.no_renderer(_REASONS) from error
+
+    def _where(self, what: str) -> str:
+        return f"{self._name}, step {self._steps} of the episode with seed {self._seed}, {what}"

@@ -1,0 +1,111 @@
+"""Environments around environments: action scaling, time limit, frame stack. Adapters repeat actions themselves, since
+they need not draw, convert or check the frames in between."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from actors.environment import Environment, Step
+
+
+class Wrapper:
+    """Passes everything through; the base of the others."""
+
+    def __init__(self, inner: Environment) -> None:
+        self.inner = inner
+        self.observation_space = inner.observation_space
+        self.action_space = inner.action_space
+        self.frames_per_step = inner.frames_per_step
+
+    def reset(self, seed: int) -> Step:
+        return self.inner.reset(seed)
+
+    def step(self, action: dict[str, np.ndarray]) -> Step:
+        return self.inner.step(action)
+
+    def render(self) -> np.ndarray:
+        return self.inner.render()
+
+    def close(self) -> None:
+        self.inner.close()
+
+
+class NormalizeActions(Wrapper):
+    """Clips continuous actions to [-1, 1] and rescales them to the inner bounds.
+
+    A dimension that lacks a lower or upper bound is not scaled, only clipped to the bound it has.
+    """
+
+    def __init__(self, inner: Environment) -> None:
+        super().__init__(inner)
+        self.action_space = dict(inner.action_space)
+        self._scales: dict[str, tuple[np.ndarray, ...]] = {}
+        for key, space in inner.action_space.items():
+            if space.discrete:
+                continue
+            low, high = (np.broadcast_to(np.asarray(side, np.float64), space.shape) for side in (space.low, space.high))
+            bounded = np.isfinite(low) & np.isfinite(high)
+            # center + half * action maps [-1, 1] to [low, high]; 0 + 1 * action leaves the others alone.
+            center = np.where(bounded, (np.where(bounded, low, 0) + np.where(bounded, high, 0)) / 2, 0.0)
+            half = np.where(bounded, (np.where(bounded, high, 0) - np.where(bounded, low, 0)) / 2, 1.0)
+            self._scales[key] = (center, half, low, high)
+            self.action_space[key] = replace(
+                space,
+                low=np.where(bounded, -1, low).astype(np.float32),
+                high=np.where(bounded, 1, high).astype(np.float32),
+            )
+
+    def step(self, action: dict[str, np.ndarray]) -> Step:
+        scaled = dict(action)
+        for key, (center, half, low, high) in self._scales.items():
+            scaled[key] = np.clip(center + half * action[key], low, high).astype(np.float32)
+        return self.inner.step(scaled)
+
+
+class TimeLimit(Wrapper):
+    """Truncates an episode after a number of frames."""
+
+    def __init__(self, inner: Environment, frames: int) -> None:
+        super().__init__(inner)
+        self._limit = frames
+        self._frames = 0
+
+    def reset(self, seed: int) -> Step:
+        self._frames = 0
+        return self.inner.reset(seed)
+
+    def step(self, action: dict[str, np.ndarray]) -> Step:
+        if self._frames >= self._limit:
+            raise ValueError(f"step() after the time limit of {self._limit} frames ended the episode; call reset(seed) first.")
+        step = self.inner.step(action)
+        self._frames += self.frames_per_step
+        return step._replace(is_last=step.is_last or self._frames >= self._limit)
+
+
+class FrameStack(Wrapper):
+    """Joins the last `count` images along the channels, oldest first: [H W C] -> [H W count*C]. Vectors stay as they are."""
+
+    def __init__(self, inner: Environment, count: int) -> None:
+        super().__init__(inner)
+        self._count = count
+        self._images = [key for key, space in inner.observation_space.items() if space.is_image]
+        self.observation_space = dict(inner.observation_space)
+        for key in self._images:
+            space = inner.observation_space[key]
+            self.observation_space[key] = replace(space, shape=(*space.shape[:2], space.shape[2] * count))
+        self._frames: dict[str, list[np.ndarray]] = {}
+
+    def reset(self, seed: int) -> Step:
+        step = self.inner.reset(seed)
+        self._frames = {key: [step.observation[key]] * self._count for key in self._images}
+        return self._stacked(step)
+
+    def step(self, action: dict[str, np.ndarray]) -> Step:
+        step = self.inner.step(action)
+        for key, frames in self._frames.items():
+            self._frames[key] = [*frames[1:], step.observation[key]]
+        return self._stacked(step)
+
+    def _stacked(self, step: Step) -> Step:
+        images = {key: np.concatenate(frames, axis=-1) for key, frames in self._frames.items()}
+        return step._replace(observation=step.observation | images)

@@ -1,0 +1,105 @@
+"""Cheap checks of what an environment returns, made at every step of training, with errors that name the place."""
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+SWITCH = "(environment.check_steps=false trains without these checks)"
+
+
+class BrokenEnvironment(ValueError):
+    """An environment broke its own declaration: `what` is wrong, `where`, and the `remedy`."""
+
+    def __init__(self, what: str, where: str, remedy: str) -> None:
+        super().__init__(f"{where}: {what}. {remedy}")
+        self.what, self.where, self.remedy = what, where, remedy
+
+
+def require_array(
+    value: Any, where: str, dtype: np.dtype, shape: tuple[int, ...], low: np.ndarray | float | None, high: np.ndarray | float | None
+) -> np.ndarray:
+    """`value` if it is an array of this dtype and shape, finite and within the bounds (None: unbounded).
+
+    Raises BrokenEnvironment otherwise. A dtype that converts without loss passes.
+    """
+    if not isinstance(value, np.ndarray | np.generic):
+        raise BrokenEnvironment(
+            f"wrong type: a {type(value).__name__}, the space declares a {dtype.name} array of shape {shape}",
+            where,
+            f"Return np.asarray(value, np.{dtype.name}).",
+        )
+    if value.dtype != dtype and not np.can_cast(value.dtype, dtype):
+        raise BrokenEnvironment(
+            f"wrong dtype: {value.dtype.name}, the space declares {dtype.name}",
+            where,
+            f"Return value.astype(np.{dtype.name}), or declare the space with dtype=np.{value.dtype.name} {SWITCH}.",
+        )
+    if value.shape != shape:
+        raise BrokenEnvironment(
+            f"wrong shape: {value.shape}, the space declares {shape}",
+            where,
+            f"Return an array of shape {shape}, or declare the space with shape={value.shape}.",
+        )
+    if value.dtype.kind == "f" and not np.isfinite(value).all():
+        index = _first(~np.isfinite(value))
+        raise BrokenEnvironment(
+            f"not finite: element {index} is {value[index]}", where, "Find the division, logarithm or overflow that made it."
+        )
+    below = None if low is None else value < low
+    above = None if high is None else value > high
+    for outside in (below, above):
+        if outside is not None and outside.any():
+            index = _first(outside)
+            sides = [float(np.broadcast_to(-np.inf if low is None else low, shape)[index]), float(np.broadcast_to(np.inf if high is None else high, shape)[index])]
+            raise BrokenEnvironment(
+                f"outside its space: element {index} is {value[index]}, the space allows {sides}",
+                where,
+                f"Widen the space's low and high, or clip the value to them {SWITCH}.",
+            )
+    return value
+
+
+def require_index(value: Any, where: str, start: int, count: int) -> int:
+    """`value` as an int if it is an integer in [start, start + count); raises BrokenEnvironment otherwise."""
+    integral = isinstance(value, int | np.integer) or (isinstance(value, np.ndarray) and value.shape == () and value.dtype.kind in "iu")
+    if not integral or isinstance(value, bool):
+        kind = value.dtype.name if isinstance(value, np.ndarray | np.generic) else type(value).__name__
+        raise BrokenEnvironment(f"wrong dtype: {kind} {value!r}, the space is discrete", where, "Return an int.")
+    if not start <= int(value) < start + count:
+        raise BrokenEnvironment(
+            f"outside its space: {value}, the space allows {start} to {start + count - 1}",
+            where,
+            "Declare the space with more values, or correct the value.",
+        )
+    return int(value)
+
+
+def require_keys(value: Any, where: str, keys: Iterable[Any]) -> None:
+    """Raise BrokenEnvironment unless `value` is a mapping with exactly these keys."""
+    expected = set(keys)
+    if not hasattr(value, "keys"):
+        raise BrokenEnvironment(f"wrong type: a {type(value).__name__}, the space is a Dict", where, f"Return a dict of {sorted(expected)}.")
+    if set(value.keys()) != expected:
+        raise BrokenEnvironment(
+            f"wrong keys: {sorted(value.keys())}, the space declares {sorted(expected)}", where, "Return exactly the declared keys."
+        )
+
+
+def require_reward(value: Any, where: str) -> float:
+    """`value` as a finite float; raises BrokenEnvironment otherwise."""
+    if isinstance(value, np.ndarray) and value.size == 1:
+        value = value.item()
+    if not isinstance(value, int | float | np.number | np.bool_):
+        raise BrokenEnvironment(f"wrong reward: {value!r} is a {type(value).__name__}", where, "Return one float.")
+    reward = float(value)
+    if not math.isfinite(reward):
+        raise BrokenEnvironment(
+            f"wrong reward: {reward}, a reward must be finite", where, "Find the division, logarithm or overflow that made it."
+        )
+    return reward
+
+
+def _first(mask: np.ndarray) -> tuple[int, ...]:
+    return tuple(int(i) for i in np.argwhere(mask)[0])
