@@ -1,8 +1,38 @@
-"""Configuration of the learner."""
+"""Configuration of the learner. Torch-free, so that the supervisor can read it."""
 
 from dataclasses import dataclass, field
 
-from learner.optimizer import OptimizerConfig
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """LaProp with AGC (`optimizer.py`)."""
+
+    lr: float = 4e-5
+    agc: float = 0.3
+    """Largest gradient norm relative to the parameter norm; 0 turns clipping off."""
+    pmin: float = 1e-3
+    """Smallest parameter norm assumed by AGC."""
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-20
+    weight_decay: float = 0.0
+    schedule: str = "const"
+    """`const`, `linear` (to a tenth) or `cosine`, over `anneal - warmup` updates behind the warm-up."""
+    warmup: int = 1000
+    """Updates over which the rate rises linearly from exactly 0."""
+    anneal: int = 0
+
+    def __post_init__(self) -> None:
+        allowed = ("const", "linear", "cosine")
+        if self.schedule not in allowed:
+            raise ValueError(f"optimizer.schedule={self.schedule!r} is not one of {allowed}.")
+        if self.lr < 0 or self.warmup < 0:
+            raise ValueError(f"optimizer.lr={self.lr} and optimizer.warmup={self.warmup} must not be negative.")
+        if self.schedule != "const" and self.anneal <= self.warmup:
+            raise ValueError(
+                f"optimizer.anneal={self.anneal} must exceed optimizer.warmup={self.warmup} for schedule "
+                f"{self.schedule!r}; set it to the planned number of updates."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,6 +44,8 @@ class LearnerConfig:
     """Cut each replayed sequence into this many batches, carrying the state from one to the next."""
     train_ratio: float = 32.0
     """Replayed steps per environment step."""
+    start_items: int = 0
+    """Replayed sequences needed before the first update; 0 means batch_size * batch_length, the official number."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     device: str = "auto"
     """`auto`, `cpu` or `cuda`."""

@@ -11,7 +11,7 @@ from learner.config import LearnerConfig
 from learner.optimizer import LaProp
 from world_models.dreamer.acting import Carry
 from world_models.dreamer.agent import Dreamer, Output
-from world_models.dreamer.draws import Draws, draw_update
+from world_models.dreamer.draws import Draws, draw_update, mix_seed
 from world_models.dreamer.official_names import is_kernel, trainable
 from world_models.dreamer.rssm import State
 
@@ -58,7 +58,7 @@ class DreamerStep:
         """The randomness of the coming update; the same for the same seed and update number."""
         c = self.agent.config
         take = min(c.imagination_last or time, time)
-        self.generator.manual_seed((self.seed << 32) + self.updates)
+        self.generator.manual_seed(mix_seed(self.seed, self.updates))
         return draw_update(
             self.agent.action_space, rows, time, c.rssm.stoch, rows * take, c.imagination_length, self.generator
         )

@@ -24,6 +24,11 @@ class Draws(NamedTuple):
     forced: bool = False
 
 
+def mix_seed(seed: int, number: int) -> int:
+    """A generator seed for draw `number` of `seed`, spread so that neighbouring pairs do not meet."""
+    return (seed * 0x9E3779B97F4A7C15 + number * 0xBF58476D1CE4E5B9 + 1) % 2**63
+
+
 def draw_actions(spaces: Spaces, lead: tuple[int, ...], generator: torch.Generator) -> dict[str, Tensor]:
     """One draw per action element: uniform for discrete keys, normal for continuous ones."""
     device = generator.device

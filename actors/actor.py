@@ -1,0 +1,112 @@
+"""An actor: steps its environments with the newest policy and writes every transition to replay."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from actors.policy import Arrays, DreamerPolicy
+from actors.vector import Episode, VectorEnvironment
+from replay.store import Store
+from replay.writer import Writer
+from world_models.snapshot import SnapshotSource
+from world_models.space import Spaces
+
+
+class Actor:
+    """Rows of environment i go to `streams[i]`, step ids from 0. Counts environment steps (replay rows) and frames."""
+
+    def __init__(
+        self,
+        environments: VectorEnvironment,
+        policy: DreamerPolicy,
+        store: Store,
+        streams: Sequence[int],
+        *,
+        seed: int,
+        random_steps: int = 0,
+        flush_steps: int = 1,
+        flush_seconds: float = 0.5,
+        snapshots: SnapshotSource | None = None,
+    ):
+        assert len(streams) == len(environments), "one stream per environment"
+        self.environments, self.policy, self.store, self.snapshots = environments, policy, store, snapshots
+        self.streams, self.seed, self.random_steps = list(streams), seed, random_steps
+        self.carry = policy.initial(len(streams))
+        self.actions: Arrays | None = None
+        self.calls = self.steps = self.frames = 0
+        self.next_step = 0  # id of the next row, the same in every stream
+        self.episode_start = [0] * len(streams)
+        self.writer = Writer(store, self.streams, flush_steps=flush_steps, max_seconds=flush_seconds)
+
+    def step(self) -> list[Episode]:
+        """Step every environment once; returns the episodes that ended."""
+        rows = self.environments.step(self.actions)
+        first, last = rows["is_first"], rows["is_last"]
+        if self.snapshots is not None and (snapshot := self.snapshots.newest(self.policy.version)):
+            self.policy.load(snapshot)
+        self.carry, actions, latents = self.policy.act(self.carry, rows, first, self.calls)
+        if self.steps < self.random_steps:
+            actions = random_actions(self.environments.action_space, len(first), [self.seed, self.calls])
+            self.carry = self.policy.override(self.carry, actions)
+        # The stored action of a last step is zero; the carry keeps its own, which the reset discards anyway.
+        actions = {k: np.where(last.reshape(-1, *[1] * (v.ndim - 1)), 0, v).astype(v.dtype) for k, v in actions.items()}
+        self.actions = actions
+        for i in np.flatnonzero(first):
+            self.episode_start[i] = self.next_step
+        self.calls += 1
+        self.steps += len(first)
+        self.frames += int((~first).sum()) * self.environments.frames_per_step
+        version = np.full(len(first), self.policy.version, np.int32)
+        self.writer.add(rows | actions | latents | {"version": version})
+        self.next_step += 1
+        return self.environments.finished()
+
+    def state(self) -> tuple[dict[str, Any], Arrays]:
+        """Counters (JSON) and arrays from which `load` continues exactly; flushes first."""
+        self.writer.flush()
+        counters = {
+            "calls": self.calls, "steps": self.steps, "frames": self.frames, "next_step": self.next_step,
+            "episode_start": list(self.episode_start), "episodes": list(self.environments.episodes),
+            "ended": self.environments.ended.tolist(), "streams": self.streams, "version": self.policy.version,
+        }  # fmt: skip
+        arrays = {f"carry/{key}": value for key, value in self.policy.state(self.carry).items()}
+        return counters, arrays | {f"next/{key}": value for key, value in (self.actions or {}).items()}
+
+    def load(self, counters: dict[str, Any], arrays: Arrays) -> list[str]:
+        """Continue from `state`: each open episode is repeated from its seed and the actions in replay, and compared
+        with the observations there. Returns one line for every episode that could not be; it starts anew."""
+        for name in ("calls", "steps", "frames", "next_step", "episode_start", "streams"):
+            setattr(self, name, counters[name])
+        for i, stream in enumerate(self.streams):
+            self.writer.replace(i, stream, self.next_step)
+        self.policy.version = counters["version"]
+        self.carry = self.policy.restore({k[6:]: v for k, v in arrays.items() if k.startswith("carry/")})
+        self.actions = {k[5:]: v for k, v in arrays.items() if k.startswith("next/")} or None
+        problems = []
+        for i, episode in enumerate(counters["episodes"]):
+            if counters["ended"][i]:
+                self.environments.episodes[i] = episode
+                continue
+            start = self.episode_start[i]
+            try:
+                rows = self.store.read(self.streams[i], start, self.next_step - start)
+            except ValueError as error:
+                self.environments.episodes[i] = episode
+                problems.append(f"environment {i}, episode {episode} is no longer in replay ({error}); it starts anew.")
+                continue
+            if not (restored := self.environments.restore(i, episode, rows)):
+                problems.append(restored.reason)
+        self.environments.finished()
+        return problems
+
+
+def random_actions(spaces: Spaces, rows: int, seed: list[int]) -> Arrays:
+    """Uniform random actions `[N ...]`: any class, or any value of the bounded range [-1, 1]."""
+    rng = np.random.default_rng(seed)
+    return {
+        key: rng.integers(space.classes, size=(rows, *space.shape), dtype=np.int32)
+        if space.discrete
+        else rng.uniform(-1, 1, (rows, *space.shape)).astype(np.float32)
+        for key, space in sorted(spaces.items())
+    }

@@ -1,0 +1,132 @@
+"""DreamerV3's policy as actors use it: numpy in, numpy out, a recurrent state per environment."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+
+from world_models.dreamer.acting import ActingModel, Carry
+from world_models.dreamer.config import DreamerConfig
+from world_models.dreamer.draws import draw_actions, mix_seed
+from world_models.dreamer.rssm import State
+from world_models.distributions import one_hot
+from world_models.dataclass_json import from_json
+from world_models.snapshot import Snapshot, load_snapshot
+from world_models.space import Space
+
+Arrays = dict[str, np.ndarray]
+
+
+class DreamerPolicy:
+    """Acts for N environments; `seed` and the `draw` number given at each step fix every sample.
+
+    `mode=True` takes each action distribution's mode in place of a sample.
+    """
+
+    def __init__(self, model: ActingModel, seed: int = 0, mode: bool = False):
+        self.model, self.seed, self.mode = model, seed, mode
+        self.version = 0
+        self.device = next(model.parameters()).device
+        self.generator = torch.Generator(self.device)
+
+    def initial(self, rows: int) -> Carry:
+        """State before the first step of N environments."""
+        return self.model.initial(rows)
+
+    def act(self, carry: Carry, observation: Arrays, is_first: np.ndarray, draw: int) -> tuple[Carry, Arrays, Arrays]:
+        """Observation keys `[N ...]`, `is_first` bool `[N]` to the next carry, actions `[N ...]` and the latents to
+        store: `deter` float16 `[N D]`, `stoch` int8 `[N S]`."""
+        self.generator.manual_seed(mix_seed(self.seed, draw))
+        rows, config = len(is_first), self.model.rssm.config
+        posterior = torch.rand(rows, config.stoch, generator=self.generator, device=self.device)
+        noise = None if self.mode else draw_actions(self.model.action_space, (rows,), self.generator)
+        obs = {key: torch.as_tensor(observation[key], device=self.device) for key in self.model.observation_space}
+        reset = torch.as_tensor(is_first, device=self.device)
+        carry, index, _ = self.model.act(carry, obs, reset, posterior, noise)
+        actions = {key: value.cpu().numpy() for key, value in carry.action.items()}
+        latents = {
+            "deter": carry.state.deter.half().cpu().numpy(),
+            "stoch": index.to(torch.int8).cpu().numpy(),
+        }
+        return carry, actions, latents
+
+    def override(self, carry: Carry, actions: Arrays) -> Carry:
+        """The carry as if `actions` had been sampled."""
+        return Carry(carry.state, {key: torch.as_tensor(value, device=self.device) for key, value in actions.items()})
+
+    def load(self, snapshot: Snapshot) -> None:
+        """Take over a snapshot's parameters and version."""
+        load_snapshot(self.model, snapshot)
+        self.version = snapshot.version
+
+    def state(self, carry: Carry) -> Arrays:
+        """A carry as arrays, for checkpoints."""
+        out = {"deter": carry.state.deter.cpu().numpy(), "stoch": carry.state.stoch.argmax(-1).cpu().numpy(),
+               "empty": (carry.state.stoch.sum(-1) == 0).cpu().numpy()}  # fmt: skip
+        return out | {f"action/{key}": value.cpu().numpy() for key, value in carry.action.items()}
+
+    def restore(self, arrays: Arrays) -> Carry:
+        """The carry that `state` wrote."""
+        tensors = {key: torch.as_tensor(value, device=self.device) for key, value in arrays.items()}
+        stoch = one_hot(tensors["stoch"].long(), self.model.rssm.config.classes) * ~tensors["empty"][..., None]
+        return Carry(
+            State(tensors["deter"], stoch), {key: tensors[f"action/{key}"] for key in self.model.action_space}
+        )
+
+
+class LoadedPolicy:
+    """A trained policy for one environment: call it with an observation, get an action. `reset` begins an episode."""
+
+    def __init__(self, policy: DreamerPolicy):
+        self.policy = policy
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the episode so far."""
+        self.carry, self.first, self.steps = self.policy.initial(1), True, 0
+
+    def __call__(self, observation: Any) -> Any:
+        """One observation (a dict, or the bare array where the environment has one key) to one action, the same way.
+
+        Continuous actions are scaled to [-1, 1] per bounded dimension.
+        """
+        space = self.policy.model.observation_space
+        dictionary = isinstance(observation, dict)
+        values = observation if dictionary else {next(iter(space)): observation}
+        if missing := sorted(space.keys() - values.keys()):
+            raise ValueError(f"The observation lacks the keys {missing}; this policy needs {sorted(space)}.")
+        rows = {key: np.asarray(values[key], space[key].dtype)[None] for key in space}
+        self.carry, actions, _ = self.policy.act(self.carry, rows, np.array([self.first]), self.steps)
+        self.first, self.steps = False, self.steps + 1
+        single = {key: value[0] for key, value in actions.items()}
+        return next(iter(single.values())) if len(single) == 1 else single
+
+
+def load_policy(path: str | Path, device: str = "cpu", mode: bool = False, seed: int = 0) -> LoadedPolicy:
+    """Load the policy of a checkpoint directory (`model.safetensors`, `config.json`), or of a run directory: its best
+    checkpoint where there is one, else the newest."""
+    folder = find_model(Path(path))
+    fields = json.loads((folder / "config.json").read_text())
+    observation, action = (
+        {key: Space.from_json(space) for key, space in fields[name].items()} for name in ("observation", "action")
+    )
+    model = ActingModel(observation, action, from_json(DreamerConfig, fields["model"]))
+    weights = load_file(folder / "model.safetensors", device="cpu")
+    wanted = model.state_dict().keys()
+    if missing := sorted(wanted - weights.keys()):
+        raise ValueError(f"{folder} lacks the parameters {missing}; it is not a DreamerV3 checkpoint of this version.")
+    model.load_state_dict({key: weights[key] for key in wanted})
+    return LoadedPolicy(DreamerPolicy(model.to(device).eval(), seed=seed, mode=mode))
+
+
+def find_model(path: Path) -> Path:
+    """The checkpoint directory that `path` means; ValueError where there is none."""
+    checkpoints = path / "checkpoints"
+    numbered = sorted(checkpoints.glob("[0-9]*"), reverse=True)
+    for folder in (path, checkpoints / "best", *numbered):
+        if (folder / "model.safetensors").exists() and (folder / "config.json").exists():
+            return folder
+    raise ValueError(f"No model.safetensors under {path}; give a run directory or one of its checkpoints.")

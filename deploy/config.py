@@ -1,0 +1,107 @@
+"""Configuration of a run: one tree, whose parts stand beside what they configure."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from actors.config import EnvironmentConfig
+from actors.actor_config import ActorConfig
+from learner.config import LearnerConfig
+from replay.config import ReplayConfig
+from world_models.dataclass_json import differences, from_json, to_json
+from world_models.dreamer.config import DreamerConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig:
+    """Evaluation episodes, apart from the training ones."""
+
+    every: int = 0
+    """Updates between evaluations; 0 turns them off."""
+    episodes: int = 10
+    stop_score: float = 0.0
+    """Stop the run when an evaluation reaches this mean score; 0 never stops."""
+
+    def __post_init__(self) -> None:
+        if self.every < 0 or self.episodes < 1:
+            raise ValueError(f"evaluation.every={self.every} must not be negative, episodes={self.episodes} at least 1.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Everything that `nexus train` can be told."""
+
+    task: str = "gym:CartPole-v1"
+    logdir: str = ""
+    mode: Literal["inline", "local"] = "local"
+    """`inline`: one process, synchronous, repeatable; `local`: Ray actors on this machine."""
+    seed: int = 0
+    frames: int = 1_000_000
+    """Environment frames (action repeats counted) after which the run is done."""
+    environment: EnvironmentConfig = field(default_factory=EnvironmentConfig)
+    actor: ActorConfig = field(default_factory=ActorConfig)
+    replay: ReplayConfig = field(default_factory=ReplayConfig)
+    learner: LearnerConfig = field(default_factory=LearnerConfig)
+    model: DreamerConfig = field(default_factory=DreamerConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    log_every: int = 100
+    """Updates between lines of metrics."""
+    checkpoint_every: int = 1000
+    """Updates between checkpoints; one more is written at the end and on Ctrl-C."""
+    keep_checkpoints: int = 2
+
+    def __post_init__(self) -> None:
+        for name in ("frames", "log_every", "checkpoint_every", "keep_checkpoints"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 1.")
+        if self.mode not in ("inline", "local"):
+            raise ValueError(f"mode={self.mode!r} is not one of inline, local.")
+        if self.seed < 0:
+            raise ValueError(f"seed={self.seed} must not be negative.")
+
+
+FREE = ("logdir", "frames", "log_every", "checkpoint_every", "keep_checkpoints", "evaluation.", "learner.threads",
+        "learner.device", "mode", "learner.prefetch", "actor.actors", "actor.flush")  # fmt: skip
+"""Fields that may change when a run continues: how long and how fast, not what."""
+
+FILE = "config.yaml"
+
+
+def save_config(config: RunConfig, logdir: Path) -> None:
+    """Write `config.yaml`."""
+    logdir.mkdir(parents=True, exist_ok=True)
+    text = yaml.safe_dump(to_json(config), sort_keys=False)
+    fresh = logdir / f".{FILE}.new"
+    fresh.write_text(text)
+    fresh.rename(logdir / FILE)
+
+
+def load_config(logdir: Path) -> RunConfig:
+    """Read `config.yaml`; ValueError where there is none or it does not fit."""
+    path = logdir / FILE
+    if not path.exists():
+        raise ValueError(f"{logdir} holds no {FILE}; give the logdir of a run.")
+    return from_json(RunConfig, yaml.safe_load(path.read_text()))
+
+
+def claim_logdir(config: RunConfig, logdir: Path) -> bool:
+    """Make `logdir` the directory of this run; True if it continues one. ValueError lists the differences of a run
+    with another configuration."""
+    continues = (logdir / FILE).exists()
+    if continues:
+        old = yaml.safe_load((logdir / FILE).read_text())
+        differ = {k: v for k, v in differences(old, _plain(config)).items() if not k.startswith(FREE)}
+        if differ:
+            lines = "\n".join(f"  {key}: {a!r} there, {b!r} now" for key, (a, b) in differ.items())
+            raise ValueError(
+                f"{logdir} belongs to a run with another configuration:\n{lines}\n"
+                "Use another --logdir, or the old values to continue that run."
+            )
+    save_config(config, logdir)
+    return continues
+
+
+def _plain(config: RunConfig) -> dict[str, Any]:
+    return yaml.safe_load(yaml.safe_dump(to_json(config)))

@@ -1,0 +1,118 @@
+"""The learner: sample, update, write latents back. It knows a store and an update, and neither Ray nor Redis."""
+
+import json
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.numpy import save_file
+from torch import Tensor
+
+from learner.batch import to_device
+from learner.config import LearnerConfig
+from learner.dreamer_step import DreamerStep
+from replay.consecutive import consecutive
+from replay.step import Rows
+from replay.store import Sample, Store
+from world_models.dreamer.agent import Dreamer
+
+CONTEXT = 1
+"""Replayed steps before the training columns."""
+
+
+class NonFiniteError(RuntimeError):
+    """A loss or gradient was not finite; the batch and a report were saved."""
+
+
+class Learner:
+    """Updates `agent` on batches from `store`. `source(number)` replaces plain sampling, e.g. by a prefetcher."""
+
+    def __init__(
+        self,
+        agent: Dreamer,
+        config: LearnerConfig,
+        store: Store,
+        *,
+        seed: int,
+        faults: Path,
+        source: Callable[[int], Sample] | None = None,
+    ):
+        self.step = DreamerStep(agent, config, seed)
+        self.agent, self.config, self.store, self.seed, self.faults = agent, config, store, seed, faults
+        self.source = source or self.sample
+        self._waiting: deque[tuple[Rows, np.ndarray]] = deque()
+
+    @property
+    def updates(self) -> int:
+        return self.step.updates
+
+    @property
+    def replayed(self) -> int:
+        """Training steps seen so far."""
+        return self.updates * self.config.batch_size * self.config.batch_length
+
+    def ready(self) -> bool:
+        """Whether replay holds enough to start."""
+        return len(self.store) >= (self.config.start_items or self.config.batch_size * self.config.batch_length)
+
+    def sample(self, number: int) -> Sample:
+        """Batch `number` of the run: which sequences it draws depends on the replay content and this number alone."""
+        rng = np.random.default_rng([self.seed, 1, number])
+        return self.store.sample(self.config.batch_size, sample_length(self.config), rng)
+
+    def update(self) -> dict[str, Tensor]:
+        """One update; the metrics stay on the device. Raises NonFiniteError and leaves a report in `faults`."""
+        if not self._waiting:
+            self._fetch()
+        rows, keys = self._waiting.popleft()
+        agent, device = self.agent, self.step.device
+        batch = to_device(rows, agent.observation_space, agent.action_space, agent.config.rssm.classes, device)
+        result = self.step(batch)
+        if not bool(torch.isfinite(result.metrics["loss/total"] + result.metrics["optimizer/grad_norm"])):
+            self._report(rows, keys, result.metrics)
+        latents = {"deter": result.latents["deter"].half(), "stoch": result.latents["stoch"].to(torch.int8)}
+        self.store.write_back(keys, {key: value.cpu().numpy() for key, value in latents.items()})
+        return result.metrics
+
+    def _fetch(self) -> None:
+        """Queue the batches that one replayed sequence gives; each keeps the keys of its training columns."""
+        batch, keys = self.source(self.updates // self.config.consecutive)
+        latents = {key: batch.pop(key) for key in self.store.schema.latents}
+        c = self.config
+        for part in consecutive([batch], c.batch_length, c.consecutive, CONTEXT):
+            first = int(part["consec"][0, 0]) * c.batch_length + CONTEXT
+            self._waiting.append((part | latents, keys[:, first : first + c.batch_length]))
+
+    def _report(self, rows: Rows, keys: np.ndarray, metrics: dict[str, Tensor]) -> None:
+        folder = self.faults / f"nonfinite-{self.updates:08d}"
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file({k: np.ascontiguousarray(v) for k, v in (rows | {"keys": keys}).items()}, folder / "batch.safetensors")
+        numbers = {key: float(value) for key, value in metrics.items()}
+        bad = sorted(key for key, value in numbers.items() if not np.isfinite(value))
+        report = {"update": self.updates, "time": time.time(), "not_finite": bad, "metrics": {k: repr(v) for k, v in numbers.items()}}
+        (folder / "report.json").write_text(json.dumps(report, indent=2))
+        raise NonFiniteError(
+            f"Update {self.updates} gave non-finite {', '.join(bad)}. The batch and a report are in {folder}; the last "
+            "checkpoint is untouched. Look for NaN or huge observations and rewards there, or lower learner.optimizer.lr."
+        )
+
+    def state(self) -> dict[str, Tensor]:
+        """Training state beside the model: optimiser and update count (batches waiting are not part of it)."""
+        out = {f"optimizer.{key}": value for key, value in self.step.optimizer.state_dict().items()}
+        return out | {"updates": torch.tensor(self.updates)}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Continue from `state`; the model is loaded apart from it."""
+        prefix = "optimizer."
+        self.step.optimizer.load_state_dict({k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)})
+        self.step.updates = int(state["updates"])
+        self._waiting.clear()
+
+
+def sample_length(config: LearnerConfig) -> int:
+    """Steps of one replayed sequence: the context and all training columns cut from it."""
+    return CONTEXT + config.consecutive * config.batch_length
