@@ -13,7 +13,8 @@ import json
 import os
 import shutil
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -47,11 +48,15 @@ class Lineage:
         data: Mapping[str, np.ndarray],
         counters: Mapping[str, int],
     ) -> None:
-        if directory.exists():
-            raise ValueError(f"Replay checkpoint {directory} exists; checkpoints are written to a new directory.")
-        part = directory.with_name(f"{directory.name}.part-{os.getpid()}")
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
+        with new_directory(directory) as part:
+            content = self._fill(part, schema, index, data)
+            content["settings"] = dict(settings)
+            content["counters"] |= counters
+            _write_bytes(part / "index.json", _signed(content))
+        self._follow(directory)
+
+    def _fill(self, part: Path, schema: Schema, index: Index, data: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        """Write everything but the index.json, and return what goes into that."""
         chunks = _Chunks(index, data)
         sealed = {c for c in chunks.slot if index.streams[c[0]].next >= (c[1] + 1) * index.chunk_length}
         files = self._link(part, sealed)
@@ -70,19 +75,13 @@ class Lineage:
         places = [(*c, *self._sealed[c]) for c in everything if c in sealed]
         arrays["sealed"] = np.array(places, np.int64).reshape(-1, 4)
         files["state.safetensors"] = _write(part / "state.safetensors", arrays)
-        content = {
+        return {
             "format": FORMAT,
             "schema": schema.to_json(),
-            "settings": dict(settings),
-            "counters": {**counts, **counters},
+            "counters": counts,
             "number": self._number,
             "files": files,
         }
-        _write_bytes(part / "index.json", _signed(content))
-        _sync(part)
-        part.rename(directory)
-        _sync(directory.parent)
-        self._follow(directory)
 
     def load(
         self,
@@ -143,6 +142,24 @@ class Lineage:
     def __del__(self) -> None:
         if self._last is not None:
             os.close(self._last)
+
+
+@contextmanager
+def new_directory(directory: Path) -> Iterator[Path]:
+    """A temporary directory to fill, which takes the name `directory` when the block ends well, and goes when not."""
+    if directory.exists():
+        raise ValueError(f"Replay checkpoint {directory} exists; checkpoints are written to a new directory.")
+    part = directory.with_name(f"{directory.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    try:
+        yield part
+        _sync(part)
+        part.rename(directory)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+    _sync(directory.parent)
 
 
 class _Chunks:

@@ -201,7 +201,7 @@ class Index:
     def _open_chunk(self, stream: Stream, chunk: int) -> int:
         while not self._freed and self._fresh == self.slots:
             # A stream without items that fell silent before the oldest item was made has ended: its rest goes first.
-            idle = [s for s in self._itemless.values() if s is not stream and s.slots]
+            idle = [s for s in self._itemless.values() if s is not stream]
             oldest = min(idle, key=lambda s: s.seen, default=None)
             if oldest is not None and (oldest.seen <= self.evicted or not len(self)):
                 self._drop(oldest)
@@ -224,6 +224,7 @@ class Index:
 
     def _drop(self, stream: Stream) -> None:
         """Forget the steps of a stream without items; should it go on, its next step begins it anew."""
+        del self._itemless[stream.id]
         self._freed.extend(stream.slots.values())
         stream.slots.clear()
         stream.begin = stream.oldest = stream.next

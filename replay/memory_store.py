@@ -57,7 +57,6 @@ class MemoryStore:
                 f"{need}; allow at least {need * self.slot_bytes / 1e9:.3g} GB, or lower chunk_length."
             )
         self._capacity = capacity or self.slots * chunk_length
-        self._lineage = Lineage()
         self._reset()
 
     def _reset(self) -> None:
@@ -68,6 +67,7 @@ class MemoryStore:
             capacity=self._capacity,
             online=self.online,
         )
+        self._lineage = Lineage()
         steps = self.slots * self.chunk_length
         self._data = {key: reserve((steps, *field.shape), field.dtype) for key, field in self._all.items()}
         self._counters = {"inserted": 0, "sampled": 0, "sampled_online": 0, "written_back": 0}
@@ -190,7 +190,13 @@ class MemoryStore:
     def restore(self, directory: Path) -> None:
         with self._lock:
             self._reset()
-            self._lineage.load(Path(directory), self.schema, self._settings(), self._index, self._data, self._counters)
+            try:
+                self._lineage.load(
+                    Path(directory), self.schema, self._settings(), self._index, self._data, self._counters
+                )
+            except BaseException:
+                self._reset()  # empty rather than half full
+                raise
             self._grown.notify_all()
 
     def _settings(self) -> dict[str, int]:

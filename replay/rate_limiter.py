@@ -80,7 +80,8 @@ class RateLimiter:
 
     def _may_insert(self, n: int) -> bool:
         ahead = self._diff + n * self.samples_per_insert - self._middle
-        return not self.samples_per_insert or self._size + n <= self.min_size or ahead <= self.tolerance
+        # Reverb asks size + n <= min_size, which blocks both sides when one block would pass min_size and tolerance.
+        return not self.samples_per_insert or self._size < self.min_size or ahead <= self.tolerance
 
     def _may_sample(self, n: int) -> bool:
         behind = self._middle - (self._diff - n)

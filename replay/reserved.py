@@ -1,14 +1,19 @@
 """Arrays whose memory is reserved at once and committed by the kernel page by page as it is written."""
 
+import contextlib
 import mmap
 
 import numpy as np
 
 _NORESERVE = 0x4000  # MAP_NORESERVE on Linux; Python's mmap does not name it
+_LARGE = 64 << 20  # bytes from which on huge pages cost little memory and save most page faults
 
 
 def reserve(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     """A zero array that takes memory only where it has been written, so that it never has to be moved to grow."""
     nbytes = max(1, dtype.itemsize * int(np.prod(shape, dtype=np.int64)))
     buffer = mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NORESERVE)
+    if nbytes >= _LARGE:
+        with contextlib.suppress(OSError):  # a kernel without huge pages
+            buffer.madvise(mmap.MADV_HUGEPAGE)
     return np.frombuffer(buffer, dtype, count=int(np.prod(shape, dtype=np.int64))).reshape(shape)

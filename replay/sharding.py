@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from replay.checkpoint import new_directory
 from replay.keys import sequences
 from replay.step import Rows
 from replay.store import Store
@@ -91,10 +92,9 @@ class ShardedStore:
         return total
 
     def checkpoint(self, directory: Path) -> None:
-        directory = Path(directory)
-        directory.mkdir(parents=True, exist_ok=True)
-        for name, shard in zip(self.names, self.shards, strict=True):
-            shard.checkpoint(directory / name)
+        with new_directory(Path(directory)) as part:
+            for name, shard in zip(self.names, self.shards, strict=True):
+                shard.checkpoint(part / name)
 
     def restore(self, directory: Path) -> None:
         for name, shard in zip(self.names, self.shards, strict=True):

@@ -118,7 +118,7 @@ class _Trace:
         read = np.array([[store.read(int(s), int(t), 1)["value"][0] for s, t in row] for row in keys])
         last_write = {tuple(key): at for at, key in enumerate(keys.reshape(-1, 2).tolist())}
         final = [last_write[tuple(key)] == at for at, key in enumerate(keys.reshape(-1, 2).tolist())]
-        order = np.argsort(ids)[np.argsort(np.argsort(self.part["update/stored_ids"], kind="stable"))]
+        order = np.argsort(ids)
         self.out["update/ids"] = self.out["sample/ids"][-1][:, 1:]
         self.out["update/values"] = np.where(np.reshape(final, read.shape), read, values)  # others were overwritten
         self.out["update/stored_ids"], self.out["update/stored_values"] = ids[order], stored[order]

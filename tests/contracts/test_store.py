@@ -1,0 +1,576 @@
+"""What every replay store promises, whatever it is made of."""
+
+import shutil
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from replay.step import Field, Schema
+from replay.store import Store
+from tests.contracts.stores import SCHEMA, STORES, MakeStore, check_sequences, fill, rows
+
+pytestmark = pytest.mark.timeout(60)
+
+
+@pytest.fixture(params=STORES)
+def make(request: pytest.FixtureRequest) -> MakeStore:
+    return STORES[request.param]
+
+
+def rng(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def latents(n: int, steps: int, value: float) -> dict[str, np.ndarray]:
+    return {"deter": np.full((n, steps, 4), value, np.float16), "stoch": np.full((n, steps, 2), value, np.int8)}
+
+
+def test_is_a_store(make: MakeStore) -> None:
+    assert isinstance(make(), Store)
+
+
+# --- append
+
+
+def test_append_counts_only_new_steps(make: MakeStore) -> None:
+    store = make()
+    assert store.append(5, 0, rows(5, 0, 3)) == 3
+    assert store.append(5, 0, rows(5, 0, 3)) == 0
+    assert store.append(5, 1, rows(5, 1, 6)) == 4
+    assert store.append(5, 7, rows(5, 7, 0)) == 0
+    assert store.streams() == {5: range(0, 7)}
+    np.testing.assert_array_equal(store.read(5, 0, 7)["step"], np.arange(7))
+
+
+def test_repeated_steps_do_not_replace_what_is_stored(make: MakeStore) -> None:
+    store = make()
+    store.append(1, 0, rows(1, 0, 4))
+    store.append(1, 2, rows(1, 2, 4, step=np.array([90, 91, 4, 5])))
+    np.testing.assert_array_equal(store.read(1, 0, 6)["step"], np.arange(6))
+
+
+@pytest.mark.parametrize("first", [4, 100, -1])
+def test_a_gap_is_refused_and_changes_nothing(make: MakeStore, first: int) -> None:
+    store = make()
+    store.append(1, 0, rows(1, 0, 3))
+    with pytest.raises(ValueError, match=rf"Stream 1 continues at step 3, got step {first}"):
+        store.append(1, first, rows(1, first, 2))
+    with pytest.raises(ValueError, match="continues at step 0"):
+        store.append(2, 1, rows(2, 1, 1))
+    assert store.streams() == {1: range(0, 3)}
+
+
+def test_rows_must_fit_the_schema(make: MakeStore) -> None:
+    store, good = make(), rows(0, 0, 3)
+    for bad, message in [
+        ({k: v for k, v in good.items() if k != "reward"}, r"missing \['reward'\]"),
+        (good | {"speed": good["reward"]}, r"unknown \['speed'\]"),
+        (good | {"reward": good["reward"].astype(np.float64)}, "'reward': got float64 .* expected float32"),
+        (good | {"image": good["image"][:, :1]}, r"'image': got uint8 \[3, 1, 3\], expected uint8 \[3\] \+ \[2, 3\]"),
+        (good | {"is_first": good["is_first"][:2]}, r"'is_first': got bool \[2\], expected bool \[3\]"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            store.append(0, 0, bad)
+    assert len(store) == 0 and not store.streams()
+
+
+# --- sample
+
+
+@pytest.mark.parametrize(("length", "chunk_length"), [(4, 7), (4, 4), (9, 2), (1, 3), (5, 1), (2, 100)])
+def test_sequences_are_whole_over_chunk_borders(make: MakeStore, length: int, chunk_length: int) -> None:
+    store = make(length=length, chunk_length=chunk_length)
+    fill(store, 40, block=3)
+    assert len(store) == 3 * (40 - length + 1)
+    for seed in range(20):
+        check_sequences(*store.sample(8, length, rng(seed)))
+
+
+def test_batch_layout(make: MakeStore) -> None:
+    store = make()
+    fill(store, 20)
+    batch, keys = store.sample(6, 4, rng())
+    assert keys.shape == (6, 4, 2) and batch.keys() == SCHEMA.all.keys()
+    for name, field in SCHEMA.fields.items():
+        assert batch[name].shape == (6, 4, *field.shape) and batch[name].dtype == field.dtype
+    for name, field in SCHEMA.latents.items():  # of the first column only
+        assert batch[name].shape == (6, *field.shape) and batch[name].dtype == field.dtype
+    assert all(value.flags.c_contiguous and value.flags.writeable for value in batch.values())
+    first = [rows(int(stream), int(step), 1) for stream, step in keys[:, 0]]
+    for name in SCHEMA.latents:
+        np.testing.assert_array_equal(batch[name], np.concatenate([row[name] for row in first]))
+
+
+def test_a_batch_is_a_copy(make: MakeStore) -> None:
+    store = make(online=False)
+    fill(store, 4, streams=1)
+    for value in store.sample(2, 4, rng())[0].values():
+        value.fill(0)
+    check_sequences(*store.sample(2, 4, rng()))
+
+
+def test_first_column_is_first_and_abandoned_episodes_end(make: MakeStore) -> None:
+    store = make(length=4)
+    first, last = np.zeros(9, bool), np.zeros(9, bool)
+    first[[0, 3, 6]] = True  # steps 2 and 5 are not marked as last: those episodes were abandoned
+    store.append(0, 0, rows(0, 0, 9, is_first=first, is_last=last))
+    batch, keys = store.sample(64, 4, rng())
+    for i, start in enumerate(keys[:, 0, 1]):
+        expected = first[start : start + 4].copy()
+        expected[0] = True
+        np.testing.assert_array_equal(batch["is_first"][i], expected)
+        np.testing.assert_array_equal(batch["is_last"][i], [*first[start + 1 : start + 4], False])
+    stored = store.read(0, 0, 9)
+    np.testing.assert_array_equal(stored["is_first"], first)
+    np.testing.assert_array_equal(stored["is_last"], last)
+
+
+def test_shorter_sequences_than_items(make: MakeStore) -> None:
+    store = make(length=6)
+    fill(store, 30)
+    batch, keys = store.sample(8, 3, rng())
+    assert keys.shape == (8, 3, 2)
+    check_sequences(batch, keys)
+    with pytest.raises(ValueError, match="length of 1 to 6"):
+        store.sample(8, 7, rng())
+
+
+def test_online_sequences_come_first_and_once(make: MakeStore) -> None:
+    store = make(length=4)
+    fill(store, 22, streams=3)
+    expected = {(stream, start) for stream in range(3) for start in (1, 5, 9, 13, 17)}
+    assert store.stats()["queue"] == len(expected)
+    store.sample(50, 4, rng(), online=False)
+    assert store.stats()["queue"] == len(expected)
+    handed = [store.sample(5, 4, rng())[1][:, 0] for _ in range(3)]
+    assert {tuple(key) for key in np.concatenate(handed).tolist()} == expected
+    assert store.stats()["queue"] == 0 and store.stats()["sampled_online"] == 15
+    check_sequences(*store.sample(5, 4, rng()))
+
+
+def test_without_online_queue_all_draws_are_uniform(make: MakeStore) -> None:
+    store = make(online=False)
+    fill(store, 40)
+    assert store.stats()["queue"] == 0
+    store.sample(9, 4, rng())
+    assert store.stats()["sampled_online"] == 0
+
+
+def test_items_are_drawn_uniformly_whatever_stream_they_are_of(make: MakeStore) -> None:
+    store = make(length=3, online=False)
+    lengths = {0: 40, 1: 7, 2: 3, 3: 22}
+    for stream, n in lengths.items():
+        store.append(stream, 0, rows(stream, 0, n))
+    items = sum(n - 2 for n in lengths.values())
+    counts: dict[tuple[int, ...], int] = {}
+    draws, generator = 200, rng(3)
+    for _ in range(draws):
+        for key in store.sample(items, 3, generator)[1][:, 0].tolist():
+            counts[tuple(key)] = counts.get(tuple(key), 0) + 1
+    assert len(counts) == items
+    chi_square = sum((count - draws) ** 2 / draws for count in counts.values())
+    assert abs(chi_square - (items - 1)) < 5 * np.sqrt(2 * (items - 1)), chi_square
+
+
+def test_sampling_depends_on_content_and_generator_only(make: MakeStore) -> None:
+    stores = [make(), make()]
+    for store in stores:
+        fill(store, 30)
+    stores[0].read(0, 0, 5)
+    generators = [rng(9), rng(9)]
+    for _ in range(12):
+        (batch, keys), (other, other_keys) = (s.sample(7, 4, g) for s, g in zip(stores, generators, strict=True))
+        np.testing.assert_array_equal(keys, other_keys)
+        for key in batch:
+            np.testing.assert_array_equal(batch[key], other[key])
+
+
+def test_sampling_names_what_it_waited_for(make: MakeStore) -> None:
+    store = make(length=4)
+    store.append(0, 0, rows(0, 0, 3))
+    with pytest.raises(TimeoutError, match="waited 0.05 s for the first sequence of 4 steps.* 3 steps"):
+        store.sample(1, 4, rng(), timeout=0.05)
+
+
+def test_a_step_can_be_sampled_as_soon_as_it_is_written(make: MakeStore) -> None:
+    store, got = make(), []
+    thread = threading.Thread(target=lambda: got.append(store.sample(1, 4, rng(), timeout=20)))
+    thread.start()
+    fill(store, 4, streams=1)
+    thread.join(20)
+    np.testing.assert_array_equal(got[0][1][0, :, 1], np.arange(4))
+    fill(store, 6, streams=1)
+    assert store.sample(1, 4, rng())[1][0, 0].tolist() == [0, 1]  # the online queue's newest
+
+
+# --- latents
+
+
+def test_latents_are_written_back_over_chunk_borders(make: MakeStore) -> None:
+    store = make(length=6, chunk_length=4)
+    fill(store, 30, streams=2)
+    keys = store.sample(1, 6, rng(2), online=False)[1]
+    stream, first = keys[0, 0].tolist()
+    assert store.write_back(keys[:, 1:], latents(1, 5, 77)) == 5
+    after = store.read(stream, 0, 30)
+    for name, value in rows(stream, 0, 30).items():
+        if name in SCHEMA.latents:
+            value[first + 1 : first + 6] = 77
+        np.testing.assert_array_equal(after[name], value, name)
+    np.testing.assert_array_equal(store.read(1 - stream, 0, 30)["deter"], rows(1 - stream, 0, 30)["deter"])
+
+
+def test_one_latent_may_be_written_back_alone(make: MakeStore) -> None:
+    store = make()
+    fill(store, 8, streams=1)
+    keys = store.sample(1, 4, rng())[1]
+    assert store.write_back(keys, {"stoch": np.full((1, 4, 2), 9, np.int8)}) == 4
+    start = int(keys[0, 0, 1])
+    assert (store.read(0, start, 4)["stoch"] == 9).all()
+    np.testing.assert_array_equal(store.read(0, start, 4)["deter"], rows(0, start, 4)["deter"])
+
+
+def test_later_sampling_reads_refreshed_latents(make: MakeStore) -> None:
+    store = make(online=False)
+    fill(store, 4, streams=1)
+    keys = store.sample(1, 4, rng())[1]
+    store.write_back(keys, latents(1, 4, 5))
+    assert (store.sample(3, 4, rng())[0]["deter"] == 5).all()
+
+
+def test_stale_keys_write_nowhere(make: MakeStore) -> None:
+    store = make(length=3, capacity=6, chunk_length=2, streams=1)
+    store.append(0, 0, rows(0, 0, 5))
+    keys = store.sample(4, 3, rng(), online=False)[1]
+    for first in range(0, 300, 3):  # every slot has been used again, by this stream and by another
+        store.append(0, 5 + first, rows(0, 5 + first, 3))
+        store.append(1, first, rows(1, first, 3))
+    assert store.write_back(keys, latents(4, 3, 99)) == 0
+    for stream, steps in store.streams().items():
+        for name, value in rows(stream, steps.start, len(steps)).items():
+            np.testing.assert_array_equal(store.read(stream, steps.start, len(steps))[name], value)
+
+
+def test_a_partly_evicted_sequence_is_refreshed_where_it_is_left(make: MakeStore) -> None:
+    store = make(length=4, capacity=4, chunk_length=2, streams=1, online=False)
+    store.append(0, 0, rows(0, 0, 5))
+    keys = store.sample(1, 4, rng(1))[1]
+    keys[0, :, 1] = np.arange(4)
+    store.append(0, 5, rows(0, 5, 5))
+    left = store.streams()[0]
+    assert 0 < left.start < 10
+    keys[0, :, 1] = np.arange(left.start - 2, left.start + 2)
+    assert store.write_back(keys, latents(1, 4, 50)) == 2
+    assert (store.read(0, left.start, 2)["deter"] == 50).all()
+    np.testing.assert_array_equal(store.read(0, left.start + 2, 2)["deter"], rows(0, left.start + 2, 2)["deter"])
+
+
+def test_keys_of_steps_to_come_or_unknown_streams_write_nowhere(make: MakeStore) -> None:
+    store = make()
+    fill(store, 6, streams=1)
+    ahead = np.stack([np.array([[0, 4], [0, 5], [0, 6], [0, 7]]), np.array([[8, 0], [8, 1], [8, 2], [8, 3]])])
+    assert store.write_back(ahead, latents(2, 4, 3)) == 2
+    assert store.append(0, 6, rows(0, 6, 2)) == 2
+    np.testing.assert_array_equal(store.read(0, 6, 2)["deter"], rows(0, 6, 2)["deter"])
+
+
+def test_wrong_write_backs_are_refused(make: MakeStore) -> None:
+    store = make()
+    fill(store, 12)
+    keys = store.sample(2, 4, rng())[1]
+    torn = keys.copy()
+    torn[1, 2, 1] += 1
+    for bad_keys, values, message in [
+        (torn, latents(2, 4, 1), "Row 1 of the step keys"),
+        (keys.astype(np.int32), latents(2, 4, 1), "Step keys are int64"),
+        (keys[0], latents(2, 4, 1), "Step keys are int64"),
+        (keys, latents(2, 3, 1), "Latents are"),
+        (keys, {"reward": np.zeros((2, 4), np.float32)}, r"\['reward'\] cannot be written back"),
+        (keys, {"deter": np.zeros((2, 4, 4))}, "'deter': got float64"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            store.write_back(bad_keys, values)
+
+
+def test_priorities_are_checked(make: MakeStore) -> None:
+    store = make()
+    fill(store, 12)
+    keys = store.sample(2, 4, rng())[1]
+    assert store.set_priority(keys, np.ones((2, 4))) == 0  # uniform sampling uses none
+    with pytest.raises(ValueError, match="one per step"):
+        store.set_priority(keys, np.ones((2, 3)))
+
+
+# --- eviction
+
+
+def test_capacity_in_items_drops_the_oldest(make: MakeStore) -> None:
+    store = make(length=3, capacity=10, chunk_length=4, online=False)
+    fill(store, 60, streams=1)
+    assert len(store) == 10
+    starts = {int(key[1]) for key in store.sample(400, 3, rng())[1][:, 0]}
+    assert starts == set(range(48, 58))
+    with pytest.raises(ValueError, match="Steps 0 to 2 of stream 0 are not all in replay"):
+        store.read(0, 0, 3)
+
+
+def test_capacity_in_gigabytes_is_never_exceeded(make: MakeStore) -> None:
+    gb = 40e3 / 1e9
+    store = make(length=3, capacity=None, capacity_gb=gb, chunk_length=4)
+    shards = len(getattr(store, "shards", [store]))
+    for first in range(0, 1200, 7):
+        for stream in range(5):
+            store.append(stream, first, rows(stream, first, 7))
+        assert store.stats()["gb"] <= gb * shards
+    assert store.stats()["gb"] > 0.8 * gb
+    check_sequences(*store.sample(64, 3, rng()))
+
+
+def test_a_block_larger_than_the_store(make: MakeStore) -> None:
+    store = make(length=3, capacity=10, chunk_length=4, streams=1)
+    assert store.append(0, 0, rows(0, 0, 500)) == 500
+    assert len(store) == 10
+    check_sequences(*store.sample(32, 3, rng()))
+
+
+def test_evicted_online_sequences_are_skipped(make: MakeStore) -> None:
+    store = make(length=3, capacity=10, chunk_length=4)
+    fill(store, 100, streams=1)
+    assert store.stats()["queue"] <= 10
+    keys = store.sample(32, 3, rng())[1]
+    assert keys[:, 0, 1].min() >= 100 - 10 - 3 - 4
+    assert store.stats()["queue"] == 0
+
+
+def test_items_of_a_dead_stream_stay_until_they_are_the_oldest(make: MakeStore) -> None:
+    store = make(length=3, capacity=30, chunk_length=4, online=False, streams=2)
+    store.append(7, 0, rows(7, 0, 9))
+    fill(store, 12, streams=1)
+    assert 7 in store.sample(300, 3, rng())[1][:, 0, 0]
+    dead_shard = store.shard(7) if hasattr(store, "shard") else store
+    alive = next(s for s in range(100, 200) if not hasattr(store, "shard") or store.shard(s) is dead_shard)
+    fill_stream = [rows(alive, first, 10) for first in range(0, 300, 10)]
+    for i, block in enumerate(fill_stream):
+        store.append(alive, 10 * i, block)
+    assert 7 not in store.sample(300, 3, rng())[1][:, 0, 0]
+    check_sequences(*store.sample(300, 3, rng()))
+
+
+def test_streams_that_die_young_cost_no_memory_for_ever(make: MakeStore) -> None:
+    store = make(length=5, capacity=50, chunk_length=4, streams=2, online=False)
+    for stream in range(500):  # none of them ever makes an item
+        store.append(stream, 0, rows(stream, 0, 3))
+        store.append(1000, stream, rows(1000, stream, 1))
+    assert store.stats()["gb"] <= store.stats()["max_gb"]
+    assert len(store) > 0
+    check_sequences(*store.sample(100, 5, rng()))
+
+
+def test_a_stream_that_falls_silent_may_go_on(make: MakeStore) -> None:
+    store = make(length=3, capacity=8, chunk_length=4, streams=1, online=False)
+    store.append(0, 0, rows(0, 0, 2))
+    home = store.shard(0) if hasattr(store, "shard") else store
+    others = [s for s in range(100, 300) if not hasattr(store, "shard") or store.shard(s) is home][:3]
+    for first in range(0, 60, 2):
+        for stream in others:
+            store.append(stream, first, rows(stream, first, 2))
+    with pytest.raises(ValueError, match="a gap"):
+        store.append(0, 3, rows(0, 3, 1))
+    assert store.append(0, 1, rows(0, 1, 5)) == 4
+    batch, keys = store.sample(500, 3, rng())
+    check_sequences(batch, keys)
+    assert {int(k[1]) for k in keys[:, 0] if k[0] == 0} <= {0, 1, 2, 3}
+    assert store.append(0, 6, rows(0, 6, 30)) == 30
+    check_sequences(*store.sample(500, 3, rng()))
+
+
+# --- threads
+
+
+def test_writers_samplers_and_write_backs_at_the_same_time(make: MakeStore) -> None:
+    store, errors, stop = make(length=5, capacity=60, chunk_length=4), [], threading.Event()
+
+    def guarded(work: object, *args: object) -> None:
+        try:
+            work(*args)  # type: ignore[operator]
+        except BaseException as error:
+            errors.append(error)
+            stop.set()
+
+    def write(stream: int) -> None:
+        step = 0
+        while not stop.is_set():
+            n = 1 + step % 3
+            store.append(stream, step, rows(stream, step, n))
+            step += n
+
+    def learn(seed: int) -> None:
+        generator = rng(seed)
+        while not stop.is_set():
+            batch, keys = store.sample(6, 5, generator, timeout=20)
+            check_sequences(batch, keys)
+            mark = (keys[:, 0, 0] * 31 + keys[:, 0, 1]) % 251
+            assert (batch["deter"] == mark[:, None]).all(), "another step's latents"
+            value = ((keys[..., 0] * 31 + keys[..., 1]) % 251)[..., None]
+            store.write_back(
+                keys,
+                {
+                    "deter": np.broadcast_to(value, (6, 5, 4)).astype(np.float16),
+                    "stoch": np.broadcast_to(value % 100, (6, 5, 2)).astype(np.int8),
+                },
+            )
+
+    work = [(write, stream) for stream in range(4)] + [(learn, seed) for seed in range(2)]
+    threads = [threading.Thread(target=guarded, args=args) for args in work]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.5)
+    stop.set()
+    for thread in threads:
+        thread.join(20)
+    assert not errors, errors[0]
+    assert store.stats()["sampled"] > 0 and store.stats()["evicted"] > 0
+
+
+# --- checkpoints
+
+
+def assert_same(store: Store, other: Store, length: int) -> None:
+    assert len(store) == len(other) and store.streams() == other.streams()
+    assert store.stats() == other.stats()
+    for stream, steps in store.streams().items():
+        if len(steps):
+            mine, theirs = (s.read(stream, steps.start, len(steps)) for s in (store, other))
+            for key in mine:
+                np.testing.assert_array_equal(mine[key], theirs[key])
+    generators = [rng(4), rng(4)]
+    for _ in range(10):
+        (batch, keys), (twin, twin_keys) = (
+            s.sample(5, length, g) for s, g in zip((store, other), generators, strict=True)
+        )
+        np.testing.assert_array_equal(keys, twin_keys)
+        for key in batch:
+            np.testing.assert_array_equal(batch[key], twin[key])
+    assert generators[0].bit_generator.state == generators[1].bit_generator.state
+
+
+def used(make: MakeStore) -> Store:
+    """A store in the middle of its life: evictions, latents written back, waiting online sequences."""
+    store = make(length=4, capacity=60, chunk_length=5)
+    fill(store, 41, streams=4, block=2)
+    keys = store.sample(6, 4, rng())[1]
+    store.write_back(keys[:, 1:], latents(6, 3, 33))
+    return store
+
+
+def test_a_restored_store_goes_on_as_the_saved_one(make: MakeStore, tmp_path: Path) -> None:
+    store, other = used(make), make(length=4, capacity=60, chunk_length=5)
+    fill(other, 9, streams=9)  # forgotten by restoring
+    store.checkpoint(tmp_path / "saved")
+    other.restore(tmp_path / "saved")
+    assert_same(store, other, 4)
+    for stream in range(5):
+        start = store.streams().get(stream, range(0)).stop
+        for s in (store, other):
+            assert s.append(stream, start, rows(stream, start, 25)) == 25
+    assert_same(store, other, 4)
+
+
+def test_an_empty_store_is_saved_and_restored(make: MakeStore, tmp_path: Path) -> None:
+    make().checkpoint(tmp_path / "saved")
+    store = make()
+    store.restore(tmp_path / "saved")
+    assert len(store) == 0
+    fill(store, 9)
+    check_sequences(*store.sample(8, 4, rng()))
+
+
+def test_sealed_chunks_are_written_once(make: MakeStore, tmp_path: Path) -> None:
+    store = used(make)
+    store.checkpoint(tmp_path / "temporary")
+    (tmp_path / "temporary").rename(tmp_path / "0")  # as a run does that saves more than its replay
+    fill(store, 49, streams=4)
+    store.checkpoint(tmp_path / "1")
+    old = {path.stat().st_ino for path in (tmp_path / "0").rglob("sealed-*")}
+    new = {path.stat().st_ino for path in (tmp_path / "1").rglob("sealed-*")}
+    assert old & new and new - old
+    shutil.rmtree(tmp_path / "0")
+    restored = make(length=4, capacity=60, chunk_length=5)
+    restored.restore(tmp_path / "1")
+    assert_same(store, restored, 4)
+    shutil.rmtree(tmp_path / "1")  # nothing to link to: all is written again
+    for s, name in ((store, "2"), (restored, "3")):
+        s.checkpoint(tmp_path / name)
+        again = make(length=4, capacity=60, chunk_length=5)
+        again.restore(tmp_path / name)
+        assert_same(s, again, 4)
+
+
+def test_any_damaged_file_is_recognised(make: MakeStore, tmp_path: Path) -> None:
+    used(make).checkpoint(tmp_path / "saved")
+    store = make(length=4, capacity=60, chunk_length=5)
+    files = [path for path in (tmp_path / "saved").rglob("*") if path.is_file()]
+    assert len(files) >= 5
+    for path in files:
+        whole = path.read_bytes()
+        flipped = bytearray(whole)
+        flipped[len(whole) // 2] ^= 1
+        for damage in (bytes(flipped), whole[:-1], b""):
+            path.write_bytes(damage)
+            with pytest.raises(ValueError, match=r"damaged|no whole replay checkpoint"):
+                store.restore(tmp_path / "saved")
+        path.unlink()
+        with pytest.raises(ValueError, match=r"damaged|no whole replay checkpoint"):
+            store.restore(tmp_path / "saved")
+        path.write_bytes(whole)
+    store.restore(tmp_path / "saved")
+    check_sequences(*store.sample(8, 4, rng()))
+
+
+def test_a_failed_restore_leaves_nothing_that_a_later_checkpoint_could_pick_up(make: MakeStore, tmp_path: Path) -> None:
+    store = used(make)
+    store.checkpoint(tmp_path / "good")
+    shutil.copytree(tmp_path / "good", tmp_path / "bad")
+    for path in (tmp_path / "bad").rglob("latents-*"):
+        path.write_bytes(b"")
+    with pytest.raises(ValueError, match="damaged"):
+        store.restore(tmp_path / "bad")
+    store = make(length=4, capacity=60, chunk_length=5)
+    with pytest.raises(ValueError, match="damaged"):
+        store.restore(tmp_path / "bad")
+    other = rows(0, 0, 20, reward=np.full(20, -1, np.float32))
+    store.append(0, 0, other)
+    store.checkpoint(tmp_path / "next")
+    restored = make(length=4, capacity=60, chunk_length=5)
+    restored.restore(tmp_path / "next")
+    np.testing.assert_array_equal(restored.read(0, 0, 20)["reward"], other["reward"])
+
+
+def test_a_checkpoint_of_another_store_is_refused(make: MakeStore, tmp_path: Path) -> None:
+    used(make).checkpoint(tmp_path / "saved")
+    with pytest.raises(ValueError, match="other settings.*'length': 4.*'length': 5"):
+        make(length=5, capacity=60, chunk_length=5).restore(tmp_path / "saved")
+    with pytest.raises(ValueError, match="restore it with the capacity"):
+        make(length=4, capacity=5, chunk_length=5, streams=1).restore(tmp_path / "saved")
+    with pytest.raises(ValueError, match="exists"):
+        used(make).checkpoint(tmp_path / "saved")
+    with pytest.raises(ValueError, match="no whole replay checkpoint"):
+        make().restore(tmp_path / "nowhere")
+
+
+def test_stats_are_finite_numbers(make: MakeStore) -> None:
+    store = used(make)
+    stats = store.stats()
+    assert all(np.isfinite(value) for value in stats.values())
+    assert stats["items"] == len(store) and stats["inserted"] == 4 * 41
+    assert stats["steps"] == sum(len(steps) for steps in store.streams().values())
+
+
+def test_the_schema_is_the_one_asked_for(make: MakeStore) -> None:
+    assert make().schema == SCHEMA
+    assert Schema.from_json(SCHEMA.to_json()) == SCHEMA
+    with pytest.raises(ValueError, match="both fields and latents"):
+        Schema(fields={"x": Field(dtype=np.dtype(np.int8))}, latents={"x": Field(dtype=np.dtype(np.int8))})

@@ -1,0 +1,35 @@
+import numpy as np
+import pytest
+
+from replay.config import ReplayConfig
+from replay.memory_store import MemoryStore
+from replay.step import Field, Schema
+
+SCHEMA = Schema(fields={"x": Field(dtype=np.dtype(np.float32), shape=(250,))}, latents={})
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"capacity": 0}, {"chunk_length": 0}, {"shards": 0}, {"capacity_gb": -1.0}, {"capacity_gb": float("nan")},
+        {"tolerance": -1.0}, {"samples_per_insert": float("inf")}, {"sample_timeout": float("inf")}, {"min_size": 0},
+    ],
+)  # fmt: skip
+def test_wrong_values_are_named(wrong: dict[str, float]) -> None:
+    (name, value) = next(iter(wrong.items()))
+    with pytest.raises(ValueError, match=rf"replay\.{name} is {value}, allowed"):
+        ReplayConfig(**wrong)  # type: ignore[arg-type]
+
+
+def test_the_estimate_is_known_before_the_run() -> None:
+    assert ReplayConfig(capacity=1_000_000).estimate_gb(SCHEMA) == pytest.approx(1.0)
+    assert ReplayConfig(capacity=1_000_000, capacity_gb=0.25).estimate_gb(SCHEMA) == 0.25
+
+
+def test_a_store_knows_its_bound() -> None:
+    store = MemoryStore(SCHEMA, length=65, capacity=100_000, chunk_length=256, streams=16)
+    assert 0.1 < store.max_gb < 0.11
+    with pytest.raises(ValueError, match="64 streams need 128; allow at least"):
+        MemoryStore(SCHEMA, length=65, capacity_gb=0.01, chunk_length=256)
+    with pytest.raises(ValueError, match="no bound"):
+        MemoryStore(SCHEMA, length=65)

@@ -1,0 +1,107 @@
+import threading
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from replay.rate_limiter import RateLimiter
+
+pytestmark = pytest.mark.timeout(30)
+
+
+def allowed(wait, n: int) -> bool:
+    try:
+        wait(n, 0.0)
+    except TimeoutError:
+        return False
+    return True
+
+
+def test_numbers_of_reverbs_limiter() -> None:
+    limiter = RateLimiter(samples_per_insert=2.0, tolerance=10.0, min_size=5)
+    assert not allowed(limiter.wait_sample, 1)
+    assert allowed(limiter.wait_insert, 5)  # diff 10, the middle of 0 .. 20
+    assert allowed(limiter.wait_insert, 5) and not allowed(limiter.wait_insert, 1)  # diff 20
+    assert allowed(limiter.wait_sample, 2) and allowed(limiter.wait_insert, 1)
+    assert all(allowed(limiter.wait_sample, 5) for _ in range(4)) and not allowed(limiter.wait_sample, 1)  # diff 0
+    assert limiter.state() == {"inserts": 11, "samples": 22}
+
+
+def test_time_outs_name_what_is_waited_for() -> None:
+    limiter = RateLimiter(samples_per_insert=4.0, tolerance=8.0)
+    with pytest.raises(TimeoutError, match="sample of 2 steps waited 0.01 s until more is inserted: 0 inserted"):
+        limiter.wait_sample(2, 0.01)
+    for _ in range(3):
+        limiter.wait_insert(1, 0.01)
+    with pytest.raises(TimeoutError, match=r"insert of 1 steps waited 0.01 s until more is sampled: 3 inserted, 0 s"):
+        limiter.wait_insert(1, 0.01)
+
+
+def test_sizes_that_could_block_each_other_are_refused() -> None:
+    limiter = RateLimiter(samples_per_insert=1.0, tolerance=10.0)
+    limiter.wait_insert(11, 0.1)
+    with pytest.raises(ValueError, match="set the tolerance to at least 10.5"):
+        limiter.wait_sample(10, 0.1)
+
+
+def test_no_ratio_couples_nothing_but_the_minimum() -> None:
+    limiter = RateLimiter(samples_per_insert=0.0, tolerance=0.0, min_size=3)
+    assert allowed(limiter.wait_insert, 2) and not allowed(limiter.wait_sample, 1)
+    assert all(allowed(limiter.wait_insert, 1000) for _ in range(5)) and allowed(limiter.wait_sample, 10**9)
+
+
+def test_a_waiting_sampler_is_woken_by_an_insert() -> None:
+    limiter, done = RateLimiter(samples_per_insert=1.0, tolerance=10.0, min_size=2), threading.Event()
+
+    def sample() -> None:
+        limiter.wait_sample(4, 20)
+        done.set()
+
+    thread = threading.Thread(target=sample)
+    thread.start()
+    assert not done.wait(0.05)
+    limiter.wait_insert(2, 20)
+    assert done.wait(20)
+    thread.join(20)
+    assert limiter.stats()["sample_waited_seconds"] > 0
+
+
+@given(
+    ratio=st.floats(0.01, 1000), inserts=st.integers(0, 10**9), samples=st.integers(0, 10**12),
+    size=st.integers(0, 10**6), block=st.integers(1, 64), batch=st.integers(1, 2000), min_size=st.integers(1, 5000),
+)  # fmt: skip
+def test_a_restored_limiter_never_blocks_both_sides(
+    ratio: float, inserts: int, samples: int, size: int, block: int, batch: int, min_size: int
+) -> None:
+    """Whatever was saved: alternating writers and learners get on for ever."""
+    limiter = RateLimiter(ratio, tolerance=(block * ratio + batch) / 2 + 1, min_size=min_size)
+    limiter.load({"inserts": inserts, "samples": samples}, size)
+    inserted = sampled = 0
+    for _ in range(50 + min_size // block):
+        can_insert, can_sample = allowed(limiter.wait_insert, block), allowed(limiter.wait_sample, batch)
+        assert can_insert or can_sample
+        inserted, sampled = inserted + can_insert, sampled + can_sample
+    assert inserted or sampled
+
+
+def test_a_lost_replay_does_not_block_a_restored_limiter() -> None:
+    limiter = RateLimiter(8.0, tolerance=100.0, min_size=50)
+    limiter.load({"inserts": 10_000, "samples": 0}, size=0)
+    assert all(allowed(limiter.wait_insert, 10) for _ in range(5))
+    assert allowed(limiter.wait_sample, 64)
+
+
+def test_changing_the_ratio_starts_balanced() -> None:
+    limiter = RateLimiter(1.0, tolerance=20.0)
+    for _ in range(10):
+        limiter.wait_insert(1, 0.1)
+    limiter.set_ratio(100.0)
+    limiter.tolerance = 200.0
+    assert limiter.stats()["ahead"] == 0
+    assert allowed(limiter.wait_sample, 200) and not allowed(limiter.wait_sample, 1) and allowed(limiter.wait_insert, 2)
+
+
+def test_wrong_settings() -> None:
+    for wrong in ((-1.0, 1.0, 1), (1.0, -1.0, 1), (1.0, 1.0, 0)):
+        with pytest.raises(ValueError, match="allowed are"):
+            RateLimiter(*wrong)

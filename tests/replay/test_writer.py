@@ -1,0 +1,79 @@
+import numpy as np
+import pytest
+
+from replay.writer import Writer
+from tests.contracts.stores import SCHEMA, check_sequences, memory, rows
+
+
+def vector(streams: list[int], step: int) -> dict[str, np.ndarray]:
+    each = [rows(stream, step, 1) for stream in streams]
+    return {key: np.concatenate([row[key] for row in each]) for key in each[0]}
+
+
+def test_blocks_arrive_whole_and_in_order() -> None:
+    store = memory()
+    writer = Writer(store, [3, 4], flush_steps=5, max_seconds=1e9)
+    for step in range(14):
+        writer.add(vector([3, 4], step))
+        assert store.stats()["inserted"] == 2 * 5 * ((step + 1) // 5)
+    writer.flush()
+    assert store.streams() == {3: range(14), 4: range(14)}
+    check_sequences(*store.sample(32, 4, np.random.default_rng(0)))
+
+
+def test_rows_do_not_wait_longer_than_asked() -> None:
+    store = memory()
+    writer = Writer(store, [0], flush_steps=100, max_seconds=0.0)
+    writer.add(vector([0], 0))
+    assert store.stats()["inserted"] == 1
+
+
+def test_a_refused_block_is_sent_again_and_stored_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = memory()
+    writer = Writer(store, [0, 1], flush_steps=2, max_seconds=1e9)
+    append, calls = store.append, []
+
+    def unreliable(stream: int, first: int, block: dict[str, np.ndarray]) -> int:
+        calls.append(stream)
+        if len(calls) in (2, 3):
+            raise ConnectionError("the store is away")
+        return append(stream, first, block)
+
+    monkeypatch.setattr(store, "append", unreliable)
+    writer.add(vector([0, 1], 0))
+    with pytest.raises(ConnectionError):
+        writer.add(vector([0, 1], 1))  # taken, but stream 1 could not be sent
+    with pytest.raises(ConnectionError):
+        writer.add(vector([0, 1], 2))  # not taken: the buffer is full
+    writer.add(vector([0, 1], 2))
+    writer.flush()
+    assert store.streams() == {0: range(3), 1: range(3)}
+    for stream in (0, 1):
+        np.testing.assert_array_equal(store.read(stream, 0, 3)["step"], [0, 1, 2])
+
+
+def test_a_restarted_environment_gets_a_new_stream() -> None:
+    store = memory()
+    writer = Writer(store, [0, 1], flush_steps=50, max_seconds=1e9)
+    for step in range(3):
+        writer.add(vector([0, 1], step))
+    writer.replace(1, 9)
+    for step in range(3, 5):
+        one, two = rows(0, step, 1), rows(9, step - 3, 1)
+        writer.add({key: np.concatenate([one[key], two[key]]) for key in one})
+    writer.flush()
+    assert writer.streams == (0, 9)
+    assert store.streams() == {0: range(5), 1: range(3), 9: range(2)}
+    with pytest.raises(ValueError, match="Stream 0 is written by another"):
+        writer.replace(1, 0)
+
+
+def test_wrong_rows_are_refused_at_once() -> None:
+    writer = Writer(memory(), [0, 1])
+    with pytest.raises(ValueError, match="'reward': got float64"):
+        writer.add(vector([0, 1], 0) | {"reward": np.zeros(2)})
+    with pytest.raises(ValueError, match="rows of 1 environments for 2 streams"):
+        writer.add(vector([0], 0))
+    with pytest.raises(ValueError, match="must differ"):
+        Writer(memory(), [1, 1])
+    assert set(vector([0], 0)) == set(SCHEMA.all)
