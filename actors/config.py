@@ -31,12 +31,12 @@ class EnvironmentConfig:
                 raise ValueError(f"environment.{name}={getattr(self, name)} must be at least {least}; raise it.")
         if self.observations not in get_args(Observations):
             raise ValueError(
-                f"environment.observations={self.observations!r} is not one of {get_args(Observations)}; choose one of them."
+                f"environment.observations={self.observations!r} is not one of {get_args(Observations)}; choose one."
             )
         size = tuple(self.image_size)
         if len(size) != 2 or not (size == (0, 0) or min(size) >= 4):
             raise ValueError(
-                f"environment.image_size={size} must be (height, width) of at least 4 pixels each, or (0, 0) to keep the "
-                "environment's own; the usual choice is (64, 64)."
+                f"environment.image_size={size} must be (height, width) of at least 4 pixels each, or (0, 0) to keep "
+                "the environment's own; the usual choice is (64, 64)."
             )
         object.__setattr__(self, "image_size", size)

@@ -53,6 +53,8 @@ def require_names(observation_space: Spaces, action_space: Spaces, task: str) ->
     """Raise ValueError unless all keys are distinct and none is reserved for replay."""
     for where, keys in (("observation", observation_space), ("action", action_space)):
         if taken := sorted(RESERVED & keys.keys()):
-            raise ValueError(f"{task}: {where} keys {taken} are reserved ({sorted(RESERVED)}); rename them in the environment.")
+            raise ValueError(
+                f"{task}: {where} keys {taken} are reserved ({sorted(RESERVED)}); rename them in the environment."
+            )
     if both := sorted(observation_space.keys() & action_space.keys()):
         raise ValueError(f"{task}: keys {both} are both an observation and an action; rename one of each.")

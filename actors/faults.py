@@ -9,7 +9,7 @@ import numpy as np
 SWITCH = "(environment.check_steps=false trains without these checks)"
 
 
-class BrokenEnvironment(ValueError):
+class BrokenEnvironmentError(ValueError):
     """An environment broke its own declaration: `what` is wrong, `where`, and the `remedy`."""
 
     def __init__(self, what: str, where: str, remedy: str) -> None:
@@ -18,57 +18,65 @@ class BrokenEnvironment(ValueError):
 
 
 def require_array(
-    value: Any, where: str, dtype: np.dtype, shape: tuple[int, ...], low: np.ndarray | float | None, high: np.ndarray | float | None
+    value: Any,
+    where: str,
+    dtype: np.dtype,
+    shape: tuple[int, ...],
+    low: np.ndarray | float | None,
+    high: np.ndarray | float | None,
 ) -> np.ndarray:
     """`value` if it is an array of this dtype and shape, finite and within the bounds (None: unbounded).
 
-    Raises BrokenEnvironment otherwise. A dtype that converts without loss passes.
+    Raises BrokenEnvironmentError otherwise. A dtype that converts without loss passes.
     """
     if not isinstance(value, np.ndarray | np.generic):
-        raise BrokenEnvironment(
+        raise BrokenEnvironmentError(
             f"wrong type: a {type(value).__name__}, the space declares a {dtype.name} array of shape {shape}",
             where,
             f"Return np.asarray(value, np.{dtype.name}).",
         )
-    if value.dtype != dtype and not np.can_cast(value.dtype, dtype):
-        raise BrokenEnvironment(
-            f"wrong dtype: {value.dtype.name}, the space declares {dtype.name}",
+    array = np.asarray(value)
+    if array.dtype != dtype and not np.can_cast(array.dtype, dtype):
+        raise BrokenEnvironmentError(
+            f"wrong dtype: {array.dtype.name}, the space declares {dtype.name}",
             where,
-            f"Return value.astype(np.{dtype.name}), or declare the space with dtype=np.{value.dtype.name} {SWITCH}.",
+            f"Return value.astype(np.{dtype.name}), or declare the space with dtype=np.{array.dtype.name} {SWITCH}.",
         )
-    if value.shape != shape:
-        raise BrokenEnvironment(
-            f"wrong shape: {value.shape}, the space declares {shape}",
+    if array.shape != shape:
+        raise BrokenEnvironmentError(
+            f"wrong shape: {array.shape}, the space declares {shape}",
             where,
-            f"Return an array of shape {shape}, or declare the space with shape={value.shape}.",
+            f"Return an array of shape {shape}, or declare the space with shape={array.shape}.",
         )
-    if value.dtype.kind == "f" and not np.isfinite(value).all():
-        index = _first(~np.isfinite(value))
-        raise BrokenEnvironment(
-            f"not finite: element {index} is {value[index]}", where, "Find the division, logarithm or overflow that made it."
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        index = _first(~np.isfinite(array))
+        raise BrokenEnvironmentError(
+            f"not finite: element {index} is {array[index]}",
+            where,
+            "Find the division, logarithm or overflow that made it.",
         )
-    below = None if low is None else value < low
-    above = None if high is None else value > high
-    for outside in (below, above):
-        if outside is not None and outside.any():
-            index = _first(outside)
-            sides = [float(np.broadcast_to(-np.inf if low is None else low, shape)[index]), float(np.broadcast_to(np.inf if high is None else high, shape)[index])]
-            raise BrokenEnvironment(
-                f"outside its space: element {index} is {value[index]}, the space allows {sides}",
-                where,
-                f"Widen the space's low and high, or clip the value to them {SWITCH}.",
-            )
-    return value
+    if (low is not None and np.any(array < low)) or (high is not None and np.any(array > high)):
+        least, most = (-np.inf if low is None else low), (np.inf if high is None else high)
+        index = _first((array < least) | (array > most))
+        sides = ", ".join(f"{np.broadcast_to(side, shape)[index]:.4g}" for side in (least, most))
+        raise BrokenEnvironmentError(
+            f"outside its space: element {index} is {array[index]}, the space allows [{sides}]",
+            where,
+            f"Widen the space's low and high, or clip the value to them {SWITCH}.",
+        )
+    return array
 
 
 def require_index(value: Any, where: str, start: int, count: int) -> int:
-    """`value` as an int if it is an integer in [start, start + count); raises BrokenEnvironment otherwise."""
-    integral = isinstance(value, int | np.integer) or (isinstance(value, np.ndarray) and value.shape == () and value.dtype.kind in "iu")
+    """`value` as an int if it is an integer in [start, start + count); raises BrokenEnvironmentError otherwise."""
+    integral = isinstance(value, int | np.integer) or (
+        isinstance(value, np.ndarray) and value.shape == () and value.dtype.kind in "iu"
+    )
     if not integral or isinstance(value, bool):
         kind = value.dtype.name if isinstance(value, np.ndarray | np.generic) else type(value).__name__
-        raise BrokenEnvironment(f"wrong dtype: {kind} {value!r}, the space is discrete", where, "Return an int.")
+        raise BrokenEnvironmentError(f"wrong dtype: {kind} {value!r}, the space is discrete", where, "Return an int.")
     if not start <= int(value) < start + count:
-        raise BrokenEnvironment(
+        raise BrokenEnvironmentError(
             f"outside its space: {value}, the space allows {start} to {start + count - 1}",
             where,
             "Declare the space with more values, or correct the value.",
@@ -77,26 +85,32 @@ def require_index(value: Any, where: str, start: int, count: int) -> int:
 
 
 def require_keys(value: Any, where: str, keys: Iterable[Any]) -> None:
-    """Raise BrokenEnvironment unless `value` is a mapping with exactly these keys."""
+    """Raise BrokenEnvironmentError unless `value` is a mapping with exactly these keys."""
     expected = set(keys)
     if not hasattr(value, "keys"):
-        raise BrokenEnvironment(f"wrong type: a {type(value).__name__}, the space is a Dict", where, f"Return a dict of {sorted(expected)}.")
+        raise BrokenEnvironmentError(
+            f"wrong type: a {type(value).__name__}, the space is a Dict", where, f"Return a dict of {sorted(expected)}."
+        )
     if set(value.keys()) != expected:
-        raise BrokenEnvironment(
-            f"wrong keys: {sorted(value.keys())}, the space declares {sorted(expected)}", where, "Return exactly the declared keys."
+        raise BrokenEnvironmentError(
+            f"wrong keys: {sorted(value.keys())}, the space declares {sorted(expected)}",
+            where,
+            "Return exactly the declared keys.",
         )
 
 
 def require_reward(value: Any, where: str) -> float:
-    """`value` as a finite float; raises BrokenEnvironment otherwise."""
+    """`value` as a finite float; raises BrokenEnvironmentError otherwise."""
     if isinstance(value, np.ndarray) and value.size == 1:
         value = value.item()
     if not isinstance(value, int | float | np.number | np.bool_):
-        raise BrokenEnvironment(f"wrong reward: {value!r} is a {type(value).__name__}", where, "Return one float.")
+        raise BrokenEnvironmentError(f"wrong reward: {value!r} is a {type(value).__name__}", where, "Return one float.")
     reward = float(value)
     if not math.isfinite(reward):
-        raise BrokenEnvironment(
-            f"wrong reward: {reward}, a reward must be finite", where, "Find the division, logarithm or overflow that made it."
+        raise BrokenEnvironmentError(
+            f"wrong reward: {reward}, a reward must be finite",
+            where,
+            "Find the division, logarithm or overflow that made it.",
         )
     return reward
 

@@ -51,7 +51,9 @@ class VectorEnvironment:
         self, makers: Sequence[Callable[[], Environment]], run_seed: int, env_indices: Sequence[int] | None = None
     ) -> None:
         if not makers:
-            raise ValueError("A vector environment needs at least one environment, got 0; raise the number of environments.")
+            raise ValueError(
+                "A vector environment needs at least one environment, got 0; raise the number of environments."
+            )
         self.env_indices = list(env_indices) if env_indices is not None else list(range(len(makers)))
         if len(self.env_indices) != len(makers):
             raise ValueError(f"{len(makers)} environments but {len(self.env_indices)} indices; give one index each.")
@@ -137,10 +139,9 @@ class VectorEnvironment:
                 step = self._step(i, {key: rows[key][t - 1] for key in self.action_space})
             if difference := self._difference(step, rows, t):
                 self.ended[i] = True
-                return Restored(
-                    matched=False,
-                    reason=f"environment {self.env_indices[i]}, episode {episode} (seed {self.seeds[i]}) did not repeat itself: {difference}; a new episode begins.",
-                )
+                who = f"environment {self.env_indices[i]}, episode {episode} (seed {self.seeds[i]})"
+                reason = f"{who} did not repeat itself: {difference}; a new episode begins."
+                return Restored(matched=False, reason=reason)
         return Restored(matched=True)
 
     def _difference(self, step: Step, rows: Mapping[str, np.ndarray], t: int) -> str:

@@ -6,8 +6,8 @@ import importlib.util
 from dataclasses import dataclass
 
 from actors.config import EnvironmentConfig
-from actors.envs.wrappers import FrameStack, NormalizeActions, TimeLimit
 from actors.environment import Environment, require_names
+from actors.envs.wrappers import FrameStack, NormalizeActions, TimeLimit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,9 @@ def make(task: str, config: EnvironmentConfig | None = None) -> Environment:
     if suite is None:
         raise unknown_task(task, task_names())
     if not importlib.util.find_spec(suite.package):
-        raise ValueError(f"Task {task!r} needs the package {suite.package}, which is not installed: pip install {suite.package}")
+        raise ValueError(
+            f"Task {task!r} needs the package {suite.package}, which is not installed: pip install {suite.package}"
+        )
     environment: Environment = importlib.import_module(suite.module).make(task, config)
     require_names(environment.observation_space, environment.action_space, task)
     environment = NormalizeActions(environment)
@@ -59,8 +61,8 @@ def make(task: str, config: EnvironmentConfig | None = None) -> Environment:
 def unknown_task(task: str, names: list[str]) -> ValueError:
     """The error for a task nobody knows: what was asked, what is nearest, how names are formed."""
     near = difflib.get_close_matches(task, names, n=4, cutoff=0.5)
-    nearest = f"The nearest are {', '.join(near)}." if near else ""
+    nearest = f" The nearest are {', '.join(near)}." if near else ""
     examples = ", ".join(suite.example for suite in SUITES)
     return ValueError(
-        f"Unknown task {task!r}. {nearest} Tasks are named like {examples}, or gym:my_module:MyEnv-v0 for one of your own."
+        f"Unknown task {task!r}.{nearest} Tasks are named like {examples}, or gym:my_module:MyEnv-v0 for your own."
     )

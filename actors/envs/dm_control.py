@@ -7,13 +7,15 @@ import numpy as np
 from actors.config import EnvironmentConfig
 from actors.environment import Step
 from actors.envs import rendering, unknown_task
-from actors.faults import BrokenEnvironment, require_reward
+from actors.faults import BrokenEnvironmentError, require_reward
 from world_models.space import Space, Spaces
 
 # dm_control decides at import what it draws with.
 _REASONS = rendering.choose_backend()
-
-from dm_control import suite  # noqa: E402
+try:
+    from dm_control import suite
+except Exception as error:  # OpenGL's loaders raise all sorts of things
+    raise rendering.no_renderer(_REASONS) from error
 
 VIDEO_SIZE = (240, 320)
 _SHORT = {"ball_in_cup": "cup"}  # the literature's dmc_cup_catch
@@ -31,15 +33,19 @@ def task_names() -> list[str]:
 
 def make(task: str, config: EnvironmentConfig) -> "DmControlEnvironment":
     """The environment of one suite task. Raises ValueError for an unknown one, or where pixels cannot be drawn."""
-    tasks = _tasks() | {f"dmc_{domain}_{name}": (domain, name) for domain, name in suite.ALL_TASKS}
+    tasks = _tasks() | {f"dmc_{pair[0]}_{pair[1]}": pair for pair in suite.ALL_TASKS}
     if task not in tasks:
         raise unknown_task(task, list(tasks))
-    return DmControlEnvironment(*tasks[task], config)
+    domain, name = tasks[task]
+    return DmControlEnvironment(domain, name, config)
 
 
 class DmControlEnvironment:
-    """A suite task as an Environment. `frames_per_step` control steps make one step: rewards are summed, and only the last
-    one is observed. The suite's time limits are truncations; episodes last 1000 frames."""
+    """A suite task as an Environment.
+
+    `frames_per_step` control steps make one step: rewards are summed, and only the last one is observed. The
+    suite's time limits are truncations; episodes last 1000 frames.
+    """
 
     def __init__(self, domain: str, task: str, config: EnvironmentConfig) -> None:
         self._name = f"dmc_{domain}_{task}"
@@ -57,13 +63,18 @@ class DmControlEnvironment:
         self.observation_space: Spaces = {}
         if self._vectors:
             for key, spec in self.raw.observation_spec().items():
-                self.observation_space[key] = Space(dtype=np.float32, shape=spec.shape or (1,))
+                self.observation_space[key] = Space(dtype=np.dtype(np.float32), shape=spec.shape or (1,))
         if self._pixels:
             self._draw(self._size)  # fails here rather than in the middle of a run
-            self.observation_space["image"] = Space(dtype=np.uint8, shape=(*self._size, 3))
+            self.observation_space["image"] = Space(dtype=np.dtype(np.uint8), shape=(*self._size, 3))
         bounds = self.raw.action_spec()
         self.action_space: Spaces = {
-            "action": Space(dtype=np.float32, shape=bounds.shape, low=bounds.minimum.astype(np.float32), high=bounds.maximum.astype(np.float32))
+            "action": Space(
+                dtype=np.dtype(np.float32),
+                shape=bounds.shape,
+                low=bounds.minimum.astype(np.float32),
+                high=bounds.maximum.astype(np.float32),
+            )
         }
         self._open = False
         self._steps = self._seed = 0
@@ -105,7 +116,9 @@ class DmControlEnvironment:
             for key, value in vectors.items():
                 out[key] = np.array(value, np.float32).reshape(self.observation_space[key].shape)
                 if self._check and not np.isfinite(out[key]).all():
-                    raise BrokenEnvironment("not finite", self._where(f"observation {key!r}"), "The simulation diverged; report the seed.")
+                    raise BrokenEnvironmentError(
+                        "not finite", self._where(f"observation {key!r}"), "The simulation diverged; report the seed."
+                    )
         if self._pixels:
             out["image"] = self._draw(self._size)
         return out

@@ -1,4 +1,4 @@
-"""Any Gymnasium environment: `gym:CartPole-v1`, or `gym:my_module:MyEnv-v0` for one registered when my_module is imported."""
+"""Any Gymnasium environment: `gym:CartPole-v1`, or `gym:my_module:MyEnv-v0`, which importing my_module registers."""
 
 import importlib
 import os
@@ -37,9 +37,9 @@ def make(task: str, config: EnvironmentConfig) -> "GymnasiumEnvironment":
                 f"gymnasium.register(id={name!r}, entry_point=YourClass) at the top level of that file."
             ) from error
         raise unknown_task(task, task_names()) from error
-    creator = spec.entry_point if callable(spec.entry_point) else load_env_creator(spec.entry_point)
+    creator = spec.entry_point if callable(spec.entry_point) else load_env_creator(str(spec.entry_point))
     modes = getattr(creator, "metadata", {}).get("render_modes") or []
-    options = {"render_mode": "rgb_array"} if "rgb_array" in modes else {}
+    options: dict[str, Any] = {"render_mode": "rgb_array"} if "rgb_array" in modes else {}
     try:
         # Our own checks name key, place and remedy, so Gymnasium's passive checker stays off.
         environment = gymnasium.make(spec, disable_env_checker=True, **options)
@@ -58,21 +58,23 @@ def _import(module: str, task: str) -> None:
     except ModuleNotFoundError as error:
         if error.name and (module == error.name or module.startswith(error.name + ".")):
             raise ValueError(
-                f"Task {task!r}: there is no module {module!r} in {os.getcwd()} or on PYTHONPATH; start the command where "
-                f"{module.replace('.', '/')}.py lies, or add its folder to PYTHONPATH."
+                f"Task {task!r}: there is no module {module!r} in {os.getcwd()} or on PYTHONPATH; start the command "
+                f"where {module.replace('.', '/')}.py lies, or add its folder to PYTHONPATH."
             ) from error
         raise
 
 
 class GymnasiumEnvironment:
-    """A Gymnasium environment as an Environment. Actions are in the raw bounds here; NormalizeActions comes around it."""
+    """A Gymnasium environment as an Environment, but with the raw bounds of its actions (see NormalizeActions)."""
 
     def __init__(self, environment: gymnasium.Env, task: str, config: EnvironmentConfig) -> None:
         self.raw = environment
         self.frames_per_step = config.action_repeat
         self._task = task
         self._check = config.check_steps
-        self._observations = gymnasium_spaces.flatten(environment.observation_space, actions=False, image_size=config.image_size)
+        self._observations = gymnasium_spaces.flatten(
+            environment.observation_space, actions=False, image_size=config.image_size
+        )
         self._actions = gymnasium_spaces.flatten(environment.action_space, actions=True, image_size=config.image_size)
         self.observation_space = _keys(self._observations)
         self.action_space = _keys(self._actions)
@@ -117,8 +119,8 @@ class GymnasiumEnvironment:
                 image = self._last.observation[key]
                 return image[..., :3] if space.shape[-1] >= 3 else np.repeat(image[..., :1], 3, -1)
         raise ValueError(
-            f"{self._task} draws nothing: it has no image observation and its metadata['render_modes'] lacks 'rgb_array'; "
-            "add that mode to the environment to get a video."
+            f"{self._task} draws nothing: it has no image observation and no 'rgb_array' in "
+            "metadata['render_modes']; add that mode to the environment to get a video."
         )
 
     def close(self) -> None:

@@ -9,7 +9,8 @@ NONE = "disabled"
 
 _DRAW = """
 import mujoco
-model = mujoco.MjModel.from_xml_string('<mujoco><worldbody><light pos="0 0 3"/><geom size="1 1 1" rgba="1 0 0 1"/></worldbody></mujoco>')
+scene = '<mujoco><worldbody><light pos="0 0 3"/><geom size="1 1 1" rgba="1 0 0 1"/></worldbody></mujoco>'
+model = mujoco.MjModel.from_xml_string(scene)
 data = mujoco.MjData(model)
 mujoco.mj_forward(model, data)
 renderer = mujoco.Renderer(model, 16, 16)
@@ -19,10 +20,15 @@ assert renderer.render().max() > 0, "the picture is black"
 
 
 def try_backend(name: str, timeout: float = 60.0) -> str:
-    """Empty if MuJoCo draws with this backend, else why not. A subprocess, as a failed OpenGL import cannot be undone."""
+    """Empty if MuJoCo draws with this backend, else why not.
+
+    It is tried in a subprocess, as a failed import of OpenGL cannot be undone.
+    """
     environ = os.environ | {"MUJOCO_GL": name, "PYOPENGL_PLATFORM": name}
     try:
-        done = subprocess.run([sys.executable, "-c", _DRAW], env=environ, capture_output=True, text=True, timeout=timeout)
+        done = subprocess.run(
+            [sys.executable, "-c", _DRAW], env=environ, capture_output=True, text=True, timeout=timeout
+        )
     except subprocess.TimeoutExpired:
         return f"drawing one picture took more than {timeout:.0f} s"
     if done.returncode == 0:
@@ -51,6 +57,11 @@ def choose_backend() -> dict[str, str]:
 
 def no_renderer(reasons: dict[str, str]) -> ValueError:
     """The error for a task that must draw where nothing can."""
-    tried = "; ".join(f"{name}: {reason}" for name, reason in reasons.items()) or f"MUJOCO_GL={os.environ.get('MUJOCO_GL')}"
+    tried = (
+        "; ".join(f"{name}: {reason}" for name, reason in reasons.items()) or f"MUJOCO_GL={os.environ.get('MUJOCO_GL')}"
+    )
     packages = ", or ".join(f"{package} for MUJOCO_GL={name}" for name, package in BACKENDS.items())
-    return ValueError(f"MuJoCo cannot draw here ({tried}). Install the Debian package {packages}: apt-get install libosmesa6 always works.")
+    return ValueError(
+        f"MuJoCo cannot draw here ({tried}). Install the Debian package {packages}, and leave MUJOCO_GL unset: the one "
+        "that works is found by itself. libosmesa6 needs neither a GPU nor a display."
+    )

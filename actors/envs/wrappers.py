@@ -1,5 +1,6 @@
 """Environments around environments: action scaling, time limit, frame stack. Adapters repeat actions themselves, since
-they need not draw, convert or check the frames in between."""
+they need not draw, convert or check the frames in between.
+"""
 
 from dataclasses import replace
 
@@ -76,14 +77,16 @@ class TimeLimit(Wrapper):
 
     def step(self, action: dict[str, np.ndarray]) -> Step:
         if self._frames >= self._limit:
-            raise ValueError(f"step() after the time limit of {self._limit} frames ended the episode; call reset(seed) first.")
+            raise ValueError(
+                f"step() after the time limit of {self._limit} frames ended the episode; call reset(seed) first."
+            )
         step = self.inner.step(action)
         self._frames += self.frames_per_step
         return step._replace(is_last=step.is_last or self._frames >= self._limit)
 
 
 class FrameStack(Wrapper):
-    """Joins the last `count` images along the channels, oldest first: [H W C] -> [H W count*C]. Vectors stay as they are."""
+    """Joins the last `count` images along the channels, oldest first: [H W C] -> [H W count*C]; vectors stay."""
 
     def __init__(self, inner: Environment, count: int) -> None:
         super().__init__(inner)

@@ -1,0 +1,228 @@
+"""Does an environment keep the contract? The thorough check, before a run; `faults` has the one made at every step."""
+
+import traceback
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from actors.environment import Environment, Step, require_names
+from actors.faults import BrokenEnvironmentError, require_array, require_keys, require_reward
+from actors.trivial_policies import RandomPolicy
+from world_models.space import Space, Spaces
+
+REPEATED = 50  # steps of an episode that are played twice
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One thing that is wrong. An `error` breaks or spoils training, a `warning` is good to know."""
+
+    severity: Literal["error", "warning"]
+    what: str
+    where: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.severity}: {self.where}: {self.what}. {self.remedy}"
+
+
+def check_environment(environment: Environment, steps: int = 1000, seed: int = 0) -> list[Finding]:
+    """Play `steps` random steps and report everything found; an empty list means that the environment is fine.
+
+    Looks at names, dtypes, shapes, bounds, rewards, the end of episodes, steps beyond it, repeatability under a seed
+    and drawing. Make the environment with `check_steps=True`: only its adapter sees the raw values.
+    """
+    findings: list[Finding] = []
+    for check in (_check_names, _check_episodes, _check_repeatable, _check_drawing):
+        try:
+            findings += check(environment, steps, seed)
+        except BrokenEnvironmentError as error:
+            findings.append(Finding(severity="error", what=error.what, where=error.where, remedy=error.remedy))
+        except Exception as error:  # whatever a stranger's environment raises is a finding
+            findings.append(_raised(error))
+        if any(finding.severity == "error" for finding in findings):
+            break  # what follows would trip over the same thing
+    return findings
+
+
+def _raised(error: Exception) -> Finding:
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return Finding(
+        severity="error",
+        what=f"raised {type(error).__name__}: {error}",
+        where=f"{frame.filename}, line {frame.lineno}, in {frame.name}",
+        remedy="Correct that line, or the value it was given.",
+    )
+
+
+def _check_names(environment: Environment, steps: int, seed: int) -> Iterator[Finding]:
+    require_names(environment.observation_space, environment.action_space, "the environment")
+    for where, spaces in (("observation", environment.observation_space), ("action", environment.action_space)):
+        if not spaces:
+            yield Finding(
+                severity="error", what="no keys", where=f"the {where} space", remedy="An agent needs at least one."
+            )
+
+
+def _check_episodes(environment: Environment, steps: int, seed: int) -> Iterator[Finding]:
+    actions = _actions(environment.action_space, seed)
+    step, episodes, taken = _reset(environment, seed), 0, 0
+    while taken < steps:
+        action = next(actions)
+        if step.is_last:
+            if not episodes:
+                yield from _check_after_end(environment, action)
+            episodes += 1
+            step, taken = _reset(environment, seed + episodes), taken + 1
+            continue
+        before = {key: value.copy() for key, value in step.observation.items()}
+        previous, step = step, environment.step(action)
+        taken += 1
+        where = f"step {taken} of the check"
+        _require_step(environment, step, where)
+        if step.is_terminal and not step.is_last:
+            yield Finding(
+                severity="error",
+                what="is_terminal without is_last",
+                where=where,
+                remedy="A termination ends the episode: set both.",
+            )
+            return
+        for key, value in before.items():
+            if not np.array_equal(previous.observation[key], value):
+                yield Finding(
+                    severity="error",
+                    what="the array returned earlier was overwritten",
+                    where=f"{where}, observation {key!r}",
+                    remedy="Return a new array at every step.",
+                )
+                return
+    if not episodes and not step.is_last:
+        yield Finding(
+            severity="warning",
+            what=f"no episode ended in {steps} random steps, so the end could not be checked",
+            where="the whole check",
+            remedy="Check more steps, or set a time limit if episodes never end.",
+        )
+
+
+def _check_after_end(environment: Environment, action: dict[str, np.ndarray]) -> Iterator[Finding]:
+    try:
+        environment.step(action)
+    except ValueError:
+        pass
+    else:
+        yield _accepted("accepted by the environment", "Raise ValueError until reset(seed) is called.")
+        return
+    inner = environment
+    while hasattr(inner, "inner"):
+        inner = inner.inner
+    if not (probe := getattr(inner, "probe_step_after_end", None)):
+        return
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            step: Step = probe({key: _resting(space) for key, space in inner.action_space.items()})
+        except BrokenEnvironmentError as error:
+            yield Finding(
+                severity="warning", what=error.what, where=f"after the end, {error.where}", remedy=error.remedy
+            )
+            return
+        except Exception:
+            return  # refused, as it should be
+    if not step.is_last:
+        yield _accepted(
+            "accepted, and the episode went on: terminated and truncated were both False again",
+            "Return terminated=True (or truncated=True) at every step until reset(), or raise an error.",
+        )
+    elif not caught:
+        finding = _accepted(
+            "accepted without a word, though it still reports the end",
+            "Nexus never does that; raising an error helps others who might.",
+        )
+        yield Finding(severity="warning", what=finding.what, where=finding.where, remedy=finding.remedy)
+
+
+def _accepted(how: str, remedy: str) -> Finding:
+    return Finding(
+        severity="error",
+        what=f"a step after the end was {how}",
+        where="step() after the end of an episode",
+        remedy=remedy,
+    )
+
+
+def _check_repeatable(environment: Environment, steps: int, seed: int) -> Iterator[Finding]:
+    def play() -> list[Step]:
+        actions, played = _actions(environment.action_space, seed), [environment.reset(seed)]
+        while len(played) <= min(steps, REPEATED) and not played[-1].is_last:
+            played.append(environment.step(next(actions)))
+        return played
+
+    for t, (one, two) in enumerate(zip(play(), play(), strict=False)):
+        differences = [
+            repr(key) for key in one.observation if not np.array_equal(one.observation[key], two.observation[key])
+        ]
+        differences += [
+            name for name in ("reward", "is_last", "is_terminal") if getattr(one, name) != getattr(two, name)
+        ]
+        if differing := ", ".join(differences):
+            yield Finding(
+                severity="error",
+                what=f"not repeatable: two episodes with seed {seed} and equal actions differ: {differing}",
+                where="reset()" if t == 0 else f"step {t} after reset()",
+                remedy="Draw every random number from the generator that reset(seed=seed) seeds (self.np_random in "
+                "Gymnasium, after super().reset(seed=seed)); else an open episode cannot be continued exactly.",
+            )
+            return
+
+
+def _check_drawing(environment: Environment, steps: int, seed: int) -> Iterator[Finding]:
+    environment.reset(seed)
+    try:
+        frame = environment.render()
+    except ValueError as error:
+        yield Finding(severity="warning", what=f"no video: {error}", where="render()", remedy="Training needs none.")
+        return
+    if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[-1] != 3:
+        yield Finding(
+            severity="error",
+            what=f"wrong picture: {frame.dtype.name} of shape {frame.shape}",
+            where="render()",
+            remedy="Return uint8 [H W 3].",
+        )
+
+
+def _reset(environment: Environment, seed: int) -> Step:
+    step = environment.reset(seed)
+    _require_step(environment, step, f"reset({seed})")
+    if step.is_last:
+        raise BrokenEnvironmentError("the episode is over at once", f"reset({seed})", "Begin with is_last=False.")
+    return step
+
+
+def _require_step(environment: Environment, step: Step, where: str) -> None:
+    require_keys(step.observation, f"{where}, observation", environment.observation_space)
+    for key, space in environment.observation_space.items():
+        low, high = (0, space.classes - 1) if space.discrete else (space.low, space.high)
+        bounds = (None, None) if space.is_image or space.dtype == np.bool_ else (low, high)
+        value: Any = step.observation[key]
+        require_array(value, f"{where}, observation {key!r}", space.dtype, space.shape, *bounds)
+    require_reward(step.reward, f"{where}, reward")
+
+
+def _actions(spaces: Spaces, seed: int) -> Iterator[dict[str, np.ndarray]]:
+    policy, draw = RandomPolicy(spaces, seed), 0
+    while True:
+        _, actions, _ = policy.act(None, {}, np.zeros(1, bool), draw)
+        yield {key: value[0] for key, value in actions.items()}
+        draw += 1
+
+
+def _resting(space: Space) -> np.ndarray:
+    if space.discrete:
+        return np.zeros(space.shape, space.dtype)
+    return np.clip(np.zeros(space.shape, space.dtype), space.low, space.high).astype(space.dtype)

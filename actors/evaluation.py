@@ -1,0 +1,123 @@
+"""Scores of a policy over whole episodes, with confidence intervals."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from statistics import NormalDist, fmean, stdev
+
+import numpy as np
+
+from actors.environment import Environment
+from actors.trivial_policies import Policy
+from actors.vector import Episode, VectorEnvironment
+
+FIRST_INDEX = 1 << 20
+"""Evaluation environments number from here, so that their seeds are not those of training."""
+
+# Two-sided 95 % quantiles of Student's t for 1 to 10 degrees of freedom; a series serves above.
+_T95 = (12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """Finished episodes; `frames` uint8 [T H W 3] pictures them where a video was asked for."""
+
+    episodes: list[Episode]
+    frames: list[np.ndarray] = field(default_factory=list, repr=False)
+
+    @property
+    def scores(self) -> list[float]:
+        return [episode.score for episode in self.episodes]
+
+    @property
+    def lengths(self) -> list[int]:
+        """Frames of each episode."""
+        return [episode.length for episode in self.episodes]
+
+    @property
+    def mean(self) -> float:
+        return fmean(self.scores)
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % confidence interval of the mean score; NaN for a single episode."""
+        return confidence_interval(self.scores)
+
+    def __str__(self) -> str:
+        low, high = self.interval
+        scores = self.scores
+        between = f"95 % interval [{low:.1f}, {high:.1f}]" if len(scores) > 1 else "no interval from one episode"
+        return (
+            f"mean {self.mean:.1f}, {between}, {len(scores)} episodes from {min(scores):.1f} to {max(scores):.1f}, "
+            f"mean length {fmean(self.lengths):.0f} frames"
+        )
+
+
+def confidence_interval(values: Sequence[float]) -> tuple[float, float]:
+    """The 95 % interval of the mean, `mean +- t s / sqrt(n)`; NaN for fewer than two values."""
+    count = len(values)
+    if count < 2:
+        return math.nan, math.nan
+    half = student_t95(count - 1) * stdev(values) / math.sqrt(count)
+    return fmean(values) - half, fmean(values) + half
+
+
+def student_t95(freedom: int) -> float:
+    """Two-sided 95 % quantile of Student's t, to 4 digits (Abramowitz and Stegun 26.7.5)."""
+    assert freedom >= 1, freedom
+    if freedom <= len(_T95):
+        return _T95[freedom - 1]
+    z = NormalDist().inv_cdf(0.975)
+    first = (z**3 + z) / 4
+    second = (5 * z**5 + 16 * z**3 + 3 * z) / 96
+    third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
+    return z + first / freedom + second / freedom**2 + third / freedom**3
+
+
+def run_episodes(
+    makers: Sequence[Callable[[], Environment]],
+    policy: Policy,
+    episodes: int,
+    seed: int,
+    *,
+    video_episodes: int = 0,
+    longest: int = 1_000_000,
+    first_index: int = FIRST_INDEX,
+) -> Evaluation:
+    """Play `episodes` episodes in one environment per maker and close them.
+
+    The episodes are shared out beforehand: taking whichever end first would favour the short ones. The first
+    environment's `video_episodes` first episodes are drawn. Raises ValueError for an episode of more than `longest`
+    frames.
+    """
+    if episodes < 1:
+        raise ValueError(f"episodes={episodes} must be at least 1; ask for more.")
+    makers = makers[:episodes]
+    count = len(makers)
+    indices = [first_index + i for i in range(count)]
+    quota = {index: episodes // count + (i < episodes % count) for i, index in enumerate(indices)}
+    finished: list[Episode] = []
+    frames: list[np.ndarray] = []
+    environments = VectorEnvironment(makers, seed, indices)
+    try:
+        carry, actions, draw = policy.initial(count), None, 0
+        while any(quota.values()):
+            rows = environments.step(actions)
+            if environments.episodes[0] < video_episodes:
+                frames.append(environments.environments[0].render())
+            if environments.lengths.max() > longest:
+                longest_seed = environments.seeds[int(environments.lengths.argmax())]
+                raise ValueError(
+                    f"An evaluation episode (seed {longest_seed}) has lasted more than {longest} frames; set "
+                    "environment.time_limit so that episodes end."
+                )
+            for episode in environments.finished():
+                if quota[episode.env_index]:
+                    quota[episode.env_index] -= 1
+                    finished.append(episode)
+            carry, actions, _ = policy.act(carry, rows, rows["is_first"], draw)
+            draw += 1
+    finally:
+        environments.close()
+    finished.sort(key=lambda episode: (episode.episode, episode.env_index))
+    return Evaluation(episodes=finished, frames=frames)
