@@ -5,57 +5,29 @@ LaProp: Ziyin et al. 2020 (RMS scaling before momentum). AGC: Brock et al. 2021,
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from learner.config import OptimizerConfig
 
-@dataclass(frozen=True, kw_only=True)
-class OptimizerConfig:
-    lr: float = 4e-5
-    agc: float = 0.3
-    """Largest gradient norm relative to the parameter norm; 0 turns clipping off."""
-    pmin: float = 1e-3
-    """Smallest parameter norm assumed by AGC."""
-    beta1: float = 0.9
-    beta2: float = 0.999
-    eps: float = 1e-20
-    weight_decay: float = 0.0
-    schedule: str = "const"
-    """`const`, `linear` (to a tenth) or `cosine`, over `anneal - warmup` updates behind the warm-up."""
-    warmup: int = 1000
-    """Updates over which the rate rises linearly from exactly 0."""
-    anneal: int = 0
 
-    def __post_init__(self) -> None:
-        allowed = ("const", "linear", "cosine")
-        if self.schedule not in allowed:
-            raise ValueError(f"optimizer.schedule={self.schedule!r} is not one of {allowed}.")
-        if self.lr < 0 or self.warmup < 0:
-            raise ValueError(f"optimizer.lr={self.lr} and optimizer.warmup={self.warmup} must not be negative.")
-        if self.schedule != "const" and self.anneal <= self.warmup:
-            raise ValueError(
-                f"optimizer.anneal={self.anneal} must exceed optimizer.warmup={self.warmup} for schedule "
-                f"{self.schedule!r}; set it to the planned number of updates."
-            )
-
-    def rate(self, step: Tensor) -> Tensor:
-        """Learning rate of the update with number `step` (from 0), as a tensor operation."""
-        after = (step - self.warmup).clamp_min(0)
-        progress = (after / max(1, self.anneal - self.warmup)).clamp_max(1)
-        if self.schedule == "linear":
-            rate = self.lr * (1 - 0.9 * progress)
-        elif self.schedule == "cosine":
-            # The official call passes 0.1 * lr where a fraction is expected, so the floor is practically zero.
-            floor = 0.1 * self.lr
-            rate = self.lr * (floor + (1 - floor) * 0.5 * (1 + torch.cos(math.pi * progress)))
-        else:
-            rate = torch.full_like(progress, self.lr)
-        if not self.warmup:
-            return rate
-        return torch.where(step < self.warmup, self.lr * step / self.warmup, rate)
+def learning_rate(c: OptimizerConfig, step: Tensor) -> Tensor:
+    """Learning rate of the update with number `step` (from 0), as a tensor operation."""
+    after = (step - c.warmup).clamp_min(0)
+    progress = (after / max(1, c.anneal - c.warmup)).clamp_max(1)
+    if c.schedule == "linear":
+        rate = c.lr * (1 - 0.9 * progress)
+    elif c.schedule == "cosine":
+        # The official call passes 0.1 * lr where a fraction is expected, so the floor is practically zero.
+        floor = 0.1 * c.lr
+        rate = c.lr * (floor + (1 - floor) * 0.5 * (1 + torch.cos(math.pi * progress)))
+    else:
+        rate = torch.full_like(progress, c.lr)
+    if not c.warmup:
+        return rate
+    return torch.where(step < c.warmup, c.lr * step / c.warmup, rate)
 
 
 class LaProp:
@@ -100,11 +72,9 @@ class LaProp:
         return list(torch._foreach_div(grads, factors))
 
     @torch.no_grad()
-    def step(self) -> dict[str, Tensor]:
-        """Update the parameters from their gradients; returns norms as tensors, no host synchronisation."""
+    def increments(self, grads: list[Tensor]) -> list[Tensor]:
+        """Advance the moments by clipped gradients; returns what is to be added to the parameters."""
         c = self.config
-        raw = [p.grad if p.grad is not None else torch.zeros_like(p) for p in self.params]
-        grads = self.clip(raw)
         self.count += 1
         torch._foreach_mul_(self.nu, c.beta2)
         torch._foreach_addcmul_(self.nu, grads, grads, 1 - c.beta2)
@@ -122,15 +92,21 @@ class LaProp:
             for update, p in zip(updates, self.params, strict=True):
                 if id(p) in decayed:
                     update.add_(p, alpha=c.weight_decay)
-        rate = c.rate(self.count - 1).float()
-        torch._foreach_mul_(updates, -rate)
+        torch._foreach_mul_(updates, -learning_rate(c, self.count - 1).float())
+        return updates
+
+    @torch.no_grad()
+    def step(self) -> dict[str, Tensor]:
+        """Update the parameters from their gradients; returns norms as tensors, no host synchronisation."""
+        raw = [p.grad if p.grad is not None else torch.zeros_like(p) for p in self.params]
+        updates = self.increments(self.clip(raw))
         torch._foreach_add_(self.params, updates)
         return {
             "grad_norm": _norm(raw),
             "grad_rms": _rms(raw),
             "update_rms": _rms(updates),
             "param_rms": _rms(self.params),
-            "learning_rate": rate,
+            "learning_rate": learning_rate(self.config, self.count - 1).float(),
         }
 
     def state_dict(self) -> dict[str, Any]:
