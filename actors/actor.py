@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 
 from actors.policy import Arrays, DreamerPolicy
+from actors.trivial_policies import RandomPolicy
 from actors.vector import Episode, VectorEnvironment
 from replay.store import Store
 from replay.writer import Writer
 from world_models.snapshot import SnapshotSource
-from world_models.space import Spaces
 
 
 class Actor:
@@ -31,7 +31,8 @@ class Actor:
     ):
         assert len(streams) == len(environments), "one stream per environment"
         self.environments, self.policy, self.store, self.snapshots = environments, policy, store, snapshots
-        self.streams, self.seed, self.random_steps = list(streams), seed, random_steps
+        self.streams, self.random_steps = list(streams), random_steps
+        self.random = RandomPolicy(environments.action_space, seed)
         self.carry = policy.initial(len(streams))
         self.actions: Arrays | None = None
         self.calls = self.steps = self.frames = 0
@@ -47,7 +48,7 @@ class Actor:
             self.policy.load(snapshot)
         self.carry, actions, latents = self.policy.act(self.carry, rows, first, self.calls)
         if self.steps < self.random_steps:
-            actions = random_actions(self.environments.action_space, len(first), [self.seed, self.calls])
+            _, actions, _ = self.random.act(None, rows, first, self.calls)
             self.carry = self.policy.override(self.carry, actions)
         # The stored action of a last step is zero; the carry keeps its own, which the reset discards anyway.
         actions = {k: np.where(last.reshape(-1, *[1] * (v.ndim - 1)), 0, v).astype(v.dtype) for k, v in actions.items()}
@@ -99,14 +100,3 @@ class Actor:
                 problems.append(restored.reason)
         self.environments.finished()
         return problems
-
-
-def random_actions(spaces: Spaces, rows: int, seed: list[int]) -> Arrays:
-    """Uniform random actions `[N ...]`: any class, or any value of the bounded range [-1, 1]."""
-    rng = np.random.default_rng(seed)
-    return {
-        key: rng.integers(space.classes, size=(rows, *space.shape), dtype=np.int32)
-        if space.discrete
-        else rng.uniform(-1, 1, (rows, *space.shape)).astype(np.float32)
-        for key, space in sorted(spaces.items())
-    }

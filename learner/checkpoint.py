@@ -1,4 +1,4 @@
-"""Checkpoints: a directory that is complete or absent, checked by checksum before it is used.
+"""Checkpoints: a directory that is complete or absent, checked by checksum before it is used. Torch-free.
 
 `checkpoints/<updates>/`: `model.safetensors` and `config.json` (Hugging Face hub layout), `training.safetensors`
 (optimiser), `actor.safetensors`, `state.json` (counters), `replay/`, and `manifest.json` with a checksum of each file
@@ -14,9 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from safetensors.torch import load, save
-from torch import Tensor
+from safetensors.numpy import load, save
 
 MANIFEST = "manifest.json"
 
@@ -41,7 +39,7 @@ class Checkpoints:
     def save(
         self,
         name: int | str,
-        tensors: Mapping[str, Mapping[str, Tensor]],
+        arrays: Mapping[str, Mapping[str, np.ndarray]],
         documents: Mapping[str, Any],
         extra: Callable[[Path], None] | None = None,
     ) -> Path:
@@ -55,8 +53,8 @@ class Checkpoints:
         fresh.mkdir(parents=True)
         try:
             sums = {}
-            for key, group in tensors.items():
-                data = save({k: v.detach().cpu().contiguous() for k, v in group.items()})
+            for key, group in arrays.items():
+                data = save({name: np.ascontiguousarray(value) for name, value in group.items()})
                 sums[f"{key}.safetensors"] = _write(fresh / f"{key}.safetensors", data)
             for key, document in documents.items():
                 sums[f"{key}.json"] = _write(fresh / f"{key}.json", json.dumps(document, indent=2).encode())
@@ -114,17 +112,14 @@ def verify(path: Path) -> None:
             raise DamagedCheckpoint(f"Checkpoint file {path / name} is damaged: its checksum differs.")
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """A `.safetensors` file on the CPU."""
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The content of a `.safetensors` file."""
     return load(path.read_bytes())
 
 
 def read_document(path: Path) -> Any:
+    """The content of a `.json` file."""
     return json.loads(path.read_text())
-
-
-def as_tensors(arrays: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
-    return {key: torch.from_numpy(np.ascontiguousarray(value)) for key, value in arrays.items()}
 
 
 def _write(path: Path, data: bytes) -> str:

@@ -5,7 +5,6 @@ import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -100,15 +99,16 @@ class Learner:
             "checkpoint is untouched. Look for NaN or huge observations and rewards there, or lower learner.optimizer.lr."
         )
 
-    def state(self) -> dict[str, Tensor]:
+    def state(self) -> Rows:
         """Training state beside the model: optimiser and update count (batches waiting are not part of it)."""
-        out = {f"optimizer.{key}": value for key, value in self.step.optimizer.state_dict().items()}
-        return out | {"updates": torch.tensor(self.updates)}
+        out = {f"optimizer.{key}": value.cpu().numpy() for key, value in self.step.optimizer.state_dict().items()}
+        return out | {"updates": np.array(self.updates)}
 
-    def load(self, state: dict[str, Any]) -> None:
+    def load(self, state: Rows) -> None:
         """Continue from `state`; the model is loaded apart from it."""
         prefix = "optimizer."
-        self.step.optimizer.load_state_dict({k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)})
+        optimizer = {k[len(prefix) :]: torch.tensor(v) for k, v in state.items() if k.startswith(prefix)}
+        self.step.optimizer.load_state_dict(optimizer)
         self.step.updates = int(state["updates"])
         self._waiting.clear()
 

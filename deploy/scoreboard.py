@@ -1,0 +1,121 @@
+"""What a run reports while it goes: log lines, the live display, and the few numbers these remember. Torch-free."""
+
+import time
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, SupportsFloat
+
+from deploy.config import RunConfig
+from deploy.metrics import MetricsWriter
+from deploy.progress import Progress, Status
+
+RECENT = 20  # training episodes in the displayed score
+
+
+class Scoreboard:
+    """One per run; a context manager."""
+
+    def __init__(self, config: RunConfig, logdir: Path):
+        self.config = config
+        self.metrics = MetricsWriter(logdir)
+        self.progress = Progress(
+            task=config.task, total_frames=config.frames, train_ratio=config.learner.train_ratio, title=str(logdir)
+        )
+        self.note = self.progress.note
+        self.episodes = 0
+        self.scores: deque[float] = deque(maxlen=RECENT)
+        self.eval_score: float | None = None
+        self.best: float | None = None
+        self.loss: float | None = None
+        self.lag = 0.0
+        self._began = time.monotonic()
+        self._start = (0, 0)
+
+    def __enter__(self) -> "Scoreboard":
+        self.progress.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.progress.__exit__(*error)
+        self.metrics.close()
+
+    def begin(self, frames: int, replayed: int) -> None:
+        """Count rates from here."""
+        self._began, self._start = time.monotonic(), (frames, replayed)
+
+    def episode(self, frames: int, updates: int, *, score: float, length: int, seed: int) -> None:
+        """A finished training episode."""
+        self.episodes += 1
+        self.scores.append(score)
+        self.metrics.episode(frames, updates, score=score, length=length, seed=seed, kind="train")
+
+    def evaluation(self, frames: int, updates: int, scores: list[float], lengths: list[int], seeds: list[int]) -> bool:
+        """Finished evaluation episodes; True if their mean is the best so far."""
+        for score, length, seed in zip(scores, lengths, seeds, strict=True):
+            self.metrics.episode(frames, updates, score=score, length=length, seed=seed, kind="eval")
+        self.eval_score = sum(scores) / len(scores)
+        better = self.best is None or self.eval_score > self.best
+        if better:
+            self.best = self.eval_score
+        self.note(
+            f"evaluation at {frames:,} frames, update {updates:,}: mean {self.eval_score:.1f} of {len(scores)} episodes"
+            + (", the best so far" if better else f" (best {self.best:.1f})")
+        )
+        return better
+
+    def solved(self) -> bool:
+        """Whether an evaluation has reached the score at which the run may stop."""
+        stop = self.config.evaluation.stop_score
+        return bool(stop) and self.best is not None and self.best >= stop
+
+    def _rates(self, frames: int, replayed: int) -> tuple[float, float]:
+        seconds = max(1e-9, time.monotonic() - self._began)
+        return (frames - self._start[0]) / seconds, (replayed - self._start[1]) / seconds
+
+    def _score(self) -> float | None:
+        return sum(self.scores) / len(self.scores) if self.scores else None
+
+    def show(
+        self, frames: int, steps: int, updates: int, replayed: int, replay: Mapping[str, float], doing: str
+    ) -> None:
+        """Refresh the live display."""
+        env, train = self._rates(frames, replayed)
+        self.progress.update(
+            Status(
+                frames=frames, updates=updates, episodes=self.episodes, score=self._score(), eval_score=self.eval_score,
+                fps_env=env, fps_train=train, train_ratio=replayed / max(1, steps), policy_lag=self.lag,
+                replay_items=int(replay.get("items", 0)), replay_gb=replay.get("gb", 0.0), loss=self.loss, doing=doing,
+            )
+        )  # fmt: skip
+
+    def log(
+        self, frames: int, steps: int, updates: int, replayed: int, replay: Mapping[str, float],
+        values: Mapping[str, SupportsFloat],
+    ) -> None:  # fmt: skip
+        """Write one line of metrics; `values` are the learner's, without the prefix `train/`."""
+        env, train = self._rates(frames, replayed)
+        line: dict[str, Any] = {f"train/{key}": value for key, value in values.items()}
+        line |= {
+            "fps/env": env, "fps/train": train, "policy/lag": self.lag, "replay/ratio": replayed / max(1, steps),
+            "replay/age": replay["age"], "replay/size_gb": replay["gb"], "replay/items": replay["items"],
+        }  # fmt: skip
+        if self.scores:
+            line["episode/score"] = self._score()
+        if self.eval_score is not None:
+            line["eval/mean"] = self.eval_score
+        self.metrics.metrics(frames, updates, line)
+
+    def state(self) -> dict[str, Any]:
+        """For checkpoints (JSON)."""
+        return {
+            "episodes": self.episodes, "scores": list(self.scores), "eval_score": self.eval_score, "best": self.best,
+            "metrics": self.metrics.state(),
+        }  # fmt: skip
+
+    def load(self, state: Mapping[str, Any], cut_logs: bool = True) -> None:
+        """Continue from `state`; log lines written after it are cut."""
+        self.episodes, self.eval_score, self.best = state["episodes"], state["eval_score"], state["best"]
+        self.scores.extend(state["scores"])
+        if cut_logs:
+            self.metrics.load(state["metrics"])
