@@ -14,14 +14,11 @@ from typing import Any, Literal
 import numpy as np
 import yaml
 
+from actors.evaluation import confidence_interval
 from deploy.metrics import SCORES, Kind, read_lines
 
 CONFIG = "config.yaml"
 Band = Literal["ci95", "minmax", "none"]
-
-# Student's t at 97.5 % for 1, 2, ... degrees of freedom.
-_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120,
-      2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,11 +30,8 @@ class Curve:
     seed: int
     xs: np.ndarray
     ys: np.ndarray
-
-    @property
-    def is_constant(self) -> bool:
-        """One point only: a trivial policy's score, drawn as a horizontal line."""
-        return len(self.xs) == 1
+    constant: bool = False
+    """A single score without a course, such as a trivial policy's: drawn as a horizontal line."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,17 +127,9 @@ def aggregate(curves: Sequence[Curve], width: float, band: Band = "ci95") -> Agg
     if band == "minmax":
         low, high = np.nanmin(rows, 0), np.nanmax(rows, 0)
     elif band == "ci95":
-        half = np.array([interval95(column[np.isfinite(column)]) for column in rows.T])
-        low, high = mean - half, mean + half
+        ends = np.array([confidence_interval(column[np.isfinite(column)].tolist()) for column in rows.T])  # [P 2]
+        low, high = np.where(np.isnan(ends.T), mean, ends.T)
     return Aggregate(xs=grid, mean=mean, low=low, high=high, seeds=len(curves))
-
-
-def interval95(values: np.ndarray) -> float:
-    """Half the width of Student's 95 % interval of the mean of `values` [N]; 0 for a single value."""
-    if len(values) < 2:
-        return 0.0
-    quantile = _T[len(values) - 2] if len(values) - 2 < len(_T) else 1.96
-    return quantile * float(np.std(values, ddof=1)) / math.sqrt(len(values))
 
 
 def task_name(task: str) -> str:
@@ -179,8 +165,10 @@ def _entry(file: Path, number: int, entry: Any) -> Curve:
     if xs.ndim != 1 or xs.shape != ys.shape or not len(xs):
         raise ValueError(f"{file}, entry {number}: xs {xs.shape} and ys {ys.shape} must be equally long lists.")
     good = np.isfinite(ys)
+    if not good.any():
+        raise ValueError(f"{file}, entry {number}: no score among ys is finite.")
     order = np.argsort(xs[good], kind="stable")
     return Curve(
         task=task_name(entry["task"]), method=entry["method"], seed=int(entry["seed"]),
-        xs=xs[good][order], ys=ys[good][order],
+        xs=xs[good][order], ys=ys[good][order], constant=len(xs) == 1,
     )  # fmt: skip

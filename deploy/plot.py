@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
@@ -17,9 +18,10 @@ from deploy.curves import Aggregate, Band, Curve, aggregate, bin_width, export, 
 _RUN_COLOURS = ("#0b6e8f", "#d1495b", "#7a4fa3", "#2f8f5b", "#c77b1e", "#3b4ba3")
 _BASELINE_COLOURS = ("#e8963a", "#8a8f98", "#6aa56a", "#b48ead", "#a98467")
 _INK, _FAINT, _GRID = "#22262b", "#6b7280", "#e6e8eb"
+_FRAMES = "environment frames, action repeats counted"
 _PUBLISHED = {"dreamerv3": "DreamerV3, published", "ppo_fixhp": "PPO, published", "sac": "SAC, published"}
 _BANDS = {"ci95": "mean and 95 % interval over seeds", "minmax": "mean, least and greatest seed", "none": "mean"}
-_STYLE: dict[str, Any] = {
+_STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 10,
     "text.color": _INK,
@@ -81,36 +83,44 @@ def _figure(
     drawn: dict[str, list[Curve]], runs: list[Curve], evaluations: list[Curve], band: Band, frames: float | None
 ) -> Figure:
     own = {curve.method for curve in runs}
-    methods = list(dict.fromkeys(curve.method for curves in drawn.values() for curve in curves if not curve.is_constant))
+    methods = list(dict.fromkeys(curve.method for curves in drawn.values() for curve in curves if not curve.constant))
     colours = _colours(methods, own)
     columns = min(len(drawn), 4 if len(drawn) > 6 else 3)
     rows = math.ceil(len(drawn) / columns)
     single = len(drawn) == 1
-    size = (8.0, 4.9) if single else (1.2 + 3.5 * columns, 1.2 + 2.7 * rows)
-    figure = Figure(figsize=size, layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12)  # type: ignore[union-attr, call-arg]
-    panels = np.atleast_1d(figure.subplots(rows, columns, squeeze=False)).ravel()
+    size = (8.0, 4.8) if single else (1.0 + 3.5 * columns, 1.0 + 2.6 * rows)
+    figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12))
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes in panels[len(drawn) :]:
         axes.set_visible(False)
-    seeds: dict[str, set[int]] = {}
     for axes, (task, curves) in zip(panels, drawn.items(), strict=False):
-        ends = [curve.xs[-1] for curve in curves if not curve.is_constant and (not own or curve.method in own)]
-        end = float(frames or max(ends or [curve.xs[-1] for curve in curves]))
+        evaluated = [curve for curve in evaluations if curve.task == task]
+        ends = [curve.xs[-1] for curve in curves if not curve.constant and (not own or curve.method in own)]
+        ends += [curve.xs[-1] for curve in evaluated]
+        end = float(frames or max(ends or [curve.xs[-1] for curve in curves]) or 1.0)
         _panel(axes, curves, colours, own, band, end)
-        _evaluations(axes, [curve for curve in evaluations if curve.task == task], colours)
-        axes.set_title(task, loc="left", fontweight="bold", fontsize=13 if single else 10.5, pad=12 if single else 6)
-        for curve in curves:
-            seeds.setdefault(curve.method, set()).add(curve.seed)
-    _legend(figure, methods, colours, seeds, bool(evaluations))
-    figure.supxlabel("environment frames (action repeats counted)", fontsize=10, color=_FAINT)
-    figure.supylabel(f"episode return: {_BANDS[band]}" if single else "episode return", fontsize=10, color=_FAINT)
+        _evaluations(axes, evaluated, colours)
+        _limits(axes, [*curves, *evaluated], end)
+        _constants(axes, [curve for curve in curves if curve.constant])
+        axes.set_title(task, loc="left", fontweight="bold", fontsize=14 if single else 10.5, pad=34 if single else 6)
+    handles, labels = _legend(drawn, methods, colours, bool(evaluations))
+    style: dict[str, Any] = {"frameon": False, "handlelength": 1.5, "columnspacing": 1.8, "borderaxespad": 0.0}
+    what = f"episode return, {_described(drawn, band)}"
+    if single:
+        panels[0].set_xlabel(_FRAMES, labelpad=8)
+        panels[0].set_ylabel(what, labelpad=8)
+        panels[0].legend(
+            handles, labels, loc="lower left", bbox_to_anchor=(-0.006, 1.025), ncols=len(labels) or 1, **style
+        )
+    else:
+        figure.supxlabel(_FRAMES, fontsize=10, color=_FAINT)
+        figure.supylabel(what, fontsize=10, color=_FAINT)
+        figure.legend(handles, labels, loc="outside upper left", ncols=len(labels) or 1, **style)
     return figure
 
 
-def _panel(
-    axes: Axes, curves: list[Curve], colours: dict[str, str], own: set[str], band: Band, end: float
-) -> None:
-    lines = [curve for curve in curves if not curve.is_constant]
+def _panel(axes: Axes, curves: list[Curve], colours: dict[str, str], own: set[str], band: Band, end: float) -> None:
+    lines = [curve for curve in curves if not curve.constant]
     for method in dict.fromkeys(curve.method for curve in lines):
         group = [curve for curve in lines if curve.method == method]
         mine, colour = method in own, colours[method]
@@ -122,21 +132,37 @@ def _panel(
             mean.xs, mean.mean, color=colour, linewidth=2.4 if mine else 1.7, zorder=3 if mine else 2,
             solid_capstyle="round", marker="o" if len(mean.xs) == 1 else None,
         )  # fmt: skip
-    for method in dict.fromkeys(curve.method for curve in curves if curve.is_constant):
-        score = float(np.mean([curve.ys[0] for curve in curves if curve.is_constant and curve.method == method]))
-        axes.axhline(score, color=_FAINT, linewidth=1.1, linestyle=(0, (4, 3)), zorder=1.5)
-        axes.annotate(
-            f"{_label(method)} {score:,.4g}", (1.0, score), xycoords=("axes fraction", "data"), xytext=(-2, 3),
-            textcoords="offset points", ha="right", va="bottom", fontsize=8.5, color=_FAINT,
-        )  # fmt: skip
-    axes.set_xlim(0, end)
-    axes.margins(y=0.08)
-    if not any(curve.ys.min() < 0 for curve in curves):
-        axes.set_ylim(bottom=0)
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.yaxis.set_major_locator(MaxNLocator(5))
     axes.xaxis.set_major_formatter(FuncFormatter(_frames))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.4g}"))
+
+
+def _limits(axes: Axes, curves: list[Curve], end: float) -> None:
+    """Frames up to `end`, and the scores seen until then; an interval may reach beyond what is possible."""
+    scores = np.concatenate([curve.ys[(curve.xs <= end) | curve.constant] for curve in curves] + [np.zeros(1)])
+    axes.set_xlim(0, end)
+    low, high = float(scores.min()), float(scores.max())
+    room = 0.06 * (high - low) or 1.0
+    axes.set_ylim(low - room if low < 0 else 0, high + room)
+
+
+def _constants(axes: Axes, curves: list[Curve]) -> None:
+    """Horizontal lines with their names beside the right edge, moved up where they would cover each other."""
+    scores = {
+        method: float(np.mean([curve.ys[0] for curve in curves if curve.method == method]))
+        for method in dict.fromkeys(curve.method for curve in curves)
+    }
+    bottom, top = axes.get_ylim()
+    line_height, free = 0.045 * (top - bottom), -np.inf
+    for method, score in sorted(scores.items(), key=lambda item: item[1]):
+        axes.axhline(score, color=_FAINT, linewidth=1.1, linestyle=(0, (4, 3)), zorder=1.5)
+        height = max(score, free)
+        free = height + line_height
+        axes.annotate(
+            f"{_label(method)} {score:,.3g}", (1.0, height), xycoords=("axes fraction", "data"), xytext=(6, 0),
+            textcoords="offset points", va="center", fontsize=8.5, color=_FAINT, annotation_clip=False,
+        )  # fmt: skip
 
 
 def _evaluations(axes: Axes, curves: Iterable[Curve], colours: dict[str, str]) -> None:
@@ -150,27 +176,30 @@ def _evaluations(axes: Axes, curves: Iterable[Curve], colours: dict[str, str]) -
 
 
 def _legend(
-    figure: Figure, methods: list[str], colours: dict[str, str], seeds: dict[str, set[int]], evaluated: bool
-) -> None:
-    handles = [Line2D([], [], color=colours[method], linewidth=2.4) for method in methods]
-    labels = [f"{_label(method)} ({_plural(len(seeds[method]), 'seed')})" for method in methods]
+    drawn: dict[str, list[Curve]], methods: list[str], colours: dict[str, str], evaluated: bool
+) -> tuple[list[Line2D], list[str]]:
+    handles, labels = [], []
+    for method in methods:
+        seeds = {curve.seed for curves in drawn.values() for curve in curves if curve.method == method}
+        handles.append(Line2D([], [], color=colours[method], linewidth=2.6))
+        labels.append(f"{_label(method)} ({len(seeds)} seed{'s' * (len(seeds) > 1)})")
     if evaluated:
         handles.append(Line2D([], [], marker="D", color=_INK, markerfacecolor="white", linewidth=0, markersize=5.5))
-        labels.append("evaluation, mean")
-    if handles:
-        figure.legend(
-            handles, labels, loc="outside upper left", ncols=len(labels), frameon=False, fontsize=9.5,
-            handlelength=1.6, columnspacing=1.8, borderaxespad=0.2,
-        )  # fmt: skip
+        labels.append("evaluations")
+    return handles, labels
+
+
+def _described(drawn: dict[str, list[Curve]], band: Band) -> str:
+    """What the lines and bands are; a band needs a second seed."""
+    seen = [(curve.task, curve.method) for curves in drawn.values() for curve in curves if not curve.constant]
+    return _BANDS[band] if len(set(seen)) < len(seen) else "mean of neighbouring episodes"
 
 
 def _clip(mean: Aggregate, end: float) -> Aggregate:
     """Keeps one point beyond the end, so that the line reaches the edge."""
     last = int(np.searchsorted(mean.xs, end)) + 1
     keep = slice(0, last)
-    return Aggregate(
-        xs=mean.xs[keep], mean=mean.mean[keep], low=mean.low[keep], high=mean.high[keep], seeds=mean.seeds
-    )
+    return Aggregate(xs=mean.xs[keep], mean=mean.mean[keep], low=mean.low[keep], high=mean.high[keep], seeds=mean.seeds)
 
 
 def _colours(methods: list[str], own: set[str]) -> dict[str, str]:
