@@ -124,6 +124,8 @@ class Lineage:
     def _link(self, part: Path, sealed: set[_ChunkId]) -> dict[str, dict[str, int]]:
         """Hard-link the files that still hold a sealed chunk; what cannot be linked will be written again."""
         self._sealed = {c: place for c, place in self._sealed.items() if c in sealed}
+        if self._last is None:
+            self._sealed = {}
         linked: dict[str, dict[str, int]] = {}
         for number in sorted({number for number, _ in self._sealed.values()}):
             try:
@@ -131,7 +133,6 @@ class Lineage:
                 linked[_sealed_name(number)] = self._files[number]
             except OSError:  # the last checkpoint was deleted, or lies on another file system
                 self._sealed = {c: place for c, place in self._sealed.items() if place[0] != number}
-        self._files = {number: self._files[number] for number, _ in self._sealed.values()}
         return linked
 
     def _follow(self, directory: Path) -> None:
@@ -197,7 +198,7 @@ def _write(path: Path, arrays: dict[str, np.ndarray]) -> dict[str, int]:
 
 
 def _write_bytes(path: Path, content: bytes) -> dict[str, int]:
-    with open(path, "wb") as file:
+    with open(path, "xb") as file:  # never through a hard link into an older checkpoint
         file.write(content)
         file.flush()
         os.fsync(file.fileno())

@@ -17,6 +17,11 @@ def stream_id(actor: int, incarnation: int, slot: int) -> int:
     return (actor << _INCARNATION_BITS | incarnation) << _SLOT_BITS | slot
 
 
+def incarnation_of(stream: int) -> int:
+    """The life of its actor that a stream belongs to."""
+    return stream >> _SLOT_BITS & (1 << _INCARNATION_BITS) - 1
+
+
 def step_keys(stream: int, first_step_id: int, n: int) -> np.ndarray:
     """Keys `[n, 2]` of n consecutive steps."""
     keys = np.empty((n, 2), np.int64)

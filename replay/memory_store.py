@@ -199,6 +199,10 @@ class MemoryStore:
                 raise
             self._grown.notify_all()
 
+    def clear(self) -> None:
+        with self._lock:
+            self._reset()
+
     def _settings(self) -> dict[str, int]:
         return {"length": self.length, "chunk_length": self.chunk_length}
 

@@ -97,8 +97,16 @@ class ShardedStore:
                 shard.checkpoint(part / name)
 
     def restore(self, directory: Path) -> None:
-        for name, shard in zip(self.names, self.shards, strict=True):
-            shard.restore(Path(directory) / name)
+        try:
+            for name, shard in zip(self.names, self.shards, strict=True):
+                shard.restore(Path(directory) / name)
+        except BaseException:
+            self.clear()
+            raise
+
+    def clear(self) -> None:
+        for shard in self.shards:
+            shard.clear()
 
     def _route(self, keys: np.ndarray) -> list[tuple[Store, list[int]]]:
         rows: dict[int, list[int]] = {}

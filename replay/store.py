@@ -66,5 +66,9 @@ class Store(Protocol):
         ...
 
     def restore(self, directory: Path) -> None:
-        """Replace the whole state; ValueError: damaged files, another schema, another length."""
+        """Replace the whole state; ValueError, and an empty store: damaged files, another schema, another length."""
+        ...
+
+    def clear(self) -> None:
+        """Forget all streams, items and counts."""
         ...

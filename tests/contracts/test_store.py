@@ -479,6 +479,14 @@ def test_a_restored_store_goes_on_as_the_saved_one(make: MakeStore, tmp_path: Pa
     assert_same(store, other, 4)
 
 
+def test_a_cleared_store_begins_anew(make: MakeStore) -> None:
+    store = used(make)
+    store.clear()
+    assert len(store) == 0 and not store.streams() and store.stats()["inserted"] == 0
+    fill(store, 9)
+    check_sequences(*store.sample(8, 4, rng()))
+
+
 def test_an_empty_store_is_saved_and_restored(make: MakeStore, tmp_path: Path) -> None:
     make().checkpoint(tmp_path / "saved")
     store = make()
@@ -507,6 +515,26 @@ def test_sealed_chunks_are_written_once(make: MakeStore, tmp_path: Path) -> None
         again = make(length=4, capacity=60, chunk_length=5)
         again.restore(tmp_path / name)
         assert_same(s, again, 4)
+
+
+def test_checkpoints_along_a_run_do_not_grow_and_do_not_touch_each_other(make: MakeStore, tmp_path: Path) -> None:
+    store, length = make(length=4, capacity=60, chunk_length=5), 4
+    size, content = [], []
+    for i in range(8):
+        for stream in range(4):
+            first = store.streams().get(stream, range(0)).stop
+            store.append(stream, first, rows(stream, first, 40))
+        store.checkpoint(tmp_path / str(i))
+        size.append(sum(path.stat().st_size for path in (tmp_path / str(i)).rglob("*") if path.is_file()))
+        content.append({path: path.read_bytes() for path in (tmp_path / str(i)).rglob("sealed-*")})
+        if i % 3 == 1:
+            store = make(length=4, capacity=60, chunk_length=5)
+            store.restore(tmp_path / str(i))
+    assert max(size[3:]) < 1.3 * size[2]
+    assert all(path.read_bytes() == whole for files in content for path, whole in files.items())
+    restored = make(length=4, capacity=60, chunk_length=5)
+    restored.restore(tmp_path / "7")
+    assert_same(store, restored, length)
 
 
 def test_any_damaged_file_is_recognised(make: MakeStore, tmp_path: Path) -> None:
@@ -538,9 +566,7 @@ def test_a_failed_restore_leaves_nothing_that_a_later_checkpoint_could_pick_up(m
         path.write_bytes(b"")
     with pytest.raises(ValueError, match="damaged"):
         store.restore(tmp_path / "bad")
-    store = make(length=4, capacity=60, chunk_length=5)
-    with pytest.raises(ValueError, match="damaged"):
-        store.restore(tmp_path / "bad")
+    assert len(store) == 0 and not store.streams()
     other = rows(0, 0, 20, reward=np.full(20, -1, np.float32))
     store.append(0, 0, other)
     store.checkpoint(tmp_path / "next")

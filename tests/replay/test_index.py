@@ -1,0 +1,96 @@
+"""The bookkeeping under pressure: what goes first when there is no room, and what is never given out again."""
+
+import contextlib
+
+import numpy as np
+import pytest
+
+from replay.index import Index
+
+
+def index(
+    *, length: int = 3, chunk_length: int = 2, slots: int = 4, capacity: int = 100, online: bool = False
+) -> Index:
+    return Index(length=length, chunk_length=chunk_length, slots=slots, capacity=capacity, online=online)
+
+
+def extend(index: Index, stream: int, n: int) -> int:
+    first = index.streams[stream].next if stream in index.streams else 0
+    return sum(count for _, _, count in index.extend(stream, first, n))
+
+
+def starts(index: Index) -> list[tuple[int, ...]]:
+    return [tuple(key) for key in index.items().tolist()]
+
+
+def test_items_leave_oldest_first_when_slots_run_out() -> None:
+    it = index(slots=3)
+    extend(it, 0, 6)
+    assert starts(it) == [(0, 0), (0, 1), (0, 2), (0, 3)]
+    extend(it, 0, 1)  # a fourth chunk: the two items of the first one go
+    assert starts(it) == [(0, 2), (0, 3), (0, 4)] and it.used_slots == 3
+
+
+def test_the_rest_of_a_dead_stream_goes_before_younger_items() -> None:
+    it = index(slots=4)
+    extend(it, 9, 2)  # never gets an item
+    extend(it, 0, 6)
+    extend(it, 0, 1)  # all slots are taken; stream 9 is older than the oldest item
+    assert it.address(9, 0) is None and starts(it)[0] == (0, 0)
+
+
+def test_a_young_stream_without_items_outlives_older_items() -> None:
+    it = index(slots=4)
+    extend(it, 0, 6)
+    extend(it, 9, 2)
+    extend(it, 0, 1)
+    assert it.address(9, 0) is not None and starts(it)[0] == (0, 2)
+
+
+def test_a_stream_never_makes_room_for_itself_by_its_own_rest() -> None:
+    it = index(length=5, slots=3)
+    extend(it, 0, 4)
+    extend(it, 1, 1)
+    extend(it, 0, 1)
+    assert starts(it) == [(0, 0)] and it.address(1, 0) is None
+
+
+def test_an_online_sequence_of_a_dropped_stream_is_not_handed_out() -> None:
+    it = index(length=2, chunk_length=8, slots=2, capacity=2, online=True)
+    extend(it, 0, 3)  # item 1 waits in the queue
+    assert list(it.queue) == [(0, 1)]
+    extend(it, 1, 5)  # the items of stream 0 leave ...
+    extend(it, 2, 1)  # ... and its chunk too
+    assert it.address(0, 1) is None
+    extend(it, 1, 3)
+    extend(it, 0, 3)  # in the chunk of step 1 again
+    assert it.streams[0].begin == 3 and it.address(0, 3) is not None
+    addresses, fresh = it.draw(4, np.random.default_rng(0), True)
+    keys = it.keys(addresses, 2)
+    assert (keys[:, 1, 1] == keys[:, 0, 1] + 1).all()
+    assert (0, 1) not in {tuple(key) for key in keys[:, 0].tolist()}
+    assert fresh == len([key for key in keys[:fresh, 0].tolist() if key[1] % 2 == 1])
+
+
+def test_addresses_of_what_is_not_there() -> None:
+    it = index()
+    extend(it, 0, 3)
+    assert [it.address(0, step) is None for step in (-1, 0, 2, 3, 4)] == [True, False, False, True, True]
+    assert it.address(5, 0) is None
+    assert list(it.spans(0, 1, 6)) == [(it.address(0, 1), 0, 1), (it.address(0, 2), 1, 1)]
+    assert list(it.spans(5, 0, 3)) == []
+
+
+def test_a_state_that_does_not_fit_is_refused() -> None:
+    it = index(slots=20)
+    extend(it, 0, 30)
+    with pytest.raises(ValueError, match="28 items in 15 chunks, this store has room for 8 in 4"):
+        index(slots=4).load(*it.state())
+
+
+def test_steps_that_were_not_written_are_not_published() -> None:
+    it = index()
+    with contextlib.closing(it.extend(0, 0, 3)) as writing:  # type: ignore[type-var]
+        next(writing)  # the writer fails here
+    assert it.streams[0].next == 0 and len(it) == 0
+    assert extend(it, 0, 3) == 3
