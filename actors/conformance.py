@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from actors.environment import Environment, Step, require_names
-from actors.faults import BrokenEnvironmentError, require_array, require_keys, require_reward
+from actors.faults import BrokenEnvironmentError, require_array, require_keys, require_reward, with_slack
 from actors.trivial_policies import RandomPolicy
 from world_models.space import Space, Spaces
 
@@ -208,7 +208,9 @@ def _require_step(environment: Environment, step: Step, where: str) -> None:
     require_keys(step.observation, f"{where}, observation", environment.observation_space)
     for key, space in environment.observation_space.items():
         low, high = (0, space.classes - 1) if space.discrete else (space.low, space.high)
-        bounds = (None, None) if space.is_image or space.dtype == np.bool_ else (low, high)
+        bounds: tuple[Any, Any] = (None, None)
+        if not space.is_image and space.dtype != np.bool_:
+            bounds = with_slack(np.asarray(low, np.float64), np.asarray(high, np.float64))
         value: Any = step.observation[key]
         require_array(value, f"{where}, observation {key!r}", space.dtype, space.shape, *bounds)
     require_reward(step.reward, f"{where}, reward")

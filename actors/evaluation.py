@@ -63,7 +63,7 @@ def confidence_interval(values: Sequence[float]) -> tuple[float, float]:
 
 
 def student_t95(freedom: int) -> float:
-    """Two-sided 95 % quantile of Student's t, to 4 digits (Abramowitz and Stegun 26.7.5)."""
+    """Two-sided 95 % quantile of Student's t, to a relative 1e-4 (Abramowitz and Stegun 26.7.5)."""
     assert freedom >= 1, freedom
     if freedom <= len(_T95):
         return _T95[freedom - 1]

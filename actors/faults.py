@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+SLACK = 1e-5
 SWITCH = "(environment.check_steps=false trains without these checks)"
 
 
@@ -15,6 +16,12 @@ class BrokenEnvironmentError(ValueError):
     def __init__(self, what: str, where: str, remedy: str) -> None:
         super().__init__(f"{where}: {what}. {remedy}")
         self.what, self.where, self.remedy = what, where, remedy
+
+
+def with_slack(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Bounds widened a little: rounding in an environment's float32 arithmetic does not count as leaving its space."""
+    slack = SLACK * (1 + sum(np.where(np.isfinite(side), np.abs(side), 0) for side in (low, high)))
+    return low - slack, high + slack
 
 
 def require_array(

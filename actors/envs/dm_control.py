@@ -1,5 +1,6 @@
 """The DeepMind Control Suite: `dmc_walker_walk`, vectors, pixels or both."""
 
+import os
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ from world_models.space import Space, Spaces
 
 # dm_control decides at import what it draws with.
 _REASONS = rendering.choose_backend()
+# A process draws from one thread here; dm_control's own drawing threads cannot be left without errors at exit.
+os.environ.setdefault("DISABLE_RENDER_THREAD_OFFLOADING", "1")
 try:
     from dm_control import suite
 except Exception as error:  # OpenGL's loaders raise all sorts of things

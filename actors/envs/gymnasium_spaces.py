@@ -7,11 +7,8 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces as gym_spaces
 
-from actors.faults import require_array, require_index, require_keys
+from actors.faults import require_array, require_index, require_keys, with_slack
 from world_models.space import Space, Spaces
-
-# Rounding in an environment's float32 arithmetic must not count as leaving its space.
-SLACK = 1e-5
 
 FLOAT, INT, BYTE, BOOL = (np.dtype(kind) for kind in (np.float32, np.int32, np.uint8, np.bool_))
 CHANNELS = (1, 3, 4)  # grey, RGB, RGBA
@@ -101,16 +98,14 @@ def _box(raw: gym_spaces.Box, path: tuple[Any, ...], name: str) -> Leaf:
     if raw.dtype == np.bool_:
         return Leaf(path=path, raw=raw, keys={name: Space(dtype=BOOL, shape=shape)})
     low, high = np.asarray(raw.low, np.float64), np.asarray(raw.high, np.float64)
-    slack = SLACK * (1 + sum(np.where(np.isfinite(side), np.abs(side), 0) for side in (low, high)))
-    if raw.dtype.kind != "f":
-        slack = np.zeros(())
+    least, most = with_slack(low, high) if raw.dtype.kind == "f" else (low, high)
     # Comparing costs more than all other checks together, so sides without any bound are left out.
     return Leaf(
         path=path,
         raw=raw,
         keys={name: Space(dtype=FLOAT, shape=shape, low=_bound(low, shape), high=_bound(high, shape))},
-        low=low - slack if np.isfinite(low).any() else None,
-        high=high + slack if np.isfinite(high).any() else None,
+        low=least if np.isfinite(low).any() else None,
+        high=most if np.isfinite(high).any() else None,
     )
 
 

@@ -1,0 +1,127 @@
+"""Scores, intervals, trivial policies and videos."""
+
+import math
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from imageio_ffmpeg import read_frames
+from PIL import Image
+
+from actors.config import EnvironmentConfig
+from actors.envs import make
+from actors.evaluation import confidence_interval, run_episodes, student_t95
+from actors.trivial_policies import RandomPolicy, ZeroPolicy
+from actors.vector import episode_seed
+from actors.video import write_video
+from world_models.space import Space
+
+pytestmark = pytest.mark.timeout(120)
+
+CARTPOLE = partial(make, "gym:CartPole-v1")
+DISCRETE = {"action": Space(dtype=np.dtype(np.int32), shape=(), classes=2)}
+
+
+@pytest.mark.parametrize(
+    ("freedom", "quantile"),
+    [(1, 12.7062), (4, 2.7764), (10, 2.2281), (11, 2.2010), (19, 2.0930), (30, 2.0423), (100, 1.9840), (10**6, 1.9600)],
+)
+def test_students_t(freedom: int, quantile: float) -> None:
+    assert student_t95(freedom) == pytest.approx(quantile, rel=1e-4)
+
+
+def test_the_interval_of_a_mean() -> None:
+    low, high = confidence_interval([1.0, 2.0, 3.0, 4.0, 5.0])
+    half = 2.7764 * math.sqrt(2.5 / 5)
+    assert (low, high) == (pytest.approx(3 - half, abs=1e-4), pytest.approx(3 + half, abs=1e-4))
+    assert all(math.isnan(side) for side in confidence_interval([1.0]))
+
+
+def test_each_environment_plays_its_share() -> None:
+    evaluation = run_episodes([CARTPOLE] * 3, RandomPolicy(DISCRETE), episodes=7, seed=4, first_index=50)
+    assert [(e.env_index, e.episode) for e in evaluation.episodes] == [
+        (50, 0), (51, 0), (52, 0), (50, 1), (51, 1), (52, 1), (50, 2),
+    ]  # fmt: skip
+    assert [e.seed for e in evaluation.episodes] == [
+        episode_seed(4, e.env_index, e.episode) for e in evaluation.episodes
+    ]
+    assert evaluation.scores == evaluation.lengths  # CartPole pays 1 a frame
+    assert evaluation.mean == pytest.approx(np.mean(evaluation.scores))
+    low, high = evaluation.interval
+    assert low < evaluation.mean < high
+    assert f"mean {evaluation.mean:.1f}, 95 % interval [{low:.1f}, {high:.1f}], 7 episodes" in str(evaluation)
+    assert evaluation.frames == []
+
+
+def test_the_same_seed_gives_the_same_scores() -> None:
+    scores = [run_episodes([CARTPOLE] * 2, RandomPolicy(DISCRETE), 4, seed).scores for seed in (0, 0, 1)]
+    assert scores[0] == scores[1] != scores[2]
+
+
+def test_doing_nothing_scores_what_the_literature_says() -> None:
+    config = EnvironmentConfig(action_repeat=2)
+    environment = make("dmc_cartpole_swingup", config)
+    evaluation = run_episodes(
+        [partial(make, "dmc_cartpole_swingup", config)] * 2, ZeroPolicy(environment.action_space), 2, seed=0
+    )
+    assert evaluation.lengths == [1000, 1000]
+    assert evaluation.mean < 1
+
+
+def test_endless_episodes_are_reported() -> None:
+    makers = [partial(make, "dmc_cartpole_swingup")]
+    with pytest.raises(ValueError, match="more than 100 frames"):
+        run_episodes(makers, ZeroPolicy(makers[0]().action_space), 1, seed=0, longest=100)
+
+
+def test_asking_for_no_episode_is_an_error() -> None:
+    with pytest.raises(ValueError, match="episodes=0"):
+        run_episodes([CARTPOLE], RandomPolicy(DISCRETE), 0, seed=0)
+
+
+def test_trivial_policies_stay_in_their_spaces() -> None:
+    spaces = DISCRETE | {"force": Space(dtype=np.dtype(np.float32), shape=(2, 3), low=-1, high=1)}
+    first = np.zeros(200, bool)
+    _, drawn, latents = RandomPolicy(spaces, seed=1).act(None, {}, first, draw=5)
+    assert latents == {}
+    assert drawn["action"].dtype == np.int32 and set(drawn["action"]) == {0, 1}
+    assert drawn["force"].dtype == np.float32 and drawn["force"].shape == (200, 2, 3)
+    assert -1 <= drawn["force"].min() < -0.9 and 0.9 < drawn["force"].max() <= 1
+    again = RandomPolicy(spaces, seed=1).act(None, {}, first, draw=5)[1]
+    other = RandomPolicy(spaces, seed=1).act(None, {}, first, draw=6)[1]
+    np.testing.assert_array_equal(drawn["force"], again["force"])
+    assert not np.array_equal(drawn["force"], other["force"])
+    assert all(not value.any() for value in ZeroPolicy(spaces).act(None, {}, first, 0)[1].values())
+
+
+def test_an_episode_becomes_a_video(tmp_path: Path) -> None:
+    evaluation = run_episodes([CARTPOLE] * 2, RandomPolicy(DISCRETE), 2, seed=0, video_episodes=1)
+    assert len(evaluation.frames) == evaluation.lengths[0] + 1
+    path = write_video(tmp_path / "videos" / "cartpole.mp4", evaluation.frames)
+    reader = read_frames(str(path))
+    details = next(reader)
+    assert details["size"] == (600, 400)
+    assert sum(1 for _ in reader) == len(evaluation.frames)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".gif"])
+def test_small_pictures_are_enlarged(tmp_path: Path, suffix: str) -> None:
+    frames = [np.full((63, 65, 3), value, np.uint8) for value in (0, 120, 250)]
+    path = write_video(tmp_path / f"small{suffix}", frames, fps=10)
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+    if suffix == ".gif":
+        with Image.open(path) as image:
+            assert (image.size, image.n_frames) == ((325, 315), 3)  # type: ignore[attr-defined]
+            assert image.info["duration"] == 100
+    else:
+        reader = read_frames(str(path))
+        assert next(reader)["size"] == (324, 314)
+        assert abs(np.frombuffer(list(reader)[1], np.uint8).mean() - 120) < 6
+
+
+def test_bad_videos_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"name it \.mp4 or \.gif"):
+        write_video(tmp_path / "a.avi", [np.zeros((8, 8, 3), np.uint8)])
+    with pytest.raises(ValueError, match="no pictures"):
+        write_video(tmp_path / "a.mp4", [])
