@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 import yaml
 
-from actors.config import EnvironmentConfig
 from actors.actor_config import ActorConfig
+from actors.config import EnvironmentConfig
 from learner.config import LearnerConfig
 from replay.config import ReplayConfig
 from world_models.dataclass_json import differences, from_json, to_json

@@ -1,6 +1,5 @@
 """A run in one process: actor and learner take turns, and everything repeats bit for bit on a CPU."""
 
-import errno
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +7,12 @@ import torch
 
 from actors.evaluation import run_episodes
 from actors.policy import DreamerPolicy
-from deploy.build import build_actor, build_agent, environment_maker, faults, memory_store, replay_schema, spaces_of
+from deploy.build import build_actor, build_agent, memory_store
 from deploy.config import RunConfig, claim_logdir
 from deploy.interrupt import Interrupt
 from deploy.policy_files import as_arrays, load_arrays, model_document, save_best
 from deploy.scoreboard import Scoreboard
+from deploy.task import environment_maker, replay_schema, spaces_of
 from learner.checkpoint import Checkpoints, read_arrays, read_document
 from learner.learner import Learner
 from learner.train_ratio import TrainRatio
@@ -31,7 +31,7 @@ class InlineRun:
         observation, action = spaces_of(config)
         self.agent = build_agent(config, observation, action)
         self.store = memory_store(replay_schema(observation, action, config.model), config)
-        self.learner = Learner(self.agent, config.learner, self.store, seed=config.seed, faults=faults(logdir))
+        self.learner = Learner(self.agent, config.learner, self.store, seed=config.seed, faults=logdir / "faults")
         self.acting = ActingModel.sharing(self.agent)
         self.actor = build_actor(config, self.acting, self.store)
         learner = config.learner
@@ -132,7 +132,3 @@ class InlineRun:
         self.due = state["due"]
         self.board.load(state["board"])
         self.board.note(f"Continuing {self.logdir} at {self.actor.frames:,} frames, update {self.learner.updates:,}.")
-
-
-def full_disk(error: OSError) -> bool:
-    return error.errno in (errno.ENOSPC, errno.EDQUOT)

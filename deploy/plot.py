@@ -88,7 +88,7 @@ def _figure(
     columns = min(len(drawn), 4 if len(drawn) > 6 else 3)
     rows = math.ceil(len(drawn) / columns)
     single = len(drawn) == 1
-    size = (8.0, 4.8) if single else (1.0 + 3.5 * columns, 1.0 + 2.6 * rows)
+    size = (8.0, 4.8) if single else (1.0 + 3.5 * columns, 1.0 + 2.8 * rows)
     figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12))
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes in panels[len(drawn) :]:
@@ -105,16 +105,16 @@ def _figure(
         axes.set_title(task, loc="left", fontweight="bold", fontsize=14 if single else 10.5, pad=34 if single else 6)
     handles, labels = _legend(drawn, methods, colours, bool(evaluations))
     style: dict[str, Any] = {"frameon": False, "handlelength": 1.5, "columnspacing": 1.8, "borderaxespad": 0.0}
-    what = f"episode return, {_described(drawn, band)}"
+    described = _described(drawn, band)
     if single:
         panels[0].set_xlabel(_FRAMES, labelpad=8)
-        panels[0].set_ylabel(what, labelpad=8)
+        panels[0].set_ylabel(f"episode return, {described}", labelpad=8)
         panels[0].legend(
             handles, labels, loc="lower left", bbox_to_anchor=(-0.006, 1.025), ncols=len(labels) or 1, **style
         )
     else:
-        figure.supxlabel(_FRAMES, fontsize=10, color=_FAINT)
-        figure.supylabel(what, fontsize=10, color=_FAINT)
+        figure.supxlabel(f"{_FRAMES}  ·  {described}", fontsize=10, color=_FAINT)
+        figure.supylabel("episode return", fontsize=10, color=_FAINT)
         figure.legend(handles, labels, loc="outside upper left", ncols=len(labels) or 1, **style)
     return figure
 

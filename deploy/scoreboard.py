@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, SupportsFloat
 
 from deploy.config import RunConfig
-from deploy.metrics import MetricsWriter
+from deploy.metrics import SCORES, MetricsWriter, read_lines
 from deploy.progress import Progress, Status
 
 RECENT = 20  # training episodes in the displayed score
@@ -17,7 +17,7 @@ class Scoreboard:
     """One per run; a context manager."""
 
     def __init__(self, config: RunConfig, logdir: Path):
-        self.config = config
+        self.config, self.logdir = config, logdir
         self.metrics = MetricsWriter(logdir)
         self.progress = Progress(
             task=config.task, total_frames=config.frames, train_ratio=config.learner.train_ratio, title=str(logdir)
@@ -106,6 +106,20 @@ class Scoreboard:
             line["eval/mean"] = self.eval_score
         self.metrics.metrics(frames, updates, line)
 
+    def reload(self, frames: int, updates: int) -> None:
+        """Continue from the logs themselves, cut back to these counters."""
+        self.metrics.truncate(frames=frames, updates=updates)
+        evaluations: dict[int, list[float]] = {}
+        for line in read_lines(self.logdir / SCORES) if (self.logdir / SCORES).exists() else ():
+            if line["kind"] == "train":
+                self.episodes += 1
+                self.scores.append(line["score"])
+            else:
+                evaluations.setdefault(line["updates"], []).append(line["score"])
+        means = [sum(scores) / len(scores) for scores in evaluations.values()]
+        if means:
+            self.eval_score, self.best = means[-1], max(means)
+
     def state(self) -> dict[str, Any]:
         """For checkpoints (JSON)."""
         return {
@@ -113,9 +127,8 @@ class Scoreboard:
             "metrics": self.metrics.state(),
         }  # fmt: skip
 
-    def load(self, state: Mapping[str, Any], cut_logs: bool = True) -> None:
+    def load(self, state: Mapping[str, Any]) -> None:
         """Continue from `state`; log lines written after it are cut."""
         self.episodes, self.eval_score, self.best = state["episodes"], state["eval_score"], state["best"]
         self.scores.extend(state["scores"])
-        if cut_logs:
-            self.metrics.load(state["metrics"])
+        self.metrics.load(state["metrics"])

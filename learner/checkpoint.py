@@ -5,6 +5,7 @@
 (the replay directory carries its own).
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -110,6 +111,11 @@ def verify(path: Path) -> None:
             raise DamagedCheckpoint(f"Checkpoint file {path / name} cannot be read ({error}).") from error
         if actual != expected:
             raise DamagedCheckpoint(f"Checkpoint file {path / name} is damaged: its checksum differs.")
+
+
+def disk_is_full(error: OSError) -> bool:
+    """Whether a write failed for want of space."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:

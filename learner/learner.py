@@ -14,14 +14,11 @@ from torch import Tensor
 from learner.batch import to_device
 from learner.config import LearnerConfig
 from learner.dreamer_step import DreamerStep
+from learner.sequence import CONTEXT, sample_length, start_items
 from replay.consecutive import consecutive
 from replay.step import Rows
 from replay.store import Sample, Store
 from world_models.dreamer.agent import Dreamer
-
-CONTEXT = 1
-"""Replayed steps before the training columns."""
-
 
 class NonFiniteError(RuntimeError):
     """A loss or gradient was not finite; the batch and a report were saved."""
@@ -52,11 +49,16 @@ class Learner:
     @property
     def replayed(self) -> int:
         """Training steps seen so far."""
-        return self.updates * self.config.batch_size * self.config.batch_length
+        return self.updates * self.replayed_per_update
+
+    @property
+    def replayed_per_update(self) -> int:
+        """Training steps of one batch."""
+        return self.config.batch_size * self.config.batch_length
 
     def ready(self) -> bool:
         """Whether replay holds enough to start."""
-        return len(self.store) >= (self.config.start_items or self.config.batch_size * self.config.batch_length)
+        return len(self.store) >= start_items(self.config)
 
     def sample(self, number: int) -> Sample:
         """Batch `number` of the run: which sequences it draws depends on the replay content and this number alone."""
@@ -111,8 +113,3 @@ class Learner:
         self.step.optimizer.load_state_dict(optimizer)
         self.step.updates = int(state["updates"])
         self._waiting.clear()
-
-
-def sample_length(config: LearnerConfig) -> int:
-    """Steps of one replayed sequence: the context and all training columns cut from it."""
-    return CONTEXT + config.consecutive * config.batch_length

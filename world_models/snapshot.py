@@ -1,14 +1,17 @@
-"""Policy snapshots: the acting parameters as one contiguous buffer with a checksum."""
+"""Policy snapshots: the acting parameters as one contiguous buffer with a checksum.
+
+Imports no torch, so that processes which only pass snapshots on stay small.
+"""
 
 import time
 import zlib
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-import torch
-from torch import nn
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,15 +36,15 @@ class SnapshotSource(Protocol):
         ...
 
 
-def take_snapshot(model: nn.Module, version: int, updates: int) -> Snapshot:
+def take_snapshot(model: "nn.Module", version: int, updates: int) -> Snapshot:
     """Copy the parameters of `model` (an `ActingModel`) to host memory."""
-    flat = torch.cat([p.detach().flatten().float() for p in model.parameters()]).cpu().numpy()
+    flat = np.concatenate([p.detach().float().cpu().numpy().ravel() for p in model.parameters()])
     return Snapshot(version=version, updates=updates, time=time.time(), buffer=flat, checksum=zlib.crc32(flat))
 
 
-def load_snapshot(model: nn.Module, snapshot: Snapshot) -> None:
+def load_snapshot(model: "nn.Module", snapshot: Snapshot) -> None:
     """Write a snapshot into `model`. Raises ValueError for another size or a wrong checksum."""
-    parameters: Iterable[nn.Parameter] = list(model.parameters())
+    parameters = list(model.parameters())
     expected = sum(p.numel() for p in parameters)
     if snapshot.buffer.size != expected:
         raise ValueError(
@@ -50,7 +53,8 @@ def load_snapshot(model: nn.Module, snapshot: Snapshot) -> None:
         )
     if zlib.crc32(snapshot.buffer) != snapshot.checksum:
         raise ValueError(f"Snapshot {snapshot.version} was damaged on its way (checksum differs); fetch it again.")
-    source = torch.from_numpy(np.array(snapshot.buffer))
-    with torch.no_grad():
-        for p, part in zip(parameters, source.split([p.numel() for p in parameters]), strict=True):
-            p.copy_(part.view_as(p))
+    first = 0
+    for p in parameters:
+        part = snapshot.buffer[first : first + p.numel()].reshape(p.shape)
+        p.detach().copy_(p.new_tensor(part))
+        first += p.numel()

@@ -1,0 +1,167 @@
+"""Where the processes of a local run meet: rate limiter, newest snapshot, counters, reports. A plain class; `ray_run`
+wraps it in a Ray actor whose threads may wait here. Torch-free."""
+
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from actors.vector import Episode
+from replay.rate_limiter import RateLimiter
+from world_models.snapshot import Snapshot
+
+Verdict = Literal["go", "wait", "stop"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActorReport:
+    """What an actor did since its last report."""
+
+    actor: int
+    rows: int
+    frames: int
+    version: int
+    """Snapshot that chose the actions."""
+    episodes: list[Episode] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class News:
+    """What happened since the driver last asked."""
+
+    frames: int
+    steps: int
+    updates: int
+    lag: float
+    """Updates between the learner and the policies that act, mean over the actors."""
+    episodes: list[Episode]
+    logs: list[tuple[int, dict[str, float]]]
+    """(updates, metrics) lines of the learner."""
+    evaluations: list[dict[str, Any]]
+    last_seen: dict[int, float]
+    """Seconds since each actor was heard of."""
+    waiting: dict[str, float]
+    """The limiter's counts: how far inserting is ahead, how long each side waited."""
+
+
+class Coordinator:
+    """All methods may be called at once from any thread; none waits longer than the `timeout` given."""
+
+    def __init__(
+        self, samples_per_insert: float, tolerance: float, min_size: int, counters: Mapping[str, int], replay_size: int
+    ):
+        limiter = self._limiter = RateLimiter(samples_per_insert, tolerance, min_size)
+        self._lock = threading.Lock()
+        self._frames, self._steps = counters.get("frames", 0), counters.get("steps", 0)
+        self._updates, self._version = counters.get("updates", 0), counters.get("version", 0)
+        if "inserts" in counters:
+            limiter.load({"inserts": counters["inserts"], "samples": counters["samples"]}, replay_size)
+        self._snapshot: Snapshot | None = None
+        self._published = {self._version: self._updates}
+        self._acting: dict[int, int] = {}
+        self._seen: dict[int, float] = {}
+        self._episodes: list[Episode] = []
+        self._logs: list[tuple[int, dict[str, float]]] = []
+        self._evaluations: list[dict[str, Any]] = []
+        self._stopping = False
+
+    # What actors call
+
+    def report(self, report: ActorReport, rows: int, timeout: float) -> Verdict:
+        """Count finished work and ask to insert `rows` more; `wait`: inserting is too far ahead, ask again."""
+        with self._lock:
+            self._seen[report.actor] = time.monotonic()
+            self._acting[report.actor] = report.version
+            self._frames += report.frames
+            self._steps += report.rows
+            self._episodes += report.episodes
+        return self._ask(self._limiter.wait_insert, rows, timeout)
+
+    def newest(self, after: int) -> Snapshot | None:
+        """The newest snapshot if its version is above `after`."""
+        with self._lock:
+            return self._snapshot if self._snapshot and self._snapshot.version > after else None
+
+    # What the learner calls
+
+    def sample(self, steps: int, timeout: float) -> Verdict:
+        """Ask to sample `steps` training steps."""
+        return self._ask(self._limiter.wait_sample, steps, timeout)
+
+    def publish(self, snapshot: Snapshot) -> int:
+        """Take over a snapshot under the next version, which is returned."""
+        with self._lock:
+            self._version += 1
+            self._snapshot = replace(snapshot, version=self._version)
+            self._published[self._version] = snapshot.updates
+            for old in sorted(self._published)[:-1000]:
+                del self._published[old]
+            return self._version
+
+    def progress(self, updates: int, log: Mapping[str, float] | None = None) -> None:
+        """The learner has done `updates`; `log` is a line of metrics."""
+        with self._lock:
+            self._updates = updates
+            if log is not None:
+                self._logs.append((updates, dict(log)))
+
+    def counters(self) -> dict[str, int]:
+        """For a checkpoint."""
+        limiter = self._limiter.state()
+        with self._lock:
+            own = {"frames": self._frames, "steps": self._steps, "updates": self._updates, "version": self._version}
+        return own | dict(limiter)
+
+    def rewind(self, updates: int) -> None:
+        """A restarted learner begins at an earlier update: what it will do again is not counted twice."""
+        with self._lock:
+            self._updates = updates
+
+    # What the evaluator and the driver call
+
+    def evaluated(self, result: Mapping[str, Any]) -> None:
+        with self._lock:
+            self._evaluations.append(dict(result))
+
+    def news(self) -> News:
+        """Take what has come in since the last call."""
+        now = time.monotonic()
+        limiter = self._limiter.stats()
+        with self._lock:
+            lags = [self._updates - self._published.get(version, 0) for version in self._acting.values()]
+            out = News(
+                frames=self._frames,
+                steps=self._steps,
+                updates=self._updates,
+                lag=sum(max(0, lag) for lag in lags) / max(1, len(lags)),
+                episodes=self._episodes,
+                logs=self._logs,
+                evaluations=self._evaluations,
+                last_seen={actor: now - seen for actor, seen in self._seen.items()},
+                waiting=limiter,
+            )
+            self._episodes, self._logs, self._evaluations = [], [], []
+            return out
+
+    def forget(self, actor: int) -> None:
+        """An actor is gone; it no longer counts in lag and silence."""
+        with self._lock:
+            self._acting.pop(actor, None)
+            self._seen.pop(actor, None)
+
+    def stop(self) -> None:
+        """Every later question of actors and learner is answered `stop`."""
+        self._stopping = True
+
+    def stopping(self) -> bool:
+        return self._stopping
+
+    def _ask(self, wait: Any, n: int, timeout: float) -> Verdict:
+        if self._stopping:
+            return "stop"
+        try:
+            wait(n, timeout)
+        except TimeoutError:
+            return "stop" if self._stopping else "wait"
+        return "stop" if self._stopping else "go"

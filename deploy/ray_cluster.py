@@ -1,0 +1,38 @@
+"""Starting Ray on this machine, quietly and with a token only its owner can read. Torch-free."""
+
+import os
+import secrets
+import stat
+from pathlib import Path
+
+TOKEN = Path.home() / ".ray" / "auth_token"
+
+
+def secure_token() -> Path:
+    """Make Ray's token file, or tighten the one there is, to mode 0600: Ray itself writes it readable for everyone."""
+    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or TOKEN)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        if stat.S_IMODE(path.stat().st_mode) != 0o600:
+            path.chmod(0o600)
+        return path
+    with os.fdopen(descriptor, "w") as file:
+        file.write(secrets.token_hex(32))
+    return path
+
+
+def start_local(namespace: str, object_store_bytes: int) -> str:
+    """Start Ray for this process alone; returns its address."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_DEDUP_LOGS", "0")
+    secure_token()
+    import ray  # starting Ray reads the environment set above
+
+    context = ray.init(
+        namespace=namespace, include_dashboard=False, log_to_driver=False, logging_level="ERROR",
+        object_store_memory=object_store_bytes, num_cpus=max(1, os.cpu_count() or 1),
+    )  # fmt: skip
+    return str(context.address_info["gcs_address"])

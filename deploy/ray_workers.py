@@ -1,0 +1,139 @@
+"""What runs inside the Ray actors of a local run: environment workers and the evaluator."""
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+from ray.actor import ActorHandle
+
+from actors.evaluation import run_episodes
+from actors.policy import DreamerPolicy
+from deploy.build import build_actor
+from deploy.config import RunConfig
+from deploy.coordinator import ActorReport
+from deploy.policy_files import save_best
+from deploy.ray_store import connect_store
+from deploy.remote import ask
+from deploy.task import enter, environment_maker
+from learner.checkpoint import Checkpoints
+from world_models.dreamer.acting import ActingModel
+from world_models.snapshot import Snapshot
+from world_models.space import Spaces
+
+ASK = 5.0  # seconds a question may wait at the coordinator
+FIRST_SNAPSHOT = 180.0  # seconds for the learner to start and publish
+POLL = 0.1  # seconds between looks for a newer snapshot
+
+
+class RaySnapshots:
+    """A `SnapshotSource` that never makes its caller wait: it fetches in the background and at most every 0.1 s."""
+
+    def __init__(self, coordinator: ActorHandle):
+        self.coordinator = coordinator
+        self._pending: ray.ObjectRef | None = None
+        self._asked = 0.0
+
+    def newest(self, after: int) -> Snapshot | None:
+        if self._pending is None:
+            if time.monotonic() - self._asked < POLL:
+                return None
+            self._pending, self._asked = self.coordinator.call.remote("newest", after), time.monotonic()
+        ready, _ = ray.wait([self._pending], timeout=0)
+        if not ready:
+            return None
+        snapshot, self._pending = ray.get(self._pending), None
+        return snapshot if snapshot is not None and snapshot.version > after else None
+
+    def first(self) -> Snapshot:
+        """Wait for any snapshot."""
+        deadline = time.monotonic() + FIRST_SNAPSHOT
+        while time.monotonic() < deadline:
+            if snapshot := ask(self.coordinator, "newest", -1):
+                return snapshot
+            if ask(self.coordinator, "stopping"):
+                raise SystemExit(0)
+            time.sleep(POLL)
+        raise TimeoutError(f"The learner published no policy within {FIRST_SNAPSHOT:g} s; see learner.log.")
+
+
+class ActorWorker:
+    """Environment worker number `actor`; one more `incarnation` each time it is restarted."""
+
+    def __init__(
+        self, config: RunConfig, spaces: tuple[Spaces, Spaces], actor: int, incarnation: int, coordinator: ActorHandle,
+        shards: Sequence[ActorHandle], directory: str,
+    ):  # fmt: skip
+        enter(directory)
+        torch.set_num_threads(1)
+        self.number, self.coordinator = actor, coordinator
+        model = ActingModel(*spaces, config.model)
+        self.actor = build_actor(
+            config, model, connect_store(config, *spaces, shards), actor, config.actor.actors, incarnation
+        )
+        self.actor.snapshots = RaySnapshots(coordinator)
+        self.block = config.actor.flush_steps
+
+    def pid(self) -> int:
+        return os.getpid()
+
+    def run(self) -> None:
+        """Act until told to stop."""
+        actor = self.actor
+        assert isinstance(actor.snapshots, RaySnapshots)
+        actor.policy.load(actor.snapshots.first())
+        report = ActorReport(actor=self.number, rows=0, frames=0, version=actor.policy.version)
+        rows = self.block * len(actor.streams)
+        while True:
+            verdict = ask(self.coordinator, "report", report, rows, ASK)
+            if verdict == "stop":
+                actor.writer.flush()
+                return
+            report = ActorReport(actor=self.number, rows=0, frames=0, version=actor.policy.version)
+            if verdict == "wait":
+                continue
+            steps, frames = actor.steps, actor.frames
+            episodes = [episode for _ in range(self.block) for episode in actor.step()]
+            report = ActorReport(
+                actor=self.number, rows=actor.steps - steps, frames=actor.frames - frames,
+                version=actor.policy.version, episodes=episodes,
+            )  # fmt: skip
+
+
+class EvaluatorWorker:
+    """Scores every `evaluation.every`-th update's policy beside training and keeps the best."""
+
+    def __init__(
+        self, config: RunConfig, spaces: tuple[Spaces, Spaces], coordinator: ActorHandle, logdir: str,
+        best: float | None, directory: str,
+    ):  # fmt: skip
+        enter(directory)
+        torch.set_num_threads(1)
+        self.config, self.coordinator, self.best = config, coordinator, best
+        self.model = ActingModel(*spaces, config.model)
+        self.checkpoints = Checkpoints(Path(logdir) / "checkpoints")
+
+    def run(self) -> None:
+        """Evaluate until told to stop."""
+        every, episodes = self.config.evaluation.every, self.config.evaluation.episodes
+        makers = [environment_maker(self.config)] * min(episodes, 16)
+        version, done = -1, 0
+        while not ask(self.coordinator, "stopping"):
+            snapshot = ask(self.coordinator, "newest", version)
+            if snapshot is None or snapshot.updates < (done + 1) * every:
+                time.sleep(2 * POLL)
+                continue
+            version, done = snapshot.version, snapshot.updates // every
+            policy = DreamerPolicy(self.model, seed=self.config.seed + 1)
+            policy.load(snapshot)
+            result = run_episodes(makers, policy, episodes, seed=self.config.seed + snapshot.updates)
+            outcome: dict[str, Any] = {"mean": result.mean, "updates": snapshot.updates}
+            if self.best is None or result.mean > self.best:
+                self.best = result.mean
+                save_best(self.checkpoints, self.config, self.model, outcome | {"episodes": episodes})
+            outcome["episodes"] = [asdict(episode) for episode in result.episodes]
+            ask(self.coordinator, "evaluated", outcome)

@@ -1,0 +1,75 @@
+"""What the task decides: its environments, spaces, and what a step of replay holds. Torch-free."""
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import numpy as np
+
+from actors.environment import Environment
+from actors.envs import make
+from deploy.config import RunConfig
+from learner.sequence import sample_length
+from replay.memory_store import MemoryStore
+from replay.step import Field, Schema
+from world_models.dreamer.config import DreamerConfig
+from world_models.space import Space, Spaces
+
+
+def environment_maker(config: RunConfig) -> Callable[[], Environment]:
+    """Makes one environment of the run at each call."""
+    return partial(make, config.task, config.environment)
+
+
+def spaces_of(config: RunConfig) -> tuple[Spaces, Spaces]:
+    """Observation and action spaces of the task, from a short-lived environment."""
+    environment = environment_maker(config)()
+    try:
+        return environment.observation_space, environment.action_space
+    finally:
+        environment.close()
+
+
+class Probe:
+    """Looks at the task from a process of its own, as the workers will see it: with the user's folder at hand."""
+
+    def __init__(self, directory: str):
+        enter(directory)
+
+    def spaces(self, config: RunConfig) -> tuple[Spaces, Spaces]:
+        return spaces_of(config)
+
+
+def enter(directory: str) -> None:
+    """Work where the command was given: the user's own environment modules lie there, and Ray starts elsewhere."""
+    os.chdir(directory)
+    if directory not in sys.path:
+        sys.path.insert(0, directory)
+
+
+def replay_schema(observation: Spaces, action: Spaces, model: DreamerConfig) -> Schema:
+    """What a step of this run holds: observations in their own dtype, actions float32 or int32, latents compact."""
+
+    def fields(spaces: Mapping[str, Space]) -> dict[str, Field]:
+        return {key: Field(dtype=space.dtype, shape=space.shape) for key, space in spaces.items()}
+
+    latents = {
+        "deter": Field(dtype=np.dtype(np.float16), shape=(model.rssm.deter,)),
+        "stoch": Field(dtype=np.dtype(np.int8), shape=(model.rssm.stoch,)),
+    }
+    return Schema.transitions(fields(observation), fields(action), latents=latents)
+
+
+def memory_shard(schema: Schema, config: RunConfig) -> MemoryStore:
+    """One shard of the run's replay; capacities are shared out evenly."""
+    replay = config.replay
+    return MemoryStore(
+        schema,
+        length=sample_length(config.learner),
+        capacity=max(1, replay.capacity // replay.shards),
+        capacity_gb=replay.capacity_gb / replay.shards or None,
+        chunk_length=replay.chunk_length,
+        streams=config.actor.environments,
+        online=replay.online,
+    )
