@@ -106,7 +106,7 @@ class Check:
 
     def labels(self, name: str, ours: list[str]) -> list[str]:
         """`ours` in the order of the file's label array, which is compared as a set."""
-        theirs = [str(label) for label in np.atleast_1d(self.arrays.get(name, ours))]
+        theirs = [str(label) for label in np.atleast_1d(self.arrays.get(name, sorted(ours)))]
         ordered = theirs if sorted(theirs) == sorted(ours) else sorted(ours)
         self.compare(name, np.array(ordered), "exact")
         return ordered
@@ -125,6 +125,8 @@ class Check:
         if name not in self.arrays:
             return
         assert name not in self.actuals, f"{name} compared twice"
+        if self.arrays[name].dtype.kind in "iubU":
+            kind = "exact"
         noise = None if noise is None else as_array(noise)
         self.actuals[name] = Actual(as_array(actual), kind, None if scale is None else as_array(scale), noise, step)
         self.comparisons[name] = self.judge(name, self.arrays[name])

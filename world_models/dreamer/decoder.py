@@ -44,8 +44,8 @@ class Decoder(nn.Module):
             depths = [config.depth * m for m in config.mults]
             if depths[-1] % config.blocks:
                 raise ValueError(
-                    f"decoder.blocks={config.blocks} must divide the channels of the first feature map, decoder.depth * "
-                    f"decoder.mults[-1] = {depths[-1]}; choose another number of blocks or depth."
+                    f"decoder.blocks={config.blocks} must divide the channels of the first feature map, "
+                    f"decoder.depth * decoder.mults[-1] = {depths[-1]}; choose another number of blocks or depth."
                 )
             channels = sum(space.shape[2] for space in self.images.values())
             first = self.minimum[0] * self.minimum[1] * depths[-1]
