@@ -16,6 +16,9 @@ from actors.envs.gymnasium_spaces import Leaf
 from actors.faults import require_reward
 from world_models.space import Spaces
 
+# Pictures are read back, never shown; without this SDL looks for a display and complains.
+os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+
 
 def task_names() -> list[str]:
     """Tasks registered with Gymnasium so far."""
