@@ -1,7 +1,7 @@
 """`nexus doctor`: what of this machine works, what does not, and what to do about it.
 
-Every check really does the thing: it computes with torch, draws with MuJoCo, starts Ray, encodes a video. What can crash
-or hang runs in a process of its own, with a limit.
+Every check really does the thing: it computes with torch, draws with MuJoCo, starts Ray, encodes a video. What can
+crash or hang runs in a process of its own, with a limit.
 """
 
 import importlib.metadata
@@ -94,7 +94,7 @@ class Finding:
 def diagnose(directory: str | Path = ".") -> Iterator[Finding]:
     """Runs every check, one after the other; `directory` is where runs would be written."""
     checks: tuple[Callable[[], Iterator[Finding]], ...] = (
-        _versions, _torch, _environments, _rendering, _ray, _video, _memory, lambda: _disk(Path(directory)),
+        _versions, _torch, _environments, _rendering, _ray, _video, _memory, lambda: check_disk(Path(directory)),
     )  # fmt: skip
     for check in checks:
         yield from check()
@@ -153,7 +153,7 @@ def _torch() -> Iterator[Finding]:
     if error:
         yield Finding(
             what="torch", verdict=Verdict.FAILS, seen=error,
-            remedy="Install it anew: `rm -rf .venv && make setup`; for a GPU, its driver must fit torch's CUDA version.",
+            remedy="Install it anew: `rm -rf .venv && make setup`; a GPU's driver must fit torch's CUDA.",
         )  # fmt: skip
         return
     torch, *gpus = output.splitlines()
@@ -195,7 +195,7 @@ def _ray() -> Iterator[Finding]:
     output, error = _run(_RAY, limit=120.0)
     yield Finding(
         what="Ray", verdict=Verdict.LIMITED if error else Verdict.WORKS, seen=error or f"starts here with {output}",
-        remedy="`nexus train --mode inline` needs no Ray; `ray stop` ends what an earlier run has left." if error else "",
+        remedy="`nexus train --mode inline` needs no Ray; `ray stop` ends what earlier runs left." if error else "",
     )  # fmt: skip
 
 
@@ -214,7 +214,7 @@ def _memory() -> Iterator[Finding]:
     yield Finding(
         what="memory", verdict=Verdict.LIMITED if few else Verdict.WORKS,
         seen=f"{memory.available / _GB:.1f} of {memory.total / _GB:.1f} GB free, {cores} cores",
-        remedy="Give the replay a bound, such as --replay.capacity-gb 1." if few else "",
+        remedy="Give the replay a bound, such as --replay.capacity_gb 1." if few else "",
     )  # fmt: skip
     shared = Path("/dev/shm")
     if shared.is_dir() and (free := shutil.disk_usage(shared).free) < 0.5 * _GB:
@@ -224,9 +224,14 @@ def _memory() -> Iterator[Finding]:
         )  # fmt: skip
 
 
-def _disk(directory: Path) -> Iterator[Finding]:
+def check_disk(directory: Path) -> Iterator[Finding]:
+    """Whether runs can be written at `directory`, or at the nearest folder above it that exists."""
     there = next(path for path in (directory.absolute(), *directory.absolute().parents) if path.is_dir())
-    free, writable = shutil.disk_usage(there).free, os.access(there, os.W_OK)
+    free, writable = shutil.disk_usage(there).free, True
+    try:
+        tempfile.TemporaryFile(dir=there).close()
+    except OSError:
+        writable = False
     verdict = Verdict.FAILS if not writable else Verdict.LIMITED if free < 5 * _GB else Verdict.WORKS
     yield Finding(
         what="disk", verdict=verdict,
