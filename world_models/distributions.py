@@ -123,13 +123,13 @@ class Categorical:
     def pred(self) -> Int[Tensor, "..."]:
         return self.log_probs.argmax(-1)
 
-    def logp(self, action: Int[Tensor, "..."]) -> Float[Tensor, "..."]:
+    def logp(self, action: Int[Tensor, "..."] | Bool[Tensor, "..."]) -> Float[Tensor, "..."]:
         return self._sum(self.log_probs.gather(-1, action.long()[..., None])[..., 0])
 
     def entropy(self) -> Float[Tensor, "..."]:
         return self._sum(categorical_entropy(self.log_probs))
 
-    def loss(self, target: Int[Tensor, "..."]) -> Float[Tensor, "..."]:
+    def loss(self, target: Int[Tensor, "..."] | Bool[Tensor, "..."]) -> Float[Tensor, "..."]:
         return -self.logp(target)
 
     @property

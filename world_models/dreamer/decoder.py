@@ -1,4 +1,7 @@
-"""Decoder: latent features to a distribution for every observation key."""
+"""Decoder: latent features to a distribution for every observation key.
+
+Legend: D deter, Z flattened latents, N rows.
+"""
 
 import torch
 from jaxtyping import Float
@@ -59,7 +62,7 @@ class Decoder(nn.Module):
             )
             self.image_out = UpsampleConv2d(depths[0], channels, config.kernel)
 
-    def forward(self, deter: Float[Tensor, "... D"], stoch: Float[Tensor, "... S*C"]) -> dict[str, Reconstruction]:
+    def forward(self, deter: Float[Tensor, "... D"], stoch: Float[Tensor, "... Z"]) -> dict[str, Reconstruction]:
         """One distribution per observation key; image means lie in [0, 1]."""
         out: dict[str, Reconstruction] = {}
         if self.vectors:
@@ -82,7 +85,7 @@ class Decoder(nn.Module):
                 out[key] = SquaredError(part, event=3)
         return out
 
-    def _image(self, deter: Float[Tensor, "N D"], stoch: Float[Tensor, "N S*C"]) -> Float[Tensor, "N H W C"]:
+    def _image(self, deter: Float[Tensor, "N D"], stoch: Float[Tensor, "N Z"]) -> Float[Tensor, "N H W C"]:
         height, width = self.minimum
         x = self.from_deter(deter).unflatten(-1, (self.blocks, height, width, -1))
         x = x.permute(0, 2, 3, 1, 4).flatten(3)  # (g h w c) -> h w (g c)

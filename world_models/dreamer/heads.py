@@ -1,4 +1,7 @@
-"""Prediction heads over the feature `[deter, stoch]`."""
+"""Prediction heads over the feature `[deter, stoch]`.
+
+Legend: D deter, Z flattened latents, F = D + Z.
+"""
 
 import torch
 from jaxtyping import Float
@@ -66,6 +69,6 @@ class Policy(nn.Module):
         return result
 
 
-def feature(deter: Float[Tensor, "... D"], stoch: Float[Tensor, "... S*C"]) -> Float[Tensor, "... F"]:
+def feature(deter: Float[Tensor, "... D"], stoch: Float[Tensor, "... Z"]) -> Float[Tensor, "... F"]:
     """What every head sees: the recurrent state first."""
     return torch.cat([deter, stoch], -1)

@@ -1,6 +1,6 @@
 """Actor-critic losses of DreamerV3, unreduced.
 
-Legend: N imagined rows, H imagined steps, B batch, T time.
+Legend: N imagined rows, H imagined steps, H1 = H + 1 states, B batch, T time.
 """
 
 from typing import Any, NamedTuple
@@ -32,8 +32,8 @@ def _value_loss(value: TwoHot, slow: Tensor, target: Tensor, regularizer: float)
 def imagination_losses(
     config: DreamerConfig,
     actions: dict[str, Tensor],
-    reward: Float[Tensor, "N H+1"],
-    carry_on: Float[Tensor, "N H+1"],
+    reward: Float[Tensor, "N H1"],
+    carry_on: Float[Tensor, "N H1"],
     policy: dict[str, ActionDistribution],
     value: TwoHot,
     slow_value: TwoHot,

@@ -1,6 +1,6 @@
 """Recurrent state-space model with a block-diagonal GRU.
 
-Legend: B batch, T time, N rows, D deter, S latents, C classes, A action width, E tokens.
+Legend: B batch, T time, N rows, D deter, S latents, C classes, Z = S * C, A action width, E tokens.
 """
 
 from typing import NamedTuple
@@ -77,7 +77,7 @@ class RSSM(nn.Module):
     def core(
         self,
         deter: Float[Tensor, "N D"],
-        stoch: Float[Tensor, "N S*C"],
+        stoch: Float[Tensor, "N Z"],
         action: Float[Tensor, "N H"],
         kernels: list[tuple[Tensor, Tensor]] | None = None,
     ) -> Float[Tensor, "N D"]:
