@@ -146,7 +146,7 @@ class LocalRun:
         streams = config.actor.environments
         return (
             learner.train_ratio,
-            max(config.replay.tolerance, least),
+            config.replay.tolerance or least,
             start_items(learner) + streams * (sample_length(learner) - 1),
         )
 

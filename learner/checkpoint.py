@@ -55,7 +55,7 @@ class Checkpoints:
         try:
             sums = {}
             for key, group in arrays.items():
-                data = save({name: np.ascontiguousarray(value) for name, value in group.items()})
+                data = save({name: np.asarray(value, order="C") for name, value in group.items()})
                 sums[f"{key}.safetensors"] = _write(fresh / f"{key}.safetensors", data)
             for key, document in documents.items():
                 sums[f"{key}.json"] = _write(fresh / f"{key}.json", json.dumps(document, indent=2).encode())

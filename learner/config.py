@@ -55,7 +55,7 @@ class LearnerConfig:
     """TensorFloat-32 in float32 products on CUDA (convolutions and matrix products alike)."""
     threads: int = 0
     """CPU threads of the learner; 0 means all cores but one."""
-    publish_every: int = 1
+    publish_every: int = 10
     """Updates between policy snapshots."""
     prefetch: int = 2
     """Batches sampled ahead in local mode; inline mode samples none ahead, to stay repeatable."""

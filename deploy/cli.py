@@ -1,0 +1,244 @@
+"""The command `nexus`."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from deploy.config import RunConfig
+
+DESCRIPTION = """Train agents inside learned world models, on this machine or a cluster.
+
+  nexus train gym:CartPole-v1 --preset quick           learn CartPole in minutes on a CPU
+  nexus train dmc_walker_walk --environment.action-repeat 2 --learner.train-ratio 512
+  nexus eval runs/cartpole --episodes 20 --video cartpole.mp4
+  nexus plot runs/* --baselines dmc_proprio-dreamerv3.json.gz --out curves.png
+  nexus check-env gym:my_module:MyEnv-v0               what is wrong with an environment, and where
+  nexus doctor                                         what works on this machine, and what to do about the rest
+"""
+
+TRAIN = """Train DreamerV3 on TASK. The same command with the same --logdir continues the run.
+
+Tasks: gym:CartPole-v1, gym:my_module:MyEnv-v0 (imports my_module first), dmc_walker_walk.
+Presets: {presets}. Sizes: {sizes}.
+Every field below can be set behind them, e.g. --learner.batch-size 8 --model.rssm.deter 1024.
+"""
+
+
+def _train_parser() -> argparse.ArgumentParser:
+    from deploy.presets import PRESETS
+    from world_models.dreamer.config import SIZES
+
+    description = TRAIN.format(presets=", ".join(PRESETS), sizes=", ".join(SIZES))
+    parser = argparse.ArgumentParser(
+        prog="nexus train", description=description, formatter_class=argparse.RawDescriptionHelpFormatter,
+        add_help=False, allow_abbrev=False,
+    )  # fmt: skip
+    parser.add_argument("task", metavar="TASK", nargs="?")
+    parser.add_argument("--preset", default="", help="named settings; DMC tasks take dmc_proprio by themselves")
+    parser.add_argument("--size", default="", help="network size")
+    return parser
+
+
+def parse_train(arguments: Sequence[str]) -> "RunConfig":
+    """The configuration that a `nexus train` command line asks for; exits with a message where it is wrong."""
+    import tyro
+
+    from actors.envs import make
+    from deploy.config import RunConfig
+    from deploy.presets import apply
+
+    parser = _train_parser()
+    known, rest = parser.parse_known_args(arguments)
+    asks_help = any(flag in rest for flag in ("-h", "--help"))
+    if known.task is None and asks_help:
+        parser.print_help()
+        print()
+    if known.task is None and not asks_help:
+        parser.error("the TASK is missing, e.g. nexus train gym:CartPole-v1")
+    default = apply(RunConfig(task=known.task or RunConfig().task), known.preset, known.size)
+    config = tyro.cli(
+        RunConfig, default=default, args=rest, prog=f"nexus train {known.task or 'TASK'}",
+        config=(tyro.conf.FlagConversionOff, tyro.conf.AvoidSubcommands),
+    )  # fmt: skip
+    if not config.logdir:
+        name = config.task.replace(":", "_").replace("/", "_")
+        config = replace(config, logdir=str(Path("runs") / f"{name}-seed{config.seed}"))
+    make(config.task, config.environment).close()  # an unknown or broken task is named before anything starts
+    return config
+
+
+def train(arguments: Sequence[str]) -> int:
+    """`nexus train`."""
+    config = parse_train(arguments)
+    logdir = Path(config.logdir)
+    from deploy.report_memory import require_memory
+    from learner.checkpoint import disk_is_full
+
+    require_memory(config, print)
+    again = "nexus train " + " ".join(_quoted(arguments)) + ("" if "--logdir" in arguments else f" --logdir {logdir}")
+    try:
+        if config.mode == "inline":
+            from deploy.inline_run import InlineRun
+
+            outcome = InlineRun(config, logdir).run()
+        else:
+            from deploy.supervisor import LocalRun
+
+            outcome = LocalRun(config, logdir).run()
+    except OSError as error:
+        if not disk_is_full(error):
+            raise
+        raise SystemExit(
+            f"The disk is full ({error.filename or logdir}). The run has stopped; the checkpoints in "
+            f"{logdir / 'checkpoints'} are whole. Free some space, then continue with:\n  {again}"
+        ) from error
+    if outcome == "interrupted":
+        print(f"Stopped and saved. Continue with:\n  {again}")
+        return 130
+    from deploy.summary import summarize
+
+    summarize(config, logdir)
+    return 0
+
+
+def evaluate(arguments: Sequence[str]) -> int:
+    """`nexus eval`."""
+    parser = argparse.ArgumentParser(
+        prog="nexus eval", description="Score a trained policy on fresh episodes.",
+        epilog="example: nexus eval runs/cartpole --episodes 20 --video cartpole.mp4",
+    )  # fmt: skip
+    parser.add_argument("path", type=Path, help="a run directory (its best policy) or one checkpoint directory")
+    parser.add_argument("--episodes", type=_positive, default=20)
+    parser.add_argument("--video", type=Path, help="write the first episode as .mp4 or .gif")
+    parser.add_argument("--seed", type=int, default=1_000_000, help="seed of the episodes")
+    parser.add_argument("--mode", action="store_true", help="take the most likely action in place of a sample")
+    parser.add_argument("--random", action="store_true", help="score the random policy on the same episodes too")
+    known = parser.parse_args(arguments)
+    from deploy.summary import score
+
+    score(known.path, known.episodes, known.seed, known.mode, known.video, known.random)
+    return 0
+
+
+def plot(arguments: Sequence[str]) -> int:
+    """`nexus plot`."""
+    parser = argparse.ArgumentParser(
+        prog="nexus plot", description="Draw score curves: frames against score, seeds aggregated.",
+        epilog="example: nexus plot runs/* --baselines dmc_proprio-dreamerv3.json.gz --out curves.png",
+    )  # fmt: skip
+    parser.add_argument("logdirs", nargs="+", type=Path)
+    parser.add_argument("--baselines", nargs="*", default=[], type=Path, help="JSON(.gz) lists of published curves")
+    parser.add_argument("--out", type=Path, default=Path("curves.png"), help=".png, .svg or .pdf")
+    parser.add_argument("--export", type=Path, help="write the runs' points in the baselines' format")
+    parser.add_argument("--band", choices=("ci95", "minmax", "none"), default="ci95")
+    parser.add_argument("--frames", type=float, help="where the x-axis ends")
+    parser.add_argument("--tasks", nargs="*", default=[], help="only these tasks")
+    known = parser.parse_args(arguments)
+    from deploy.plot import plot as draw
+
+    out = draw(
+        known.logdirs, out=known.out, baselines=known.baselines, export_to=known.export, band=known.band,
+        frames=known.frames, tasks=known.tasks,
+    )  # fmt: skip
+    print(out)
+    return 0
+
+
+def check_env(arguments: Sequence[str]) -> int:
+    """`nexus check-env`."""
+    parser = argparse.ArgumentParser(
+        prog="nexus check-env", description="Play an environment and report what is wrong with it, and where.",
+        epilog="example: nexus check-env gym:my_module:MyEnv-v0",
+    )  # fmt: skip
+    parser.add_argument("task", metavar="TASK")
+    parser.add_argument("--steps", type=_positive, default=1000)
+    parser.add_argument("--observations", choices=("vectors", "pixels", "both"), default="vectors")
+    known = parser.parse_args(arguments)
+    from actors.config import EnvironmentConfig
+    from actors.conformance import check_environment
+    from actors.envs import make
+
+    environment = make(known.task, EnvironmentConfig(observations=known.observations))
+    try:
+        for name, spaces in (("observation", environment.observation_space), ("action", environment.action_space)):
+            for key, space in spaces.items():
+                kind = f"{space.classes} classes" if space.discrete else f"{space.dtype}"
+                print(f"{name} {key}: {kind}, shape {list(space.shape)}")
+        findings = check_environment(environment, known.steps)
+    finally:
+        environment.close()
+    for finding in findings:
+        print(finding)
+    errors = sum(finding.severity == "error" for finding in findings)
+    print(f"{known.task}: {errors} errors, {len(findings) - errors} warnings in {known.steps} steps")
+    return 1 if errors else 0
+
+
+def doctor(arguments: Sequence[str]) -> int:
+    """`nexus doctor`."""
+    parser = argparse.ArgumentParser(prog="nexus doctor", description="What works on this machine, and what to do.")
+    parser.add_argument("directory", nargs="?", default=".", help="where runs will be written")
+    known = parser.parse_args(arguments)
+    from deploy.doctor import doctor as diagnose
+
+    return diagnose(known.directory)
+
+
+COMMANDS = {"train": train, "eval": evaluate, "plot": plot, "check-env": check_env, "doctor": doctor}
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run one command. Errors a user can cause are one message, without a traceback, and exit code 2."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    sys.path.insert(0, "")  # environments of one's own lie where the command is given
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(DESCRIPTION)
+        print("nexus COMMAND --help explains each. Commands:", ", ".join(COMMANDS))
+        sys.exit(0 if arguments else 2)
+    name, *rest = arguments
+    if name not in COMMANDS:
+        sys.exit(_complain(f"nexus has no command {name!r}; {_nearest(name)}"))
+    try:
+        sys.exit(COMMANDS[name](rest))
+    except ValueError as error:
+        sys.exit(_complain(str(error)))
+    except BrokenPipeError:  # `nexus ... | head`
+        sys.stdout = None  # type: ignore[assignment]
+        sys.exit(0)
+    except RuntimeError as error:
+        if type(error).__name__ not in ("RunFailed", "NonFiniteError"):
+            raise
+        sys.exit(_complain(str(error), 1))
+
+
+def _complain(message: str, code: int = 2) -> int:
+    print(message, file=sys.stderr)
+    return code
+
+
+def _nearest(name: str) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(name, COMMANDS, n=2)
+    return f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(COMMANDS)}."
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
+    return number
+
+
+def _quoted(arguments: Sequence[str]) -> list[str]:
+    import shlex
+
+    return [shlex.quote(argument) for argument in arguments]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""What stands at the end of a run: scores on fresh episodes, a curve, a video, and where they are."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from actors.evaluation import Evaluation, run_episodes
+from actors.policy import DreamerPolicy, find_model, load_policy
+from actors.trivial_policies import RandomPolicy
+from actors.video import write_video
+from deploy.config import RunConfig, load_config
+from deploy.plot import plot
+from deploy.task import environment_maker
+
+PARALLEL = 16
+FRESH_SEED = 1_000_000
+"""Seeds the episodes of final scores, unlike any evaluation during training."""
+
+
+def score(
+    path: Path, episodes: int, seed: int, mode: bool = False, video: Path | None = None, with_random: bool = False
+) -> tuple[Evaluation, Evaluation | None]:
+    """Play `episodes` fresh episodes with the policy of a run or checkpoint, print the scores, write the video."""
+    folder = find_model(path)
+    config = replace(load_config(_run_of(folder)), seed=seed)
+    policy = load_policy(folder, mode=mode, seed=seed).policy
+    print(f"Policy {folder}, {config.task}:")
+    ours = _play(config, policy, episodes, video)
+    print(f"  trained: {ours}")
+    if video:
+        print(f"  video: {video}")
+    random = None
+    if with_random:
+        random = _play(config, RandomPolicy(policy.model.action_space, seed), episodes, None)
+        print(f"  random:  {random}")
+    return ours, random
+
+
+def _play(config: RunConfig, policy: DreamerPolicy | RandomPolicy, episodes: int, video: Path | None) -> Evaluation:
+    maker = environment_maker(config)
+    result = run_episodes([maker] * min(PARALLEL, episodes), policy, episodes, config.seed, video_episodes=bool(video))
+    if video:
+        write_video(video, result.frames)
+    return result
+
+
+def _run_of(folder: Path) -> Path:
+    """The run directory that a checkpoint belongs to."""
+    for parent in (folder, *folder.resolve().parents):
+        if (parent / "config.yaml").exists():
+            return parent
+    raise ValueError(f"{folder} does not lie in a run directory: no config.yaml above it says how to make the task.")
+
+
+def summarize(config: RunConfig, logdir: Path, episodes: int = 20) -> None:
+    """Score the best policy beside the random one, draw the curve, record a video; the last lines say where."""
+    video = logdir / "videos" / "best.mp4"
+    try:
+        ours, random = score(logdir, episodes, FRESH_SEED + config.seed, video=video, with_random=True)
+    except ValueError as error:  # no display, or a task that cannot be drawn: the scores matter more
+        if "draw" not in str(error) and "render" not in str(error):
+            raise
+        print(f"No video: {error}")
+        video = None
+        ours, random = score(logdir, episodes, FRESH_SEED + config.seed, with_random=True)
+    assert random is not None
+    outcome = {
+        name: {"mean": result.mean, "interval95": result.interval, "scores": result.scores}
+        for name, result in (("trained", ours), ("random", random))
+    }
+    (logdir / "evaluation.json").write_text(json.dumps(outcome, indent=2))
+    trivial = logdir / "random.json"
+    line = {"task": config.task, "method": "random policy", "seed": 0, "xs": [0], "ys": [random.mean]}
+    trivial.write_text(json.dumps([line]))
+    curve = plot([logdir], out=logdir / "curve.png", baselines=[trivial])
+    print(f"\ncurve:      {curve}")
+    if video:
+        print(f"video:      {video}")
+    print(f"checkpoint: {find_model(logdir)}")

@@ -1,0 +1,1 @@
+"""Whole runs: real environments, real processes."""

@@ -1,0 +1,77 @@
+"""Inline runs repeat bit for bit, also through a SIGKILL and the same command again."""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.integration.runs import MY_MODULE, checkpoints, command, differences, lines, run, start, state_of, wait_for
+
+# 200 updates of 4 x 8 steps at 8 replayed steps per environment step.
+RATIO = ["--mode", "inline", "--learner.train-ratio", "8", "--checkpoint-every", "100", "--keep-checkpoints", "9",
+         "--log-every", "10"]  # fmt: skip
+
+
+def _command(task: str, logdir: Path, frames: int) -> list[str]:
+    return command(task, logdir, *RATIO, "--frames", str(frames))
+
+
+@pytest.mark.parametrize(("task", "frames"), [("gym:CartPole-v1", 880), ("gym:my_module:MyEnv-v0", 840)])
+@pytest.mark.timeout(280)
+def test_killed_after_a_checkpoint_continues_bit_for_bit(tmp_path: Path, task: str, frames: int) -> None:
+    (tmp_path / "my_module.py").write_text(MY_MODULE)
+    straight, killed = tmp_path / "straight", tmp_path / "killed"
+    done = run(tmp_path, _command(task, straight, frames))
+    assert done.returncode == 0, done.stdout + done.stderr
+    last = checkpoints(straight)[-1]
+    assert last >= 200
+
+    process = start(tmp_path, _command(task, killed, frames))
+    try:
+        wait_for(
+            lambda: any(line["updates"] >= 120 for line in lines(killed / "metrics.jsonl")) or process.poll() is not None,
+            "update 120",
+        )
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(10)
+    assert 100 in checkpoints(killed) and last not in checkpoints(killed)
+
+    again = run(tmp_path, _command(task, killed, frames))
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "update 100" in again.stdout
+    assert checkpoints(killed)[-1] == last
+    assert differences(state_of(straight, last), state_of(killed, last)) == []
+    for name in ("scores.jsonl", "metrics.jsonl"):
+        assert lines(straight / name) == lines(killed / name), name
+
+
+@pytest.mark.timeout(200)
+def test_episode_that_does_not_repeat_starts_anew_and_says_so(tmp_path: Path) -> None:
+    (tmp_path / "my_module.py").write_text(MY_MODULE)
+    logdir = tmp_path / "run"
+    first = run(tmp_path, _command("gym:my_module:MyEnv-v0", logdir, 300))
+    assert first.returncode == 0, first.stdout + first.stderr
+    (tmp_path / "my_module.py").write_text(MY_MODULE.replace("0.1 *", "0.11 *"))
+    second = run(tmp_path, _command("gym:my_module:MyEnv-v0", logdir, 400))
+    assert second.returncode == 0, second.stdout + second.stderr
+    assert "did not repeat itself" in second.stdout
+    assert [json.loads(line)["frames"] for line in (logdir / "scores.jsonl").read_text().splitlines()][-1] > 300
+
+
+@pytest.mark.timeout(200)
+def test_ctrl_c_saves_and_says_how_to_continue(tmp_path: Path) -> None:
+    logdir = tmp_path / "run"
+    process = start(tmp_path, _command("gym:CartPole-v1", logdir, 100_000))
+    try:
+        wait_for(lambda: any(line["updates"] >= 20 for line in lines(logdir / "metrics.jsonl")), "update 20")
+        os.kill(process.pid, signal.SIGINT)
+        assert process.wait(60) == 130
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    output = (tmp_path / "output.log").read_text()
+    assert "Continue with:\n  nexus train gym:CartPole-v1" in output
+    assert checkpoints(logdir)[-1] >= 20
