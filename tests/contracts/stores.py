@@ -58,6 +58,15 @@ def rows(stream: int, first: int, n: int, **flags: np.ndarray) -> dict[str, np.n
     } | flags
 
 
+def latents(n: int, steps: int, value: float) -> dict[str, np.ndarray]:
+    """Latents to write back, all of one value."""
+    return {"deter": np.full((n, steps, 4), value, np.float16), "stoch": np.full((n, steps, 2), value, np.int8)}
+
+
+def rng(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
 def check_sequences(batch: dict[str, np.ndarray], keys: np.ndarray) -> None:
     """Every sequence is whole: consecutive steps of one stream, each with the content written for it."""
     n, length, _ = keys.shape

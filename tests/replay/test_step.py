@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 
@@ -38,3 +40,8 @@ def test_leading_axes() -> None:
             check_rows(fields, {"x": bad}, leading=2)
     with pytest.raises(ValueError, match=r"leading axes"):
         check_rows({"x": Field(dtype=np.dtype(np.int8))}, {"x": np.int8(3)})
+
+
+def test_a_schema_survives_json() -> None:
+    schema = Schema.transitions({"image": IMAGE}, latents={"stoch": Field(dtype=np.dtype(np.int8), shape=(4,))})
+    assert Schema.from_json(json.loads(json.dumps(schema.to_json()))) == schema
