@@ -19,6 +19,7 @@ class ActorReport:
     """What an actor did since its last report."""
 
     actor: int
+    process: int
     rows: int
     frames: int
     version: int
@@ -41,6 +42,8 @@ class News:
     evaluations: list[dict[str, Any]]
     last_seen: dict[int, float]
     """Seconds since each actor was heard of."""
+    processes: dict[int, int]
+    """Process id of each actor."""
     waiting: dict[str, float]
     """The limiter's counts: how far inserting is ahead, how long each side waited."""
 
@@ -61,6 +64,7 @@ class Coordinator:
         self._published = {self._version: self._updates}
         self._acting: dict[int, int] = {}
         self._seen: dict[int, float] = {}
+        self._processes: dict[int, int] = {}
         self._episodes: list[Episode] = []
         self._logs: list[tuple[int, dict[str, float]]] = []
         self._evaluations: list[dict[str, Any]] = []
@@ -73,6 +77,7 @@ class Coordinator:
         with self._lock:
             self._seen[report.actor] = time.monotonic()
             self._acting[report.actor] = report.version
+            self._processes[report.actor] = report.process
             self._frames += report.frames
             self._steps += report.rows
             self._episodes += report.episodes
@@ -139,6 +144,7 @@ class Coordinator:
                 logs=self._logs,
                 evaluations=self._evaluations,
                 last_seen={actor: now - seen for actor, seen in self._seen.items()},
+                processes=dict(self._processes),
                 waiting=limiter,
             )
             self._episodes, self._logs, self._evaluations = [], [], []
@@ -149,6 +155,7 @@ class Coordinator:
         with self._lock:
             self._acting.pop(actor, None)
             self._seen.pop(actor, None)
+            self._processes.pop(actor, None)
 
     def stop(self) -> None:
         """Every later question of actors and learner is answered `stop`."""

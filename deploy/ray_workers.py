@@ -13,6 +13,7 @@ from ray.actor import ActorHandle
 
 from actors.evaluation import run_episodes
 from actors.policy import DreamerPolicy
+from actors.vector import Episode
 from deploy.build import build_actor
 from deploy.config import RunConfig
 from deploy.coordinator import ActorReport
@@ -78,30 +79,30 @@ class ActorWorker:
         self.actor.snapshots = RaySnapshots(coordinator)
         self.block = config.actor.flush_steps
 
-    def pid(self) -> int:
-        return os.getpid()
-
     def run(self) -> None:
         """Act until told to stop."""
         actor = self.actor
         assert isinstance(actor.snapshots, RaySnapshots)
         actor.policy.load(actor.snapshots.first())
-        report = ActorReport(actor=self.number, rows=0, frames=0, version=actor.policy.version)
+        report = self._report()
         rows = self.block * len(actor.streams)
         while True:
             verdict = ask(self.coordinator, "report", report, rows, ASK)
             if verdict == "stop":
                 actor.writer.flush()
                 return
-            report = ActorReport(actor=self.number, rows=0, frames=0, version=actor.policy.version)
+            report = self._report()
             if verdict == "wait":
                 continue
             steps, frames = actor.steps, actor.frames
             episodes = [episode for _ in range(self.block) for episode in actor.step()]
-            report = ActorReport(
-                actor=self.number, rows=actor.steps - steps, frames=actor.frames - frames,
-                version=actor.policy.version, episodes=episodes,
-            )  # fmt: skip
+            report = self._report(actor.steps - steps, actor.frames - frames, episodes)
+
+    def _report(self, rows: int = 0, frames: int = 0, episodes: Sequence[Episode] = ()) -> ActorReport:
+        return ActorReport(
+            actor=self.number, process=os.getpid(), rows=rows, frames=frames, version=self.actor.policy.version,
+            episodes=list(episodes),
+        )  # fmt: skip
 
 
 class EvaluatorWorker:

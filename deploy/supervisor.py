@@ -65,6 +65,8 @@ class LocalRun:
         self.learner_failures = 0
         self.learner_retry_at = 0.0
         self.frames = self.updates = 0
+        self._updates_at_death = 0
+        self._processes: dict[int, int] = {}
 
     def run(self) -> str:
         """Returns `done`, `solved` or `interrupted`. Raises RunFailed."""
@@ -171,6 +173,10 @@ class LocalRun:
             time.sleep(TICK)
             news = self._take_news(batch)
             self._check_learner()
+            for number, process in news.processes.items():
+                if self._processes.get(number) != process:
+                    self.board.note(f"actor {number} runs as process {process}.")
+            self._processes |= news.processes
             for number, one in self.actors.items():
                 self._check(one, f"actor {number}", news.last_seen.get(number), number)
             if self.evaluator:
@@ -245,6 +251,8 @@ class LocalRun:
             return
         code = self.learner.poll()
         if code is None:
+            if self.updates > self._updates_at_death:
+                self.learner_failures = 0
             return
         tail = _tail(self.logdir / "learner.log")
         if code == 3:
@@ -260,6 +268,7 @@ class LocalRun:
             f"the learner died ({how}); restarting it from " + (f"checkpoint {last[-1]}." if last else "the beginning.")
         )
         self.learner = None
+        self._updates_at_death = self.updates
         self.learner_retry_at = time.monotonic() + (0 if self.learner_failures == 1 else 2.0**self.learner_failures)
 
     def _end(self) -> None:

@@ -12,7 +12,7 @@ SCHEMA = Schema(fields={"x": Field(dtype=np.dtype(np.float32), shape=(250,))}, l
     "wrong",
     [
         {"capacity": 0}, {"chunk_length": 0}, {"shards": 0}, {"capacity_gb": -1.0}, {"capacity_gb": float("nan")},
-        {"tolerance": -1.0}, {"samples_per_insert": float("inf")}, {"sample_timeout": float("inf")}, {"min_size": 0},
+        {"tolerance": -1.0}, {"tolerance": float("inf")},
     ],
 )  # fmt: skip
 def test_wrong_values_are_named(wrong: dict[str, float]) -> None:

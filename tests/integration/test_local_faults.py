@@ -1,0 +1,111 @@
+"""A local run with two actors of four environments and two shards survives what is killed under it."""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.integration.runs import checkpoints, command, lines, replay_of, start, wait_for
+
+LOCAL = ["--mode", "local", "--actor.actors", "2", "--actor.environments", "8", "--replay.shards", "2",
+         "--learner.train-ratio", "16", "--checkpoint-every", "50", "--log-every", "10", "--frames", "1000000"]  # fmt: skip
+
+
+def _command(logdir: Path, *more: str) -> list[str]:
+    return command("gym:CartPole-v1", logdir, *LOCAL, *more)
+
+
+@pytest.fixture
+def logdir(tmp_path: Path) -> Iterator[Path]:
+    """A run directory; whatever of the run is left at the end is killed."""
+    yield tmp_path / "run"
+    for process in _members(tmp_path):
+        process.kill()
+        with contextlib.suppress(psutil.Error):
+            process.wait(10)
+
+
+def _members(directory: Path) -> list[psutil.Process]:
+    """The processes of the runs started in `directory`: Ray's own included, by the folder they were started in."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("PWD_OF_RUN") == str(directory):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def _start(logdir: Path, *more: str) -> subprocess.Popen[str]:
+    os.environ["PWD_OF_RUN"] = str(logdir.parent)  # inherited by everything the run starts
+    try:
+        return start(logdir.parent, _command(logdir, *more))
+    finally:
+        del os.environ["PWD_OF_RUN"]
+
+
+def _updates(logdir: Path) -> int:
+    return max((line["updates"] for line in lines(logdir / "metrics.jsonl")), default=0)
+
+
+def _output(logdir: Path) -> str:
+    return (logdir.parent / "output.log").read_text()
+
+
+def _named(logdir: Path, part: str) -> list[psutil.Process]:
+    return [p for p in _members(logdir.parent) if any(part in word for word in p.cmdline())]
+
+
+@pytest.mark.timeout(280)
+def test_killed_actor_and_learner_come_back_and_everything_continues(logdir: Path) -> None:
+    run = _start(logdir)
+    wait_for(lambda: _updates(logdir) >= 60 and checkpoints(logdir), "update 60 and a checkpoint")
+
+    workers = [int(pid) for pid in re.findall(r"actor \d+ runs as process (\d+)", _output(logdir))]
+    assert len(workers) == 2, _output(logdir)
+    os.kill(workers[0], signal.SIGKILL)
+    back = wait_for(lambda: re.search(r"actor \d is back after ([\d.]+) s", _output(logdir)), "the killed actor")
+    print(f"actor back after {back.group(1)} s")
+    before = _updates(logdir)
+    wait_for(lambda: _updates(logdir) >= before + 100, "work of the new actor")
+    before = _updates(logdir)
+
+    (learner,) = _named(logdir, "deploy.learner_process")
+    learner.send_signal(signal.SIGKILL)
+    wait_for(lambda: "the learner died (signal 9)" in _output(logdir), "the supervisor to notice")
+    wait_for(lambda: _updates(logdir) > before + 20, "the learner to go on")
+    frames = lines(logdir / "metrics.jsonl")[-1]["frames"]
+    assert run.poll() is None
+
+    for process in _members(logdir.parent):
+        process.kill()
+    psutil.wait_procs(_members(logdir.parent), timeout=20)
+    run.wait(10)
+    newest = checkpoints(logdir)[-1]
+    saved = json.loads((logdir / "checkpoints" / f"{newest:010d}" / "state.json").read_text())["counters"]
+    assert 0 < saved["frames"] <= frames
+
+    again = _start(logdir)
+    wait_for(lambda: f"Continuing {logdir}" in _output(logdir), "the same command to continue")
+    wait_for(lambda: _updates(logdir) >= newest + 150, "updates after the restart")
+    scores = lines(logdir / "scores.jsonl")
+    assert [line["frames"] for line in scores] == sorted(line["frames"] for line in scores)
+    again.send_signal(signal.SIGINT)
+    assert again.wait(90) == 130, _output(logdir)
+    assert not [p for p in _members(logdir.parent) if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+
+    # No sequence is torn: whatever stands in replay is consecutive steps whose flags fit together.
+    rows = replay_of(logdir, logdir / "checkpoints" / f"{checkpoints(logdir)[-1]:010d}")
+    streams = {key.rsplit("/", 1)[0] for key in rows if key.endswith("/is_first")}
+    assert len(streams) >= 16  # eight environments, in at least two lives
+    for stream in streams:
+        first, last = rows[f"{stream}/is_first"], rows[f"{stream}/is_last"]
+        assert (first[1:] == last[:-1]).all(), f"{stream}: an episode begins without the one before it ending"
