@@ -48,6 +48,9 @@ class RunConfig:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     log_every: int = 100
     """Updates between lines of metrics."""
+    report_every: int = 2500
+    """Updates between open-loop reports (`report/openloop_*`, `videos/openloop-*`), each at the line of metrics that
+    falls due; 0 turns them off."""
     checkpoint_every: int = 1000
     """Updates between checkpoints; one more is written at the end and on Ctrl-C."""
     keep_checkpoints: int = 2
@@ -58,12 +61,14 @@ class RunConfig:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1.")
         if self.mode not in ("inline", "local"):
             raise ValueError(f"mode={self.mode!r} is not one of inline, local.")
+        if self.report_every < 0:
+            raise ValueError(f"report_every={self.report_every} must not be negative; 0 turns reports off.")
         if self.seed < 0:
             raise ValueError(f"seed={self.seed} must not be negative.")
 
 
-FREE = ("logdir", "frames", "log_every", "checkpoint_every", "keep_checkpoints", "evaluation.", "learner.threads",
-        "learner.device", "mode", "learner.prefetch", "actor.actors", "actor.flush")  # fmt: skip
+FREE = ("logdir", "frames", "log_every", "report_every", "checkpoint_every", "keep_checkpoints", "evaluation.",
+        "learner.threads", "learner.device", "mode", "learner.prefetch", "actor.actors", "actor.flush")  # fmt: skip
 """Fields that may change when a run continues: how long and how fast, not what."""
 
 FILE = "config.yaml"

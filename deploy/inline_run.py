@@ -10,6 +10,7 @@ from actors.policy import DreamerPolicy
 from deploy.build import build_actor, build_agent, memory_store
 from deploy.config import RunConfig, claim_logdir
 from deploy.interrupt import Interrupt
+from deploy.open_loop import open_loop_due, open_loop_metrics
 from deploy.policy_files import as_arrays, load_arrays, model_document, save_best
 from deploy.scoreboard import Scoreboard
 from deploy.task import environment_maker, replay_schema, spaces_of
@@ -78,7 +79,9 @@ class InlineRun:
     def _after_update(self) -> None:
         updates, config = self.learner.updates, self.config
         if updates % config.log_every == 0:
-            self.board.log(*self._counters(), self.store.stats(), self.latest)
+            due = open_loop_due(config, updates)
+            report = open_loop_metrics(self.learner, config, self.logdir, self.board.note) if due else {}
+            self.board.log(*self._counters(), self.store.stats(), self.latest | report)
         if config.evaluation.every and updates % config.evaluation.every == 0:
             self.evaluate()
         if updates % config.checkpoint_every == 0:

@@ -16,6 +16,7 @@ import torch
 from deploy.build import build_agent
 from deploy.config import RunConfig, load_config
 from deploy.interrupt import ignore_interrupt
+from deploy.open_loop import open_loop_due, open_loop_metrics
 from deploy.policy_files import as_arrays, load_arrays, model_document
 from deploy.ray_store import connect_store, shard_names
 from deploy.ray_workers import ASK
@@ -82,6 +83,8 @@ class LearnerProcess:
                     self._publish()
                 if updates % config.log_every == 0:
                     log = {key: float(value) for key, value in metrics.items()}
+                    if open_loop_due(config, updates):
+                        log |= open_loop_metrics(learner, config, self.logdir, print)
                     self._ask("progress", updates, log)
                 elif time.monotonic() - self._reported > REPORT:
                     self._reported = time.monotonic()

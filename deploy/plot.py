@@ -14,31 +14,13 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from deploy.curves import Aggregate, Band, Curve, aggregate, bin_width, export, load_baselines, load_runs
+from deploy.figure_style import FAINT, INK, STYLE
 
 _RUN_COLOURS = ("#0b6e8f", "#d1495b", "#7a4fa3", "#2f8f5b", "#c77b1e", "#3b4ba3")
 _BASELINE_COLOURS = ("#e8963a", "#8a8f98", "#6aa56a", "#b48ead", "#a98467")
-_INK, _FAINT, _GRID = "#22262b", "#6b7280", "#e6e8eb"
 _FRAMES = "environment frames, action repeats counted"
 _PUBLISHED = {"dreamerv3": "DreamerV3, published", "ppo_fixhp": "PPO, published", "sac": "SAC, published"}
 _BANDS = {"ci95": "mean and 95 % interval over seeds", "minmax": "mean, least and greatest seed", "none": "mean"}
-_STYLE: Any = {
-    "font.family": "DejaVu Sans",
-    "font.size": 10,
-    "text.color": _INK,
-    "axes.edgecolor": "#c4c8ce",
-    "axes.labelcolor": _FAINT,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": _GRID,
-    "grid.linewidth": 0.8,
-    "xtick.color": _FAINT,
-    "ytick.color": _FAINT,
-    "xtick.major.size": 0,
-    "ytick.major.size": 0,
-    "svg.fonttype": "none",
-}
 
 
 def plot(
@@ -72,7 +54,7 @@ def plot(
         raise ValueError("there is nothing to draw yet: no training episode has ended. Give a run, or --baselines.")
     if export_to is not None:
         export(runs, export_to)
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         figure = _figure(drawn, runs, evaluations, band, frames)
         out.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(out, dpi=160, facecolor="white")
@@ -113,8 +95,8 @@ def _figure(
             handles, labels, loc="lower left", bbox_to_anchor=(-0.006, 1.025), ncols=len(labels) or 1, **style
         )
     else:
-        figure.supxlabel(f"{_FRAMES}  ·  {described}", fontsize=10, color=_FAINT)
-        figure.supylabel("episode return", fontsize=10, color=_FAINT)
+        figure.supxlabel(f"{_FRAMES}  ·  {described}", fontsize=10, color=FAINT)
+        figure.supylabel("episode return", fontsize=10, color=FAINT)
         figure.legend(handles, labels, loc="outside upper left", ncols=len(labels) or 1, **style)
     return figure
 
@@ -156,12 +138,12 @@ def _constants(axes: Axes, curves: list[Curve]) -> None:
     bottom, top = axes.get_ylim()
     line_height, free = 0.045 * (top - bottom), -np.inf
     for method, score in sorted(scores.items(), key=lambda item: item[1]):
-        axes.axhline(score, color=_FAINT, linewidth=1.1, linestyle=(0, (4, 3)), zorder=1.5)
+        axes.axhline(score, color=FAINT, linewidth=1.1, linestyle=(0, (4, 3)), zorder=1.5)
         height = max(score, free)
         free = height + line_height
         axes.annotate(
             f"{_label(method)} {score:,.3g}", (1.0, height), xycoords=("axes fraction", "data"), xytext=(6, 0),
-            textcoords="offset points", va="center", fontsize=8.5, color=_FAINT, annotation_clip=False,
+            textcoords="offset points", va="center", fontsize=8.5, color=FAINT, annotation_clip=False,
         )  # fmt: skip
 
 
@@ -170,7 +152,7 @@ def _evaluations(axes: Axes, curves: Iterable[Curve], colours: dict[str, str]) -
         xs = np.unique(curve.xs)
         means = [curve.ys[curve.xs == x].mean() for x in xs]
         axes.plot(
-            xs, means, "D", color="white", markeredgecolor=colours.get(curve.method, _INK), markeredgewidth=1.5,
+            xs, means, "D", color="white", markeredgecolor=colours.get(curve.method, INK), markeredgewidth=1.5,
             markersize=5.5, zorder=4, clip_on=False,
         )  # fmt: skip
 
@@ -184,7 +166,7 @@ def _legend(
         handles.append(Line2D([], [], color=colours[method], linewidth=2.6))
         labels.append(f"{_label(method)} ({len(seeds)} seed{'s' * (len(seeds) > 1)})")
     if evaluated:
-        handles.append(Line2D([], [], marker="D", color=_INK, markerfacecolor="white", linewidth=0, markersize=5.5))
+        handles.append(Line2D([], [], marker="D", color=INK, markerfacecolor="white", linewidth=0, markersize=5.5))
         labels.append("evaluations")
     return handles, labels
 
