@@ -19,8 +19,8 @@ class Space:
     dtype: np.dtype
     shape: tuple[int, ...]
     classes: int = 0
-    low: np.ndarray | float = -np.inf
-    high: np.ndarray | float = np.inf
+    low: np.ndarray | float | int = -np.inf
+    high: np.ndarray | float | int = np.inf
 
     def __post_init__(self) -> None:
         dtype = np.dtype(self.dtype)
