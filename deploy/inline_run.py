@@ -120,14 +120,13 @@ class InlineRun:
 
     def restore(self) -> None:
         """Continue from the newest whole checkpoint; without one the run begins anew."""
-        path = self.checkpoints.newest(self.board.note)
+        path = self.checkpoints.newest(self.board.note, lambda path: self.store.restore(path / "replay"))
         if path is None:
             self.board.note(f"{self.logdir} has no checkpoint yet: the run begins anew.")
             self.board.metrics.truncate(frames=-1, updates=-1)
             return
         load_arrays(self.agent, read_arrays(path / "model.safetensors"))
         self.learner.load(read_arrays(path / "training.safetensors"))
-        self.store.restore(path / "replay")
         state = read_document(path / "state.json")
         for problem in self.actor.load(state["actor"], read_arrays(path / "actor.safetensors")):
             self.board.note(problem)

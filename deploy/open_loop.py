@@ -15,7 +15,7 @@ KEEP = 5
 
 
 def open_loop_due(config: RunConfig, updates: int) -> bool:
-    """Whether the metrics line at `updates` carries a report: the first line at or behind each multiple of
+    """Whether the metrics line at `updates` carries a report: the first line at or after each multiple of
     `report_every`. So a report is never carried from one line to the next, over a checkpoint perhaps."""
     every, line = config.report_every, config.log_every
     return every > 0 and updates % line == 0 and updates // every > (updates - line) // every

@@ -55,7 +55,7 @@ def open_loop_figure(report: OpenLoopReport, title: str) -> Figure:
             axes.set_title(f"sequence {number + 1}", loc="left", fontsize=10, color=FAINT)
         panels[0][-1].set_title(f"mean error, {len(report.valid)} sequences", loc="left", fontsize=10, color=FAINT)
         for axes in panels[-1]:
-            axes.set_xlabel("steps behind the context")
+            axes.set_xlabel("steps after the context")
         _head(figure, height, title, report, len(shown), len(every))
     return figure
 
@@ -92,6 +92,10 @@ def _short(name: str, most: int = 20) -> str:
     return name if len(name) <= most else f"{name[: most - 9]}…{name[-8:]}"
 
 
+def _tick(value: float, _: object) -> str:
+    return f"{value:,.4g}".replace("-", "\N{MINUS SIGN}")
+
+
 def _sequence(axes: Axes, report: OpenLoopReport, dimension: Dimension, sequence: int) -> None:
     context = report.context
     steps = np.arange(report.valid.shape[1]) - context + 1  # the context ends at 0
@@ -109,7 +113,7 @@ def _sequence(axes: Axes, report: OpenLoopReport, dimension: Dimension, sequence
     axes.set_xlim(steps[0] - 0.5, steps[-1] + 0.5)
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.yaxis.set_major_locator(MaxNLocator(3))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.4g}"))
+    axes.yaxis.set_major_formatter(FuncFormatter(_tick))
 
 
 def _error(axes: Axes, report: OpenLoopReport, dimension: Dimension) -> None:
@@ -124,7 +128,7 @@ def _error(axes: Axes, report: OpenLoopReport, dimension: Dimension) -> None:
     axes.set_ylim(bottom=0)
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.yaxis.set_major_locator(MaxNLocator(3))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.3g}"))
+    axes.yaxis.set_major_formatter(FuncFormatter(_tick))
 
 
 def _head(figure: Figure, height: float, title: str, report: OpenLoopReport, shown: int, every: int) -> None:

@@ -39,9 +39,14 @@ class ShardServer:
 
     def __init__(self, name: str, schema: Schema, config: RunConfig, logdir: str):
         self.store = memory_shard(schema, config)
-        newest = Checkpoints(Path(logdir) / "checkpoints").newest(lambda problem: None)
-        if newest is not None:
-            self.store.restore(newest / "replay" / name)
+        self.notes: list[str] = []
+        Checkpoints(Path(logdir) / "checkpoints").newest(
+            self.notes.append, lambda path: self.store.restore(path / "replay" / name)
+        )
+
+    def problems(self) -> list[str]:
+        """Damaged checkpoints that were passed over at the start."""
+        return self.notes
 
     def do(self, method: str, *arguments: Any) -> Any:
         """A method of the store."""

@@ -115,6 +115,8 @@ class LocalRun:
             for name in shard_names(config.replay.shards)
         ]  # fmt: skip
         stats = [ask(shard, "do", "stats", timeout=600) for shard in self.shards]
+        for problem in {problem for shard in self.shards for problem in ask(shard, "problems")}:
+            self.board.note(problem)
         streams = [stream for shard in self.shards for stream in ask(shard, "do", "streams")]
         # Environments never write into the streams of an earlier life of this run.
         incarnation = 1 + max(map(incarnation_of, streams)) if streams else 0

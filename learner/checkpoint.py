@@ -80,16 +80,18 @@ class Checkpoints:
                 shutil.rmtree(self.path(number), ignore_errors=True)
         return final
 
-    def newest(self, note: Callable[[str], None]) -> Path | None:
+    def newest(self, note: Callable[[str], None], accept: Callable[[Path], None] = lambda path: None) -> Path | None:
         """The newest whole checkpoint; a damaged one is passed over and `note`d. None if there is none at all.
 
-        Raises DamagedCheckpoint when there are checkpoints and every one is damaged.
+        `accept` may refuse one too, by a ValueError: replay files carry checksums of their own. Raises
+        DamagedCheckpoint when there are checkpoints and every one is damaged.
         """
         numbers = self.numbers()
         for number in reversed(numbers):
             try:
                 verify(self.path(number))
-            except DamagedCheckpoint as error:
+                accept(self.path(number))
+            except ValueError as error:
                 note(f"{error} Trying the checkpoint before it.")
             else:
                 return self.path(number)

@@ -1,0 +1,155 @@
+"""What a user can do wrong, or a machine can do to him, and what the run then says."""
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.runs import MY_MODULE, checkpoints, command, environment, lines, run
+
+INLINE = ["--mode", "inline", "--learner.train-ratio", "8", "--checkpoint-every", "20", "--log-every", "10"]
+pytestmark = pytest.mark.timeout(200)
+
+
+def _train(directory: Path, frames: int, *more: str, task: str = "gym:CartPole-v1") -> subprocess.CompletedProcess[str]:
+    return run(directory, command(task, directory / "run", *INLINE, "--frames", str(frames), *more))
+
+
+def _nexus(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return run(directory, [sys.executable, "-m", "deploy.cli", *arguments])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["trian"], "did you mean train?"),
+        (["train"], "the TASK is missing"),
+        (["train", "gym:CartPol-v1"], "gym:CartPole-v1"),
+        (["train", "dmc_walker_wakl"], "dmc_walker_walk"),
+        (["train", "gym:CartPole-v1", "--preset", "quik"], "nearest: quick"),
+        (["train", "gym:CartPole-v1", "--size", "size13m"], "size12m"),
+        (["train", "gym:CartPole-v1", "--learner.batchsize", "3"], "--learner.batch-size"),
+        (["train", "gym:CartPole-v1", "--learner.batch-length", "1"], "must be at least 2"),
+        (["train", "gym:CartPole-v1", "--model.rssm.blocks", "7"], "must be a multiple of"),
+        (["eval", "nowhere"], "give a run directory"),
+        (["plot", "nowhere", "--out", "x.png"], "nowhere"),
+        (["check-env", "gym:no_such_module:X-v0"], "no_such_module"),
+    ],
+)  # fmt: skip
+def test_wrong_command_lines_name_the_remedy(tmp_path: Path, arguments: list[str], expected: str) -> None:
+    done = _nexus(tmp_path, *arguments)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert expected in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_another_configuration_is_refused_and_its_differences_listed(tmp_path: Path) -> None:
+    assert _train(tmp_path, 60).returncode == 0
+    again = _train(tmp_path, 60, "--learner.batch-size", "5", "--seed", "3")
+    assert again.returncode == 2
+    assert "learner.batch_size: 4 there, 5 now" in again.stderr and "seed: 0 there, 3 now" in again.stderr
+
+
+@pytest.mark.parametrize("damaged", ["model.safetensors", "state.json", "replay"])
+def test_a_damaged_checkpoint_is_recognised_and_the_one_before_it_used(tmp_path: Path, damaged: str) -> None:
+    assert _train(tmp_path, 300).returncode == 0
+    older, newest = checkpoints(tmp_path / "run")[-2:]
+    folder = tmp_path / "run" / "checkpoints" / f"{newest:010d}"
+    path = folder / damaged
+    if path.is_dir():
+        path = max((p for p in path.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    again = _train(tmp_path, 320)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "Trying the checkpoint before it" in again.stdout and f"update {older}" in again.stdout
+
+
+@contextlib.contextmanager
+def _small_disk(path: Path, megabytes: int) -> Iterator[None]:
+    path.mkdir()
+    mount = shutil.which("mount")
+    done = mount and subprocess.run([mount, "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", path], capture_output=True)
+    if not done or done.returncode:
+        pytest.skip("mounting a small tmpfs needs root")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", path], check=True)
+
+
+def test_a_full_disk_stops_the_run_and_leaves_the_last_checkpoint_whole(tmp_path: Path) -> None:
+    with _small_disk(tmp_path / "run", 2):
+        done = _train(tmp_path, 100_000, "--keep-checkpoints", "1000")
+        assert done.returncode == 1, done.stdout + done.stderr
+        assert "The disk is full" in done.stderr and "nexus train gym:CartPole-v1" in done.stderr
+        assert "Traceback" not in done.stderr
+        kept = checkpoints(tmp_path / "run")
+        assert kept
+        for number in kept[:-1]:
+            shutil.rmtree(tmp_path / "run" / "checkpoints" / f"{number:010d}")
+        (frames,) = {json.loads((tmp_path / "run" / "checkpoints" / f"{kept[-1]:010d}" / "state.json").read_text())["actor"]["frames"]}
+        again = _train(tmp_path, frames + 40)
+        assert again.returncode == 0, again.stdout + again.stderr
+        assert f"update {kept[-1]}" in again.stdout
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_batch(tmp_path: Path) -> None:
+    done = _train(tmp_path, 2000, "--learner.optimizer.lr", "1e30", "--learner.optimizer.warmup", "0")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "non-finite" in done.stderr and "Traceback" not in done.stderr
+    (folder,) = (tmp_path / "run" / "faults").iterdir()
+    assert (folder / "batch.safetensors").exists()
+    assert json.loads((folder / "report.json").read_text())["not_finite"]
+
+
+def test_an_environment_of_ones_own_trains_and_passes_the_check(tmp_path: Path) -> None:
+    (tmp_path / "my_module.py").write_text(MY_MODULE)
+    task = "gym:my_module:MyEnv-v0"
+    checked = _nexus(tmp_path, "check-env", task, "--steps", "100")
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    done = _train(tmp_path, 300, task=task)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert lines(tmp_path / "run" / "scores.jsonl")
+
+
+def test_inline_mode_imports_only_what_its_environment_needs(tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from deploy.cli import parse_train\n"
+        "from deploy.inline_run import InlineRun\n"
+        f"config = parse_train({command('gym:CartPole-v1', tmp_path / 'run', *INLINE, '--frames', '60')[4:]!r})\n"
+        "InlineRun(config, Path(config.logdir)).run()\n"
+        "print(sorted({'ray', 'redis', 'mujoco', 'dm_control', 'fastapi'} & sys.modules.keys()))\n"
+    )
+    done = run(tmp_path, [sys.executable, "-c", code])
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_supervisor_imports_no_torch() -> None:
+    code = "import sys, deploy.cli, deploy.supervisor; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, timeout=100)
+    assert done.stdout.strip() == "False", done.stdout + done.stderr
+
+
+def test_rays_token_is_for_its_owner_alone(tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    path.write_text("secret")
+    path.chmod(0o644)
+    for token in (path, tmp_path / "fresh" / "token"):
+        code = "from deploy.ray_cluster import secure_token; print(oct(secure_token().stat().st_mode & 0o777))"
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=environment() | {"RAY_AUTH_TOKEN_PATH": os.fspath(token)},
+            capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        assert done.stdout.strip() == "0o600", done.stderr
+    assert path.read_text() == "secret"
