@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class ActorConfig:
+    """Processes, environments and blocks of rows."""
+
     actors: int = 1
     """Actor processes in local mode; inline mode has one, with all environments."""
     environments: int = 16

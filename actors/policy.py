@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
+from world_models.dataclass_json import from_json
+from world_models.distributions import one_hot
 from world_models.dreamer.acting import ActingModel, Carry
 from world_models.dreamer.config import DreamerConfig
 from world_models.dreamer.draws import draw_actions, mix_seed
 from world_models.dreamer.rssm import State
-from world_models.distributions import one_hot
-from world_models.dataclass_json import from_json
 from world_models.snapshot import Snapshot, load_snapshot
 from world_models.space import Space
 
@@ -72,9 +72,7 @@ class DreamerPolicy:
         """The carry that `state` wrote."""
         tensors = {key: torch.as_tensor(value, device=self.device) for key, value in arrays.items()}
         stoch = one_hot(tensors["stoch"].long(), self.model.rssm.config.classes) * ~tensors["empty"][..., None]
-        return Carry(
-            State(tensors["deter"], stoch), {key: tensors[f"action/{key}"] for key in self.model.action_space}
-        )
+        return Carry(State(tensors["deter"], stoch), {key: tensors[f"action/{key}"] for key in self.model.action_space})
 
 
 class LoadedPolicy:

@@ -207,10 +207,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except ValueError as error:
         sys.exit(_complain(str(error)))
     except BrokenPipeError:  # `nexus ... | head`
-        sys.stdout = None  # type: ignore[assignment]
+        sys.stdout = None
         sys.exit(0)
     except RuntimeError as error:
-        if type(error).__name__ not in ("RunFailed", "NonFiniteError"):
+        if type(error).__name__ not in ("RunFailedError", "NonFiniteError"):
             raise
         sys.exit(_complain(str(error), 1))
 

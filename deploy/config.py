@@ -26,7 +26,9 @@ class EvaluationConfig:
 
     def __post_init__(self) -> None:
         if self.every < 0 or self.episodes < 1:
-            raise ValueError(f"evaluation.every={self.every} must not be negative, episodes={self.episodes} at least 1.")
+            raise ValueError(
+                f"evaluation.every={self.every} must not be negative, episodes={self.episodes} at least 1."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

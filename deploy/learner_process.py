@@ -4,6 +4,7 @@ It joins the run's Ray instance as a client of coordinator and shards, continues
 ends when the coordinator says stop or its parent, the supervisor, is gone.
 """
 
+import logging
 import os
 import sys
 import time
@@ -131,7 +132,7 @@ def main() -> int:
     """Run one learner; the exit code tells the supervisor whether a restart may help."""
     logdir, address, namespace = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
     ignore_interrupt()  # Ctrl-C reaches the whole process group; the supervisor decides
-    ray.init(address=address, namespace=namespace, log_to_driver=False, logging_level="ERROR")
+    ray.init(address=address, namespace=namespace, log_to_driver=False, logging_level=logging.ERROR)
     try:
         process = LearnerProcess(load_config(logdir), logdir, namespace)
         process.restore()

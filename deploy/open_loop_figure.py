@@ -21,6 +21,7 @@ _CONTEXT, _OPEN, _SHADE = "#1f9d74", "#e07b1f", "#eef5f2"
 class Dimension:
     """One number over time: truth and prediction `[B T]`."""
 
+    key: str
     name: str
     truth: np.ndarray
     prediction: np.ndarray
@@ -73,7 +74,7 @@ def dimensions(report: OpenLoopReport) -> list[Dimension]:
             name = f"{key}[{place}]" if flat[0].shape[-1] > 1 else key
             found.append(
                 Dimension(
-                    name=name, truth=flat[0][..., index], prediction=flat[1][..., index],
+                    key=key, name=name, truth=flat[0][..., index], prediction=flat[1][..., index],
                     discrete=space is not None and space.discrete,
                 )
             )  # fmt: skip
@@ -81,11 +82,15 @@ def dimensions(report: OpenLoopReport) -> list[Dimension]:
 
 
 def _pick(every: list[Dimension]) -> list[Dimension]:
-    """The reward, and those of the others whose truth moves most (in symlog space), in their own order."""
+    """The reward, and of the others those whose truth moves most (in symlog space), the keys taking turns; in order."""
     *others, reward = every
-    moves = [np.log1p(np.abs(d.truth)).std() + np.sign(d.truth).std() for d in others]
-    best = sorted(np.argsort(-np.asarray(moves), kind="stable")[:DIMENSIONS].tolist())
-    return [*(others[index] for index in best), reward]
+    moves = [float((np.sign(d.truth) * np.log1p(np.abs(d.truth))).std()) for d in others]
+    turn = [
+        sum(o.key == d.key and m > move for o, m in zip(others, moves, strict=True))
+        for d, move in zip(others, moves, strict=True)
+    ]
+    best = sorted(range(len(others)), key=lambda index: (turn[index], -moves[index]))[:DIMENSIONS]
+    return [*(others[index] for index in sorted(best)), reward]
 
 
 def _short(name: str, most: int = 20) -> str:

@@ -34,16 +34,15 @@ def quick(config: RunConfig) -> RunConfig:
     """A small network and short batches for two CPU cores: CartPole in minutes, with its own rate and warm-up."""
     model = DreamerConfig()
     rssm = replace(model.rssm, deter=128, hidden=64, stoch=16, classes=8, blocks=1)
-    heads = {"layers": 2, "units": 64}
     model = replace(
         model,
         rssm=rssm,
-        encoder=replace(model.encoder, depth=4, **heads),
-        decoder=replace(model.decoder, depth=4, blocks=1, **heads),
-        reward=replace(model.reward, **heads, bins=63),
-        continuation=replace(model.continuation, **heads),
-        policy=replace(model.policy, **heads),
-        value=replace(model.value, **heads, bins=63),
+        encoder=replace(model.encoder, depth=4, layers=2, units=64),
+        decoder=replace(model.decoder, depth=4, blocks=1, layers=2, units=64),
+        reward=replace(model.reward, layers=2, units=64, bins=63),
+        continuation=replace(model.continuation, layers=2, units=64),
+        policy=replace(model.policy, layers=2, units=64),
+        value=replace(model.value, layers=2, units=64, bins=63),
     )
     optimizer = replace(config.learner.optimizer, lr=1e-3, warmup=100)
     return replace(
@@ -76,6 +75,8 @@ def apply(config: RunConfig, preset: str = "", size: str = "") -> RunConfig:
     if preset:
         if preset not in PRESETS:
             near = difflib.get_close_matches(preset, PRESETS, n=3)
-            raise ValueError(f"Unknown preset {preset!r}; nearest: {', '.join(near) or 'none'}. All: {', '.join(PRESETS)}.")
+            raise ValueError(
+                f"Unknown preset {preset!r}; nearest: {', '.join(near) or 'none'}. All: {', '.join(PRESETS)}."
+            )
         config = PRESETS[preset](config)
     return replace(config, model=sized(size, config.model)) if size else config

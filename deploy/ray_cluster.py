@@ -1,9 +1,11 @@
 """Starting Ray on this machine, quietly and with a token only its owner can read. Torch-free."""
 
+import logging
 import os
 import secrets
 import stat
 from pathlib import Path
+from typing import Any
 
 TOKEN = Path.home() / ".ray" / "auth_token"
 
@@ -31,8 +33,8 @@ def start_local(namespace: str, object_store_bytes: int) -> str:
     secure_token()
     import ray  # starting Ray reads the environment set above
 
-    context = ray.init(
-        namespace=namespace, include_dashboard=False, log_to_driver=False, logging_level="ERROR",
+    context: Any = ray.init(
+        namespace=namespace, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR,
         object_store_memory=object_store_bytes, num_cpus=max(1, os.cpu_count() or 1),
     )  # fmt: skip
     return str(context.address_info["gcs_address"])

@@ -27,7 +27,9 @@ def shard_names(count: int) -> list[str]:
     return [f"shard-{i}" for i in range(count)]
 
 
-def connect_store(config: RunConfig, observation: Spaces, action: Spaces, shards: Sequence[ActorHandle]) -> ShardedStore:
+def connect_store(
+    config: RunConfig, observation: Spaces, action: Spaces, shards: Sequence[ActorHandle]
+) -> ShardedStore:
     """The run's replay over its shard actors."""
     schema, length = replay_schema(observation, action, config.model), sample_length(config.learner)
     names = shard_names(len(shards))
@@ -68,7 +70,9 @@ class RayShard:
                 raise error.cause from error  # what the store raised
             except (RayActorError, GetTimeoutError) as error:
                 if time.monotonic() + pause >= deadline:
-                    raise TimeoutError(f"Replay shard {self.name} has not answered for {timeout:g} s ({error}).") from error
+                    raise TimeoutError(
+                        f"Replay shard {self.name} has not answered for {timeout:g} s ({error})."
+                    ) from error
                 time.sleep(pause)
                 pause = min(2.0, pause * 2)
 
@@ -103,6 +107,9 @@ class RayShard:
 
     def __len__(self) -> int:
         return self._call("__len__")
+
+    def clear(self) -> None:
+        self._call("clear")
 
     def stats(self) -> dict[str, float]:
         return self._call("stats")

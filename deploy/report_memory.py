@@ -21,5 +21,5 @@ def require_memory(config: RunConfig, note: Callable[[str], None]) -> None:
     if full > 0.9 * available:
         raise ValueError(
             f"A full replay of {steps:,} steps takes {full:.1f} GB, {available:.1f} GB are free. Lower "
-            f"--replay.capacity, or bound it with --replay.capacity-gb {0.5 * available:.0f} (oldest steps then go earlier)."
+            f"--replay.capacity, or bound it by --replay.capacity-gb {0.5 * available:.0f}."
         )

@@ -54,7 +54,7 @@ def _run_of(folder: Path) -> Path:
 
 def summarize(config: RunConfig, logdir: Path, episodes: int = 20) -> None:
     """Score the best policy beside the random one, draw the curve, record a video; the last lines say where."""
-    video = logdir / "videos" / "best.mp4"
+    video: Path | None = logdir / "videos" / "best.mp4"
     try:
         ours, random = score(logdir, episodes, FRESH_SEED + config.seed, video=video, with_random=True)
     except ValueError as error:  # no display, or a task that cannot be drawn: the scores matter more

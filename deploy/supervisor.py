@@ -33,7 +33,7 @@ RESTARTS = 5  # in a row without progress, then the run gives up
 OBJECT_STORE = 512 * 1024**2
 
 
-class RunFailed(RuntimeError):
+class RunFailedError(RuntimeError):
     """The run cannot go on; the message says why and what to do."""
 
 
@@ -69,7 +69,7 @@ class LocalRun:
         self._processes: dict[int, int] = {}
 
     def run(self) -> str:
-        """Returns `done`, `solved` or `interrupted`. Raises RunFailed."""
+        """Returns `done`, `solved` or `interrupted`. Raises RunFailedError."""
         with self.interrupt.listening(), self.board:
             counters = self._restored_counters() if self.continues else {}
             self.board.show(counters.get("frames", 0), 0, counters.get("updates", 0), 0, {}, "starting Ray")
@@ -96,9 +96,7 @@ class LocalRun:
             return {}
         counters = read_document(newest / "state.json")["counters"]
         self.board.reload(counters["frames"], counters["updates"])
-        self.board.note(
-            f"Continuing {self.logdir} at {counters['frames']:,} frames, update {counters['updates']:,}."
-        )
+        self.board.note(f"Continuing {self.logdir} at {counters['frames']:,} frames, update {counters['updates']:,}.")
         return counters
 
     def _start(self, counters: dict[str, int]) -> None:
@@ -108,7 +106,8 @@ class LocalRun:
         probe = start("deploy.task.Probe", here, cpus=light)
         spaces = ask(probe, "spaces", config, timeout=300)
         ray.kill(probe)
-        schema = replay_schema(*spaces, config.model)
+        observation, action = spaces
+        schema = replay_schema(observation, action, config.model)
         self.shards = [
             start("deploy.ray_store.ShardServer", name, schema, config, logdir,
                   cpus=light, threads=8, name=name, restarts=-1)
@@ -162,9 +161,11 @@ class LocalRun:
         log = (self.logdir / "learner.log").open("ab")
         with log:
             self.learner = subprocess.Popen(
-                [sys.executable, "-m", "deploy.learner_process", str(self.logdir), self.address, self.namespace],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=dict(os.environ, PYTHONUNBUFFERED="1"),
-            )  # fmt: skip
+                [sys.executable, "-u", "-m", "deploy.learner_process", str(self.logdir), self.address, self.namespace],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
 
     def _watch(self) -> None:
         """Until the run is over: take news, write logs, bring back the dead."""
@@ -189,9 +190,7 @@ class LocalRun:
         self.frames, self.updates = news.frames, news.updates
         self.board.lag = news.lag
         for episode in news.episodes:
-            self.board.episode(
-                news.frames, news.updates, score=episode.score, length=episode.length, seed=episode.seed
-            )
+            self.board.episode(news.frames, news.updates, score=episode.score, length=episode.length, seed=episode.seed)
         for result in news.evaluations:
             episodes = result["episodes"]
             columns = {key: [episode[key] for episode in episodes] for key in ("score", "length", "seed")}
@@ -207,10 +206,11 @@ class LocalRun:
 
     def _replay_stats(self) -> dict[str, float]:
         try:
-            each = ray.get([shard.call.remote("do", "stats") for shard in self.shards], timeout=10)
+            asked = [shard.call.remote("do", "stats") for shard in self.shards]
+            each: list[dict[str, float]] = ray.get(asked, timeout=10)
         except RayError:  # a shard is being restarted; the display can wait
             return {"items": 0.0, "gb": 0.0, "age": 0.0}
-        total = {key: sum(stats[key] for stats in each) for key in ("items", "gb")}
+        total = {key: float(sum(stats[key] for stats in each)) for key in ("items", "gb")}
         return total | {"age": sum(s["age"] * s["items"] for s in each) / max(1.0, total["items"])}
 
     def _check(self, one: Supervised, name: str, silent: float | None, number: int | None) -> None:
@@ -243,7 +243,7 @@ class LocalRun:
         if number is not None:
             ask(self.coordinator, "forget", number)
         if one.failures > RESTARTS:
-            raise RunFailed(f"{name} failed {one.failures} times in a row; the last time: {reason}")
+            raise RunFailedError(f"{name} failed {one.failures} times in a row; the last time: {reason}")
         self.board.note(f"{name} died ({reason}); restarting it.")
 
     def _check_learner(self) -> None:
@@ -258,12 +258,12 @@ class LocalRun:
             return
         tail = _tail(self.logdir / "learner.log")
         if code == 3:
-            raise RunFailed(f"Training diverged. {tail}")
+            raise RunFailedError(f"Training diverged. {tail}")
         if code == 4:
-            raise RunFailed(f"{tail} The checkpoints there are whole; free some space and give the same command.")
+            raise RunFailedError(f"{tail} The checkpoints there are whole; free some space and give the same command.")
         self.learner_failures += 1
         if self.learner_failures > RESTARTS:
-            raise RunFailed(f"The learner failed {self.learner_failures} times in a row. {tail}")
+            raise RunFailedError(f"The learner failed {self.learner_failures} times in a row. {tail}")
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
         last = self.checkpoints.numbers()
         self.board.note(
@@ -282,9 +282,9 @@ class LocalRun:
         try:
             code = self.learner.wait(STOPPING)
         except subprocess.TimeoutExpired as error:
-            raise RunFailed(f"The learner has not saved within {STOPPING:g} s; see learner.log.") from error
+            raise RunFailedError(f"The learner has not saved within {STOPPING:g} s; see learner.log.") from error
         if code:
-            raise RunFailed(f"The learner could not save (exit code {code}). {_tail(self.logdir / 'learner.log')}")
+            raise RunFailedError(f"The learner could not save (exit code {code}). {_tail(self.logdir / 'learner.log')}")
         batch = self.config.learner.batch_size * self.config.learner.batch_length
         self._take_news(batch)
 

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from world_models.dreamer.rssm import State
 from world_models.distributions import one_hot
+from world_models.dreamer.rssm import State
 from world_models.space import Spaces
 
 

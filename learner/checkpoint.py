@@ -20,7 +20,7 @@ from safetensors.numpy import load, save
 MANIFEST = "manifest.json"
 
 
-class DamagedCheckpoint(ValueError):
+class DamagedCheckpointError(ValueError):
     """A file is missing or does not match its checksum."""
 
 
@@ -84,7 +84,7 @@ class Checkpoints:
         """The newest whole checkpoint; a damaged one is passed over and `note`d. None if there is none at all.
 
         `accept` may refuse one too, by a ValueError: replay files carry checksums of their own. Raises
-        DamagedCheckpoint when there are checkpoints and every one is damaged.
+        DamagedCheckpointError when there are checkpoints and every one is damaged.
         """
         numbers = self.numbers()
         for number in reversed(numbers):
@@ -96,23 +96,23 @@ class Checkpoints:
             else:
                 return self.path(number)
         if numbers:
-            raise DamagedCheckpoint(f"Every checkpoint in {self.directory} is damaged; start in a new logdir.")
+            raise DamagedCheckpointError(f"Every checkpoint in {self.directory} is damaged; start in a new logdir.")
         return None
 
 
 def verify(path: Path) -> None:
-    """Raises DamagedCheckpoint, naming the file, unless every file matches the manifest."""
+    """Raises DamagedCheckpointError, naming the file, unless every file matches the manifest."""
     try:
         sums = json.loads((path / MANIFEST).read_bytes())
     except (OSError, ValueError) as error:
-        raise DamagedCheckpoint(f"Checkpoint {path} has no readable {MANIFEST} ({error}).") from error
+        raise DamagedCheckpointError(f"Checkpoint {path} has no readable {MANIFEST} ({error}).") from error
     for name, expected in sums.items():
         try:
             actual = hashlib.sha256((path / name).read_bytes()).hexdigest()
         except OSError as error:
-            raise DamagedCheckpoint(f"Checkpoint file {path / name} cannot be read ({error}).") from error
+            raise DamagedCheckpointError(f"Checkpoint file {path / name} cannot be read ({error}).") from error
         if actual != expected:
-            raise DamagedCheckpoint(f"Checkpoint file {path / name} is damaged: its checksum differs.")
+            raise DamagedCheckpointError(f"Checkpoint file {path / name} is damaged: its checksum differs.")
 
 
 def disk_is_full(error: OSError) -> bool:

@@ -37,6 +37,8 @@ class OptimizerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LearnerConfig:
+    """Batches, train ratio, optimiser and where it all runs."""
+
     batch_size: int = 16
     batch_length: int = 64
     """Training steps of a sequence; replay adds one context step before them."""
@@ -65,7 +67,9 @@ class LearnerConfig:
             if getattr(self, name) < 1:
                 raise ValueError(f"learner.{name}={getattr(self, name)} must be at least 1.")
         if self.batch_length < 2:
-            raise ValueError(f"learner.batch_length={self.batch_length} must be at least 2: returns look one step ahead.")
+            raise ValueError(
+                f"learner.batch_length={self.batch_length} must be at least 2: returns look one step ahead."
+            )
         if self.train_ratio < 0:
             raise ValueError(f"learner.train_ratio={self.train_ratio} must not be negative; 0 turns training off.")
         for name, allowed in (("device", ("auto", "cpu", "cuda")), ("precision", ("auto", "float32", "bfloat16"))):

@@ -17,6 +17,8 @@ from world_models.dreamer.rssm import State
 
 
 class Update(NamedTuple):
+    """What one update gives."""
+
     metrics: dict[str, Tensor]
     latents: dict[str, Tensor]
     """Refreshed latents of the T training columns for replay: `deter [B T D]`, `stoch [B T S]` class indices."""
@@ -68,7 +70,9 @@ class DreamerStep:
         if self.carry is not None:  # a batch that continues the previous one starts from its final state
             start = State(*(_choose(batch.continues, a, b) for a, b in zip(self.carry.state, start, strict=True)))
             first = {
-                key: torch.cat([_choose(batch.continues, self.carry.action[key], value[:, 0])[:, None], value[:, 1:]], 1)
+                key: torch.cat(
+                    [_choose(batch.continues, self.carry.action[key], value[:, 0])[:, None], value[:, 1:]], 1
+                )
                 for key, value in first.items()
             }
         draws = draws or self.draws(*batch.steps["is_first"].shape)

@@ -20,6 +20,7 @@ from replay.step import Rows
 from replay.store import Sample, Store
 from world_models.dreamer.agent import Dreamer
 
+
 class NonFiniteError(RuntimeError):
     """A loss or gradient was not finite; the batch and a report were saved."""
 
@@ -91,14 +92,21 @@ class Learner:
     def _report(self, rows: Rows, keys: np.ndarray, metrics: dict[str, Tensor]) -> None:
         folder = self.faults / f"nonfinite-{self.updates:08d}"
         folder.mkdir(parents=True, exist_ok=True)
-        save_file({k: np.ascontiguousarray(v) for k, v in (rows | {"keys": keys}).items()}, folder / "batch.safetensors")
+        save_file(
+            {k: np.ascontiguousarray(v) for k, v in (rows | {"keys": keys}).items()}, folder / "batch.safetensors"
+        )
         numbers = {key: float(value) for key, value in metrics.items()}
         bad = sorted(key for key, value in numbers.items() if not np.isfinite(value))
-        report = {"update": self.updates, "time": time.time(), "not_finite": bad, "metrics": {k: repr(v) for k, v in numbers.items()}}
+        report = {
+            "update": self.updates,
+            "time": time.time(),
+            "not_finite": bad,
+            "metrics": {k: repr(v) for k, v in numbers.items()},
+        }
         (folder / "report.json").write_text(json.dumps(report, indent=2))
         raise NonFiniteError(
             f"Update {self.updates} gave non-finite {', '.join(bad)}. The batch and a report are in {folder}; the last "
-            "checkpoint is untouched. Look for NaN or huge observations and rewards there, or lower learner.optimizer.lr."
+            "checkpoint is untouched. Look there for NaN or huge observations and rewards, or lower the learning rate."
         )
 
     def state(self) -> Rows:

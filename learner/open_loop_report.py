@@ -11,7 +11,7 @@ from replay.step import Rows
 from world_models.space import Spaces
 
 HORIZONS = (1, 5, 15)
-"""Steps behind the context at which the error is reported, besides the last."""
+"""Steps after the context at which the error is reported, besides the last."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,16 +31,16 @@ class OpenLoopReport:
     still: Rows
     """`[B T]`: error of holding the last context step."""
     valid: np.ndarray
-    """`[B T]` bool: False from the step at which a new episode begins behind the context."""
+    """`[B T]` bool: False from the step at which a new episode begins after the context."""
 
     def horizon(self, errors: np.ndarray) -> np.ndarray:
-        """Mean of errors `[B T]` at each step behind the context `[T-C]`; NaN where no sequence is valid."""
+        """Mean of errors `[B T]` at each step after the context `[T-C]`; NaN where no sequence is valid."""
         weight = self.valid[:, self.context :]
         total = (errors[:, self.context :] * weight).sum(0, dtype=np.float64)
         return np.divide(total, weight.sum(0), out=np.full(len(total), np.nan), where=weight.any(0))
 
     def metrics(self) -> dict[str, float]:
-        """`report/openloop_<key>`: mean error; `.../step_N` and `.../last`: error N steps behind the context;
+        """`report/openloop_<key>`: mean error; `.../step_N` and `.../last`: error N steps after the context;
         `.../still`: mean error of holding the last context step."""
         weight, out = self.valid[:, self.context :], {}
         if not weight.any():

@@ -19,20 +19,23 @@ from replay.step import Rows
 from world_models.space import Space
 
 TINY = [
-    "--preset", "quick", "--model.rssm.deter", "16", "--model.rssm.hidden", "8", "--model.rssm.stoch", "4",
-    "--model.rssm.classes", "4", "--model.encoder.units", "8", "--model.encoder.depth", "2", "--model.decoder.units", "8",
+    "--preset", "quick",
+    "--model.rssm.deter", "16", "--model.rssm.hidden", "8", "--model.rssm.stoch", "4", "--model.rssm.classes", "4",
+    "--model.encoder.units", "8", "--model.encoder.depth", "2", "--model.decoder.units", "8",
     "--model.decoder.depth", "2", "--model.reward.units", "8", "--model.continuation.units", "8",
     "--model.policy.units", "8", "--model.value.units", "8", "--model.reward.bins", "15", "--model.value.bins", "15",
-    "--model.imagination-length", "3", "--learner.batch-size", "4", "--learner.batch-length", "8", "--learner.threads",
-    "1", "--learner.device", "cpu", "--actor.environments", "4", "--actor.random-steps", "40", "--evaluation.every", "0",
+    "--model.imagination-length", "3", "--learner.batch-size", "4", "--learner.batch-length", "8",
+    "--learner.threads", "1", "--learner.device", "cpu", "--actor.environments", "4", "--actor.random-steps", "40",
+    "--evaluation.every", "0",
 ]  # fmt: skip
 
-MY_MODULE = '''
+MY_MODULE = """
 import gymnasium as gym, numpy as np
 from gymnasium import spaces
 
 class MyEnv(gym.Env):
-    observation_space = spaces.Dict(image=spaces.Box(0, 255, (48, 48, 3), np.uint8), vector=spaces.Box(-1, 1, (3,), np.float32))
+    observation_space = spaces.Dict(
+        image=spaces.Box(0, 255, (48, 48, 3), np.uint8), vector=spaces.Box(-1, 1, (3,), np.float32))
     action_space = spaces.Dict(button=spaces.Discrete(3), stick=spaces.Box(-1, 1, (2,), np.float32))
     def observe(self):
         return {"image": np.full((48, 48, 3), int(127 + 127 * self.x[0]), np.uint8), "vector": self.x}
@@ -41,11 +44,12 @@ class MyEnv(gym.Env):
         self.x, self.t = self.np_random.uniform(-1, 1, 3).astype(np.float32), 0
         return self.observe(), {}
     def step(self, action):
-        self.x, self.t = np.clip(self.x + 0.1 * np.append(action["stick"], action["button"] - 1), -1, 1).astype(np.float32), self.t + 1
+        push = 0.1 * np.append(action["stick"], action["button"] - 1)
+        self.x, self.t = np.clip(self.x + push, -1, 1).astype(np.float32), self.t + 1
         return self.observe(), float(-np.abs(self.x).sum()), False, self.t >= 20, {}
 
 gym.register("MyEnv-v0", MyEnv)
-'''
+"""
 
 
 def command(task: str, logdir: Path, *arguments: str) -> list[str]:

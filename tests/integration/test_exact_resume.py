@@ -31,7 +31,9 @@ def test_killed_after_a_checkpoint_continues_bit_for_bit(tmp_path: Path, task: s
     process = start(tmp_path, _command(task, killed, frames))
     try:
         wait_for(
-            lambda: any(line["updates"] >= 120 for line in lines(killed / "metrics.jsonl")) or process.poll() is not None,
+            lambda: (
+                any(line["updates"] >= 120 for line in lines(killed / "metrics.jsonl")) or process.poll() is not None
+            ),
             "update 120",
         )
     finally:

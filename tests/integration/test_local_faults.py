@@ -14,8 +14,10 @@ import pytest
 
 from tests.integration.runs import checkpoints, command, lines, replay_of, start, wait_for
 
-LOCAL = ["--mode", "local", "--actor.actors", "2", "--actor.environments", "8", "--replay.shards", "2",
-         "--learner.train-ratio", "16", "--checkpoint-every", "50", "--log-every", "10", "--frames", "1000000"]  # fmt: skip
+LOCAL = [
+    "--mode", "local", "--actor.actors", "2", "--actor.environments", "8", "--replay.shards", "2",
+    "--learner.train-ratio", "16", "--checkpoint-every", "50", "--log-every", "10", "--frames", "1000000",
+]  # fmt: skip
 
 
 def _command(logdir: Path, *more: str) -> list[str]:

@@ -76,7 +76,9 @@ def test_a_damaged_checkpoint_is_recognised_and_the_one_before_it_used(tmp_path:
 def _small_disk(path: Path, megabytes: int) -> Iterator[None]:
     path.mkdir()
     mount = shutil.which("mount")
-    done = mount and subprocess.run([mount, "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", path], capture_output=True)
+    done = mount and subprocess.run(
+        [mount, "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", path], capture_output=True
+    )
     if not done or done.returncode:
         pytest.skip("mounting a small tmpfs needs root")
     try:
@@ -95,7 +97,11 @@ def test_a_full_disk_stops_the_run_and_leaves_the_last_checkpoint_whole(tmp_path
         assert kept
         for number in kept[:-1]:
             shutil.rmtree(tmp_path / "run" / "checkpoints" / f"{number:010d}")
-        (frames,) = {json.loads((tmp_path / "run" / "checkpoints" / f"{kept[-1]:010d}" / "state.json").read_text())["actor"]["frames"]}
+        (frames,) = {
+            json.loads((tmp_path / "run" / "checkpoints" / f"{kept[-1]:010d}" / "state.json").read_text())["actor"][
+                "frames"
+            ]
+        }
         again = _train(tmp_path, frames + 40)
         assert again.returncode == 0, again.stdout + again.stderr
         assert f"update {kept[-1]}" in again.stdout
