@@ -101,7 +101,9 @@ def test_errors_are_means_over_the_elements(agent: Dreamer, batch: Batch) -> Non
     }
     assert out.error.keys() == expected.keys() == out.still.keys()
     for key, value in expected.items():
-        np.testing.assert_allclose(out.error[key], value.reshape(ROWS, TIME, -1).mean(2), rtol=1e-5, atol=1e-6, err_msg=key)
+        np.testing.assert_allclose(
+            out.error[key], value.reshape(ROWS, TIME, -1).mean(2), rtol=1e-5, atol=1e-6, err_msg=key
+        )
     np.testing.assert_allclose(
         out.still["image"], np.abs(image - image[:, CONTEXT - 1 : CONTEXT]).mean((2, 3, 4)), rtol=1e-5, atol=1e-6
     )

@@ -30,7 +30,7 @@ class OpenLoop(NamedTuple):
     still: dict[str, Float[Tensor, "B T"]]
     """The same error of a forecast that holds the last context step."""
     valid: Bool[Tensor, "B T"]
-    """False from the step at which a new episode begins behind the context: no action leads there."""
+    """False from the step at which a new episode begins after the context: no action leads there."""
     deter: Float[Tensor, "B T D"]
     stoch: Float[Tensor, "B T S K"]
 
@@ -47,7 +47,7 @@ def open_loop(
     """Filter the first `context` steps of `batch` `[B T ...]`, roll the prior over the rest, decode all.
 
     `start` and `previous_action` as in `Dreamer.loss`; `draw` holds uniform numbers, or int64 indices to force.
-    Observations behind the context are compared with, never looked at.
+    Observations after the context are compared with, never looked at.
     """
     time = batch["is_first"].shape[1]
     assert 1 <= context < time, f"{context} context steps of {time}"
