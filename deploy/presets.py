@@ -56,6 +56,7 @@ def quick(config: RunConfig) -> RunConfig:
         model=model,
         evaluation=EvaluationConfig(every=250, episodes=20, stop_score=SOLVED.get(config.task, 0.0)),
         log_every=50,
+        report_every=1000,
         checkpoint_every=500,
     )
 

@@ -11,7 +11,7 @@ from tests.integration.runs import MY_MODULE, checkpoints, command, differences,
 
 # 200 updates of 4 x 8 steps at 8 replayed steps per environment step.
 RATIO = ["--mode", "inline", "--learner.train-ratio", "8", "--checkpoint-every", "100", "--keep-checkpoints", "9",
-         "--log-every", "10"]  # fmt: skip
+         "--log-every", "10", "--report-every", "130"]  # fmt: skip
 
 
 def _command(task: str, logdir: Path, frames: int) -> list[str]:
