@@ -25,7 +25,8 @@ def start(
     """Start `path(*arguments)` as a Ray actor that takes `threads` calls at once and is restarted by Ray `restarts`
     times (-1: always). Methods are called through `call`."""
     options = {"num_cpus": cpus, "max_concurrency": threads, "max_restarts": restarts}
-    return ray.remote(Host).options(**options, **({"name": name} if name else {})).remote(path, *arguments)
+    actor_class: Any = ray.remote(Host)
+    return actor_class.options(**options, **({"name": name} if name else {})).remote(path, *arguments)
 
 
 def ask(handle: ActorHandle, method: str, *arguments: Any, timeout: float = 60.0) -> Any:

@@ -89,7 +89,7 @@ class DreamerStep:
         sequence = output.sequence
         deter, stoch = sequence.deter.detach(), sequence.stoch.detach()
         self.carry = Carry(State(deter[:, -1], stoch[:, -1]), batch.last_action)
-        return Update(metrics, {"deter": deter, "stoch": sequence.index}, self.carry, output)
+        return Update(metrics, {"deter": deter, "stoch": sequence.indices}, self.carry, output)
 
 
 def _choose(condition: Tensor, yes: Tensor, no: Tensor) -> Tensor:

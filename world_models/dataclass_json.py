@@ -12,9 +12,7 @@ T = TypeVar("T")
 
 def to_json(config: Any) -> dict[str, Any]:
     """Nested dictionaries of plain values; tuples become lists."""
-    return {
-        field.name: _plain(getattr(config, field.name)) for field in dataclasses.fields(config)
-    }
+    return {field.name: _plain(getattr(config, field.name)) for field in dataclasses.fields(config)}
 
 
 def _plain(value: Any) -> Any:

@@ -5,6 +5,7 @@ bfloat16 and normalisation in float32.
 """
 
 import math
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -111,14 +112,14 @@ class _NormSilu(torch.autograd.Function):
     """RMSNorm and SiLU in one node: saves the input alone, where the chain of operators would keep five tensors."""
 
     @staticmethod
-    def forward(ctx, x, gain):  # noqa: D102
+    def forward(ctx: Any, x: Tensor, gain: Tensor) -> Tensor:
         wide = x.float()
         inverse = torch.rsqrt(wide.square().mean(-1, keepdim=True).add_(NORM_EPS))
         ctx.save_for_backward(x, gain, inverse)
         return F.silu((wide * inverse).mul_(gain), inplace=True).to(x.dtype)
 
     @staticmethod
-    def backward(ctx, grad):  # noqa: D102
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
         x, gain, inverse = ctx.saved_tensors
         unit = x.float() * inverse
         scaled = unit * gain
@@ -164,6 +165,10 @@ class MLP(nn.Sequential):
 
     def __init__(self, inputs: int, units: int, layers: int):
         super().__init__(*(Dense(inputs if i == 0 else units, units) for i in range(layers)))
+
+    def layers(self) -> list[Dense]:
+        """The dense layers, for callers that take the first one apart."""
+        return [cast(Dense, layer) for layer in self]
 
 
 def concat_dict(spaces: Spaces, values: dict[str, Tensor], squash: bool = False) -> Float[Tensor, "... width"]:

@@ -31,6 +31,8 @@ class Snapshot:
 
 
 class SnapshotSource(Protocol):
+    """Where actors find policies."""
+
     def newest(self, after: int) -> Snapshot | None:
         """The newest snapshot with a version above `after`; None if there is none."""
         ...
@@ -39,7 +41,7 @@ class SnapshotSource(Protocol):
 def take_snapshot(model: "nn.Module", version: int, updates: int) -> Snapshot:
     """Copy the parameters of `model` (an `ActingModel`) to host memory."""
     flat = np.concatenate([p.detach().float().cpu().numpy().ravel() for p in model.parameters()])
-    return Snapshot(version=version, updates=updates, time=time.time(), buffer=flat, checksum=zlib.crc32(flat))
+    return Snapshot(version=version, updates=updates, time=time.time(), buffer=flat, checksum=zlib.crc32(flat.data))
 
 
 def load_snapshot(model: "nn.Module", snapshot: Snapshot) -> None:
@@ -51,7 +53,7 @@ def load_snapshot(model: "nn.Module", snapshot: Snapshot) -> None:
             f"Snapshot {snapshot.version} holds {snapshot.buffer.size} numbers, the policy {expected}: it comes from a "
             "run with another configuration; use one logdir or replay service per configuration."
         )
-    if zlib.crc32(snapshot.buffer) != snapshot.checksum:
+    if zlib.crc32(snapshot.buffer.data) != snapshot.checksum:
         raise ValueError(f"Snapshot {snapshot.version} was damaged on its way (checksum differs); fetch it again.")
     first = 0
     for p in parameters:

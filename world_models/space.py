@@ -30,7 +30,7 @@ class Space:
             object.__setattr__(self, "classes", 2)
         allowed = ("float32", "int32", "uint8", "bool")
         if dtype.name not in allowed:
-            raise ValueError(f"Space dtype {dtype.name!r} is not one of {allowed}; convert it in the environment adapter.")
+            raise ValueError(f"Space dtype {dtype.name!r} is not one of {allowed}; convert it in the adapter.")
         if dtype == np.int32 and self.classes <= 0:
             raise ValueError(f"An int32 space needs its number of classes, got classes={self.classes}; pass classes=n.")
 
@@ -62,7 +62,8 @@ class Space:
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> "Space":
         bounds = {side: np.asarray(fields[side], np.float32) for side in ("low", "high") if side in fields}
-        return cls(dtype=np.dtype(fields["dtype"]), shape=tuple(fields["shape"]), classes=int(fields["classes"]), **bounds)
+        shape, classes = tuple(fields["shape"]), int(fields["classes"])
+        return cls(dtype=np.dtype(fields["dtype"]), shape=shape, classes=classes, **bounds)
 
 
 Spaces = dict[str, Space]

@@ -58,7 +58,7 @@ def test_the_context_is_filtered_as_in_training(agent: Dreamer, batch: Batch) ->
 
 def test_forced_to_the_posterior_it_walks_through_the_filtered_states(agent: Dreamer, batch: Batch) -> None:
     sequence = observed(agent, batch, uniform(agent))
-    out = predict(agent, batch, sequence.index)
+    out = predict(agent, batch, sequence.indices)
     assert torch.equal(out.stoch, sequence.stoch)
     torch.testing.assert_close(out.deter, sequence.deter)
     with torch.no_grad():

@@ -24,6 +24,8 @@ from world_models.space import Spaces
 
 
 class Output(NamedTuple):
+    """What the losses of one batch leave behind."""
+
     losses: dict[str, Tensor]
     """Unreduced, `[B T]` (`replay_value`: `[B T-1]`); observation keys under `reconstruction/<key>`."""
     metrics: dict[str, Tensor]
@@ -34,6 +36,8 @@ class Output(NamedTuple):
 
 class Dreamer(nn.Module):
     """DreamerV3 over dict observations and dict actions (Hafner et al., Nature 2025)."""
+
+    slow_count: Tensor
 
     def __init__(self, observation: Spaces, action: Spaces, config: DreamerConfig):
         super().__init__()
@@ -82,13 +86,13 @@ class Dreamer(nn.Module):
         values |= {"imagined": imagined, "reward": reward, "continue": carry_on, "imagination": out}
 
         if config.replay_value:
-            tail = [batch[key][:, -take:] for key in ("is_last", "is_terminal", "reward")]
+            last, terminal, rewards = (batch[key][:, -take:] for key in ("is_last", "is_terminal", "reward"))
             seen = values["feature"][:, -take:]
             seen = seen if config.replay_value_gradient else seen.detach()
             bootstrap = out.values["return"][:, 0].view(rows, take)
             with torch.no_grad():
                 slow = self.slow_value(seen)
-            replayed = replay_value_loss(config, *tail, bootstrap, self.value(seen), slow)
+            replayed = replay_value_loss(config, last, terminal, rewards, bootstrap, self.value(seen), slow)
             losses |= replayed.losses
             values |= {"replayed": replayed, "bootstrap": bootstrap}
         return Output(losses, metrics, sequence, values)
@@ -130,7 +134,8 @@ class Dreamer(nn.Module):
     def update_slow(self) -> None:
         """Move the slow value towards the fast one; called after the optimiser step, with the new parameters."""
         rate = self.config.slow_rate * (self.slow_count % self.config.slow_every == 0).float()
-        slow = list(self.slow_value.parameters())
+        slow: list[Tensor] = list(self.slow_value.parameters())
+        fast: list[Tensor] = list(self.value.parameters())
         torch._foreach_mul_(slow, 1 - rate)
-        torch._foreach_add_(slow, torch._foreach_mul(list(self.value.parameters()), rate))
+        torch._foreach_add_(slow, list(torch._foreach_mul(fast, rate)))
         self.slow_count += 1

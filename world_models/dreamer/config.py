@@ -44,6 +44,8 @@ class RSSMConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderConfig:
+    """Vector MLP and image convolutions (`encoder.py`)."""
+
     depth: int = 64
     """Base number of convolution channels."""
     mults: tuple[int, ...] = (2, 3, 4, 4)
@@ -59,6 +61,8 @@ class EncoderConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DecoderConfig:
+    """Their mirror image (`decoder.py`)."""
+
     depth: int = 64
     mults: tuple[int, ...] = (2, 3, 4, 4)
     layers: int = 3
@@ -74,6 +78,8 @@ class DecoderConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class HeadConfig:
+    """Reward, continue and value (`heads.py`)."""
+
     layers: int = 1
     units: int = 1024
     out_scale: float = 1.0
@@ -89,6 +95,8 @@ class HeadConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class PolicyConfig:
+    """The actor (`heads.py`)."""
+
     layers: int = 3
     units: int = 1024
     out_scale: float = 0.01
@@ -136,6 +144,8 @@ class LossScales:
 
 @dataclass(frozen=True, kw_only=True)
 class DreamerConfig:
+    """The whole agent: networks, losses, horizon, imagination."""
+
     rssm: RSSMConfig = field(default_factory=RSSMConfig)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     decoder: DecoderConfig = field(default_factory=DecoderConfig)

@@ -15,7 +15,7 @@ def split_keys(spaces: Spaces) -> tuple[Spaces, Spaces]:
     """Vector keys (at most two axes) and image keys, each in alphabetical order."""
     for key, space in spaces.items():
         if len(space.shape) == 3 and space.dtype.name != "uint8":
-            raise ValueError(f"Observation {key!r} has shape {space.shape} and dtype {space.dtype}: images must be uint8.")
+            raise ValueError(f"Observation {key!r}: shape {space.shape}, dtype {space.dtype}; images must be uint8.")
         if len(space.shape) > 3:
             raise ValueError(f"Observation {key!r} has {len(space.shape)} axes; at most 3 (H W C) are understood.")
     ordered = {key: spaces[key] for key in sorted(spaces)}
@@ -27,13 +27,15 @@ def image_size(images: Spaces, stages: int) -> tuple[int, int]:
     """Common height and width of the image keys, checked to leave 3..16 pixels after `stages` halvings."""
     sizes = {space.shape[:2] for space in images.values()}
     if len(sizes) > 1:
-        raise ValueError(f"Image observations must share one size, got {sorted(sizes)}; resize them in the environment.")
-    (size,) = sizes
+        raise ValueError(f"Image observations must share a size, got {sorted(sizes)}; resize them in the environment.")
+    ((height, width),) = sizes
     factor = 2**stages
-    if any(n % factor or not 3 <= n // factor <= 16 for n in size):
+    if any(n % factor or not 3 <= n // factor <= 16 for n in (height, width)):
         good = [n * factor for n in (3, 4, 6, 8, 16)]
-        raise ValueError(f"Image size {size} must be a multiple of {factor} between {good[0]} and {good[-1]}: {good}.")
-    return size
+        raise ValueError(
+            f"Image size {(height, width)} must be a multiple of {factor}: {good}; set environment.image_size."
+        )
+    return height, width
 
 
 class _Stage(nn.Module):

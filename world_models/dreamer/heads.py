@@ -3,6 +3,8 @@
 Legend: D deter, Z flattened latents, F = D + Z.
 """
 
+from typing import cast
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -17,6 +19,8 @@ ActionDistribution = Categorical | BoundedNormal
 
 class TwoHotHead(nn.Module):
     """Reward or value: MLP and a two-hot distribution."""
+
+    bins: Tensor
 
     def __init__(self, inputs: int, config: HeadConfig):
         super().__init__()
@@ -59,7 +63,7 @@ class Policy(nn.Module):
         hidden = self.mlp(feature)
         result: dict[str, ActionDistribution] = {}
         for key, space in self.spaces.items():
-            raw = {name: layer(hidden) for name, layer in self.out[module_key(key)].items()}
+            raw = {name: layer(hidden) for name, layer in cast(nn.ModuleDict, self.out[module_key(key)]).items()}
             event = len(space.shape)
             if space.discrete:
                 result[key] = Categorical(raw["logits"].unflatten(-1, (*space.shape, space.classes)), event)

@@ -17,6 +17,8 @@ from world_models.returns import lambda_return
 
 
 class LossOutput(NamedTuple):
+    """Losses, what to log of them, and what else was computed on the way."""
+
     losses: dict[str, Tensor]
     metrics: dict[str, Tensor]
     values: dict[str, Any]
@@ -101,9 +103,7 @@ def replay_value_loss(
     """
     with torch.no_grad():
         fast, slow = value.pred(), slow_value.pred()
-        returns = lambda_return(
-            last.float(), terminal.float(), reward, bootstrap, 1 - 1 / config.horizon, config.lam
-        )
+        returns = lambda_return(last.float(), terminal.float(), reward, bootstrap, 1 - 1 / config.horizon, config.lam)
         weight = (~last).float()[:, :-1]
     loss = weight * _value_loss(value, slow, returns, config.slow_regularizer)
     return LossOutput({"replay_value": loss}, {}, {"value": fast, "slow_value": slow, "return": returns})

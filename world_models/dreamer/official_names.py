@@ -5,10 +5,11 @@ Linear kernels are `[in out]` there and `[out in]` here; convolutions HWIO there
 
 import re
 from collections.abc import Iterator, Mapping
+from typing import cast
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from world_models.dreamer.agent import Dreamer
 from world_models.layers import BlockLinear, Conv2d, Linear, NormSilu, module_key
@@ -51,7 +52,8 @@ def _module_names(agent: Dreamer) -> dict[str, str]:
             kind = "logits" if space.discrete else "pred"
             names[f"decoder.vector_out.{module_key(key)}"] = f"dec/vec/{key}/{kind}"
     if decoder.images:
-        names |= {"decoder.from_deter": "dec/sp0", "decoder.first_norm": "dec/spnorm", "decoder.image_out": "dec/imgout"}
+        names |= {"decoder.from_deter": "dec/sp0", "decoder.first_norm": "dec/spnorm"}
+        names["decoder.image_out"] = "dec/imgout"
         dense("decoder.from_stoch.0", "dec/sp1")
         names["decoder.from_stoch.1"] = "dec/sp2"
         last = len(decoder.cnn) - 1
@@ -63,7 +65,7 @@ def _module_names(agent: Dreamer) -> dict[str, str]:
     names |= {f"{ours}.out": f"{_HEADS[ours]}/head/logits" for ours in ("reward", "value", "slow_value")}
     names["continuation.out"] = "con/head/logit"
     for key in agent.policy.spaces:
-        for ours in agent.policy.out[module_key(key)]:
+        for ours in cast(nn.ModuleDict, agent.policy.out[module_key(key)]):
             theirs = "stddev" if ours == "std" else ours
             names[f"policy.out.{module_key(key)}.{ours}"] = f"pol/head/{key}/{theirs}"
     return names
@@ -132,8 +134,8 @@ def import_official(agent: Dreamer, arrays: Mapping[str, np.ndarray]) -> None:
     converted, wrong = {}, []
     for ours, theirs in names.items():
         if theirs in arrays:
-            value = arrays[theirs]
-            converted[ours] = from_official(agent, ours, value) if ours in parameters else torch.tensor(value)
+            array = arrays[theirs]
+            converted[ours] = from_official(agent, ours, array) if ours in parameters else torch.tensor(array)
             if converted[ours].shape != tensors[ours].shape:
                 wrong.append(f"{theirs} {arrays[theirs].shape}")
     if missing or extra or wrong:

@@ -14,6 +14,13 @@ class ReturnScale(nn.Module):
     saves and enters a CUDA graph with the model.
     """
 
+    low: Tensor
+    high: Tensor
+    mean: Tensor
+    square: Tensor
+    correction: Tensor
+    quantiles: Tensor
+
     def __init__(self, config: NormalizeConfig):
         super().__init__()
         self.config = config

@@ -3,7 +3,7 @@
 Legend: B batch, T time, N rows, D deter, S latents, C classes, Z = S * C, A action width, E tokens.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
@@ -26,7 +26,7 @@ class Sequence(NamedTuple):
 
     deter: Float[Tensor, "B T D"]
     stoch: Float[Tensor, "B T S C"]
-    index: Int[Tensor, "B T S"]
+    indices: Int[Tensor, "B T S"]
     posterior_logits: Float[Tensor, "B T S C"]
 
 
@@ -62,9 +62,7 @@ class RSSM(nn.Module):
     def initial(self, rows: int, device: torch.device | None = None) -> State:
         """Zeros; there is no learned initial state."""
         c = self.config
-        return State(
-            torch.zeros(rows, c.deter, device=device), torch.zeros(rows, c.stoch, c.classes, device=device)
-        )
+        return State(torch.zeros(rows, c.deter, device=device), torch.zeros(rows, c.stoch, c.classes, device=device))
 
     def embed_action(self, action: Float[Tensor, "... A"]) -> Float[Tensor, "... H"]:
         """Action divided by `max(1, |a|)` elementwise, then a dense layer."""
@@ -72,7 +70,10 @@ class RSSM(nn.Module):
 
     def kernels(self) -> list[tuple[Tensor, Tensor]]:
         """Block kernels, split once for a whole scan."""
-        return [layer.linear.split() for layer in self.dynamics] + [self.gru.split()]
+        return [layer.linear.split() for layer in self._dynamics()] + [self.gru.split()]
+
+    def _dynamics(self) -> list[_BlockDense]:
+        return [cast(_BlockDense, layer) for layer in self.dynamics]
 
     def core(
         self,
@@ -88,7 +89,7 @@ class RSSM(nn.Module):
         kernels = kernels or self.kernels()
         shared = torch.cat([self.deter_in(deter), self.stoch_in(stoch), action], -1)
         x = deter
-        for i, layer in enumerate(self.dynamics):
+        for i, layer in enumerate(self._dynamics()):
             x = layer.norm(layer.linear(x, None if i else shared, kernels[i]))
         gates = self.gru(x, None if self.dynamics else shared, kernels[-1])
         gates = gates.unflatten(-1, (self.config.blocks, 3, -1)).float()
@@ -128,8 +129,8 @@ class RSSM(nn.Module):
         """Filter a sequence. `action[:, t]` is the one that led into step t; a reset zeroes state and action."""
         keep = (~reset).float()[..., None]  # [B T 1]
         # All that does not depend on the state leaves the scan: action features and the tokens' share of the posterior.
-        action = self.embed_action(action * keep).unbind(1)
-        first, *rest = self.posterior_mlp
+        embedded = self.embed_action(action * keep).unbind(1)
+        first, *rest = self.posterior_mlp.layers()
         from_deter, from_token = first.linear.weight.split([self.config.deter, tokens.shape[-1]], 1)
         token_part = nn.functional.linear(tokens, from_token, first.linear.bias).unbind(1)
         from_deter = from_deter.t()
@@ -137,7 +138,7 @@ class RSSM(nn.Module):
         deter, stoch = state.deter, state.stoch
         out: list[tuple[Tensor, ...]] = []
         for t, (mask, drawn) in enumerate(zip(keep.unbind(1), draw.unbind(1), strict=True)):
-            deter = self.core(deter * mask, stoch.flatten(-2) * mask, action[t], kernels)
+            deter = self.core(deter * mask, stoch.flatten(-2) * mask, embedded[t], kernels)
             hidden = first.norm(torch.addmm(token_part[t], deter, from_deter))
             for layer in rest:
                 hidden = layer(hidden)
@@ -156,7 +157,7 @@ class RSSM(nn.Module):
     ) -> tuple[State, Int[Tensor, "N S"]]:
         """One filtering step, for acting."""
         step = self.observe(state, tokens[:, None], action[:, None], reset[:, None], draw[:, None])
-        return State(step.deter[:, 0], step.stoch[:, 0]), step.index[:, 0]
+        return State(step.deter[:, 0], step.stoch[:, 0]), step.indices[:, 0]
 
     def imagine_step(
         self,
