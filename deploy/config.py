@@ -1,8 +1,11 @@
 """Configuration of a run: one tree, whose parts stand beside what they configure."""
 
+import errno
+import fcntl
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import yaml
 
@@ -74,6 +77,7 @@ FREE = ("logdir", "frames", "log_every", "report_every", "checkpoint_every", "ke
 """Fields that may change when a run continues: how long and how fast, not what."""
 
 FILE = "config.yaml"
+_LOCKS: dict[Path, IO[str]] = {}
 
 
 def save_config(config: RunConfig, logdir: Path) -> None:
@@ -94,8 +98,13 @@ def load_config(logdir: Path) -> RunConfig:
 
 
 def claim_logdir(config: RunConfig, logdir: Path) -> bool:
-    """Make `logdir` the directory of this run; True if it continues one. ValueError lists the differences of a run
-    with another configuration."""
+    """Make `logdir` the directory of this run; True if it continues one.
+
+    ValueError: it belongs to a run with another configuration (the differences are listed), or another process is
+    running there.
+    """
+    logdir.mkdir(parents=True, exist_ok=True)
+    _lock(logdir)
     continues = (logdir / FILE).exists()
     if continues:
         old = yaml.safe_load((logdir / FILE).read_text())
@@ -108,6 +117,24 @@ def claim_logdir(config: RunConfig, logdir: Path) -> bool:
             )
     save_config(config, logdir)
     return continues
+
+
+def _lock(logdir: Path) -> None:
+    """Hold `logdir` for as long as this process lives."""
+    file = (logdir / ".lock").open("a+")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in (errno.EAGAIN, errno.EACCES):
+            raise
+        file.seek(0)
+        raise ValueError(
+            f"{logdir} is in use by process {file.read().strip() or '?'}; stop it first, or use another --logdir."
+        ) from error
+    file.truncate(0)
+    file.write(str(os.getpid()))
+    file.flush()
+    _LOCKS[logdir] = file
 
 
 def _plain(config: RunConfig) -> dict[str, Any]:

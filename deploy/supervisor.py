@@ -78,6 +78,11 @@ class LocalRun:
                 self._start(counters)
                 self._watch()
                 self._end()
+            except RayError as error:
+                raise RunFailedError(
+                    f"Ray failed: {str(error).splitlines()[0]} The checkpoints in {self.checkpoints.directory} are "
+                    "whole; the same command continues."
+                ) from error
             finally:
                 if self.learner and self.learner.poll() is None:
                     self.learner.terminate()

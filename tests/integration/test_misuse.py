@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.runs import MY_MODULE, checkpoints, command, environment, lines, run
+from tests.integration.runs import MY_MODULE, checkpoints, command, environment, lines, run, start, wait_for
 
 INLINE = ["--mode", "inline", "--learner.train-ratio", "8", "--checkpoint-every", "20", "--log-every", "10"]
 pytestmark = pytest.mark.timeout(200)
@@ -54,6 +54,17 @@ def test_another_configuration_is_refused_and_its_differences_listed(tmp_path: P
     again = _train(tmp_path, 60, "--learner.batch-size", "5", "--seed", "3")
     assert again.returncode == 2
     assert "learner.batch_size: 4 there, 5 now" in again.stderr and "seed: 0 there, 3 now" in again.stderr
+
+
+def test_one_directory_holds_one_run_at_a_time(tmp_path: Path) -> None:
+    first = start(tmp_path, command("gym:CartPole-v1", tmp_path / "run", *INLINE, "--frames", "100000"))
+    try:
+        wait_for(lambda: checkpoints(tmp_path / "run"), "the first run's checkpoint")
+        second = _train(tmp_path, 100_000)
+        assert second.returncode == 2 and f"in use by process {first.pid}" in second.stderr
+    finally:
+        first.terminate()
+        assert first.wait(60) == 130
 
 
 @pytest.mark.parametrize("damaged", ["model.safetensors", "state.json", "replay"])
