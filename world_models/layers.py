@@ -58,14 +58,22 @@ class BlockLinear(nn.Module):
         own, shared = self.weight.split([self.own, self.weight.shape[1] - self.own], 1)
         return own, shared.transpose(0, 1).reshape(-1, self.outputs)
 
+    def by_block(
+        self, x: Float[Tensor, "N I"], shared: Tensor | None = None, kernels: tuple[Tensor, Tensor] | None = None
+    ) -> Float[Tensor, "G N P"]:
+        """The output with the block in front, P = O / G, as the batched product leaves it."""
+        own, common = kernels or self.split()
+        x = x.unflatten(-1, (self.blocks, -1)).transpose(0, 1)  # [G N I/G]
+        if shared is None:
+            return torch.baddbmm(self.bias.view(self.blocks, 1, -1), x, own)
+        # Seen by every block alike, so one dense product replaces G copies of the shared inputs.
+        dense = torch.addmm(self.bias, shared, common).unflatten(-1, (self.blocks, -1))  # [N G O/G]
+        return (dense + torch.bmm(x, own).transpose(0, 1)).transpose(0, 1)
+
     def forward(
         self, x: Float[Tensor, "N I"], shared: Tensor | None = None, kernels: tuple[Tensor, Tensor] | None = None
     ) -> Float[Tensor, "N O"]:
-        own, common = kernels or self.split()
-        x = x.unflatten(-1, (self.blocks, -1)).transpose(0, 1)  # [G N I/G]
-        y = torch.bmm(x, own.to(x.dtype)).transpose(0, 1).reshape(-1, self.outputs)
-        # Seen by every block alike, so one dense product replaces G copies of the shared inputs.
-        return y + (self.bias if shared is None else torch.addmm(self.bias, shared, common))
+        return self.by_block(x, shared, kernels).transpose(0, 1).flatten(1)
 
 
 class Conv2d(nn.Module):

@@ -16,6 +16,7 @@ from world_models.distributions import (
     categorical_entropy,
     categorical_kl,
     one_hot,
+    over_classes,
     pick_class,
     straight_through,
     symexp,
@@ -79,6 +80,28 @@ def test_unimix_is_normalised_and_keeps_every_class(logits: list[float], mix: fl
     probs = unimix(torch.tensor(logits), mix).exp()
     assert probs.sum().item() == pytest.approx(1, abs=1e-5)
     assert (probs >= mix / len(logits) * 0.999).all()
+
+
+@pytest.mark.parametrize("classes", [1, 4, 15, 16, 40])
+def test_classes_are_normalised_alike_whatever_their_number(classes: int) -> None:
+    logits = torch.randn(5, 3, classes)
+    assert torch.allclose(over_classes(torch.softmax, logits), logits.softmax(-1), atol=1e-6)
+    assert torch.allclose(over_classes(torch.log_softmax, logits[0, 0]), logits[0, 0].log_softmax(-1), atol=1e-6)
+
+
+def test_the_cross_entropy_is_linear_in_the_target_and_so_is_its_gradient() -> None:
+    logits = torch.randn(4, 9, requires_grad=True)
+    dist = TwoHot(logits, two_hot_bins(9))
+    targets = torch.randn(4) * 3, torch.tensor([0.0, -1e12, 1e12, 2.0])
+    index, weight = zip(*(dist.encode(target) for target in targets), strict=True)
+    together = dist.cross_entropy(torch.cat(index, -1), torch.cat([weight[0], 0.3 * weight[1]], -1))
+    soft = sum(w * torch.zeros(4, 9).scatter_add_(-1, i, v) for i, v, w in zip(index, weight, (1, 0.3), strict=True))
+    plain = -(soft * logits.log_softmax(-1)).sum(-1)
+    assert torch.allclose(together, plain, atol=1e-5)
+    assert torch.allclose(together, dist.loss(targets[0]) + 0.3 * dist.loss(targets[1]), atol=1e-5)
+    scale = torch.randn(4)
+    ours, theirs = (torch.autograd.grad(loss, logits, scale)[0] for loss in (together, plain))
+    assert torch.allclose(ours, theirs, atol=1e-5)
 
 
 def test_no_mix_is_the_softmax() -> None:

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from world_models.chunks import in_chunks
 from world_models.dreamer.config import DreamerConfig
 from world_models.dreamer.decoder import Decoder
 from world_models.dreamer.draws import Draws
@@ -74,9 +75,7 @@ class Dreamer(nn.Module):
         origin = State(*(x[:, -take:].flatten(0, 1).detach() for x in (sequence.deter, sequence.stoch)))
         imagined = imagine(self.rssm, self.policy, origin, draws)
         with torch.no_grad():
-            reward = self.reward(imagined.features).pred()
-            carry_on = self.continuation(imagined.features).prob()
-            slow = self.slow_value(imagined.features)
+            reward, carry_on, slow = in_chunks(self._judge, 64, imagined.features)
         out = imagination_losses(
             config, imagined.actions, reward, carry_on, self.policy(imagined.features), self.value(imagined.features),
             slow, self.return_scale,
@@ -91,11 +90,15 @@ class Dreamer(nn.Module):
             seen = seen if config.replay_value_gradient else seen.detach()
             bootstrap = out.values["return"][:, 0].view(rows, take)
             with torch.no_grad():
-                slow = self.slow_value(seen)
+                slow = self.slow_value(seen).pred()
             replayed = replay_value_loss(config, last, terminal, rewards, bootstrap, self.value(seen), slow)
             losses |= replayed.losses
             values |= {"replayed": replayed, "bootstrap": bootstrap}
         return Output(losses, metrics, sequence, values)
+
+    def _judge(self, features: Float[Tensor, "N H1 F"]) -> tuple[Tensor, Tensor, Tensor]:
+        """Reward, probability to continue, and slow value of imagined states."""
+        return self.reward(features).pred(), self.continuation(features).prob(), self.slow_value(features).pred()
 
     def world_model_losses(
         self, batch: dict[str, Tensor], start: State, previous_action: dict[str, Tensor], draws: Draws

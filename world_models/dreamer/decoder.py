@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from world_models.chunks import in_chunks
 from world_models.distributions import Categorical, SquaredError
 from world_models.dreamer.config import DecoderConfig
 from world_models.dreamer.encoder import CHUNK, image_size, split_keys
@@ -76,10 +77,7 @@ class Decoder(nn.Module):
                     out[key] = SquaredError(shaped, event=len(space.shape), symlog_target=self.symlog)
         if self.images:
             lead = deter.shape[:-1]
-            flat = (deter.flatten(0, -2), stoch.flatten(0, -2))
-            step = CHUNK if deter.device.type == "cpu" else len(flat[0])
-            means = [self._image(d, s) for d, s in zip(flat[0].split(step), flat[1].split(step), strict=True)]
-            mean = torch.cat(means).unflatten(0, lead)  # [... H W C]
+            mean = in_chunks(self._image, CHUNK, deter.flatten(0, -2), stoch.flatten(0, -2)).unflatten(0, lead)
             split = mean.split([space.shape[2] for space in self.images.values()], -1)
             for key, part in zip(self.images, split, strict=True):
                 out[key] = SquaredError(part, event=3)

@@ -1,14 +1,16 @@
 """Encoder: dict observations to one token vector per step."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from world_models.chunks import in_chunks
 from world_models.dreamer.config import EncoderConfig
 from world_models.layers import MLP, Conv2d, NormSilu, concat_dict, total_width
 from world_models.space import Spaces
 
-CHUNK = 256  # images convolved at a time on a CPU: the feature maps then stay nearer the caches
+CHUNK = 256
+"""Images convolved at a time on a CPU."""
 
 
 def split_keys(spaces: Spaces) -> tuple[Spaces, Spaces]:
@@ -81,9 +83,9 @@ class Encoder(nn.Module):
         if self.images:
             pixels = torch.cat([obs[key] for key in self.images], -1)
             lead = pixels.shape[:-3]
-            flat = pixels.flatten(0, -4)  # [N H W C]
-            chunks = flat.split(CHUNK) if flat.device.type == "cpu" else [flat]
-            maps = [self.cnn(chunk.permute(0, 3, 1, 2).float() / 255 - 0.5) for chunk in chunks]
-            features = torch.cat([m.permute(0, 2, 3, 1).flatten(1) for m in maps])
-            parts.append(features.unflatten(0, lead))
+            parts.append(in_chunks(self._convolve, CHUNK, pixels.flatten(0, -4)).unflatten(0, lead))
         return torch.cat(parts, -1)
+
+    def _convolve(self, pixels: UInt8[Tensor, "N H W C"]) -> Float[Tensor, "N E"]:
+        maps = self.cnn(pixels.permute(0, 3, 1, 2).float() / 255 - 0.5)
+        return maps.permute(0, 2, 3, 1).flatten(1)

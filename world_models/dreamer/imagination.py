@@ -26,18 +26,20 @@ class Imagined(NamedTuple):
 @torch.no_grad()
 def imagine(rssm: RSSM, policy: Policy, start: State, draws: Draws) -> Imagined:
     """Roll H steps from `start` `[N ...]`. No gradient flows: the actor learns by REINFORCE (paper, eq. 11)."""
-    state, horizon = start, draws.latents.shape[1]
-    features, actions, logits = [], [], []
+    state, (rows, horizon) = start, draws.latents.shape[:2]
+    width = start.deter.shape[-1] + start.stoch[0].numel()
+    features = start.deter.new_empty(rows, horizon + 1, width)
+    actions, logits = [], []
     kernels = rssm.kernels()
     for step in range(horizon + 1):
-        features.append(feature(state.deter, state.stoch.flatten(-2)))
+        features[:, step] = feature(state.deter, state.stoch.flatten(-2))
         action = {key: value[:, step] for key, value in draws.actions.items()}
         if not draws.forced:
-            action = {key: dist.sample(action[key]) for key, dist in policy(features[-1]).items()}
+            action = {key: dist.sample(action[key]) for key, dist in policy(features[:, step]).items()}
         actions.append(action)
         if step < horizon:
             vector = concat_dict(policy.spaces, action)
             state, logit = rssm.imagine_step(state, vector, draws.latents[:, step], kernels)
             logits.append(logit)
     stacked = {key: torch.stack([action[key] for action in actions], 1) for key in policy.spaces}
-    return Imagined(torch.stack(features, 1), stacked, torch.stack(logits, 1))
+    return Imagined(features, stacked, torch.stack(logits, 1))

@@ -28,7 +28,9 @@ class LossOutput(NamedTuple):
 def _value_loss(value: TwoHot, slow: Tensor, target: Tensor, regularizer: float) -> Tensor:
     """Two-hot loss to the return and to the slow value's own prediction; the last step has no return and is dropped."""
     padded = torch.cat([target, torch.zeros_like(target[:, -1:])], 1)
-    return (value.loss(padded) + regularizer * value.loss(slow))[:, :-1]
+    index, weight = zip(value.encode(padded), value.encode(slow), strict=True)
+    # The cross-entropy is linear in its target: one pass for the sum of both.
+    return value.cross_entropy(torch.cat(index, -1), torch.cat([weight[0], regularizer * weight[1]], -1))[:, :-1]
 
 
 def imagination_losses(
@@ -38,15 +40,16 @@ def imagination_losses(
     carry_on: Float[Tensor, "N H1"],
     policy: dict[str, ActionDistribution],
     value: TwoHot,
-    slow_value: TwoHot,
+    slow: Float[Tensor, "N H1"],
     return_scale: ReturnScale,
 ) -> LossOutput:
     """Policy and value losses `[N H]` on imagined steps (Hafner et al. 2025, eqs. 8, 11, 12).
 
-    The normaliser is updated before it is used; its offset does not enter the advantage.
+    `slow` is the slow value's prediction. The normaliser is updated before it is used; its offset does not enter the
+    advantage.
     """
     with torch.no_grad():
-        fast, slow = value.pred(), slow_value.pred()
+        fast = value.pred()
         target = slow if config.slow_target else fast
         discount = 1.0 if config.discount_in_continue else 1 - 1 / config.horizon
         weight = torch.cumprod(discount * carry_on, 1) / discount
@@ -95,14 +98,14 @@ def replay_value_loss(
     reward: Float[Tensor, "B T"],
     bootstrap: Float[Tensor, "B T"],
     value: TwoHot,
-    slow_value: TwoHot,
+    slow: Float[Tensor, "B T"],
 ) -> LossOutput:
     """Value loss `[B T-1]` on replayed steps (paper, Methods, critic learning).
 
     Hard terminals, the plain discount, and the imagined return at every step as bootstrap.
     """
     with torch.no_grad():
-        fast, slow = value.pred(), slow_value.pred()
+        fast = value.pred()
         returns = lambda_return(last.float(), terminal.float(), reward, bootstrap, 1 - 1 / config.horizon, config.lam)
         weight = (~last).float()[:, :-1]
     loss = weight * _value_loss(value, slow, returns, config.slow_regularizer)

@@ -9,8 +9,16 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
-from world_models.distributions import categorical_entropy, categorical_kl, pick_class, straight_through, unimix
+from world_models.distributions import (
+    categorical_entropy,
+    categorical_kl,
+    pick_class,
+    straight_through,
+    unimix,
+    unimix_probs,
+)
 from world_models.dreamer.config import RSSMConfig
+from world_models.dreamer.gru import gru_update
 from world_models.layers import MLP, BlockLinear, Dense, Linear, NormSilu
 
 
@@ -82,21 +90,13 @@ class RSSM(nn.Module):
         action: Float[Tensor, "N H"],
         kernels: list[tuple[Tensor, Tensor]] | None = None,
     ) -> Float[Tensor, "N D"]:
-        """One recurrent step from the embedded action: block-GRU with gates reset, candidate, update in each block.
-
-        `h' = u tanh(r c) + (1 - u) h` with `u = sigmoid(update - 1)`.
-        """
+        """One recurrent step of the block-GRU from the embedded action."""
         kernels = kernels or self.kernels()
         shared = torch.cat([self.deter_in(deter), self.stoch_in(stoch), action], -1)
         x = deter
         for i, layer in enumerate(self._dynamics()):
             x = layer.norm(layer.linear(x, None if i else shared, kernels[i]))
-        gates = self.gru(x, None if self.dynamics else shared, kernels[-1])
-        gates = gates.unflatten(-1, (self.config.blocks, 3, -1)).float()
-        reset, candidate, update = gates.unbind(-2)
-        candidate = torch.tanh(torch.sigmoid(reset) * candidate).flatten(-2)
-        update = torch.sigmoid(update - 1).flatten(-2)
-        return torch.lerp(deter.float(), candidate, update)
+        return gru_update(self.gru.by_block(x, None if self.dynamics else shared, kernels[-1]), deter)
 
     def prior(self, deter: Float[Tensor, "... D"]) -> Float[Tensor, "... S C"]:
         """Raw prior logits."""
@@ -114,7 +114,7 @@ class RSSM(nn.Module):
 
     def sample(self, logits: Float[Tensor, "... S C"], draw: Shaped[Tensor, "... S"]) -> tuple[Tensor, Tensor]:
         """Straight-through one-hot and its index, from a uniform draw (or a forced index)."""
-        probs = self.log_probs(logits).exp()
+        probs = unimix_probs(logits, self.config.unimix)
         index = pick_class(probs.detach(), draw)
         return straight_through(probs, index), index
 

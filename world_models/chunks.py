@@ -1,0 +1,20 @@
+"""Work on a few rows at a time where that keeps intermediate results in the caches."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def in_chunks(function: Callable[..., Any], rows: int, *inputs: Tensor) -> Any:
+    """`function(*inputs)`, on a CPU `rows` rows of the first axis at a time; elsewhere in one go.
+
+    `function` returns a tensor, or a tuple of tensors, with the same first axis; rows must not depend on each other.
+    """
+    if inputs[0].device.type != "cpu" or len(inputs[0]) <= rows:
+        return function(*inputs)
+    parts = [function(*chunk) for chunk in zip(*(x.split(rows) for x in inputs), strict=True)]
+    if isinstance(parts[0], Tensor):
+        return torch.cat(parts)
+    return tuple(torch.cat(part) for part in zip(*parts, strict=True))
