@@ -72,9 +72,11 @@ class RunConfig:
             raise ValueError(f"seed={self.seed} must not be negative.")
 
 
-FREE = ("logdir", "frames", "log_every", "report_every", "checkpoint_every", "keep_checkpoints", "evaluation.",
-        "learner.threads", "learner.device", "mode", "learner.prefetch", "actor.actors", "actor.flush")  # fmt: skip
-"""Fields that may change when a run continues: how long and how fast, not what."""
+FREE = (
+    "logdir", "frames", "log_every", "checkpoint_every", "keep_checkpoints", "report_every", "evaluation.",
+    "learner.threads", "learner.device", "learner.prefetch", "actor.flush_steps", "actor.flush_seconds",
+)  # fmt: skip
+"""Fields (or, ending in a dot, groups) that may change when a run continues: how long and how fast, not what."""
 
 FILE = "config.yaml"
 _LOCKS: dict[Path, IO[str]] = {}
@@ -108,7 +110,7 @@ def claim_logdir(config: RunConfig, logdir: Path) -> bool:
     continues = (logdir / FILE).exists()
     if continues:
         old = yaml.safe_load((logdir / FILE).read_text())
-        differ = {k: v for k, v in differences(old, _plain(config)).items() if not k.startswith(FREE)}
+        differ = {k: v for k, v in differences(old, _plain(config)).items() if not _free(k)}
         if differ:
             lines = "\n".join(f"  {key}: {a!r} there, {b!r} now" for key, (a, b) in differ.items())
             raise ValueError(
@@ -117,6 +119,10 @@ def claim_logdir(config: RunConfig, logdir: Path) -> bool:
             )
     save_config(config, logdir)
     return continues
+
+
+def _free(field: str) -> bool:
+    return any(field == name or name.endswith(".") and field.startswith(name) for name in FREE)
 
 
 def _lock(logdir: Path) -> None:

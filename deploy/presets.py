@@ -10,6 +10,17 @@ from world_models.dreamer.config import DreamerConfig, sized
 Preset = Callable[[RunConfig], RunConfig]
 
 
+def gym(config: RunConfig) -> RunConfig:
+    """Any Gymnasium environment, on a laptop too: size1m, train ratio 128. Raise --size for hard tasks."""
+    return replace(
+        config,
+        learner=replace(config.learner, train_ratio=128.0),
+        replay=replace(config.replay, capacity=1_000_000),
+        model=sized("size1m", config.model),
+        evaluation=EvaluationConfig(every=1000, episodes=10),
+    )
+
+
 def dmc_proprio(config: RunConfig) -> RunConfig:
     """DeepMind Control from vectors: size1m, train ratio 1024 (the published curves: 512 with action repeat 2)."""
     return replace(
@@ -64,9 +75,9 @@ def quick(config: RunConfig) -> RunConfig:
 SOLVED = {"gym:CartPole-v1": 490.0}
 """Mean evaluation score at which `quick` stops; of at most 500, and above Gymnasium's own threshold of 475."""
 
-PRESETS: dict[str, Preset] = {"dmc_proprio": dmc_proprio, "dmc_vision": dmc_vision, "quick": quick}
+PRESETS: dict[str, Preset] = {"gym": gym, "dmc_proprio": dmc_proprio, "dmc_vision": dmc_vision, "quick": quick}
 
-TASK_PRESETS = (("dmc_", "dmc_proprio"),)
+TASK_PRESETS = (("gym:", "gym"), ("dmc_", "dmc_proprio"))
 """Preset taken for tasks with this prefix when none is asked for."""
 
 

@@ -51,9 +51,13 @@ def test_wrong_command_lines_name_the_remedy(tmp_path: Path, arguments: list[str
 
 def test_another_configuration_is_refused_and_its_differences_listed(tmp_path: Path) -> None:
     assert _train(tmp_path, 60).returncode == 0
-    again = _train(tmp_path, 60, "--learner.batch-size", "5", "--seed", "3")
+    before = (tmp_path / "run" / "config.yaml").read_text()
+    again = _train(tmp_path, 60, "--learner.batch-size", "5", "--seed", "3", "--model.horizon", "10", "--mode", "local")
     assert again.returncode == 2
-    assert "learner.batch_size: 4 there, 5 now" in again.stderr and "seed: 0 there, 3 now" in again.stderr
+    for line in ("learner.batch_size: 4 there, 5 now", "seed: 0 there, 3 now", "model.horizon: 333 there, 10 now",
+                 "mode: 'inline' there, 'local' now"):  # fmt: skip
+        assert line in again.stderr
+    assert (tmp_path / "run" / "config.yaml").read_text() == before
 
 
 def test_one_directory_holds_one_run_at_a_time(tmp_path: Path) -> None:
