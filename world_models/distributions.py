@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
+from world_models.chunks import in_chunks
+
 
 def symlog(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     """`sign(x) ln(|x| + 1)` (Hafner et al. 2025, eq. 9)."""
@@ -63,7 +65,11 @@ class TwoHot:
 
     def pred(self) -> Float[Tensor, "..."]:
         """Expectation, summed in mirrored pairs so that symmetric probabilities give exactly zero."""
-        terms = torch.softmax(self.logits, -1) * self.bins
+        flat = self.logits.reshape(-1, self.logits.shape[-1])
+        return in_chunks(self._expectation, 1024, flat).view(self.logits.shape[:-1])
+
+    def _expectation(self, logits: Float[Tensor, "N K"]) -> Float[Tensor, " N"]:
+        terms = torch.softmax(logits, -1) * self.bins
         half = terms.shape[-1] // 2
         pairs = (terms[..., :half].flip(-1) + terms[..., -half:]).sum(-1)
         return terms[..., half] + pairs if terms.shape[-1] % 2 else pairs

@@ -121,10 +121,10 @@ class _NormSilu(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, gain: Tensor) -> Tensor:
-        wide = x.float()
-        inverse = torch.rsqrt(wide.square().mean(-1, keepdim=True).add_(NORM_EPS))
+        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+        inverse = norm.square_().div_(x.shape[-1]).add_(NORM_EPS).rsqrt_()
         ctx.save_for_backward(x, gain, inverse)
-        return F.silu((wide * inverse).mul_(gain), inplace=True).to(x.dtype)
+        return F.silu((x * inverse).mul_(gain), inplace=True).to(x.dtype)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ from world_models.dreamer.config import EncoderConfig
 from world_models.layers import MLP, Conv2d, NormSilu, concat_dict, total_width
 from world_models.space import Spaces
 
-CHUNK = 256
+CHUNK = 64
 """Images convolved at a time on a CPU."""
 
 

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from world_models.dreamer.draws import Draws
-from world_models.dreamer.heads import Policy, feature
+from world_models.dreamer.heads import Policy
 from world_models.dreamer.rssm import RSSM, State
 from world_models.layers import concat_dict
 
@@ -32,7 +32,7 @@ def imagine(rssm: RSSM, policy: Policy, start: State, draws: Draws) -> Imagined:
     actions, logits = [], []
     kernels = rssm.kernels()
     for step in range(horizon + 1):
-        features[:, step] = feature(state.deter, state.stoch.flatten(-2))
+        torch.cat([state.deter, state.stoch.flatten(-2)], -1, out=features[:, step])
         action = {key: value[:, step] for key, value in draws.actions.items()}
         if not draws.forced:
             action = {key: dist.sample(action[key]) for key, dist in policy(features[:, step]).items()}
