@@ -11,17 +11,18 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import load, save
+from safetensors.numpy import save
 
-MANIFEST = "manifest.json"
+from world_models.checkpoint_files import MANIFEST, DamagedCheckpointError, read_arrays, read_document, verify
 
+__all__ = ["Checkpoints", "DamagedCheckpointError", "disk_is_full", "read_arrays", "read_document", "verify"]
 
-class DamagedCheckpointError(ValueError):
-    """A file is missing or does not match its checksum."""
+NUMBERED = "[0-9]*"
 
 
 class Checkpoints:
@@ -32,7 +33,7 @@ class Checkpoints:
 
     def numbers(self) -> list[int]:
         """Update counts of the checkpoints there are, oldest first."""
-        return sorted(int(path.name) for path in self.directory.glob("[0-9]*") if path.name.isdigit())
+        return sorted(int(path.name) for path in self.directory.glob(NUMBERED) if path.name.isdigit())
 
     def path(self, name: int | str) -> Path:
         return self.directory / (f"{name:010d}" if isinstance(name, int) else name)
@@ -49,8 +50,8 @@ class Checkpoints:
         Raises OSError (disk full, say) and leaves the earlier checkpoints as they are.
         """
         final = self.path(name)
+        self._sweep(NUMBERED if isinstance(name, int) else final.name)
         fresh = self.directory / f".{final.name}.new"
-        shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(parents=True)
         try:
             sums = {}
@@ -65,69 +66,76 @@ class Checkpoints:
             _sync(fresh)
             if final.exists():  # `best` is replaced; a numbered one may be rewritten after a restart
                 old = self.directory / f".{final.name}.old"
-                shutil.rmtree(old, ignore_errors=True)
                 final.rename(old)
                 fresh.rename(final)
                 shutil.rmtree(old, ignore_errors=True)
             else:
                 fresh.rename(final)
             _sync(self.directory)
-        except OSError:
+        except BaseException:
             shutil.rmtree(fresh, ignore_errors=True)
             raise
         if isinstance(name, int):
-            for number in self.numbers()[: -self.keep]:
-                shutil.rmtree(self.path(number), ignore_errors=True)
+            others = [number for number in self.numbers() if number != name]
+            for number in others[: 1 - self.keep or None]:
+                # Renamed first: whoever reads at the same time finds a whole checkpoint or none.
+                gone = self.path(number).rename(self.directory / f".{number}.gone")
+                shutil.rmtree(gone, ignore_errors=True)
         return final
 
+    def _sweep(self, kind: str) -> None:
+        """Clear away what a killed writer of this kind left; another kind may be in the middle of writing."""
+        self._recover(kind)
+        for suffix in ("new", "gone"):
+            for path in self.directory.glob(f".{kind}.{suffix}"):
+                shutil.rmtree(path, ignore_errors=True)
+
+    def _recover(self, kind: str) -> None:
+        """Undo a replacement that was killed between its two renames."""
+        for old in self.directory.glob(f".{kind}.old"):
+            final = self.directory / old.name[1 : -len(".old")]
+            if final.exists():
+                shutil.rmtree(old, ignore_errors=True)
+            else:
+                old.rename(final)
+
     def newest(self, note: Callable[[str], None], accept: Callable[[Path], None] = lambda path: None) -> Path | None:
-        """The newest whole checkpoint; a damaged one is passed over and `note`d. None if there is none at all.
+        """The newest whole checkpoint; a damaged one is passed over, `note`d and renamed. None if there is none at all.
 
         `accept` may refuse one too, by a ValueError: replay files carry checksums of their own. Raises
         DamagedCheckpointError when there are checkpoints and every one is damaged.
         """
-        numbers = self.numbers()
-        for number in reversed(numbers):
+        self._recover(NUMBERED)
+        damaged: list[Path] = []
+        for number in reversed(self.numbers()):
+            path = self.path(number)
             try:
-                verify(self.path(number))
-                accept(self.path(number))
+                verify(path)
+                accept(path)
             except ValueError as error:
-                note(f"{error} Trying the checkpoint before it.")
+                if path.exists():  # else it was pruned under our eyes
+                    note(f"{error} Trying the checkpoint before it.")
+                    damaged.append(path)
             else:
-                return self.path(number)
-        if numbers:
+                for bad in damaged:
+                    _set_aside(bad)
+                return path
+        if damaged:
             raise DamagedCheckpointError(f"Every checkpoint in {self.directory} is damaged; start in a new logdir.")
         return None
 
 
-def verify(path: Path) -> None:
-    """Raises DamagedCheckpointError, naming the file, unless every file matches the manifest."""
-    try:
-        sums = json.loads((path / MANIFEST).read_bytes())
-    except (OSError, ValueError) as error:
-        raise DamagedCheckpointError(f"Checkpoint {path} has no readable {MANIFEST} ({error}).") from error
-    for name, expected in sums.items():
-        try:
-            actual = hashlib.sha256((path / name).read_bytes()).hexdigest()
-        except OSError as error:
-            raise DamagedCheckpointError(f"Checkpoint file {path / name} cannot be read ({error}).") from error
-        if actual != expected:
-            raise DamagedCheckpointError(f"Checkpoint file {path / name} is damaged: its checksum differs.")
+def _set_aside(path: Path) -> None:
+    """Rename to `.damaged`: training goes on below its number, which must neither count nor be continued from."""
+    target = path.with_name(f"{path.name}.damaged")
+    shutil.rmtree(target, ignore_errors=True)
+    with suppress(FileNotFoundError):  # another process was faster
+        path.rename(target)
 
 
 def disk_is_full(error: OSError) -> bool:
     """Whether a write failed for want of space."""
     return error.errno in (errno.ENOSPC, errno.EDQUOT)
-
-
-def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """The content of a `.safetensors` file."""
-    return load(path.read_bytes())
-
-
-def read_document(path: Path) -> Any:
-    """The content of a `.json` file."""
-    return json.loads(path.read_text())
 
 
 def _write(path: Path, data: bytes) -> str:

@@ -88,7 +88,7 @@ def wait_for(condition: Callable[[], Any], what: str, timeout: float = 120) -> A
 
 
 def checkpoints(logdir: Path) -> list[int]:
-    return sorted(int(path.name) for path in (logdir / "checkpoints").glob("[0-9]*"))
+    return sorted(int(path.name) for path in (logdir / "checkpoints").glob("[0-9]*") if path.name.isdigit())
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
