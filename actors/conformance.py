@@ -1,6 +1,5 @@
 """Does an environment keep the contract? The thorough check, before a run; `faults` has the one made at every step."""
 
-import traceback
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from actors.environment import Environment, Step, require_names
-from actors.faults import BrokenEnvironmentError, require_array, require_keys, require_reward, with_slack
+from actors.faults import BrokenEnvironmentError, raised, require_array, require_keys, require_reward, with_slack
 from actors.trivial_policies import RandomPolicy
 from world_models.space import Space, Spaces
 
@@ -39,23 +38,12 @@ def check_environment(environment: Environment, steps: int = 1000, seed: int = 0
     for check in (_check_names, _check_episodes, _check_repeatable, _check_drawing):
         try:
             findings += check(environment, steps, seed)
-        except BrokenEnvironmentError as error:
-            findings.append(Finding(severity="error", what=error.what, where=error.where, remedy=error.remedy))
         except Exception as error:  # whatever a stranger's environment raises is a finding
-            findings.append(_raised(error))
+            fault = error if isinstance(error, BrokenEnvironmentError) else raised(error)
+            findings.append(Finding(severity="error", what=fault.what, where=fault.where, remedy=fault.remedy))
         if any(finding.severity == "error" for finding in findings):
             break  # what follows would trip over the same thing
     return findings
-
-
-def _raised(error: Exception) -> Finding:
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    return Finding(
-        severity="error",
-        what=f"raised {type(error).__name__}: {error}",
-        where=f"{frame.filename}, line {frame.lineno}, in {frame.name}",
-        remedy="Correct that line, or the value it was given.",
-    )
 
 
 def _check_names(environment: Environment, steps: int, seed: int) -> Iterator[Finding]:

@@ -1,6 +1,7 @@
 """Cheap checks of what an environment returns, made at every step of training, with errors that name the place."""
 
 import math
+import traceback
 from collections.abc import Iterable
 from typing import Any
 
@@ -16,6 +17,20 @@ class BrokenEnvironmentError(ValueError):
     def __init__(self, what: str, where: str, remedy: str) -> None:
         super().__init__(f"{where}: {what}. {remedy}")
         self.what, self.where, self.remedy = what, where, remedy
+
+    def __reduce__(self) -> tuple[type, tuple[str, str, str]]:
+        return type(self), (self.what, self.where, self.remedy)  # it crosses processes
+
+
+def raised(error: Exception, where: str = "") -> BrokenEnvironmentError:
+    """What an environment raised by itself, with the line that did."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    line = f"{frame.filename}, line {frame.lineno}, in {frame.name}"
+    return BrokenEnvironmentError(
+        f"raised {type(error).__name__}: {error}",
+        f"{where}, {line}" if where else line,
+        "Correct that line, or the value it was given.",
+    )
 
 
 def with_slack(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,12 +1,14 @@
 """Several environments stepped one after the other in this process, one replay row each per call."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 
 from actors.environment import Environment, Step
+from actors.faults import BrokenEnvironmentError, raised
 
 Rows = dict[str, np.ndarray]
 
@@ -106,10 +108,12 @@ class VectorEnvironment:
         self.episodes[i] = episode
         self.seeds[i] = episode_seed(self.run_seed, self.env_indices[i], episode)
         self.scores[i], self.lengths[i], self.ended[i] = 0.0, 0, False
-        return self.environments[i].reset(self.seeds[i])
+        with self._named(i, "reset"):
+            return self.environments[i].reset(self.seeds[i])
 
     def _step(self, i: int, action: dict[str, np.ndarray]) -> Step:
-        step = self.environments[i].step(action)
+        with self._named(i, "step"):
+            step = self.environments[i].step(action)
         self.scores[i] += step.reward
         self.lengths[i] += self.frames_per_step
         if step.is_last:
@@ -124,6 +128,17 @@ class VectorEnvironment:
                 )
             )
         return step
+
+    @contextmanager
+    def _named(self, i: int, call: str) -> Iterator[None]:
+        """Whatever the environment raises, as a BrokenEnvironmentError that says where."""
+        try:
+            yield
+        except BrokenEnvironmentError:
+            raise
+        except Exception as error:
+            where = f"environment {self.env_indices[i]}, {call}() at frame {self.lengths[i]} of the episode with seed"
+            raise raised(error, f"{where} {self.seeds[i]}") from error
 
     def restore(self, i: int, episode: int, rows: Mapping[str, np.ndarray]) -> Restored:
         """Bring environment `i` back into its open episode by its seed and its recorded rows.

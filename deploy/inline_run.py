@@ -52,10 +52,15 @@ class InlineRun:
             if self.continues:
                 self.restore()
             self.board.begin(self.actor.frames, self.learner.replayed)
-            while (self.due or self.actor.frames < self.config.frames) and not self.board.solved():
-                if self.interrupt.asked:
-                    break
-                self._turn()
+            try:
+                while (self.due or self.actor.frames < self.config.frames) and not self.board.solved():
+                    if self.interrupt.asked:
+                        break
+                    self._turn()
+            except ValueError:  # the environment broke, in training or evaluation
+                self.save()
+                self.board.note(f"Saved at update {self.learner.updates:,}; the same command continues from there.")
+                raise
             self.save()
         return "interrupted" if self.interrupt.asked else "solved" if self.board.solved() else "done"
 

@@ -18,7 +18,9 @@ from learner.sequence import CONTEXT, sample_length, start_items
 from replay.consecutive import consecutive
 from replay.step import Rows
 from replay.store import Sample, Store
+from world_models.dreamer.acting import Carry
 from world_models.dreamer.agent import Dreamer
+from world_models.dreamer.rssm import State
 
 
 class NonFiniteError(RuntimeError):
@@ -110,14 +112,32 @@ class Learner:
         )
 
     def state(self) -> Rows:
-        """Training state beside the model: optimiser and update count (batches waiting are not part of it)."""
+        """Training state beside the model: optimiser, update count, and between the parts of a sequence the parts that
+        wait and the state carried into them."""
         out = {f"optimizer.{key}": value.cpu().numpy() for key, value in self.step.optimizer.state_dict().items()}
-        return out | {"updates": np.array(self.updates)}
+        out["updates"] = np.array(self.updates)
+        for i, (rows, keys) in enumerate(self._waiting):
+            out |= {f"waiting.{i}.{key}": value for key, value in rows.items()} | {f"waiting.{i}.keys": keys}
+        if self._waiting and self.step.carry:
+            state, action = self.step.carry
+            carry = {key: value.float() for key, value in state._asdict().items()}  # numpy has no bfloat16
+            carry |= {f"action.{key}": value for key, value in action.items()}
+            out |= {f"carry.{key}": value.cpu().numpy() for key, value in carry.items()}
+        return out
 
     def load(self, state: Rows) -> None:
         """Continue from `state`; the model is loaded apart from it."""
-        prefix = "optimizer."
-        optimizer = {k[len(prefix) :]: torch.tensor(v) for k, v in state.items() if k.startswith(prefix)}
-        self.step.optimizer.load_state_dict(optimizer)
-        self.step.updates = int(state["updates"])
+        step, device = self.step, self.step.device
+        step.optimizer.load_state_dict({k: torch.tensor(v) for k, v in _below("optimizer.", state).items()})
+        step.updates = int(state["updates"])
         self._waiting.clear()
+        while rows := _below(f"waiting.{len(self._waiting)}.", state):
+            self._waiting.append((rows, rows.pop("keys")))
+        step.carry = None
+        if carry := {key: torch.tensor(value, device=device) for key, value in _below("carry.", state).items()}:
+            action = {key: carry[f"action.{key}"] for key in self.agent.action_space}
+            step.carry = Carry(State(carry["deter"], carry["stoch"]), action)
+
+
+def _below(prefix: str, state: Rows) -> Rows:
+    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
