@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from actors.environment import Environment, Step, require_names
+from actors.environment import CannotDrawError, Environment, Step, require_names
 from actors.faults import BrokenEnvironmentError, raised, require_array, require_keys, require_reward, with_slack
 from actors.trivial_policies import RandomPolicy
 from world_models.space import Space, Spaces
@@ -172,7 +172,7 @@ def _check_drawing(environment: Environment, steps: int, seed: int) -> Iterator[
     environment.reset(seed)
     try:
         frame = environment.render()
-    except ValueError as error:
+    except CannotDrawError as error:
         yield Finding(severity="warning", what=f"no video: {error}", where="render()", remedy="Training needs none.")
         return
     if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[-1] != 3:

@@ -10,6 +10,10 @@ from world_models.space import Spaces
 RESERVED = frozenset({"reward", "is_first", "is_last", "is_terminal", "version", "deter", "stoch"})
 
 
+class CannotDrawError(ValueError):
+    """An environment draws nothing, or cannot on this machine; the message says what to do."""
+
+
 class Step(NamedTuple):
     """One observation with the reward and flags that came with it.
 
@@ -43,7 +47,7 @@ class Environment(Protocol):
         """Apply one action, an array of the space's shape for every key of `action_space`."""
 
     def render(self) -> np.ndarray:
-        """Draw the present state for people: uint8 [H W 3]. Raises ValueError where nothing can be drawn."""
+        """Draw the present state for people: uint8 [H W 3]. Raises CannotDrawError where nothing can be drawn."""
 
     def close(self) -> None:
         """Free what the environment holds; it is not used afterwards."""

@@ -14,6 +14,11 @@ from actors.vector import Episode, VectorEnvironment
 FIRST_INDEX = 1 << 20
 """Evaluation environments number from here, so that their seeds are not those of training."""
 
+LONGEST = 30_000
+"""Steps after which an evaluation episode counts as endless; Atari's longest have 27,000."""
+PICTURES = 1500
+"""Most pictures kept for a video: they are large and all in memory."""
+
 # Two-sided 95 % quantiles of Student's t for 1 to 10 degrees of freedom; a series serves above.
 _T95 = (12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281)
 
@@ -81,14 +86,14 @@ def run_episodes(
     seed: int,
     *,
     video_episodes: int = 0,
-    longest: int = 1_000_000,
+    longest: int = 0,
     first_index: int = FIRST_INDEX,
 ) -> Evaluation:
     """Play `episodes` episodes in one environment per maker and close them.
 
     The episodes are shared out beforehand: taking whichever end first would favour the short ones. The first
     environment's `video_episodes` first episodes are drawn. Raises ValueError for an episode of more than `longest`
-    frames.
+    frames, by default those of 30,000 steps.
     """
     if episodes < 1:
         raise ValueError(f"episodes={episodes} must be at least 1; ask for more.")
@@ -99,11 +104,12 @@ def run_episodes(
     finished: list[Episode] = []
     frames: list[np.ndarray] = []
     environments = VectorEnvironment(makers, seed, indices)
+    longest = longest or LONGEST * environments.frames_per_step
     try:
         carry, actions, draw = policy.initial(count), None, 0
         while any(quota.values()):
             rows = environments.step(actions)
-            if environments.episodes[0] < video_episodes:
+            if environments.episodes[0] < video_episodes and len(frames) < PICTURES:
                 frames.append(environments.environments[0].render())
             if environments.lengths.max() > longest:
                 longest_seed = environments.seeds[int(environments.lengths.argmax())]

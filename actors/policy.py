@@ -1,13 +1,12 @@
 """DreamerV3's policy as actors use it: numpy in, numpy out, a recurrent state per environment."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 
+from world_models.checkpoint_files import MANIFEST, read_arrays, read_document, verify
 from world_models.dataclass_json import from_json
 from world_models.distributions import one_hot
 from world_models.dreamer.acting import ActingModel, Carry
@@ -105,26 +104,28 @@ class LoadedPolicy:
 
 def load_policy(path: str | Path, device: str = "cpu", mode: bool = False, seed: int = 0) -> LoadedPolicy:
     """Load the policy of a checkpoint directory (`model.safetensors`, `config.json`), or of a run directory: its best
-    checkpoint where there is one, else the newest."""
+    checkpoint where there is one, else the newest. ValueError names what is missing, damaged or does not fit."""
     folder = find_model(Path(path))
-    fields = json.loads((folder / "config.json").read_text())
+    if (folder / MANIFEST).exists():
+        verify(folder, ("config.json", "model.safetensors"))
+    fields = read_document(folder / "config.json")
     observation, action = (
         {key: Space.from_json(space) for key, space in fields[name].items()} for name in ("observation", "action")
     )
     model = ActingModel(observation, action, from_json(DreamerConfig, fields["model"]))
-    weights = load_file(folder / "model.safetensors", device="cpu")
+    weights = read_arrays(folder / "model.safetensors")
     wanted = model.state_dict().keys()
     if missing := sorted(wanted - weights.keys()):
         raise ValueError(f"{folder} lacks the parameters {missing}; it is not a DreamerV3 checkpoint of this version.")
-    model.load_state_dict({key: weights[key] for key in wanted})
+    model.load_state_dict({key: torch.tensor(weights[key]) for key in wanted})
     return LoadedPolicy(DreamerPolicy(model.to(device).eval(), seed=seed, mode=mode))
 
 
 def find_model(path: Path) -> Path:
     """The checkpoint directory that `path` means; ValueError where there is none."""
     checkpoints = path / "checkpoints"
-    numbered = sorted(checkpoints.glob("[0-9]*"), reverse=True)
-    for folder in (path, checkpoints / "best", *numbered):
+    numbered = sorted((p for p in checkpoints.glob("[0-9]*") if p.name.isdigit()), reverse=True)
+    for folder in (path, checkpoints / "best", checkpoints / ".best.old", *numbered):  # .old: killed while replacing it
         if (folder / "model.safetensors").exists() and (folder / "config.json").exists():
             return folder
     raise ValueError(f"No model.safetensors under {path}; give a run directory or one of its checkpoints.")

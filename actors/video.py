@@ -8,14 +8,19 @@ import numpy as np
 SMALLEST = 256  # pixels; smaller pictures are enlarged by a whole factor
 
 
+def require_video_name(path: Path) -> None:
+    """Raises ValueError unless the suffix is one that can be written."""
+    if path.suffix not in (".mp4", ".gif"):
+        raise ValueError(f"A video named {path.name!r} has no known format; name it .mp4 or .gif.")
+
+
 def write_video(path: str | Path, frames: Sequence[np.ndarray], fps: int = 30) -> Path:
     """Write uint8 pictures [H W 3] of one size as `.mp4` or `.gif`; returns the path.
 
     Raises ValueError for another suffix or no pictures. The file appears whole or not at all.
     """
     path = Path(path)
-    if path.suffix not in (".mp4", ".gif"):
-        raise ValueError(f"A video named {path.name!r} has no known format; name it .mp4 or .gif.")
+    require_video_name(path)
     if not len(frames):
         raise ValueError(f"There are no pictures to write to {path}; record at least one step.")
     path.parent.mkdir(parents=True, exist_ok=True)

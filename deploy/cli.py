@@ -1,7 +1,10 @@
 """The command `nexus`."""
 
 import argparse
+import os
+import shlex
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -52,6 +55,8 @@ def parse_train(arguments: Sequence[str]) -> "RunConfig":
     from deploy.presets import apply
 
     parser = _train_parser()
+    if arguments and arguments[0].startswith("-") and arguments[0] not in ("-h", "--help"):
+        parser.error("TASK comes first: nexus train TASK --options, e.g. nexus train gym:CartPole-v1 --logdir runs/1")
     known, rest = parser.parse_known_args(arguments)
     asks_help = any(flag in rest for flag in ("-h", "--help"))
     if known.task is None and asks_help:
@@ -79,7 +84,9 @@ def train(arguments: Sequence[str]) -> int:
     from learner.checkpoint import disk_is_full
 
     require_memory(config, print)
-    again = "nexus train " + " ".join(_quoted(arguments)) + ("" if "--logdir" in arguments else f" --logdir {logdir}")
+    _require_writable(logdir)
+    named = any(argument.split("=")[0] == "--logdir" for argument in arguments)
+    again = shlex.join(["nexus", "train", *arguments, *([] if named else ["--logdir", str(logdir)])])
     try:
         if config.mode == "inline":
             from deploy.inline_run import InlineRun
@@ -103,6 +110,18 @@ def train(arguments: Sequence[str]) -> int:
 
     summarize(config, logdir)
     return 0
+
+
+def _require_writable(logdir: Path) -> None:
+    try:
+        logdir.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=logdir):
+            pass
+    except OSError as error:
+        reason = "it is a file" if logdir.is_file() else error.strerror or error
+        raise ValueError(
+            f"--logdir {logdir} cannot be written to: {reason}. Name another directory, one that you may write to."
+        ) from error
 
 
 def evaluate(arguments: Sequence[str]) -> int:
@@ -194,7 +213,9 @@ COMMANDS = {"train": train, "eval": evaluate, "plot": plot, "check-env": check_e
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run one command. Errors a user can cause are one message, without a traceback, and exit code 2."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    sys.path.insert(0, "")  # environments of one's own lie where the command is given
+    here = os.getcwd()
+    # Environments of one's own lie where the command is given; last, lest a replay.py there stand in for ours.
+    sys.path[:] = [*(path for path in sys.path if path not in ("", here)), here]
     if not arguments or arguments[0] in ("-h", "--help"):
         print(DESCRIPTION)
         print("nexus COMMAND --help explains each. Commands:", ", ".join(COMMANDS))
@@ -232,12 +253,6 @@ def _positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text} is not at least 1")
     return number
-
-
-def _quoted(arguments: Sequence[str]) -> list[str]:
-    import shlex
-
-    return [shlex.quote(argument) for argument in arguments]
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import yaml
 from actors.actor_config import ActorConfig
 from actors.config import EnvironmentConfig
 from learner.config import LearnerConfig
+from learner.sequence import start_items
 from replay.config import ReplayConfig
 from world_models.dataclass_json import differences, from_json, to_json
 from world_models.dreamer.config import DreamerConfig
@@ -68,6 +69,11 @@ class RunConfig:
             raise ValueError(f"mode={self.mode!r} is not one of inline, local.")
         if self.report_every < 0:
             raise ValueError(f"report_every={self.report_every} must not be negative; 0 turns reports off.")
+        if (needed := start_items(self.learner)) > self.replay.capacity:
+            raise ValueError(
+                f"replay.capacity={self.replay.capacity} is less than the {needed} sequences at which training starts; "
+                "raise it, or lower learner.start_items (0: learner.batch_size * learner.batch_length)."
+            )
         if self.seed < 0:
             raise ValueError(f"seed={self.seed} must not be negative.")
 

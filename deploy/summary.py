@@ -4,10 +4,11 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+from actors.environment import CannotDrawError
 from actors.evaluation import Evaluation, run_episodes
 from actors.policy import DreamerPolicy, find_model, load_policy
 from actors.trivial_policies import RandomPolicy
-from actors.video import write_video
+from actors.video import require_video_name, write_video
 from deploy.config import RunConfig, load_config
 from deploy.plot import plot
 from deploy.task import environment_maker
@@ -21,6 +22,8 @@ def score(
     path: Path, episodes: int, seed: int, mode: bool = False, video: Path | None = None, with_random: bool = False
 ) -> tuple[Evaluation, Evaluation | None]:
     """Play `episodes` fresh episodes with the policy of a run or checkpoint, print the scores, write the video."""
+    if video:
+        require_video_name(video)
     folder = find_model(path)
     config = replace(load_config(_run_of(folder)), seed=seed)
     policy = load_policy(folder, mode=mode, seed=seed).policy
@@ -53,27 +56,48 @@ def _run_of(folder: Path) -> Path:
 
 
 def summarize(config: RunConfig, logdir: Path, episodes: int = 20) -> None:
-    """Score the best policy beside the random one, draw the curve, record a video; the last lines say where."""
-    video: Path | None = logdir / "videos" / "best.mp4"
+    """Score the best policy beside the random one, draw the curve, record a video; the last lines say where, or why
+    there is none: the run itself is over and saved."""
+    video, trivial = logdir / "videos" / "best.mp4", logdir / "random.json"
+    places: list[tuple[str, Path | str]] = []
     try:
-        ours, random = score(logdir, episodes, FRESH_SEED + config.seed, video=video, with_random=True)
-    except ValueError as error:  # no display, or a task that cannot be drawn: the scores matter more
-        if "draw" not in str(error) and "render" not in str(error):
-            raise
-        print(f"No video: {error}")
-        video = None
-        ours, random = score(logdir, episodes, FRESH_SEED + config.seed, with_random=True)
+        random = _final_scores(config, logdir, episodes, video, places)
+    except ValueError as error:  # episodes that never end, say
+        places.append(("scores", f"none: {error}"))
+    else:
+        line = {"task": config.task, "method": "random policy", "seed": 0, "xs": [0], "ys": [random.mean]}
+        trivial.write_text(json.dumps([line]))
+    try:
+        baselines = [trivial] if trivial.exists() else []
+        places.insert(0, ("curve", plot([logdir], out=logdir / "curve.png", baselines=baselines)))
+    except ValueError as error:
+        places.insert(0, ("curve", f"none: {error}"))
+    for picture in sorted((logdir / "videos").glob("openloop-*.*"))[-1:]:
+        places.append(("open loop", picture))
+    try:
+        places.append(("checkpoint", find_model(logdir)))
+    except ValueError as error:
+        places.append(("checkpoint", f"none: {error}"))
+    print()
+    for name, place in places:
+        print(f"{name + ':':<12}{place}")
+
+
+def _final_scores(
+    config: RunConfig, logdir: Path, episodes: int, video: Path, places: list[tuple[str, Path | str]]
+) -> Evaluation:
+    """Writes `evaluation.json` and, where the task can be drawn, the video; returns the random policy's episodes."""
+    seed = FRESH_SEED + config.seed
+    try:
+        ours, random = score(logdir, episodes, seed, video=video, with_random=True)
+        places.append(("video", video))
+    except CannotDrawError as error:  # the scores matter more
+        places.append(("video", f"none: {error}"))
+        ours, random = score(logdir, episodes, seed, with_random=True)
     assert random is not None
     outcome = {
         name: {"mean": result.mean, "interval95": result.interval, "scores": result.scores}
         for name, result in (("trained", ours), ("random", random))
     }
     (logdir / "evaluation.json").write_text(json.dumps(outcome, indent=2))
-    trivial = logdir / "random.json"
-    line = {"task": config.task, "method": "random policy", "seed": 0, "xs": [0], "ys": [random.mean]}
-    trivial.write_text(json.dumps([line]))
-    curve = plot([logdir], out=logdir / "curve.png", baselines=[trivial])
-    print(f"\ncurve:      {curve}")
-    if video:
-        print(f"video:      {video}")
-    print(f"checkpoint: {find_model(logdir)}")
+    return random

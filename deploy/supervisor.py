@@ -166,7 +166,16 @@ class LocalRun:
         log = (self.logdir / "learner.log").open("ab")
         with log:
             self.learner = subprocess.Popen(
-                [sys.executable, "-u", "-m", "deploy.learner_process", str(self.logdir), self.address, self.namespace],
+                [
+                    sys.executable,
+                    "-u",
+                    "-P",
+                    "-m",
+                    "deploy.learner_process",
+                    str(self.logdir),
+                    self.address,
+                    self.namespace,
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

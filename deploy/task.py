@@ -44,8 +44,8 @@ class Probe:
 def enter(directory: str) -> None:
     """Work where the command was given: the user's own environment modules lie there, and Ray starts elsewhere."""
     os.chdir(directory)
-    if directory not in sys.path:
-        sys.path.insert(0, directory)
+    # Last, lest a replay.py there stand in for ours.
+    sys.path[:] = [*(path for path in sys.path if path not in ("", directory)), directory]
 
 
 def replay_schema(observation: Spaces, action: Spaces, model: DreamerConfig) -> Schema:

@@ -10,7 +10,7 @@ import numpy as np
 from gymnasium.envs.registration import load_env_creator
 
 from actors.config import EnvironmentConfig
-from actors.environment import Step
+from actors.environment import CannotDrawError, Step
 from actors.envs import gymnasium_spaces, unknown_task
 from actors.envs.gymnasium_spaces import Leaf
 from actors.faults import require_reward
@@ -52,9 +52,8 @@ def make(task: str, config: EnvironmentConfig) -> "GymnasiumEnvironment":
 
 
 def _import(module: str, task: str) -> None:
-    # A command installed as a script does not have the current directory on its path, python -m does.
     if os.getcwd() not in sys.path and "" not in sys.path:
-        sys.path.insert(0, os.getcwd())
+        sys.path.append(os.getcwd())  # last: no file there may stand in for an installed package
     importlib.invalidate_caches()
     try:
         importlib.import_module(module)
@@ -114,14 +113,17 @@ class GymnasiumEnvironment:
 
     def render(self) -> np.ndarray:
         if self.raw.render_mode == "rgb_array":
-            frame = self.raw.render()
+            try:
+                frame = self.raw.render()
+            except Exception as error:  # no pygame, say
+                raise CannotDrawError(f"{self._task} cannot be drawn: {type(error).__name__}: {error}") from error
             if isinstance(frame, np.ndarray):
                 return frame.astype(np.uint8)
         for key, space in self.observation_space.items():
             if space.is_image and self._last is not None:
                 image = self._last.observation[key]
                 return image[..., :3] if space.shape[-1] >= 3 else np.repeat(image[..., :1], 3, -1)
-        raise ValueError(
+        raise CannotDrawError(
             f"{self._task} draws nothing: it has no image observation and no 'rgb_array' in "
             "metadata['render_modes']; add that mode to the environment to get a video."
         )

@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 
+from actors.environment import CannotDrawError
+
 BACKENDS = {"egl": "libegl1 (and libgl1-mesa-dri where there is no GPU driver)", "osmesa": "libosmesa6"}
 NONE = "disabled"
 
@@ -55,13 +57,13 @@ def choose_backend() -> dict[str, str]:
     return reasons
 
 
-def no_renderer(reasons: dict[str, str]) -> ValueError:
+def no_renderer(reasons: dict[str, str]) -> CannotDrawError:
     """The error for a task that must draw where nothing can."""
     tried = (
         "; ".join(f"{name}: {reason}" for name, reason in reasons.items()) or f"MUJOCO_GL={os.environ.get('MUJOCO_GL')}"
     )
     packages = ", or ".join(f"{package} for MUJOCO_GL={name}" for name, package in BACKENDS.items())
-    return ValueError(
+    return CannotDrawError(
         f"MuJoCo cannot draw here ({tried}). Install the Debian package {packages}, and leave MUJOCO_GL unset: the one "
         "that works is found by itself. libosmesa6 needs neither a GPU nor a display."
     )

@@ -30,6 +30,7 @@ def _nexus(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]
     [
         (["trian"], "did you mean train?"),
         (["train"], "the TASK is missing"),
+        (["train", "--logdir", "x", "gym:CartPole-v1"], "TASK comes first"),
         (["train", "gym:CartPol-v1"], "gym:CartPole-v1"),
         (["train", "dmc_walker_wakl"], "dmc_walker_walk"),
         (["train", "gym:CartPole-v1", "--preset", "quik"], "nearest: quick"),
@@ -174,3 +175,48 @@ def test_rays_token_is_for_its_owner_alone(tmp_path: Path) -> None:
         )  # fmt: skip
         assert done.stdout.strip() == "0o600", done.stderr
     assert path.read_text() == "secret"
+
+
+BROKEN = """
+import gymnasium as gym, numpy as np
+
+class Broken(gym.Env):
+    observation_space, action_space = gym.spaces.Box(-1, 1, (2,), np.float32), gym.spaces.Discrete(2, start=3)
+    left = 60
+    def reset(self, seed=None, options=None):
+        return np.zeros(2, np.float32), {}
+    def step(self, action):
+        assert action in (3, 4)
+        Broken.left -= 1
+        if not Broken.left:
+            raise ValueError("bad")
+        return np.zeros(2, np.float32), 0.0, False, False, {}
+
+gym.register("Broken-v0", Broken)
+"""
+
+
+def test_an_environment_that_raises_is_named_and_progress_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(BROKEN)
+    (tmp_path / "replay.py").write_text("raise SystemExit('not the package')")
+    done = _train(tmp_path, 2000, task="gym:mine:Broken-v0")
+    assert done.returncode == 2, done.stdout + done.stderr
+    for part in ("raised ValueError: bad", "mine.py, line 13", "environment 3", "at frame 14"):
+        assert part in done.stderr
+    assert "Traceback" not in done.stderr and checkpoints(tmp_path / "run")
+
+
+def test_a_run_that_cannot_be_scored_says_what_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(BROKEN.replace("left = 60", "left = 80"))
+    done = _train(tmp_path, 60, task="gym:mine:Broken-v0")
+    assert done.returncode == 0, done.stdout + done.stderr
+    for part in ("scores:     none", "raised ValueError: bad", "curve:      none", "checkpoint: "):
+        assert part in done.stdout
+
+
+def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for logdir, reason in (("file", "it is a file"), ("/proc/x", "No such file")):
+        done = run(tmp_path, command("gym:CartPole-v1", Path(logdir), *INLINE))
+        assert done.returncode == 2 and "Traceback" not in done.stderr
+        assert f"--logdir {logdir} cannot be written to: {reason}" in done.stderr
