@@ -1,11 +1,13 @@
 """DreamerV3's policy as actors use it: numpy in, numpy out, a recurrent state per environment."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from actors.native_actions import native_action
 from world_models.checkpoint_files import MANIFEST, read_arrays, read_document, verify
 from world_models.dataclass_json import from_json
 from world_models.distributions import one_hot
@@ -85,21 +87,29 @@ class LoadedPolicy:
         """Forget the episode so far."""
         self.carry, self.first, self.steps = self.policy.initial(1), True, 0
 
-    def __call__(self, observation: Any) -> Any:
-        """One observation (a dict, or the bare array where the environment has one key) to one action, the same way.
-
-        Continuous actions are scaled to [-1, 1] per bounded dimension.
-        """
+    def __call__(self, observation: Any, raw: bool = False) -> Any:
+        """One observation (a dict, nested or with keys `a/b`, or the bare array where there is one key) to the action
+        that the environment's own `step` takes; `raw=True`: to the network's, a dict, in [-1, 1] and unclipped."""
         space = self.policy.model.observation_space
-        dictionary = isinstance(observation, dict)
-        values = observation if dictionary else {next(iter(space)): observation}
+        values = _flat(observation) if isinstance(observation, Mapping) else {next(iter(space)): observation}
         if missing := sorted(space.keys() - values.keys()):
             raise ValueError(f"The observation lacks the keys {missing}; this policy needs {sorted(space)}.")
         rows = {key: np.asarray(values[key], space[key].dtype)[None] for key in space}
+        for key, value in rows.items():
+            if value.shape[1:] != space[key].shape and (space[key].is_image or value.size != np.prod(space[key].shape)):
+                raise ValueError(f"Observation {key!r} has shape {value.shape[1:]}, not {space[key].shape}.")
+            rows[key] = value.reshape(1, *space[key].shape)
         self.carry, actions, _ = self.policy.act(self.carry, rows, np.array([self.first]), self.steps)
         self.first, self.steps = False, self.steps + 1
         single = {key: value[0] for key, value in actions.items()}
-        return next(iter(single.values())) if len(single) == 1 else single
+        return single if raw else native_action(self.policy.model.action_space, single)
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> Arrays:
+    out: Arrays = {}
+    for key, value in tree.items():
+        out |= _flat(value, f"{prefix}{key}/") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return out
 
 
 def load_policy(path: str | Path, device: str = "cpu", mode: bool = False, seed: int = 0) -> LoadedPolicy:

@@ -21,6 +21,8 @@ class Space:
     classes: int = 0
     low: np.ndarray | float | int = -np.inf
     high: np.ndarray | float | int = np.inf
+    native: Mapping[str, Any] | None = None
+    """How the environment itself holds this action: JSON-ready `path`, `dtype`, `shape`, `start`, `low`, `high`."""
 
     def __post_init__(self) -> None:
         dtype = np.dtype(self.dtype)
@@ -57,13 +59,13 @@ class Space:
         out: dict[str, Any] = {"dtype": self.dtype.name, "shape": list(self.shape), "classes": self.classes}
         if not self.discrete and not self.is_image:
             out |= {side: np.asarray(getattr(self, side), np.float64).tolist() for side in ("low", "high")}
-        return out
+        return out | ({"native": dict(self.native)} if self.native else {})
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> "Space":
         bounds = {side: np.asarray(fields[side], np.float32) for side in ("low", "high") if side in fields}
         shape, classes = tuple(fields["shape"]), int(fields["classes"])
-        return cls(dtype=np.dtype(fields["dtype"]), shape=shape, classes=classes, **bounds)
+        return cls(dtype=np.dtype(fields["dtype"]), shape=shape, classes=classes, native=fields.get("native"), **bounds)
 
 
 Spaces = dict[str, Space]

@@ -3,6 +3,7 @@
 import importlib
 import os
 import sys
+from dataclasses import replace
 from typing import Any
 
 import gymnasium
@@ -79,7 +80,9 @@ class GymnasiumEnvironment:
         )
         self._actions = gymnasium_spaces.flatten(environment.action_space, actions=True, image_size=config.image_size)
         self.observation_space = _keys(self._observations)
-        self.action_space = _keys(self._actions)
+        self.action_space = {
+            key: replace(space, native=leaf.native) for leaf in self._actions for key, space in leaf.keys.items()
+        }
         self._last: Step | None = None
         self._seed = self._steps = 0
 

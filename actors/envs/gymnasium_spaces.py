@@ -41,6 +41,12 @@ class Leaf:
         assert self.raw.dtype is not None, self.raw
         return self.raw.dtype
 
+    @property
+    def native(self) -> dict[str, Any]:
+        """For `Space.native`."""
+        start = np.asarray(getattr(self.raw, "start", 0)).tolist()
+        return {"path": list(self.path), "shape": list(self.shape), "dtype": self.dtype.name, "start": start}
+
 
 def flatten(space: gym_spaces.Space, *, actions: bool, image_size: tuple[int, int]) -> list[Leaf]:
     """All leaves of a space.

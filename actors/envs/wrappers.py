@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from actors.environment import Environment, Step
+from actors.native_actions import affine
 
 
 class Wrapper:
@@ -46,14 +47,13 @@ class NormalizeActions(Wrapper):
                 continue
             low, high = (np.broadcast_to(np.asarray(side, np.float64), space.shape) for side in (space.low, space.high))
             bounded = np.isfinite(low) & np.isfinite(high)
-            # center + half * action maps [-1, 1] to [low, high]; 0 + 1 * action leaves the others alone.
-            center = np.where(bounded, (np.where(bounded, low, 0) + np.where(bounded, high, 0)) / 2, 0.0)
-            half = np.where(bounded, (np.where(bounded, high, 0) - np.where(bounded, low, 0)) / 2, 1.0)
+            center, half = affine(low, high)
             self._scales[key] = (center, half, low, high)
             self.action_space[key] = replace(
                 space,
                 low=np.where(bounded, -1, low).astype(np.float32),
                 high=np.where(bounded, 1, high).astype(np.float32),
+                native={**(space.native or {}), "low": low.tolist(), "high": high.tolist()},
             )
 
     def step(self, action: dict[str, np.ndarray]) -> Step:
