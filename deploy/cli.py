@@ -10,6 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from deploy.import_path import own_folder_last
+
 if TYPE_CHECKING:
     from deploy.config import RunConfig
 
@@ -213,9 +215,7 @@ COMMANDS = {"train": train, "eval": evaluate, "plot": plot, "check-env": check_e
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run one command. Errors a user can cause are one message, without a traceback, and exit code 2."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    here = os.getcwd()
-    # Environments of one's own lie where the command is given; last, lest a replay.py there stand in for ours.
-    sys.path[:] = [*(path for path in sys.path if path not in ("", here)), here]
+    own_folder_last(os.getcwd())  # environments of one's own lie where the command is given
     if not arguments or arguments[0] in ("-h", "--help"):
         print(DESCRIPTION)
         print("nexus COMMAND --help explains each. Commands:", ", ".join(COMMANDS))

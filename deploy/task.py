@@ -1,7 +1,6 @@
 """What the task decides: its environments, spaces, and what a step of replay holds. Torch-free."""
 
 import os
-import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 
@@ -10,6 +9,7 @@ import numpy as np
 from actors.environment import Environment
 from actors.envs import make
 from deploy.config import RunConfig
+from deploy.import_path import own_folder_last
 from learner.sequence import sample_length
 from replay.memory_store import MemoryStore
 from replay.step import Field, Schema
@@ -44,8 +44,7 @@ class Probe:
 def enter(directory: str) -> None:
     """Work where the command was given: the user's own environment modules lie there, and Ray starts elsewhere."""
     os.chdir(directory)
-    # Last, lest a replay.py there stand in for ours.
-    sys.path[:] = [*(path for path in sys.path if path not in ("", directory)), directory]
+    own_folder_last(directory)
 
 
 def replay_schema(observation: Spaces, action: Spaces, model: DreamerConfig) -> Schema:
