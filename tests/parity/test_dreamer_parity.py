@@ -22,7 +22,7 @@ from world_models.dreamer.agent import Dreamer
 from world_models.dreamer.rssm import RSSM
 
 GOLDEN = make_golden.GOLDEN
-OFFICIAL = Path(os.environ.get("NEXUS_VECTORS", Path(__file__).parents[3] / "shared" / "vectors" / "dreamerv3"))
+OFFICIAL = Path(os.environ.get("NEXUS_VECTORS", Path(__file__).parents[3] / "shared" / "vectors")) / "dreamerv3"
 FOLDERS = [
     pytest.param(GOLDEN, id="golden"),
     pytest.param(
@@ -30,7 +30,7 @@ FOLDERS = [
         id="official",
         marks=pytest.mark.skipif(
             not OFFICIAL.is_dir(),
-            reason="the official vectors are not here: set NEXUS_VECTORS to their folder (golden files stand in)",
+            reason="the official vectors are not here: set NEXUS_VECTORS to the folder that holds dreamerv3/ (golden files stand in)",
         ),
     ),
 ]
