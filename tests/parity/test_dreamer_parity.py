@@ -30,7 +30,7 @@ FOLDERS = [
         id="official",
         marks=pytest.mark.skipif(
             not OFFICIAL.is_dir(),
-            reason="the official vectors are not here: set NEXUS_VECTORS to the folder that holds dreamerv3/ (golden files stand in)",
+            reason="no official vectors: set NEXUS_VECTORS to the folder of dreamerv3/ (golden files stand in)",
         ),
     ),
 ]
