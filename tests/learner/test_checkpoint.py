@@ -18,7 +18,8 @@ def _damage(path: Path) -> None:
 
 
 def test_a_damaged_checkpoint_is_set_aside_and_the_next_one_written_stays(tmp_path: Path) -> None:
-    checkpoints, notes = Checkpoints(tmp_path, keep=2), []
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    notes: list[str] = []
     for number in (10, 20, 30):
         _save(checkpoints, number)
     assert checkpoints.numbers() == [20, 30]
