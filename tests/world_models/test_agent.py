@@ -171,7 +171,7 @@ def test_observations_that_the_model_does_not_understand_are_named() -> None:
     odd = replace(IMAGE, shape=(10, 12, 3))
     with pytest.raises(ValueError, match=r"\(10, 12\) must be a multiple of 4"):
         build({"image": odd}, ACTIONS["discrete"])
-    with pytest.raises(ValueError, match="must share one size"):
+    with pytest.raises(ValueError, match="must share a size"):
         build({"a": IMAGE, "b": replace(IMAGE, shape=(16, 16, 3))}, ACTIONS["discrete"])
     with pytest.raises(ValueError, match="no observation keys"):
         build({}, ACTIONS["discrete"])
