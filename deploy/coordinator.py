@@ -1,5 +1,5 @@
-"""Where the processes of a local run meet: rate limiter, newest snapshot, counters, reports. A plain class; `ray_run`
-wraps it in a Ray actor whose threads may wait here. Torch-free."""
+"""Where the processes of a local run meet: rate limiter, newest snapshot, counters, reports. A plain class;
+`remote.start` wraps it in a Ray actor whose threads may wait here. Torch-free."""
 
 import threading
 import time
@@ -11,6 +11,7 @@ from actors.vector import Episode
 from replay.rate_limiter import RateLimiter
 from world_models.snapshot import Snapshot
 
+LEARNER = "learner"
 Verdict = Literal["go", "wait", "stop"]
 
 
@@ -18,7 +19,7 @@ Verdict = Literal["go", "wait", "stop"]
 class ActorReport:
     """What an actor did since its last report."""
 
-    actor: int
+    actor: str
     process: int
     rows: int
     frames: int
@@ -40,10 +41,12 @@ class News:
     logs: list[tuple[int, dict[str, float]]]
     """(updates, metrics) lines of the learner."""
     evaluations: list[dict[str, Any]]
-    last_seen: dict[int, float]
-    """Seconds since each actor was heard of."""
-    processes: dict[int, int]
+    last_seen: dict[str, float]
+    """Seconds since each process was heard of."""
+    processes: dict[str, int]
     """Process id of each actor."""
+    rows: dict[str, int]
+    """Rows of each actor in its present life."""
     waiting: dict[str, float]
     """The limiter's counts: how far inserting is ahead, how long each side waited."""
 
@@ -52,8 +55,9 @@ class Coordinator:
     """All methods may be called at once from any thread; none waits longer than the `timeout` given."""
 
     def __init__(
-        self, samples_per_insert: float, tolerance: float, min_size: int, counters: Mapping[str, int], replay_size: int
-    ):
+        self, samples_per_insert: float, tolerance: float, min_size: int, counters: Mapping[str, int], replay_size: int,
+        incarnation: int = 0,
+    ):  # fmt: skip
         limiter = self._limiter = RateLimiter(samples_per_insert, tolerance, min_size)
         self._lock = threading.Lock()
         self._frames, self._steps = counters.get("frames", 0), counters.get("steps", 0)
@@ -62,13 +66,17 @@ class Coordinator:
             limiter.load({"inserts": counters["inserts"], "samples": counters["samples"]}, replay_size)
         self._snapshot: Snapshot | None = None
         self._published = {self._version: self._updates}
-        self._acting: dict[int, int] = {}
-        self._seen: dict[int, float] = {}
-        self._processes: dict[int, int] = {}
+        self._ratio, self._granted, self._learned_from = samples_per_insert, 0, self._updates
+        self._acting: dict[str, int] = {}
+        self._seen: dict[str, float] = {}
+        self._processes: dict[str, int] = {}
+        self._rows: dict[str, int] = {}
+        self._incarnation = incarnation
+        self._incarnations: dict[int, int] = {}
         self._episodes: list[Episode] = []
         self._logs: list[tuple[int, dict[str, float]]] = []
         self._evaluations: list[dict[str, Any]] = []
-        self._stopping = False
+        self._stopping = threading.Event()
 
     # What actors call
 
@@ -78,10 +86,22 @@ class Coordinator:
             self._seen[report.actor] = time.monotonic()
             self._acting[report.actor] = report.version
             self._processes[report.actor] = report.process
+            self._rows[report.actor] = self._rows.get(report.actor, 0) + report.rows
             self._frames += report.frames
             self._steps += report.rows
             self._episodes += report.episodes
         return self._ask(self._limiter.wait_insert, rows, timeout)
+
+    def alive(self, name: str) -> None:
+        """A sign of life."""
+        with self._lock:
+            self._seen[name] = time.monotonic()
+
+    def incarnation(self, actor: int) -> int:
+        """A number for the streams of `actor` that it never had before."""
+        with self._lock:
+            self._incarnations[actor] = number = self._incarnations.get(actor, self._incarnation - 1) + 1
+            return number
 
     def newest(self, after: int) -> Snapshot | None:
         """The newest snapshot if its version is above `after`."""
@@ -91,11 +111,18 @@ class Coordinator:
     # What the learner calls
 
     def sample(self, steps: int, timeout: float) -> Verdict:
-        """Ask to sample `steps` training steps."""
-        return self._ask(self._limiter.wait_sample, steps, timeout)
+        """Ask to sample `steps` training steps; always `wait` at train ratio 0."""
+        self.alive(LEARNER)
+        if not self._ratio:
+            return "stop" if self._stopping.wait(timeout) else "wait"
+        verdict = self._ask(self._limiter.wait_sample, steps, timeout)
+        if verdict == "go":
+            self._granted += steps
+        return verdict
 
     def publish(self, snapshot: Snapshot) -> int:
         """Take over a snapshot under the next version, which is returned."""
+        self.alive(LEARNER)
         with self._lock:
             self._version += 1
             self._snapshot = replace(snapshot, version=self._version)
@@ -106,6 +133,7 @@ class Coordinator:
 
     def progress(self, updates: int, log: Mapping[str, float] | None = None) -> None:
         """The learner has done `updates`; `log` is a line of metrics."""
+        self.alive(LEARNER)
         with self._lock:
             self._updates = updates
             if log is not None:
@@ -118,10 +146,15 @@ class Coordinator:
             own = {"frames": self._frames, "steps": self._steps, "updates": self._updates, "version": self._version}
         return own | dict(limiter)
 
-    def rewind(self, updates: int) -> None:
-        """A restarted learner begins at an earlier update: what it will do again is not counted twice."""
+    def rewind(self, updates: int, replayed: int) -> None:
+        """A learner begins at `updates`, each of which samples `replayed` steps: what its predecessor did beyond that
+        is lost, so it is neither counted twice nor missing from the train ratio."""
+        self.alive(LEARNER)
         with self._lock:
-            self._updates = updates
+            lost = self._granted - (updates - self._learned_from) * replayed
+            self._updates = self._learned_from = updates
+            self._granted = 0
+        self._limiter.give_back(lost)
 
     # What the evaluator and the driver call
 
@@ -145,30 +178,34 @@ class Coordinator:
                 evaluations=self._evaluations,
                 last_seen={actor: now - seen for actor, seen in self._seen.items()},
                 processes=dict(self._processes),
+                rows=dict(self._rows),
                 waiting=limiter,
             )
             self._episodes, self._logs, self._evaluations = [], [], []
             return out
 
-    def forget(self, actor: int) -> None:
-        """An actor is gone; it no longer counts in lag and silence."""
+    def forget(self, name: str) -> None:
+        """A process is gone; it no longer counts in lag and silence."""
         with self._lock:
-            self._acting.pop(actor, None)
-            self._seen.pop(actor, None)
-            self._processes.pop(actor, None)
+            for known in (self._acting, self._seen, self._processes, self._rows):
+                known.pop(name, None)
+
+    def replay_lost(self, size: int) -> None:
+        """A shard came back with less; the replay holds `size` steps."""
+        self._limiter.resize(size)
 
     def stop(self) -> None:
         """Every later question of actors and learner is answered `stop`."""
-        self._stopping = True
+        self._stopping.set()
 
     def stopping(self) -> bool:
-        return self._stopping
+        return self._stopping.is_set()
 
     def _ask(self, wait: Any, n: int, timeout: float) -> Verdict:
-        if self._stopping:
+        if self.stopping():
             return "stop"
         try:
             wait(n, timeout)
         except TimeoutError:
-            return "stop" if self._stopping else "wait"
-        return "stop" if self._stopping else "go"
+            return "stop" if self.stopping() else "wait"
+        return "stop" if self.stopping() else "go"

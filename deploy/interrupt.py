@@ -27,8 +27,3 @@ class Interrupt:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-
-def ignore_interrupt() -> None:
-    """Leave Ctrl-C to the process that supervises this one."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,7 +1,8 @@
-"""The learner of a local run, a process of its own: `python -m deploy.learner_process LOGDIR ADDRESS NAMESPACE`.
+"""The learner of a local run, a process of its own:
+`python -m deploy.learner_process LOGDIR ADDRESS NAMESPACE CHECKPOINT`.
 
-It joins the run's Ray instance as a client of coordinator and shards, continues from the newest whole checkpoint, and
-ends when the coordinator says stop or its parent, the supervisor, is gone.
+It joins the run's Ray instance as a client of coordinator and shards, continues from CHECKPOINT (a name, `newest` or
+`none`), and saves and ends when the coordinator says stop, at SIGTERM, or when its parent, the supervisor, is gone.
 """
 
 import logging
@@ -16,12 +17,13 @@ import torch
 
 from deploy.build import build_agent
 from deploy.config import RunConfig, load_config
-from deploy.interrupt import ignore_interrupt
+from deploy.coordinator import LEARNER
+from deploy.interrupt import Interrupt
 from deploy.open_loop import open_loop_due, open_loop_metrics
 from deploy.policy_files import as_arrays, load_arrays, model_document
 from deploy.ray_store import connect_store, shard_names
 from deploy.ray_workers import ASK
-from deploy.remote import ask
+from deploy.remote import Heartbeat, ask
 from deploy.task import spaces_of
 from learner.checkpoint import Checkpoints, disk_is_full, read_arrays
 from learner.learner import Learner, NonFiniteError
@@ -44,7 +46,7 @@ class LearnerProcess:
         self.coordinator = ray.get_actor("coordinator", namespace)
         observation, action = spaces_of(config)
         shards = [ray.get_actor(name, namespace) for name in shard_names(config.replay.shards)]
-        self.store = connect_store(config, observation, action, shards)
+        self.store = connect_store(config, observation, action, shards, Heartbeat(self.coordinator, LEARNER))
         self.agent = build_agent(config, observation, action)
         self.acting = ActingModel.sharing(self.agent)
         self.checkpoints = Checkpoints(logdir / "checkpoints", config.keep_checkpoints)
@@ -56,23 +58,26 @@ class LearnerProcess:
         self._next = 0  # batch number the prefetcher samples next
         self._reported = 0.0
 
-    def restore(self) -> None:
-        """Continue from the newest whole checkpoint, if any. Replay and counters live on in their own processes."""
-        path = self.checkpoints.newest(print)
+    def restore(self, name: str) -> None:
+        """Continue from checkpoint `name`, `newest` or `none`. Replay and counters live on in their own processes."""
+        if name == "newest":
+            path = self.checkpoints.newest(print)
+        else:
+            path = None if name == "none" else self.checkpoints.path(name)
         if path is not None:
             load_arrays(self.agent, read_arrays(path / "model.safetensors"))
             self.learner.load(read_arrays(path / "training.safetensors"))
             print(f"continuing at update {self.learner.updates} from {path.name}")
-        self._ask("rewind", self.learner.updates)
+        self._ask("rewind", self.learner.updates, self.learner.replayed_per_update)
 
-    def run(self) -> None:
+    def run(self, interrupt: Interrupt) -> None:
         """Train until told to stop, then save."""
         parent, learner, config = os.getppid(), self.learner, self.config
         self._next = learner.updates
         self._publish()
         saved = -1
         try:
-            while os.getppid() == parent:
+            while os.getppid() == parent and not interrupt.asked:
                 verdict = self._ask("sample", learner.replayed_per_update, ASK)
                 if verdict == "stop":
                     break
@@ -131,12 +136,12 @@ class LearnerProcess:
 def main() -> int:
     """Run one learner; the exit code tells the supervisor whether a restart may help."""
     logdir, address, namespace = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
-    ignore_interrupt()  # Ctrl-C reaches the whole process group; the supervisor decides
     ray.init(address=address, namespace=namespace, log_to_driver=False, logging_level=logging.ERROR)
     try:
         process = LearnerProcess(load_config(logdir), logdir, namespace)
-        process.restore()
-        process.run()
+        process.restore(sys.argv[4])
+        with Interrupt().listening() as interrupt:
+            process.run(interrupt)
     except NonFiniteError as error:
         print(error)
         return EXIT_NON_FINITE

@@ -34,6 +34,7 @@ def start_local(namespace: str, object_store_bytes: int) -> str:
     import ray  # starting Ray reads the environment set above
 
     context: Any = ray.init(
+        address="local",  # whatever RAY_ADDRESS says and whoever else runs Ray here
         namespace=namespace, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR,
         object_store_memory=object_store_bytes, num_cpus=max(1, os.cpu_count() or 1),
     )  # fmt: skip

@@ -1,5 +1,6 @@
 """Replay shards behind Ray: the plain store wrapped on one side, a client with the same contract on the other."""
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import numpy as np
 import ray
 from ray.actor import ActorHandle
-from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
+from ray.exceptions import RayActorError, RayTaskError
 
 from deploy.config import RunConfig
 from deploy.task import memory_shard, replay_schema
@@ -19,7 +20,7 @@ from replay.step import Rows, Schema
 from replay.store import Sample
 from world_models.space import Spaces
 
-PATIENCE = 60.0  # seconds a call waits for a shard that is being restarted
+PATIENCE = 600.0  # seconds a call waits for a shard that is being restarted or writes a checkpoint
 
 
 def shard_names(count: int) -> list[str]:
@@ -28,27 +29,34 @@ def shard_names(count: int) -> list[str]:
 
 
 def connect_store(
-    config: RunConfig, observation: Spaces, action: Spaces, shards: Sequence[ActorHandle]
-) -> ShardedStore:
+    config: RunConfig, observation: Spaces, action: Spaces, shards: Sequence[ActorHandle],
+    beat: Callable[[], None] = lambda: None,
+) -> ShardedStore:  # fmt: skip
     """The run's replay over its shard actors."""
     schema, length = replay_schema(observation, action, config.model), sample_length(config.learner)
     names = shard_names(len(shards))
-    return ShardedStore([RayShard(n, h, schema, length) for n, h in zip(names, shards, strict=True)], names)
+    return ShardedStore([RayShard(n, h, schema, length, beat) for n, h in zip(names, shards, strict=True)], names)
 
 
 class ShardServer:
-    """One replay shard; `ray_run` makes a Ray actor of it. Begins with what the newest checkpoint holds for it."""
+    """One replay shard; `remote.start` makes a Ray actor of it. The driver fills it; brought back by Ray it takes its
+    part of the newest whole checkpoint by itself."""
 
     def __init__(self, name: str, schema: Schema, config: RunConfig, logdir: str):
         self.store = memory_shard(schema, config)
         self.notes: list[str] = []
-        Checkpoints(Path(logdir) / "checkpoints").newest(
-            self.notes.append, lambda path: self.store.restore(path / "replay" / name)
-        )
+        self.checkpoint: int | None = None
+        if ray.get_runtime_context().was_current_actor_reconstructed:
+            path = Checkpoints(Path(logdir) / "checkpoints").newest(
+                self.notes.append, lambda path: self.store.restore(path / "replay" / name)
+            )
+            self.checkpoint = int(path.name) if path else None
 
-    def problems(self) -> list[str]:
-        """Damaged checkpoints that were passed over at the start."""
-        return self.notes
+    def status(self) -> dict[str, Any]:
+        """Counts, the process, and what it began with."""
+        return {
+            "stats": self.store.stats(), "process": os.getpid(), "checkpoint": self.checkpoint, "problems": self.notes,
+        }  # fmt: skip
 
     def do(self, method: str, *arguments: Any) -> Any:
         """A method of the store."""
@@ -56,23 +64,35 @@ class ShardServer:
 
 
 class RayShard:
-    """A shard as a `replay.store.Store`. Calls to a shard that died are repeated until it is back."""
+    """A shard as a `replay.store.Store`. Calls to a shard that died are repeated until it is back; `beat` is called
+    about once a second while one waits."""
 
-    def __init__(self, name: str, handle: ActorHandle, schema: Schema, length: int):
-        self.name, self.handle, self.schema, self.length = name, handle, schema, length
+    def __init__(
+        self, name: str, handle: ActorHandle, schema: Schema, length: int, beat: Callable[[], None] = lambda: None
+    ):
+        self.name, self.handle, self.schema, self.length, self.beat = name, handle, schema, length, beat
 
-    def _get(self, ask: Callable[[], Any], timeout: float = PATIENCE) -> Any:
+    def _get(self, ask: Callable[[], ray.ObjectRef], timeout: float = PATIENCE) -> Any:
         deadline, pause = time.monotonic() + timeout, 0.1
         while True:
+            reference = ask()
             try:
-                return ray.get(ask(), timeout=max(0.1, deadline - time.monotonic()))
+                while not ray.wait([reference], timeout=1.0)[0]:
+                    self.beat()
+                    if time.monotonic() >= deadline:
+                        raise TimeoutError(
+                            f"Replay shard {self.name} has not answered for {timeout:g} s: its process hangs, or the "
+                            "disk takes that long for its checkpoint. Look at `ray::shard` processes and the disk."
+                        )
+                return ray.get(reference)
             except RayTaskError as error:
                 raise error.cause from error  # what the store raised
-            except (RayActorError, GetTimeoutError) as error:
+            except RayActorError as error:
                 if time.monotonic() + pause >= deadline:
                     raise TimeoutError(
-                        f"Replay shard {self.name} has not answered for {timeout:g} s ({error})."
+                        f"Replay shard {self.name} has not come back within {timeout:g} s ({error})."
                     ) from error
+                self.beat()
                 time.sleep(pause)
                 pause = min(2.0, pause * 2)
 
@@ -83,7 +103,7 @@ class RayShard:
         return self._call("append", stream, first_step_id, dict(rows))
 
     def sample(
-        self, n: int, length: int, rng: np.random.Generator, timeout: float = PATIENCE, online: bool = True
+        self, n: int, length: int, rng: np.random.Generator, timeout: float = 60.0, online: bool = True
     ) -> Sample:
         # The generator goes as a seed: its state would come back changed only in the shard's copy.
         seeded = int(rng.integers(2**63))
@@ -91,7 +111,7 @@ class RayShard:
         return {key: np.require(value, requirements="W") for key, value in batch.items()}, keys
 
     def _call_sample(self, n: int, length: int, seed: int, timeout: float, online: bool) -> Sample:
-        return self._call("sample", n, length, np.random.default_rng(seed), timeout, online, timeout=timeout + 5)
+        return self._call("sample", n, length, np.random.default_rng(seed), timeout, online, timeout=timeout + PATIENCE)
 
     def write_back(self, keys: np.ndarray, latents: Mapping[str, np.ndarray]) -> int:
         return self._call("write_back", keys, dict(latents))
@@ -115,7 +135,7 @@ class RayShard:
         return self._call("stats")
 
     def checkpoint(self, directory: Path) -> None:
-        self._call("checkpoint", directory, timeout=600.0)
+        self._call("checkpoint", directory)
 
     def restore(self, directory: Path) -> None:
-        self._call("restore", directory, timeout=600.0)
+        self._call("restore", directory)

@@ -19,15 +19,18 @@ from deploy.config import RunConfig
 from deploy.coordinator import ActorReport
 from deploy.policy_files import save_best
 from deploy.ray_store import connect_store
-from deploy.remote import ask
+from deploy.remote import Heartbeat, ask
+from deploy.scoreboard import best_score
 from deploy.task import enter, environment_maker
 from learner.checkpoint import Checkpoints
+from replay.keys import stream_id
 from world_models.dreamer.acting import ActingModel
 from world_models.snapshot import Snapshot
 from world_models.space import Spaces
 
 ASK = 5.0  # seconds a question may wait at the coordinator
-FIRST_SNAPSHOT = 180.0  # seconds for the learner to start and publish
+FIRST_SNAPSHOT = 600.0  # seconds for the learner to start and publish
+EPISODE_BITS = 20  # episodes of one environment in one life
 POLL = 0.1  # seconds between looks for a newer snapshot
 
 
@@ -50,40 +53,54 @@ class RaySnapshots:
         snapshot, self._pending = ray.get(self._pending), None
         return snapshot if snapshot is not None and snapshot.version > after else None
 
-    def first(self) -> Snapshot:
-        """Wait for any snapshot."""
+    def first(self, beat: Heartbeat) -> Snapshot | None:
+        """Wait for any snapshot; None: the run is over before there was one."""
         deadline = time.monotonic() + FIRST_SNAPSHOT
         while time.monotonic() < deadline:
             if snapshot := ask(self.coordinator, "newest", -1):
                 return snapshot
             if ask(self.coordinator, "stopping"):
-                raise SystemExit(0)
+                return None
+            beat()
             time.sleep(POLL)
         raise TimeoutError(f"The learner published no policy within {FIRST_SNAPSHOT:g} s; see learner.log.")
 
 
 class ActorWorker:
-    """Environment worker number `actor`; one more `incarnation` each time it is restarted."""
+    """Environment worker number `actor`; each life writes streams of its own."""
 
     def __init__(
-        self, config: RunConfig, spaces: tuple[Spaces, Spaces], actor: int, incarnation: int, coordinator: ActorHandle,
+        self, config: RunConfig, spaces: tuple[Spaces, Spaces], actor: int, coordinator: ActorHandle,
         shards: Sequence[ActorHandle], directory: str,
     ):  # fmt: skip
         enter(directory)
         torch.set_num_threads(1)
         self.number, self.coordinator = actor, coordinator
-        model = ActingModel(*spaces, config.model)
+        self.beat = Heartbeat(coordinator, f"actor {actor}")
+        self.beat()
+        incarnation = ask(coordinator, "incarnation", actor)
+        store = connect_store(config, *spaces, shards, self.beat)
         self.actor = build_actor(
-            config, model, connect_store(config, *spaces, shards), actor, config.actor.actors, incarnation
+            config, ActingModel(*spaces, config.model), store, actor, config.actor.actors, incarnation
         )
+        # Seeds follow from episode numbers: no life repeats the episodes of another.
+        self.actor.environments.episodes = [(incarnation << EPISODE_BITS) - 1] * len(self.actor.streams)
+        self.actor.writer.renew = self._renew
         self.actor.snapshots = RaySnapshots(coordinator)
         self.block = config.actor.flush_steps
+
+    def _renew(self, slot: int) -> int:
+        """A shard was restarted from a checkpoint and lacks what stream `slot` wrote since."""
+        return stream_id(self.number, ask(self.coordinator, "incarnation", self.number), slot)
 
     def run(self) -> None:
         """Act until told to stop."""
         actor = self.actor
         assert isinstance(actor.snapshots, RaySnapshots)
-        actor.policy.load(actor.snapshots.first())
+        snapshot = actor.snapshots.first(self.beat)
+        if snapshot is None:
+            return
+        actor.policy.load(snapshot)
         report = self._report()
         rows = self.block * len(actor.streams)
         while True:
@@ -95,14 +112,29 @@ class ActorWorker:
             if verdict == "wait":
                 continue
             steps, frames = actor.steps, actor.frames
-            episodes = [episode for _ in range(self.block) for episode in actor.step()]
+            episodes: list[Episode] = []
+            for _ in range(self.block):
+                episodes += actor.step()
+                self.beat()
             report = self._report(actor.steps - steps, actor.frames - frames, episodes)
 
     def _report(self, rows: int = 0, frames: int = 0, episodes: Sequence[Episode] = ()) -> ActorReport:
         return ActorReport(
-            actor=self.number, process=os.getpid(), rows=rows, frames=frames, version=self.actor.policy.version,
+            actor=self.beat.name, process=os.getpid(), rows=rows, frames=frames, version=self.actor.policy.version,
             episodes=list(episodes),
         )  # fmt: skip
+
+
+class AudiblePolicy(DreamerPolicy):
+    """Gives a sign of life with every action."""
+
+    def __init__(self, model: ActingModel, seed: int, beat: Heartbeat):
+        super().__init__(model, seed=seed)
+        self.beat = beat
+
+    def act(self, *arguments: Any) -> Any:
+        self.beat()
+        return super().act(*arguments)
 
 
 class EvaluatorWorker:
@@ -110,13 +142,15 @@ class EvaluatorWorker:
 
     def __init__(
         self, config: RunConfig, spaces: tuple[Spaces, Spaces], coordinator: ActorHandle, logdir: str,
-        best: float | None, directory: str,
+        directory: str,
     ):  # fmt: skip
         enter(directory)
         torch.set_num_threads(1)
-        self.config, self.coordinator, self.best = config, coordinator, best
+        self.config, self.coordinator = config, coordinator
+        self.beat = Heartbeat(coordinator, "evaluator")
         self.model = ActingModel(*spaces, config.model)
         self.checkpoints = Checkpoints(Path(logdir) / "checkpoints")
+        self.best = best_score(self.checkpoints)
 
     def run(self) -> None:
         """Evaluate until told to stop."""
@@ -124,12 +158,13 @@ class EvaluatorWorker:
         makers = [environment_maker(self.config)] * min(episodes, 16)
         version, done = -1, 0
         while not ask(self.coordinator, "stopping"):
+            self.beat()
             snapshot = ask(self.coordinator, "newest", version)
             if snapshot is None or snapshot.updates < (done + 1) * every:
                 time.sleep(2 * POLL)
                 continue
             version, done = snapshot.version, snapshot.updates // every
-            policy = DreamerPolicy(self.model, seed=self.config.seed + 1)
+            policy = AudiblePolicy(self.model, self.config.seed + 1, self.beat)
             policy.load(snapshot)
             result = run_episodes(makers, policy, episodes, seed=self.config.seed + snapshot.updates)
             outcome: dict[str, Any] = {"mean": result.mean, "updates": snapshot.updates}

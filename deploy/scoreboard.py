@@ -9,8 +9,17 @@ from typing import Any, SupportsFloat
 from deploy.config import RunConfig
 from deploy.metrics import SCORES, MetricsWriter, read_lines
 from deploy.progress import Progress, Status
+from learner.checkpoint import Checkpoints, DamagedCheckpointError, read_document
 
 RECENT = 20  # training episodes in the displayed score
+
+
+def best_score(checkpoints: Checkpoints) -> float | None:
+    """The mean score of the policy kept as `best`; None if there is none."""
+    try:
+        return float(read_document(checkpoints.path("best") / "score.json")["mean"])
+    except DamagedCheckpointError:
+        return None
 
 
 class Scoreboard:
@@ -109,7 +118,7 @@ class Scoreboard:
         self.metrics.metrics(frames, updates, line)
 
     def reload(self, frames: int, updates: int) -> None:
-        """Continue from the logs themselves, cut back to these counters."""
+        """Continue from the logs themselves, cut back to these counters, and from the best policy kept."""
         self.metrics.truncate(frames=frames, updates=updates)
         evaluations: dict[int, list[float]] = {}
         for line in read_lines(self.logdir / SCORES) if (self.logdir / SCORES).exists() else ():
@@ -120,7 +129,9 @@ class Scoreboard:
                 evaluations.setdefault(line["updates"], []).append(line["score"])
         means = [sum(scores) / len(scores) for scores in evaluations.values()]
         if means:
-            self.eval_score, self.best = means[-1], max(means)
+            self.eval_score = means[-1]
+        kept = best_score(Checkpoints(self.logdir / "checkpoints"))
+        self.best = max([*means, *([] if kept is None else [kept])], default=None)
 
     def state(self) -> dict[str, Any]:
         """For checkpoints (JSON)."""

@@ -15,6 +15,10 @@ from replay.reserved import reserve
 _INT = np.dtype(np.int64)
 
 
+class GapError(ValueError):
+    """Steps of a stream are missing before the ones given: the store has lost them, or they were never sent."""
+
+
 class Stream:
     """Steps `begin .. next - 1` are stored; the next item to leave starts at `oldest`; `slots` maps chunk to slot."""
 
@@ -59,7 +63,7 @@ class Index:
         stream = self.streams.get(stream_id)
         known = stream.next if stream else 0
         if not 0 <= first <= known:
-            raise ValueError(
+            raise GapError(
                 f"Stream {stream_id} continues at step {known}, got step {first}: a gap. "
                 "Send the missing steps first, or start a new stream."
             )

@@ -40,6 +40,18 @@ class RateLimiter:
             self._samples += n
             self._changed.notify_all()
 
+    def give_back(self, n: int) -> None:
+        """Forget n sampled steps, whose updates are lost: they may be sampled again."""
+        with self._changed:
+            self._samples -= n
+            self._changed.notify_all()
+
+    def resize(self, size: int) -> None:
+        """The replay has lost steps and holds `size`: below min_size, inserting is free and sampling waits."""
+        with self._changed:
+            self._size = size
+            self._changed.notify_all()
+
     def set_ratio(self, samples_per_insert: float) -> None:
         """Change the ratio from here on: what was inserted and sampled so far is taken as balanced."""
         with self._changed:

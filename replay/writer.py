@@ -1,10 +1,11 @@
 """Collects the steps of a vector of environments and appends them to the store in blocks."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from replay.index import GapError
 from replay.step import check_rows
 from replay.store import Store
 
@@ -28,6 +29,8 @@ class Writer:
         self._next = [0] * len(streams)  # step id of the first buffered row
         self._count = 0
         self._oldest = 0.0
+        self.renew: Callable[[int], int] | None = None
+        """Gives environment i a new stream when the store has lost steps of its old one; without it GapError."""
 
     @property
     def streams(self) -> tuple[int, ...]:
@@ -52,7 +55,13 @@ class Writer:
         """Append everything buffered."""
         for i, stream in enumerate(self._streams):
             rows = {key: buffer[i, : self._count] for key, buffer in self._rows.items()}
-            self._store.append(stream, self._next[i], rows)
+            try:
+                self._store.append(stream, self._next[i], rows)
+            except GapError:
+                if self.renew is None:
+                    raise
+                self._streams[i], self._next[i] = self.renew(i), 0
+                self._store.append(self._streams[i], 0, rows)
         self._next = [step + self._count for step in self._next]
         self._count = 0
 

@@ -20,8 +20,8 @@ LOCAL = [
 ]  # fmt: skip
 
 
-def _command(logdir: Path, *more: str) -> list[str]:
-    return command("gym:CartPole-v1", logdir, *LOCAL, *more)
+def _command(logdir: Path) -> list[str]:
+    return command("gym:CartPole-v1", logdir, *LOCAL)
 
 
 @pytest.fixture
@@ -46,10 +46,10 @@ def _members(directory: Path) -> list[psutil.Process]:
     return found
 
 
-def _start(logdir: Path, *more: str) -> subprocess.Popen[str]:
+def _start(logdir: Path, arguments: list[str] | None = None) -> subprocess.Popen[str]:
     os.environ["PWD_OF_RUN"] = str(logdir.parent)  # inherited by everything the run starts
     try:
-        return start(logdir.parent, _command(logdir, *more))
+        return start(logdir.parent, arguments or _command(logdir))
     finally:
         del os.environ["PWD_OF_RUN"]
 
@@ -111,3 +111,31 @@ def test_killed_actor_and_learner_come_back_and_everything_continues(logdir: Pat
     for stream in streams:
         first, last = rows[f"{stream}/is_first"], rows[f"{stream}/is_last"]
         assert (first[1:] == last[:-1]).all(), f"{stream}: an episode begins without the one before it ending"
+
+
+BREAKS = """
+import gymnasium as gym
+from gymnasium.envs.classic_control import CartPoleEnv
+
+class Breaks(CartPoleEnv):
+    taken = 0
+    def step(self, action):
+        self.taken += 1
+        if self.taken > 30:
+            raise RuntimeError("the robot is out of battery")
+        return super().step(action)
+
+gym.register("Breaks-v0", Breaks)
+"""
+
+
+@pytest.mark.timeout(150)
+def test_a_failing_environment_ends_the_run_with_its_own_words(logdir: Path) -> None:
+    (logdir.parent / "breaks.py").write_text(BREAKS)
+    arguments = [word.replace("gym:CartPole-v1", "gym:breaks:Breaks-v0") for word in _command(logdir)]
+    run = _start(logdir, arguments)
+    assert run.wait(120) == 1, _output(logdir)
+    assert "the robot is out of battery" in _output(logdir) and "breaks.py, line 10" in _output(logdir)
+    assert "Traceback" not in _output(logdir) and "ray::" not in _output(logdir)
+    assert any("Traceback" in log.read_text() or "ray::" in log.read_text() for log in logdir.glob("actor-*.log"))
+    assert checkpoints(logdir), "the learner had no chance to save"
