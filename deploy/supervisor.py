@@ -50,28 +50,32 @@ class LocalRun:
         with self.interrupt.listening(), self.board:
             self.board.show(0, 0, 0, 0, {}, "starting Ray")
             self.address = start_local(self.namespace, OBJECT_STORE)
-            ending = False
-            try:
-                self._start()
-                self._watch()
-                ending = True
-                self._end()
-            except Exception as error:
-                if not ending:
-                    self._save(error)
-                if isinstance(error, RayError):
-                    raise RunFailedError(
-                        f"Ray failed: {str(error).splitlines()[0]} The checkpoints in {self.checkpoints.directory} are "
-                        "whole; the same command continues."
-                    ) from error
-                raise
-            finally:
-                if self.learner:
-                    self.learner.end()
-                ray.shutdown()
+            with self.interrupt.listening():  # again: Ray has put a SIGTERM handler of its own in place
+                self._live()
         return "interrupted" if self.interrupt.asked else "solved" if self.board.solved() else "done"
 
-    def _save(self, error: Exception) -> None:
+    def _live(self) -> None:
+        ending = False
+        try:
+            self._start()
+            self._watch()
+            ending = True
+            self._end()
+        except Exception as error:
+            if not ending:
+                self._save()
+            if isinstance(error, RayError):
+                raise RunFailedError(
+                    f"Ray failed: {str(error).splitlines()[0]} The checkpoints in {self.checkpoints.directory} are "
+                    "whole; the same command continues."
+                ) from error
+            raise
+        finally:
+            if self.learner:
+                self.learner.end()
+            ray.shutdown()
+
+    def _save(self) -> None:
         """The run is about to fail: what was learned so far is kept where that is possible."""
         if self.learner is None or self.learner.process is None or self.learner.process.poll() is not None:
             return
