@@ -13,7 +13,7 @@ from ray.exceptions import RayError
 from deploy.config import RunConfig, claim_logdir
 from deploy.coordinator import LEARNER, News
 from deploy.interrupt import Interrupt
-from deploy.ray_cluster import start_local
+from deploy.ray_cluster import object_store_bytes, start_local
 from deploy.ray_shards import Shards
 from deploy.remote import ask, start
 from deploy.scoreboard import Scoreboard
@@ -24,7 +24,6 @@ from learner.sequence import sample_length, start_items
 TICK = 0.25  # seconds between looks at everything
 STOPPING = 180.0  # seconds for the learner to save and end
 BLOCKS = 4  # of rows that an actor must report before its restart counts as a success
-OBJECT_STORE = 512 * 1024**2
 
 __all__ = ["LocalRun", "RunFailedError"]
 
@@ -49,7 +48,7 @@ class LocalRun:
         """Returns `done`, `solved` or `interrupted`. Raises RunFailedError, once the learner has saved."""
         with self.interrupt.listening(), self.board:
             self.board.show(0, 0, 0, 0, {}, "starting Ray")
-            self.address = start_local(self.namespace, OBJECT_STORE)
+            self.address = start_local(self.namespace, object_store_bytes(self.config.model))
             with self.interrupt.listening():  # again: Ray has put a SIGTERM handler of its own in place
                 self._live()
         return "interrupted" if self.interrupt.asked else "solved" if self.board.solved() else "done"

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from replay.index import GapError
 from replay.writer import Writer
 from tests.contracts.stores import SCHEMA, check_sequences, memory, rows
 
@@ -77,3 +78,20 @@ def test_wrong_rows_are_refused_at_once() -> None:
     with pytest.raises(ValueError, match="must differ"):
         Writer(memory(), [1, 1])
     assert set(vector([0], 0)) == set(SCHEMA.all)
+
+
+def test_a_store_that_lost_steps_gets_the_rest_as_a_new_stream() -> None:
+    store = memory()
+    writer = Writer(store, [0, 1], flush_steps=2, max_seconds=1e9)
+    for step in range(2):
+        writer.add(vector([0, 1], step))
+    store.clear()
+    store.append(1, 0, rows(1, 0, 2))  # stream 0 alone is lost
+    with pytest.raises(GapError, match="Stream 0 continues at step 0, got step 2"):
+        for step in range(2, 4):
+            writer.add(vector([0, 1], step))
+    writer.renew = lambda i: 20 + i
+    for step in range(4, 6):
+        writer.add(vector([0, 1], step))
+    assert store.streams() == {20: range(4), 1: range(6)}
+    assert writer.streams == (20, 1)
