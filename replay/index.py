@@ -11,12 +11,9 @@ from typing import Any
 import numpy as np
 
 from replay.reserved import reserve
+from replay.store import GapError
 
 _INT = np.dtype(np.int64)
-
-
-class GapError(ValueError):
-    """Steps of a stream are missing before the ones given: the store has lost them, or they were never sent."""
 
 
 class Stream:
@@ -65,7 +62,8 @@ class Index:
         if not 0 <= first <= known:
             raise GapError(
                 f"Stream {stream_id} continues at step {known}, got step {first}: a gap. "
-                "Send the missing steps first, or start a new stream."
+                "Send the missing steps first, or start a new stream.",
+                stream_id,
             )
         if stream is None:
             stream = self.streams[stream_id] = self._itemless[stream_id] = Stream(stream_id)
@@ -135,6 +133,13 @@ class Index:
     def items(self) -> np.ndarray:
         """Keys `[items, 2]` of all start steps, oldest first."""
         return self.keys(self._ring[(self.evicted + np.arange(len(self))) % self.capacity], 1)[:, 0]
+
+    def evict_to(self, count: int) -> None:
+        """Remove the oldest items until `count` were evicted ever; this follows another index of the same items."""
+        if count > self.created:
+            raise ValueError(f"evict_to({count}): only {self.created} items were created; append the others first.")
+        while self.evicted < count:
+            self._evict()
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, int]]:
         streams = [(s.id, s.next, s.begin, s.oldest, s.seen) for s in self.streams.values()]

@@ -70,6 +70,21 @@ def test_an_online_sequence_of_a_dropped_stream_is_not_handed_out() -> None:
     assert fresh == 1 and it.keys(addresses, 2)[0].tolist() != [[0, 1], [0, 2]]
 
 
+def test_evicting_to_a_count() -> None:
+    it = index(slots=20)
+    extend(it, 0, 8)
+    it.evict_to(5)
+    assert it.evicted == 5 and starts(it) == [(0, 5)] and it.address(0, 3) is None
+    it.evict_to(2)
+    assert it.evicted == 5
+    it.evict_to(6)
+    assert len(it) == 0
+    extend(it, 0, 1)
+    assert starts(it) == [(0, 6)]
+    with pytest.raises(ValueError, match=r"evict_to\(8\): only 7"):
+        it.evict_to(8)
+
+
 def test_addresses_of_what_is_not_there() -> None:
     it = index()
     extend(it, 0, 3)
