@@ -1,4 +1,4 @@
-"""A replay store in the memory of the process: one array per key, `[slots, chunk, ...]`, filled in place."""
+"""A replay store in the memory of the process: packed rows and latents, `[slots * chunk]`, filled in place."""
 
 import threading
 import time
@@ -9,14 +9,15 @@ import numpy as np
 
 from replay.checkpoint import Lineage
 from replay.index import Index
-from replay.keys import sequences
+from replay.layout import Batch, views
 from replay.reserved import reserve
 from replay.step import Rows, Schema, check_rows
+from replay.store import Store, check_latents, check_priorities
 
 _INDEX_BYTES = 8  # an item's entry in the ring
 
 
-class MemoryStore:
+class MemoryStore(Store):
     """See `replay.store.Store`.
 
     `length` is the number of steps of an item, `capacity` the number of items, `capacity_gb` a bound on the payload
@@ -69,7 +70,8 @@ class MemoryStore:
         )
         self._lineage = Lineage()
         steps = self.slots * self.chunk_length
-        self._data = {key: reserve((steps, *field.shape), field.dtype) for key, field in self._all.items()}
+        self._rows, self._latents = (reserve((steps,), t) for t in (self.schema.row_dtype, self.schema.latent_dtype))
+        self._data = views(self._rows) | views(self._latents)
         self._counters = {"inserted": 0, "sampled": 0, "sampled_online": 0, "written_back": 0}
 
     @property
@@ -90,41 +92,27 @@ class MemoryStore:
                 self._grown.notify_all()
         return new
 
-    def sample(
-        self, n: int, length: int, rng: np.random.Generator, timeout: float = 60.0, online: bool = True
-    ) -> tuple[Rows, np.ndarray]:
-        if n < 1 or not 1 <= length <= self.length:
-            raise ValueError(f"sample({n}, {length}): allowed are n >= 1 and a length of 1 to {self.length}.")
+    def sample_into(self, out: Batch, rng: np.random.Generator, timeout: float = 60.0, online: bool = True) -> None:
+        n, length = out.rows.shape
         with self._lock:
             self._wait_for_items(timeout)
             starts, fresh = self._index.draw(n, rng, online)
-            keys = self._index.keys(starts, length)
-            steps = self._index.addresses(starts, length).reshape(-1)
-            batch = {
-                key: gather(self._data[key], steps).reshape(n, length, *field.shape)
-                for key, field in self.schema.fields.items()
-            }
-            batch |= {key: gather(self._data[key], starts) for key in self.schema.latents}
+            out.keys[:] = self._index.keys(starts, length)
+            gather(self._rows, self._index.addresses(starts, length), out.rows)
+            gather(self._latents, starts, out.latents)
             self._counters["sampled"] += n * length
             self._counters["sampled_online"] += fresh
-        return annotate(batch), keys
+
+    def available(self) -> tuple[int, int]:
+        with self._lock:
+            return len(self._index), len(self._index.queue)
 
     def write_back(self, keys: np.ndarray, latents: Mapping[str, np.ndarray]) -> int:
-        unknown = sorted(set(latents) - set(self.schema.latents))
-        if unknown:
-            raise ValueError(f"Keys {unknown} cannot be written back; the latents are {sorted(self.schema.latents)}.")
-        where = sequences(keys)
-        expected = {key: self.schema.latents[key] for key in latents}
-        checked, _ = check_rows(expected, latents, leading=2)
-        shape = next(iter(checked.values())).shape[:2]
-        if shape != keys.shape[:2]:
-            raise ValueError(
-                f"Latents are {list(shape)} + ..., the keys {list(keys.shape)}; pass one of each per step."
-            )
+        where, checked = check_latents(self.schema, keys, latents)
         written = 0
         with self._lock:
             for i, (stream, first) in enumerate(where):
-                for address, row, count in self._index.spans(stream, first, shape[1]):
+                for address, row, count in self._index.spans(stream, first, keys.shape[1]):
                     for key, value in checked.items():
                         self._data[key][address : address + count] = value[i, row : row + count]
                     written += count
@@ -132,12 +120,7 @@ class MemoryStore:
         return written
 
     def set_priority(self, keys: np.ndarray, values: np.ndarray) -> int:
-        """Uniform sampling makes no use of priorities: checks them and returns 0."""
-        sequences(keys)
-        if np.shape(values) != keys.shape[:2]:
-            raise ValueError(
-                f"Priorities are {list(np.shape(values))}, the keys {list(keys.shape)}; pass one per step."
-            )
+        check_priorities(keys, values)
         return 0
 
     def read(self, stream: int, first_step_id: int, n: int) -> Rows:
@@ -151,7 +134,7 @@ class MemoryStore:
                     f"stream {state}, {sum(count for _, _, count in spans)} of {n} are stored; read newer steps."
                 )
             steps = np.concatenate([np.arange(a, a + count) for a, _, count in spans] or [np.empty(0, np.int64)])
-            return {key: gather(data, steps) for key, data in self._data.items()}
+            return {key: data[steps] for key, data in self._data.items()}
 
     def streams(self) -> dict[int, range]:
         with self._lock:
@@ -217,16 +200,8 @@ class MemoryStore:
                 )
 
 
-def gather(data: np.ndarray, steps: np.ndarray) -> np.ndarray:
-    """Rows of `data` at `steps`, in fresh contiguous memory."""
-    out = np.empty((len(steps), *data.shape[1:]), data.dtype)
-    return np.take(data, steps, 0, out, "clip")  # clip: the default mode would copy once more, through a buffer
-
-
-def annotate(batch: Rows) -> Rows:
-    """Mark column 0 as a start, and a last step wherever the next one is first: an abandoned episode has ended too."""
-    if "is_first" in batch:
-        batch["is_first"][:, 0] = True
-        if "is_last" in batch:
-            batch["is_last"][:, :-1] |= batch["is_first"][:, 1:]
-    return batch
+def gather(data: np.ndarray, steps: np.ndarray, out: np.ndarray) -> None:
+    """Elements of `data` at `steps`, one copy each, into contiguous memory."""
+    if data.dtype.itemsize:  # bytes alone: numpy would look at every part of a structured element
+        raw = np.dtype((np.void, data.dtype.itemsize))
+        np.take(data.view(raw), steps, 0, out.view(raw), "clip")  # clip: the default mode copies once more

@@ -1,16 +1,25 @@
 """Many stores as one: each stream lives on the shard that rendezvous hashing gives it."""
 
 import hashlib
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from replay.checkpoint import new_directory
 from replay.keys import sequences
+from replay.layout import Batch
 from replay.step import Rows
-from replay.store import Store
+from replay.store import Block, GapError, ShardDownError, Store
+
+T = TypeVar("T")
+RETURN = 2.0  # seconds between looks whether a shard that is down has come back
+PATIENCE = 150.0  # seconds that a writer waits while every shard is down
 
 
 def shard_of(stream: int, names: Sequence[str]) -> int:
@@ -23,10 +32,24 @@ def shard_of(stream: int, names: Sequence[str]) -> int:
     return max(range(len(names)), key=weight)
 
 
-class ShardedStore:
-    """See `replay.store.Store`. Every item is drawn with equal probability, whatever the sizes of the shards."""
+class ShardedStore(Store):
+    """See `replay.store.Store`. Every item is drawn with equal probability, whatever the sizes of the shards; a
+    selection by priority or recency goes by the items within a shard.
 
-    def __init__(self, shards: Sequence[Store], names: Sequence[str] | None = None) -> None:
+    `parallel`: the shards lie behind connections and are asked at the same time. One that is down (ShardDownError) is
+    left out and `note`d in one line: sampling goes on with the others, its steps are not refreshed, and appending to
+    its streams raises GapError, so that their writers go on with new streams, of other shards. When it answers again,
+    it is taken back. Where every shard is down the error is raised.
+    """
+
+    def __init__(
+        self,
+        shards: Sequence[Store],
+        names: Sequence[str] | None = None,
+        *,
+        parallel: bool = False,
+        note: Callable[[str], None] = lambda line: None,
+    ) -> None:
         if not shards:
             raise ValueError("A sharded store needs at least one shard, got none.")
         self.shards = list(shards)
@@ -34,62 +57,95 @@ class ShardedStore:
         if len(set(self.names)) != len(self.shards):
             raise ValueError(f"{len(self.shards)} shards need as many different names, got {self.names}.")
         self.schema, self.length = shards[0].schema, shards[0].length
+        self.durable = shards[0].durable  # type: ignore[misc]
         for name, shard in zip(self.names, self.shards, strict=True):
             if shard.schema != self.schema or shard.length != self.length:
                 raise ValueError(f"Shard {name} has another schema or length than {self.names[0]}; make all alike.")
         self._home: dict[int, int] = {}
+        self._note = note
+        self._down: set[int] = set()
+        self._lock = threading.Lock()
+        self._closed = threading.Event()
+        self._pool = ThreadPoolExecutor(len(shards), "shard") if parallel and len(shards) > 1 else None
+
+    @property
+    def down(self) -> list[str]:
+        """Names of the shards that do not answer."""
+        return [self.names[i] for i in sorted(self._down)]
 
     def shard(self, stream: int) -> Store:
-        if stream not in self._home:
-            self._home[stream] = shard_of(stream, self.names)
-        return self.shards[self._home[stream]]
+        return self.shards[self._home_of(stream)]
 
     def append(self, stream: int, first_step_id: int, rows: Mapping[str, np.ndarray]) -> int:
-        return self.shard(stream).append(stream, first_step_id, rows)
+        return self.append_many([(stream, first_step_id, rows)])[0]
 
-    def sample(
-        self, n: int, length: int, rng: np.random.Generator, timeout: float = 60.0, online: bool = True
-    ) -> tuple[Rows, np.ndarray]:
-        sizes, waiting = self._wait_for_items(timeout)
-        fresh = _share_out(n, waiting if online else [0] * len(waiting))
-        uniform = rng.multinomial(n - sum(fresh), np.asarray(sizes) / sum(sizes))
-        parts = []
-        for shard, size, first, rest in zip(self.shards, sizes, fresh, uniform.tolist(), strict=True):
-            assert size or not first + rest, "a share of an empty shard"
-            if first:
-                parts.append(shard.sample(first, length, rng, timeout, True))
-            if rest:
-                parts.append(shard.sample(rest, length, rng, timeout, False))
-        if len(parts) == 1:
-            return parts[0]
-        batch = {key: np.concatenate([part[key] for part, _ in parts]) for key in parts[0][0]}
-        return batch, np.concatenate([keys for _, keys in parts])
+    def append_many(self, blocks: Sequence[Block]) -> list[int]:
+        self._wait_for_shard()
+        each: dict[int, list[int]] = {}
+        for k, (stream, _, _) in enumerate(blocks):
+            each.setdefault(self._home_of(stream), []).append(k)
+
+        def work(some: list[int]) -> Callable[[Store], list[int]]:
+            return lambda shard: shard.append_many([blocks[k] for k in some])
+
+        answers = self._ask({i: work(some) for i, some in each.items()})
+        new = [0] * len(blocks)
+        for i, some in each.items():
+            if i not in answers:
+                stream = blocks[some[0]][0]
+                raise GapError(f"Stream {stream} cannot go on: its shard {self.names[i]} is down.", stream)
+            for k, count in zip(some, answers[i], strict=True):
+                new[k] = count
+        return new
+
+    def sample_into(self, out: Batch, rng: np.random.Generator, timeout: float = 60.0, online: bool = True) -> None:
+        deadline = time.monotonic() + timeout
+        n = len(out.rows)
+        while True:
+            there = self._wait_for_items(deadline - time.monotonic(), timeout)
+            sizes = {i: items for i, (items, _) in there.items()}
+            fresh = _share_out(n, [waiting if online else 0 for _, waiting in there.values()])
+            rest = rng.multinomial(n - sum(fresh), np.array(list(sizes.values())) / sum(sizes.values()))
+            parts, stop = {}, 0
+            for i, first, uniform in zip(there, fresh, rest.tolist(), strict=True):
+                start, stop = stop, stop + first + uniform
+                assert sizes[i] or start == stop, "a share of an empty shard"
+                if start < stop:
+                    part = out.part(start, stop)
+                    source = np.random.default_rng(rng.integers(2**63)) if self._pool else rng
+                    parts[i] = lambda shard, part=part, source=source: shard.sample_into(part, source, timeout, online)
+            if len(self._ask(parts)) == len(parts):  # else one went down: everything is drawn again
+                return
+
+    def available(self) -> tuple[int, int]:
+        each = self._ask(dict.fromkeys(range(len(self.shards)), lambda shard: shard.available()))
+        return sum(items for items, _ in each.values()), sum(waiting for _, waiting in each.values())
 
     def write_back(self, keys: np.ndarray, latents: Mapping[str, np.ndarray]) -> int:
-        return sum(
-            shard.write_back(keys[rows], {key: np.asarray(value)[rows] for key, value in latents.items()})
-            for shard, rows in self._route(keys)
-        )
+        def work(rows: list[int]) -> Callable[[Store], int]:
+            some = {key: np.asarray(value)[rows] for key, value in latents.items()}
+            return lambda shard: shard.write_back(keys[rows], some)
+
+        return sum(self._ask({i: work(rows) for i, rows in self._route(keys)}).values())
 
     def set_priority(self, keys: np.ndarray, values: np.ndarray) -> int:
-        return sum(shard.set_priority(keys[rows], np.asarray(values)[rows]) for shard, rows in self._route(keys))
+        def work(rows: list[int]) -> Callable[[Store], int]:
+            return lambda shard: shard.set_priority(keys[rows], np.asarray(values)[rows])
+
+        return sum(self._ask({i: work(rows) for i, rows in self._route(keys)}).values())
 
     def read(self, stream: int, first_step_id: int, n: int) -> Rows:
         return self.shard(stream).read(stream, first_step_id, n)
 
     def streams(self) -> dict[int, range]:
-        return {stream: steps for shard in self.shards for stream, steps in shard.streams().items()}
+        return {stream: steps for one in self._each(lambda shard: shard.streams()) for stream, steps in one.items()}
 
     def __len__(self) -> int:
-        return sum(len(shard) for shard in self.shards)
+        return sum(self._each(len))
 
     def stats(self) -> dict[str, float]:
         """Sums over the shards; `age` is the mean over all items."""
-        each = [shard.stats() for shard in self.shards]
-        total = {key: sum(stats[key] for stats in each) for key in each[0]}
-        items = max(1.0, total["items"])
-        total["age"] = sum(stats["age"] * stats["items"] for stats in each) / items
-        return total
+        return total_stats(self._each(lambda shard: shard.stats()))
 
     def checkpoint(self, directory: Path) -> None:
         with new_directory(Path(directory)) as part:
@@ -101,33 +157,110 @@ class ShardedStore:
             for name, shard in zip(self.names, self.shards, strict=True):
                 shard.restore(Path(directory) / name)
         except BaseException:
-            self.clear()
+            if not self.durable:
+                self.clear()
             raise
 
     def clear(self) -> None:
         for shard in self.shards:
             shard.clear()
 
-    def _route(self, keys: np.ndarray) -> list[tuple[Store, list[int]]]:
+    def close(self) -> None:
+        self._closed.set()
+        if self._pool:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+        for shard in self.shards:
+            shard.close()
+
+    def _home_of(self, stream: int) -> int:
+        if stream not in self._home:
+            self._home[stream] = shard_of(stream, self.names)
+        return self._home[stream]
+
+    def _route(self, keys: np.ndarray) -> list[tuple[int, list[int]]]:
         rows: dict[int, list[int]] = {}
         for row, (stream, _) in enumerate(sequences(keys)):
-            self.shard(stream)
-            rows.setdefault(self._home[stream], []).append(row)
-        return [(self.shards[i], some) for i, some in sorted(rows.items())]
+            rows.setdefault(self._home_of(stream), []).append(row)
+        return sorted(rows.items())
 
-    def _wait_for_items(self, timeout: float) -> tuple[list[int], list[int]]:
-        """Items and waiting online sequences of each shard, once there is an item anywhere."""
-        deadline = time.monotonic() + timeout
-        while True:
-            each = [shard.stats() for shard in self.shards]
-            if any(stats["items"] for stats in each):
-                return [int(stats["items"]) for stats in each], [int(stats["queue"]) for stats in each]
+    def _each(self, work: Callable[[Store], T]) -> Iterable[T]:
+        return self._ask(dict.fromkeys(range(len(self.shards)), work)).values()
+
+    def _ask(self, work: Mapping[int, Callable[[Store], T]]) -> dict[int, T]:
+        """What each shard answers, those that are down left out; ShardDownError when none is left."""
+        up = {i: job for i, job in work.items() if i not in self._down}
+        answers: dict[int, T] = {}
+        calls: dict[int, Callable[[], T]]
+        if self._pool and len(up) > 1:
+            calls = {i: self._pool.submit(job, self.shards[i]).result for i, job in up.items()}
+        else:
+            calls = {i: partial(job, self.shards[i]) for i, job in up.items()}
+        failed: BaseException | None = None
+        for i, call in calls.items():
+            try:
+                answers[i] = call()
+            except ShardDownError as error:
+                self._lose(i, error)
+            except BaseException as error:  # the others must have returned before anybody may go on
+                failed = failed or error
+        if failed is not None:
+            raise failed
+        return answers
+
+    def _lose(self, i: int, error: ShardDownError) -> None:
+        with self._lock:
+            if len(self.shards) == 1:
+                raise error
+            if i in self._down:
+                return
+            self._down.add(i)
+        others = len(self.shards) - len(self._down)
+        self._note(f"Replay shard {self.names[i]} is down, {others} of {len(self.shards)} go on: {error}")
+        threading.Thread(target=self._await_return, args=(i,), name=f"return-{self.names[i]}", daemon=True).start()
+
+    def _await_return(self, i: int) -> None:
+        lost = time.monotonic()
+        while not self._closed.wait(RETURN):
+            try:
+                items, _ = self.shards[i].available()
+            except OSError:
+                continue
+            with self._lock:
+                self._down.discard(i)
+            gone = time.monotonic() - lost
+            self._note(f"Replay shard {self.names[i]} is back after {gone:.0f} s with {items:,} sequences.")
+            return
+
+    def _wait_for_shard(self) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while len(self._down) == len(self.shards):
             if time.monotonic() >= deadline:
+                raise ShardDownError(f"All replay shards are down for {PATIENCE:g} s: {', '.join(self.down)}.")
+            self._closed.wait(0.1)
+
+    def _wait_for_items(self, left: float, timeout: float) -> dict[int, tuple[int, int]]:
+        """Items and waiting online sequences of each shard that is up, once there is an item anywhere."""
+        deadline = time.monotonic() + left
+        while True:
+            there = self._ask(dict.fromkeys(range(len(self.shards)), lambda shard: shard.available()))
+            if any(items for items, _ in there.values()):
+                return there
+            if time.monotonic() >= deadline:
+                down = f", {', '.join(self.down)} down" if self._down else ""
                 raise TimeoutError(
-                    f"Sampling waited {timeout:g} s for the first sequence of {self.length} steps: {len(each)} shards "
-                    f"were given {sum(stats['inserted'] for stats in each):g} steps. Are the actors writing?"
+                    f"Sampling waited {timeout:g} s for the first sequence of {self.length} steps: {len(self.shards)} "
+                    f"shards{down} were given {self.stats().get('inserted', 0):g} steps. Are the actors writing?"
                 )
             time.sleep(min(0.02, timeout))
+
+
+def total_stats(each: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """Sums of the shards' stats; `age` is the mean over all items."""
+    shards = list(each)
+    total = {key: sum(stats.get(key, 0) for stats in shards) for key in dict.fromkeys(k for s in shards for k in s)}
+    if "age" in total:
+        total["age"] = sum(s["age"] * s["items"] for s in shards) / max(1.0, total["items"])
+    return total
 
 
 def _share_out(n: int, waiting: Sequence[int]) -> list[int]:

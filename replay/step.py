@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,23 @@ class Field:
         return self.dtype.itemsize * int(np.prod(self.shape, dtype=np.int64))
 
 
+_ALIGNMENT = 8  # bytes that a stride is a multiple of: every element stays aligned for whoever views it
+
+
+def packed(fields: Mapping[str, Field]) -> np.dtype:
+    """The dtype of a row of all fields: widest elements first, so that each is aligned without a hole."""
+    names = sorted(fields, key=lambda key: (-fields[key].dtype.alignment, key))
+    offsets = np.cumsum([0, *(fields[key].nbytes for key in names)])
+    return np.dtype(
+        {
+            "names": names,
+            "formats": [(fields[key].dtype, fields[key].shape) for key in names],
+            "offsets": offsets[:-1].tolist(),
+            "itemsize": -(-int(offsets[-1]) // _ALIGNMENT) * _ALIGNMENT,
+        }
+    )
+
+
 RESERVED: Mapping[str, Field] = {
     "reward": Field(dtype=np.dtype(np.float32)),
     "is_first": Field(dtype=np.dtype(np.bool_)),
@@ -42,6 +60,9 @@ class Schema:
 
     fields: Mapping[str, Field]
     latents: Mapping[str, Field]
+    row_dtype: np.dtype = dataclass_field(init=False, repr=False, compare=False)
+    """A packed row: numpy structured dtype of `fields`, of one stride."""
+    latent_dtype: np.dtype = dataclass_field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fields", dict(self.fields))
@@ -51,6 +72,8 @@ class Schema:
             raise ValueError(f"Keys {twice} are both fields and latents; a key is one or the other: rename one.")
         if not self.fields:
             raise ValueError("A replay schema needs at least one field, got none; name the observation keys.")
+        object.__setattr__(self, "row_dtype", packed(self.fields))
+        object.__setattr__(self, "latent_dtype", packed(self.latents))
 
     @classmethod
     def transitions(cls, *groups: Mapping[str, Field], latents: Mapping[str, Field] | None = None) -> "Schema":
@@ -69,8 +92,8 @@ class Schema:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of one step."""
-        return sum(field.nbytes for field in self.all.values())
+        """Bytes of one step as stores keep it: its packed row and its latents."""
+        return self.row_dtype.itemsize + self.latent_dtype.itemsize
 
     def estimate_gb(self, steps: int) -> float:
         """Gigabytes (1e9 bytes) that `steps` rows take."""

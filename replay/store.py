@@ -1,14 +1,34 @@
 """The contract every replay store keeps, whether in the process, on disk, behind Ray actors or on Redis."""
 
-from collections.abc import Mapping
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
-from replay.step import Rows, Schema
+from replay.keys import sequences
+from replay.layout import Batch, new_batch, unpack
+from replay.step import Rows, Schema, check_rows
 
 Sample = tuple[Rows, np.ndarray]
+Block = tuple[int, int, Mapping[str, np.ndarray]]
+"""Stream, first step, rows `[n, ...]`."""
+
+
+class GapError(ValueError):
+    """Steps of `stream` are missing before the ones given: the store has lost them, or they were never sent."""
+
+    def __init__(self, message: str, stream: int) -> None:
+        super().__init__(message, stream)
+        self.stream = stream
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class ShardDownError(ConnectionError):
+    """A store behind a connection does not answer; the message names it and how long it was waited for."""
 
 
 @runtime_checkable
@@ -21,54 +41,116 @@ class Store(Protocol):
 
     schema: Schema
     length: int
+    durable: ClassVar[bool] = False
+    """The content outlives the process: a run goes on with what the store holds and rolls nothing back."""
 
+    @abstractmethod
     def append(self, stream: int, first_step_id: int, rows: Mapping[str, np.ndarray]) -> int:
         """Add rows `[n, ...]`; steps that are known already are ignored. Returns how many were new.
 
-        ValueError: a key, dtype or shape the schema does not have; a gap before `first_step_id`.
+        ValueError: a key, dtype or shape the schema does not have. GapError: a gap before `first_step_id`.
         """
         ...
+
+    def append_many(self, blocks: Sequence[Block]) -> list[int]:
+        """`append` of several blocks, in fewer round trips where there are any. After a GapError the other blocks may
+        be stored or not; all may be given again."""
+        return [self.append(stream, first_step_id, rows) for stream, first_step_id, rows in blocks]
 
     def sample(
         self, n: int, length: int, rng: np.random.Generator, timeout: float = 60.0, online: bool = True
     ) -> Sample:
-        """A batch and its step keys int64 `[n, length, 2]`: waiting online sequences first, then uniform over items.
+        """A batch and its step keys int64 `[n, length, 2]`: waiting online sequences first, then by the selection.
 
-        Fields are `[n, length, ...]`, latents `[n, ...]` of column 0. `is_first` of column 0 is set; `is_last` is set
-        wherever the next column is first. TimeoutError: no item appeared within `timeout` seconds.
+        Fields are `[n, length, ...]`, latents `[n, ...]` of column 0, all of them views of one packed buffer.
+        `is_first` of column 0 is set; `is_last` is set wherever the next column is first. TimeoutError: no item
+        appeared within `timeout` seconds.
         """
+        if n < 1 or not 1 <= length <= self.length:
+            raise ValueError(f"sample({n}, {length}): allowed are n >= 1 and a length of 1 to {self.length}.")
+        batch = new_batch(self.schema, n, length)
+        self.sample_into(batch, rng, timeout, online)
+        return unpack(batch)
+
+    @abstractmethod
+    def sample_into(self, out: Batch, rng: np.random.Generator, timeout: float = 60.0, online: bool = True) -> None:
+        """Fill a batch with what `sample` draws, flags as they were written."""
         ...
 
+    @abstractmethod
+    def available(self) -> tuple[int, int]:
+        """Items, and online sequences that wait."""
+        ...
+
+    @abstractmethod
     def write_back(self, keys: np.ndarray, latents: Mapping[str, np.ndarray]) -> int:
         """Replace latents `[n, T, ...]` at keys `[n, T, 2]`, evicted steps aside. Returns how many got written."""
         ...
 
+    @abstractmethod
     def set_priority(self, keys: np.ndarray, values: np.ndarray) -> int:
-        """Priorities `[n, T]` of the items that start at keys `[n, T, 2]`. Returns how many the store makes use of."""
+        """Priorities `[n, T]` of the steps with keys `[n, T, 2]`. Returns how many steps took one: 0 where sampling
+        does not go by priority."""
         ...
 
+    @abstractmethod
     def read(self, stream: int, first_step_id: int, n: int) -> Rows:
         """Rows `[n, ...]` as stored, latents included; ValueError names the steps that are not there."""
         ...
 
+    @abstractmethod
     def streams(self) -> dict[int, range]:
         """The steps each stream has stored; the range's end is the step it continues with."""
         ...
 
+    @abstractmethod
     def __len__(self) -> int:
         """Number of items."""
         ...
 
+    @abstractmethod
     def stats(self) -> dict[str, float]: ...
 
+    @abstractmethod
     def checkpoint(self, directory: Path) -> None:
         """Write the whole state into a new directory, which appears complete or not at all."""
         ...
 
+    @abstractmethod
     def restore(self, directory: Path) -> None:
         """Replace the whole state; ValueError, and an empty store: damaged files, another schema, another length."""
         ...
 
+    @abstractmethod
     def clear(self) -> None:
         """Forget all streams, items and counts."""
         ...
+
+    def close(self) -> None:
+        """Give files and connections back; what is stored in a durable store stays."""
+        return None
+
+
+def check_latents(
+    schema: Schema, keys: np.ndarray, latents: Mapping[str, np.ndarray]
+) -> tuple[list[tuple[int, int]], Rows]:
+    """(stream, first step) of each row of keys, and the latents `[n, T, ...]`; ValueError where they do not fit."""
+    unknown = sorted(set(latents) - set(schema.latents))
+    if unknown:
+        raise ValueError(f"Keys {unknown} cannot be written back; the latents are {sorted(schema.latents)}.")
+    where = sequences(keys)
+    checked, _ = check_rows({key: schema.latents[key] for key in latents}, latents, leading=2)
+    shape = next(iter(checked.values())).shape[:2]
+    if shape != keys.shape[:2]:
+        raise ValueError(f"Latents are {list(shape)} + ..., the keys {list(keys.shape)}; pass one of each per step.")
+    return where, checked
+
+
+def check_priorities(keys: np.ndarray, values: np.ndarray) -> list[tuple[int, int]]:
+    """(stream, first step) of each row of keys; ValueError: not one value a step, or one below 0 or not a number."""
+    where = sequences(keys)
+    if np.shape(values) != keys.shape[:2]:
+        raise ValueError(f"Priorities are {list(np.shape(values))}, the keys {list(keys.shape)}; pass one per step.")
+    if not (np.asarray(values) >= 0).all():
+        raise ValueError(f"Priorities must be numbers of 0 or more, got {np.min(values)}; take the loss's magnitude.")
+    return where

@@ -5,9 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from replay.index import GapError
 from replay.step import check_rows
-from replay.store import Store
+from replay.store import GapError, Store
+
+_RENEWALS = 1000  # new streams in one flush: each may hash to a shard that is down as well
 
 
 class Writer:
@@ -53,15 +54,21 @@ class Writer:
 
     def flush(self) -> None:
         """Append everything buffered."""
-        for i, stream in enumerate(self._streams):
-            rows = {key: buffer[i, : self._count] for key, buffer in self._rows.items()}
+        blocks = {key: buffer[:, : self._count] for key, buffer in self._rows.items()}
+        for attempt in range(_RENEWALS + 1):
             try:
-                self._store.append(stream, self._next[i], rows)
-            except GapError:
-                if self.renew is None:
+                self._store.append_many(
+                    [
+                        (stream, self._next[i], {key: rows[i] for key, rows in blocks.items()})
+                        for i, stream in enumerate(self._streams)
+                    ]
+                )
+                break
+            except GapError as error:
+                if self.renew is None or attempt == _RENEWALS:
                     raise
+                i = self._streams.index(error.stream)
                 self._streams[i], self._next[i] = self.renew(i), 0
-                self._store.append(self._streams[i], 0, rows)
         self._next = [step + self._count for step in self._next]
         self._count = 0
 

@@ -86,7 +86,7 @@ def test_batch_layout(make: MakeStore) -> None:
         assert batch[name].shape == (6, 4, *field.shape) and batch[name].dtype == field.dtype
     for name, field in SCHEMA.latents.items():  # of the first column only
         assert batch[name].shape == (6, *field.shape) and batch[name].dtype == field.dtype
-    assert all(value.flags.c_contiguous and value.flags.writeable for value in batch.values())
+    assert all(value.flags.aligned and value.flags.writeable for value in batch.values())
     first = [rows(int(stream), int(step), 1) for stream, step in keys[:, 0]]
     for name in SCHEMA.latents:
         np.testing.assert_array_equal(batch[name], np.concatenate([row[name] for row in first]))

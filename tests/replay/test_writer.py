@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from replay.index import GapError
+from replay.store import GapError
 from replay.writer import Writer
 from tests.contracts.stores import SCHEMA, check_sequences, memory, rows
 
