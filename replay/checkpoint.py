@@ -63,9 +63,9 @@ class Lineage:
         newly = [c for c in chunks.slot if c in sealed and c not in self._sealed]
         for ids in _parts(newly, chunks.bytes(schema.fields)):
             self._number += 1
-            self._files[self._number] = _write(part / _sealed_name(self._number), chunks.take(ids, schema.fields))
+            self._files[self._number] = _write(part / sealed_name(self._number), chunks.take(ids, schema.fields))
             self._sealed |= {c: (self._number, row) for row, c in enumerate(ids)}
-            files[_sealed_name(self._number)] = self._files[self._number]
+            files[sealed_name(self._number)] = self._files[self._number]
         everything = list(chunks.slot)
         unsealed = [c for c in everything if c not in sealed]
         for name, ids, keys in (("open", unsealed, schema.fields), ("latents", everything, schema.latents)):
@@ -92,7 +92,7 @@ class Lineage:
         data: Mapping[str, np.ndarray],
         counters: dict[str, int],
     ) -> None:
-        content = _verified(directory)
+        content = verified(directory)
         for what, here, there in (
             ("schema", schema.to_json(), content["schema"]),
             ("settings", dict(settings), content["settings"]),
@@ -106,10 +106,10 @@ class Lineage:
         chunks = _Chunks(index, data)
         self._number = int(content["number"])
         self._sealed = {(s, c): (number, row) for s, c, number, row in arrays["sealed"].tolist()}
-        self._files = {number: files[_sealed_name(number)] for number, _ in self._sealed.values()}
+        self._files = {number: files[sealed_name(number)] for number, _ in self._sealed.values()}
         for number in sorted(self._files):
             rows = {c: row for c, (n, row) in self._sealed.items() if n == number}
-            chunks.put(rows, _read(directory, _sealed_name(number), files))
+            chunks.put(rows, _read(directory, sealed_name(number), files))
         everything = list(chunks.slot)
         for name, ids in (("open", [c for c in everything if c not in self._sealed]), ("latents", everything)):
             done = 0
@@ -129,8 +129,8 @@ class Lineage:
         linked: dict[str, dict[str, int]] = {}
         for number in sorted({number for number, _ in self._sealed.values()}):
             try:
-                os.link(_sealed_name(number), part / _sealed_name(number), src_dir_fd=self._last)
-                linked[_sealed_name(number)] = self._files[number]
+                os.link(sealed_name(number), part / sealed_name(number), src_dir_fd=self._last)
+                linked[sealed_name(number)] = self._files[number]
             except OSError:  # the last checkpoint was deleted, or lies on another file system
                 self._sealed = {c: place for c, place in self._sealed.items() if place[0] != number}
         return linked
@@ -189,7 +189,8 @@ def _parts(ids: list[_ChunkId], nbytes: int) -> Iterable[list[_ChunkId]]:
     return (ids[i : i + each] for i in range(0, len(ids), each))
 
 
-def _sealed_name(number: int) -> str:
+def sealed_name(number: int) -> str:
+    """The file of sealed chunks with this number."""
     return f"sealed-{number}.safetensors"
 
 
@@ -224,7 +225,8 @@ def _signed(content: dict[str, Any]) -> bytes:
     return json.dumps({**content, "crc32": zlib.crc32(json.dumps(content).encode())}, indent=1).encode()
 
 
-def _verified(directory: Path) -> dict[str, Any]:
+def verified(directory: Path) -> dict[str, Any]:
+    """What index.json says; ValueError where it is damaged or of another format."""
     try:
         content: dict[str, Any] = json.loads((directory / "index.json").read_bytes())
         crc = content.pop("crc32")

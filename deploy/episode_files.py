@@ -1,0 +1,156 @@
+"""Episodes as compressed .npz files: ours, and those of the official DreamerV3 and its ports.
+
+Ours: a folder with one file an episode, keys as in replay without latents, and `index.json`, which names format,
+schema, spaces and episodes. Theirs: one file an episode, or the official replay's chunks `TIME-ID-SUCCESSOR-LENGTH.npz`
+that continue each other. Nothing in a file is a pickle.
+"""
+
+import json
+import re
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deploy.new_folder import new_folder
+from replay.episodes import Episode, Found, cut
+from replay.foreign_rows import Reading, looks_leading
+from replay.step import Rows, Schema
+
+FORMAT = "nexus-episodes-1"
+INDEX = "index.json"
+_CHUNK = re.compile(r"(?P<time>[^-]+)-(?P<id>[^-]+)-(?P<successor>[^-]+)-(?P<length>\d+)")
+
+
+def write_episodes(out: Path, schema: Schema, episodes: Iterable[Episode], facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Write the folder `out`, complete or not at all; returns what its index says, `facts` included."""
+    listed: list[dict[str, Any]] = []
+    with new_folder(out) as folder:
+        for number, episode in enumerate(episodes):
+            name = f"{number:06d}-{episode.length}.npz"
+            write_npz(folder / name, {key: episode.rows[key] for key in schema.fields})
+            listed.append(
+                {
+                    "file": name, "length": episode.length, "return": episode.score,
+                    "terminal": bool(episode.rows["is_terminal"][-1]),
+                    "stream": episode.stream, "first_step": episode.first,
+                }
+            )  # fmt: skip
+        index = {
+            "format": FORMAT, **facts, "keys": schema.to_json()["fields"],
+            "counts": {"episodes": len(listed), "steps": sum(one["length"] for one in listed)},
+            "episodes": listed,
+        }  # fmt: skip
+        (folder / INDEX).write_text(json.dumps(index, indent=1))
+    return index
+
+
+def write_npz(file: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """As `np.savez_compressed`, whatever the keys are called and however their memory lies."""
+    with zipfile.ZipFile(file, "x", zipfile.ZIP_DEFLATED) as archive:
+        for key, value in arrays.items():
+            with archive.open(f"{key}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.ascontiguousarray(value), allow_pickle=False)
+
+
+def read_npz(file: Path, keys: Iterable[str] | None = None) -> Rows:
+    """Arrays of a .npz file, `keys` of them where it has them; ValueError where it is none or holds pickled objects."""
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise ValueError("it is a single array, not a .npz archive")
+            return {key: archive[key] for key in archive.files if keys is None or key in keys}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{file} cannot be read as .npz episodes: {error}") from error
+
+
+def read_index(folder: Path) -> dict[str, Any] | None:
+    """What our index says; None where there is none. ValueError: it is another program's, or damaged."""
+    path = folder / INDEX
+    if not path.is_file():
+        return None
+    try:
+        index = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be read as JSON: {error}") from error
+    if not isinstance(index, dict) or index.get("format") != FORMAT:
+        raise ValueError(f"{path} does not say format {FORMAT!r}; name the .npz files themselves if it means others.")
+    return index
+
+
+class NpzEpisodes:
+    """The episodes of .npz files and folders of them, as whole episodes in the rows of `reading.schema`.
+
+    `custom`: which custom the actions follow, `chosen` after the row, `leading` to it, or `auto`: what they look like.
+    `found` counts what is not whole.
+    """
+
+    def __init__(self, paths: Iterable[Path], reading: Reading, custom: str = "auto"):
+        self.reading, self.found = reading, Found()
+        ours: list[Path] = []
+        theirs: list[Path] = []
+        for path in paths:
+            if path.is_dir() and (index := read_index(path)):
+                ours += _named(path, index)
+            else:
+                theirs += _all(path) if path.is_dir() else [path]
+        self.chains = [[file] for file in ours] + _chains(theirs)
+        leading = custom == "leading" or (custom == "auto" and self._looks_leading(theirs))
+        self.leading = frozenset(theirs) if leading else frozenset()
+
+    def __iter__(self) -> Iterator[Rows]:
+        for chain in self.chains:
+            for _, rows in cut(self._pieces(chain), self.found):
+                yield rows
+
+    def _pieces(self, chain: list[Path]) -> Iterator[tuple[int, Rows]]:
+        position = 0
+        for file in chain:
+            reading = replace(self.reading, leading=file in self.leading)
+            rows = reading.fit(read_npz(file), str(file), ends=len(chain) == 1)
+            yield position, rows
+            position += len(rows["is_first"])
+
+    def _looks_leading(self, files: list[Path]) -> bool:
+        keys = self.reading.actions
+        theirs = {key for key, ours in (self.reading.rename or {}).items() if ours in keys}
+        whole = [file for file in files if not _CHUNK.fullmatch(file.stem)]
+        return looks_leading(value for file in whole for value in read_npz(file, keys | theirs).values())
+
+
+def _named(folder: Path, index: Mapping[str, Any]) -> list[Path]:
+    files = [folder / Path(str(one["file"])).name for one in index["episodes"]]
+    if missing := [file for file in files if not file.is_file()]:
+        raise ValueError(
+            f"{folder / INDEX} names {missing[0].name}, which is not there; {len(missing)} files are gone."
+        )
+    return files
+
+
+def _all(folder: Path) -> list[Path]:
+    files = sorted(folder.glob("*.npz"))
+    if not files:
+        raise ValueError(f"{folder} holds no .npz files; name a folder of episodes.")
+    return files
+
+
+def _chains(files: list[Path]) -> list[list[Path]]:
+    """Files that continue each other, in their order; every other file by itself."""
+    chunks = {match["id"]: (match["successor"], file) for file in files if (match := _CHUNK.fullmatch(file.stem))}
+    continued = {successor for successor, _ in chunks.values()}
+    chains: list[list[Path]] = []
+    for file in files:
+        match = _CHUNK.fullmatch(file.stem)
+        if match is None:
+            chains.append([file])
+        elif match["id"] not in continued:
+            chain, id = [], match["id"]
+            while id in chunks:
+                id, one = chunks.pop(id)
+                chain.append(one)
+            chains.append(chain)
+    return chains
