@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 
 from replay.reserved import reserve
+from replay.selection import Priorities, Recency, SelectionConfig
 from replay.store import GapError
 
+UNIFORM = SelectionConfig()
 _INT = np.dtype(np.int64)
 
 
@@ -34,7 +36,16 @@ class Stream:
 class Index:
     """Streams, chunks, items and the online queue. Not thread-safe: the store that owns it holds its lock."""
 
-    def __init__(self, *, length: int, chunk_length: int, slots: int, capacity: int, online: bool) -> None:
+    def __init__(
+        self,
+        *,
+        length: int,
+        chunk_length: int,
+        slots: int,
+        capacity: int,
+        online: bool,
+        selection: SelectionConfig = UNIFORM,
+    ) -> None:
         self.length, self.chunk_length, self.slots, self.online = length, chunk_length, slots, online
         self.capacity = min(capacity, slots * chunk_length)
         self.streams: dict[int, Stream] = {}
@@ -47,6 +58,14 @@ class Index:
         self._successor = reserve((slots,), _INT)
         self._stream_of = reserve((slots,), _INT)
         self._first_of = reserve((slots,), _INT)
+        # Single elements are read and written through these, several times faster than through numpy.
+        self._cells = tuple(array.data for array in (self._ring, self._stream_of, self._first_of))
+        self.selection = selection
+        self._until = np.cumsum(selection.fractions)[:2]
+        self._recency = Recency(selection.recency_exponent)
+        steps = slots * chunk_length
+        self._priorities = Priorities(selection, steps, length) if selection.priority else None
+        self._unweighed: dict[int, int] = {}  # stream -> its first item whose weight is not known yet
 
     def __len__(self) -> int:
         return self.created - self.evicted
@@ -75,20 +94,33 @@ class Index:
                 slot = self._open_chunk(stream, chunk)
             count = min(self.chunk_length - place, n - row)
             yield slot * self.chunk_length + place, row, count
-            self._publish(stream, count)
+            self._publish(stream, slot * self.chunk_length + place, count)
             row += count
 
     def draw(self, n: int, rng: np.random.Generator, online: bool) -> tuple[np.ndarray, int]:
-        """Addresses `[n]` of start steps: so many from the online queue first, then uniform over the items."""
+        """Addresses `[n]` of start steps: so many from the online queue first, then by the selection."""
         assert len(self) > 0, "draw() from an index without items"
         starts: list[int] = []
         while online and self.queue and len(starts) < n:
             address = self.address(*self.queue.popleft())
             if address is not None:  # else evicted while it waited
                 starts.append(address)
-        picks = rng.integers(0, len(self), n - len(starts)) if len(starts) < n else np.empty(0, _INT)
-        uniform = self._ring[(self.evicted + picks) % self.capacity]
-        return np.concatenate([np.asarray(starts, _INT), uniform]), len(starts)
+        if not starts:
+            return self._select(n, rng), 0
+        rest = self._select(n - len(starts), rng) if len(starts) < n else np.empty(0, _INT)
+        return np.concatenate([np.array(starts, _INT), rest]), len(starts)
+
+    def prioritize(self, stream_id: int, first: int, values: np.ndarray) -> int:
+        """Set priorities `[T]` of a stream's steps; returns how many are used: of steps stored, if any are."""
+        if self._priorities is None:
+            return 0
+        used = 0
+        for address, row, count in self.spans(stream_id, first, len(values)):
+            self._priorities.set(address, values[row : row + count])
+            used += count
+        if used:
+            self._weigh(stream_id, first - self.length + 1, first + len(values))
+        return used
 
     def address(self, stream_id: int, step: int) -> int | None:
         """None where the step was evicted or has not come yet."""
@@ -116,11 +148,14 @@ class Index:
     def addresses(self, starts: np.ndarray, length: int) -> np.ndarray:
         """Addresses `[n, T]` of the sequences that start at addresses `[n]`, over chunk borders."""
         slot, place = np.divmod(starts, self.chunk_length)
-        hop, place = np.divmod(place[:, None] + np.arange(length), self.chunk_length)
-        chain = [slot]
-        for _ in range(int(hop[:, -1].max(initial=0))):
-            chain.append(self._successor[chain[-1]])
-        return np.take_along_axis(np.stack(chain, 1), hop, 1) * self.chunk_length + place
+        offset = np.arange(length)
+        addresses = starts[:, None] + offset
+        for hop in range(1, (int(place.max(initial=0)) + length - 1) // self.chunk_length + 1):
+            after = self._successor[slot]
+            jump = (after - slot - 1) * self.chunk_length
+            addresses += np.where(offset >= (hop * self.chunk_length - place)[:, None], jump[:, None], 0)
+            slot = after
+        return addresses
 
     def keys(self, starts: np.ndarray, length: int) -> np.ndarray:
         """Step keys `[n, T, 2]` of the sequences that start at addresses `[n]`."""
@@ -138,8 +173,8 @@ class Index:
         """Remove the oldest items until `count` were evicted ever; this follows another index of the same items."""
         if count > self.created:
             raise ValueError(f"evict_to({count}): only {self.created} items were created; append the others first.")
-        while self.evicted < count:
-            self._evict()
+        if self.evicted < count:
+            self._evict(count - self.evicted)
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, int]]:
         streams = [(s.id, s.next, s.begin, s.oldest, s.seen) for s in self.streams.values()]
@@ -150,6 +185,10 @@ class Index:
             "items": self.items(),
             "queue": np.array(self.queue, _INT).reshape(-1, 2),
         }
+        if self._priorities:
+            slots = [slot for s in self.streams.values() for slot in s.slots.values()]
+            arrays["slots"] = np.array([*slots, *self._freed], _INT)  # draws by priority go by addresses
+            arrays["priorities"] = self._priorities.steps.reshape(-1, self.chunk_length)[slots]
         return arrays, {"created": self.created, "evicted": self.evicted}
 
     def load(self, arrays: dict[str, np.ndarray], counters: dict[str, Any]) -> None:
@@ -165,30 +204,105 @@ class Index:
             stream = self.streams[row[0]] = Stream(*row)
             if stream.oldest > stream.next - self.length:
                 self._itemless[stream.id] = stream
-        for stream_id, chunk in chunks.tolist():
-            self._place_chunk(self.streams[stream_id], chunk)
+        slots = arrays.get("slots", np.empty(0, _INT)).tolist()
+        if self._priorities and 0 < len(slots) <= self.slots:
+            self._fresh, self._freed = len(slots), slots[len(chunks) :] + slots[: len(chunks)][::-1]
+        for row, (stream_id, chunk) in enumerate(chunks.tolist()):
+            slot = self._place_chunk(self.streams[stream_id], chunk)
+            if self._priorities:
+                values = arrays["priorities"][row] if "priorities" in arrays else self._priorities.initial
+                self._priorities.steps[slot * self.chunk_length :][: self.chunk_length] = values
+        if self._priorities:
+            self._unweighed = {stream.id: stream.oldest for stream in self.streams.values()}
         self.created, self.evicted = int(counters["created"]), int(counters["evicted"])
         for serial, (stream_id, step) in enumerate(items.tolist(), self.evicted):
             self._ring[serial % self.capacity] = self.address(stream_id, step)
         self.queue.extend((stream_id, step) for stream_id, step in arrays["queue"].tolist())
 
-    def _publish(self, stream: Stream, count: int) -> None:
-        first = max(stream.oldest, stream.next - self.length + 1)
+    def _select(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        """Addresses `[n]` of items, by the mixture of the selection."""
+        items = len(self)
+        if self._until[0] >= 1:
+            return self._ring[(self.evicted + rng.integers(0, items, n)) % self.capacity]
+        way = np.searchsorted(self._until, rng.random(n), side="right")
+        uniform, prioritized, recent = way == 0, np.flatnonzero(way == 1), way == 2
+        place = np.zeros(n, _INT)
+        place[uniform] = rng.integers(0, items, np.count_nonzero(uniform))
+        place[recent] = items - 1 - self._recency.draw(rng.random(np.count_nonzero(recent)), items)
+        addresses = self._ring[(self.evicted + place) % self.capacity]
+        if len(prioritized):
+            addresses[prioritized] = self._prioritized(len(prioritized), rng)
+        return addresses
+
+    def _prioritized(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        assert self._priorities is not None
+        for stream_id, first in self._unweighed.items():
+            self._weigh(stream_id, first, self.streams[stream_id].next)
+        self._unweighed.clear()
+        once = self.selection.zero_on_sample  # each draw then changes the weights for the next
+        drawn = []
+        for count in [1] * n if once else [n]:
+            addresses = self._priorities.draw(rng.random(count))
+            if addresses is None:
+                addresses = self._ring[(self.evicted + rng.integers(0, len(self), count)) % self.capacity]
+            elif once:
+                stream_id, start = self.keys(addresses, 1)[0, 0].tolist()
+                self.prioritize(stream_id, start, np.zeros(self.length))
+            drawn.append(addresses)
+        return np.concatenate(drawn)
+
+    def _weigh(self, stream_id: int, first: int, stop: int) -> None:
+        """Weigh anew what items start at a stream's steps `first .. stop - 1`."""
+        assert self._priorities is not None
+        stream, length = self.streams[stream_id], self.length
+        first, stop = max(first, stream.oldest), min(stop, stream.next - length + 1)
+        if first >= stop:
+            return
+        steps = [
+            self._priorities.steps[a : a + count]
+            for a, _, count in self.spans(stream_id, first, stop - first + length - 1)
+        ]
+        weights = self._priorities.weights(np.concatenate(steps))
+        for address, row, count in self.spans(stream_id, first, stop - first):
+            self._priorities.weigh(address, weights[row : row + count])
+
+    def _publish(self, stream: Stream, address: int, count: int) -> None:
+        """The stream goes on by `count` steps, which lie side by side; each step that they complete starts an item."""
+        if self._priorities:
+            self._priorities.begin(address, count)
+        length, chunk_length = self.length, self.chunk_length
+        first = max(stream.oldest, stream.next - length + 1)
         stream.next += count
-        for start in range(first, stream.next - self.length + 1):
-            while len(self) >= self.capacity:
-                self._evict()
-            address = self.address(stream.id, start)
-            assert address is not None, (stream.id, start)
-            self._ring[self.created % self.capacity] = address
-            self.created += 1
-            if self.online and start % self.length == 1 % self.length:
-                self._enqueue(stream.id, start)
+        stop = stream.next - length + 1
+        if first < stop and self._priorities:
+            self._unweighed.setdefault(stream.id, first)
+        while first < stop:
+            chunk, place = divmod(first, chunk_length)
+            n = min(stop - first, chunk_length - place, self.capacity)
+            excess = self.created - self.evicted + n - self.capacity
+            if excess > 0:
+                self._evict(excess)
+            self._create(stream.slots[chunk] * chunk_length + place, n)
+            if self.online:
+                for start in range(first + (1 - first) % length, first + n, length):
+                    self._enqueue(stream.id, start)
+            first += n
         stream.seen = self.created
-        if stream.oldest <= stream.next - self.length:
+        if stream.oldest < stop:
             self._itemless.pop(stream.id, None)
         else:
             self._itemless[stream.id] = stream
+
+    def _create(self, address: int, n: int) -> None:
+        """Items start at n steps side by side."""
+        at = self.created % self.capacity
+        self.created += n
+        if n == 1:
+            self._cells[0][at] = address
+            return
+        head = min(n, self.capacity - at)
+        self._ring[at : at + head] = np.arange(address, address + head)
+        self._ring[: n - head] = np.arange(address + head, address + n)
 
     def _enqueue(self, stream_id: int, start: int) -> None:
         # Nobody may be sampling; entries that were evicted meanwhile must not pile up.
@@ -196,13 +310,29 @@ class Index:
             self.queue.popleft()
         self.queue.append((stream_id, start))
 
-    def _evict(self) -> None:
-        """Remove the oldest item, and its chunk with it when no later item starts there."""
-        slot, place = divmod(int(self._ring[self.evicted % self.capacity]), self.chunk_length)
-        self.evicted += 1
-        stream = self.streams[int(self._stream_of[slot])]
-        stream.oldest = int(self._first_of[slot]) + place + 1
-        if stream.oldest % self.chunk_length == 0:
+    def _evict(self, n: int = 1) -> None:
+        """Remove the n oldest items, and the chunks in which no later item starts."""
+        at = self.evicted % self.capacity
+        self.evicted += n
+        if n == 1:
+            address = self._cells[0][at]
+            self._leave(*divmod(address, self.chunk_length))
+            if self._priorities:
+                self._priorities.remove(address)
+            return
+        addresses = self._ring[(at + np.arange(n)) % self.capacity]
+        slots, places = np.divmod(addresses, self.chunk_length)
+        for slot, place in dict(zip(slots.tolist(), places.tolist(), strict=True)).items():  # the last of each chunk
+            self._leave(slot, place)
+        if self._priorities:
+            self._priorities.remove_all(addresses)
+
+    def _leave(self, slot: int, place: int) -> None:
+        """The items that start in this slot up to `place` are gone."""
+        _, stream_of, first_of = self._cells
+        stream = self.streams[stream_of[slot]]
+        stream.oldest = first_of[slot] + place + 1
+        if place == self.chunk_length - 1:
             self._freed.append(stream.slots.pop(stream.oldest // self.chunk_length - 1))
         if stream.oldest > stream.next - self.length:
             self._itemless[stream.id] = stream
@@ -211,7 +341,7 @@ class Index:
         while not self._freed and self._fresh == self.slots:
             # A stream without items that fell silent before the oldest item was made has ended: its rest goes first.
             idle = [s for s in self._itemless.values() if s is not stream]
-            oldest = min(idle, key=lambda s: s.seen, default=None)
+            oldest = min(idle, key=lambda s: (s.seen, s.id), default=None)
             if oldest is not None and (oldest.seen <= self.evicted or not len(self)):
                 self._drop(oldest)
             else:

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from replay.checkpoint import Lineage
-from replay.index import Index
+from replay.index import UNIFORM, Index
 from replay.layout import Batch, views
 from replay.reserved import reserve
+from replay.selection import SelectionConfig
 from replay.step import Rows, Schema, check_rows
 from replay.store import Store, check_latents, check_priorities
 
@@ -35,6 +36,7 @@ class MemoryStore(Store):
         chunk_length: int = 256,
         streams: int = 64,
         online: bool = True,
+        selection: SelectionConfig = UNIFORM,
     ) -> None:
         for name, value in (("length", length), ("chunk_length", chunk_length), ("streams", streams)):
             if value < 1:
@@ -42,10 +44,11 @@ class MemoryStore(Store):
         if not capacity and not capacity_gb:
             raise ValueError("MemoryStore has no bound: give capacity (items), capacity_gb, or both.")
         self.schema, self.length, self.chunk_length, self.online = schema, length, chunk_length, online
+        self.selection = selection
         self._lock = threading.Lock()
         self._grown = threading.Condition(self._lock)
         self._all = schema.all
-        self.slot_bytes = chunk_length * (schema.nbytes + _INDEX_BYTES)
+        self.slot_bytes = chunk_length * (schema.nbytes + _INDEX_BYTES + selection.step_bytes)
         per_stream = -(-(length - 1) // chunk_length) + 1  # the chunks an unfinished sequence may touch, and a new one
         bounds = [-(-capacity // chunk_length) + per_stream * streams] if capacity else []
         if capacity_gb:
@@ -67,6 +70,7 @@ class MemoryStore(Store):
             slots=self.slots,
             capacity=self._capacity,
             online=self.online,
+            selection=self.selection,
         )
         self._lineage = Lineage()
         steps = self.slots * self.chunk_length
@@ -120,8 +124,9 @@ class MemoryStore(Store):
         return written
 
     def set_priority(self, keys: np.ndarray, values: np.ndarray) -> int:
-        check_priorities(keys, values)
-        return 0
+        where = check_priorities(keys, values)
+        with self._lock:
+            return sum(self._index.prioritize(*start, row) for start, row in zip(where, values, strict=True))
 
     def read(self, stream: int, first_step_id: int, n: int) -> Rows:
         with self._lock:
