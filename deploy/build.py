@@ -6,19 +6,12 @@ from actors.actor import Actor
 from actors.policy import DreamerPolicy
 from actors.vector import VectorEnvironment
 from deploy.config import RunConfig
-from deploy.task import environment_maker, memory_shard
+from deploy.task import environment_maker
 from replay.keys import stream_id
-from replay.sharding import ShardedStore
-from replay.step import Schema
 from replay.store import Store
 from world_models.dreamer.acting import ActingModel
 from world_models.dreamer.agent import Dreamer
 from world_models.space import Spaces
-
-
-def memory_store(schema: Schema, config: RunConfig) -> Store:
-    """Replay of inline mode: sharded memory stores in this process."""
-    return ShardedStore([memory_shard(schema, config) for _ in range(config.replay.shards)])
 
 
 def build_agent(config: RunConfig, observation: Spaces, action: Spaces) -> Dreamer:

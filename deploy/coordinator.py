@@ -47,6 +47,8 @@ class News:
     """Process id of each actor."""
     rows: dict[str, int]
     """Rows of each actor in its present life."""
+    notes: list[str]
+    """Lines for the run's log."""
     waiting: dict[str, float]
     """The limiter's counts: how far inserting is ahead, how long each side waited."""
 
@@ -76,6 +78,7 @@ class Coordinator:
         self._episodes: list[Episode] = []
         self._logs: list[tuple[int, dict[str, float]]] = []
         self._evaluations: list[dict[str, Any]] = []
+        self._notes: list[str] = []
         self._stopping = threading.Event()
 
     # What actors call
@@ -96,6 +99,12 @@ class Coordinator:
         """A sign of life."""
         with self._lock:
             self._seen[name] = time.monotonic()
+
+    def note(self, line: str) -> None:
+        """A line for the run's log; what several processes notice at once is said once."""
+        with self._lock:
+            if line not in self._notes:
+                self._notes.append(line)
 
     def incarnation(self, actor: int) -> int:
         """A number for the streams of `actor` that it never had before."""
@@ -179,9 +188,10 @@ class Coordinator:
                 last_seen={actor: now - seen for actor, seen in self._seen.items()},
                 processes=dict(self._processes),
                 rows=dict(self._rows),
+                notes=self._notes,
                 waiting=limiter,
             )
-            self._episodes, self._logs, self._evaluations = [], [], []
+            self._episodes, self._logs, self._evaluations, self._notes = [], [], [], []
             return out
 
     def forget(self, name: str) -> None:

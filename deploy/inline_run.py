@@ -7,12 +7,13 @@ import torch
 
 from actors.evaluation import run_episodes
 from actors.policy import DreamerPolicy
-from deploy.build import build_actor, build_agent, memory_store
+from deploy.build import build_actor, build_agent
 from deploy.config import RunConfig, claim_logdir
 from deploy.interrupt import Interrupt
 from deploy.open_loop import open_loop_due, open_loop_metrics
 from deploy.policy_files import as_arrays, load_arrays, model_document, save_best
 from deploy.scoreboard import Scoreboard
+from deploy.stores import inline_store
 from deploy.task import environment_maker, replay_schema, spaces_of
 from learner.checkpoint import Checkpoints, read_arrays, read_document
 from learner.learner import Learner
@@ -31,7 +32,8 @@ class InlineRun:
         torch.set_num_threads(config.learner.threads or max(1, torch.get_num_threads() - 1))
         observation, action = spaces_of(config)
         self.agent = build_agent(config, observation, action)
-        self.store = memory_store(replay_schema(observation, action, config.model), config)
+        self.board = Scoreboard(config, logdir)
+        self.store = inline_store(replay_schema(observation, action, config.model), config, self.board.note)
         self.learner = Learner(self.agent, config.learner, self.store, seed=config.seed, faults=logdir / "faults")
         self.acting = ActingModel.sharing(self.agent)
         self.actor = build_actor(config, self.acting, self.store)
@@ -39,7 +41,6 @@ class InlineRun:
         self.ratio = TrainRatio(learner.train_ratio / (learner.batch_size * learner.batch_length))
         self.due = 0
         self.checkpoints = Checkpoints(logdir / "checkpoints", config.keep_checkpoints)
-        self.board = Scoreboard(config, logdir)
         self.latest: dict[str, Any] = {}
         self.interrupt = Interrupt()
 

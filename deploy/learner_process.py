@@ -21,9 +21,10 @@ from deploy.coordinator import LEARNER
 from deploy.interrupt import Interrupt
 from deploy.open_loop import open_loop_due, open_loop_metrics
 from deploy.policy_files import as_arrays, load_arrays, model_document
-from deploy.ray_store import connect_store, shard_names
+from deploy.ray_store import connect_store
 from deploy.ray_workers import ASK
 from deploy.remote import Heartbeat, ask
+from deploy.stores import shard_names
 from deploy.task import spaces_of
 from learner.checkpoint import Checkpoints, disk_is_full, read_arrays
 from learner.learner import Learner, NonFiniteError
@@ -45,8 +46,10 @@ class LearnerProcess:
         torch.set_num_threads(config.learner.threads or max(1, (os.cpu_count() or 2) - 1))
         self.coordinator = ray.get_actor("coordinator", namespace)
         observation, action = spaces_of(config)
-        shards = [ray.get_actor(name, namespace) for name in shard_names(config.replay.shards)]
-        self.store = connect_store(config, observation, action, shards, Heartbeat(self.coordinator, LEARNER))
+        names = [] if config.replay.kind == "redis" else shard_names(config)
+        shards = [ray.get_actor(name, namespace) for name in names]
+        beat = Heartbeat(self.coordinator, LEARNER)
+        self.store = connect_store(config, observation, action, shards, beat, print)
         self.agent = build_agent(config, observation, action)
         self.acting = ActingModel.sharing(self.agent)
         self.checkpoints = Checkpoints(logdir / "checkpoints", config.keep_checkpoints)
@@ -112,7 +115,7 @@ class LearnerProcess:
             updates,
             {"model": as_arrays(self.agent), "training": self.learner.state()},
             {"config": self.document, "state": {"counters": counters}},
-            lambda folder: self.store.checkpoint(folder / "replay"),
+            None if self.store.durable else lambda folder: self.store.checkpoint(folder / "replay"),
         )
         self._ask("progress", updates)
 

@@ -1,5 +1,6 @@
-"""The driver's side of the replay shards: starting them, the checkpoint the run begins with, noticing restarts."""
+"""The driver's side of replay: starting the shards, what the run begins with, noticing what went and came back."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,54 +9,98 @@ import ray
 from ray.exceptions import RayError
 
 from deploy.config import RunConfig
-from deploy.ray_store import connect_store, shard_names
+from deploy.ray_store import connect_store
 from deploy.remote import ask, start
+from deploy.stores import shard_names
 from deploy.task import replay_schema
 from learner.checkpoint import Checkpoints
 from replay.keys import incarnation_of
+from replay.sharding import total_stats
+from replay.store import Store
 from world_models.space import Spaces
+
+Stats = dict[str, float]
+KEYS = ("items", "gb", "steps", "age")
+MUTE = 10.0  # seconds without an answer after which a shard is said to be down
 
 
 class Shards:
-    """All shards of a run; `handles` are their actors."""
+    """All shards of a run; `handles` are their actors, none where replay lies on Redis."""
 
     def __init__(
         self, config: RunConfig, spaces: tuple[Spaces, Spaces], logdir: Path, note: Callable[[str], None], cpus: float
     ):
-        self.names, self.note = shard_names(config.replay.shards), note
+        self.names, self.note, self.durable = shard_names(config), note, config.replay.kind != "memory"
         schema = replay_schema(*spaces, config.model)
         self.handles = [
             start("deploy.ray_store.ShardServer", name, schema, config, str(logdir),
                   cpus=cpus, threads=8, name=name, restarts=-1)
-            for name in self.names
+            for name in self.names if config.replay.kind != "redis"
         ]  # fmt: skip
-        self.store = connect_store(config, *spaces, self.handles)
         self.processes = [ask(shard, "status", timeout=600)["process"] for shard in self.handles]
-        self._last = {"items": 0.0, "gb": 0.0, "age": 0.0, "steps": 0.0}
+        self.store = connect_store(config, *spaces, self.handles, note=note)
+        self.each: dict[str, Stats] = {}
+        """The last known stats of each shard."""
+        self._heard = dict.fromkeys(self.names, time.monotonic())
+        self._down: set[str] = set()
 
     def restore(self, checkpoints: Checkpoints) -> Path | None:
-        """The newest checkpoint that is whole in every part; all shards hold it then."""
+        """The newest checkpoint that is whole in every part; shards in memory hold it then, durable ones go on with
+        what they have."""
+        if self.durable:
+            return checkpoints.newest(self.note)
         return checkpoints.newest(self.note, lambda path: self.store.restore(path / "replay"))
 
     def next_incarnation(self) -> int:
         """Environments never write into the streams of an earlier life of this run."""
         return 1 + max(map(incarnation_of, self.store.streams()), default=-1)
 
-    def stats(self) -> tuple[dict[str, float], bool]:
-        """Sums over the shards (`age`: the mean), the last known ones while a shard is away; whether one came back."""
+    def stats(self) -> tuple[Stats, bool]:
+        """Sums over the shards (`age`: the mean), of those away the last known; whether one lost or regained steps."""
+        before = {name: stats["steps"] for name, stats in self.each.items()}
+        changed = self._ask_actors() if self.handles else self._ask_servers()
+        changed |= any(self.each[name]["steps"] < 0.9 * steps for name, steps in before.items())
+        total = total_stats(self.each.values())
+        return {key: total.get(key, 0.0) for key in KEYS}, changed
+
+    def _ask_servers(self) -> bool:
+        """Those that are down the sharded store notices and says itself."""
+        before = self._down
+        for name, shard in zip(self.names, self.store.shards, strict=True):
+            if name not in self.store.down:
+                self._keep(name, shard)
+        self._down = set(self.store.down)
+        return self._down != before
+
+    def _keep(self, name: str, shard: Store) -> None:
         try:
-            each: list[dict[str, Any]] = ray.get([shard.call.remote("status") for shard in self.handles], timeout=10)
-        except RayError:
-            return self._last, False
-        restarted = False
-        for i, status in enumerate(each):
+            self.each[name] = shard.stats()
+        except OSError:
+            self.store.available()  # asks them all, and leaves out who does not answer
+
+    def _ask_actors(self) -> bool:
+        changed, now = False, time.monotonic()
+        asked: dict[Any, int] = {shard.call.remote("status"): i for i, shard in enumerate(self.handles)}
+        ready, _ = ray.wait(list(asked), num_returns=len(asked), timeout=5)
+        for reference in ready:
+            i = asked[reference]
+            name = self.names[i]
+            try:
+                status: dict[str, Any] = ray.get(reference)
+            except RayError:
+                continue
+            self._heard[name], self.each[name] = now, status["stats"]
+            for line in status["notes"]:
+                self.note(f"{name}: {line}")
             if status["process"] != self.processes[i]:
-                self.processes[i], restarted = status["process"], True
-                for problem in status["problems"]:
-                    self.note(problem)
-                back = f"goes back to checkpoint {status['checkpoint']}" if status["checkpoint"] else "begins anew"
-                self.note(f"{self.names[i]} restarted, its replay {back}.")
-        stats = [status["stats"] for status in each]
-        total = {key: float(sum(one[key] for one in stats)) for key in ("items", "gb", "steps")}
-        self._last = total | {"age": sum(s["age"] * s["items"] for s in stats) / max(1.0, total["items"])}
-        return self._last, restarted
+                self.processes[i], changed = status["process"], True
+                self.note(f"{name} restarted, its replay goes on with {status['origin']}.")
+            elif name in self._down:
+                self.note(f"{name} answers again.")
+            self._down.discard(name)
+        for name, heard in self._heard.items():
+            if now - heard > MUTE and name not in self._down:
+                self._down.add(name)
+                changed = True
+                self.note(f"{name} has not answered for {now - heard:.0f} s; training goes on with the others.")
+        return changed

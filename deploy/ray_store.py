@@ -12,70 +12,142 @@ from ray.actor import ActorHandle
 from ray.exceptions import RayActorError, RayTaskError
 
 from deploy.config import RunConfig
-from deploy.task import memory_shard, replay_schema
+from deploy.stores import REDIS_PATIENCE, Note, redis_shards, shard, shard_names
+from deploy.task import replay_schema
 from learner.checkpoint import Checkpoints
 from learner.sequence import sample_length
+from replay.layout import Batch, new_batch, pack, views
 from replay.sharding import ShardedStore
-from replay.step import Rows, Schema
-from replay.store import Sample
+from replay.step import Rows, Schema, check_rows
+from replay.store import Block, ShardDownError, Store
 from world_models.space import Spaces
 
-PATIENCE = 600.0  # seconds a call waits for a shard that is being restarted or writes a checkpoint
-
-
-def shard_names(count: int) -> list[str]:
-    """Names of the shards, as actors, in hashing and as checkpoint folders."""
-    return [f"shard-{i}" for i in range(count)]
+PATIENCE = 600.0  # seconds a call waits for a shard that is busy, with a checkpoint say
+DOWN = 20.0  # seconds after which a dead shard is left out where there are others
 
 
 def connect_store(
     config: RunConfig, observation: Spaces, action: Spaces, shards: Sequence[ActorHandle],
-    beat: Callable[[], None] = lambda: None,
+    beat: Callable[[], None] = lambda: None, note: Note = lambda line: None,
 ) -> ShardedStore:  # fmt: skip
-    """The run's replay over its shard actors."""
+    """The run's replay over its shard actors, or over the Redis servers it names."""
     schema, length = replay_schema(observation, action, config.model), sample_length(config.learner)
-    names = shard_names(len(shards))
-    return ShardedStore([RayShard(n, h, schema, length, beat) for n, h in zip(names, shards, strict=True)], names)
+    names = shard_names(config)
+    if config.replay.kind == "redis":
+        each = redis_shards(schema, config, note, REDIS_PATIENCE)
+    else:
+        down = DOWN if len(names) > 1 else PATIENCE
+        durable = config.replay.kind == "disk"
+        each = [RayShard(n, h, schema, length, beat, down, durable) for n, h in zip(names, shards, strict=True)]
+    return ShardedStore(each, names, parallel=True, note=note)
 
 
 class ShardServer:
-    """One replay shard; `remote.start` makes a Ray actor of it. The driver fills it; brought back by Ray it takes its
-    part of the newest whole checkpoint by itself."""
+    """One replay shard; `remote.start` makes a Ray actor of it. The driver fills it; brought back by Ray, memory takes
+    its part of the newest whole checkpoint by itself, and a disk store what lies in its folder."""
 
     def __init__(self, name: str, schema: Schema, config: RunConfig, logdir: str):
-        self.store = memory_shard(schema, config)
         self.notes: list[str] = []
-        self.checkpoint: int | None = None
-        if ray.get_runtime_context().was_current_actor_reconstructed:
+        self.store = shard(name, schema, config, self.notes.append)
+        self.origin = "what its folder holds" if self.store.durable else "nothing"
+        if ray.get_runtime_context().was_current_actor_reconstructed and not self.store.durable:
             path = Checkpoints(Path(logdir) / "checkpoints").newest(
                 self.notes.append, lambda path: self.store.restore(path / "replay" / name)
             )
-            self.checkpoint = int(path.name) if path else None
+            if path:
+                self.origin = f"checkpoint {int(path.name)}"
 
     def status(self) -> dict[str, Any]:
-        """Counts, the process, and what it began with."""
-        return {
-            "stats": self.store.stats(), "process": os.getpid(), "checkpoint": self.checkpoint, "problems": self.notes,
-        }  # fmt: skip
+        """Counts, the process, what it began with, and what it had to say since the last call."""
+        notes, self.notes[:] = self.notes[:], []
+        return {"stats": self.store.stats(), "process": os.getpid(), "origin": self.origin, "notes": notes}
+
+    def append(self, where: Sequence[tuple[int, int, int]], rows: np.ndarray, latents: np.ndarray) -> list[int]:
+        """Blocks (stream, first step, count) of packed rows that lie one behind the other."""
+        blocks: list[Block] = []
+        stop = 0
+        for stream, first, count in where:
+            start, stop = stop, stop + count
+            blocks.append((stream, first, views(rows[start:stop]) | views(latents[start:stop])))
+        return self.store.append_many(blocks)
+
+    def sample(self, n: int, length: int, seed: int, timeout: float, online: bool) -> Batch:
+        batch = new_batch(self.store.schema, n, length)
+        self.store.sample_into(batch, np.random.default_rng(seed), timeout, online)
+        return batch
 
     def do(self, method: str, *arguments: Any) -> Any:
-        """A method of the store."""
+        """Any other method of the store."""
         return getattr(self.store, method)(*arguments)
 
 
-class RayShard:
-    """A shard as a `replay.store.Store`. Calls to a shard that died are repeated until it is back; `beat` is called
-    about once a second while one waits."""
+class RayShard(Store):
+    """A shard as a `replay.store.Store`. Calls to a shard that died are repeated until it is back, for `down` seconds;
+    `beat` is called about once a second while one waits."""
 
     def __init__(
-        self, name: str, handle: ActorHandle, schema: Schema, length: int, beat: Callable[[], None] = lambda: None
-    ):
-        self.name, self.handle, self.schema, self.length, self.beat = name, handle, schema, length, beat
+        self, name: str, handle: ActorHandle, schema: Schema, length: int, beat: Callable[[], None] = lambda: None,
+        down: float = PATIENCE, durable: bool = False,
+    ):  # fmt: skip
+        self.name, self.handle, self.schema, self.length = name, handle, schema, length
+        self.beat, self.down, self.durable = beat, down, durable
 
-    def _get(self, ask: Callable[[], ray.ObjectRef], timeout: float = PATIENCE) -> Any:
-        deadline, pause = time.monotonic() + timeout, 0.1
+    def append(self, stream: int, first_step_id: int, rows: Mapping[str, np.ndarray]) -> int:
+        return self.append_many([(stream, first_step_id, rows)])[0]
+
+    def append_many(self, blocks: Sequence[Block]) -> list[int]:
+        where, rows, latents = [], [], []
+        for stream, first, block in blocks:
+            checked, n = check_rows(self.schema.all, block)  # packing would cast silently
+            where.append((stream, first, n))
+            rows.append(pack(self.schema.row_dtype, checked, n))
+            latents.append(pack(self.schema.latent_dtype, checked, n))
+        return self._call("append", where, np.concatenate(rows), np.concatenate(latents))
+
+    def sample_into(self, out: Batch, rng: np.random.Generator, timeout: float = 60.0, online: bool = True) -> None:
+        # The generator goes as a seed: its state would come back changed only in the shard's copy.
+        n, length = out.rows.shape
+        batch = self._call("sample", n, length, int(rng.integers(2**63)), timeout, online, timeout=timeout + PATIENCE)
+        for mine, theirs in zip(out, batch, strict=True):
+            mine[...] = theirs
+
+    def available(self) -> tuple[int, int]:
+        return self._do("available")
+
+    def write_back(self, keys: np.ndarray, latents: Mapping[str, np.ndarray]) -> int:
+        return self._do("write_back", keys, dict(latents))
+
+    def set_priority(self, keys: np.ndarray, values: np.ndarray) -> int:
+        return self._do("set_priority", keys, values)
+
+    def read(self, stream: int, first_step_id: int, n: int) -> Rows:
+        return self._do("read", stream, first_step_id, n)
+
+    def streams(self) -> dict[int, range]:
+        return self._do("streams")
+
+    def __len__(self) -> int:
+        return self._do("__len__")
+
+    def clear(self) -> None:
+        self._do("clear")
+
+    def stats(self) -> dict[str, float]:
+        return self._do("stats")
+
+    def checkpoint(self, directory: Path) -> None:
+        self._do("checkpoint", directory)
+
+    def restore(self, directory: Path) -> None:
+        self._do("restore", directory)
+
+    def _do(self, method: str, *arguments: Any) -> Any:
+        return self._call("do", method, *arguments)
+
+    def _call(self, method: str, *arguments: Any, timeout: float = PATIENCE) -> Any:
+        deadline, dead, pause = time.monotonic() + timeout, float("inf"), 0.1
         while True:
-            reference = ask()
+            reference: Any = self.handle.call.remote(method, *arguments)
             try:
                 while not ray.wait([reference], timeout=1.0)[0]:
                     self.beat()
@@ -88,54 +160,11 @@ class RayShard:
             except RayTaskError as error:
                 raise error.cause from error  # what the store raised
             except RayActorError as error:
-                if time.monotonic() + pause >= deadline:
-                    raise TimeoutError(
-                        f"Replay shard {self.name} has not come back within {timeout:g} s ({error})."
+                dead = min(dead, time.monotonic() + self.down)
+                if time.monotonic() + pause >= dead:
+                    raise ShardDownError(
+                        f"Replay shard {self.name} has not come back within {self.down:g} s ({error})."
                     ) from error
                 self.beat()
                 time.sleep(pause)
                 pause = min(2.0, pause * 2)
-
-    def _call(self, method: str, *arguments: Any, timeout: float = PATIENCE) -> Any:
-        return self._get(lambda: self.handle.call.remote("do", method, *arguments), timeout)
-
-    def append(self, stream: int, first_step_id: int, rows: Mapping[str, np.ndarray]) -> int:
-        return self._call("append", stream, first_step_id, dict(rows))
-
-    def sample(
-        self, n: int, length: int, rng: np.random.Generator, timeout: float = 60.0, online: bool = True
-    ) -> Sample:
-        # The generator goes as a seed: its state would come back changed only in the shard's copy.
-        seeded = int(rng.integers(2**63))
-        batch, keys = self._call_sample(n, length, seeded, timeout, online)
-        return {key: np.require(value, requirements="W") for key, value in batch.items()}, keys
-
-    def _call_sample(self, n: int, length: int, seed: int, timeout: float, online: bool) -> Sample:
-        return self._call("sample", n, length, np.random.default_rng(seed), timeout, online, timeout=timeout + PATIENCE)
-
-    def write_back(self, keys: np.ndarray, latents: Mapping[str, np.ndarray]) -> int:
-        return self._call("write_back", keys, dict(latents))
-
-    def set_priority(self, keys: np.ndarray, values: np.ndarray) -> int:
-        return self._call("set_priority", keys, values)
-
-    def read(self, stream: int, first_step_id: int, n: int) -> Rows:
-        return self._call("read", stream, first_step_id, n)
-
-    def streams(self) -> dict[int, range]:
-        return self._call("streams")
-
-    def __len__(self) -> int:
-        return self._call("__len__")
-
-    def clear(self) -> None:
-        self._call("clear")
-
-    def stats(self) -> dict[str, float]:
-        return self._call("stats")
-
-    def checkpoint(self, directory: Path) -> None:
-        self._call("checkpoint", directory)
-
-    def restore(self, directory: Path) -> None:
-        self._call("restore", directory)

@@ -79,7 +79,7 @@ class ActorWorker:
         self.beat = Heartbeat(coordinator, f"actor {actor}")
         self.beat()
         incarnation = ask(coordinator, "incarnation", actor)
-        store = connect_store(config, *spaces, shards, self.beat)
+        store = connect_store(config, *spaces, shards, self.beat, self._note)
         self.actor = build_actor(
             config, ActingModel(*spaces, config.model), store, actor, config.actor.actors, incarnation
         )
@@ -92,6 +92,10 @@ class ActorWorker:
     def _renew(self, slot: int) -> int:
         """A shard was restarted from a checkpoint and lacks what stream `slot` wrote since."""
         return stream_id(self.number, ask(self.coordinator, "incarnation", self.number), slot)
+
+    def _note(self, line: str) -> None:
+        if "shard" not in line:  # the driver sees for itself which shards are down
+            self.coordinator.call.remote("note", f"{self.beat.name}: {line}")
 
     def run(self) -> None:
         """Act until told to stop."""

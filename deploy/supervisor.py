@@ -17,6 +17,7 @@ from deploy.ray_cluster import object_store_bytes, start_local
 from deploy.ray_shards import Shards
 from deploy.remote import ask, start
 from deploy.scoreboard import Scoreboard
+from deploy.stores import shard_names
 from deploy.supervised import LearnerChild, RunFailedError, Supervised
 from learner.checkpoint import Checkpoints, read_document
 from learner.sequence import sample_length, start_items
@@ -102,7 +103,7 @@ class LocalRun:
     def _start(self) -> None:
         config, logdir, here, note = self.config, str(self.logdir), os.getcwd(), self.board.note
         count, light = config.actor.actors, 0.05
-        heavy = max(0.01, min(1.0, ((os.cpu_count() or 1) - light * (config.replay.shards + 2)) / (count + 1)))
+        heavy = max(0.01, min(1.0, ((os.cpu_count() or 1) - light * (len(shard_names(config)) + 2)) / (count + 1)))
         probe = start("deploy.task.Probe", here, cpus=light)
         spaces = ask(probe, "spaces", config, timeout=300)
         ray.kill(probe)
@@ -182,6 +183,8 @@ class LocalRun:
         news: News = ask(self.coordinator, "news")
         self.frames, self.updates = news.frames, news.updates
         self.board.lag = news.lag
+        for line in news.notes:
+            self.board.note(line)
         for episode in news.episodes:
             self.board.episode(news.frames, news.updates, score=episode.score, length=episode.length, seed=episode.seed)
         for result in news.evaluations:

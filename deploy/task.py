@@ -10,8 +10,6 @@ from actors.environment import Environment
 from actors.envs import make
 from deploy.config import RunConfig
 from deploy.import_path import own_folder_last
-from learner.sequence import sample_length
-from replay.memory_store import MemoryStore
 from replay.step import Field, Schema
 from world_models.dreamer.config import DreamerConfig
 from world_models.space import Space, Spaces
@@ -58,17 +56,3 @@ def replay_schema(observation: Spaces, action: Spaces, model: DreamerConfig) -> 
         "stoch": Field(dtype=np.dtype(np.int8), shape=(model.rssm.stoch,)),
     }
     return Schema.transitions(fields(observation), fields(action), latents=latents)
-
-
-def memory_shard(schema: Schema, config: RunConfig) -> MemoryStore:
-    """One shard of the run's replay; capacities are shared out evenly."""
-    replay = config.replay
-    return MemoryStore(
-        schema,
-        length=sample_length(config.learner),
-        capacity=max(1, replay.capacity // replay.shards),
-        capacity_gb=replay.capacity_gb / replay.shards or None,
-        chunk_length=replay.chunk_length,
-        streams=config.actor.environments,
-        online=replay.online,
-    )

@@ -2,33 +2,68 @@
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 from replay.step import Schema
+
+URLS = ("redis://", "rediss://", "unix://")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReplayConfig:
-    """`capacity` counts steps (items) over all shards, `capacity_gb` bounds their memory in 1e9 bytes, 0 for no bound.
+    """Where replay lies, how much it keeps and how it hands it out."""
 
-    `chunk_length` steps are stored side by side. `online` hands every stream's newest sequences out once before
-    uniform draws. In local mode sampling and inserting keep the learner's train ratio up to `tolerance` sampled steps;
-    0 leaves just the room that the largest block and batch need.
-    """
-
+    store: str = "memory"
+    """`memory`: of this process in inline mode, of Ray actors (then also called `ray`) in local mode; `disk`: durable
+    files, larger than memory; or Redis servers: `redis://host[:port][/db]`, `rediss://` (TLS), `unix:///socket`,
+    several with commas between them. The password comes from NEXUS_REDIS_PASSWORD."""
+    directory: str = ""
+    """Where `disk` keeps its files; the run's own `replay` folder when empty. Give a fast local disk."""
+    prefix: str = ""
+    """Of all keys on the Redis servers; one of the run's own when empty, so that runs can share servers."""
     capacity: int = 5_000_000
+    """Steps (items) over all shards."""
     capacity_gb: float = 0.0
-    chunk_length: int = 256
+    """Bound on the size over all shards in 1e9 bytes; 0 for none beside `capacity`."""
+    chunk_length: int = 0
+    """Steps stored side by side; 0 leaves the choice to the store."""
     shards: int = 2
+    """Parts that replay is cut into in memory and on disk, each a process of its own in local mode; Redis has one a
+    server."""
     online: bool = True
+    """Hand every stream's newest sequences out once before other draws."""
     tolerance: float = 0.0
+    """Sampled steps by which sampling and inserting may leave the train ratio in local mode; 0 leaves just the room
+    that the largest block and batch need."""
 
     def __post_init__(self) -> None:
-        for name, low in (("capacity", 1), ("chunk_length", 1), ("shards", 1)):
+        for name, low in (("capacity", 1), ("chunk_length", 0), ("shards", 1)):
             if getattr(self, name) < low:
                 raise ValueError(f"replay.{name} is {getattr(self, name)}, allowed {low} or more; raise it.")
         for name in ("capacity_gb", "tolerance"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
                 raise ValueError(f"replay.{name} is {getattr(self, name)}, allowed 0 or a positive number; 0 is off.")
+        if self.kind == "redis" and (bad := [url for url in self.urls if not url.startswith(URLS)]):
+            raise ValueError(
+                f"replay.store={self.store!r}: {bad[0]!r} is none of memory, ray, disk, nor a URL that begins with "
+                f"{', '.join(URLS)}; choose one."
+            )
+
+    @property
+    def kind(self) -> Literal["memory", "disk", "redis"]:
+        """What the shards are made of."""
+        if self.store in ("memory", "ray"):
+            return "memory"
+        return "disk" if self.store == "disk" else "redis"
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """The Redis servers, one a shard."""
+        return tuple(self.store.split(",")) if self.kind == "redis" else ()
+
+    @property
+    def shard_count(self) -> int:
+        return len(self.urls) or self.shards
 
     def estimate_gb(self, schema: Schema) -> float:
         """Gigabytes a full replay takes, over all shards."""

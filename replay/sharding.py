@@ -57,7 +57,7 @@ class ShardedStore(Store):
         if len(set(self.names)) != len(self.shards):
             raise ValueError(f"{len(self.shards)} shards need as many different names, got {self.names}.")
         self.schema, self.length = shards[0].schema, shards[0].length
-        self.durable = shards[0].durable  # type: ignore[misc]
+        self.durable = shards[0].durable
         for name, shard in zip(self.names, self.shards, strict=True):
             if shard.schema != self.schema or shard.length != self.length:
                 raise ValueError(f"Shard {name} has another schema or length than {self.names[0]}; make all alike.")

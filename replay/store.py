@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -41,7 +41,7 @@ class Store(Protocol):
 
     schema: Schema
     length: int
-    durable: ClassVar[bool] = False
+    durable: bool = False
     """The content outlives the process: a run goes on with what the store holds and rolls nothing back."""
 
     @abstractmethod

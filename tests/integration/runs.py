@@ -14,7 +14,9 @@ from safetensors.numpy import load_file
 
 from deploy.config import load_config
 from deploy.metrics import WALL_CLOCK_KEYS
-from deploy.task import memory_shard, replay_schema
+from deploy.stores import shard as make_shard
+from deploy.task import replay_schema
+from replay.memory_store import MemoryStore
 from replay.step import Rows
 from world_models.space import Space
 
@@ -121,8 +123,9 @@ def replay_of(logdir: Path, folder: Path) -> Rows:
     schema = replay_schema(observation, action, config.model)
     out: Rows = {}
     for shard in sorted((folder / "replay").iterdir()):
-        store = memory_shard(schema, config)
+        store = make_shard(shard.name, schema, config, print)
         store.restore(shard)
+        assert isinstance(store, MemoryStore), "replay in a checkpoint is a snapshot of memory"
         out[f"{shard.name}/items"] = store.items()
         for stream, steps in sorted(store.streams().items()):
             rows = store.read(stream, steps.start, len(steps))

@@ -11,7 +11,7 @@ SCHEMA = Schema(fields={"x": Field(dtype=np.dtype(np.float32), shape=(250,))}, l
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"capacity": 0}, {"chunk_length": 0}, {"shards": 0}, {"capacity_gb": -1.0}, {"capacity_gb": float("nan")},
+        {"capacity": 0}, {"chunk_length": -1}, {"shards": 0}, {"capacity_gb": -1.0}, {"capacity_gb": float("nan")},
         {"tolerance": -1.0}, {"tolerance": float("inf")},
     ],
 )  # fmt: skip

@@ -1,0 +1,80 @@
+"""Which stores a run's replay is made of. Torch-free."""
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from deploy.config import RunConfig
+from learner.sequence import sample_length
+from replay.memory_store import MemoryStore
+from replay.sharding import ShardedStore
+from replay.step import Schema
+from replay.store import Store
+
+Note = Callable[[str], None]
+CHUNK_LENGTH = 256  # steps side by side in memory
+
+
+def shard_names(config: RunConfig) -> list[str]:
+    """Names of the shards: in hashing, as Ray actors, as folders of checkpoints and of disk stores."""
+    return [f"shard-{i}" for i in range(config.replay.shard_count)]
+
+
+def shard(name: str, schema: Schema, config: RunConfig, note: Note) -> Store:
+    """One shard in this process: memory, or a folder on disk. Capacities are shared out evenly."""
+    replay = config.replay
+    length = sample_length(config.learner)
+    capacity = max(1, replay.capacity // replay.shard_count)
+    capacity_gb = replay.capacity_gb / replay.shard_count or None
+    if replay.kind == "disk":
+        from replay.disk_store import DiskStore
+
+        return DiskStore(
+            replay_directory(config) / name, schema, length=length, capacity=capacity, capacity_gb=capacity_gb,
+            chunk_length=replay.chunk_length, streams=config.actor.environments, online=replay.online, note=note,
+        )  # fmt: skip
+    return MemoryStore(
+        schema, length=length, capacity=capacity, capacity_gb=capacity_gb,
+        chunk_length=replay.chunk_length or CHUNK_LENGTH, streams=config.actor.environments, online=replay.online,
+    )  # fmt: skip
+
+
+def redis_shards(schema: Schema, config: RunConfig, note: Note, patience: float) -> list[Store]:
+    """A store for each Redis server; a server that does not answer within `patience` seconds counts as down."""
+    from replay.redis_store import RedisStore
+
+    replay = config.replay
+    return [
+        RedisStore(
+            url, schema, prefix=replay_prefix(config), length=sample_length(config.learner),
+            capacity=max(1, replay.capacity // replay.shard_count),
+            capacity_gb=replay.capacity_gb / replay.shard_count or None, chunk_length=replay.chunk_length,
+            streams=config.actor.environments, online=replay.online, note=note, patience=patience,
+        )
+        for url in replay.urls
+    ]  # fmt: skip
+
+
+def inline_store(schema: Schema, config: RunConfig, note: Note) -> ShardedStore:
+    """Replay of inline mode: everything in this process, or on the Redis servers."""
+    names = shard_names(config)
+    if config.replay.kind == "redis":
+        return ShardedStore(redis_shards(schema, config, note, REDIS_PATIENCE), names, parallel=True, note=note)
+    return ShardedStore([shard(name, schema, config, note) for name in names], names, note=note)
+
+
+REDIS_PATIENCE = 10.0
+
+
+def replay_directory(config: RunConfig) -> Path:
+    """Where the shards of a disk replay lie."""
+    return Path(config.replay.directory or Path(config.logdir) / "replay")
+
+
+def replay_prefix(config: RunConfig) -> str:
+    """What the keys of this run on Redis begin with: the same for the same logdir, another one for any other."""
+    if config.replay.prefix:
+        return config.replay.prefix
+    path = os.path.abspath(config.logdir)
+    return f"nexus:{Path(path).name}-{hashlib.blake2b(path.encode(), digest_size=4).hexdigest()}"
