@@ -1,0 +1,152 @@
+"""`python -m tests.benchmarks.replay`: rates of every replay store beside the memory-copy ceiling, in one run.
+
+Stores are measured in turn, round after round, and medians reported, so that whatever else the machine does meets all
+of them. Every byte of every batch is checked, outside the time.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+
+from tests.benchmarks.machine import describe, matmul_rate, median, versions
+from tests.benchmarks.replay_stores import SYSTEMS, open_system, replay_versions
+from tests.benchmarks.replay_systems import ADD, APPEND, BATCH, BLOCK, LENGTH, REFRESH, System, Tally, measure
+from tests.benchmarks.replay_work import payload, schema
+
+COLUMNS = {
+    "sample_batches_s": ".0f",
+    "share": ".3f",
+    "insert_steps_s": ",.0f",
+    "insert_blocks_steps_s": ",.0f",
+    "fill_steps_s": ",.0f",
+    "write_back_batches_s": ".0f",
+    "cpu_ms_batch": ".2f",
+    "server_cpu_ms_batch": ".2f",
+    "kept_over_raw": ".3f",
+}
+
+Tallies = dict[str, dict[str, list[Tally]]]
+Report = dict[str, Any]
+
+
+def rounds(systems: Sequence[System], count: int, seconds: float, most: int, say: Callable[[str], object]) -> Tallies:
+    """`count` times everything of every system, the order of the systems moving on by one each time."""
+    tallies: Tallies = {system.name: {} for system in systems}
+    for k in range(count):
+        for system in (*systems[k % len(systems) :], *systems[: k % len(systems)]):
+            servers = system.servers()
+            for name, make in system.jobs().items():
+                measure(make, 0.0, 1, servers)  # the first after another system finds cold caches, or a log to catch up
+                tallies[system.name].setdefault(name, []).append(measure(make, seconds, most, servers))
+            say(f"round {k + 1} of {count}: {system.name}, " + _rates(system, tallies[system.name]))
+    return tallies
+
+
+def _rates(system: System, tallies: dict[str, list[Tally]]) -> str:
+    return ", ".join(f"{name} {tallies[name][-1].rate():,.0f}/s" for name in tallies)
+
+
+def figures(system: System, tallies: dict[str, list[Tally]]) -> Report:
+    """Medians over the rounds."""
+    rates = {name: median([tally.rate() for tally in all]) for name, all in tallies.items()}
+    samplers = {name: rates[name] for name in system.samplers()}
+    chosen = max(samplers, key=samplers.__getitem__) if system.best else next(iter(samplers))
+
+    def each(seconds: Callable[[Tally], float]) -> float:
+        return median([seconds(tally) / tally.units for tally in tallies[chosen]])
+
+    return {
+        "sample_batches_s": rates[chosen],
+        "insert_steps_s": rates[ADD],
+        "insert_blocks_steps_s": rates[APPEND],
+        "write_back_batches_s": rates[REFRESH],
+        "cpu_ms_batch": 1e3 * each(lambda tally: tally.cpu),
+        "server_cpu_ms_batch": 1e3 * each(lambda tally: tally.server),
+        "page_faults_batch": each(lambda tally: tally.faults),
+        "sampler": chosen,
+        "samplers": samplers,
+    }
+
+
+def compare(report: Report) -> None:
+    """Sampling as a share of the ceiling, and our Redis beside redis-py's."""
+    for name in filter(report.__contains__, SYSTEMS):
+        if "ceiling" in report:
+            report[name]["share"] = report[name]["sample_batches_s"] / report["ceiling"]["sample_batches_s"]
+        theirs = report.get(name.replace("redis_", "redis_py_"))
+        if name in ("redis_unix", "redis_tcp") and theirs:
+            report[name]["times_redis_py"] = report[name]["sample_batches_s"] / theirs["sample_batches_s"]
+
+
+def table(report: Report) -> str:
+    lines = [" " * 14 + "".join(f"{column.removesuffix('_s'):>23}" for column in COLUMNS)]
+    for name in filter(report.__contains__, SYSTEMS):
+        cells = (format(report[name].get(column, float("nan")), form) for column, form in COLUMNS.items())
+        lines.append(f"{name:14}" + "".join(f"{cell:>23}" for cell in cells))
+    return "\n".join(lines)
+
+
+def run(options: argparse.Namespace, names: Sequence[str], say: Callable[[str], object]) -> Report:
+    cpu, step = torch.device("cpu"), schema()
+    gflops = matmul_rate(cpu)
+    with ExitStack() as stack:
+        systems: list[System] = []
+        filled: dict[int, Report] = {}  # by content: two clients of one server share what it holds
+        for name in names:
+            system = open_system(name, step, options.steps, options.streams, stack, systems)
+            if id(system.content) not in filled:
+                before = system.kept()
+                tally = system.fill(options.steps)
+                overhead = (system.kept() - before) / (options.steps * payload(step))
+                filled[id(system.content)] = {"fill_steps_s": tally.rate(), "kept_over_raw": overhead}
+                say(f"{name}: filled with {options.steps:,} steps at {tally.rate():,.0f}/s")
+            systems.append(system)
+        tallies = rounds(systems, options.rounds, options.seconds, options.batches, say)
+        each = {s.name: figures(s, tallies[s.name]) | filled[id(s.content)] for s in systems}
+    compare(each)
+    first = "memory" if "memory" in each else names[0]
+    return {
+        "name": f"replay/{first}",
+        "value": each[first]["sample_batches_s"],
+        "unit": "batches/s",
+        "device": describe(cpu),
+        "versions": versions() | replay_versions(),
+        "matmul_gflops": median(gflops + matmul_rate(cpu)),
+        "batch": [BATCH, LENGTH],
+        "step_bytes": payload(step),
+        "steps": options.steps,
+        "streams": options.streams,
+        "rounds": options.rounds,
+    } | each
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.replay", description=__doc__)
+    parser.add_argument("--only", default="", help=f"comma-separated, of {', '.join(SYSTEMS)}; all where none is given")
+    parser.add_argument("--steps", type=int, default=65_536, help="steps each store holds (16.5 kB each)")
+    parser.add_argument("--streams", type=int, default=16, help="environments that write at the same time")
+    parser.add_argument("--rounds", type=int, default=5, help="times everything is measured")
+    parser.add_argument("--seconds", type=float, default=0.5, help="of each measurement in each round")
+    parser.add_argument("--batches", type=int, default=100, help="at most so many of each measurement in each round")
+    parser.add_argument("--json", action="store_true", help="print one JSON object alone, progress to stderr")
+    options = parser.parse_args(arguments)
+    names = options.only.split(",") if options.only else list(SYSTEMS)
+    unknown = sorted(set(names) - set(SYSTEMS))
+    block = 4 * BLOCK * options.streams
+    if unknown or options.steps % block or options.steps < 4 * block:
+        parser.error(f"unknown {unknown}, there are {list(SYSTEMS)}; --steps is a multiple of {block}, 4 or more")
+    torch.set_num_threads(1)
+    report = run(options, names, lambda line: print(line, file=sys.stderr, flush=True))
+    if not options.json:
+        print(table(report))
+    print(json.dumps(report))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
