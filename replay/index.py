@@ -5,7 +5,7 @@ An item is the address of its start step, kept in a first-in first-out ring. Leg
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -66,6 +66,8 @@ class Index:
         steps = slots * chunk_length
         self._priorities = Priorities(selection, steps, length) if selection.priority else None
         self._unweighed: dict[int, int] = {}  # stream -> its first item whose weight is not known yet
+        self.released: Callable[[int], None] = lambda slot: None
+        """Told each slot whose chunk has left."""
 
     def __len__(self) -> int:
         return self.created - self.evicted
@@ -96,6 +98,22 @@ class Index:
             yield slot * self.chunk_length + place, row, count
             self._publish(stream, slot * self.chunk_length + place, count)
             row += count
+
+    def know(self, stream_id: int, step: int) -> None:
+        """A stream that is new here continues at `step`: none of the steps before it are stored."""
+        assert stream_id not in self.streams, stream_id
+        stream = self.streams[stream_id] = Stream(stream_id, step, step, step, self.created)
+        self._itemless[stream_id] = stream
+
+    def adopt(self, stream_id: int, chunk: int, first: int, stop: int) -> int:
+        """Take over a chunk with a stream's steps `first .. stop - 1`, those it continues with; returns its slot."""
+        if stream_id not in self.streams:
+            self.know(stream_id, first)
+        stream = self.streams[stream_id]
+        assert stream.next == first, (stream_id, stream.next, first)
+        slot = self._open_chunk(stream, chunk)
+        self._publish(stream, slot * self.chunk_length + first % self.chunk_length, stop - first)
+        return slot
 
     def draw(self, n: int, rng: np.random.Generator, online: bool) -> tuple[np.ndarray, int]:
         """Addresses `[n]` of start steps: so many from the online queue first, then by the selection."""
@@ -333,7 +351,9 @@ class Index:
         stream = self.streams[stream_of[slot]]
         stream.oldest = first_of[slot] + place + 1
         if place == self.chunk_length - 1:
-            self._freed.append(stream.slots.pop(stream.oldest // self.chunk_length - 1))
+            freed = stream.slots.pop(stream.oldest // self.chunk_length - 1)
+            self._freed.append(freed)
+            self.released(freed)
         if stream.oldest > stream.next - self.length:
             self._itemless[stream.id] = stream
 
@@ -364,6 +384,8 @@ class Index:
     def _drop(self, stream: Stream) -> None:
         """Forget the steps of a stream without items; should it go on, its next step begins it anew."""
         del self._itemless[stream.id]
-        self._freed.extend(stream.slots.values())
+        self._freed.extend(freed := list(stream.slots.values()))
         stream.slots.clear()
+        for slot in freed:
+            self.released(slot)
         stream.begin = stream.oldest = stream.next

@@ -85,6 +85,44 @@ def test_evicting_to_a_count() -> None:
         it.evict_to(8)
 
 
+def test_chunks_that_leave_are_told() -> None:
+    it = index(slots=3)
+    told: list[int] = []
+    it.released = told.append
+    extend(it, 9, 1)  # slot 0, without items
+    extend(it, 0, 4)
+    assert not told
+    extend(it, 0, 1)  # no slot is left: the rest of stream 9 goes, for it is older than any item
+    assert told == [0] and it.address(9, 0) is None
+    it.evict_to(3)  # items 0 to 2: the chunk of steps 0 and 1
+    assert told == [0, 1]
+
+
+def test_adopted_chunks_are_as_if_they_had_been_written() -> None:
+    it, other = index(length=3, chunk_length=4, slots=20), index(length=3, chunk_length=4, slots=20)
+    extend(it, 0, 8)
+    extend(it, 5, 4)
+    extend(it, 0, 3)
+    for stream, chunk, first, stop in ((0, 0, 0, 4), (0, 1, 4, 8), (5, 0, 0, 4), (0, 2, 8, 11)):
+        slot = other.adopt(stream, chunk, first, stop)
+        assert other.address(stream, first) == slot * 4
+    assert starts(it) == starts(other)
+    assert extend(it, 0, 2) == extend(other, 0, 2) and starts(it) == starts(other)
+
+
+def test_an_adopted_stream_may_begin_anywhere_and_older_chunks_make_room() -> None:
+    it = index(length=3, chunk_length=4, slots=2)
+    it.adopt(7, 5, 22, 24)  # its earlier steps are gone
+    assert it.streams[7].stored(4) == range(22, 24) and starts(it) == []
+    it.adopt(7, 6, 24, 28)
+    assert starts(it) == [(7, step) for step in range(22, 26)]
+    it.adopt(7, 7, 28, 32)
+    assert starts(it) == [(7, step) for step in range(24, 30)]
+    it.know(3, 40)
+    assert it.streams[3].stored(4) == range(40, 40) and extend(it, 3, 1) == 1
+    assert it.address(3, 40) is not None
+
+
 def test_addresses_of_what_is_not_there() -> None:
     it = index()
     extend(it, 0, 3)
