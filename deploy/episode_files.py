@@ -60,9 +60,9 @@ def write_npz(file: Path, arrays: Mapping[str, np.ndarray]) -> None:
 def read_npz(file: Path, keys: Iterable[str] | None = None) -> Rows:
     """Arrays of a .npz file, `keys` of them where it has them; ValueError where it is none or holds pickled objects."""
     try:
+        if not zipfile.is_zipfile(file):
+            raise ValueError("it is no .npz archive" if file.is_file() else "there is no such file")
         with np.load(file, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise ValueError("it is a single array, not a .npz archive")
             return {key: archive[key] for key in archive.files if keys is None or key in keys}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{file} cannot be read as .npz episodes: {error}") from error
