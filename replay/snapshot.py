@@ -1,5 +1,6 @@
 """A replay checkpoint (replay/checkpoint.py) as something to read from, without loading it: chunks come by mapping."""
 
+import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,19 +10,22 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from replay.checkpoint import sealed_name, verified
+from replay.reader import Finding
 from replay.step import Rows, Schema
 
 _BLOCK = 8 << 20
 
 
 class Snapshot:
-    """Streams and steps of one checkpointed store, read-only; see `replay.episodes.Source`.
+    """Streams and steps of one checkpointed store; see `replay.reader.Reader`.
 
     All files are open from the start, so that a run that prunes its old checkpoints meanwhile takes nothing away.
     """
 
+    kind = "checkpoint of replay in memory"
+
     def __init__(self, directory: Path) -> None:
-        self.directory = Path(directory)
+        self.directory, self.where = Path(directory), str(directory)
         content = verified(self.directory)
         self.schema = Schema.from_json(content["schema"])
         self.length, self.chunk_length = (int(content["settings"][key]) for key in ("length", "chunk_length"))
@@ -31,6 +35,7 @@ class Snapshot:
             self._open = {name: safe_open(self.directory / name, "numpy") for name in self.files}
             state = self._open["state.safetensors"]
             arrays = {key: state.get_tensor(key) for key in state.keys()}  # noqa: SIM118
+            self.written = (self.directory / "index.json").stat().st_mtime
         except (OSError, SafetensorError, KeyError) as error:
             raise ValueError(f"Replay checkpoint {self.directory} is damaged: {error}.") from error
         self.items, self.waiting = len(arrays["items"]), len(arrays["queue"])
@@ -39,15 +44,6 @@ class Snapshot:
         sealed = {(s, c): (sealed_name(number), row) for s, c, number, row in arrays["sealed"].tolist()}
         self._fields = self._places("open", [c for c in chunks if c not in sealed]) | sealed
         self._latents = self._places("latents", chunks)
-
-    @property
-    def chunks(self) -> int:
-        return len(self._fields)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all files."""
-        return sum(file["bytes"] for file in self.files.values())
 
     def streams(self) -> dict[int, range]:
         first: dict[int, int] = {}
@@ -71,6 +67,32 @@ class Snapshot:
             parts[-1] |= self._take(self._latents, (stream, chunk), self.schema.latents, place, until)
             position += until - place
         return {key: np.concatenate([part[key] for part in parts]) for key in self.schema.all}
+
+    def facts(self) -> dict[str, float]:
+        known = ("inserted", "evicted", "sampled", "sampled_online", "written_back")
+        return {
+            "items": self.items, "queue": self.waiting, "chunks": len(self._fields), "chunk_length": self.chunk_length,
+            "gb": sum(file["bytes"] for file in self.files.values()) / 1e9, "newest": self.written,
+            **{key: self.counters[key] for key in known if key in self.counters},
+        }  # fmt: skip
+
+    def health(self, verify: bool) -> Iterator[Finding]:
+        gone = [chunk for chunk in self._fields if self.schema.latents and chunk not in self._latents]
+        if gone:
+            yield Finding(False, f"{len(gone)} of {len(self._fields)} chunks have no latents")
+        if not verify:
+            return
+        begun, bad = time.monotonic(), list(self.damage())
+        if not self.directory.exists():
+            yield Finding(True, "a newer checkpoint of the run has replaced this one: it was not checked")
+            return
+        yield from (Finding(False, line) for line in bad)
+        if not bad:
+            took = time.monotonic() - begun
+            yield Finding(True, f"{len(self.files)} files have the checksums they were written with ({took:.1f} s)")
+
+    def close(self) -> None:
+        self._open.clear()
 
     def damage(self) -> Iterator[str]:
         """Reads every file; one line for each that is not what was written."""

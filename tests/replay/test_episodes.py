@@ -154,14 +154,16 @@ def test_a_checkpoint_reads_like_the_store_it_was_made_of(tmp_path: Path) -> Non
     snapshot = Snapshot(tmp_path / "two")
     assert snapshot.schema == store.schema and snapshot.length == LENGTH
     assert snapshot.streams() == store.streams()
-    assert (snapshot.items, snapshot.chunks) == (len(store), store.stats()["chunks"])
+    facts, stats = snapshot.facts(), store.stats()
+    for key in ("items", "chunks", "queue", "inserted", "evicted"):
+        assert facts[key] == stats[key], key
     for stream, steps in store.streams().items():
         assert_same([snapshot.read(stream, steps.start, len(steps))], [store.read(stream, steps.start, len(steps))])
         assert_same([snapshot.read(stream, steps.stop - 3, 2)], [store.read(stream, steps.stop - 3, 2)])
         with pytest.raises(ValueError, match=f"stream {stream} are not all in"):
             snapshot.read(stream, steps.start, len(steps) + 1)
     assert_same(whole(store), whole(snapshot))
-    assert list(snapshot.damage()) == []
+    assert [finding.good for finding in snapshot.health(verify=True)] == [True]
 
 
 def test_a_damaged_checkpoint_says_where(tmp_path: Path) -> None:
@@ -172,8 +174,8 @@ def test_a_damaged_checkpoint_says_where(tmp_path: Path) -> None:
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
     file.write_bytes(content)
-    (line,) = Snapshot(tmp_path / "one").damage()
-    assert line.startswith("sealed-1.safetensors has")
+    (finding,) = Snapshot(tmp_path / "one").health(verify=True)
+    assert not finding.good and finding.text.startswith("sealed-1.safetensors has")
     (tmp_path / "one" / "open-0.safetensors").unlink()
     with pytest.raises(ValueError, match="is damaged"):
         Snapshot(tmp_path / "one")
