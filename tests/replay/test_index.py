@@ -145,3 +145,34 @@ def test_steps_that_were_not_written_are_not_published() -> None:
         next(writing)  # the writer fails here
     assert it.streams[0].next == 0 and len(it) == 0
     assert extend(it, 0, 3) == 3
+
+
+@pytest.mark.parametrize(("length", "chunk_length"), [(1, 1), (2, 5), (6, 6), (9, 2), (4, 3), (7, 1)])
+def test_addresses_and_keys_of_sequences_over_any_number_of_chunks(length: int, chunk_length: int) -> None:
+    it = index(length=length, chunk_length=chunk_length, slots=100)
+    for n in (3, 1, 2, 8, 5):
+        for stream in (4, 7, 5):
+            extend(it, stream, n)
+    items = it.items()
+    first = np.array([it.address(stream, step) for stream, step in items.tolist()])
+    expected = [[it.address(stream, step + i) for i in range(length)] for stream, step in items.tolist()]
+    assert it.addresses(first, length).tolist() == expected
+    keys = it.keys(first, length)
+    assert (keys[:, :, 0] == items[:, :1]).all() and (keys[:, :, 1] == items[:, 1:] + np.arange(length)).all()
+    assert it.addresses(first[:0], length).shape == (0, length)
+
+
+@pytest.mark.parametrize("slots", [60, 9])
+def test_blocks_and_single_steps_leave_the_same_behind(slots: int) -> None:
+    whole, single = (index(length=4, chunk_length=3, slots=slots, capacity=20, online=True) for _ in range(2))
+    for stream, n in [(0, 5), (1, 11), (0, 1), (2, 30), (1, 2), (3, 4), (0, 17)]:
+        extend(whole, stream, n)
+        for _ in range(n):
+            extend(single, stream, 1)
+        assert starts(whole) == starts(single)
+        assert whole.used_slots == single.used_slots
+        assert {s.id: s.stored(3) for s in whole.streams.values()} == {
+            s.id: s.stored(3) for s in single.streams.values()
+        }
+    waiting = [[key for key in it.queue if it.address(*key) is not None] for it in (whole, single)]
+    assert waiting[0] == waiting[1] and waiting[0]
