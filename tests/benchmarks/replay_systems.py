@@ -18,7 +18,7 @@ BATCH, LENGTH = 16, 65
 BLOCK = 16  # steps of one stream in an append
 VECTORS = 32  # steps of all streams between two looks at the clock
 DEPTH = 2  # of the prefetch
-BURST = 8  # batches timed as one where a prefetch makes them: else it would work while the last one is checked
+BURST = 4  # batches timed as one where a prefetch makes them: else it would work while the last one is checked
 ADD, APPEND, REFRESH = "insert", "insert_blocks", "write_back"
 
 
@@ -74,8 +74,9 @@ def cpu_of(processes: Sequence[int]) -> float:
 
 
 def resident(process: int) -> int:
-    """Bytes of RAM that a process takes."""
-    return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * resource.getpagesize()
+    """Bytes of RAM that a process takes, apart from what it shares."""
+    [line] = (line for line in Path(f"/proc/{process}/status").read_text().splitlines() if line.startswith("RssAnon"))
+    return int(line.split()[1]) * 1024
 
 
 def _faults() -> int:

@@ -18,7 +18,7 @@ EPISODE = 500
 
 
 def schema(step_bytes: int = 0) -> Schema:
-    """A walker's pixels, vector and action with the model's latents, 16.5 kB; or a vector and flags of so many bytes."""
+    """A walker's pixels, vector, action and the model's latents, 16.5 kB; or a vector and flags of so many bytes."""
     flags = {key: Field(dtype=np.dtype(np.bool_)) for key in ("is_first", "is_last", "is_terminal")}
     if step_bytes:
         left = (step_bytes - len(flags)) // 4

@@ -22,7 +22,7 @@ QUICK = ["--steps", "1024", "--streams", "4", "--rounds", "1", "--seconds", "0.0
 
 @pytest.mark.timeout(120)
 def test_one_run_reports_the_ceiling_and_each_store_beside_it(capsys: pytest.CaptureFixture[str]) -> None:
-    systems = ("ceiling", "memory")
+    systems = ("ceiling", "memory", "ray", "redis_py_unix", "redis_py_tcp")
     assert main([*QUICK, "--only", ",".join(systems)]) == 0
     [line] = capsys.readouterr().out.splitlines()
     report = json.loads(line)
@@ -34,6 +34,8 @@ def test_one_run_reports_the_ceiling_and_each_store_beside_it(capsys: pytest.Cap
         share = report[name]["sample_batches_s"] / report["ceiling"]["sample_batches_s"]
         assert report[name]["share"] == pytest.approx(share)
     assert report["ceiling"]["samplers"].keys() == {"fresh", "reused", "whole_rows"}
+    assert report["ray"]["sampler"] == "prefetch_2" and report["ray"]["server_cpu_ms_batch"] > 0
+    assert report["redis_py_unix"]["samplers"].keys() == {"loop", "pipeline"}
 
 
 def test_the_work_item_is_the_one_all_figures_are_about() -> None:
