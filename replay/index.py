@@ -194,6 +194,10 @@ class Index:
         if self.evicted < count:
             self._evict(count - self.evicted)
 
+    def drop(self, stream_id: int) -> None:
+        """Forget the steps of a stream without items, as the index that is followed has done."""
+        self._drop(self.streams[stream_id])
+
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, int]]:
         streams = [(s.id, s.next, s.begin, s.oldest, s.seen) for s in self.streams.values()]
         chunks = [(s.id, chunk) for s in self.streams.values() for chunk in s.slots]
@@ -222,9 +226,9 @@ class Index:
             stream = self.streams[row[0]] = Stream(*row)
             if stream.oldest > stream.next - self.length:
                 self._itemless[stream.id] = stream
-        slots = arrays.get("slots", np.empty(0, _INT)).tolist()
-        if self._priorities and 0 < len(slots) <= self.slots:
-            self._fresh, self._freed = len(slots), slots[len(chunks) :] + slots[: len(chunks)][::-1]
+        places = arrays.get("slots", np.empty(0, _INT)).tolist()
+        if self._priorities and 0 < len(places) <= self.slots:
+            self._fresh, self._freed = len(places), places[len(chunks) :] + places[: len(chunks)][::-1]
         for row, (stream_id, chunk) in enumerate(chunks.tolist()):
             slot = self._place_chunk(self.streams[stream_id], chunk)
             if self._priorities:
@@ -233,8 +237,11 @@ class Index:
         if self._priorities:
             self._unweighed = {stream.id: stream.oldest for stream in self.streams.values()}
         self.created, self.evicted = int(counters["created"]), int(counters["evicted"])
-        for serial, (stream_id, step) in enumerate(items.tolist(), self.evicted):
-            self._ring[serial % self.capacity] = self.address(stream_id, step)
+        chunk, place = np.divmod(items[:, 1], self.chunk_length)
+        run = np.flatnonzero((np.diff(items[:, 0], prepend=-1) != 0) | (np.diff(chunk, prepend=-1) != 0))
+        each = [self.streams[s].slots[c] for s, c in zip(items[run, 0].tolist(), chunk[run].tolist(), strict=True)]
+        slots = np.repeat(np.array(each, _INT), np.diff(run, append=len(items)))
+        self._ring[(self.evicted + np.arange(len(items))) % self.capacity] = slots * self.chunk_length + place
         self.queue.extend((stream_id, step) for stream_id, step in arrays["queue"].tolist())
 
     def _select(self, n: int, rng: np.random.Generator) -> np.ndarray:
