@@ -34,7 +34,10 @@ class InlineRun:
         self.agent = build_agent(config, observation, action)
         self.board = Scoreboard(config, logdir)
         self.store = inline_store(replay_schema(observation, action, config.model), config, self.board.note)
-        self.learner = Learner(self.agent, config.learner, self.store, seed=config.seed, faults=logdir / "faults")
+        self.learner = Learner(
+            self.agent, config.learner, self.store, seed=config.seed, faults=logdir / "faults",
+            prioritize=config.replay.selection.priority > 0,
+        )  # fmt: skip
         self.acting = ActingModel.sharing(self.agent)
         self.actor = build_actor(config, self.acting, self.store)
         learner = config.learner

@@ -54,8 +54,9 @@ class LearnerProcess:
         self.acting = ActingModel.sharing(self.agent)
         self.checkpoints = Checkpoints(logdir / "checkpoints", config.keep_checkpoints)
         self.learner = Learner(
-            self.agent, config.learner, self.store, seed=config.seed, faults=logdir / "faults", source=self._prefetched
-        )
+            self.agent, config.learner, self.store, seed=config.seed, faults=logdir / "faults", source=self._prefetched,
+            prioritize=config.replay.selection.priority > 0,
+        )  # fmt: skip
         self.document = model_document(config, observation, action)
         self._prefetch: Prefetch[Sample] | None = None
         self._next = 0  # batch number the prefetcher samples next

@@ -37,6 +37,7 @@ def shard(name: str, schema: Schema, config: RunConfig, note: Note) -> Store:
     return MemoryStore(
         schema, length=length, capacity=capacity, capacity_gb=capacity_gb,
         chunk_length=replay.chunk_length or CHUNK_LENGTH, streams=config.actor.environments, online=replay.online,
+        selection=replay.selection,
     )  # fmt: skip
 
 

@@ -28,7 +28,10 @@ class NonFiniteError(RuntimeError):
 
 
 class Learner:
-    """Updates `agent` on batches from `store`. `source(number)` replaces plain sampling, e.g. by a prefetcher."""
+    """Updates `agent` on batches from `store`. `source(number)` replaces plain sampling, e.g. by a prefetcher.
+
+    `prioritize` gives the store each trained step's model loss: for a store that draws by priority.
+    """
 
     def __init__(
         self,
@@ -39,10 +42,12 @@ class Learner:
         seed: int,
         faults: Path,
         source: Callable[[int], Sample] | None = None,
+        prioritize: bool = False,
     ):
         self.step = DreamerStep(agent, config, seed)
         self.agent, self.config, self.store, self.seed, self.faults = agent, config, store, seed, faults
         self.source = source or self.sample
+        self.prioritize = prioritize
         self._waiting: deque[tuple[Rows, np.ndarray]] = deque()
 
     @property
@@ -80,6 +85,8 @@ class Learner:
             self._report(rows, keys, result.metrics)
         latents = {"deter": result.latents["deter"].half(), "stoch": result.latents["stoch"].to(torch.int8)}
         self.store.write_back(keys, {key: value.cpu().numpy() for key, value in latents.items()})
+        if self.prioritize:
+            self.store.set_priority(keys, agent.model_loss(result.output.losses).detach().float().cpu().numpy())
         return result.metrics
 
     def _fetch(self) -> None:

@@ -1,9 +1,10 @@
 """How much replay keeps and how it hands it out."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
+from replay.selection import SelectionConfig
 from replay.step import Schema
 
 URLS = ("redis://", "rediss://", "unix://")
@@ -32,6 +33,7 @@ class ReplayConfig:
     server."""
     online: bool = True
     """Hand every stream's newest sequences out once before other draws."""
+    selection: SelectionConfig = field(default_factory=SelectionConfig)
     tolerance: float = 0.0
     """Sampled steps by which sampling and inserting may leave the train ratio in local mode; 0 leaves just the room
     that the largest block and batch need."""
@@ -43,6 +45,12 @@ class ReplayConfig:
         for name in ("capacity_gb", "tolerance"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
                 raise ValueError(f"replay.{name} is {getattr(self, name)}, allowed 0 or a positive number; 0 is off.")
+        chosen = self.selection
+        if chosen.priority and math.isinf(chosen.initial) and not chosen.zero_on_sample:
+            raise ValueError(
+                "replay.selection.zero_on_sample is off and initial is inf: a stream's first step, which training uses "
+                "as context only, would never get a priority and be drawn for ever. Set initial to 1, say."
+            )
         if self.kind == "redis" and (bad := [url for url in self.urls if not url.startswith(URLS)]):
             raise ValueError(
                 f"replay.store={self.store!r}: {bad[0]!r} is none of memory, ray, disk, nor a URL that begins with "

@@ -3,6 +3,7 @@ import pytest
 
 from replay.config import ReplayConfig
 from replay.memory_store import MemoryStore
+from replay.selection import SelectionConfig
 from replay.step import Field, Schema
 
 SCHEMA = Schema(fields={"x": Field(dtype=np.dtype(np.float32), shape=(250,))}, latents={})
@@ -33,3 +34,10 @@ def test_a_store_knows_its_bound() -> None:
         MemoryStore(SCHEMA, length=65, capacity_gb=0.01, chunk_length=256)
     with pytest.raises(ValueError, match="no bound"):
         MemoryStore(SCHEMA, length=65)
+
+
+def test_priorities_that_would_never_come_are_refused() -> None:
+    ReplayConfig(selection=SelectionConfig(priority=0.5))
+    ReplayConfig(selection=SelectionConfig(priority=0.5, zero_on_sample=False, initial=1.0))
+    with pytest.raises(ValueError, match=r"zero_on_sample is off and initial is inf.*Set initial to 1"):
+        ReplayConfig(selection=SelectionConfig(priority=0.5, zero_on_sample=False))

@@ -23,6 +23,8 @@ from world_models.dreamer.rssm import RSSM, Sequence, State
 from world_models.layers import concat_dict, total_width
 from world_models.space import Spaces
 
+MODEL_LOSSES = ("reconstruction", "reward", "continuation", "dynamics", "representation")
+
 
 class Output(NamedTuple):
     """What the losses of one batch leave behind."""
@@ -132,6 +134,13 @@ class Dreamer(nn.Module):
         """Scaled sum of the mean losses."""
         scales = self.config.loss_scales
         return sum(getattr(scales, key.split("/")[0]) * loss.mean() for key, loss in losses.items())
+
+    def model_loss(self, losses: dict[str, Tensor]) -> Float[Tensor, "B T"]:
+        """Scaled sum of the world model's losses at every step (eqs. 4, 5): the official signal for priorities."""
+        scales = self.config.loss_scales
+        return sum(
+            getattr(scales, name) * loss for key, loss in losses.items() if (name := key.split("/")[0]) in MODEL_LOSSES
+        )
 
     @torch.no_grad()
     def update_slow(self) -> None:
