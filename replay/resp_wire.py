@@ -238,6 +238,8 @@ def _pieces(commands: Sequence[Sequence[Arg]]) -> Iterator[bytes | memoryview]:
                 small += (arg if isinstance(arg, bytes) else bytes(arg), b"\r\n")
             else:
                 yield b"".join(small)
-                yield arg.reshape(-1).view(np.uint8).data if isinstance(arg, np.ndarray) else memoryview(arg).cast("B")
+                if isinstance(arg, np.ndarray):
+                    arg = np.ascontiguousarray(arg).reshape(-1).view(np.uint8).data
+                yield memoryview(arg).cast("B")
                 small = [b"\r\n"]
     yield b"".join(small)

