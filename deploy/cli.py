@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from deploy.import_path import own_folder_last
+from deploy.redis_password import hide_passwords
 
 if TYPE_CHECKING:
     from deploy.config import RunConfig
@@ -19,6 +20,9 @@ DESCRIPTION = """Train agents inside learned world models, on this machine or a 
 
   nexus train gym:CartPole-v1 --preset quick           learn CartPole in minutes on a CPU
   nexus train dmc_walker_walk --environment.action-repeat 2 --learner.train-ratio 512
+  nexus train gym:CartPole-v1 --preset quick --replay disk     replay larger than memory, kept through crashes
+  nexus train gym:CartPole-v1 --preset quick --offline runs/cartpole   learn from stored replay alone
+  nexus replay inspect runs/cartpole                   what a run has stored, and whether it is whole
   nexus eval runs/cartpole --episodes 20 --video cartpole.mp4
   nexus plot runs/* --baselines dmc_proprio-dreamerv3.json.gz --out curves.png
   nexus check-env gym:my_module:MyEnv-v0               what is wrong with an environment, and where
@@ -45,6 +49,7 @@ def _train_parser() -> argparse.ArgumentParser:
     parser.add_argument("task", metavar="TASK", nargs="?")
     parser.add_argument("--preset", default="", help="named settings; DMC tasks take dmc_proprio by themselves")
     parser.add_argument("--size", default="", help="network size")
+    parser.add_argument("--replay", default="", help="short for --replay.store: memory, disk or Redis URLs")
     return parser
 
 
@@ -67,6 +72,8 @@ def parse_train(arguments: Sequence[str]) -> "RunConfig":
     if known.task is None and not asks_help:
         parser.error("the TASK is missing, e.g. nexus train gym:CartPole-v1")
     default = apply(RunConfig(task=known.task or RunConfig().task), known.preset, known.size)
+    if known.replay:
+        default = replace(default, replay=replace(default.replay, store=known.replay))
     config = tyro.cli(
         RunConfig, default=default, args=rest, prog=f"nexus train {known.task or 'TASK'}",
         config=(tyro.conf.FlagConversionOff, tyro.conf.AvoidSubcommands),
@@ -75,6 +82,10 @@ def parse_train(arguments: Sequence[str]) -> "RunConfig":
         name = config.task.replace(":", "_").replace("/", "_")
         config = replace(config, logdir=str(Path("runs") / f"{name}-seed{config.seed}"))
     make(config.task, config.environment).close()  # an unknown or broken task is named before anything starts
+    if config.offline:
+        from deploy.replay_sources import open_sources
+
+        open_sources(config.offline)
     return config
 
 
@@ -215,6 +226,10 @@ COMMANDS = {"train": train, "eval": evaluate, "plot": plot, "check-env": check_e
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run one command. Errors a user can cause are one message, without a traceback, and exit code 2."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        arguments = hide_passwords(arguments)
+    except ValueError as error:
+        sys.exit(_complain(str(error)))
     own_folder_last(os.getcwd())  # environments of one's own lie where the command is given
     if not arguments or arguments[0] in ("-h", "--help"):
         print(DESCRIPTION)

@@ -45,7 +45,10 @@ class RunConfig:
     """`inline`: one process, synchronous, repeatable; `local`: Ray actors on this machine."""
     seed: int = 0
     frames: int = 1_000_000
-    """Environment frames (action repeats counted) after which the run is done."""
+    """Environment frames (action repeats counted) after which the run is done; offline: replayed frames."""
+    offline: str = ""
+    """Learn from stored replay alone, without actors: a run's logdir, a disk replay or checkpoint folder, or Redis
+    URLs. It is copied into the run's own replay first and stays as it is."""
     environment: EnvironmentConfig = field(default_factory=EnvironmentConfig)
     actor: ActorConfig = field(default_factory=ActorConfig)
     replay: ReplayConfig = field(default_factory=ReplayConfig)

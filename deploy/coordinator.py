@@ -58,17 +58,20 @@ class Coordinator:
 
     def __init__(
         self, samples_per_insert: float, tolerance: float, min_size: int, counters: Mapping[str, int], replay_size: int,
-        incarnation: int = 0,
+        incarnation: int = 0, frames_per_update: int = 0,
     ):  # fmt: skip
+        """`frames_per_update`: offline, where no actor counts frames, those that an update replays."""
         limiter = self._limiter = RateLimiter(samples_per_insert, tolerance, min_size)
         self._lock = threading.Lock()
         self._frames, self._steps = counters.get("frames", 0), counters.get("steps", 0)
         self._updates, self._version = counters.get("updates", 0), counters.get("version", 0)
+        limiter.resize(replay_size)
         if "inserts" in counters:
             limiter.load({"inserts": counters["inserts"], "samples": counters["samples"]}, replay_size)
         self._snapshot: Snapshot | None = None
         self._published = {self._version: self._updates}
         self._ratio, self._granted, self._learned_from = samples_per_insert, 0, self._updates
+        self._frames_per_update, self._replay_size = frames_per_update, replay_size
         self._acting: dict[str, int] = {}
         self._seen: dict[str, float] = {}
         self._processes: dict[str, int] = {}
@@ -122,7 +125,7 @@ class Coordinator:
     def sample(self, steps: int, timeout: float) -> Verdict:
         """Ask to sample `steps` training steps; always `wait` at train ratio 0."""
         self.alive(LEARNER)
-        if not self._ratio:
+        if not (self._ratio or self._frames_per_update):
             return "stop" if self._stopping.wait(timeout) else "wait"
         verdict = self._ask(self._limiter.wait_sample, steps, timeout)
         if verdict == "go":
@@ -152,8 +155,13 @@ class Coordinator:
         """For a checkpoint."""
         limiter = self._limiter.state()
         with self._lock:
-            own = {"frames": self._frames, "steps": self._steps, "updates": self._updates, "version": self._version}
+            own = {"frames": self._all_frames, "steps": self._steps}
+            own |= {"updates": self._updates, "version": self._version}
         return own | dict(limiter)
+
+    @property
+    def _all_frames(self) -> int:
+        return self._updates * self._frames_per_update or self._frames
 
     def rewind(self, updates: int, replayed: int) -> None:
         """A learner begins at `updates`, each of which samples `replayed` steps: what its predecessor did beyond that
@@ -178,8 +186,8 @@ class Coordinator:
         with self._lock:
             lags = [self._updates - self._published.get(version, 0) for version in self._acting.values()]
             out = News(
-                frames=self._frames,
-                steps=self._steps,
+                frames=self._all_frames,
+                steps=self._replay_size if self._frames_per_update else self._steps,
                 updates=self._updates,
                 lag=sum(max(0, lag) for lag in lags) / max(1, len(lags)),
                 episodes=self._episodes,

@@ -10,10 +10,11 @@ from actors.policy import DreamerPolicy
 from deploy.build import build_actor, build_agent
 from deploy.config import RunConfig, claim_logdir
 from deploy.interrupt import Interrupt
+from deploy.offline import fill, frames_per_update
 from deploy.open_loop import open_loop_due, open_loop_metrics
 from deploy.policy_files import as_arrays, load_arrays, model_document, save_best
 from deploy.scoreboard import Scoreboard
-from deploy.stores import inline_store
+from deploy.stores import inline_store, require_empty
 from deploy.task import environment_maker, replay_schema, spaces_of
 from learner.checkpoint import Checkpoints, read_arrays, read_document
 from learner.learner import Learner
@@ -55,9 +56,13 @@ class InlineRun:
         with self.interrupt.listening(), self.board:
             if self.continues:
                 self.restore()
-            self.board.begin(self.actor.frames, self.learner.replayed)
+            if self.config.offline:
+                fill(self.store, self.config, self.board.note)
+            elif not self.continues:
+                require_empty(self.store, self.config)
+            self.board.begin(self.frames, self.learner.replayed)
             try:
-                while (self.due or self.actor.frames < self.config.frames) and not self.board.solved():
+                while (self.due or self.frames < self.config.frames) and not self.board.solved():
                     if self.interrupt.asked:
                         break
                     self._turn()
@@ -70,9 +75,9 @@ class InlineRun:
 
     def _turn(self) -> None:
         """One update if one is due, else one step of every environment."""
-        if self.due:
+        if self.due or self.config.offline:
             self.latest = self.learner.update()
-            self.due -= 1
+            self.due = max(0, self.due - 1)
             self.actor.policy.version = self.learner.updates
             self._after_update()
             return
@@ -97,8 +102,14 @@ class InlineRun:
             self.save()
         self._show()
 
+    @property
+    def frames(self) -> int:
+        """Of the environments; offline those replayed."""
+        return self.learner.updates * frames_per_update(self.config) or self.actor.frames
+
     def _counters(self) -> tuple[int, int, int, int]:
-        return self.actor.frames, self.actor.steps, self.learner.updates, self.learner.replayed
+        steps = len(self.store) if self.config.offline else self.actor.steps
+        return self.frames, steps, self.learner.updates, self.learner.replayed
 
     def _show(self) -> None:
         self.board.loss = float(self.latest["loss/total"]) if self.latest else None
@@ -111,8 +122,8 @@ class InlineRun:
         makers = [environment_maker(self.config)] * min(episodes, EVALUATION_ENVIRONMENTS)
         result = run_episodes(makers, policy, episodes, seed=self.config.seed + updates)
         seeds = [episode.seed for episode in result.episodes]
-        if self.board.evaluation(self.actor.frames, updates, result.scores, result.lengths, seeds):
-            score = {"mean": result.mean, "episodes": episodes, "updates": updates, "frames": self.actor.frames}
+        if self.board.evaluation(self.frames, updates, result.scores, result.lengths, seeds):
+            score = {"mean": result.mean, "episodes": episodes, "updates": updates, "frames": self.frames}
             save_best(self.checkpoints, self.config, self.acting, score)
 
     def save(self) -> None:
@@ -142,4 +153,4 @@ class InlineRun:
         self.ratio.load(state["ratio"])
         self.due = state["due"]
         self.board.load(state["board"])
-        self.board.note(f"Continuing {self.logdir} at {self.actor.frames:,} frames, update {self.learner.updates:,}.")
+        self.board.note(f"Continuing {self.logdir} at {self.frames:,} frames, update {self.learner.updates:,}.")

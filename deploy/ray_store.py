@@ -89,7 +89,8 @@ class RayShard(Store):
         self, name: str, handle: ActorHandle, schema: Schema, length: int, beat: Callable[[], None] = lambda: None,
         down: float = PATIENCE, durable: bool = False,
     ):  # fmt: skip
-        self.name, self.handle, self.schema, self.length = name, handle, schema, length
+        self.name, self.schema, self.length = name, schema, length
+        self.handle: Any = handle
         self.beat, self.down, self.durable = beat, down, durable
 
     def append(self, stream: int, first_step_id: int, rows: Mapping[str, np.ndarray]) -> int:
@@ -149,14 +150,16 @@ class RayShard(Store):
         while True:
             reference: Any = self.handle.call.remote(method, *arguments)
             try:
-                while not ray.wait([reference], timeout=1.0)[0]:
+                while True:
+                    ready, _ = ray.wait([reference], timeout=1.0)
+                    if ready:
+                        return ray.get(reference)
                     self.beat()
                     if time.monotonic() >= deadline:
                         raise TimeoutError(
                             f"Replay shard {self.name} has not answered for {timeout:g} s: its process hangs, or the "
                             "disk takes that long for its checkpoint. Look at `ray::shard` processes and the disk."
                         )
-                return ray.get(reference)
             except RayTaskError as error:
                 raise error.cause from error  # what the store raised
             except RayActorError as error:

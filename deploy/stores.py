@@ -79,3 +79,19 @@ def replay_prefix(config: RunConfig) -> str:
         return config.replay.prefix
     path = os.path.abspath(config.logdir)
     return f"nexus:{Path(path).name}-{hashlib.blake2b(path.encode(), digest_size=4).hexdigest()}"
+
+
+def require_empty(store: Store, config: RunConfig) -> None:
+    """ValueError: a new run finds steps of another one in a durable replay that it was not told to go on with."""
+    named = config.replay.prefix if config.replay.kind == "redis" else config.replay.directory
+    if not store.durable or named or not (steps := int(store.stats()["steps"])):
+        return
+    if config.replay.kind == "redis":
+        where = f"under the prefix {replay_prefix(config)} on {len(config.replay.urls)} Redis servers"
+        remedy = f"--replay.prefix {replay_prefix(config)}"
+    else:
+        where, remedy = f"in {replay_directory(config)}", f"--replay.directory {replay_directory(config)}"
+    raise ValueError(
+        f"Replay {where} already holds {steps:,} steps of an earlier run, but {config.logdir} is new. Give another "
+        f"--logdir, or {remedy} to go on with these steps."
+    )

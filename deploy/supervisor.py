@@ -13,11 +13,12 @@ from ray.exceptions import RayError
 from deploy.config import RunConfig, claim_logdir
 from deploy.coordinator import LEARNER, News
 from deploy.interrupt import Interrupt
+from deploy.offline import fill, frames_per_update
 from deploy.ray_cluster import object_store_bytes, start_local
 from deploy.ray_shards import Shards
 from deploy.remote import ask, start
 from deploy.scoreboard import Scoreboard
-from deploy.stores import shard_names
+from deploy.stores import require_empty, shard_names
 from deploy.supervised import LearnerChild, RunFailedError, Supervised
 from learner.checkpoint import Checkpoints, read_document
 from learner.sequence import sample_length, start_items
@@ -102,16 +103,21 @@ class LocalRun:
 
     def _start(self) -> None:
         config, logdir, here, note = self.config, str(self.logdir), os.getcwd(), self.board.note
-        count, light = config.actor.actors, 0.05
+        count, light = 0 if config.offline else config.actor.actors, 0.05
         heavy = max(0.01, min(1.0, ((os.cpu_count() or 1) - light * (len(shard_names(config)) + 2)) / (count + 1)))
         probe = start("deploy.task.Probe", here, cpus=light)
         spaces = ask(probe, "spaces", config, timeout=300)
         ray.kill(probe)
         self.shards = Shards(config, spaces, self.logdir, note, light)
         path, counters = self._begin(self.shards)
+        if config.offline:
+            fill(self.shards.store, config, note)
+        elif not self.continues:
+            require_empty(self.shards.store, config)
         self.coordinator = start(
             "deploy.coordinator.Coordinator", *self._limits(), counters, int(self.shards.stats()[0]["steps"]),
-            self.shards.next_incarnation(), cpus=light, threads=count + 8, name="coordinator",
+            self.shards.next_incarnation(), frames_per_update(config), cpus=light, threads=count + 8,
+            name="coordinator",
         )  # fmt: skip
 
         def actor(number: int) -> Callable[[], ActorHandle]:
@@ -136,6 +142,8 @@ class LocalRun:
     def _limits(self) -> tuple[float, float, int]:
         """Ratio, tolerance and least size of the rate limiter: room for the largest block and batch."""
         config, learner = self.config, self.config.learner
+        if config.offline:
+            return 0.0, 0.0, 1
         rows = config.actor.flush_steps * config.actor.environments
         least = rows * learner.train_ratio + learner.batch_size * learner.batch_length
         streams = config.actor.environments

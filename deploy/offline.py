@@ -1,0 +1,74 @@
+"""Learning from stored replay alone: it is copied into the run's own replay before the first update. Torch-free."""
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from deploy.config import RunConfig
+from deploy.replay_sources import open_sources
+from learner.sequence import start_items
+from replay.step import Rows, Schema
+from replay.store import Store
+
+BLOCK = 1024  # steps copied at a time
+SAY = 10.0  # seconds between lines of progress
+
+
+def frames_per_update(config: RunConfig) -> int:
+    """Frames that one update replays, which count as the frames of an offline run; 0 where actors count them."""
+    batch = config.learner.batch_size * config.learner.batch_length
+    return batch * config.environment.action_repeat if config.offline else 0
+
+
+def fill(store: Store, config: RunConfig, note: Callable[[str], None]) -> None:
+    """Copy `config.offline` into `store`, which goes on where an earlier copy was cut off.
+
+    ValueError: its steps are not those of the task, or fewer than training needs.
+    """
+    sources = open_sources(config.offline)
+    for source in sources:
+        _require_same_fields(store.schema, source.schema, config)
+    total = sum(len(steps) for source in sources for steps in source.streams().values())
+    if total > config.replay.capacity:
+        note(f"Of the {total:,} steps in {config.offline} only replay.capacity={config.replay.capacity:,} are kept.")
+    have = store.streams()
+    copied, said = 0, time.monotonic()
+    for source in sources:
+        for stream, steps in sorted(source.streams().items()):
+            done = have[stream].stop if stream in have else 0
+            for first in range(steps.start + done, steps.stop, BLOCK):
+                n = min(BLOCK, steps.stop - first)
+                rows = _with_latents(store.schema, source.schema, source.read(stream, first, n), n)
+                copied += store.append(stream, first - steps.start, rows)  # a stream may have lost its beginning
+                if time.monotonic() - said > SAY:
+                    said = time.monotonic()
+                    note(f"copying {config.offline} into replay: {copied:,} of {total:,} steps")
+    if (items := len(store)) < (needed := min(start_items(config.learner), config.replay.capacity)):
+        raise ValueError(
+            f"{config.offline} gives {items:,} sequences of {store.length} steps, training starts at {needed:,}; "
+            "lower --learner.start-items, or shorten --learner.batch-length."
+        )
+    note(f"Offline: {items:,} sequences of {total:,} steps from {config.offline}, {copied:,} copied now.")
+
+
+def _require_same_fields(schema: Schema, source: Schema, config: RunConfig) -> None:
+    if source.fields == schema.fields:
+        return
+    differ = [
+        f"  {key}: {source.fields.get(key)} there, {schema.fields.get(key)} here"
+        for key in sorted({*source.fields, *schema.fields})
+        if source.fields.get(key) != schema.fields.get(key)
+    ]
+    raise ValueError(
+        f"The steps in {config.offline} are not those of {config.task}:\n" + "\n".join(differ) + "\nGive the task and "
+        "the --environment options that the replay was made with."
+    )
+
+
+def _with_latents(schema: Schema, source: Schema, rows: Rows, n: int) -> Rows:
+    """Latents of the source where the networks have the same size, else zeros, which the learner refreshes."""
+    if source.latents == schema.latents:
+        return rows
+    fresh = {key: np.zeros((n, *field.shape), field.dtype) for key, field in schema.latents.items()}
+    return {key: rows[key] for key in schema.fields} | fresh

@@ -1,0 +1,47 @@
+"""Keeps Redis passwords out of configurations, logs and messages: they travel in the environment alone."""
+
+import os
+from collections.abc import Sequence
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
+
+VARIABLE = "NEXUS_REDIS_PASSWORD"
+
+
+def hide_passwords(arguments: Sequence[str]) -> list[str]:
+    """The arguments without the passwords of Redis URLs in them, which go into NEXUS_REDIS_PASSWORD.
+
+    ValueError: the URLs have different ones; all servers of a run share one password.
+    """
+    out, found = [], set()
+    for argument in arguments:
+        if "://" not in argument:
+            out.append(argument)
+            continue
+        name, equals, value = argument.partition("=") if argument.startswith("--") else ("", "", argument)
+        cleaned = [_split(url) for url in value.split(",")]
+        found |= {password for _, password in cleaned if password}
+        out.append(name + equals + ",".join(url for url, _ in cleaned))
+    if len(found | ({os.environ[VARIABLE]} if os.environ.get(VARIABLE) and found else set())) > 1:
+        raise ValueError(
+            f"The Redis URLs and {VARIABLE} give different passwords; all servers of a run share one, given once."
+        )
+    if found:
+        os.environ[VARIABLE] = found.pop()
+    return out
+
+
+def _split(url: str) -> tuple[str, str]:
+    """The URL without its password, and the password."""
+    try:
+        parts = urlsplit(url)
+        password = unquote(parts.password or "")
+    except ValueError:  # said properly where the URL is used
+        return url, ""
+    if parts.scheme not in ("redis", "rediss", "unix"):
+        return url, ""
+    user, at, host = parts.netloc.rpartition("@")
+    user = user.partition(":")[0]
+    query = dict(parse_qsl(parts.query))
+    password = query.pop("password", password)
+    netloc = f"{user}{at if user else ''}{host}"
+    return urlunsplit((parts.scheme, netloc, parts.path, urlencode(query, safe="/"), parts.fragment)), password
