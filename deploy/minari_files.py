@@ -74,7 +74,7 @@ def write_minari(
     counts = {"episodes": 0, "steps": 0}
     with new_folder(out) as folder:
         storage = MinariStorage.new(
-            folder / _DATA, observation_space(observation), action_space(action), data_format="hdf5",
+            folder.absolute() / _DATA, observation_space(observation), action_space(action), data_format="hdf5",
             jpeg_encoding=False,  # JPEG changes pixels
         )  # fmt: skip
         for episode in episodes:

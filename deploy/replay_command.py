@@ -1,0 +1,290 @@
+"""`nexus replay`: look into stored replay, write its episodes to files, fill a replay from files."""
+
+import argparse
+import json
+import shutil
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from rich.console import Console
+
+from deploy.config import FILE, RunConfig, load_config
+from deploy.replay_sources import open_sources
+from learner.checkpoint import Checkpoints, read_document
+from replay.config import URLS
+from replay.episodes import Episode, Found, append_episodes, episodes, fresh_streams, newest_episodes
+from replay.reader import Reader
+from replay.step import Rows
+from world_models.space import Space, Spaces
+
+T = TypeVar("T")
+DESCRIPTION = """Stored replay: of a run, on disk, in a checkpoint, or on Redis servers.
+
+  nexus replay inspect runs/walker                          what is stored, and whether it is whole
+  nexus replay inspect redis://host-a,redis://host-b --json
+  nexus replay export runs/walker --out episodes            compressed .npz files, one an episode
+  nexus replay export runs/walker --format minari --out walker-v0 --episodes 100
+  nexus replay import episodes --into demos --task dmc_walker_walk
+  nexus train dmc_walker_walk --offline demos
+"""
+SOURCES = (
+    "a run's logdir, a disk replay, the replay folder of a checkpoint, or Redis URLs (redis://, rediss://, unix://; "
+    "several with commas)"
+)
+IMPORTED = "nexus:imported"
+_SAY = 10.0  # seconds between lines of progress
+
+
+def replay(arguments: Sequence[str]) -> int:
+    """`nexus replay`."""
+    parser = argparse.ArgumentParser(
+        prog="nexus replay", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="inspect | export | import")
+    looking = argparse.ArgumentParser(add_help=False)
+    looking.add_argument("source", metavar="SOURCE", nargs="+", help=SOURCES)
+    looking.add_argument("--prefix", default="", help="which replay, where a Redis server has several")
+
+    inspect = commands.add_parser("inspect", parents=[looking], help="what is stored, and whether it is whole")
+    inspect.add_argument("--json", action="store_true", help="everything as one JSON object")
+    inspect.add_argument("--quick", action="store_true", help="do not read all of it for its checksums")
+    inspect.add_argument("--all", action="store_true", help="count the episodes of all steps, not of the newest only")
+
+    export = commands.add_parser("export", parents=[looking], help="write whole episodes to files")
+    export.add_argument("--out", type=Path, required=True, help="a new folder")
+    export.add_argument("--format", choices=("npz", "minari"), default="npz")
+    export.add_argument("--episodes", type=int, help="so many, the newest; all if it is left out")
+    export.add_argument("--task", default="", help="whose spaces and actions to write, where SOURCE does not tell")
+
+    load = commands.add_parser(
+        "import", help="fill a replay from files", allow_abbrev=False,
+        epilog="All further options are those of `nexus train TASK`, for a replay that training can go on with.",
+    )  # fmt: skip
+    load.add_argument(
+        "files", metavar="FILE", nargs="+", type=Path,
+        help="folders and .npz files of `nexus replay export`, of DreamerV3 and its ports; Minari datasets",
+    )  # fmt: skip
+    load.add_argument("--into", required=True, metavar="DIR|URL", help="a disk replay, new or not, or Redis URLs")
+    load.add_argument("--task", default="", help="whose steps they are; not needed for files that were exported here")
+    load.add_argument("--like", type=Path, metavar="LOGDIR", help="take task and settings of this run")
+    load.add_argument("--prefix", default="", help=f"of the keys on Redis ({IMPORTED})")
+    load.add_argument(
+        "--actions", choices=("auto", "chosen", "leading"), default="auto",
+        help="whether a row of .npz files has the action chosen after it, or the one that led to it",
+    )  # fmt: skip
+    load.add_argument("--rename", nargs="+", default=[], metavar="THEIRS=OURS", help="keys of .npz files")
+    load.add_argument("--ignore", nargs="+", default=[], metavar="KEY", help="keys of .npz files to leave out")
+
+    if arguments and arguments[0] == "import":
+        known, rest = parser.parse_known_args(arguments)
+        return _import(known, rest)
+    known = parser.parse_args(arguments)
+    return _inspect(known) if known.command == "inspect" else _export(known)
+
+
+def _inspect(known: argparse.Namespace) -> int:
+    from deploy.replay_report import inspect, show
+
+    with ExitStack() as stack:
+        report = inspect(_open(known, stack), verify=not known.quick, everything=known.all)
+    if known.json:
+        print(json.dumps(report, indent=1))
+    else:
+        show(report, Console(width=max(100, shutil.get_terminal_size().columns)))
+    return 0 if report["healthy"] else 1
+
+
+def _export(known: argparse.Namespace) -> int:
+    if known.episodes is not None and known.episodes < 1:
+        raise ValueError(f"--episodes is {known.episodes}, allowed 1 or more; leave it out for all.")
+    with ExitStack() as stack:
+        readers = _open(known, stack)
+        schema = readers[0].schema
+        if odd := [reader.where for reader in readers if reader.schema.fields != schema.fields]:
+            raise ValueError(f"{odd[0]} has other keys than {readers[0].where}; export them one by one.")
+        task, spaces = _known_spaces(known)
+        if spaces:
+            _require_spaces(schema.fields, spaces, task)
+        found = Found()
+        source = _told(_episodes(readers, known.episodes, found), "exported")
+        facts = {"task": task} | _spaces_json(spaces)
+        if known.format == "npz":
+            from deploy.episode_files import write_episodes
+
+            if not (counts := write_episodes(known.out, schema, source, facts)["counts"])["episodes"]:
+                print("There is no whole episode; only the index was written.")
+        else:
+            from deploy.minari_files import write_minari
+
+            counts = write_minari(known.out, schema, source, spaces, facts)
+    rest = found.describe()
+    print(f"{counts['episodes']:,} episodes, {counts['steps']:,} steps: {known.out}")
+    if rest:
+        print(f"Not whole and left out: {rest}.")
+    if known.format == "minari":
+        parent = known.out.absolute().parent
+        print(f'MINARI_DATASETS_PATH={parent} python -c "import minari; minari.load_dataset({known.out.name!r})"')
+    return 0
+
+
+def _import(known: argparse.Namespace, rest: Sequence[str]) -> int:
+    from deploy.episode_files import NpzEpisodes, read_index
+    from deploy.minari_files import MinariEpisodes, is_minari
+    from deploy.stores import inline_store
+    from deploy.task import replay_schema, spaces_of
+    from replay.foreign_rows import Reading
+
+    datasets = [path for path in known.files if is_minari(path)]
+    files = [path for path in known.files if path not in datasets]
+    tasks = {index.get("task", "") for path in files if path.is_dir() and (index := read_index(path))}
+    config = _target(known, rest, tasks.pop() if len(tasks) == 1 else "")
+    spaces = spaces_of(config)
+    schema = replay_schema(*spaces, config.model)
+    reading = Reading(
+        schema=schema, actions=frozenset(spaces[1]), rename=_renamed(known.rename), ignore=frozenset(known.ignore)
+    )
+    found = Found()
+    sources: list[Iterable[Rows]] = []
+    if files:
+        npz = NpzEpisodes(files, reading, known.actions)
+        found, sources = npz.found, [npz]
+    if datasets:
+        sources.append(MinariEpisodes(datasets, schema, spaces[1]))
+    with closing(inline_store(schema, config, print)) as store:
+        before = store.stats()
+        rows = (one for source in sources for one in source)
+        number, steps = append_episodes(store, _told(_sound(rows, spaces), "imported"), fresh_streams(store))
+        after = store.stats()
+    print(
+        f"{number:,} episodes, {steps:,} steps: {known.into} now has {after['items']:,.0f} sequences of {store.length}."
+    )
+    if found.describe():
+        print(f"Not whole and left out: {found.describe()}.")
+    if after["evicted"] > before["evicted"]:
+        print(f"They did not all fit: raise --replay.capacity ({config.replay.capacity:,} steps) and import them anew.")
+    print(f"Learn from them alone: nexus train {config.task} --offline {known.into}")
+    return 0
+
+
+def _open(known: argparse.Namespace, stack: ExitStack) -> list[Reader]:
+    readers = [reader for where in known.source for reader in open_sources(where, known.prefix)]
+    for reader in readers:
+        stack.enter_context(closing(reader))
+    return readers
+
+
+def _episodes(readers: Sequence[Reader], number: int | None, found: Found) -> Iterator[Episode]:
+    if number is None:
+        for reader in readers:
+            yield from episodes(reader, found)
+        return
+    ends = [(episode.first + episode.length, i, episode) for i, reader in enumerate(readers)
+            for episode in newest_episodes(reader, number, found)]  # fmt: skip
+    yield from (episode for _, _, episode in sorted(ends, key=lambda one: one[:2])[-number:])
+
+
+def _known_spaces(known: argparse.Namespace) -> tuple[str, tuple[Spaces, Spaces] | None]:
+    """Task and spaces of what is exported, as far as the source or --task tells."""
+    if known.task:
+        from deploy.task import spaces_of
+
+        return known.task, spaces_of(RunConfig(task=known.task))
+    for source in map(Path, known.source):
+        folders = [source, source.parent]
+        if (source / FILE).exists():
+            checkpoints = Checkpoints(source / "checkpoints")
+            folders = [checkpoints.path(number) for number in reversed(checkpoints.numbers())]
+        for folder in folders:
+            try:
+                document = read_document(folder / "config.json")
+                spaces = [
+                    {k: Space.from_json(v) for k, v in document[part].items()} for part in ("observation", "action")
+                ]
+                return str(document["task"]), (spaces[0], spaces[1])
+            except (OSError, ValueError, KeyError, TypeError):
+                continue
+        if (source / FILE).exists():
+            from deploy.task import spaces_of
+
+            config = load_config(source)
+            return config.task, spaces_of(config)
+    return "", None
+
+
+def _require_spaces(fields: Mapping[str, Any], spaces: tuple[Spaces, Spaces], task: str) -> None:
+    for key, space in (spaces[0] | spaces[1]).items():
+        if key not in fields or (fields[key].dtype, fields[key].shape) != (space.dtype, space.shape):
+            there = f"{fields[key].dtype} {list(fields[key].shape)}" if key in fields else "not there"
+            raise ValueError(
+                f"The steps are not those of {task}: {key!r} is {there}, the task has {space.dtype} "
+                f"{list(space.shape)}."
+            )
+
+
+def _target(known: argparse.Namespace, rest: Sequence[str], exported: str) -> RunConfig:
+    """The configuration of a run whose replay is to be filled."""
+    if known.like is not None:
+        if rest or known.task:
+            raise ValueError(f"--like takes everything from {known.like}; leave out --task and {' '.join(rest)}.")
+        config = load_config(known.like)
+    elif task := known.task or exported:
+        from deploy.cli import parse_train
+
+        config = parse_train([task, *rest])
+    else:
+        raise ValueError("Whose steps are these? Say --task TASK, or --like LOGDIR for those of a run.")
+    if known.into.startswith(URLS):
+        settings: dict[str, Any] = {"store": known.into, "prefix": known.prefix or IMPORTED}
+    elif Path(known.into).is_file():
+        raise ValueError(f"--into {known.into} is a file; name a folder, or Redis URLs.")
+    else:
+        settings = {"store": "disk", "directory": known.into}
+    return replace(config, replay=replace(config.replay, **settings))
+
+
+def _renamed(pairs: Sequence[str]) -> dict[str, str]:
+    if bad := [pair for pair in pairs if pair.count("=") != 1]:
+        raise ValueError(f"--rename takes THEIRS=OURS, got {bad[0]!r}.")
+    return dict(pair.split("=") for pair in pairs)
+
+
+def _sound(rows: Iterable[Rows], spaces: tuple[Spaces, Spaces]) -> Iterator[Rows]:
+    """Rows whose values are finite and inside the task's classes, else ValueError."""
+    known = spaces[0] | spaces[1]
+    for number, episode in enumerate(rows):
+        for key, value in episode.items():
+            where = f"Episode {number}, key {key!r}"
+            if value.dtype.kind == "f" and not np.isfinite(value).all():
+                step = int(np.argmin(np.isfinite(value).reshape(len(value), -1).all(1)))
+                raise ValueError(f"{where}: row {step} is not finite ({value[step]}); mend or leave out that episode.")
+            if key in known and known[key].discrete and value.dtype.kind == "i":
+                low, high = int(value.min()), int(value.max())
+                if low < 0 or high >= known[key].classes:
+                    raise ValueError(
+                        f"{where}: values from {low} to {high}, the task has classes 0 to {known[key].classes - 1}."
+                    )
+        yield episode
+
+
+def _told(items: Iterable[T], done: str) -> Iterator[T]:
+    """The same items, with a line now and then about how many they were."""
+    said = time.monotonic()
+    for number, item in enumerate(items, start=1):
+        yield item
+        if time.monotonic() - said > _SAY:
+            said = time.monotonic()
+            print(f"{done} {number:,} episodes so far", flush=True)
+
+
+def _spaces_json(spaces: tuple[Spaces, Spaces] | None) -> dict[str, Any]:
+    if spaces is None:
+        return {}
+    return {
+        part: {key: space.to_json() for key, space in group.items()}
+        for part, group in zip(("observation", "action"), spaces, strict=True)
+    }
