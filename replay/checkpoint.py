@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from safetensors.numpy import load as decode
@@ -28,6 +28,7 @@ from replay.step import Schema
 FORMAT = "nexus-replay-1"
 _PART_BYTES = 128 << 20  # of one file: it passes through memory as a whole
 _ChunkId = tuple[int, int]  # stream, chunk
+T = TypeVar("T")
 
 
 class Lineage:
@@ -52,7 +53,7 @@ class Lineage:
             content = self._fill(part, schema, index, data)
             content["settings"] = dict(settings)
             content["counters"] |= counters
-            _write_bytes(part / "index.json", _signed(content))
+            write_index(part, content)
         self._follow(directory)
 
     def _fill(self, part: Path, schema: Schema, index: Index, data: Mapping[str, np.ndarray]) -> dict[str, Any]:
@@ -61,20 +62,20 @@ class Lineage:
         sealed = {c for c in chunks.slot if index.streams[c[0]].next >= (c[1] + 1) * index.chunk_length}
         files = self._link(part, sealed)
         newly = [c for c in chunks.slot if c in sealed and c not in self._sealed]
-        for ids in _parts(newly, chunks.bytes(schema.fields)):
+        for ids in parts(newly, chunks.bytes(schema.fields)):
             self._number += 1
-            self._files[self._number] = _write(part / sealed_name(self._number), chunks.take(ids, schema.fields))
+            self._files[self._number] = write_file(part / sealed_name(self._number), chunks.take(ids, schema.fields))
             self._sealed |= {c: (self._number, row) for row, c in enumerate(ids)}
             files[sealed_name(self._number)] = self._files[self._number]
         everything = list(chunks.slot)
         unsealed = [c for c in everything if c not in sealed]
         for name, ids, keys in (("open", unsealed, schema.fields), ("latents", everything, schema.latents)):
-            for i, some in enumerate(_parts(ids, chunks.bytes(keys)) if keys else ()):
-                files[f"{name}-{i}.safetensors"] = _write(part / f"{name}-{i}.safetensors", chunks.take(some, keys))
+            for i, some in enumerate(parts(ids, chunks.bytes(keys)) if keys else ()):
+                files[f"{name}-{i}.safetensors"] = write_file(part / f"{name}-{i}.safetensors", chunks.take(some, keys))
         arrays, counts = index.state()
         places = [(*c, *self._sealed[c]) for c in everything if c in sealed]
         arrays["sealed"] = np.array(places, np.int64).reshape(-1, 4)
-        files["state.safetensors"] = _write(part / "state.safetensors", arrays)
+        files["state.safetensors"] = write_file(part / "state.safetensors", arrays)
         return {
             "format": FORMAT,
             "schema": schema.to_json(),
@@ -100,7 +101,7 @@ class Lineage:
             if here != there:
                 raise ValueError(f"Replay checkpoint {directory} has other {what}: {there}, this store has {here}.")
         files: dict[str, Any] = content["files"]
-        arrays = _read(directory, "state.safetensors", files)
+        arrays = read_file(directory, "state.safetensors", files)
         index.load(arrays, content["counters"])
         counters |= {key: int(content["counters"][key]) for key in counters}
         chunks = _Chunks(index, data)
@@ -109,12 +110,12 @@ class Lineage:
         self._files = {number: files[sealed_name(number)] for number, _ in self._sealed.values()}
         for number in sorted(self._files):
             rows = {c: row for c, (n, row) in self._sealed.items() if n == number}
-            chunks.put(rows, _read(directory, sealed_name(number), files))
+            chunks.put(rows, read_file(directory, sealed_name(number), files))
         everything = list(chunks.slot)
         for name, ids in (("open", [c for c in everything if c not in self._sealed]), ("latents", everything)):
             done = 0
             while f"{name}-{(i := done)}.safetensors" in files:
-                part = _read(directory, f"{name}-{i}.safetensors", files)
+                part = read_file(directory, f"{name}-{i}.safetensors", files)
                 some = ids[: len(next(iter(part.values())))]
                 chunks.put({c: row for row, c in enumerate(some)}, part)
                 ids = ids[len(some) :]
@@ -184,7 +185,8 @@ class _Chunks:
                 self._data[key][self.slot[c]] = array[row]
 
 
-def _parts(ids: list[_ChunkId], nbytes: int) -> Iterable[list[_ChunkId]]:
+def parts(ids: list[T], nbytes: int) -> Iterable[list[T]]:
+    """Chunks of `nbytes` each, in as many groups as files are needed for them."""
     each = max(1, _PART_BYTES // max(1, nbytes))
     return (ids[i : i + each] for i in range(0, len(ids), each))
 
@@ -194,11 +196,13 @@ def sealed_name(number: int) -> str:
     return f"sealed-{number}.safetensors"
 
 
-def _write(path: Path, arrays: dict[str, np.ndarray]) -> dict[str, int]:
-    return _write_bytes(path, encode(arrays))
+def write_file(path: Path, arrays: dict[str, np.ndarray]) -> dict[str, int]:
+    """Write a new file of arrays, synced; returns what index.json says of it."""
+    return write_bytes(path, encode(arrays))
 
 
-def _write_bytes(path: Path, content: bytes) -> dict[str, int]:
+def write_bytes(path: Path, content: bytes) -> dict[str, int]:
+    """Write a new file, synced."""
     with open(path, "xb") as file:  # never through a hard link into an older checkpoint
         file.write(content)
         file.flush()
@@ -206,7 +210,8 @@ def _write_bytes(path: Path, content: bytes) -> dict[str, int]:
     return {"bytes": len(content), "crc32": zlib.crc32(content)}
 
 
-def _read(directory: Path, name: str, files: Mapping[str, Mapping[str, int]]) -> dict[str, np.ndarray]:
+def read_file(directory: Path, name: str, files: Mapping[str, Mapping[str, int]]) -> dict[str, np.ndarray]:
+    """The arrays of a file; ValueError: it is not as index.json says."""
     path = directory / name
     try:
         content = path.read_bytes()
@@ -221,18 +226,20 @@ def _read(directory: Path, name: str, files: Mapping[str, Mapping[str, int]]) ->
     return decode(content)
 
 
-def _signed(content: dict[str, Any]) -> bytes:
-    return json.dumps({**content, "crc32": zlib.crc32(json.dumps(content).encode())}, indent=1).encode()
+def write_index(directory: Path, content: Mapping[str, Any]) -> None:
+    """Write index.json, with a checksum of its own."""
+    signed = {**content, "crc32": zlib.crc32(json.dumps(content).encode())}
+    write_bytes(directory / "index.json", json.dumps(signed, indent=1).encode())
 
 
-def verified(directory: Path) -> dict[str, Any]:
+def verified(directory: Path, format: str = FORMAT) -> dict[str, Any]:
     """What index.json says; ValueError where it is damaged or of another format."""
     try:
         content: dict[str, Any] = json.loads((directory / "index.json").read_bytes())
         crc = content.pop("crc32")
     except (OSError, ValueError, KeyError, AttributeError) as error:
         raise ValueError(f"{directory} is no whole replay checkpoint: index.json: {error}.") from error
-    if zlib.crc32(json.dumps(content).encode()) != crc or content.get("format") != FORMAT:
+    if zlib.crc32(json.dumps(content).encode()) != crc or content.get("format") != format:
         raise ValueError(f"Replay checkpoint {directory} is damaged or of another format: see its index.json.")
     return content
 
