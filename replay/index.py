@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from replay.priorities import Priorities
 from replay.reserved import reserve
-from replay.selection import Priorities, Recency, SelectionConfig
+from replay.selection import Recency, SelectionConfig
 from replay.store import GapError
 
 UNIFORM = SelectionConfig()
@@ -61,11 +62,11 @@ class Index:
         # Single elements are read and written through these, several times faster than through numpy.
         self._cells = tuple(array.data for array in (self._ring, self._stream_of, self._first_of))
         self.selection = selection
-        self._until = np.cumsum(selection.fractions)[:2]
+        self._until = np.cumsum(selection.fractions)[:2] / sum(selection.fractions)
         self._recency = Recency(selection.recency_exponent)
         steps = slots * chunk_length
-        self._priorities = Priorities(selection, steps, length) if selection.priority else None
-        self._unweighed: dict[int, int] = {}  # stream -> its first item whose weight is not known yet
+        use = selection.priority > 0
+        self._priorities = Priorities(selection, steps, length, self.items_of, self.spans) if use else None
         self.released: Callable[[int], None] = lambda slot: None
         """Told each slot whose chunk has left."""
 
@@ -130,15 +131,7 @@ class Index:
 
     def prioritize(self, stream_id: int, first: int, values: np.ndarray) -> int:
         """Set priorities `[T]` of a stream's steps; returns how many are used: of steps stored, if any are."""
-        if self._priorities is None:
-            return 0
-        used = 0
-        for address, row, count in self.spans(stream_id, first, len(values)):
-            self._priorities.set(address, values[row : row + count])
-            used += count
-        if used:
-            self._weigh(stream_id, first - self.length + 1, first + len(values))
-        return used
+        return self._priorities.set(stream_id, first, values) if self._priorities else 0
 
     def address(self, stream_id: int, step: int) -> int | None:
         """None where the step was evicted or has not come yet."""
@@ -183,6 +176,11 @@ class Index:
         keys[:, :, 1] = (self._first_of[slot] + place)[:, None] + np.arange(length)
         return keys
 
+    def items_of(self, stream_id: int) -> range:
+        """Start steps of a stream's items."""
+        stream = self.streams.get(stream_id)
+        return range(stream.oldest, max(stream.oldest, stream.next - self.length + 1)) if stream else range(0)
+
     def items(self) -> np.ndarray:
         """Keys `[items, 2]` of all start steps, oldest first."""
         return self.keys(self._ring[(self.evicted + np.arange(len(self))) % self.capacity], 1)[:, 0]
@@ -210,7 +208,7 @@ class Index:
         if self._priorities:
             slots = [slot for s in self.streams.values() for slot in s.slots.values()]
             arrays["slots"] = np.array([*slots, *self._freed], _INT)  # draws by priority go by addresses
-            arrays["priorities"] = self._priorities.steps.reshape(-1, self.chunk_length)[slots]
+            arrays["priorities"] = self._priorities.state(slots, self.chunk_length)
         return arrays, {"created": self.created, "evicted": self.evicted}
 
     def load(self, arrays: dict[str, np.ndarray], counters: dict[str, Any]) -> None:
@@ -229,13 +227,9 @@ class Index:
         places = arrays.get("slots", np.empty(0, _INT)).tolist()
         if self._priorities and 0 < len(places) <= self.slots:
             self._fresh, self._freed = len(places), places[len(chunks) :] + places[: len(chunks)][::-1]
-        for row, (stream_id, chunk) in enumerate(chunks.tolist()):
-            slot = self._place_chunk(self.streams[stream_id], chunk)
-            if self._priorities:
-                values = arrays["priorities"][row] if "priorities" in arrays else self._priorities.initial
-                self._priorities.steps[slot * self.chunk_length :][: self.chunk_length] = values
+        places = [self._place_chunk(self.streams[stream_id], chunk) for stream_id, chunk in chunks.tolist()]
         if self._priorities:
-            self._unweighed = {stream.id: stream.oldest for stream in self.streams.values()}
+            self._priorities.load(places, self.chunk_length, arrays.get("priorities"), list(self.streams))
         self.created, self.evicted = int(counters["created"]), int(counters["evicted"])
         chunk, place = np.divmod(items[:, 1], self.chunk_length)
         run = np.flatnonzero((np.diff(items[:, 0], prepend=-1) != 0) | (np.diff(chunk, prepend=-1) != 0))
@@ -261,9 +255,6 @@ class Index:
 
     def _prioritized(self, n: int, rng: np.random.Generator) -> np.ndarray:
         assert self._priorities is not None
-        for stream_id, first in self._unweighed.items():
-            self._weigh(stream_id, first, self.streams[stream_id].next)
-        self._unweighed.clear()
         once = self.selection.zero_on_sample  # each draw then changes the weights for the next
         drawn = []
         for count in [1] * n if once else [n]:
@@ -276,21 +267,6 @@ class Index:
             drawn.append(addresses)
         return np.concatenate(drawn)
 
-    def _weigh(self, stream_id: int, first: int, stop: int) -> None:
-        """Weigh anew what items start at a stream's steps `first .. stop - 1`."""
-        assert self._priorities is not None
-        stream, length = self.streams[stream_id], self.length
-        first, stop = max(first, stream.oldest), min(stop, stream.next - length + 1)
-        if first >= stop:
-            return
-        steps = [
-            self._priorities.steps[a : a + count]
-            for a, _, count in self.spans(stream_id, first, stop - first + length - 1)
-        ]
-        weights = self._priorities.weights(np.concatenate(steps))
-        for address, row, count in self.spans(stream_id, first, stop - first):
-            self._priorities.weigh(address, weights[row : row + count])
-
     def _publish(self, stream: Stream, address: int, count: int) -> None:
         """The stream goes on by `count` steps, which lie side by side; each step that they complete starts an item."""
         if self._priorities:
@@ -300,7 +276,7 @@ class Index:
         stream.next += count
         stop = stream.next - length + 1
         if first < stop and self._priorities:
-            self._unweighed.setdefault(stream.id, first)
+            self._priorities.add(stream.id, first)
         while first < stop:
             chunk, place = divmod(first, chunk_length)
             n = min(stop - first, chunk_length - place, self.capacity)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from replay.reserved import reserve
-from replay.sum_tree import SumTree
+PRIORITY_BYTES = 21  # a step: float32, and float64 in two trees with 1/63 above their leaves
+RECENCY_BYTES = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,13 +60,11 @@ class SelectionConfig:
     @property
     def step_bytes(self) -> int:
         """Memory that choosing takes for each step a store has room for."""
-        return (Priorities.STEP_BYTES if self.priority else 0) + (Recency.STEP_BYTES if self.recency else 0)
+        return (PRIORITY_BYTES if self.priority else 0) + (RECENCY_BYTES if self.recency else 0)
 
 
 class Recency:
     """Ages with p(age) proportional to (1 + age) ** -exponent, exact for every number of items."""
-
-    STEP_BYTES = 8
 
     def __init__(self, exponent: float) -> None:
         self._exponent = exponent
@@ -81,71 +79,3 @@ class Recency:
         # 5,000 of 5,000,000 items every second draw would be the very newest. Here the law holds for the items present.
         mass = self._mass[:items]
         return np.minimum(np.searchsorted(mass, uniform * mass[-1], side="right"), items - 1)
-
-
-class Priorities:
-    """Priorities of steps, and with them the weight of every item, by address. Legend: L steps an item.
-
-    An item without a finite priority, some step of it being new, is `unknown`: those are drawn first, all alike.
-    """
-
-    STEP_BYTES = 21  # float32 of the step; two trees of float64 with 1/63 above the leaves
-
-    def __init__(self, config: SelectionConfig, steps: int, length: int) -> None:
-        self.config, self.length = config, length
-        self.initial = np.float32(config.initial**config.exponent)
-        self.steps = reserve((steps,), np.dtype(np.float32))  # already raised to the exponent
-        self._known, self._unknown = SumTree(steps), SumTree(steps)
-
-    def begin(self, address: int, count: int) -> None:
-        """New steps lie here."""
-        self.steps[address : address + count] = self.initial
-
-    def set(self, address: int, values: np.ndarray) -> None:
-        """Priorities `[n]` of steps side by side; those of their items are then due for weigh()."""
-        self.steps[address : address + len(values)] = np.asarray(values, np.float64) ** self.config.exponent
-
-    def weights(self, steps: np.ndarray) -> np.ndarray:
-        """Weights `[n]` of the items that start at the first n of `[n + L - 1]` consecutive steps."""
-        top = _over_windows(np.maximum, steps, self.length)
-        mean = _over_windows(np.add, steps.astype(np.float64), self.length) / self.length
-        return self.config.maxfrac * top + (1 - self.config.maxfrac) * mean
-
-    def weigh(self, address: int, weights: np.ndarray) -> None:
-        """Set the weights of items side by side."""
-        unknown = np.isinf(weights)
-        self._unknown.fill(address, unknown)
-        self._known.fill(address, np.where(unknown, 0.0, weights))
-
-    def remove(self, address: int) -> None:
-        """An item has left."""
-        self._unknown[address] = 0.0
-        self._known[address] = 0.0
-
-    def remove_all(self, addresses: np.ndarray) -> None:
-        """These items have left."""
-        self._unknown.clear(addresses)
-        self._known.clear(addresses)
-
-    def draw(self, uniform: np.ndarray) -> np.ndarray | None:
-        """Addresses `[n]` of items for numbers `[n]` in [0, 1); None: no item has a weight."""
-        for tree in (self._unknown, self._known):
-            if tree.total > 0:
-                return tree.draw(uniform)
-        return None
-
-
-def _over_windows(combine: np.ufunc, values: np.ndarray, length: int) -> np.ndarray:
-    """`combine` over every window of `length` values, by doubling: each window in the same order, wherever it lies."""
-    n, size, done = len(values) - length + 1, 1, 0
-    out: np.ndarray | None = None
-    block = values  # block[i] covers values i .. i + size - 1
-    while True:
-        if length & size:
-            part = block[done : done + n]
-            out, done = part if out is None else combine(out, part), done + size
-        if done == length:
-            assert out is not None
-            return out
-        block = combine(block[:-size], block[size:])
-        size *= 2

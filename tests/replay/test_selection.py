@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from replay.index import Index
-from replay.selection import Priorities, Recency, SelectionConfig
+from replay.priorities import weights_of
+from replay.selection import Recency, SelectionConfig
 from tests.contracts.stores import STORES, MakeStore, fill, memory, rows
 
 LENGTH = 4
@@ -124,21 +125,19 @@ def test_ages_are_exact_while_items_come_and_go() -> None:
 
 def test_an_items_weight_is_the_official_aggregate() -> None:
     config = SelectionConfig(priority=1.0, exponent=2.0, maxfrac=0.25)
-    priorities = Priorities(config, 64, LENGTH)
-    priorities.set(0, np.array([1.0, 2.0, 3.0, 0.0, 2.0]))
-    assert priorities.weights(priorities.steps[:5]).tolist() == [0.25 * 9 + 0.75 * 3.5, 0.25 * 9 + 0.75 * 4.25]
+    steps = np.array([1.0, 2.0, 3.0, 0.0, 2.0], np.float32) ** 2
+    assert weights_of(config, steps, LENGTH).tolist() == [0.25 * 9 + 0.75 * 3.5, 0.25 * 9 + 0.75 * 4.25]
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 7, 8, 65])
 def test_weights_over_any_length(length: int) -> None:
-    priorities = Priorities(KEPT, 512, length)
     values = np.random.default_rng(0).random(200)
-    priorities.set(0, values)
-    weights = priorities.weights(priorities.steps[:200])
+    steps = (values**KEPT.exponent).astype(np.float32)
+    weights = weights_of(KEPT, steps, length)
     expected = [weight(KEPT, values[i : i + length].tolist()) for i in range(201 - length)]
     np.testing.assert_allclose(weights, expected, rtol=1e-6)
     for i in (0, 3, 200 - length):  # to the bit the same, however many are weighed at a time
-        assert priorities.weights(priorities.steps[i : i + length]).tolist() == [weights[i]]
+        assert weights_of(KEPT, steps[i : i + length], length).tolist() == [weights[i]]
 
 
 def test_new_items_come_first_and_all_alike() -> None:
