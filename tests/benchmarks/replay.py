@@ -9,11 +9,13 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import torch
 
 from tests.benchmarks.machine import describe, matmul_rate, median, versions
+from tests.benchmarks.replay_scale import scale
 from tests.benchmarks.replay_stores import SYSTEMS, Opener, replay_versions
 from tests.benchmarks.replay_systems import ADD, APPEND, BATCH, BLOCK, LENGTH, REFRESH, System, Tally, measure
 from tests.benchmarks.replay_work import payload, schema
@@ -93,8 +95,8 @@ def table(report: Report) -> str:
 
 
 def run(options: argparse.Namespace, names: Sequence[str], say: Callable[[str], object]) -> Report:
-    cpu, step = torch.device("cpu"), schema()
-    gflops = matmul_rate(cpu)
+    """Figures of each system, by its name."""
+    step = schema()
     with ExitStack() as stack:
         opener = Opener(step, options.steps, options.streams, stack)
         systems: list[System] = []
@@ -112,19 +114,9 @@ def run(options: argparse.Namespace, names: Sequence[str], say: Callable[[str], 
         each = {s.name: figures(s, tallies[s.name]) | filled[id(s.content)] for s in systems}
     compare(each)
     first = "memory" if "memory" in each else names[0]
-    return {
-        "name": f"replay/{first}",
-        "value": each[first]["sample_batches_s"],
-        "unit": "batches/s",
-        "device": describe(cpu),
-        "versions": versions() | replay_versions(),
-        "matmul_gflops": median(gflops + matmul_rate(cpu)),
-        "batch": [BATCH, LENGTH],
-        "step_bytes": payload(step),
-        "steps": options.steps,
-        "streams": options.streams,
-        "rounds": options.rounds,
-    } | each
+    head = {"name": f"replay/{first}", "value": each[first]["sample_batches_s"], "unit": "batches/s"}
+    about = {"batch": [BATCH, LENGTH], "step_bytes": payload(step), "steps": options.steps, "streams": options.streams}
+    return head | about | {"rounds": options.rounds} | each
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -135,6 +127,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=5, help="times everything is measured")
     parser.add_argument("--seconds", type=float, default=0.5, help="of each measurement in each round")
     parser.add_argument("--batches", type=int, default=100, help="at most so many of each measurement in each round")
+    parser.add_argument("--scale", action="store_true", help="large stores and many writers instead")
+    parser.add_argument("--items", type=int, nargs=2, default=(50_000, 5_000_000), help="scale: items drawn from")
+    parser.add_argument("--disk-gb", type=float, default=20.0, help="scale: the disk store that is opened; 0 for none")
+    parser.add_argument("--folder", default="", help="where disk stores lie for the time; a temporary one")
     parser.add_argument("--json", action="store_true", help="print one JSON object alone, progress to stderr")
     options = parser.parse_args(arguments)
     names = options.only.split(",") if options.only else list(SYSTEMS)
@@ -143,8 +139,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown or options.steps % block or options.steps < 4 * block:
         parser.error(f"unknown {unknown}, there are {list(SYSTEMS)}; --steps is a multiple of {block}, 4 or more")
     torch.set_num_threads(1)
-    report = run(options, names, lambda line: print(line, file=sys.stderr, flush=True))
-    if not options.json:
+    cpu = torch.device("cpu")
+    gflops = matmul_rate(cpu)
+    measured = (scale if options.scale else run)(options, names, partial(print, file=sys.stderr, flush=True))
+    machine = {"device": describe(cpu), "versions": versions() | replay_versions()}
+    report = measured | machine | {"matmul_gflops": median(gflops + matmul_rate(cpu))}
+    if not options.json and not options.scale:
         print(table(report))
     print(json.dumps(report))
     return 0
