@@ -33,7 +33,7 @@ class Shards:
         self.names, self.note, self.durable = shard_names(config), note, config.replay.kind != "memory"
         schema = replay_schema(*spaces, config.model)
         self.handles = [
-            start("deploy.ray_store.ShardServer", name, schema, config, str(logdir),
+            start("deploy.ray_store.RunShard", name, schema, config, str(logdir),
                   cpus=cpus, threads=8, name=name, restarts=-1)
             for name in self.names if config.replay.kind != "redis"
         ]  # fmt: skip

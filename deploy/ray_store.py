@@ -43,24 +43,10 @@ def connect_store(
 
 
 class ShardServer:
-    """One replay shard; `remote.start` makes a Ray actor of it. The driver fills it; brought back by Ray, memory takes
-    its part of the newest whole checkpoint by itself, and a disk store what lies in its folder."""
+    """A store as a Ray actor serves it: packed rows come in, whole batches go out."""
 
-    def __init__(self, name: str, schema: Schema, config: RunConfig, logdir: str):
-        self.notes: list[str] = []
-        self.store = shard(name, schema, config, self.notes.append)
-        self.origin = "what its folder holds" if self.store.durable else "nothing"
-        if ray.get_runtime_context().was_current_actor_reconstructed and not self.store.durable:
-            path = Checkpoints(Path(logdir) / "checkpoints").newest(
-                self.notes.append, lambda path: self.store.restore(path / "replay" / name)
-            )
-            if path:
-                self.origin = f"checkpoint {int(path.name)}"
-
-    def status(self) -> dict[str, Any]:
-        """Counts, the process, what it began with, and what it had to say since the last call."""
-        notes, self.notes[:] = self.notes[:], []
-        return {"stats": self.store.stats(), "process": os.getpid(), "origin": self.origin, "notes": notes}
+    def __init__(self, store: Store):
+        self.store = store
 
     def append(self, where: Sequence[tuple[int, int, int]], rows: np.ndarray, latents: np.ndarray) -> list[int]:
         """Blocks (stream, first step, count) of packed rows that lie one behind the other."""
@@ -79,6 +65,27 @@ class ShardServer:
     def do(self, method: str, *arguments: Any) -> Any:
         """Any other method of the store."""
         return getattr(self.store, method)(*arguments)
+
+
+class RunShard(ShardServer):
+    """One shard of a run; `remote.start` makes a Ray actor of it. The driver fills it; brought back by Ray, memory takes
+    its part of the newest whole checkpoint by itself, and a disk store what lies in its folder."""
+
+    def __init__(self, name: str, schema: Schema, config: RunConfig, logdir: str):
+        self.notes: list[str] = []
+        super().__init__(shard(name, schema, config, self.notes.append))
+        self.origin = "what its folder holds" if self.store.durable else "nothing"
+        if ray.get_runtime_context().was_current_actor_reconstructed and not self.store.durable:
+            path = Checkpoints(Path(logdir) / "checkpoints").newest(
+                self.notes.append, lambda path: self.store.restore(path / "replay" / name)
+            )
+            if path:
+                self.origin = f"checkpoint {int(path.name)}"
+
+    def status(self) -> dict[str, Any]:
+        """Counts, the process, what it began with, and what it had to say since the last call."""
+        notes, self.notes[:] = self.notes[:], []
+        return {"stats": self.store.stats(), "process": os.getpid(), "origin": self.origin, "notes": notes}
 
 
 class RayShard(Store):

@@ -8,6 +8,7 @@ from replay.memory_store import MemoryStore
 from replay.sharding import ShardedStore
 from replay.step import Field, Schema
 from replay.store import Store
+from tests.contracts.ray_stores import ray_shard
 
 SCHEMA = Schema(
     fields={
@@ -39,7 +40,20 @@ def sharded(shards: int) -> MakeStore:
     return make
 
 
-STORES: dict[str, MakeStore] = {"memory": memory, "one shard": sharded(1), "three shards": sharded(3)}
+def behind_ray(**settings: object) -> Store:
+    """Two shards of one Ray actor, asked at the same time."""
+    return ShardedStore([ray_shard(**settings) for _ in range(2)], parallel=True)
+
+
+STORES: dict[str, MakeStore] = {
+    "memory": memory,
+    "one shard": sharded(1),
+    "three shards": sharded(3),
+    "ray": ray_shard,
+    "ray shards": behind_ray,
+}
+LOCAL = ("memory", "one shard", "three shards")
+"""Those that cost no process: for properties tried many times over."""
 
 
 def rows(stream: int, first: int, n: int, **flags: np.ndarray) -> dict[str, np.ndarray]:
