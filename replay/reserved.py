@@ -6,7 +6,7 @@ import mmap
 import numpy as np
 
 _NORESERVE = 0x4000  # MAP_NORESERVE on Linux; Python's mmap does not name it
-_LARGE = 64 << 20  # bytes from which on huge pages cost little memory and save most page faults
+_LARGE = 16 << 20  # bytes from which on huge pages cost little memory and save most faults and look-ups
 
 
 def reserve(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
