@@ -96,7 +96,7 @@ class Opener:
             actor=ActorConfig(environments=self.streams),
             replay=ReplayConfig(store="ray", capacity=self.steps, shards=1),
         )
-        shard = start("deploy.ray_store.ShardServer", "shard-0", self.schema, config, "", cpus=0.1, threads=8)
+        shard = start("deploy.ray_store.RunShard", "shard-0", self.schema, config, "", cpus=0.1, threads=8)
         process = ask(shard, "status", timeout=120)["process"]
         store = ShardedStore([RayShard("shard-0", shard, self.schema, LENGTH)], parallel=True)
         every = [child.pid for child in psutil.Process().children(recursive=True)]
