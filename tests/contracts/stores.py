@@ -9,6 +9,7 @@ from replay.sharding import ShardedStore
 from replay.step import Field, Schema
 from replay.store import Store
 from tests.contracts.ray_stores import ray_shard
+from tests.contracts.redis_stores import redis_store
 
 SCHEMA = Schema(
     fields={
@@ -45,13 +46,22 @@ def behind_ray(**settings: object) -> Store:
     return ShardedStore([ray_shard(**settings) for _ in range(2)], parallel=True)
 
 
+def on_redis(**settings: object) -> Store:
+    """Two shards on one server, asked at the same time."""
+    return ShardedStore([redis_store(**settings) for _ in range(2)], parallel=True)
+
+
 STORES: dict[str, MakeStore] = {
     "memory": memory,
     "one shard": sharded(1),
     "three shards": sharded(3),
     "ray": ray_shard,
     "ray shards": behind_ray,
+    "redis": redis_store,
+    "redis shards": on_redis,
 }
+SAVING = [name for name in STORES if not name.startswith("redis")]
+"""Those whose checkpoints hold their content; on Redis it stays where it is, and a checkpoint only names it."""
 LOCAL = ("memory", "one shard", "three shards")
 """Those that cost no process: for properties tried many times over."""
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from replay.store import Store
-from tests.contracts.stores import STORES, MakeStore, check_sequences, fill, latents, rng, rows
+from tests.contracts.stores import SAVING, STORES, MakeStore, check_sequences, fill, latents, rng, rows
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -152,6 +152,8 @@ def test_writers_samplers_and_write_backs_at_the_same_time(make: MakeStore) -> N
 
 # --- checkpoints
 
+saving = pytest.mark.parametrize("make", SAVING, indirect=True)
+
 
 def assert_same(store: Store, other: Store, length: int) -> None:
     assert len(store) == len(other) and store.streams() == other.streams()
@@ -181,6 +183,7 @@ def used(make: MakeStore) -> Store:
     return store
 
 
+@saving
 def test_a_restored_store_goes_on_as_the_saved_one(make: MakeStore, tmp_path: Path) -> None:
     store, other = used(make), make(length=4, capacity=60, chunk_length=5)
     fill(other, 9, streams=9)  # forgotten by restoring
@@ -202,6 +205,7 @@ def test_a_cleared_store_begins_anew(make: MakeStore) -> None:
     check_sequences(*store.sample(8, 4, rng()))
 
 
+@saving
 def test_an_empty_store_is_saved_and_restored(make: MakeStore, tmp_path: Path) -> None:
     make().checkpoint(tmp_path / "saved")
     store = make()
@@ -211,6 +215,7 @@ def test_an_empty_store_is_saved_and_restored(make: MakeStore, tmp_path: Path) -
     check_sequences(*store.sample(8, 4, rng()))
 
 
+@saving
 def test_sealed_chunks_are_written_once(make: MakeStore, tmp_path: Path) -> None:
     store = used(make)
     store.checkpoint(tmp_path / "temporary")
@@ -232,6 +237,7 @@ def test_sealed_chunks_are_written_once(make: MakeStore, tmp_path: Path) -> None
         assert_same(s, again, 4)
 
 
+@saving
 def test_checkpoints_along_a_run_do_not_grow_and_do_not_touch_each_other(make: MakeStore, tmp_path: Path) -> None:
     store, length = make(length=4, capacity=60, chunk_length=5), 4
     size, content = [], []
@@ -252,6 +258,7 @@ def test_checkpoints_along_a_run_do_not_grow_and_do_not_touch_each_other(make: M
     assert_same(store, restored, length)
 
 
+@saving
 def test_any_damaged_file_is_recognised(make: MakeStore, tmp_path: Path) -> None:
     used(make).checkpoint(tmp_path / "saved")
     store = make(length=4, capacity=60, chunk_length=5)
@@ -273,6 +280,7 @@ def test_any_damaged_file_is_recognised(make: MakeStore, tmp_path: Path) -> None
     check_sequences(*store.sample(8, 4, rng()))
 
 
+@saving
 def test_a_failed_restore_leaves_nothing_that_a_later_checkpoint_could_pick_up(make: MakeStore, tmp_path: Path) -> None:
     store = used(make)
     store.checkpoint(tmp_path / "good")
@@ -290,6 +298,7 @@ def test_a_failed_restore_leaves_nothing_that_a_later_checkpoint_could_pick_up(m
     np.testing.assert_array_equal(restored.read(0, 0, 20)["reward"], other["reward"])
 
 
+@saving
 def test_a_checkpoint_of_another_store_is_refused(make: MakeStore, tmp_path: Path) -> None:
     used(make).checkpoint(tmp_path / "saved")
     with pytest.raises(ValueError, match="other settings.*'length': 4.*'length': 5"):

@@ -10,7 +10,7 @@ import pytest
 from replay.index import Index
 from replay.priorities import weights_of
 from replay.selection import Recency, SelectionConfig
-from tests.contracts.stores import STORES, MakeStore, fill, memory, rows
+from tests.contracts.stores import SAVING, STORES, MakeStore, fill, memory, rows
 
 LENGTH = 4
 KEPT = SelectionConfig(priority=1.0, zero_on_sample=False)
@@ -291,6 +291,7 @@ def test_online_sequences_come_before_the_mixture(make: MakeStore) -> None:
     assert {tuple(key) for key in keys[:, 0].tolist()} == expected
 
 
+@pytest.mark.parametrize("make", SAVING, indirect=True)
 def test_a_checkpoint_keeps_the_priorities(make: MakeStore, tmp_path: Path) -> None:
     settings = {"selection": SelectionConfig(priority=0.7, recency=0.1), "length": LENGTH, "capacity": 60}
     store, generator = make(**settings), np.random.default_rng(0)
