@@ -63,6 +63,8 @@ class RunConfig:
     checkpoint_every: int = 1000
     """Updates between checkpoints; one more is written at the end and on Ctrl-C."""
     keep_checkpoints: int = 2
+    metrics_port: int = 0
+    """Serve Prometheus metrics at this port of 127.0.0.1; 0 serves none."""
 
     def __post_init__(self) -> None:
         for name in ("frames", "log_every", "checkpoint_every", "keep_checkpoints"):
@@ -77,12 +79,15 @@ class RunConfig:
                 f"replay.capacity={self.replay.capacity} is less than the {needed} sequences at which training starts; "
                 "raise it, or lower learner.start_items (0: learner.batch_size * learner.batch_length)."
             )
+        if not 0 <= self.metrics_port < 1 << 16:
+            raise ValueError(f"metrics_port={self.metrics_port} must lie in 0 to 65535; 0 serves none.")
         if self.seed < 0:
             raise ValueError(f"seed={self.seed} must not be negative.")
 
 
 FREE = (
-    "logdir", "frames", "log_every", "checkpoint_every", "keep_checkpoints", "report_every", "evaluation.",
+    "logdir", "frames", "log_every", "checkpoint_every", "keep_checkpoints", "report_every", "metrics_port",
+    "evaluation.", "learner.train_ratio", "replay.tolerance",
     "learner.threads", "learner.device", "learner.prefetch", "actor.flush_steps", "actor.flush_seconds",
 )  # fmt: skip
 """Fields (or, ending in a dot, groups) that may change when a run continues: how long and how fast, not what."""
@@ -105,7 +110,10 @@ def load_config(logdir: Path) -> RunConfig:
     path = logdir / FILE
     if not path.exists():
         raise ValueError(f"{logdir} holds no {FILE}; give the logdir of a run.")
-    return from_json(RunConfig, yaml.safe_load(path.read_text()))
+    try:
+        return from_json(RunConfig, yaml.safe_load(path.read_text()))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not YAML: {error}") from error
 
 
 def claim_logdir(config: RunConfig, logdir: Path) -> bool:

@@ -212,6 +212,11 @@ class Coordinator:
         """A shard came back with less; the replay holds `size` steps."""
         self._limiter.resize(size)
 
+    def set_ratio(self, samples_per_insert: float, tolerance: float) -> None:
+        """Another train ratio from here on."""
+        self._ratio = samples_per_insert
+        self._limiter.set_ratio(samples_per_insert, tolerance)
+
     def stop(self) -> None:
         """Every later question of actors and learner is answered `stop`."""
         self._stopping.set()

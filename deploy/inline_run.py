@@ -112,6 +112,9 @@ class InlineRun:
         return self.frames, steps, self.learner.updates, self.learner.replayed
 
     def _show(self) -> None:
+        if self.config.metrics_port:
+            each = {name: shard.stats() for name, shard in zip(self.store.names, self.store.shards, strict=True)}
+            self.board.exported.update(self.frames, self.learner.updates, each, self.store.down)
         self.board.loss = float(self.latest["loss/total"]) if self.latest else None
         self.board.show(*self._counters(), self.store.stats(), "training" if self.latest else "filling replay")
 

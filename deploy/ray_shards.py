@@ -42,7 +42,7 @@ class Shards:
         self.each: dict[str, Stats] = {}
         """The last known stats of each shard."""
         self._heard = dict.fromkeys(self.names, time.monotonic())
-        self._down: set[str] = set()
+        self.down: set[str] = set()
 
     def restore(self, checkpoints: Checkpoints) -> Path | None:
         """The newest checkpoint that is whole in every part; shards in memory hold it then, durable ones go on with
@@ -65,12 +65,12 @@ class Shards:
 
     def _ask_servers(self) -> bool:
         """Those that are down the sharded store notices and says itself."""
-        before = self._down
+        before = self.down
         for name, shard in zip(self.names, self.store.shards, strict=True):
             if name not in self.store.down:
                 self._keep(name, shard)
-        self._down = set(self.store.down)
-        return self._down != before
+        self.down = set(self.store.down)
+        return self.down != before
 
     def _keep(self, name: str, shard: Store) -> None:
         try:
@@ -95,12 +95,12 @@ class Shards:
             if status["process"] != self.processes[i]:
                 self.processes[i], changed = status["process"], True
                 self.note(f"{name} restarted, its replay goes on with {status['origin']}.")
-            elif name in self._down:
+            elif name in self.down:
                 self.note(f"{name} answers again.")
-            self._down.discard(name)
+            self.down.discard(name)
         for name, heard in self._heard.items():
-            if now - heard > MUTE and name not in self._down:
-                self._down.add(name)
+            if now - heard > MUTE and name not in self.down:
+                self.down.add(name)
                 changed = True
                 self.note(f"{name} has not answered for {now - heard:.0f} s; training goes on with the others.")
         return changed

@@ -68,8 +68,8 @@ class ShardServer:
 
 
 class RunShard(ShardServer):
-    """One shard of a run; `remote.start` makes a Ray actor of it. The driver fills it; brought back by Ray, memory takes
-    its part of the newest whole checkpoint by itself, and a disk store what lies in its folder."""
+    """One shard of a run; `remote.start` makes a Ray actor of it. The driver fills it; brought back by Ray, memory
+    takes its part of the newest whole checkpoint by itself, and a disk store what lies in its folder."""
 
     def __init__(self, name: str, schema: Schema, config: RunConfig, logdir: str):
         self.notes: list[str] = []

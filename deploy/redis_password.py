@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 VARIABLE = "NEXUS_REDIS_PASSWORD"
 
@@ -44,4 +44,5 @@ def _split(url: str) -> tuple[str, str]:
     query = dict(parse_qsl(parts.query))
     password = query.pop("password", password)
     netloc = f"{user}{at if user else ''}{host}"
-    return urlunsplit((parts.scheme, netloc, parts.path, urlencode(query, safe="/"), parts.fragment)), password
+    left = f"?{urlencode(query, safe='/')}" if query else ""
+    return f"{parts.scheme}://{netloc}{parts.path}{left}", password

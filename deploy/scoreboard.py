@@ -2,13 +2,14 @@
 
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, SupportsFloat
 
 from deploy.config import RunConfig
 from deploy.metrics import SCORES, MetricsWriter, read_lines
 from deploy.progress import Progress, Status
+from deploy.prometheus import RunMetrics, serve
 from learner.checkpoint import Checkpoints, DamagedCheckpointError, read_document
 
 RECENT = 20  # training episodes in the displayed score
@@ -38,14 +39,20 @@ class Scoreboard:
         self.best: float | None = None
         self.loss: float | None = None
         self.lag = 0.0
+        self.exported = RunMetrics()
+        self._stop_serving: Callable[[], None] = lambda: None
         self._began = time.monotonic()
         self._start = (0, 0)
 
     def __enter__(self) -> "Scoreboard":
+        if self.config.metrics_port:
+            url, self._stop_serving = serve(self.exported, self.config.metrics_port)
+            self.note(f"Prometheus metrics: {url}")
         self.progress.__enter__()
         return self
 
     def __exit__(self, *error: object) -> None:
+        self._stop_serving()
         self.progress.__exit__(*error)
         self.metrics.close()
 

@@ -4,13 +4,14 @@ torch, owns the logs, and brings back whatever dies."""
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import ray
 from ray.actor import ActorHandle
 from ray.exceptions import RayError
 
-from deploy.config import RunConfig, claim_logdir
+from deploy.config import FILE, RunConfig, claim_logdir, load_config
 from deploy.coordinator import LEARNER, News
 from deploy.interrupt import Interrupt
 from deploy.offline import fill, frames_per_update
@@ -45,6 +46,7 @@ class LocalRun:
         self.evaluator: Supervised | None = None
         self.frames = self.updates = 0
         self._processes: dict[str, int] = {}
+        self._config_time = (self.logdir / FILE).stat().st_mtime_ns
 
     def run(self) -> str:
         """Returns `done`, `solved` or `interrupted`. Raises RunFailedError, once the learner has saved."""
@@ -160,8 +162,30 @@ class LocalRun:
         self.board.begin(news.frames, news.updates * batch)
         while not self.interrupt.asked and not self.board.solved() and news.frames < self.config.frames:
             time.sleep(TICK)
+            self._take_changes()
             news = self._take_news(batch)
             self._check(news)
+
+    def _take_changes(self) -> None:
+        """Take over a train ratio or tolerance that was edited in config.yaml while the run goes on."""
+        changed = (self.logdir / FILE).stat().st_mtime_ns
+        if changed == self._config_time:
+            return
+        self._config_time = changed
+        try:
+            asked = load_config(self.logdir)
+        except (ValueError, TypeError) as error:
+            self.board.note(f"{FILE} is not taken over: {error}")
+            return
+        ratio, tolerance = asked.learner.train_ratio, asked.replay.tolerance
+        if (ratio, tolerance) == (self.config.learner.train_ratio, self.config.replay.tolerance) or asked.offline:
+            return
+        self.config = replace(
+            self.config, learner=replace(self.config.learner, train_ratio=ratio),
+            replay=replace(self.config.replay, tolerance=tolerance),
+        )  # fmt: skip
+        ask(self.coordinator, "set_ratio", *self._limits()[:2])
+        self.board.note(f"Train ratio {ratio:g} and tolerance {self._limits()[1]:g} from here on, as {FILE} says.")
 
     def _check(self, news: News) -> None:
         assert self.learner
@@ -206,6 +230,7 @@ class LocalRun:
             self.board.loss = values.get("loss/total")
             limiter = {f"limiter/{key}": value for key, value in news.waiting.items()}
             self.board.log(news.frames, news.steps, updates, updates * batch, replay, values | limiter)
+        self.board.exported.update(news.frames, news.updates, self.shards.each, self.shards.down, news.waiting)
         doing = "training" if news.updates else "filling replay"
         self.board.show(news.frames, news.steps, news.updates, news.updates * batch, replay, doing)
         return news

@@ -52,10 +52,11 @@ class RateLimiter:
             self._size = size
             self._changed.notify_all()
 
-    def set_ratio(self, samples_per_insert: float) -> None:
-        """Change the ratio from here on: what was inserted and sampled so far is taken as balanced."""
+    def set_ratio(self, samples_per_insert: float, tolerance: float) -> None:
+        """Change ratio and tolerance from here on: what was inserted and sampled so far is taken as balanced."""
+        RateLimiter(samples_per_insert, tolerance)  # refuses what no limiter takes
         with self._changed:
-            self.samples_per_insert = samples_per_insert
+            self.samples_per_insert, self.tolerance = samples_per_insert, tolerance
             self._balance()
             self._changed.notify_all()
 

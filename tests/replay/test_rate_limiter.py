@@ -95,8 +95,7 @@ def test_changing_the_ratio_starts_balanced() -> None:
     limiter = RateLimiter(1.0, tolerance=20.0)
     for _ in range(10):
         limiter.wait_insert(1, 0.1)
-    limiter.set_ratio(100.0)
-    limiter.tolerance = 200.0
+    limiter.set_ratio(100.0, 200.0)
     assert limiter.stats()["ahead"] == 0
     assert allowed(limiter.wait_sample, 200) and not allowed(limiter.wait_sample, 1) and allowed(limiter.wait_insert, 2)
 

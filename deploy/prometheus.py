@@ -1,0 +1,98 @@
+"""What a run tells Prometheus: replay shard by shard, the rate limiter, progress. On the loopback interface alone."""
+
+import threading
+from collections.abc import Callable, Iterable, Mapping
+
+from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+Stats = Mapping[str, float]
+LOOPBACK = "127.0.0.1"
+
+GAUGES = {
+    "items": ("nexus_replay_items", "Sequences that can be sampled", 1.0),
+    "steps": ("nexus_replay_steps", "Stored environment steps", 1.0),
+    "streams": ("nexus_replay_streams", "Streams with stored steps", 1.0),
+    "queue": ("nexus_replay_online_queue_items", "Newest sequences that wait to be handed out once", 1.0),
+    "gb": ("nexus_replay_size_bytes", "Bytes in use", 1e9),
+    "max_gb": ("nexus_replay_size_limit_bytes", "Bytes that the shard takes at most", 1e9),
+    "age": ("nexus_replay_age_items", "Sequences that came after the mean one", 1.0),
+}
+COUNTERS = {
+    "inserted": ("nexus_replay_inserted_steps", "Steps appended"),
+    "sampled": ("nexus_replay_sampled_steps", "Steps handed out"),
+    "sampled_online": ("nexus_replay_sampled_online_items", "Sequences handed out by the online queue"),
+    "written_back": ("nexus_replay_refreshed_steps", "Steps whose latents the learner refreshed"),
+    "evicted": ("nexus_replay_evicted_items", "Sequences that made room for newer ones"),
+    "stale": ("nexus_replay_stale_latents", "Latents read as zeros, since they were lost or torn"),
+}
+
+
+class RunMetrics(Collector):
+    """The newest numbers; the run updates them, the HTTP thread reads them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._shards: dict[str, Stats] = {}
+        self._down: set[str] = set()
+        self._limiter: Stats = {}
+        self._frames = self._updates = 0
+
+    def update(
+        self, frames: int, updates: int, shards: Mapping[str, Stats], down: Iterable[str] = (),
+        limiter: Stats | None = None,
+    ) -> None:  # fmt: skip
+        """Take over the run's numbers: stats by shard, names of the shards that do not answer, the limiter's stats."""
+        with self._lock:
+            self._frames, self._updates, self._shards = frames, updates, dict(shards)
+            self._down, self._limiter = set(down), limiter or {}
+
+    def collect(self) -> Iterable[Metric]:
+        with self._lock:
+            shards, down, limiter, frames, updates = (
+                self._shards, self._down, self._limiter, self._frames, self._updates
+            )  # fmt: skip
+        yield CounterMetricFamily("nexus_environment_frames", "Frames, action repeats counted", value=frames)
+        yield CounterMetricFamily("nexus_learner_updates", "Gradient steps", value=updates)
+        up = GaugeMetricFamily("nexus_replay_up", "1 while the shard answers", labels=["shard"])
+        for name in shards.keys() | down:
+            up.add_metric([name], float(name not in down))
+        yield up
+        for key, (name, text, scale) in GAUGES.items():
+            yield from _family(GaugeMetricFamily(name, text, labels=["shard"]), shards, key, scale)
+        for key, (name, text) in COUNTERS.items():
+            yield from _family(CounterMetricFamily(name, text, labels=["shard"]), shards, key, 1.0)
+        if limiter:
+            yield GaugeMetricFamily(
+                "nexus_limiter_ahead_steps", "Above 0 inserting is ahead of sampling, below behind", limiter["ahead"]
+            )
+            waited = CounterMetricFamily("nexus_limiter_wait_seconds", "Time spent waiting", labels=["side"])
+            for side in ("insert", "sample"):
+                waited.add_metric([side], limiter[f"{side}_waited_seconds"])
+            yield waited
+
+
+def _family(family: Metric, shards: Mapping[str, Stats], key: str, scale: float) -> Iterable[Metric]:
+    for name, stats in shards.items():
+        if key in stats:
+            family.add_metric([name], stats[key] * scale)  # type: ignore[attr-defined]
+    if family.samples:
+        yield family
+
+
+def serve(metrics: RunMetrics, port: int) -> tuple[str, Callable[[], None]]:
+    """Answer at the URL returned (a free port for 0) until the function returned is called. ValueError: port taken."""
+    registry = CollectorRegistry()
+    registry.register(metrics)
+    try:
+        server, thread = start_http_server(port, addr=LOOPBACK, registry=registry)
+    except OSError as error:
+        raise ValueError(f"metrics_port={port} cannot be opened ({error.strerror}); choose another.") from error
+
+    def stop() -> None:
+        server.shutdown()
+        server.server_close()
+        thread.join(5)
+
+    return f"http://{LOOPBACK}:{server.server_port}/metrics", stop
