@@ -14,26 +14,30 @@ RATIO = ["--mode", "inline", "--learner.train-ratio", "8", "--checkpoint-every",
          "--log-every", "10", "--report-every", "130"]  # fmt: skip
 
 
-def _command(task: str, logdir: Path, frames: int, consecutive: int = 1) -> list[str]:
-    return command(task, logdir, *RATIO, "--frames", str(frames), "--learner.consecutive", str(consecutive))
+def _command(task: str, logdir: Path, frames: int, consecutive: int = 1, priority: float = 0.0) -> list[str]:
+    return command(
+        task, logdir, *RATIO, "--frames", str(frames), "--learner.consecutive", str(consecutive),
+        "--replay.selection.priority", str(priority),
+    )  # fmt: skip
 
 
 # With 3 the checkpoint at update 100 lies between the parts of a sequence.
 @pytest.mark.parametrize(
-    ("task", "frames", "consecutive"), [("gym:CartPole-v1", 880, 3), ("gym:my_module:MyEnv-v0", 840, 1)]
+    ("task", "frames", "consecutive", "priority"),
+    [("gym:CartPole-v1", 880, 3, 0.0), ("gym:my_module:MyEnv-v0", 840, 1, 0.5)],
 )
 @pytest.mark.timeout(280)
 def test_killed_after_a_checkpoint_continues_bit_for_bit(
-    tmp_path: Path, task: str, frames: int, consecutive: int
+    tmp_path: Path, task: str, frames: int, consecutive: int, priority: float
 ) -> None:
     (tmp_path / "my_module.py").write_text(MY_MODULE)
     straight, killed = tmp_path / "straight", tmp_path / "killed"
-    done = run(tmp_path, _command(task, straight, frames, consecutive))
+    done = run(tmp_path, _command(task, straight, frames, consecutive, priority))
     assert done.returncode == 0, done.stdout + done.stderr
     last = checkpoints(straight)[-1]
     assert last >= 200
 
-    process = start(tmp_path, _command(task, killed, frames, consecutive))
+    process = start(tmp_path, _command(task, killed, frames, consecutive, priority))
     try:
         wait_for(
             lambda: (
@@ -46,7 +50,7 @@ def test_killed_after_a_checkpoint_continues_bit_for_bit(
         process.wait(10)
     assert 100 in checkpoints(killed) and last not in checkpoints(killed)
 
-    again = run(tmp_path, _command(task, killed, frames, consecutive))
+    again = run(tmp_path, _command(task, killed, frames, consecutive, priority))
     assert again.returncode == 0, again.stdout + again.stderr
     assert "update 100" in again.stdout
     assert checkpoints(killed)[-1] == last
