@@ -22,6 +22,17 @@ _APPEND_BYTES = 4 << 20
 _IMPORTER = (1 << 24) - 1  # the actor number of streams that no actor writes
 
 
+class MissingStepsError(ValueError):
+    """Steps `start .. stop - 1` of a stream are not there, steps before and behind them may be."""
+
+    def __init__(self, message: str, start: int, stop: int) -> None:
+        super().__init__(message, start, stop)
+        self.start, self.stop = start, stop
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 class Source(Protocol):
     """What can be cut into episodes: every store, and whatever else has streams to read."""
 
@@ -32,7 +43,7 @@ class Source(Protocol):
         ...
 
     def read(self, stream: int, first_step_id: int, n: int) -> Rows:
-        """Rows `[n, ...]`; ValueError: they are not all there."""
+        """Rows `[n, ...]`; ValueError: they are not all there; MissingStepsError: some in the middle are lost."""
         ...
 
 
@@ -150,11 +161,15 @@ def _newest_spans(source: Source, stream: int, steps: range, number: int) -> lis
 
 def _pieces(source: Source, stream: int, steps: range) -> Iterator[tuple[int, Rows]]:
     block = max(1, _READ_BYTES // source.schema.nbytes)
-    position = steps.start
+    position, upto = steps.start, steps.stop
     while position < steps.stop:
-        n = min(block, steps.stop - position)
+        n = min(block, upto - position)
         try:
             rows = source.read(stream, position, n)
+        except MissingStepsError as hole:
+            upto = hole.start
+            if upto <= position:
+                position, upto = hole.stop, steps.stop
         except ValueError:
             begin = source.streams().get(stream, range(0)).start
             if begin <= position:
@@ -163,6 +178,7 @@ def _pieces(source: Source, stream: int, steps: range) -> Iterator[tuple[int, Ro
         else:
             yield position, rows
             position += n
+            upto = upto if position < upto else steps.stop
 
 
 def _part(rows: Rows, start: int, stop: int) -> Rows:

@@ -7,9 +7,10 @@ from replay.episodes import Source
 
 
 class Finding(NamedTuple):
-    """One line about the health of a stored replay; `good` is False where something is lost or will be."""
+    """One line about the health of a stored replay; `good` is False where something is lost or will be, None where it
+    is only worth knowing."""
 
-    good: bool
+    good: bool | None
     text: str
 
 

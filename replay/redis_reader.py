@@ -1,0 +1,257 @@
+"""A replay on a Redis server to look into, with commands that change nothing there: a read-only user is enough."""
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from replay.episodes import MissingStepsError
+from replay.layout import views
+from replay.reader import Finding
+from replay.redis_layout import MARKER, Layout, stored_latents
+from replay.redis_replay import FORMAT
+from replay.redis_script import StreamState
+from replay.redis_url import parse
+from replay.resp import Connection, ReplyError, parse_info
+from replay.resp_wire import Reply
+from replay.step import Rows, Schema
+
+PATIENCE = 5.0  # seconds for a server that does not answer
+_MEASURED = 16  # chunks whose memory is asked for
+_PIPELINED = 1000
+_ATTEMPTS = 20
+
+
+def open_replay(url: str, prefix: str = "") -> "RedisReader":
+    """The replay with this prefix, or the only one there is; ValueError: there is none, or which one is meant?
+
+    ShardDownError: the server does not answer.
+    """
+    connection = Connection(parse(url), patience=PATIENCE)
+    try:
+        known = _replays(connection) if not prefix else {prefix: _meta(connection, prefix)}
+        if prefix and known[prefix] is None:
+            there = ", ".join(_replays(connection)) or "none at all"
+            raise ValueError(f"Redis {connection.label} has no replay under {prefix}; it has {there}.")
+        if not known:
+            raise ValueError(f"Redis {connection.label} has no replay in this database; is another one (/1, /2) meant?")
+        if len(known) > 1:
+            lines = "".join(f"\n  {name}: {_size(connection, name)}" for name in known)
+            raise ValueError(f"Redis {connection.label} has {len(known)} replays; choose one with --prefix:{lines}")
+        ((name, meta),) = known.items()
+        assert meta is not None
+        return RedisReader(connection, name, meta)
+    except BaseException:
+        connection.close()
+        raise
+
+
+class RedisReader:
+    """See `replay.reader.Reader`. The run goes on meanwhile: streams() always tells what is there now."""
+
+    kind = "replay on Redis"
+
+    def __init__(self, connection: Connection, prefix: str, meta: dict[str, Any]) -> None:
+        self.connection, self.prefix, self.where = connection, prefix, f"{connection.label} {prefix}"
+        self.schema, self.length = Schema.from_json(meta["schema"]), int(meta["length"])
+        self.stale = -1
+        self._streams: dict[int, range] = {}
+        self._load()
+        sizes = ("length", "chunk_length", "row_bytes", "latent_bytes", "capacity", "slots")
+        self._layout = Layout(**{key: int(self._counts[key]) for key in sizes})
+
+    def streams(self) -> dict[int, range]:
+        self._load()
+        return dict(self._streams)
+
+    def read(self, stream: int, first_step_id: int, n: int) -> Rows:
+        stop = first_step_id + n
+        for _ in range(_ATTEMPTS):
+            stored = self._streams.get(stream, range(0))
+            if n < 1 or not stored.start <= first_step_id < stop <= stored.stop:
+                raise ValueError(
+                    f"Steps {first_step_id} to {stop - 1} of stream {stream} are not all in {self.where}: it has "
+                    f"{stored.start} to {stored.stop - 1}."
+                )
+            life = self._life
+            rows, latents = np.empty(n, self.schema.row_dtype), np.zeros(n, stored_latents(self.schema))
+            ranges = self._ranges("l", stream, first_step_id, latents)
+            count = len(ranges)
+            ranges += self._ranges("c", stream, first_step_id, rows)
+            got = self.connection.get_ranges(ranges)
+            self._load()
+            whole = all(
+                len(out) == size for (_, _, out), size in zip(ranges[count:], got[count:].tolist(), strict=True)
+            )
+            if whole and self._life == life:
+                if self.schema.latents:
+                    latents[latents[MARKER] == 0] = 0
+                stored_keys = {key: latents[key] for key in self.schema.latents}
+                return views(rows) | stored_keys
+            if not whole and first_step_id >= self._streams.get(stream, range(0)).start:
+                raise self._missing(stream, first_step_id, stop)
+        raise TimeoutError(f"{self.where} changed faster than it could be read, {_ATTEMPTS} times.")
+
+    def facts(self) -> dict[str, float]:
+        self._load()
+        counts = {key: int(value) for key, value in self._counts.items()}
+        facts: dict[str, float] = {
+            "items": counts["created"] - counts["evicted"], "chunks": counts["chunks"],
+            "chunk_length": counts["chunk_length"], "gb": self._measure(counts["chunks"]),
+            "max_gb": counts["slots"] * self._layout.slot_bytes / 1e9, "capacity": counts["capacity"],
+            "inserted": counts["inserted"], "evicted": counts["evicted"],
+        }  # fmt: skip
+        return facts | ({"stale": self.stale} if self.stale >= 0 else {})
+
+    def health(self, verify: bool) -> Iterator[Finding]:
+        reply = self.connection.call("INFO")
+        assert isinstance(reply, bytes)
+        yield from _server(parse_info(reply))
+        if verify:
+            yield from self._verify()
+
+    def close(self) -> None:
+        self.connection.close()
+
+    def _verify(self) -> Iterator[Finding]:
+        """Whether every chunk that the index knows is there in its full size."""
+        self._load()
+        ids = [(stream, chunk) for stream, steps in self._streams.items() for chunk in self._numbers(steps)]
+        rows, latents = (self._sizes(kind, ids) for kind in ("c", "l"))
+        before = dict(self._streams)
+        self._load()  # what was evicted meanwhile is not missed
+        there = {id for id in ids if id[1] in self._numbers(self._streams.get(id[0], range(0)))}
+        size, latent_size = (self._layout.chunk_length * n for n in (self._layout.row_bytes, self._layout.latent_bytes))
+        lost = [id for id, got in zip(ids, rows, strict=True) if got != size and id in there]
+        if lost:
+            yield Finding(False, f"{len(lost)} of {len(ids)} chunks are missing, such as {self._key('c', *lost[0])}")
+        else:
+            yield Finding(True, f"{len(ids):,} chunks are there in their full size")
+        stale = [id for id, got in zip(ids, latents, strict=True) if got != latent_size and id in there]
+        length = self._layout.chunk_length
+        self.stale = sum(
+            len(range(max(steps.start, chunk * length), min(steps.stop, (chunk + 1) * length)))
+            for stream, chunk in stale for steps in [before[stream]]
+        )  # fmt: skip
+        if self.stale:
+            yield Finding(None, f"{self.stale:,} latents are stale: they are zeros until the learner refreshes them")
+
+    def _load(self) -> None:
+        """Counts and streams of one moment."""
+        keys = [f"{self.prefix}:{name}" for name in ("life", "counts", "streams")]
+        replies = self.connection.pipeline(
+            [("MULTI",), ("GET", keys[0]), ("HGETALL", keys[1]), ("HGETALL", keys[2]), ("EXEC",)]
+        )
+        exec_reply = replies[-1]
+        if isinstance(exec_reply, ReplyError):
+            raise exec_reply
+        assert isinstance(exec_reply, list)
+        life, counts, streams = exec_reply
+        if not counts:
+            raise ValueError(f"{self.where} is gone: somebody has deleted it.")
+        self._life = life
+        self._counts = {key.decode(): value for key, value in _pairs(counts)}
+        length = int(self._counts["chunk_length"])
+        self._streams = {int(name, 16): StreamState.parse(saved).stored(length) for name, saved in _pairs(streams)}
+
+    def _ranges(self, kind: str, stream: int, first: int, out: np.ndarray) -> list[tuple[str, int, memoryview]]:
+        """What to ask for to fill `out [n]` with the rows, or latents, of a stream's steps from `first` on."""
+        raw, width, length = out.view(np.uint8).data, out.dtype.itemsize, self._layout.chunk_length
+        ranges, at = [], 0
+        while width and at < len(out):
+            chunk, place = divmod(first + at, length)
+            count = min(length - place, len(out) - at)
+            ranges.append((self._key(kind, stream, chunk), place * width, raw[at * width : (at + count) * width]))
+            at += count
+        return ranges
+
+    def _missing(self, stream: int, start: int, stop: int) -> MissingStepsError:
+        """Which chunk the server does not have."""
+        ids = [(stream, chunk) for chunk in self._numbers(range(start, stop))]
+        size, length = self._layout.chunk_length * self._layout.row_bytes, self._layout.chunk_length
+        lost = next(
+            (chunk for (_, chunk), got in zip(ids, self._sizes("c", ids), strict=True) if got != size), ids[0][1]
+        )
+        first, last = max(start, lost * length), (lost + 1) * length
+        return MissingStepsError(
+            f"Steps {first} to {last - 1} of stream {stream} in {self.where} are lost.", first, last
+        )
+
+    def _numbers(self, steps: range) -> range:
+        length = self._layout.chunk_length
+        return range(steps.start // length, -(-steps.stop // length)) if steps else range(0)
+
+    def _key(self, kind: str, stream: int, chunk: int) -> str:
+        return f"{self.prefix}:{kind}:{stream:016x}:{chunk}"
+
+    def _sizes(self, kind: str, ids: Sequence[tuple[int, int]]) -> list[Reply | ReplyError]:
+        out: list[Reply | ReplyError] = []
+        for i in range(0, len(ids), _PIPELINED):
+            out += self.connection.pipeline([("STRLEN", self._key(kind, *id)) for id in ids[i : i + _PIPELINED]])
+        return out
+
+    def _measure(self, chunks: int) -> float:
+        """Gigabytes that the chunks take, from some of them."""
+        ids = [(stream, chunk) for stream, steps in self._streams.items() for chunk in self._numbers(steps)]
+        some = ids[:: max(1, len(ids) // _MEASURED)][:_MEASURED]
+        asked = [("MEMORY", "USAGE", self._key(kind, *id)) for id in some for kind in ("c", "l")]
+        got = [reply for reply in self.connection.pipeline(asked) if isinstance(reply, int)] if asked else []
+        return chunks * (sum(got) / len(some) if got else self._layout.slot_bytes if chunks else 0) / 1e9
+
+
+def _server(info: dict[str, str]) -> Iterator[Finding]:
+    yield Finding(True, f"Redis {info.get('redis_version', '?')}, maxmemory-policy {info.get('maxmemory_policy', '?')}")
+    used, most = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
+    if most:
+        yield Finding(used < 0.95 * most, f"memory: {used / 1e9:.3g} of {most / 1e9:.3g} GB used")
+    else:
+        yield Finding(
+            None, f"memory: {used / 1e9:.3g} GB used, maxmemory is not set; set it below what the machine has"
+        )
+    if info.get("aof_enabled") != "1":
+        yield Finding(None, "AOF is off: nothing of it survives the server; set appendonly yes, appendfsync everysec")
+    else:
+        bad = [
+            f"{key} {info[key]}"
+            for key in ("aof_last_write_status", "aof_last_bgrewrite_status")
+            if info.get(key) == "err"
+        ]
+        yield Finding(not bad, f"AOF is {', '.join(bad) or 'on and written'}")
+    if int(info.get("evicted_keys", 0)):
+        yield Finding(False, f"the server has evicted {info['evicted_keys']} keys by itself: steps may be gone")
+
+
+def _replays(connection: Connection) -> dict[str, dict[str, Any] | None]:
+    """What is known of each replay in the database, by prefix."""
+    cursor, found = b"0", {}
+    while True:
+        reply = connection.call("SCAN", cursor, "MATCH", "*:meta", "COUNT", 1000)
+        assert isinstance(reply, list)
+        cursor, keys = reply
+        for key in keys:
+            name = key.decode(errors="replace").removesuffix(":meta")
+            if meta := _meta(connection, name):
+                found[name] = meta
+        if cursor == b"0":
+            return dict(sorted(found.items()))
+
+
+def _meta(connection: Connection, prefix: str) -> dict[str, Any] | None:
+    try:
+        reply = connection.call("GET", f"{prefix}:meta")
+        meta = json.loads(reply) if isinstance(reply, bytes) else None
+    except (ReplyError, ValueError):  # another program's
+        return None
+    return meta if isinstance(meta, dict) and meta.get("format") == FORMAT else None
+
+
+def _size(connection: Connection, prefix: str) -> str:
+    reply = connection.call("HMGET", f"{prefix}:counts", "steps", "created", "evicted")
+    assert isinstance(reply, list)
+    steps, created, evicted = (int(value or 0) for value in reply)
+    return f"{steps:,} steps, {created - evicted:,} sequences"
+
+
+def _pairs(flat: list[Any]) -> Iterator[tuple[Any, Any]]:
+    return zip(flat[::2], flat[1::2], strict=True)
