@@ -1,0 +1,141 @@
+"""Which chunks a disk store finds in its directory, whatever ended the process that wrote them."""
+
+import os
+import re
+from collections.abc import Callable
+from itertools import pairwise
+
+from replay.chunk_files import Chunk, ChunkFiles, DamagedError, Header
+from replay.manifest import Content
+
+_NAME = re.compile(r"(\d+)-(\d+)\.(rows|latents|open)")
+_Id = tuple[int, int]
+
+
+def find_chunks(files: ChunkFiles, content: Content, note: Callable[[str], None]) -> list[tuple[Chunk, int]]:
+    """Chunks and the steps they stop at, in the order they were sealed in; no payload is read but that of open ones.
+
+    What a crash left half done is finished or removed. A chunk that is lost between others of its stream is there as
+    `damaged`, so that the steps around it keep their places.
+    """
+    names: dict[str, dict[_Id, str]] = {"rows": {}, "latents": {}, "open": {}}
+    sizes: dict[str, int] = {}
+    temporary = []
+    with os.scandir(files.directory) as entries:
+        for entry in entries:
+            if match := _NAME.fullmatch(entry.name):
+                names[match[3]][int(match[1]), int(match[2])] = entry.name
+                sizes[entry.name] = entry.stat().st_size
+            elif entry.name.endswith(".tmp"):
+                temporary.append(entry.name)
+    events = {"temporary files removed": len(temporary)}
+    for name in temporary:
+        files.unlink(name)
+    sealed, events["chunk files adopted that the manifest does not list"] = _sealed(files, content, names, sizes, note)
+    lost = [id for id in content.chunks if id not in names["rows"]]
+    events["chunk files missing"] = len(lost)
+    open_chunks = _open(files, content, names, sealed, note)
+    streams: dict[int, list[tuple[Chunk, int]]] = {}
+    for header in sorted(sealed.values()):  # by stream, then chunk
+        streams.setdefault(header.stream, []).append((_chunk(header), header.stop))
+    for chunk, stop in open_chunks:
+        streams.setdefault(chunk.stream, []).append((chunk, stop))
+    for chunks in streams.values():
+        chunks.sort(key=lambda one: one[0].number)
+    found = [found for chunks in streams.values() for found in _connected(files, chunks)]
+    kept = {chunk.id for chunk, _ in found if not chunk.damaged}
+    for id, name in (*names["rows"].items(), *names["latents"].items(), *names["open"].items()):
+        if id not in kept:
+            files.unlink(name)
+    said = [f"{count} {what}" for what, count in events.items() if count]
+    if content.broken:
+        said.append(f"{content.broken} of {content.lines} lines of the manifest torn or damaged")
+    if said:
+        note(f"Replay {files.directory.parent}: {', '.join(said)}.")
+    for (before, _), (after, _) in pairwise(found):
+        if before.stream == after.stream:
+            after.serial = max(after.serial, before.serial)
+    return sorted(found, key=lambda one: (one[0].serial, one[0].number))
+
+
+def _sealed(
+    files: ChunkFiles,
+    content: Content,
+    names: dict[str, dict[_Id, str]],
+    sizes: dict[str, int],
+    note: Callable[[str], None],
+) -> tuple[dict[_Id, Header], int]:
+    """Headers of the sealed chunks, and how many of them the manifest did not know."""
+    sealed, adopted = {}, 0
+    for id, name in names["rows"].items():
+        if id in content.gone:  # its eviction was interrupted
+            continue
+        header = content.chunks.get(id)
+        try:
+            if sizes[name] != files.file_bytes:
+                raise DamagedError(f"{name}: it has {sizes[name]} bytes of {files.file_bytes}")
+            if header is None:
+                header = files.header(name)
+                adopted += 1
+            if (header.stream, header.chunk) != id:
+                raise DamagedError(f"{name}: it holds chunk {header.chunk} of stream {header.stream}")
+        except DamagedError as error:
+            note(f"Replay {files.directory.parent}: chunk set aside, {error}.")
+            files.set_aside(name)
+            continue
+        sealed[id] = header
+    return sealed, adopted
+
+
+def _open(
+    files: ChunkFiles,
+    content: Content,
+    names: dict[str, dict[_Id, str]],
+    sealed: dict[_Id, Header],
+    note: Callable[[str], None],
+) -> list[tuple[Chunk, int]]:
+    """The chunks that were in memory when the store was closed; only a stream's newest one may be partly filled."""
+    newest: dict[int, int] = {}
+    for stream, number in (*sealed, *names["open"]):
+        newest[stream] = max(number, newest.get(stream, 0))
+    found = []
+    for id, name in names["open"].items():
+        if id in sealed or id in content.gone:
+            continue
+        try:
+            chunk, stop = files.read_open(name)
+            if chunk.id != id:
+                raise DamagedError(f"{name}: it holds chunk {chunk.number} of stream {chunk.stream}")
+        except DamagedError as error:
+            note(f"Replay {files.directory.parent}: open chunk set aside, {error}.")
+            files.set_aside(name)
+            continue
+        if stop < (chunk.number + 1) * files.chunk_length and newest[chunk.stream] != chunk.number:
+            continue  # it went on after this was written
+        chunk.serial = max((header.serial for header in sealed.values()), default=0) + 1
+        found.append((chunk, stop))
+    return found
+
+
+def _connected(files: ChunkFiles, chunks: list[tuple[Chunk, int]]) -> list[tuple[Chunk, int]]:
+    """A stream's chunks without a hole: its newest ones, down to where it began anew, lost ones among them."""
+    out = [chunks[-1]]
+    for chunk, stop in reversed(chunks[:-1]):
+        after = out[-1][0]
+        while after.first == after.number * files.chunk_length and after.number > chunk.number + 1:
+            lost = Chunk(after.stream, after.number - 1, (after.number - 1) * files.chunk_length)
+            lost.damaged = lost.sealed = lost.filed = True
+            lost.serial = after.serial
+            out.append((lost, after.first))
+            after = lost
+        if after.first != stop:  # it began anew, the rest was about to go
+            break
+        out.append((chunk, stop))
+    return out[::-1]
+
+
+def _chunk(header: Header) -> Chunk:
+    chunk = Chunk(header.stream, header.chunk, header.first)
+    chunk.serial, chunk.crc = header.serial, header.crc
+    chunk.sealed = chunk.filed = True
+    return chunk

@@ -1,0 +1,26 @@
+"""Disk stores in directories of their own, which go with them."""
+
+import shutil
+import tempfile
+import weakref
+from pathlib import Path
+from typing import Any
+
+from replay.disk_store import DiskStore
+from replay.store import Store
+
+MEMORY = Path("/dev/shm")  # syncing costs nothing there
+
+
+def disk_store(*, capacity: int | None = 1000, **settings: Any) -> Store:
+    from tests.contracts.stores import SCHEMA
+
+    settings = {"length": 4, "chunk_length": 7, "streams": 8, **settings}
+    directory = tempfile.mkdtemp(prefix="nexus-disk-", dir=MEMORY if MEMORY.is_dir() else None)
+    try:
+        store = DiskStore(directory, SCHEMA, capacity=capacity, **settings)
+    except BaseException:
+        shutil.rmtree(directory)
+        raise
+    weakref.finalize(store, shutil.rmtree, directory, True)
+    return store
