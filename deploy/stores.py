@@ -32,7 +32,8 @@ def shard(name: str, schema: Schema, config: RunConfig, note: Note) -> Store:
 
         return DiskStore(
             replay_directory(config) / name, schema, length=length, capacity=capacity, capacity_gb=capacity_gb,
-            chunk_length=replay.chunk_length, streams=config.actor.environments, online=replay.online, note=note,
+            chunk_length=replay.chunk_length, streams=config.actor.environments, online=replay.online, selection=replay.selection,
+            note=note,
         )  # fmt: skip
     return MemoryStore(
         schema, length=length, capacity=capacity, capacity_gb=capacity_gb,
@@ -51,7 +52,8 @@ def redis_shards(schema: Schema, config: RunConfig, note: Note, patience: float)
             url, schema, prefix=replay_prefix(config), length=sample_length(config.learner),
             capacity=max(1, replay.capacity // replay.shard_count),
             capacity_gb=replay.capacity_gb / replay.shard_count or None, chunk_length=replay.chunk_length,
-            streams=config.actor.environments, online=replay.online, note=note, patience=patience,
+            streams=config.actor.environments, online=replay.online, selection=replay.selection, note=note,
+            patience=patience,
         )
         for url in replay.urls
     ]  # fmt: skip
