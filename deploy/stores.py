@@ -7,13 +7,16 @@ from pathlib import Path
 
 from deploy.config import RunConfig
 from learner.sequence import sample_length
+from replay.awaited import AwaitedStore
 from replay.memory_store import MemoryStore
 from replay.sharding import ShardedStore
 from replay.step import Schema
-from replay.store import Store
+from replay.store import ShardDownError, Store
 
 Note = Callable[[str], None]
 CHUNK_LENGTH = 256  # steps side by side in memory
+PATIENCE = 600.0  # seconds a call waits for the only shard to come back, or for one that is busy, with a checkpoint say
+DOWN = 15.0  # seconds after which a shard is left out where there are others
 
 
 def shard_names(config: RunConfig) -> list[str]:
@@ -32,8 +35,8 @@ def shard(name: str, schema: Schema, config: RunConfig, note: Note) -> Store:
 
         return DiskStore(
             replay_directory(config) / name, schema, length=length, capacity=capacity, capacity_gb=capacity_gb,
-            chunk_length=replay.chunk_length, streams=config.actor.environments, online=replay.online, selection=replay.selection,
-            note=note,
+            chunk_length=replay.chunk_length, streams=config.actor.environments, online=replay.online,
+            selection=replay.selection, note=note,
         )  # fmt: skip
     return MemoryStore(
         schema, length=length, capacity=capacity, capacity_gb=capacity_gb,
@@ -42,32 +45,40 @@ def shard(name: str, schema: Schema, config: RunConfig, note: Note) -> Store:
     )  # fmt: skip
 
 
-def redis_shards(schema: Schema, config: RunConfig, note: Note, patience: float) -> list[Store]:
-    """A store for each Redis server; a server that does not answer within `patience` seconds counts as down."""
+def redis_shards(schema: Schema, config: RunConfig, note: Note) -> list[Store]:
+    """A store for each Redis server. Of several, those that are down are awaited; ShardDownError where none answers."""
     from replay.redis_store import RedisStore
 
-    replay = config.replay
-    return [
-        RedisStore(
-            url, schema, prefix=replay_prefix(config), length=sample_length(config.learner),
+    replay, length = config.replay, sample_length(config.learner)
+
+    def opener(url: str) -> Callable[[], Store]:
+        return lambda: RedisStore(
+            url, schema, prefix=replay_prefix(config), length=length,
             capacity=max(1, replay.capacity // replay.shard_count),
             capacity_gb=replay.capacity_gb / replay.shard_count or None, chunk_length=replay.chunk_length,
             streams=config.actor.environments, online=replay.online, selection=replay.selection, note=note,
-            patience=patience,
-        )
-        for url in replay.urls
-    ]  # fmt: skip
+            patience=DOWN if len(replay.urls) > 1 else PATIENCE,
+        )  # fmt: skip
+
+    shards: list[Store] = []
+    down: list[ShardDownError] = []
+    for url in replay.urls:
+        try:
+            shards.append(opener(url)())
+        except ShardDownError as error:
+            down.append(error)
+            shards.append(AwaitedStore(opener(url), schema, length, durable=True))
+    if len(down) == len(shards):
+        raise down[0]
+    return shards
 
 
 def inline_store(schema: Schema, config: RunConfig, note: Note) -> ShardedStore:
     """Replay of inline mode: everything in this process, or on the Redis servers."""
     names = shard_names(config)
     if config.replay.kind == "redis":
-        return ShardedStore(redis_shards(schema, config, note, REDIS_PATIENCE), names, parallel=True, note=note)
+        return ShardedStore(redis_shards(schema, config, note), names, parallel=True, note=note)
     return ShardedStore([shard(name, schema, config, note) for name in names], names, note=note)
-
-
-REDIS_PATIENCE = 10.0
 
 
 def replay_directory(config: RunConfig) -> Path:
