@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from replay.redis_url import Address
+from replay.redis_url import PASSWORD_VARIABLE, Address
 from replay.resp_wire import Arg, OutOfMemoryReply, Reply, ReplyError, Wire, open_socket
 from replay.store import ShardDownError
 
@@ -39,6 +39,10 @@ class Connection:
         patience: float = 60.0,
         note: Callable[[str], None] = lambda line: None,
     ) -> None:
+        if timeout <= 0 or patience < 0:
+            raise ValueError(
+                f"timeout is {timeout}, patience {patience}: allowed are more than 0 and 0 or more seconds."
+            )
         self.address, self.label, self.timeout, self.patience = address, address.label, timeout, patience
         self.epoch = 0
         """How often the server was found restarted: what it held may be older than what it had answered."""
@@ -63,7 +67,10 @@ class Connection:
             wire.send(commands)
             return [wire.reply() for _ in commands]
 
-        return self._insist(exchange, str(commands[0][0]) if commands else "nothing") if commands else []
+        if not commands:
+            return []
+        first = commands[0][0]
+        return self._insist(exchange, first.decode() if isinstance(first, bytes) else str(first))
 
     def get_ranges(self, requests: Sequence[tuple[bytes | str, int, memoryview]], window: int = WINDOW) -> np.ndarray:
         """GETRANGE of `len(out)` bytes from `start` of `key` for each (key, start, out), received in `out` itself.
@@ -77,14 +84,13 @@ class Connection:
 
         def exchange(wire: Wire) -> None:
             nonlocal done
-            first = sent = done
-            n = len(requests)
-            ahead = 0
-            for i in range(first, len(requests)):
+            sent, ahead, n = done, 0, len(requests)
+            for i in range(done, n):
                 if sent < n and (ahead <= window // 2 or sent < i + _FEWEST):
                     commands = []
                     while sent < n and (ahead < window or sent < i + _FEWEST):
                         key, start, out = requests[sent]
+                        assert out.itemsize == 1, f"ranges are received in bytes, got a memoryview of {out.format}"
                         commands.append(_getrange(key, start, len(out)))
                         ahead += len(out)
                         sent += 1
@@ -130,7 +136,7 @@ class Connection:
                 self._drop()
                 now = time.monotonic()
                 failed = failed or now
-                said = str(error).rstrip(".") or type(error).__name__
+                said = (error.strerror or str(error) or type(error).__name__).rstrip(".")
                 if not self._lost:
                     self._lost = now
                     self._note(f"Redis {self.label}: {said}; trying again for {self.patience:g} s.")
@@ -138,7 +144,7 @@ class Connection:
                     self._given_up = True
                     raise ShardDownError(
                         f"Redis {self.label} has not answered {what} for {now - self._lost:.0f} s, at last: {said}. "
-                        "Is it running, and is the address right?"
+                        "Is it running, and is the address right (rediss:// where it wants TLS)?"
                     ) from error
                 self._closed.wait(delay)
                 delay = min(2 * delay, _LONGEST_DELAY)
@@ -168,23 +174,16 @@ class Connection:
 
 def greet(wire: Wire, address: Address) -> str:
     """Logs in, checks that the server is one we can work with, and returns the id of its run."""
-    login: list[Sequence[Arg]] = []
-    if address.password:
-        login.append(("AUTH", *([address.username] if address.username else []), address.password))
-    wire.send([*login, ("CLIENT", "SETNAME", "nexus"), ("SELECT", address.database), ("INFO",)])
-    for refused in [reply for reply in (wire.reply() for _ in login) if isinstance(reply, ReplyError)]:
-        if refused.code == "ERR" and "without any password" in str(refused):
-            raise ValueError(
-                f"Redis {address.label} has no password, but one is given; leave it out or set requirepass."
-            )
-        raise ValueError(f"Redis {address.label} refuses the password ({refused}); correct it.")
-    wire.reply()  # an ACL may forbid names: no harm
-    selected, text = wire.reply(), wire.reply()
+    login = ["AUTH", *filter(None, [address.username]), address.password] if address.password else ["PING"]
+    wire.send([login, ("CLIENT", "SETNAME", "nexus"), ("SELECT", address.database), ("INFO",)])
+    logged_in, _, selected, text = (_welcome(wire.reply(), address) for _ in range(4))
+    if isinstance(logged_in, ReplyError) and address.password:
+        if "without any password" in str(logged_in):
+            raise ValueError(f"Redis {address.label} has no password, one is given; leave it out or set requirepass.")
+        raise ValueError(f"Redis {address.label} refuses the password ({logged_in}); correct it.")
     if isinstance(text, ReplyError):
         if text.code == "NOAUTH":
-            raise ValueError(
-                f"Redis {address.label} asks for a password: put it in the URL or set NEXUS_REDIS_PASSWORD."
-            )
+            raise ValueError(f"Redis {address.label} wants a password: put it in the URL or set {PASSWORD_VARIABLE}.")
         raise ValueError(f"Redis {address.label} refuses INFO ({text}); allow this user INFO.")
     if isinstance(selected, ReplyError):
         raise ValueError(f"Redis {address.label} has no database {address.database} ({selected}); take another.")
@@ -207,6 +206,16 @@ def greet(wire: Wire, address: Address) -> str:
             "noeviction is allowed: redis-cli CONFIG SET maxmemory-policy noeviction, and the same in redis.conf."
         )
     return info.get("run_id", "")
+
+
+def _welcome(reply: Reply | ReplyError, address: Address) -> Reply | ReplyError:
+    """The reply, unless it is what Redis says unasked before it hangs up."""
+    if isinstance(reply, ReplyError):
+        if "max number of clients" in str(reply):
+            raise ConnectionError(str(reply))
+        if reply.code == "DENIED":
+            raise ValueError(f"Redis {address.label} lets nobody in from outside: {reply}")
+    return reply
 
 
 def parse_info(text: bytes) -> dict[str, str]:

@@ -33,22 +33,23 @@ class OutOfMemoryReply(ReplyError):  # noqa: N818  a reply like others
 
 def open_socket(address: Address, timeout: float) -> socket.socket:
     """A connected socket. OSError: worth another try; ValueError: certificates that will not do, or no TLS there."""
-    if address.path:
-        sock = socket.socket(socket.AF_UNIX)
-        try:
+    sock = socket.socket(socket.AF_UNIX) if address.path else None
+    try:
+        if sock:
             sock.settimeout(timeout)
             sock.connect(address.path)
-        except BaseException:
-            sock.close()
-            raise
-        return sock
-    sock = socket.create_connection((address.host, address.port), timeout)
-    try:
+            return sock
+        sock = socket.create_connection((address.host, address.port), timeout)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         return _secured(sock, address) if address.tls else sock
-    except BaseException:
-        sock.close()
+    except BaseException as error:
+        if sock:
+            sock.close()
+        if isinstance(error, TimeoutError):
+            raise TimeoutError(f"no {'TLS ' if address.tls else ''}connection within {timeout:g} s") from None
+        if isinstance(error, PermissionError) and address.path:
+            raise ValueError(f"This user may not open {address.path}; see unixsocketperm in redis.conf.") from None
         raise
 
 
@@ -136,6 +137,12 @@ class Wire:
             got = self._sock.recv_into(out, n, flags)
         except (BlockingIOError, TimeoutError):
             raise TimeoutError(f"it was silent for {self._timeout:g} s") from None
+        except ssl.SSLError as error:  # TLS 1.3 servers refuse only after the handshake
+            if "CERTIFICATE" in (error.reason or ""):
+                raise ValueError(
+                    f"{self._label} refuses our certificate ({error.reason}); give one it trusts: cert=FILE&key=FILE."
+                ) from None
+            raise
         if not got:
             raise ConnectionResetError("it closed the connection")
         return got

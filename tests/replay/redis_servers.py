@@ -99,7 +99,7 @@ class RedisServer:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.stop()
 
-    def start(self) -> None:
+    def start(self, wait: bool = True) -> None:
         for _ in range(5):
             lines = [f"{key} {value}" for key, value in {**self.settings, "port": self.port}.items()]
             (self.folder / "redis.conf").write_text("\n".join(lines) + "\n")
@@ -112,7 +112,7 @@ class RedisServer:
                 cwd=self.folder,
                 preexec_fn=die_with_the_test(),
             )
-            if self._answers(30.0):
+            if not wait or self._answers(30.0):
                 return
             self.kill()
             if not self.port or "bind" not in self.log():
