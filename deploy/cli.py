@@ -220,7 +220,16 @@ def doctor(arguments: Sequence[str]) -> int:
     return diagnose(known.directory)
 
 
-COMMANDS = {"train": train, "eval": evaluate, "plot": plot, "check-env": check_env, "doctor": doctor}
+def replay(arguments: Sequence[str]) -> int:
+    """`nexus replay`."""
+    from deploy.replay_command import replay as run
+
+    return run(arguments)
+
+
+COMMANDS = {
+    "train": train, "eval": evaluate, "plot": plot, "replay": replay, "check-env": check_env, "doctor": doctor,
+}  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,10 +17,13 @@ from rich.console import Console
 from deploy.config import FILE, RunConfig, load_config
 from deploy.replay_sources import open_sources
 from learner.checkpoint import Checkpoints, read_document
-from replay.config import URLS
+from learner.config import LearnerConfig
+from learner.sequence import CONTEXT
+from replay.config import URLS, ReplayConfig
 from replay.episodes import Episode, Found, append_episodes, episodes, fresh_streams, newest_episodes
 from replay.reader import Reader
-from replay.step import Rows
+from replay.step import Rows, Schema
+from replay.store import ShardDownError
 from world_models.space import Space, Spaces
 
 T = TypeVar("T")
@@ -90,8 +94,9 @@ def replay(arguments: Sequence[str]) -> int:
 def _inspect(known: argparse.Namespace) -> int:
     from deploy.replay_report import inspect, show
 
+    down: list[str] = []
     with ExitStack() as stack:
-        report = inspect(_open(known, stack), verify=not known.quick, everything=known.all)
+        report = inspect(_open(known, stack, down), verify=not known.quick, everything=known.all, down=down)
     if known.json:
         print(json.dumps(report, indent=1))
     else:
@@ -134,47 +139,54 @@ def _export(known: argparse.Namespace) -> int:
 
 def _import(known: argparse.Namespace, rest: Sequence[str]) -> int:
     from deploy.episode_files import NpzEpisodes, read_index
+    from deploy.gymnasium_data import is_action
     from deploy.minari_files import MinariEpisodes, is_minari
     from deploy.stores import inline_store
-    from deploy.task import replay_schema, spaces_of
     from replay.foreign_rows import Reading
 
     datasets = [path for path in known.files if is_minari(path)]
     files = [path for path in known.files if path not in datasets]
-    tasks = {index.get("task", "") for path in files if path.is_dir() and (index := read_index(path))}
-    config = _target(known, rest, tasks.pop() if len(tasks) == 1 else "")
-    spaces = spaces_of(config)
-    schema = replay_schema(*spaces, config.model)
-    reading = Reading(
-        schema=schema, actions=frozenset(spaces[1]), rename=_renamed(known.rename), ignore=frozenset(known.ignore)
-    )
+    indices = [index for path in files if path.is_dir() and (index := read_index(path))]
+    config, schema, spaces = _target(known, rest, indices)
+    actions = frozenset(spaces[1] if spaces else filter(is_action, schema.fields))
+    rename, ignore = _renamed(known.rename), frozenset(known.ignore)
+    reading = Reading(schema=schema, actions=actions, rename=rename, ignore=ignore)
     found = Found()
     sources: list[Iterable[Rows]] = []
     if files:
         npz = NpzEpisodes(files, reading, known.actions)
         found, sources = npz.found, [npz]
     if datasets:
-        sources.append(MinariEpisodes(datasets, schema, spaces[1]))
+        sources.append(MinariEpisodes(datasets, schema, spaces[1] if spaces else None))
+    rows = _sound((one for source in sources for one in source), spaces[0] | spaces[1] if spaces else {})
+    first = next(rows, None)  # what does not fit is said before anything is made
+    if first is None:
+        raise ValueError(f"There is no whole episode in these files: {found.describe() or 'they are empty'}.")
     with closing(inline_store(schema, config, print)) as store:
         before = store.stats()
-        rows = (one for source in sources for one in source)
-        number, steps = append_episodes(store, _told(_sound(rows, spaces), "imported"), fresh_streams(store))
+        number, steps = append_episodes(store, _told(chain([first], rows), "imported"), fresh_streams(store))
         after = store.stats()
     print(
         f"{number:,} episodes, {steps:,} steps: {known.into} now has {after['items']:,.0f} sequences of {store.length}."
     )
     if found.describe():
         print(f"Not whole and left out: {found.describe()}.")
+    if number and after["items"] == before["items"] and after["evicted"] == before["evicted"]:
+        print(f"They give no new sequence of {store.length} steps: import more of them at once.")
     if after["evicted"] > before["evicted"]:
         print(f"They did not all fit: raise --replay.capacity ({config.replay.capacity:,} steps) and import them anew.")
-    print(f"Learn from them alone: nexus train {config.task} --offline {known.into}")
+    print(f"Learn from them alone: nexus train {config.task if spaces else 'TASK'} --offline {known.into}")
     return 0
 
 
-def _open(known: argparse.Namespace, stack: ExitStack) -> list[Reader]:
-    readers = [reader for where in known.source for reader in open_sources(where, known.prefix)]
-    for reader in readers:
-        stack.enter_context(closing(reader))
+def _open(known: argparse.Namespace, stack: ExitStack, down: list[str] | None = None) -> list[Reader]:
+    readers: list[Reader] = []
+    for where in known.source:
+        try:
+            some = open_sources(where, known.prefix, down)
+        except ShardDownError as error:
+            raise ValueError(str(error)) from error
+        readers += [stack.enter_context(closing(reader)) for reader in some]
     return readers
 
 
@@ -226,25 +238,68 @@ def _require_spaces(fields: Mapping[str, Any], spaces: tuple[Spaces, Spaces], ta
             )
 
 
-def _target(known: argparse.Namespace, rest: Sequence[str], exported: str) -> RunConfig:
-    """The configuration of a run whose replay is to be filled."""
+def _target(
+    known: argparse.Namespace, rest: Sequence[str], indices: Sequence[Mapping[str, Any]]
+) -> tuple[RunConfig, Schema, tuple[Spaces, Spaces] | None]:
+    """Configuration of a run whose replay is to be filled, its steps, and the spaces of its task if it has one."""
+    from deploy.task import replay_schema, spaces_of
+
+    tasks = {str(index["task"]) for index in indices if index.get("task")}
+    exported = tasks.pop() if len(tasks) == 1 else ""
+    task = known.task or exported
+    if known.into.startswith(URLS):
+        place: dict[str, Any] = {"store": known.into, "prefix": known.prefix or IMPORTED}
+    elif Path(known.into).is_file():
+        raise ValueError(f"--into {known.into} is a file; name a folder, or Redis URLs.")
+    else:
+        place = {"store": "disk", "directory": known.into}
+    if known.like is None and not known.task and not rest and (there := _what_is_there(known, place)):
+        replay, length, schema = there
+        learner = LearnerConfig(batch_length=length - CONTEXT, start_items=1)
+        config = RunConfig(task=task or RunConfig().task, replay=replay, learner=learner)
+        return config, schema, _spaces_in(indices) if task else None
     if known.like is not None:
         if rest or known.task:
             raise ValueError(f"--like takes everything from {known.like}; leave out --task and {' '.join(rest)}.")
         config = load_config(known.like)
-    elif task := known.task or exported:
+    elif task:
         from deploy.cli import parse_train
 
         config = parse_train([task, *rest])
     else:
         raise ValueError("Whose steps are these? Say --task TASK, or --like LOGDIR for those of a run.")
-    if known.into.startswith(URLS):
-        settings: dict[str, Any] = {"store": known.into, "prefix": known.prefix or IMPORTED}
-    elif Path(known.into).is_file():
-        raise ValueError(f"--into {known.into} is a file; name a folder, or Redis URLs.")
-    else:
-        settings = {"store": "disk", "directory": known.into}
-    return replace(config, replay=replace(config.replay, **settings))
+    config = replace(config, replay=replace(config.replay, **place))
+    brought = None if known.like or known.task else _spaces_in(indices)
+    spaces = brought or spaces_of(config)
+    return config, replay_schema(*spaces, config.model), spaces
+
+
+def _spaces_in(indices: Sequence[Mapping[str, Any]]) -> tuple[Spaces, Spaces] | None:
+    """Spaces that exported episodes bring with them."""
+    for index in indices:
+        if "observation" in index and "action" in index:
+            return _spaces_from(index)
+    return None
+
+
+def _what_is_there(known: argparse.Namespace, place: dict[str, Any]) -> tuple[ReplayConfig, int, Schema] | None:
+    """Settings, sequence length and steps of a replay that exists already; None: there is none."""
+    try:
+        readers = open_sources(known.into, place.get("prefix", ""))
+    except ShardDownError as error:
+        raise ValueError(str(error)) from error
+    except ValueError:  # to be made; what cannot be, says so then
+        return None
+    facts = [reader.facts() for reader in readers]
+    for reader in readers:
+        reader.close()
+    if "directory" in place and not (Path(known.into) / "shard-0").is_dir():
+        raise ValueError(f"--into {known.into} is a part of a replay; name the folder that has its shards.")
+    config = ReplayConfig(
+        **place, shards=len(readers), capacity=sum(int(fact["capacity"]) for fact in facts),
+        capacity_gb=sum(fact["max_gb"] for fact in facts) * (1 + 1e-9),
+    )  # fmt: skip
+    return config, readers[0].length, readers[0].schema
 
 
 def _renamed(pairs: Sequence[str]) -> dict[str, str]:
@@ -253,9 +308,8 @@ def _renamed(pairs: Sequence[str]) -> dict[str, str]:
     return dict(pair.split("=") for pair in pairs)
 
 
-def _sound(rows: Iterable[Rows], spaces: tuple[Spaces, Spaces]) -> Iterator[Rows]:
-    """Rows whose values are finite and inside the task's classes, else ValueError."""
-    known = spaces[0] | spaces[1]
+def _sound(rows: Iterable[Rows], known: Spaces) -> Iterator[Rows]:
+    """Rows whose values are finite and, as far as its spaces are known, inside the task's classes, else ValueError."""
     for number, episode in enumerate(rows):
         for key, value in episode.items():
             where = f"Episode {number}, key {key!r}"
@@ -279,6 +333,13 @@ def _told(items: Iterable[T], done: str) -> Iterator[T]:
         if time.monotonic() - said > _SAY:
             said = time.monotonic()
             print(f"{done} {number:,} episodes so far", flush=True)
+
+
+def _spaces_from(document: Mapping[str, Any]) -> tuple[Spaces, Spaces]:
+    observation, action = (
+        {key: Space.from_json(fields) for key, fields in document[part].items()} for part in ("observation", "action")
+    )
+    return observation, action
 
 
 def _spaces_json(spaces: tuple[Spaces, Spaces] | None) -> dict[str, Any]:

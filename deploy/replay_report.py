@@ -13,12 +13,19 @@ from replay.episodes import FLAGS, Found, episodes
 from replay.reader import Reader
 from replay.step import Schema
 
+_MARKS = {True: "[green]good[/]", None: "[yellow]note[/]", False: "[bold red]bad [/]"}
 SCAN_BYTES = 256 << 20
 """Rows that are read for episodes and versions, unless all are asked for."""
 
 
-def inspect(readers: Sequence[Reader], *, verify: bool = True, everything: bool = False) -> dict[str, Any]:
-    """A JSON-ready report: `shards`, their `total`, `schema`, `episodes`, `versions` and `healthy`."""
+def inspect(
+    readers: Sequence[Reader], *, verify: bool = True, everything: bool = False, down: Sequence[str] = ()
+) -> dict[str, Any]:
+    """A JSON-ready report: `shards`, their `total`, `schema`, `episodes`, `versions`, `healthy` and `warnings`.
+
+    `verify` reads all that has a checksum, `everything` all steps for the episodes; `down` is what is to be said of
+    shards that could not be opened.
+    """
     shards = [_shard(reader, verify) for reader in readers]
     schema = readers[0].schema
     total = {
@@ -39,23 +46,24 @@ def inspect(readers: Sequence[Reader], *, verify: bool = True, everything: bool 
         },
         "step_bytes": schema.nbytes,
         **_contents(readers, everything),
-        "healthy": all(finding["good"] for shard in shards for finding in shard["health"]),
+        "warnings": [*down],
     }  # fmt: skip
     if odd := [reader.where for reader in readers if reader.schema != schema or reader.length != readers[0].length]:
-        report["healthy"] = False
-        report["warning"] = f"{odd[0]} has another schema or sequence length than {readers[0].where}"
+        report["warnings"].append(f"{odd[0]} has another schema or sequence length than {readers[0].where}")
+    findings = [finding["good"] for shard in shards for finding in shard["health"]]
+    report["healthy"] = False not in findings and not report["warnings"]
     return report
 
 
 def _shard(reader: Reader, verify: bool) -> dict[str, Any]:
+    health = [finding._asdict() for finding in reader.health(verify)]
     streams, facts = reader.streams(), reader.facts()
     shard: dict[str, Any] = {
         "where": reader.where, "kind": reader.kind, "streams": len(streams),
         "steps": sum(map(len, streams.values())), "age": facts["items"] / 2, **facts,
     }  # fmt: skip
     shard["overhead"] = _overhead(reader.schema, shard)
-    shard["health"] = [finding._asdict() for finding in reader.health(verify)]
-    return shard
+    return shard | {"health": health}
 
 
 def _overhead(schema: Schema, counts: dict[str, Any]) -> float | None:
@@ -143,14 +151,13 @@ def show(report: dict[str, Any], console: Console) -> None:
     if written := [shard["newest"] for shard in shards if shard.get("newest")]:
         console.print(f"written {_ago(max(written))} ago" + _since(shards))
     console.print()
-    if "warning" in report:
-        console.print(f"[bold red]bad[/]   {report['warning']}", highlight=False)
+    findings = [{"good": False, "text": text, "name": ""} for text in report["warnings"]]
     for shard in shards:
-        for finding in shard["health"]:
-            mark = "[green]good[/]" if finding["good"] else "[bold red]bad[/] "
-            name = f"{_short(shard['where'])}: " if len(shards) > 1 else ""
-            console.print(f"{mark}  ", end="")
-            console.print(f"{name}{finding['text']}", highlight=False, markup=False, soft_wrap=True)
+        name = f"{_short(shard['where'])}: " if len(shards) > 1 else ""
+        findings += [finding | {"name": name} for finding in shard["health"]]
+    for finding in findings:
+        console.print(_MARKS[finding["good"]], end="  ")
+        console.print(f"{finding['name']}{finding['text']}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _common(places: Sequence[str]) -> str:

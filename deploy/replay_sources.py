@@ -1,29 +1,30 @@
 """Stored replay to read from, named as a user names it. Torch-free."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from deploy.config import FILE, load_config
 from deploy.stores import replay_directory, replay_prefix
 from learner.checkpoint import Checkpoints
 from replay.config import URLS
-from replay.episodes import Source
+from replay.reader import Reader
 from replay.snapshot import Snapshot
+from replay.store import ShardDownError
 
 
-def open_sources(where: str, prefix: str = "") -> list[Source]:
+def open_sources(where: str, prefix: str = "", down: list[str] | None = None) -> list[Reader]:
     """The shards of a run's logdir, a disk replay, a checkpoint's replay folder, or of Redis URLs joined by commas.
 
-    ValueError: there is nothing to read.
+    ValueError: there is nothing to read. ShardDownError: a server does not answer; it is left out, and what is to be
+    said about it added to `down`, where that is given and others do answer.
     """
     if where.startswith(URLS):
-        from replay.redis_reader import open_replay
-
-        return [open_replay(url, prefix) for url in where.split(",")]
+        return _servers(where.split(","), prefix, down)
     path = Path(where)
     if (path / FILE).exists():
-        config = load_config(path)
+        config = replace(load_config(path), logdir=where)  # it may be named from another directory now
         if config.replay.kind == "redis":
-            return open_sources(config.replay.store, replay_prefix(config))
+            return open_sources(config.replay.store, replay_prefix(config), down)
         if config.replay.kind == "disk":
             return _folders(replay_directory(config))
         newest = Checkpoints(path / "checkpoints").numbers()
@@ -35,12 +36,31 @@ def open_sources(where: str, prefix: str = "") -> list[Source]:
     return _folders(path)
 
 
-def _folders(path: Path) -> list[Source]:
+def _servers(urls: list[str], prefix: str, down: list[str] | None) -> list[Reader]:
+    from replay.redis_reader import open_replay
+
+    readers: list[Reader] = []
+    try:
+        for i, url in enumerate(urls, start=1):
+            try:
+                readers.append(open_replay(url, prefix))
+            except ShardDownError as error:
+                if down is None or (i == len(urls) and not readers):
+                    raise
+                down.append(str(error))
+    except BaseException:
+        for reader in readers:
+            reader.close()
+        raise
+    return readers
+
+
+def _folders(path: Path) -> list[Reader]:
     """Shards in a folder each, or a single one in `path` itself."""
     folders = [path] if _is_shard(path) else sorted(child for child in path.glob("*") if _is_shard(child))
     if not folders:
         raise ValueError(
-            f"{path} holds no replay. Give the logdir of a run, a disk replay's folder, the replay folder of a "
+            f"{path} holds no stored replay. Give the logdir of a run, a disk replay's folder, the replay folder of a "
             f"checkpoint, or Redis URLs ({', '.join(URLS)})."
         )
     return [_open(folder) for folder in folders]
@@ -50,8 +70,12 @@ def _is_shard(path: Path) -> bool:
     return (path / "index.json").exists() or (path / "manifest").exists()
 
 
-def _open(path: Path) -> Source:
+def _open(path: Path) -> Reader:
     if (path / "index.json").exists():
+        if any(path.glob("*.npz")):
+            raise ValueError(
+                f"{path} holds exported episodes; nexus replay import {path} --into DIR makes a replay of it."
+            )
         return Snapshot(path)
     from replay.disk_reader import DiskReader
 

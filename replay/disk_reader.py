@@ -51,7 +51,8 @@ class DiskReader:
             raise ValueError(f"{self.directory} has no readable manifest of a disk replay ({FORMAT}).")
         store = content.store
         self.schema, self.length = Schema.from_json(store["schema"]), int(store["length"])
-        self.chunk_length, self.max_gb = int(store["chunk_length"]), float(store["max_gb"])
+        self.chunk_length, self.capacity = int(store["chunk_length"]), int(store["capacity"])
+        self.max_gb = float(store["max_gb"])
         self.files = ChunkFiles(self.directory / "chunks", self.schema, self.chunk_length)
         self.holder = lock_holder(self.directory)
         self.content, self.stale = content, -1
@@ -106,7 +107,8 @@ class DiskReader:
         known = ("inserted", "evicted", "sampled", "sampled_online", "written_back")
         facts: dict[str, float] = {
             "items": items, "chunks": sum(map(len, self._pieces.values())), "chunk_length": self.chunk_length,
-            "gb": sum(sizes) / 1e9, "max_gb": self.max_gb, "newest": max(times), "oldest": min(times),
+            "gb": sum(sizes) / 1e9, "max_gb": self.max_gb, "capacity": self.capacity, "newest": max(times),
+            "oldest": min(times),
             **{key: self.content.counts[key] for key in known if key in self.content.counts},
         }  # fmt: skip
         return facts | ({"stale": self.stale} if self.stale >= 0 else {})

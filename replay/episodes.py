@@ -208,7 +208,8 @@ def fresh_streams(store: Store) -> list[int]:
 
 def append_episodes(store: Store, source: Iterable[Rows], streams: Sequence[int]) -> tuple[int, int]:
     """Append episodes one behind the other, each to the stream with the fewest steps so far; their and their steps'
-    number. Latents are zero: the learner refreshes them. ValueError: rows that are not the store's."""
+    number. Latents are zero: the learner refreshes them. ValueError: rows that are not the store's, or somebody else
+    writes to these streams."""
     written, episodes_written = dict.fromkeys(streams, 0), 0
     begin = {stream: store.streams().get(stream, range(0)).stop for stream in streams}
     block = max(1, _APPEND_BYTES // store.schema.nbytes)
@@ -218,7 +219,10 @@ def append_episodes(store: Store, source: Iterable[Rows], streams: Sequence[int]
         checked, n = store.schema.check({k: rows[k] for k in rows if k not in latents} | latents)
         stream = min(streams, key=written.__getitem__)
         for start in range(0, n, block):
-            store.append(stream, begin[stream] + written[stream], _part(checked, start, start + block))
-            written[stream] += min(block, n - start)
+            count = min(block, n - start)
+            new = store.append(stream, begin[stream] + written[stream], _part(checked, start, start + count))
+            if new != count:
+                raise ValueError(f"Somebody else writes to stream {stream} too: import one after the other.")
+            written[stream] += count
         episodes_written += 1
     return episodes_written, sum(written.values())

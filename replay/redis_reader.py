@@ -127,7 +127,7 @@ class RedisReader:
         if lost:
             yield Finding(False, f"{len(lost)} of {len(ids)} chunks are missing, such as {self._key('c', *lost[0])}")
         else:
-            yield Finding(True, f"{len(ids):,} chunks are there in their full size")
+            yield Finding(True, f"{len(ids):,} of {len(ids):,} chunks are there in their full size")
         stale = [id for id, got in zip(ids, latents, strict=True) if got != latent_size and id in there]
         length = self._layout.chunk_length
         self.stale = sum(
