@@ -126,7 +126,7 @@ def claim_logdir(config: RunConfig, logdir: Path) -> bool:
     _lock(logdir)
     continues = (logdir / FILE).exists()
     if continues:
-        old = yaml.safe_load((logdir / FILE).read_text())
+        old = _plain(load_config(logdir))  # a field that is newer than the file has its default there
         differ = {k: v for k, v in differences(old, _plain(config)).items() if not _free(k)}
         if differ:
             lines = "\n".join(f"  {key}: {a!r} there, {b!r} now" for key, (a, b) in differ.items())

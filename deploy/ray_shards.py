@@ -21,6 +21,7 @@ from world_models.space import Spaces
 
 Stats = dict[str, float]
 KEYS = ("items", "gb", "steps", "age")
+CLOSING = 60.0  # seconds for a shard to write its open chunks
 MUTE = 10.0  # seconds without an answer after which a shard is said to be down
 
 
@@ -54,6 +55,16 @@ class Shards:
     def next_incarnation(self) -> int:
         """Environments never write into the streams of an earlier life of this run."""
         return 1 + max(map(incarnation_of, self.store.streams()), default=-1)
+
+    def close(self) -> None:
+        """Let shards on disk put down what they still have in memory; nobody may be writing any more."""
+        closing: list[Any] = [shard.call.remote("do", "close") for shard in self.handles] if self.durable else []
+        for name, reference in zip(self.names, closing, strict=False):
+            try:
+                ray.get(reference, timeout=CLOSING)
+            except RayError as error:
+                self.note(f"{name} could not be closed, its newest steps are lost: {str(error).splitlines()[0]}")
+        self.store.close()
 
     def stats(self) -> tuple[Stats, bool]:
         """Sums over the shards (`age`: the mean), of those away the last known; whether one lost or regained steps."""

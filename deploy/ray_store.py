@@ -12,7 +12,7 @@ from ray.actor import ActorHandle
 from ray.exceptions import RayActorError, RayTaskError
 
 from deploy.config import RunConfig
-from deploy.stores import REDIS_PATIENCE, Note, redis_shards, shard, shard_names
+from deploy.stores import DOWN, PATIENCE, Note, redis_shards, shard, shard_names
 from deploy.task import replay_schema
 from learner.checkpoint import Checkpoints
 from learner.sequence import sample_length
@@ -21,9 +21,6 @@ from replay.sharding import ShardedStore
 from replay.step import Rows, Schema, check_rows
 from replay.store import Block, ShardDownError, Store
 from world_models.space import Spaces
-
-PATIENCE = 600.0  # seconds a call waits for a shard that is busy, with a checkpoint say
-DOWN = 20.0  # seconds after which a dead shard is left out where there are others
 
 
 def connect_store(
@@ -34,7 +31,7 @@ def connect_store(
     schema, length = replay_schema(observation, action, config.model), sample_length(config.learner)
     names = shard_names(config)
     if config.replay.kind == "redis":
-        each = redis_shards(schema, config, note, REDIS_PATIENCE)
+        each = redis_shards(schema, config, note)
     else:
         down = DOWN if len(names) > 1 else PATIENCE
         durable = config.replay.kind == "disk"

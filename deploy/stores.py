@@ -94,10 +94,15 @@ def replay_prefix(config: RunConfig) -> str:
     return f"nexus:{Path(path).name}-{hashlib.blake2b(path.encode(), digest_size=4).hexdigest()}"
 
 
-def require_empty(store: Store, config: RunConfig) -> None:
-    """ValueError: a new run finds steps of another one in a durable replay that it was not told to go on with."""
+def require_empty(store: ShardedStore, config: RunConfig) -> None:
+    """ValueError: a new run finds steps of another one in a durable replay that it was not told to go on with, or not
+    every shard is there."""
+    steps = int(store.stats()["steps"])
+    if store.down:
+        away = [url for url, name in zip(config.replay.urls, store.names, strict=True) if name in store.down]
+        raise ValueError(f"{' and '.join(away)} cannot be reached; a new run begins with all its Redis servers.")
     named = config.replay.prefix if config.replay.kind == "redis" else config.replay.directory
-    if not store.durable or named or not (steps := int(store.stats()["steps"])):
+    if not store.durable or named or not steps:
         return
     if config.replay.kind == "redis":
         where = f"under the prefix {replay_prefix(config)} on {len(config.replay.urls)} Redis servers"

@@ -26,6 +26,7 @@ from learner.sequence import sample_length, start_items
 
 TICK = 0.25  # seconds between looks at everything
 STOPPING = 180.0  # seconds for the learner to save and end
+ACTORS_STOPPING = 10.0  # seconds for actors to flush their last rows
 BLOCKS = 4  # of rows that an actor must report before its restart counts as a success
 
 __all__ = ["LocalRun", "RunFailedError"]
@@ -42,6 +43,7 @@ class LocalRun:
         self.interrupt = Interrupt()
         self.namespace = f"nexus-{os.getpid()}"
         self.learner: LearnerChild | None = None
+        self._shards: Shards | None = None
         self.actors: list[Supervised] = []
         self.evaluator: Supervised | None = None
         self.frames = self.updates = 0
@@ -76,7 +78,19 @@ class LocalRun:
         finally:
             if self.learner:
                 self.learner.end()
+            if self._shards:
+                self._wait_for_actors()
+                self._shards.close()
             ray.shutdown()
+
+    def _wait_for_actors(self) -> None:
+        """They flush what they have when the coordinator says stop; those that do not end are stopped."""
+        tasks = [one.task for one in self.actors if one.task is not None]
+        if tasks:
+            ray.wait(tasks, num_returns=len(tasks), timeout=ACTORS_STOPPING)
+        for one in self.actors:
+            if one.handle is not None:
+                ray.kill(one.handle)
 
     def _save(self) -> None:
         """The run is about to fail: what was learned so far is kept where that is possible."""
@@ -110,7 +124,7 @@ class LocalRun:
         probe = start("deploy.task.Probe", here, cpus=light)
         spaces = ask(probe, "spaces", config, timeout=300)
         ray.kill(probe)
-        self.shards = Shards(config, spaces, self.logdir, note, light)
+        self._shards = Shards(config, spaces, self.logdir, note, light)
         path, counters = self._begin(self.shards)
         if config.offline:
             fill(self.shards.store, config, note)
@@ -140,6 +154,12 @@ class LocalRun:
             one.launch()
         self.learner = LearnerChild([logdir, self.address, self.namespace], self.logdir, note)
         self.learner.launch(path.name if path else "none")
+
+    @property
+    def shards(self) -> Shards:
+        """Of a run that has started."""
+        assert self._shards
+        return self._shards
 
     def _limits(self) -> tuple[float, float, int]:
         """Ratio, tolerance and least size of the rate limiter: room for the largest block and batch."""
