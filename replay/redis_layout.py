@@ -6,7 +6,7 @@ import numpy as np
 
 from replay.step import Schema
 
-CHUNK_BYTES = 2 << 20  # of packed rows, at most: two requests fetch most sequences, one open chunk costs little
+CHUNK_BYTES = 4 << 20  # of packed rows, at most
 _HEADER = 10  # bytes of a string value beside its content
 _SMALL = 1 << 14  # below, a value's rounding up is not looked at: chunks of a run are larger
 _EVENT_BYTES = 8  # a step's share of the log where blocks of three or more steps come in
@@ -73,18 +73,15 @@ def slot_bytes(chunk_length: int, row_bytes: int, latent_bytes: int) -> int:
     return values + chunk_length * _EVENT_BYTES
 
 
-def best_chunk_length(row_bytes: int, latent_bytes: int, capacity: int, streams: int) -> int:
-    """Steps of a chunk: near CHUNK_BYTES, with both its values just under a size of the allocator.
+def best_chunk_length(length: int, row_bytes: int, latent_bytes: int, capacity: int, streams: int) -> int:
+    """Steps of a chunk: up to CHUNK_BYTES, with both its values just under a size of the allocator.
 
-    A small replay has shorter chunks, for of each stream one is partly filled and one is partly evicted.
+    A small replay has shorter chunks, for of each stream one is partly filled and one is partly evicted; but most
+    sequences should still lie in one or two.
     """
-    most = max(1, min(CHUNK_BYTES // row_bytes, max(64, capacity // (16 * streams))))
-    waste = {
-        length: slot_bytes(length, row_bytes, latent_bytes) / (length * (row_bytes + latent_bytes))
-        for length in range(max(1, most // 2), most + 1)
-    }
-    least = min(waste.values())
-    return max(length for length, ratio in waste.items() if ratio <= least + 1e-3)
+    most = max(1, min(CHUNK_BYTES // row_bytes, max(2 * length, capacity // (40 * streams))))
+    taken = {n: slot_bytes(n, row_bytes, latent_bytes) / n for n in range(max(1, most // 2), most + 1)}
+    return max(n for n, bytes_of_step in taken.items() if bytes_of_step <= 1.001 * min(taken.values()))
 
 
 def plan(
@@ -106,7 +103,7 @@ def plan(
     if not chunk_length:
         bounds = [capacity] if capacity else []
         bounds += [int(capacity_gb * 1e9 / (row + latent))] if capacity_gb else []
-        chunk_length = best_chunk_length(row, latent, min(bounds), streams)
+        chunk_length = best_chunk_length(length, row, latent, min(bounds), streams)
     per_stream = chunks_of_stream(length, chunk_length)
     size = slot_bytes(chunk_length, row, latent)
     slots = [-(-capacity // chunk_length) + per_stream * streams] if capacity else []
