@@ -40,6 +40,8 @@ def write_episodes(out: Path, schema: Schema, episodes: Iterable[Episode], facts
                     "stream": episode.stream, "first_step": episode.first,
                 }
             )  # fmt: skip
+        if not listed:
+            raise ValueError("There is no whole episode to export.")
         index = {
             "format": FORMAT, **facts, "keys": schema.to_json()["fields"],
             "counts": {"episodes": len(listed), "steps": sum(one["length"] for one in listed)},

@@ -118,15 +118,22 @@ def _export(known: argparse.Namespace) -> int:
         found = Found()
         source = _told(_episodes(readers, known.episodes, found), "exported")
         facts = {"task": task} | _spaces_json(spaces)
-        if known.format == "npz":
-            from deploy.episode_files import write_episodes
+        try:
+            if known.format == "npz":
+                from deploy.episode_files import write_episodes
 
-            if not (counts := write_episodes(known.out, schema, source, facts)["counts"])["episodes"]:
-                print("There is no whole episode; only the index was written.")
-        else:
-            from deploy.minari_files import write_minari
+                counts = write_episodes(known.out, schema, source, facts)["counts"]
+            else:
+                from deploy.minari_files import write_minari
 
-            counts = write_minari(known.out, schema, source, spaces, facts)
+                counts = write_minari(known.out, schema, source, spaces, facts)
+        except ShardDownError as error:
+            raise ValueError(str(error)) from error
+        except OSError as error:
+            raise ValueError(
+                f"{known.out} cannot be written: {error.strerror or error}; nothing of it is left. Free some space, or "
+                "name another folder with --out."
+            ) from error
     rest = found.describe()
     print(f"{counts['episodes']:,} episodes, {counts['steps']:,} steps: {known.out}")
     if rest:

@@ -52,6 +52,8 @@ def test_nothing_is_overwritten_and_nothing_is_left_half_done(tmp_path: Path, pl
         yield from list(episodes(played, Found()))[:2]
         raise ValueError("the source is gone")
 
+    with pytest.raises(ValueError, match="There is no whole episode to export"):
+        write_episodes(tmp_path / "new", played.schema, [], {})
     with pytest.raises(ValueError, match="the source is gone"):
         write_episodes(tmp_path / "new", played.schema, failing(), {})  # type: ignore[arg-type]
     assert [path.name for path in tmp_path.iterdir()] == ["out"]

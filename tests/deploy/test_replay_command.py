@@ -228,6 +228,7 @@ def test_what_cannot_be_done_is_said(trained: Path, exported: Path, nexus: Nexus
         (("inspect", exported), "holds exported episodes; nexus replay import"),
         (("inspect", "unix:///nowhere/socket"), "has not answered"),
         (("export", trained, "--out", trained), "exists already; name a new folder"),
+        (("export", trained, "--out", "/proc/x"), "/proc/x cannot be written: "),
         (
             ("export", trained, "--out", tmp_path / "x", "--task", "gym:Pendulum-v1"),
             "The steps are not those of gym:Pe",
