@@ -61,7 +61,8 @@ def _folders(path: Path) -> list[Reader]:
     if not folders:
         raise ValueError(
             f"{path} holds no stored replay. Give the logdir of a run, a disk replay's folder, the replay folder of a "
-            f"checkpoint, or Redis URLs ({', '.join(URLS)})."
+            f"checkpoint, or Redis URLs ({', '.join(URLS)}). Episode files and Minari datasets become one by nexus "
+            "replay import."
         )
     return [_open(folder) for folder in folders]
 
