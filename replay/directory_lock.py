@@ -27,5 +27,5 @@ def lock_directory(directory: Path) -> int:
                 "directory."
             ) from None
     os.ftruncate(file, 0)
-    os.pwrite(file, str(os.getpid()).encode(), 0)
+    os.write(file, str(os.getpid()).encode())
     return file

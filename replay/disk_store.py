@@ -152,7 +152,7 @@ class DiskStore(IndexedStore):
             self._index.online = self.online
         if content:
             self.note(
-                f"Replay {self.directory}: {len(self._index)} sequences in {len(found)} chunks of "
+                f"Replay {self.directory}: {len(self._index)} sequences in {self._index.used_slots} chunks of "
                 f"{len(self._index.streams)} streams are there again"
                 + ("." if counts.get("closed") else "; it was not closed, steps that were in no full chunk are lost.")
             )

@@ -69,7 +69,7 @@ def read_manifest(directory: Path) -> Content | None:
     for line in raw.split(b"\n")[:-1] + [raw.rpartition(b"\n")[2]] * (not raw.endswith(b"\n") and bool(raw)):
         content.lines += 1
         try:
-            if int(line[:8], 16) != zlib.crc32(line[9:]):
+            if line[:9] != b"%08x " % zlib.crc32(line[9:]):
                 raise ValueError("checksum")
             content.take(line[9:].decode())
         except (ValueError, TypeError, IndexError):

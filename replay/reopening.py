@@ -43,10 +43,13 @@ def find_chunks(files: ChunkFiles, content: Content, note: Callable[[str], None]
     for chunks in streams.values():
         chunks.sort(key=lambda one: one[0].number)
     found = [found for chunks in streams.values() for found in _connected(files, chunks)]
-    kept = {chunk.id for chunk, _ in found if not chunk.damaged}
-    for id, name in (*names["rows"].items(), *names["latents"].items(), *names["open"].items()):
-        if id not in kept:
-            files.unlink(name)
+    kept = {
+        f"{chunk.name}.{suffix}"
+        for chunk, _ in found if not chunk.damaged
+        for suffix in (("rows", "latents") if chunk.sealed else ("open",))
+    }  # fmt: skip
+    for name in sizes.keys() - kept:
+        files.unlink(name)
     said = [f"{count} {what}" for what, count in events.items() if count]
     if content.broken:
         said.append(f"{content.broken} of {content.lines} lines of the manifest torn or damaged")
