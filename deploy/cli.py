@@ -85,7 +85,8 @@ def parse_train(arguments: Sequence[str]) -> "RunConfig":
     if config.offline:
         from deploy.replay_sources import open_sources
 
-        open_sources(config.offline)
+        for source in open_sources(config.offline):
+            source.close()
     return config
 
 

@@ -1,17 +1,20 @@
 """Learning from stored replay alone: it is copied into the run's own replay before the first update. Torch-free."""
 
+import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 
 import numpy as np
 
 from deploy.config import RunConfig
 from deploy.replay_sources import open_sources
 from learner.sequence import start_items
+from replay.episodes import pieces
+from replay.reader import Reader
 from replay.step import Rows, Schema
 from replay.store import Store
 
-BLOCK = 1024  # steps copied at a time
 SAY = 10.0  # seconds between lines of progress
 
 
@@ -26,7 +29,14 @@ def fill(store: Store, config: RunConfig, note: Callable[[str], None]) -> None:
 
     ValueError: its steps are not those of the task, or fewer than training needs.
     """
-    sources = open_sources(config.offline)
+    with ExitStack() as stack:
+        sources = open_sources(config.offline)
+        for source in sources:
+            stack.callback(source.close)
+        _copy(sources, store, config, note)
+
+
+def _copy(sources: Sequence[Reader], store: Store, config: RunConfig, note: Callable[[str], None]) -> None:
     for source in sources:
         _require_same_fields(store.schema, source.schema, config)
     total = sum(len(steps) for source in sources for steps in source.streams().values())
@@ -36,11 +46,16 @@ def fill(store: Store, config: RunConfig, note: Callable[[str], None]) -> None:
     copied, said = 0, time.monotonic()
     for source in sources:
         for stream, steps in sorted(source.streams().items()):
-            done = have[stream].stop if stream in have else 0
-            for first in range(steps.start + done, steps.stop, BLOCK):
-                n = min(BLOCK, steps.stop - first)
-                rows = _with_latents(store.schema, source.schema, source.read(stream, first, n), n)
-                copied += store.append(stream, first - steps.start, rows)  # a stream may have lost its beginning
+            target, begin, end = stream, steps.start, steps.start
+            done = have.get(stream, range(0)).stop  # a copy that was cut off goes on here
+            for position, rows in pieces(source, stream, range(min(steps.start + done, steps.stop), steps.stop)):
+                if position > max(end, begin + done):
+                    note(f"Steps {max(end, begin + done)} to {position - 1} of stream {stream} are missing.")
+                    target, begin, done = _stream_behind(stream, position), position, 0
+                n = len(next(iter(rows.values())))
+                full = _with_latents(store.schema, source.schema, rows, n)
+                copied += store.append(target, position - begin, full)  # a stream may have lost its beginning
+                end = position + n
                 if time.monotonic() - said > SAY:
                     said = time.monotonic()
                     note(f"copying {config.offline} into replay: {copied:,} of {total:,} steps")
@@ -50,6 +65,11 @@ def fill(store: Store, config: RunConfig, note: Callable[[str], None]) -> None:
             "lower --learner.start-items, or shorten --learner.batch-length."
         )
     note(f"Offline: {items:,} sequences of {total:,} steps from {config.offline}, {copied:,} copied now.")
+
+
+def _stream_behind(stream: int, step: int) -> int:
+    """A stream of its own for what follows a hole; the same at every copy."""
+    return int.from_bytes(hashlib.blake2b(f"{stream}/{step}".encode(), digest_size=8).digest()) >> 1
 
 
 def _require_same_fields(schema: Schema, source: Schema, config: RunConfig) -> None:

@@ -134,7 +134,7 @@ def episodes(source: Source, found: Found, streams: Mapping[int, range] | None =
     """Whole episodes of a store, stream by stream, each in the order of its steps; `streams` limits the steps."""
     require_flags(source.schema)
     for stream, steps in sorted((source.streams() if streams is None else streams).items()):
-        for first, rows in cut(_pieces(source, stream, steps), found):
+        for first, rows in cut(pieces(source, stream, steps), found):
             yield Episode(stream, first, rows)
 
 
@@ -159,7 +159,8 @@ def _newest_spans(source: Source, stream: int, steps: range, number: int) -> lis
         window *= 4
 
 
-def _pieces(source: Source, stream: int, steps: range) -> Iterator[tuple[int, Rows]]:
+def pieces(source: Source, stream: int, steps: range) -> Iterator[tuple[int, Rows]]:
+    """The steps of a stream that are there, a few at a time: the first one's id, and their rows."""
     block = max(1, _READ_BYTES // source.schema.nbytes)
     position, upto = steps.start, steps.stop
     while position < steps.stop:

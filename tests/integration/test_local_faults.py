@@ -1,6 +1,5 @@
 """A local run with two actors of four environments and two shards survives what is killed under it."""
 
-import contextlib
 import json
 import os
 import re
@@ -12,7 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.integration.runs import checkpoints, command, lines, replay_of, start, wait_for
+from tests.integration.processes import end_all, members, named, start_marked
+from tests.integration.runs import checkpoints, command, lines, replay_of, wait_for
 
 LOCAL = [
     "--mode", "local", "--actor.actors", "2", "--actor.environments", "8", "--replay.shards", "2",
@@ -28,30 +28,11 @@ def _command(logdir: Path) -> list[str]:
 def logdir(tmp_path: Path) -> Iterator[Path]:
     """A run directory; whatever of the run is left at the end is killed."""
     yield tmp_path / "run"
-    for process in _members(tmp_path):
-        process.kill()
-        with contextlib.suppress(psutil.Error):
-            process.wait(10)
-
-
-def _members(directory: Path) -> list[psutil.Process]:
-    """The processes of the runs started in `directory`: Ray's own included, by the folder they were started in."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.environ().get("PWD_OF_RUN") == str(directory):
-                found.append(process)
-        except psutil.Error:
-            continue
-    return found
+    end_all(tmp_path)
 
 
 def _start(logdir: Path, arguments: list[str] | None = None) -> subprocess.Popen[str]:
-    os.environ["PWD_OF_RUN"] = str(logdir.parent)  # inherited by everything the run starts
-    try:
-        return start(logdir.parent, arguments or _command(logdir))
-    finally:
-        del os.environ["PWD_OF_RUN"]
+    return start_marked(logdir.parent, arguments or _command(logdir))
 
 
 def _updates(logdir: Path) -> int:
@@ -60,10 +41,6 @@ def _updates(logdir: Path) -> int:
 
 def _output(logdir: Path) -> str:
     return (logdir.parent / "output.log").read_text()
-
-
-def _named(logdir: Path, part: str) -> list[psutil.Process]:
-    return [p for p in _members(logdir.parent) if any(part in word for word in p.cmdline())]
 
 
 @pytest.mark.timeout(280)
@@ -80,16 +57,16 @@ def test_killed_actor_and_learner_come_back_and_everything_continues(logdir: Pat
     wait_for(lambda: _updates(logdir) >= before + 100, "work of the new actor")
     before = _updates(logdir)
 
-    (learner,) = _named(logdir, "deploy.learner_process")
+    (learner,) = named(logdir.parent, "deploy.learner_process")
     learner.send_signal(signal.SIGKILL)
     wait_for(lambda: "the learner died (signal 9)" in _output(logdir), "the supervisor to notice")
     wait_for(lambda: _updates(logdir) > before + 20, "the learner to go on")
     frames = lines(logdir / "metrics.jsonl")[-1]["frames"]
     assert run.poll() is None
 
-    for process in _members(logdir.parent):
+    for process in members(logdir.parent):
         process.kill()
-    psutil.wait_procs(_members(logdir.parent), timeout=20)
+    psutil.wait_procs(members(logdir.parent), timeout=20)
     run.wait(10)
     newest = checkpoints(logdir)[-1]
     saved = json.loads((logdir / "checkpoints" / f"{newest:010d}" / "state.json").read_text())["counters"]
@@ -102,7 +79,7 @@ def test_killed_actor_and_learner_come_back_and_everything_continues(logdir: Pat
     assert [line["frames"] for line in scores] == sorted(line["frames"] for line in scores)
     again.send_signal(signal.SIGINT)
     assert again.wait(90) == 130, _output(logdir)
-    assert not [p for p in _members(logdir.parent) if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+    assert not [p for p in members(logdir.parent) if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
 
     # No sequence is torn: whatever stands in replay is consecutive steps whose flags fit together.
     rows = replay_of(logdir, logdir / "checkpoints" / f"{checkpoints(logdir)[-1]:010d}")
