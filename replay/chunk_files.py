@@ -5,7 +5,7 @@
     <stream>-<chunk>.open       header, then the rows and latents there were when the store was closed
     *.tmp, *.damaged            what a crash interrupted; what failed its checksum, kept for inspection
 
-Nothing is mapped but `.rows`, which are whole once they have that name: a full disk raises OSError, it kills nobody.
+Files are mapped to be read alone, and only once they are whole: a full disk raises OSError, it kills nobody.
 """
 
 import json
@@ -20,6 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from replay import latent_rows
+from replay.buffers import Buffers
 from replay.layout import views
 from replay.mapped import map_file
 from replay.step import Schema
@@ -55,7 +56,7 @@ class Chunk:
     def __init__(self, stream: int, number: int, first: int) -> None:
         self.stream, self.number, self.first = stream, number, first
         self.rows: np.ndarray | None = None  # bytes [C, stride]
-        self.latents: np.ndarray | None = None  # bytes [C, stride]; None once sealed
+        self.latents: np.ndarray | None = None  # bytes [C, stride]; once sealed, they are only read here
         self.keys: dict[str, np.ndarray] = {}  # views of the rows, while steps are added
         self.serial = self.crc = 0
         self.sealed = False
@@ -81,6 +82,8 @@ class ChunkFiles:
         self.directory, self.schema, self.chunk_length = directory, schema, chunk_length
         self.row_stride, self.latent_stride = schema.row_dtype.itemsize, latent_rows.stride(schema)
         self.file_bytes = HEADER_BYTES + chunk_length * self.row_stride  # of a file .rows
+        self._rows, self._latents = (Buffers(chunk_length, stride) for stride in (self.row_stride, self.latent_stride))
+        self._path = str(directory)
 
     def path(self, chunk: Chunk, suffix: str) -> Path:
         return self.directory / f"{chunk.name}.{suffix}"
@@ -88,9 +91,8 @@ class ChunkFiles:
     def new(self, stream: int, number: int, first: int) -> Chunk:
         """A chunk in memory, to be filled from step `first` on."""
         chunk = Chunk(stream, number, first)
-        chunk.rows = np.zeros((self.chunk_length, self.row_stride), np.uint8)
+        chunk.rows, chunk.latents = self._rows.take(), self._latents.take()
         chunk.keys = views(chunk.rows.view(self.schema.row_dtype)[:, 0])
-        chunk.latents = np.zeros((self.chunk_length, self.latent_stride), np.uint8)
         chunk.checked = True
         return chunk
 
@@ -143,6 +145,15 @@ class ChunkFiles:
         except (FileNotFoundError, ValueError) as error:
             raise DamagedError(f"{chunk.name}.rows: {error}") from error
         return content[HEADER_BYTES:].reshape(self.chunk_length, self.row_stride)
+
+    def map_latents(self, chunk: Chunk) -> np.ndarray:
+        """Latents `[C, stride]` of a sealed chunk, read-only, changing as they are written. DamagedError."""
+        try:
+            with self._open(f"{chunk.name}.latents", os.O_RDONLY) as file:
+                content = map_file(file, self.chunk_length * self.latent_stride)
+        except (FileNotFoundError, ValueError) as error:
+            raise DamagedError(f"{chunk.name}.latents: {error}") from error
+        return content.reshape(self.chunk_length, self.latent_stride)
 
     def header(self, name: str) -> Header:
         """What a file says of itself; DamagedError: it is none of ours, or of another schema or chunk length."""
@@ -220,7 +231,7 @@ class ChunkFiles:
 
     @contextmanager
     def _open(self, name: str, flags: int) -> Iterator[int]:
-        file = os.open(self.directory / name, flags | os.O_CLOEXEC, 0o644)
+        file = os.open(os.path.join(self._path, name), flags | os.O_CLOEXEC, 0o644)
         try:
             yield file
         finally:

@@ -4,6 +4,7 @@ import threading
 import zlib
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from replay import latent_rows
 from replay.chunk_files import Chunk, ChunkFiles, DamagedError
 from replay.step import Rows
 
-_MAPS = 20_000  # chunks mapped at a time: the kernel allows a process 65,530 mappings by default
+_MAPS = 20_000  # chunks mapped at a time, two files each: the kernel allows a process 65,530 mappings by default
 
 
 class ChunkTable:
@@ -51,7 +52,7 @@ class ChunkTable:
             chunk.dropped = True
             self.sealed -= chunk.sealed
             if chunk.sealed:
-                chunk.rows = None
+                chunk.rows = chunk.latents = None
         return chunk
 
     def seal(self, chunk: Chunk) -> None:
@@ -73,7 +74,8 @@ class ChunkTable:
                 return None
             self._mapped.append(chunk)
             if len(self._mapped) > _MAPS:
-                self._mapped.popleft().rows = None
+                oldest = self._mapped.popleft()
+                oldest.rows = oldest.latents = None
         return chunk.rows
 
     def is_whole(self, chunk: Chunk, rows: np.ndarray | None) -> bool:
@@ -94,7 +96,12 @@ class ChunkTable:
 
     def read_latents(self, chunk: Chunk, place: int, out: np.ndarray) -> bool:
         """Fill rows `[n, stride]`, torn where they are just being written; False: the chunk was evicted."""
-        if (memory := chunk.latents) is not None:
+        memory = chunk.latents
+        if memory is None:
+            with suppress(DamagedError):
+                memory = self.files.map_latents(chunk)
+                chunk.latents = memory if chunk.rows is not None else None  # both are given up together
+        if memory is not None:
             out[:] = memory[place : place + len(out)]
             return True
         try:
@@ -130,7 +137,8 @@ class ChunkTable:
     def _write(self, chunk: Chunk, place: int, rows: np.ndarray) -> int:
         if chunk.damaged:
             return 0
-        if chunk.latents is not None:
+        if not chunk.sealed:
+            assert chunk.latents is not None, chunk.name
             chunk.latents[place : place + len(rows)] = rows
             chunk.touched = True
             return len(rows)

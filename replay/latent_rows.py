@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from replay.layout import pack, views
+from replay.layout import views
 from replay.step import Rows, Schema
 
 _CRC_BYTES = 8  # four of CRC-32, four of padding, so that the next row is aligned
@@ -22,10 +22,12 @@ def stride(schema: Schema) -> int:
 
 def packed(schema: Schema, latents: Mapping[str, np.ndarray], n: int) -> np.ndarray:
     """Rows `[n, stride]` of latents `{key: [n ...]}`, each with its checksum."""
-    rows = np.zeros((n, stride(schema)), np.uint8)
+    rows = np.empty((n, stride(schema)), np.uint8)
     if schema.latents and n:
-        size = schema.latent_dtype.itemsize
-        rows[:, :size] = pack(schema.latent_dtype, latents, n).view(np.uint8).reshape(n, size)
+        used = sum(field.nbytes for field in schema.latents.values())
+        rows[:, used:] = 0  # padding must not differ between equal rows
+        for key, target in content(schema, rows).items():
+            target[:] = latents[key]
         sign(rows)
     return rows
 

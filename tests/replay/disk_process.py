@@ -83,14 +83,18 @@ def kill_within(number: int, operations: tuple[str, ...]) -> None:
 
 def kill_everywhere(root: Path, work: Callable[[Path, Callable[[str], None]], None], names: tuple[str, ...]) -> None:
     """A process of its own for each operation at which it may be killed, until one is not; the last words of each."""
-    say = os.write
+    write_bytes = os.write
     for number in range(10_000):
         reader, writer = os.pipe()
+
+        def say(text: str, pipe: int = writer) -> None:
+            write_bytes(pipe, f"{text}\n".encode())
+
         child = os.fork()
         if not child:
             try:
                 kill_within(number, names)
-                work(root / str(number), lambda text: void(say(writer, f"{text}\n".encode())))
+                work(root / str(number), say)
                 os._exit(0)
             except BaseException:
                 traceback.print_exc()
@@ -104,10 +108,6 @@ def kill_everywhere(root: Path, work: Callable[[Path, Callable[[str], None]], No
         print(number, killed, said[-1] if said else 0, flush=True)
         if not killed:
             return
-
-
-def void(_: object) -> None:
-    return None
 
 
 if __name__ == "__main__":
