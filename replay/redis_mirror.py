@@ -107,10 +107,11 @@ class Mirror:
             )
             index.load(*self._state(counts, fields, records))
             if before is not None and self._epoch != epoch and self._id == counts.id:
-                lost = (
-                    f", {before.created - index.created:,} fewer than it had" if before.created > index.created else ""
+                lost = max(0, before.created - index.created)
+                self._note(
+                    f"Redis {script.connection.label} was restarted and has {len(index):,} sequences; the last "
+                    f"{lost:,} are lost."
                 )
-                self._note(f"Redis {script.connection.label} was restarted with {len(index):,} sequences{lost}.")
             self.index, self._id, self._epoch, self._position = index, counts.id, epoch, counts.tail
             return
         raise TimeoutError(f"The log on Redis {script.connection.label} was trimmed while it was read, too often.")

@@ -18,7 +18,7 @@ from replay.step import Schema
 FORMAT = "nexus-replay-redis-1"
 _FIRST_DELAY, _LONGEST_DELAY = 0.02, 1.0
 _BUSY = ("MISCONF", "LOADING", "BUSY", "TRYAGAIN", "READONLY")  # a server that cannot write just now
-_QUIET = 5.0  # seconds in which the same is not said again
+_QUIET = 10.0  # seconds in which a second connection does not say what the first has said
 
 
 class RedisReplay:
@@ -41,8 +41,8 @@ class RedisReplay:
             raise ValueError("A replay on Redis needs a prefix for its keys; give one, such as the run's name.")
         self.schema, self.prefix, self.label = schema, prefix, address.label
         self._bounds, self._note, self._patience = bounds, note, patience
-        said = once(note)  # by the first that notices
-        self._connections = [Connection(address, patience=patience, note=said) for _ in range(2)]
+        once = Once(note)
+        self._connections = [Connection(address, patience=patience, note=once.voice(i)) for i in range(2)]
         self.writes, self.reads = (Script(connection, prefix) for connection in self._connections)
         try:
             self.layout, self.found, self.made = self._open()
@@ -175,14 +175,20 @@ class RedisReplay:
             self._note(f"Redis {self.label} has lost the replay {self.prefix}, an empty one takes its place.")
 
 
-def once(note: Callable[[str], None]) -> Callable[[str], None]:
-    """Says a line that two connections notice, but for its numbers, one time."""
-    said: dict[str, float] = {}
+class Once:
+    """Passes on what several connections to one server say, but not what another has just said before."""
 
-    def say(line: str) -> None:
-        words, now = re.sub(r"[\d.]+", "", line), time.monotonic()
-        if now - said.get(words, -_QUIET) >= _QUIET:
-            note(line)
-        said[words] = now
+    def __init__(self, note: Callable[[str], None]) -> None:
+        self._note, self._said = note, dict[str, tuple[int, float]]()
 
-    return say
+    def voice(self, who: int) -> Callable[[str], None]:
+        """For connection `who`."""
+
+        def say(line: str) -> None:
+            meant, now = re.sub(r": .*;|[\d.]+", "", line), time.monotonic()  # whatever the error and the seconds
+            other, when = self._said.pop(meant, (who, 0.0))
+            if other == who or now - when > _QUIET:
+                self._said[meant] = who, now
+                self._note(line)
+
+        return say
