@@ -67,15 +67,22 @@ class Opener:
         return System("memory", store, self.content("memory"), kept=lambda: resident(os.getpid()))
 
     def _disk(self) -> System:
-        folder = self._folder()
-        store = disk_store(folder / "store", self.schema, self.steps, self.streams)
-        self.stack.callback(store.close)
+        folder = self._folder() / "store"
+
+        def opened() -> DiskStore:
+            return disk_store(folder, self.schema, self.steps, self.streams)
 
         def kept() -> float:
-            """Its files, and the chunks that wait in memory until they are full."""
-            return resident(os.getpid()) + sum(512 * path.stat().st_blocks for path in folder.rglob("*"))
+            """Its files, with all that waits in memory written down."""
+            system.store.close()
+            size = sum(512 * path.stat().st_blocks for path in folder.rglob("*"))
+            system.store = opened()
+            return size
 
-        return System("disk", store, self.content("disk"), kept=kept, settle=store._sealer.drain)
+        system = System("disk", opened(), self.content("disk"), kept=kept)
+        system.settle = lambda: system.store._sealer.drain()
+        self.stack.callback(lambda: system.store.close())
+        return system
 
     def _ray(self) -> System:
         """One shard, a process of its own, batches made ahead."""

@@ -91,8 +91,6 @@ class System:
     store: Any
     content: Content
     prefetch: bool = False
-    best: bool = False
-    """The best of its samplers counts, not the first."""
     servers: Callable[[], list[int]] = list
     """Processes whose CPU counts."""
     kept: Callable[[], float] = lambda: 0.0

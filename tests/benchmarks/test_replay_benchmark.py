@@ -7,6 +7,7 @@ import pytest
 
 from replay.memory_store import MemoryStore
 from tests.benchmarks.replay import main
+from tests.benchmarks.replay_stores import SYSTEMS
 from tests.benchmarks.replay_systems import BATCH, LENGTH, Job, measure
 from tests.benchmarks.replay_work import Content, WrongBytesError, payload, schema
 
@@ -17,25 +18,45 @@ FIGURES = {
     "sample_batches_s", "share", "insert_steps_s", "insert_blocks_steps_s", "fill_steps_s", "write_back_batches_s",
     "cpu_ms_batch", "server_cpu_ms_batch", "page_faults_batch", "kept_over_raw", "sampler", "samplers",
 }  # fmt: skip
+TIMES = {"times_redis_py", "times_redis_py_best"}
 QUICK = ["--steps", "1024", "--streams", "4", "--rounds", "1", "--seconds", "0.01", "--batches", "2", "--json"]
 
 
-@pytest.mark.timeout(120)
-def test_one_run_reports_the_ceiling_and_each_store_beside_it(capsys: pytest.CaptureFixture[str]) -> None:
-    systems = ("ceiling", "memory", "ray", "redis_py_unix", "redis_py_tcp")
-    assert main([*QUICK, "--only", ",".join(systems)]) == 0
+@pytest.mark.timeout(240)
+def test_one_run_reports_the_ceiling_and_every_store_beside_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(QUICK) == 0
     [line] = capsys.readouterr().out.splitlines()
     report = json.loads(line)
-    assert report.keys() == REPORT | set(systems)
+    assert report.keys() == REPORT | set(SYSTEMS)
     assert report["name"] == "replay/memory" and report["value"] == report["memory"]["sample_batches_s"]
-    for name in systems:
-        assert report[name].keys() == FIGURES
+    for name in SYSTEMS:
+        assert report[name].keys() == FIGURES | (TIMES if name in ("redis_unix", "redis_tcp") else set())
         assert all(report[name][key] > 0 for key in FIGURES if key.endswith("_s"))
         share = report[name]["sample_batches_s"] / report["ceiling"]["sample_batches_s"]
         assert report[name]["share"] == pytest.approx(share)
     assert report["ceiling"]["samplers"].keys() == {"fresh", "reused", "whole_rows"}
     assert report["ray"]["sampler"] == "prefetch_2" and report["ray"]["server_cpu_ms_batch"] > 0
-    assert report["redis_py_unix"]["samplers"].keys() == {"loop", "pipeline"}
+    theirs = report["redis_py_tcp"]["samplers"]
+    ours = report["redis_tcp"]["sample_batches_s"]
+    assert report["redis_tcp"]["times_redis_py"] == pytest.approx(ours / theirs["loop"])
+    assert report["redis_tcp"]["times_redis_py_best"] == pytest.approx(ours / max(theirs.values()))
+    for name in ("disk", "redis_unix"):
+        assert 0.99 < report[name]["kept_over_raw"] < 3  # chunks are long for so few steps
+
+
+@pytest.mark.timeout(120)
+def test_scale_reports_each_of_its_three(capsys: pytest.CaptureFixture[str]) -> None:
+    sizes = ["--items", "2000", "20000", "--disk-gb", "0.05", "--steps", "16384"]
+    assert main([*QUICK, "--scale", *sizes, "--only", "memory,disk"]) == 0
+    [line] = capsys.readouterr().out.splitlines()
+    report = json.loads(line)
+    assert report["name"] == "replay/scale" and report["value"] == report["items"]["draw_ratio"] > 0
+    assert report["items"]["items"] == [2000, 20000] and report["items"]["batch_ratio"] > 0
+    assert report["disk"]["payload"] == "real" and report["disk"]["files"] > 4
+    assert report["disk"]["disk_gb"] >= report["disk"]["gb"] > 0.03
+    assert report["disk"]["open_seconds"] > 0 < report["disk"]["first_batch_seconds"]
+    for name in ("memory", "disk"):
+        assert report["writers"][name]["insert_steps_s_64_streams"] > 0
 
 
 def test_the_work_item_is_the_one_all_figures_are_about() -> None:
