@@ -1,5 +1,6 @@
 """A run in one process: actor and learner take turns, and everything repeats bit for bit on a CPU."""
 
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ class InlineRun:
 
         Raises OSError where a checkpoint or log cannot be written; the checkpoints before it stay whole.
         """
-        with self.interrupt.listening(), self.board:
+        with self.interrupt.listening(), self.board, closing(self.store):
             if self.continues:
                 self.restore()
             if self.config.offline:
