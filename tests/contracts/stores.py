@@ -8,6 +8,7 @@ from replay.memory_store import MemoryStore
 from replay.sharding import ShardedStore
 from replay.step import Field, Schema
 from replay.store import Store
+from tests.contracts.disk_stores import disk_store
 from tests.contracts.ray_stores import ray_shard
 from tests.contracts.redis_stores import redis_store
 
@@ -55,6 +56,7 @@ STORES: dict[str, MakeStore] = {
     "memory": memory,
     "one shard": sharded(1),
     "three shards": sharded(3),
+    "disk": disk_store,
     "ray": ray_shard,
     "ray shards": behind_ray,
     "redis": redis_store,
@@ -62,7 +64,7 @@ STORES: dict[str, MakeStore] = {
 }
 SAVING = [name for name in STORES if not name.startswith("redis")]
 """Those whose checkpoints hold their content; on Redis it stays where it is, and a checkpoint only names it."""
-LOCAL = ("memory", "one shard", "three shards")
+LOCAL = ("memory", "one shard", "three shards", "disk")
 """Those that cost no process: for properties tried many times over."""
 
 
