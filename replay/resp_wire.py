@@ -131,6 +131,9 @@ class Wire:
                     pieces[0] = memoryview(pieces[0])[sent:]
         except (BlockingIOError, TimeoutError):
             raise TimeoutError(f"it took nothing for {self._timeout:g} s") from None
+        except ssl.SSLError:
+            self._receive(self._view, 1)  # why it hung up, if it said
+            raise
 
     def _receive(self, out: memoryview, n: int, flags: int = 0) -> int:
         try:
