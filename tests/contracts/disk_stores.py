@@ -12,11 +12,16 @@ from replay.store import Store
 MEMORY = Path("/dev/shm")  # syncing costs nothing there
 
 
+def new_directory() -> Path:
+    """An empty one, where syncing costs little; its maker removes it."""
+    return Path(tempfile.mkdtemp(prefix="nexus-disk-", dir=MEMORY if MEMORY.is_dir() else None))
+
+
 def disk_store(*, capacity: int | None = 1000, **settings: Any) -> Store:
     from tests.contracts.stores import SCHEMA
 
     settings = {"length": 4, "chunk_length": 7, "streams": 8, **settings}
-    directory = tempfile.mkdtemp(prefix="nexus-disk-", dir=MEMORY if MEMORY.is_dir() else None)
+    directory = new_directory()
     try:
         store = DiskStore(directory, SCHEMA, capacity=capacity, **settings)
     except BaseException:
