@@ -162,7 +162,7 @@ class DiskStore(IndexedStore):
     def append(self, stream: int, first_step_id: int, rows: Mapping[str, np.ndarray]) -> int:
         """See `replay.store.Store`; OSError, perhaps after some of the rows: full chunks cannot be written, the disk
         is full and nothing older is left to evict. TimeoutError: they are not written in time."""
-        checked, n = check_rows(self.schema.all, rows)
+        checked, n = check_rows(self._all, rows)
         latents, step = latent_rows.packed(self.schema, checked, n), self.chunk_length
         fields = {key: checked[key] for key in self.schema.fields}
         with self._changing():

@@ -43,6 +43,7 @@ class IndexedStore(Store):
         self.selection = selection
         self._lock = threading.Lock()
         self._grown = threading.Condition(self._lock)
+        self._all = schema.all
         self.slot_bytes = chunk_length * (schema.nbytes + _INDEX_BYTES + selection.step_bytes)
         per_stream = -(-(length - 1) // chunk_length) + 1  # the chunks an unfinished sequence may touch, and a new one
         bounds = [-(-capacity // chunk_length) + per_stream * streams] if capacity else []
