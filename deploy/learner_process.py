@@ -28,7 +28,7 @@ from deploy.stores import shard_names
 from deploy.task import spaces_of
 from learner.checkpoint import Checkpoints, disk_is_full, read_arrays
 from learner.learner import Learner, NonFiniteError
-from replay.sampler import Prefetch
+from replay.prefetch import Prefetch
 from replay.store import Sample
 from world_models.dreamer.acting import ActingModel
 from world_models.snapshot import take_snapshot

@@ -100,7 +100,7 @@ def _inspect(known: argparse.Namespace) -> int:
     if known.json:
         print(json.dumps(report, indent=1))
     else:
-        show(report, Console(width=max(100, shutil.get_terminal_size().columns)))
+        show(report, Console(width=max(140, shutil.get_terminal_size().columns)))
     return 0 if report["healthy"] else 1
 
 

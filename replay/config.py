@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from replay.selection import SelectionConfig
-from replay.step import Schema
 
 URLS = ("redis://", "rediss://", "unix://")
 
@@ -72,8 +71,3 @@ class ReplayConfig:
     @property
     def shard_count(self) -> int:
         return len(self.urls) or self.shards
-
-    def estimate_gb(self, schema: Schema) -> float:
-        """Gigabytes a full replay takes, over all shards."""
-        steps = schema.estimate_gb(self.capacity)
-        return min(steps, self.capacity_gb) if self.capacity_gb else steps

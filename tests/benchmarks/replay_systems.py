@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from replay.sampler import Prefetch
+from replay.prefetch import Prefetch
 from replay.store import Sample
 from replay.writer import Writer
 from tests.benchmarks.replay_work import Content

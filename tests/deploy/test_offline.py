@@ -79,7 +79,8 @@ def test_what_follows_a_damaged_chunk_becomes_a_stream_of_its_own(tmp_path: Path
     schema = _schema(config)
     _source(tmp_path / "source", schema)
     next((tmp_path / "source" / "chunks").glob("8-1.*")).unlink()  # steps 16 to 31
-    store, notes = _own(config), []
+    notes: list[str] = []
+    store = _own(config)
     fill(store, config, notes.append)
     streams = store.streams()
     assert len(streams) == 3 and streams[8] == range(16)

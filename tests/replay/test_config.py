@@ -22,11 +22,6 @@ def test_wrong_values_are_named(wrong: dict[str, float]) -> None:
         ReplayConfig(**wrong)  # type: ignore[arg-type]
 
 
-def test_the_estimate_is_known_before_the_run() -> None:
-    assert ReplayConfig(capacity=1_000_000).estimate_gb(SCHEMA) == pytest.approx(1.0)
-    assert ReplayConfig(capacity=1_000_000, capacity_gb=0.25).estimate_gb(SCHEMA) == 0.25
-
-
 def test_a_store_knows_its_bound() -> None:
     store = MemoryStore(SCHEMA, length=65, capacity=100_000, chunk_length=256, streams=16)
     assert 0.1 < store.max_gb < 0.11

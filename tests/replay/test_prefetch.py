@@ -1,36 +1,11 @@
-import json
 import threading
 import time
 
-import numpy as np
 import pytest
 
-from replay.rate_limiter import RateLimiter
-from replay.sampler import Prefetch, Sampler
-from tests.contracts.stores import fill, memory
+from replay.prefetch import Prefetch
 
 pytestmark = pytest.mark.timeout(30)
-
-
-def test_state_continues_the_draws_exactly() -> None:
-    store = memory(online=False)
-    fill(store, 50)
-    sampler = Sampler(store, 4, 4, seed=3)
-    sampler()
-    state = json.loads(json.dumps(sampler.state()))
-    expected = [sampler()[1] for _ in range(5)]
-    other = Sampler(store, 4, 4, seed=0)
-    other.load(state)
-    for keys in expected:
-        np.testing.assert_array_equal(other()[1], keys)
-
-
-def test_the_limiter_holds_sampling_back() -> None:
-    store = memory()
-    fill(store, 20)
-    sampler = Sampler(store, 4, 4, seed=0, limiter=RateLimiter(1.0, 100.0, min_size=10), timeout=0.01)
-    with pytest.raises(TimeoutError, match="sample of 16 steps waited"):
-        sampler()
 
 
 @pytest.mark.parametrize("depth", [0, 1, 3])

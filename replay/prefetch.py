@@ -1,49 +1,13 @@
-"""Draws batches from a store, in a thread of its own where the consumer should not wait for them."""
+"""Makes batches ahead, in a thread of its own, so that their consumer need not wait for them."""
 
 import queue
 import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Generic, TypeVar
-
-import numpy as np
-
-from replay.rate_limiter import RateLimiter
-from replay.store import Sample, Store
+from typing import Generic, TypeVar
 
 T = TypeVar("T")
-
-
-class Sampler:
-    """Calls give batches of n sequences; the generator is its own, so that state() and load() continue it exactly."""
-
-    def __init__(
-        self,
-        store: Store,
-        n: int,
-        length: int,
-        seed: int,
-        *,
-        limiter: RateLimiter | None = None,
-        timeout: float = 300.0,
-        online: bool = True,
-    ) -> None:
-        self._store, self.n, self.length, self._limiter = store, n, length, limiter
-        self._timeout, self._online = timeout, online
-        self._rng = np.random.Generator(np.random.PCG64(seed))
-
-    def __call__(self) -> Sample:
-        if self._limiter:
-            self._limiter.wait_sample(self.n * self.length, self._timeout)
-        return self._store.sample(self.n, self.length, self._rng, self._timeout, self._online)
-
-    def state(self) -> dict[str, Any]:
-        """JSON-ready state of the generator."""
-        return dict(self._rng.bit_generator.state)
-
-    def load(self, state: dict[str, Any]) -> None:
-        self._rng.bit_generator.state = state
 
 
 class Prefetch(Generic[T]):
