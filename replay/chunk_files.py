@@ -28,6 +28,7 @@ from replay.step import Schema
 _HEADER = struct.Struct("<8sIIqqqqqII")  # 64 bytes
 HEADER_BYTES = _HEADER.size
 _MAGIC = b"nxchunk1"
+_CHUNK_BYTES, _CHUNK_STEPS = 4 << 20, 1024  # of the rows of a chunk whose length is not given, at most
 
 
 class DamagedError(ValueError):
@@ -146,6 +147,19 @@ class ChunkFiles:
             raise DamagedError(f"{chunk.name}.rows: {error}") from error
         return content[HEADER_BYTES:].reshape(self.chunk_length, self.row_stride)
 
+    def check(self, chunk: Chunk) -> None:
+        """Read the rows of a sealed chunk and compare them with its checksum; DamagedError."""
+        name, crc, part = f"{chunk.name}.rows", 0, bytearray(1 << 20)
+        try:
+            with self._open(name, os.O_RDONLY) as file:  # not mapped: a bad sector is an error here, not a signal
+                os.lseek(file, HEADER_BYTES, os.SEEK_SET)
+                while count := os.readv(file, [part]):
+                    crc = zlib.crc32(memoryview(part)[:count], crc)
+        except OSError as error:
+            raise DamagedError(f"{name}: {error}") from error
+        if crc != chunk.crc:
+            raise DamagedError(f"{name}: its content fails its checksum")
+
     def map_latents(self, chunk: Chunk) -> np.ndarray:
         """Latents `[C, stride]` of a sealed chunk, read-only, changing as they are written. DamagedError."""
         try:
@@ -254,6 +268,12 @@ def stored_chunk_length(directory: Path, schema: Schema) -> int:
                 raise ValueError(f"{path} holds steps of another schema; choose another directory.")
             return int(chunk_length)
     return 0
+
+
+def default_chunk_length(schema: Schema, room: int, streams: int) -> int:
+    """Steps of a chunk whose rows take about 4 MB in a file; fewer where replay has room for few."""
+    suitable = min(_CHUNK_BYTES // schema.row_dtype.itemsize, _CHUNK_STEPS)
+    return max(1, min(suitable, max(32, room // (4 * streams))))
 
 
 def share(source: Path, target: Path) -> None:

@@ -1,7 +1,6 @@
 """The chunks of an open disk store: which slot of the index has which, and what is in them, in memory or in files."""
 
 import threading
-import zlib
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -80,14 +79,14 @@ class ChunkTable:
 
     def is_whole(self, chunk: Chunk, rows: np.ndarray | None) -> bool:
         """Whether its rows are what was written; they are checked when they are touched for the first time."""
-        if chunk.checked and rows is not None:
-            return True
-        if rows is None or chunk.damaged:
-            return False
-        chunk.checked = zlib.crc32(rows.data) == chunk.crc
-        if not chunk.checked:
-            self.lose(chunk, DamagedError(f"{chunk.name}.rows: its content fails its checksum"))
-        return chunk.checked
+        if not chunk.checked and not chunk.damaged:
+            try:
+                self.files.check(chunk)
+                chunk.checked = True
+            except DamagedError as error:
+                if not chunk.dropped:  # else its file has gone
+                    self.lose(chunk, error)
+        return chunk.checked and rows is not None
 
     def lose(self, chunk: Chunk, error: DamagedError) -> None:
         if not chunk.damaged:

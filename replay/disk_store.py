@@ -11,20 +11,19 @@ from typing import NamedTuple
 import numpy as np
 
 from replay import disk_checkpoint, latent_rows
-from replay.chunk_files import Chunk, ChunkFiles, DamagedError, stored_chunk_length
+from replay.chunk_files import Chunk, ChunkFiles, DamagedError, default_chunk_length, sync_directory
 from replay.chunk_table import ChunkTable
 from replay.directory_lock import lock_directory
 from replay.index import UNIFORM
 from replay.indexed_store import IndexedStore
 from replay.layout import Batch, views
-from replay.manifest import FORMAT, Content, Manifest, read_manifest
-from replay.reopening import find_chunks
+from replay.manifest import FORMAT, Content, read_manifest
+from replay.reopening import check_stored, take_over
 from replay.sealing import Sealer
 from replay.selection import SelectionConfig
 from replay.step import Rows, Schema, check_rows
 from replay.store import check_latents
 
-_CHUNK_BYTES, _CHUNK_STEPS = 4 << 20, 1024  # of the rows of a chunk whose length is not given, at most
 _REDRAWS = 200
 
 
@@ -55,7 +54,7 @@ class DiskStore(IndexedStore):
     Opening reads no payload: a chunk is checked when it is first touched, and set aside when it is damaged; its
     sequences are then not drawn any more. Items come back in the order their chunks were sealed in, and none of them
     waits in the online queue. What happened is said through `note` in one line each. `chunk_length` 0 takes that of the
-    directory, or a suitable one.
+    directory, or a suitable one. Appending waits `timeout` seconds for a disk that is too slow.
     """
 
     durable = True
@@ -81,7 +80,7 @@ class DiskStore(IndexedStore):
         self._closed = False
         try:
             content = read_manifest(self.directory)
-            stored = self._check_manifest(content, schema, chunk_length)
+            stored = check_stored(self.directory, content, schema, chunk_length)
             room = min(capacity or 1 << 62, int((capacity_gb or 1e9) * 1e9 / (schema.nbytes + 8)))
             chunk_length = stored or chunk_length or default_chunk_length(schema, room, streams)
             self.files = ChunkFiles(self.directory / "chunks", schema, chunk_length)
@@ -102,40 +101,15 @@ class DiskStore(IndexedStore):
         self._chunks = ChunkTable(self.files, self.slots, self._lose)
         self._previous = disk_checkpoint.Previous()
 
-    def _check_manifest(self, content: Content | None, schema: Schema, chunk_length: int) -> int:
-        """The chunk length of what is stored, 0 where nothing is; ValueError: it was stored otherwise."""
-        if content and content.store:
-            if content.store.get("format") != FORMAT:
-                raise ValueError(
-                    f"Replay {self.directory} is of format {content.store.get('format')!r}, this program writes "
-                    f"{FORMAT!r}; choose another directory."
-                )
-            if content.store["schema"] != schema.to_json():
-                raise ValueError(
-                    f"Replay {self.directory} holds steps of another schema: {content.store['schema']}, this run has "
-                    f"{schema.to_json()}; choose another directory."
-                )
-            stored = int(content.store["chunk_length"])
-        else:
-            stored = stored_chunk_length(self.directory / "chunks", schema)
-        if stored and chunk_length not in (0, stored):
-            raise ValueError(
-                f"Replay {self.directory} has chunks of {stored} steps, asked for are {chunk_length}; give 0 to take "
-                "what is there, or choose another directory."
-            )
-        return stored
-
     def _reopen(self, content: Content | None, streams: int) -> None:
-        found = find_chunks(self.files, content or Content(), self.note)
-        counts = content.counts if content else {}
-        listed = {chunk.id: self.files.header_of(chunk) for chunk, _ in found if chunk.sealed and not chunk.damaged}
         store = {
             "format": FORMAT, "schema": self.schema.to_json(), "chunk_length": self.chunk_length,
             "length": self.length, "capacity": self._capacity, "max_gb": self.max_gb,
         }  # fmt: skip
-        kept = {key: value for key, value in counts.items() if key != "closed"}
+        found, manifest = take_over(self.files, content or Content(), store, self.note)
+        counts = content.counts if content else {}
         self._sealer = Sealer(
-            self.files, Manifest(self.directory, Content(store, listed, counts=kept)), waiting=max(8, streams),
+            self.files, manifest, waiting=max(8, streams),
             sealed=self._sealed, evict=self._evict_for_room, counts=self._counts, note=self.note,
         )  # fmt: skip
         with self._lock:
@@ -346,10 +320,16 @@ class DiskStore(IndexedStore):
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
-        with self._writing:
+        if not self._writing.acquire(timeout=self._timeout):
+            raise TimeoutError(
+                f"Replay {self.directory} was busy for {self._timeout:g} s with what others append, save or restore."
+            )
+        try:
             if self._closed:
                 raise ValueError(f"Replay {self.directory} was closed; open it again to change it.")
             yield
+        finally:
+            self._writing.release()
 
     def checkpoint(self, directory: Path) -> None:
         with self._changing():
@@ -412,11 +392,6 @@ class DiskStore(IndexedStore):
                 if not chunk.sealed:
                     stop = min((chunk.number + 1) * self.chunk_length, streams[chunk.stream].next)
                     self.files.write_open(chunk, stop)
+            sync_directory(self.files.directory)
             ends = {stream.id: stream.next for stream in streams.values() if not stream.slots}
             self._sealer.manifest.end(ends, self._counts() | {"closed": 1})
-
-
-def default_chunk_length(schema: Schema, room: int, streams: int) -> int:
-    """Steps of a chunk whose rows take about 4 MB in a file; fewer where replay has room for few."""
-    suitable = min(_CHUNK_BYTES // schema.row_dtype.itemsize, _CHUNK_STEPS)
-    return max(1, min(suitable, max(32, room // (4 * streams))))

@@ -147,7 +147,8 @@ class Manifest:
             self.content.take(line)
         self.content.lines += len(lines)
         if self.content.lines > 2 * (len(self.content.chunks) + len(self.content.ends)) + _SLACK:
-            self.rewrite()
+            with suppress(OSError):  # a full disk: it is not urgent
+                self.rewrite()
 
 
 def _signed(lines: Iterable[str]) -> bytes:

@@ -2,17 +2,65 @@
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
-from replay.chunk_files import Chunk, ChunkFiles, DamagedError, Header
-from replay.manifest import Content
+from replay.chunk_files import Chunk, ChunkFiles, DamagedError, Header, stored_chunk_length
+from replay.manifest import FORMAT, Content, Manifest
+from replay.sealing import is_full
+from replay.step import Schema
 
 _NAME = re.compile(r"(\d+)-(\d+)\.(rows|latents|open)")
 _Id = tuple[int, int]
+Note = Callable[[str], None]
 
 
-def find_chunks(files: ChunkFiles, content: Content, note: Callable[[str], None]) -> list[tuple[Chunk, int]]:
+def check_stored(directory: Path, content: Content | None, schema: Schema, chunk_length: int) -> int:
+    """The chunk length of what is stored, 0 where nothing is; ValueError: it was stored otherwise than asked for."""
+    if content and content.store:
+        if content.store.get("format") != FORMAT:
+            raise ValueError(
+                f"Replay {directory} is of format {content.store.get('format')!r}, this program writes {FORMAT!r}; "
+                "choose another directory."
+            )
+        if content.store["schema"] != schema.to_json():
+            raise ValueError(
+                f"Replay {directory} holds steps of another schema: {content.store['schema']}, this run has "
+                f"{schema.to_json()}; choose another directory."
+            )
+        stored = int(content.store["chunk_length"])
+    else:
+        stored = stored_chunk_length(directory / "chunks", schema)
+    if stored and chunk_length not in (0, stored):
+        raise ValueError(
+            f"Replay {directory} has chunks of {stored} steps, asked for are {chunk_length}; give 0 to take what is "
+            "there, or choose another directory."
+        )
+    return stored
+
+
+def take_over(
+    files: ChunkFiles, content: Content, store: Mapping[str, Any], note: Note
+) -> tuple[list[tuple[Chunk, int]], Manifest]:
+    """find_chunks(), and a new manifest of them; on a full disk the oldest chunks make room for it."""
+    while True:
+        found = find_chunks(files, content, note)
+        listed = {chunk.id: files.header_of(chunk) for chunk, _ in found if chunk.sealed and not chunk.damaged}
+        counts = {key: count for key, count in content.counts.items() if key != "closed"}
+        try:
+            return found, Manifest(files.directory.parent, Content(dict(store), listed, counts=counts))
+        except OSError as error:
+            if not (is_full(error) and listed):
+                raise
+            oldest = next(iter(listed.values()))
+            files.remove(Chunk(oldest.stream, oldest.chunk, oldest.first))
+            content.chunks.pop((oldest.stream, oldest.chunk), None)
+            note(f"The disk of replay {files.directory.parent} is full: its oldest chunk goes, for the manifest.")
+
+
+def find_chunks(files: ChunkFiles, content: Content, note: Note) -> list[tuple[Chunk, int]]:
     """Chunks and the steps they stop at, in the order they were sealed in; no payload is read but that of open ones.
 
     What a crash left half done is finished or removed. A chunk that is lost between others of its stream is there as
@@ -66,7 +114,7 @@ def _sealed(
     content: Content,
     names: dict[str, dict[_Id, str]],
     sizes: dict[str, int],
-    note: Callable[[str], None],
+    note: Note,
 ) -> tuple[dict[_Id, Header], int]:
     """Headers of the sealed chunks, and how many of them the manifest did not know."""
     sealed, adopted = {}, 0
@@ -95,7 +143,7 @@ def _open(
     content: Content,
     names: dict[str, dict[_Id, str]],
     sealed: dict[_Id, Header],
-    note: Callable[[str], None],
+    note: Note,
 ) -> list[tuple[Chunk, int]]:
     """The chunks that were in memory when the store was closed; only a stream's newest one may be partly filled."""
     newest: dict[int, int] = {}

@@ -92,7 +92,7 @@ class Sealer:
         error = self._error
         assert error is not None, "jobs are left, and nothing failed"
         if isinstance(error, OSError):
-            remedy = "free some space" if _is_full(error) else "see to the disk"
+            remedy = "free some space" if is_full(error) else "see to the disk"
             raise OSError(
                 error.errno,
                 f"{error.strerror}: replay {self.files.directory.parent} cannot write its full chunks, {self._waiting} "
@@ -187,7 +187,7 @@ class Sealer:
             try:
                 return write()
             except OSError as error:
-                if not (_is_full(error) and self._evict()):
+                if not (is_full(error) and self._evict()):
                     raise
                 with self._changed:
                     drops = [chunk for kind, chunk in self._jobs if kind == "drop" and chunk]
@@ -201,5 +201,6 @@ class Sealer:
                     )
 
 
-def _is_full(error: OSError) -> bool:
+def is_full(error: OSError) -> bool:
+    """Whether there is no room on the disk, or none left for this user."""
     return error.errno in (errno.ENOSPC, errno.EDQUOT)

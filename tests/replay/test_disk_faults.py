@@ -183,6 +183,12 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(directory)], check=True, timeout=20)
 
 
+def fill_up(path: Path) -> None:
+    with pytest.raises(OSError, match="No space"), open(path, "wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+
+
 def test_a_full_disk_costs_the_oldest_chunks(small_disk: Path) -> None:
     it, said = reopened(small_disk, capacity=1_000_000, chunk_length=200)
     for first in range(0, 20_000, 50):
@@ -201,14 +207,18 @@ def test_a_full_disk_costs_the_oldest_chunks(small_disk: Path) -> None:
     it, said = reopened(small_disk, capacity=1_000_000, chunk_length=0)
     check(it)
     assert it.streams()[0].stop >= 19_800 and len(said) == 1
+    chunks = it.stats()["chunks"]
+    abandon(it)
+    fill_up(small_disk / "filler")
+    it, said = reopened(small_disk, capacity=1_000_000, chunk_length=0)  # there is no room for a new manifest
+    assert "is full: its oldest chunk goes, for the manifest" in said[0] and len(said) == 2
+    check(it)
+    assert it.stats()["chunks"] == chunks - 1
 
 
 def test_a_disk_that_others_filled_is_said_and_nothing_is_torn(small_disk: Path) -> None:
     it, said = reopened(small_disk, capacity=1_000_000, chunk_length=200)
-    filler = small_disk / "filler"
-    with pytest.raises(OSError, match="No space"), open(filler, "wb", buffering=0) as file:
-        while True:
-            file.write(bytes(4096))
+    fill_up(filler := small_disk / "filler")
     done = 0
     with pytest.raises(
         OSError, match="cannot write its full chunks.* nothing older is left.*free some space"

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import replay.chunk_table
-from replay.disk_store import DiskStore, default_chunk_length
+from replay.chunk_files import default_chunk_length
+from replay.disk_store import DiskStore
 from replay.mapped import map_file
 from replay.selection import SelectionConfig
 from replay.step import Field, Schema
