@@ -9,7 +9,7 @@ from typing import Any
 
 from replay.chunk_files import Chunk, ChunkFiles, DamagedError, Header, stored_chunk_length
 from replay.manifest import FORMAT, Content, Manifest
-from replay.sealing import is_full
+from replay.sealing import free_bytes, is_full
 from replay.step import Schema
 
 _NAME = re.compile(r"(\d+)-(\d+)\.(rows|latents|open)")
@@ -45,6 +45,7 @@ def take_over(
     files: ChunkFiles, content: Content, store: Mapping[str, Any], note: Note
 ) -> tuple[list[tuple[Chunk, int]], Manifest]:
     """find_chunks(), and a new manifest of them; on a full disk the oldest chunks make room for it."""
+    room = -1
     while True:
         found = find_chunks(files, content, note)
         listed = {chunk.id: files.header_of(chunk) for chunk, _ in found if chunk.sealed and not chunk.damaged}
@@ -52,7 +53,8 @@ def take_over(
         try:
             return found, Manifest(files.directory.parent, Content(dict(store), listed, counts=counts))
         except OSError as error:
-            if not (is_full(error) and listed):
+            before, room = room, free_bytes(files.directory)
+            if not (is_full(error) and listed and room > before):
                 raise
             oldest = next(iter(listed.values()))
             files.remove(Chunk(oldest.stream, oldest.chunk, oldest.first))

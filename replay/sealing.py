@@ -5,11 +5,13 @@ work: nothing is left running behind a store that is forgotten, and a process th
 """
 
 import errno
+import os
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from pathlib import Path
 from typing import Literal, TypeVar
 
 from replay.chunk_files import Chunk, ChunkFiles
@@ -49,6 +51,7 @@ class Sealer:
         self._again = 0.0
         self._changed = threading.Condition()
         self._full = 0  # chunks evicted since the disk was full
+        self._in_vain = False  # the last one made no room: its files have other names too, or somebody reads them
 
     def submit(self, kind: Literal["seal", "drop", "lose", "wipe"], chunk: Chunk | None = None) -> None:
         with self._changed:
@@ -96,7 +99,7 @@ class Sealer:
             raise OSError(
                 error.errno,
                 f"{error.strerror}: replay {self.files.directory.parent} cannot write its full chunks, {self._waiting} "
-                f"wait in memory and nothing older is left to evict; {remedy}, it then goes on.",
+                f"wait in memory and evicting older ones makes no room; {remedy}, it then goes on.",
             ) from error
         raise error
 
@@ -185,16 +188,20 @@ class Sealer:
         """What `write()` returns, after evicting old chunks for it when the disk is full."""
         while True:
             try:
-                return write()
+                result = write()
+                self._in_vain = False
+                return result
             except OSError as error:
-                if not (is_full(error) and self._evict()):
+                before = free_bytes(self.files.directory)
+                if not is_full(error) or self._in_vain or not self._evict():
                     raise
                 with self._changed:
                     drops = [chunk for kind, chunk in self._jobs if kind == "drop" and chunk]
                     self._jobs = deque(job for job in self._jobs if job[0] != "drop")
                 self._drop(drops)
-                before, self._full = self._full, self._full + len(drops)
-                if before.bit_length() != self._full.bit_length():  # said at 1, 2, 4, 8 ...
+                self._in_vain = free_bytes(self.files.directory) <= before
+                count, self._full = self._full, self._full + len(drops)
+                if count.bit_length() != self._full.bit_length():  # said at 1, 2, 4, 8 ...
                     self._note(
                         f"The disk of replay {self.files.directory.parent} is full: it gave up its {self._full} oldest "
                         "chunks so far, and goes on."
@@ -204,3 +211,9 @@ class Sealer:
 def is_full(error: OSError) -> bool:
     """Whether there is no room on the disk, or none left for this user."""
     return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def free_bytes(directory: Path) -> int:
+    """Room on the disk of a directory."""
+    state = os.statvfs(directory)
+    return state.f_bavail * state.f_frsize

@@ -68,9 +68,11 @@ def reopened(directory: Path, **settings: object) -> tuple[DiskStore, list[str]]
 
 
 def abandon(it: DiskStore) -> None:
-    """Leave a store without closing it; of a process that has ended the kernel takes the lock back."""
+    """Leave a store without closing it; from a process that ends the kernel takes the lock and the mappings back."""
     it._sealer.drain()
     it._unlock()
+    for chunk in it._chunks.values():
+        chunk.rows = chunk.latents = None
 
 
 # --- kills
@@ -216,12 +218,27 @@ def test_a_full_disk_costs_the_oldest_chunks(small_disk: Path) -> None:
     assert it.stats()["chunks"] == chunks - 1
 
 
+def test_a_full_disk_does_not_cost_what_would_make_no_room(small_disk: Path) -> None:
+    it, said = reopened(small_disk / "store", capacity=1_000_000, chunk_length=200)
+    for first in range(0, 4000, 50):
+        it.append(0, first, rows(0, first, 50))
+    it.checkpoint(small_disk / "saved")  # every chunk has a second name
+    for path in (small_disk / "store" / "chunks").glob("*.latents"):
+        os.link(path, small_disk / "saved" / path.name)
+    fill_up(small_disk / "filler")
+    with pytest.raises(OSError, match="evicting older ones makes no room"):
+        for first in range(4000, 9000, 50):
+            it.append(0, first, rows(0, first, 50))
+    assert it.streams()[0].start == 200, said
+    check(it)
+
+
 def test_a_disk_that_others_filled_is_said_and_nothing_is_torn(small_disk: Path) -> None:
     it, said = reopened(small_disk, capacity=1_000_000, chunk_length=200)
     fill_up(filler := small_disk / "filler")
     done = 0
     with pytest.raises(
-        OSError, match="cannot write its full chunks.* nothing older is left.*free some space"
+        OSError, match="cannot write its full chunks.* evicting older ones makes no room; free some space"
     ) as caught:
         while done < 10_000:
             it.append(0, done, rows(0, done, 50))
