@@ -26,6 +26,7 @@ from tests.replay.redis_servers import RedisServer
 
 SYSTEMS = ("ceiling", "memory", "disk", "ray", "redis_unix", "redis_tcp", "redis_py_unix", "redis_py_tcp")
 REDIS_CHUNK = 168  # steps, 0.5 % below 2 MiB: redis-py's where there is no store of ours to take them from
+SHARD_CONF = Path(__file__).parents[2] / "deploy" / "redis" / "shard.conf"
 STORE_BYTES = 1 << 30  # Ray's object store: batches on their way, and the burst that is checked at its end
 
 
@@ -145,8 +146,12 @@ class Opener:
 
     @cache  # noqa: B019 - an opener lives as long as the server
     def _server(self) -> RedisServer:
-        """With an append-only file, as shards are meant to run."""
-        return self.stack.enter_context(RedisServer(tcp=True, appendonly=True))
+        """With the settings that shards are meant to run with: what is appended goes to a file as well."""
+        lines = [line.split(maxsplit=1) for line in SHARD_CONF.read_text().splitlines() if line and line[0] != "#"]
+        own = ("bind", "port", "save", "appendonly")
+        settings = {name.replace("-", "_"): value for name, value in lines if name not in own}
+        assert ["appendonly", "yes"] in lines, f"{SHARD_CONF} keeps no append-only file"
+        return self.stack.enter_context(RedisServer(tcp=True, appendonly=True, **settings))  # type: ignore[arg-type]
 
     def _folder(self) -> Path:
         folder = Path(tempfile.mkdtemp(prefix="replay-benchmark-"))
