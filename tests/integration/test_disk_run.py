@@ -65,5 +65,5 @@ def test_killed_shards_and_runs_go_on_with_what_was_sealed(logdir: Path) -> None
     assert again.wait(90) == 130, _output(logdir)
     kept = _stored(logdir)
     assert all(kept[stream].stop >= steps.stop for stream, steps in sealed.items())
-    assert max(map(incarnation_of, kept)) > max(map(incarnation_of, sealed)), "the new actors write streams of their own"
+    assert max(map(incarnation_of, kept)) > max(map(incarnation_of, sealed)), "the new actors write their own streams"
     assert not re.search("Traceback|ray::", _output(logdir))
