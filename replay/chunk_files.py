@@ -132,6 +132,12 @@ class ChunkFiles:
         with suppress(FileNotFoundError):
             os.unlink(self.directory / name)
 
+    def is_shared(self, chunk: Chunk) -> bool:
+        """Whether removing its rows makes no room, because they have another name, in a checkpoint."""
+        with suppress(FileNotFoundError):
+            return os.stat(self.path(chunk, "rows")).st_nlink > 1
+        return False
+
     def set_aside(self, name: str) -> None:
         """Keep a damaged file under another name, and not the latents that go with it."""
         with suppress(FileNotFoundError):

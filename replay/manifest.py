@@ -91,7 +91,8 @@ class Manifest:
 
     def drop(self, chunks: Iterable[tuple[int, int]]) -> None:
         """Chunks whose files are about to go."""
-        self._append([f"gone {stream} {chunk}" for stream, chunk in chunks], sync=False)
+        if lines := [f"gone {stream} {chunk}" for stream, chunk in chunks]:
+            self._append(lines, sync=False)
 
     def end(self, streams: Mapping[int, int], counts: Mapping[str, int]) -> None:
         """Streams none of whose chunks is left, and where they continue."""

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 from collections.abc import Callable, Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 from replay.chunk_files import Chunk, ChunkFiles, DamagedError, Header, stored_chunk_length
 from replay.manifest import FORMAT, Content, Manifest
-from replay.sealing import free_bytes, is_full
+from replay.sealing import is_full
 from replay.step import Schema
 
 _NAME = re.compile(r"(\d+)-(\d+)\.(rows|latents|open)")
@@ -53,7 +54,7 @@ def take_over(
         try:
             return found, Manifest(files.directory.parent, Content(dict(store), listed, counts=counts))
         except OSError as error:
-            before, room = room, free_bytes(files.directory)
+            before, room = room, shutil.disk_usage(files.directory).free
             if not (is_full(error) and listed and room > before):
                 raise
             oldest = next(iter(listed.values()))

@@ -5,13 +5,11 @@ work: nothing is left running behind a store that is forgotten, and a process th
 """
 
 import errno
-import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import Literal, TypeVar
 
 from replay.chunk_files import Chunk, ChunkFiles
@@ -51,7 +49,7 @@ class Sealer:
         self._again = 0.0
         self._changed = threading.Condition()
         self._full = 0  # chunks evicted since the disk was full
-        self._in_vain = False  # the last one made no room: its files have other names too, or somebody reads them
+        self._in_vain = False  # the last one made no room: a checkpoint has its rows too
 
     def submit(self, kind: Literal["seal", "drop", "lose", "wipe"], chunk: Chunk | None = None) -> None:
         with self._changed:
@@ -158,13 +156,17 @@ class Sealer:
                 self.manifest.drop([chunk.id])
         self._seal([chunk for kind, chunk in jobs if kind == "seal" and chunk])
 
-    def _drop(self, chunks: Iterable[Chunk]) -> None:
-        chunks = list(chunks)
-        if listed := [chunk.id for chunk in chunks if chunk.sealed]:
-            with suppress(OSError):  # a full disk: opening finds that the files are gone
-                self.manifest.drop(listed)
+    def _drop(self, chunks: list[Chunk]) -> None:
+        listed = [chunk.id for chunk in chunks if chunk.sealed]
+        try:
+            self.manifest.drop(listed)
+            listed = []
+        except OSError:  # a full disk: the files make room for it
+            pass
         for chunk in chunks:
             self.files.remove(chunk)
+        with suppress(OSError):  # opening finds that the files are gone
+            self.manifest.drop(listed)
 
     def _seal(self, chunks: list[Chunk]) -> None:
         written = []
@@ -192,14 +194,13 @@ class Sealer:
                 self._in_vain = False
                 return result
             except OSError as error:
-                before = free_bytes(self.files.directory)
                 if not is_full(error) or self._in_vain or not self._evict():
                     raise
                 with self._changed:
                     drops = [chunk for kind, chunk in self._jobs if kind == "drop" and chunk]
                     self._jobs = deque(job for job in self._jobs if job[0] != "drop")
+                self._in_vain = all(map(self.files.is_shared, drops))
                 self._drop(drops)
-                self._in_vain = free_bytes(self.files.directory) <= before
                 count, self._full = self._full, self._full + len(drops)
                 if count.bit_length() != self._full.bit_length():  # said at 1, 2, 4, 8 ...
                     self._note(
@@ -211,9 +212,3 @@ class Sealer:
 def is_full(error: OSError) -> bool:
     """Whether there is no room on the disk, or none left for this user."""
     return error.errno in (errno.ENOSPC, errno.EDQUOT)
-
-
-def free_bytes(directory: Path) -> int:
-    """Room on the disk of a directory."""
-    state = os.statvfs(directory)
-    return state.f_bavail * state.f_frsize

@@ -208,12 +208,12 @@ def test_a_full_disk_costs_the_oldest_chunks(small_disk: Path) -> None:
     abandon(it)
     it, said = reopened(small_disk, capacity=1_000_000, chunk_length=0)
     check(it)
-    assert it.streams()[0].stop >= 19_800 and len(said) == 1
+    assert it.streams()[0].stop >= 19_800 and "are there again" in said[-1]
     chunks = it.stats()["chunks"]
     abandon(it)
     fill_up(small_disk / "filler")
     it, said = reopened(small_disk, capacity=1_000_000, chunk_length=0)  # there is no room for a new manifest
-    assert "is full: its oldest chunk goes, for the manifest" in said[0] and len(said) == 2
+    assert any("is full: its oldest chunk goes, for the manifest" in line for line in said)
     check(it)
     assert it.stats()["chunks"] == chunks - 1
 
