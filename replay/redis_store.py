@@ -22,6 +22,7 @@ from replay.store import Block, GapError, Store, check_latents, check_priorities
 
 _PIECE = 4 << 20  # bytes of one append: the server does nothing else meanwhile
 _POLL = 0.02
+_ATTEMPTS = 10
 
 
 class RedisStore(Store):
@@ -62,6 +63,7 @@ class RedisStore(Store):
         self._online, self._selection, self._note = online, selection, note
         self._lock = threading.Lock()
         self._counters = {"sampled": 0, "sampled_online": 0, "written_back": 0, "stale": 0}
+        self._damaged: set[tuple[int, int]] = set()
         self._chunks = ChunkReader(self._replay)
         self._mirror = Mirror(self._replay, online=online, selection=selection, note=note)
 
@@ -105,7 +107,8 @@ class RedisStore(Store):
         deadline = time.monotonic() + timeout
         while True:
             with self._lock:
-                if len(self._synced()) and self._fill(out, rng, online, deadline):
+                items = len(self._synced())
+                if items and self._fill(out, rng, online, deadline):
                     return
                 counts = self._mirror.counts
             if time.monotonic() >= deadline:
@@ -115,7 +118,8 @@ class RedisStore(Store):
                     f"{self.label} was given {counts.inserted} steps in {counts.streams} streams. Are the actors "
                     "writing?"
                 )
-            time.sleep(min(_POLL, timeout))
+            if not items:
+                time.sleep(min(_POLL, timeout))
 
     def available(self) -> tuple[int, int]:
         with self._lock:
@@ -153,7 +157,7 @@ class RedisStore(Store):
 
     def read(self, stream: int, first_step_id: int, n: int) -> Rows:
         name = b"%016x" % stream
-        while True:
+        for _ in range(_ATTEMPTS):
             saved = self._replay.reads.connection.call(b"HGET", f"{self.prefix}:streams", name)
             stored = StreamState.parse(saved).stored(self.chunk_length) if saved else range(0)
             stop = first_step_id + n
@@ -169,6 +173,10 @@ class RedisStore(Store):
                 rows, latents, stale, _ = got
                 self._counters["stale"] += stale
                 return views(rows) | views(latents)
+        raise ValueError(
+            f"Redis {self.label} lacks bytes of steps {first_step_id} to {stop - 1} of stream {stream}, which its "
+            "index has: keys of the replay were deleted."
+        )
 
     def streams(self) -> dict[int, range]:
         counts, (fields,) = self._replay.counted(b"load")
@@ -252,28 +260,41 @@ class RedisStore(Store):
                 self._replay.begin_anew()
 
     def _fill(self, out: Batch, rng: np.random.Generator, online: bool, deadline: float) -> bool:
-        """Draw and receive a batch; False: the replay was begun anew meanwhile, or it was evicted faster than read."""
+        """Draw and receive a batch; False: what came may not be what was drawn, or goes faster than it can be read."""
         mirror, index = self._mirror, self._mirror.index
         assert index is not None and mirror.counts is not None
         n, length = out.rows.shape
         starts, fresh = index.draw(n, rng, online)
         out.keys[:] = index.keys(starts, length)
+        handed = [(stream, step) for stream, step in out.keys[:fresh, 0].tolist()]
         missing = np.arange(n)
         while True:
             whole, stale, life = self._chunks.sequences(out, missing)
             if life != mirror.counts.life or not mirror.current:
+                index.queue.extendleft(reversed(handed))
                 return False
             self._counters["stale"] += stale
             missing = missing[~whole]
             if not len(missing):
                 break
             index = self._synced()  # the others were evicted on the way
+            self._look_for_damage(index, out.keys[missing, 0])
             if not len(index) or time.monotonic() >= deadline:
                 return False
             out.keys[missing] = index.keys(index.draw(len(missing), rng, False)[0], length)
         self._counters["sampled"] += n * length
         self._counters["sampled_online"] += fresh
         return True
+
+    def _look_for_damage(self, index: Index, keys: np.ndarray) -> None:
+        for stream, step in keys.tolist():
+            chunk = stream, step // self.chunk_length
+            if index.address(stream, step) is not None and chunk not in self._damaged:
+                self._damaged.add(chunk)
+                self._note(
+                    f"Redis {self.label} lacks bytes of stream {stream} from step {step} on, which its index has; "
+                    "sequences that need them are passed over."
+                )
 
     def _with_marker(self, latents: Mapping[str, np.ndarray], lead: tuple[int, ...]) -> np.ndarray:
         """Latents `[*lead, ...]` packed as they are stored."""

@@ -118,6 +118,42 @@ def test_what_the_append_only_file_keeps(server: RedisServer, store: RedisStore)
     sampler.close()
 
 
+def test_an_append_only_file_that_is_rewritten(server: RedisServer, store: RedisStore) -> None:
+    sampler, direct = open_store(server.url_unix, online=False), Connection(parse(server.url_unix))
+    position = 0
+
+    def go_on(n: int) -> None:
+        nonlocal position
+        for first in range(position, position + n, 8):
+            store.append_many([(stream, first, rows(stream, first, 8)) for stream in range(STREAMS)])
+        position += n
+
+    go_on(400)
+    keys = sampler.sample(64, LENGTH, np.random.default_rng(0))[1]
+    sampler.write_back(keys, latents(np.full(keys.shape[:2], 7)))
+    direct.call("BGREWRITEAOF")
+    while info(direct, "aof_rewrite_in_progress", "persistence"):
+        time.sleep(0.02)
+    sampler.write_back(keys, latents(np.full(keys.shape[:2], 8)))  # not in the file any more
+    go_on(720)  # evicts chunks that are in the rewritten part
+    time.sleep(1.2)
+    server.restart()
+    assert check_everything(sampler) == store.stats()["steps"]
+    assert not (sampler.read(0, position - 700, 700)["stoch"] == 8).any()
+    for stream, steps in sampler.streams().items():
+        read = sampler.read(stream, steps.start, len(steps))
+        assert (
+            (read["stoch"][:, 0] == (stream * 31 + read["step"]) % 251 % 100) | (read["stoch"][:, 0] % 7 == 0)
+        ).all()
+    names = direct.call("KEYS", "run:*")
+    assert isinstance(names, list)
+    chunks, theirs = ([name for name in names if name.startswith(kind)] for kind in (b"run:c:", b"run:l:"))
+    assert len(chunks) == store.stats()["chunks"] and {b"run:c:" + name[6:] for name in theirs} < set(chunks)
+    sample(sampler)
+    sampler.close()
+    direct.close()
+
+
 def test_an_append_only_file_that_lost_its_end(server: RedisServer, store: RedisStore) -> None:
     """As after a power failure, in the middle of an append."""
     writer, learner = Worker(write, server.url_unix, pause=0.01), Worker(learn, server.url_unix, pause=0.01)
@@ -195,8 +231,8 @@ def test_a_server_that_is_full(server: RedisServer, store: RedisStore) -> None:
     assert 1 <= len(said) <= 20, said
 
 
-def info(connection: Connection, field: str) -> int:
-    text = connection.call("INFO", "memory")
+def info(connection: Connection, field: str, section: str = "memory") -> int:
+    text = connection.call("INFO", section)
     assert isinstance(text, bytes)
     return int(next(line for line in text.decode().splitlines() if line.startswith(f"{field}:")).split(":")[1])
 

@@ -287,6 +287,20 @@ def test_lost_latents_are_zeros_and_counted(open_store: Open, redis: Connection)
     assert store.stats()["stale"] == before
 
 
+def test_chunks_that_somebody_deleted_are_named(open_store: Open, redis: Connection) -> None:
+    said: list[str] = []
+    store = open_store(capacity=1000, online=False, note=said.append)
+    fill(store, 40, streams=1)
+    redis.call("DEL", f"run:c:{0:016x}:2")
+    for seed in range(10):
+        keys = store.sample(20, 4, rng(seed))[1]
+        assert not ((keys[..., 1] >= 14) & (keys[..., 1] < 21)).any()
+    assert said and all("lacks bytes of stream 0" in line for line in said) and len(said) <= 2
+    with pytest.raises(ValueError, match="lacks bytes of steps 10 to 19 of stream 0"):
+        store.read(0, 10, 10)
+    assert len(store.read(0, 0, 14)["step"]) == 14
+
+
 # --- memory
 
 
