@@ -32,6 +32,8 @@ class Curve:
     ys: np.ndarray
     constant: bool = False
     """A single score without a course, such as a trivial policy's: drawn as a horizontal line."""
+    offline: bool = False
+    """Learnt from stored replay: `xs` are replayed frames, not those of environments."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,16 +65,19 @@ def load_runs(logdirs: Iterable[str | Path], *, kind: Kind = "train", method: st
     runs = []
     for path in find_runs(logdirs):
         config = _config(path)
-        lines = [line for line in read_lines(path / SCORES) if line["kind"] == kind and line["score"] is not None]
+        of = "eval" if config.get("offline") else kind  # without actors there are no other episodes
+        lines = [line for line in read_lines(path / SCORES) if line["kind"] == of and line["score"] is not None]
         xs = np.array([line["frames"] for line in lines], np.float64)
         ys = np.array([line["score"] for line in lines], np.float64)
         order = np.argsort(xs, kind="stable")
-        runs.append((path, str(config["task"]), int(config.get("seed", 0)), xs[order], ys[order]))
-    taken = [(task, seed) for _, task, seed, _, _ in runs]
+        runs.append(
+            (path, str(config["task"]), int(config.get("seed", 0)), bool(config.get("offline")), xs[order], ys[order])
+        )
+    taken = [(task, seed) for _, task, seed, *_ in runs]
     named = len(set(taken)) < len(taken)
     return [
-        Curve(task=task_name(task), method=path.name if named else method, seed=seed, xs=xs, ys=ys)
-        for path, task, seed, xs, ys in runs
+        Curve(task=task_name(task), method=path.name if named else method, seed=seed, offline=offline, xs=xs, ys=ys)
+        for path, task, seed, offline, xs, ys in runs
         if len(xs)
     ]
 

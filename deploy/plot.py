@@ -19,6 +19,7 @@ from deploy.figure_style import FAINT, INK, STYLE
 _RUN_COLOURS = ("#0b6e8f", "#d1495b", "#7a4fa3", "#2f8f5b", "#c77b1e", "#3b4ba3")
 _BASELINE_COLOURS = ("#e8963a", "#8a8f98", "#6aa56a", "#b48ead", "#a98467")
 _FRAMES = "environment frames, action repeats counted"
+_REPLAYED = "replayed frames"  # of runs without an environment
 _PUBLISHED = {"dreamerv3": "DreamerV3, published", "ppo_fixhp": "PPO, published", "sac": "SAC, published"}
 _BANDS = {"ci95": "mean and 95 % interval over seeds", "minmax": "mean, least and greatest seed", "none": "mean"}
 
@@ -65,6 +66,8 @@ def _figure(
     drawn: dict[str, list[Curve]], runs: list[Curve], evaluations: list[Curve], band: Band, frames: float | None
 ) -> Figure:
     own = {curve.method for curve in runs}
+    offline = [curve.offline for curves in [*drawn.values(), evaluations] for curve in curves if not curve.constant]
+    x_label = _REPLAYED if all(offline) else f"{_FRAMES}; offline: {_REPLAYED}" if any(offline) else _FRAMES
     methods = list(dict.fromkeys(curve.method for curves in drawn.values() for curve in curves if not curve.constant))
     colours = _colours(methods, own)
     columns = min(len(drawn), 4 if len(drawn) > 6 else 3)
@@ -89,13 +92,13 @@ def _figure(
     style: dict[str, Any] = {"frameon": False, "handlelength": 1.5, "columnspacing": 1.8, "borderaxespad": 0.0}
     described = _described(drawn, band)
     if single:
-        panels[0].set_xlabel(_FRAMES, labelpad=8)
+        panels[0].set_xlabel(x_label, labelpad=8)
         panels[0].set_ylabel(f"episode return, {described}", labelpad=8)
         panels[0].legend(
             handles, labels, loc="lower left", bbox_to_anchor=(-0.006, 1.025), ncols=len(labels) or 1, **style
         )
     else:
-        figure.supxlabel(f"{_FRAMES}  ·  {described}", fontsize=10, color=FAINT)
+        figure.supxlabel(f"{x_label}  ·  {described}", fontsize=10, color=FAINT)
         figure.supylabel("episode return", fontsize=10, color=FAINT)
         figure.legend(handles, labels, loc="outside upper left", ncols=len(labels) or 1, **style)
     return figure

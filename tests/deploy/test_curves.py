@@ -81,6 +81,13 @@ def test_a_run_is_read_with_its_task_and_seed_and_kinds_apart(tmp_path: Path) ->
     assert load_runs([tmp_path], kind="eval")[0].ys.tolist() == [99]
 
 
+def test_a_run_without_actors_is_drawn_from_its_evaluations(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", scores=())
+    (run / "config.yaml").write_text("task: t\noffline: runs/other\n")
+    (found,) = load_runs([run])
+    assert found.offline and found.xs.tolist() == [250] and found.ys.tolist() == [99]
+
+
 def test_runs_of_one_seed_are_told_apart_by_directory(tmp_path: Path) -> None:
     runs = [make_run(tmp_path / name) for name in ("small", "large")]
     assert [one.method for one in load_runs(runs)] == ["small", "large"]
