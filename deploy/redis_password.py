@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
+from urllib.parse import unquote, urlsplit
 
 VARIABLE = "NEXUS_REDIS_PASSWORD"
 
@@ -41,8 +41,10 @@ def _split(url: str) -> tuple[str, str]:
         return url, ""
     user, at, host = parts.netloc.rpartition("@")
     user = user.partition(":")[0]
-    query = dict(parse_qsl(parts.query))
-    password = query.pop("password", password)
+    options = [option for option in parts.query.split("&") if option]
+    for option in [option for option in options if option.startswith("password=")]:
+        options.remove(option)
+        password = unquote(option.removeprefix("password="))
     netloc = f"{user}{at if user else ''}{host}"
-    left = f"?{urlencode(query, safe='/')}" if query else ""
+    left = f"?{'&'.join(options)}" if options else ""
     return f"{parts.scheme}://{netloc}{parts.path}{left}", password

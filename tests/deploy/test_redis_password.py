@@ -9,6 +9,7 @@ from deploy.redis_password import VARIABLE, hide_passwords
         (["--replay", "redis://:s3cret@h:6379/0"], ["--replay", "redis://h:6379/0"], "s3cret"),
         (["--replay=redis://u:a%40b@h,redis://u:a%40b@i"], ["--replay=redis://u@h,redis://u@i"], "a@b"),
         (["unix:///run/r.sock?password=x&db=2"], ["unix:///run/r.sock?db=2"], "x"),
+        (["unix:///run/r.sock?db=2&password=a+b"], ["unix:///run/r.sock?db=2"], "a+b"),
         (["gym:my_module:MyEnv-v0", "redis://h"], ["gym:my_module:MyEnv-v0", "redis://h"], None),
     ],
 )
