@@ -15,7 +15,7 @@ from replay.redis_script import RECORD, SEGMENT, Counts, StreamState
 from replay.resp import ReplyError
 from replay.selection import SelectionConfig
 
-_EVENTS = 40_000  # of one reply, 1 MB
+_EVENTS = 40_000  # taken in one by one, a reply of 1 MB; beyond, it is quicker to begin anew
 _ATTEMPTS = 20
 
 
@@ -58,18 +58,17 @@ class Mirror:
             index.evict_to(counts.evicted)
             self._take_in(index, np.frombuffer(records, RECORD))
             self.counts = counts
-            if self._position == counts.tail:
-                return index
+            return index
         raise TimeoutError(
             f"The index on Redis {self._script.connection.label} changed faster than it could be read, "
             f"{_ATTEMPTS} times; is the replay far too small for its writers?"
         )
 
     def _follows(self, index: Index, counts: Counts) -> bool:
-        """The log still has what this mirror has not seen, and it fits in."""
+        """The log still has what this mirror has not seen, it is not too much to take in singly, and it fits in."""
         return (
             counts.id == self._id
-            and counts.head // SEGMENT * SEGMENT <= self._position <= counts.tail
+            and counts.head // SEGMENT * SEGMENT <= self._position <= counts.tail <= self._position + _EVENTS
             and index.evicted <= counts.evicted <= index.created
             and counts.capacity <= self._room[0]
             and counts.slots <= self._room[1]

@@ -101,6 +101,20 @@ def test_the_log_is_trimmed_and_a_mirror_that_lags_begins_anew(open_store: Open,
     np.testing.assert_array_equal(reader.items(), open_store(capacity=300).items())
 
 
+def test_a_mirror_that_is_far_behind_begins_anew_and_misses_nothing(
+    open_store: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("replay.redis_mirror._EVENTS", 10)
+    writer, reader = open_store(capacity=1000), open_store(capacity=1000)
+    fill(writer, 10, streams=1)
+    assert reader.available() == (7, 2)
+    fill(writer, 50, streams=2)
+    np.testing.assert_array_equal(reader.items(), writer.items())
+    expected = {(stream, start) for stream in (0, 1) for start in range(1, 47, 4)}
+    assert {tuple(key) for key in reader.sample(24, 4, rng())[1][:, 0].tolist()} == expected
+    assert reader.available() == (94, 0)
+
+
 def test_each_sampler_has_an_online_queue_of_what_came_after_it(open_store: Open) -> None:
     writer = open_store(capacity=1000)
     fill(writer, 12, streams=1)
