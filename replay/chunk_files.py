@@ -1,6 +1,6 @@
 """The files of one chunk, C steps of one stream.
 
-    <stream>-<chunk>.rows       header, then C packed rows: written, synced and renamed, never changed again
+    <stream>-<chunk>.rows       header, then C packed rows, compressed or not: synced and renamed, never changed again
     <stream>-<chunk>.latents    C rows of latents, each with its checksum: refreshed in place
     <stream>-<chunk>.open       header, then the rows and latents there were when the store was closed
     *.tmp, *.damaged            what a crash interrupted; what failed its checksum, kept for inspection
@@ -21,11 +21,12 @@ import numpy as np
 
 from replay import latent_rows
 from replay.buffers import Buffers
+from replay.compressed_rows import CompressedRows, compress, require
 from replay.layout import views
 from replay.mapped import map_file
 from replay.step import Schema
 
-_HEADER = struct.Struct("<8sIIqqqqqII")  # 64 bytes
+_HEADER = struct.Struct("<8sIIqqqqqqII")  # 72 bytes
 HEADER_BYTES = _HEADER.size
 _MAGIC = b"nxchunk1"
 _CHUNK_BYTES, _CHUNK_STEPS = 4 << 20, 1024  # of the rows of a chunk whose length is not given, at most
@@ -36,13 +37,15 @@ class DamagedError(ValueError):
 
 
 class Header(NamedTuple):
-    """Steps first .. stop - 1 of a chunk are in the file; `serial` counts chunks in the order they were sealed."""
+    """Steps first .. stop - 1 of a chunk are in the file; `serial` counts chunks in the order they were sealed, and
+    `nbytes` what is behind the header: fewer than the rows where they are compressed."""
 
     stream: int
     chunk: int
     first: int
     stop: int
     serial: int
+    nbytes: int
     crc: int  # of everything behind the header
 
 
@@ -50,16 +53,16 @@ class Chunk:
     """A chunk of a store: in memory while it is `sealed` to files, of which `rows` are mapped when they are needed."""
 
     __slots__ = (
-        "checked", "crc", "damaged", "dropped", "filed", "first", "keys", "latents", "number", "rows", "sealed",
-        "serial", "stream", "touched",
+        "checked", "crc", "damaged", "dropped", "filed", "first", "keys", "latents", "nbytes", "number", "rows",
+        "sealed", "serial", "stream", "touched",
     )  # fmt: skip
 
     def __init__(self, stream: int, number: int, first: int) -> None:
         self.stream, self.number, self.first = stream, number, first
-        self.rows: np.ndarray | None = None  # bytes [C, stride]
+        self.rows: np.ndarray | CompressedRows | None = None  # bytes [C, stride]
         self.latents: np.ndarray | None = None  # bytes [C, stride]; once sealed, they are only read here
         self.keys: dict[str, np.ndarray] = {}  # views of the rows, while steps are added
-        self.serial = self.crc = 0
+        self.serial = self.nbytes = self.crc = 0  # as in the header
         self.sealed = False
         self.checked = False  # against its checksum since the store was opened
         self.damaged = False
@@ -79,10 +82,15 @@ class Chunk:
 class ChunkFiles:
     """A directory of chunk files. Methods may be called by several threads, none twice for one chunk."""
 
-    def __init__(self, directory: Path, schema: Schema, chunk_length: int) -> None:
+    def __init__(self, directory: Path, schema: Schema, chunk_length: int, compression: str = "") -> None:
         self.directory, self.schema, self.chunk_length = directory, schema, chunk_length
+        if compression not in ("", "lz4"):
+            raise ValueError(f"Replay compression is {compression!r}, allowed 'lz4', or '' for none.")
+        if compression:
+            require()
+        self._compress = bool(compression)
         self.row_stride, self.latent_stride = schema.row_dtype.itemsize, latent_rows.stride(schema)
-        self.file_bytes = HEADER_BYTES + chunk_length * self.row_stride  # of a file .rows
+        self.row_bytes = chunk_length * self.row_stride  # of a chunk, not compressed
         self._rows, self._latents = (Buffers(chunk_length, stride) for stride in (self.row_stride, self.latent_stride))
         self._path = str(directory)
 
@@ -92,26 +100,35 @@ class ChunkFiles:
     def new(self, stream: int, number: int, first: int) -> Chunk:
         """A chunk in memory, to be filled from step `first` on."""
         chunk = Chunk(stream, number, first)
-        chunk.rows, chunk.latents = self._rows.take(), self._latents.take()
-        chunk.keys = views(chunk.rows.view(self.schema.row_dtype)[:, 0])
+        chunk.rows, chunk.latents = rows, _ = self._rows.take(), self._latents.take()
+        chunk.keys = views(rows.view(self.schema.row_dtype)[:, 0])
         chunk.checked = True
+        return chunk
+
+    def sealed(self, header: Header) -> Chunk:
+        """The chunk of a file `.rows` with this header."""
+        chunk = Chunk(header.stream, header.chunk, header.first)
+        chunk.serial, chunk.nbytes, chunk.crc = header.serial, header.nbytes, header.crc
+        chunk.sealed = chunk.filed = True
         return chunk
 
     def header_of(self, chunk: Chunk) -> Header:
         """The header of a full chunk."""
         stop = (chunk.number + 1) * self.chunk_length
-        return Header(chunk.stream, chunk.number, chunk.first, stop, chunk.serial, chunk.crc)
+        return Header(chunk.stream, chunk.number, chunk.first, stop, chunk.serial, chunk.nbytes, chunk.crc)
 
     def write(self, chunk: Chunk) -> None:
         """Write a full chunk; its rows are synced under a temporary name. OSError: nothing is left of it."""
-        assert chunk.rows is not None and chunk.latents is not None
-        chunk.crc = zlib.crc32(chunk.rows.data)
+        assert isinstance(chunk.rows, np.ndarray) and chunk.latents is not None, chunk.name
+        content = compress(chunk.rows) if self._compress else None
+        content = chunk.rows if content is None else content
+        chunk.nbytes, chunk.crc = content.size, zlib.crc32(content.data)
         try:
             if self.latent_stride:  # first: a crash leaves latents without rows, which opening removes
                 self.make_latents(chunk, chunk.latents)
             with self._open(f"{chunk.name}.rows.tmp", os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as file:
                 write_all(file, self._pack(self.header_of(chunk)))
-                write_all(file, chunk.rows)
+                write_all(file, content)
                 os.fsync(file)
         except BaseException:
             self.unlink(f"{chunk.name}.rows.tmp")
@@ -144,14 +161,16 @@ class ChunkFiles:
             os.rename(self.directory / name, self.directory / f"{name}.damaged")
         self.unlink(f"{Path(name).stem}.latents")
 
-    def map(self, chunk: Chunk) -> np.ndarray:
+    def map(self, chunk: Chunk) -> np.ndarray | CompressedRows:
         """Rows `[C, stride]` of a sealed chunk, unverified. DamagedError: there is no whole file."""
         try:
             with self._open(f"{chunk.name}.rows", os.O_RDONLY) as file:
-                content = map_file(file, self.file_bytes)
+                content = map_file(file, HEADER_BYTES + chunk.nbytes)[HEADER_BYTES:]
         except (FileNotFoundError, ValueError) as error:
             raise DamagedError(f"{chunk.name}.rows: {error}") from error
-        return content[HEADER_BYTES:].reshape(self.chunk_length, self.row_stride)
+        if chunk.nbytes < self.row_bytes:
+            return CompressedRows(content, self.chunk_length, self.row_stride)
+        return content.reshape(self.chunk_length, self.row_stride)
 
     def check(self, chunk: Chunk) -> None:
         """Read the rows of a sealed chunk and compare them with its checksum; DamagedError."""
@@ -196,10 +215,10 @@ class ChunkFiles:
 
     def write_open(self, chunk: Chunk, stop: int) -> None:
         """Keep a chunk that is not full as it is, up to step `stop`."""
-        assert chunk.rows is not None and chunk.latents is not None
+        assert isinstance(chunk.rows, np.ndarray) and chunk.latents is not None, chunk.name
         count = stop - chunk.number * self.chunk_length
         content = chunk.rows[:count].tobytes() + chunk.latents[:count].tobytes()
-        header = Header(chunk.stream, chunk.number, chunk.first, stop, 0, zlib.crc32(content))
+        header = Header(chunk.stream, chunk.number, chunk.first, stop, 0, len(content), zlib.crc32(content))
         name = f"{chunk.name}.open"
         try:
             with self._open(f"{name}.tmp", os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as file:
@@ -218,7 +237,7 @@ class ChunkFiles:
         if not 0 < count <= self.chunk_length or len(content) != count * (self.row_stride + self.latent_stride):
             raise DamagedError(f"{name}: it has {len(content)} bytes for {count} steps")
         chunk = self.new(header.stream, header.chunk, header.first)
-        assert chunk.rows is not None and chunk.latents is not None
+        assert isinstance(chunk.rows, np.ndarray) and chunk.latents is not None, chunk.name
         rows, latents = np.split(np.frombuffer(content, np.uint8), [count * self.row_stride])
         chunk.rows[:count] = rows.reshape(count, self.row_stride)
         chunk.latents[:count] = latents.reshape(count, self.latent_stride)

@@ -9,6 +9,7 @@ import numpy as np
 
 from replay import latent_rows
 from replay.chunk_files import Chunk, ChunkFiles, DamagedError
+from replay.compressed_rows import CompressedRows
 from replay.step import Rows
 
 _MAPS = 20_000  # chunks mapped at a time, two files each: the kernel allows a process 65,530 mappings by default
@@ -63,7 +64,7 @@ class ChunkTable:
             chunk.rows, chunk.latents, chunk.keys, chunk.sealed = None, None, {}, True
         self.sealed += not chunk.dropped
 
-    def rows(self, chunk: Chunk) -> np.ndarray | None:
+    def rows(self, chunk: Chunk) -> np.ndarray | CompressedRows | None:
         """Rows `[C, stride]`, mapped if need be; None where they are damaged."""
         if chunk.rows is None and not chunk.damaged:
             try:
@@ -77,7 +78,7 @@ class ChunkTable:
                 oldest.rows = oldest.latents = None
         return chunk.rows
 
-    def is_whole(self, chunk: Chunk, rows: np.ndarray | None) -> bool:
+    def is_whole(self, chunk: Chunk, rows: np.ndarray | CompressedRows | None) -> bool:
         """Whether its rows are what was written; they are checked when they are touched for the first time."""
         if not chunk.checked and not chunk.damaged:
             try:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from replay.checkpoint import new_directory, parts, read_file, verified, write_file, write_index
-from replay.chunk_files import Chunk, ChunkFiles, DamagedError, share
+from replay.chunk_files import HEADER_BYTES, Chunk, ChunkFiles, DamagedError, share
 from replay.index import Index
 
 FORMAT = "nexus-replay-disk-checkpoint-1"
@@ -74,7 +74,10 @@ def save(
                 name = f"sealed-{chunk.name}"
                 if not previous.link(name, chunk.crc, part / name):
                     share(files.path(chunk, "rows"), part / name)
-                written[name] = {"bytes": files.file_bytes, "crc32": chunk.crc}  # of what is behind the header
+                written[name] = {
+                    "bytes": HEADER_BYTES + chunk.nbytes,
+                    "crc32": chunk.crc,
+                }  # of what is behind the header
         for name, kept, stride in _arrays(files, ordered, kinds):
             for i, some in enumerate(parts(kept, files.chunk_length * stride)):
                 block = np.zeros((len(some), files.chunk_length, stride), np.uint8)
@@ -121,8 +124,7 @@ def unpack(
         chunk = files.new(stream, number, first) if kind == _OPEN else Chunk(stream, number, first)
         if kind == _SEALED:
             share(directory / f"sealed-{chunk.name}", files.path(chunk, "rows"))
-            header = files.header(files.path(chunk, "rows").name)
-            chunk.serial, chunk.crc = header.serial, header.crc
+            chunk = files.sealed(files.header(f"{chunk.name}.rows"))
         chunk.damaged, chunk.sealed, chunk.filed = kind == _DAMAGED, kind != _OPEN, kind != _OPEN
         chunk.checked = True
         chunks.append(chunk)
@@ -149,7 +151,7 @@ def _arrays(files: ChunkFiles, chunks: list[Chunk], kinds: list[int]) -> Iterato
 def _take(files: ChunkFiles, chunk: Chunk, name: str, out: np.ndarray) -> None:
     """Fill out `[C, stride]` with a chunk's rows or latents."""
     if name == "open":
-        assert chunk.rows is not None
+        assert isinstance(chunk.rows, np.ndarray), chunk.name
         out[:] = chunk.rows
     elif chunk.latents is not None:
         out[:] = chunk.latents
@@ -159,7 +161,7 @@ def _take(files: ChunkFiles, chunk: Chunk, name: str, out: np.ndarray) -> None:
 
 def _put(files: ChunkFiles, chunk: Chunk, name: str, block: np.ndarray) -> None:
     if name == "open":
-        assert chunk.rows is not None
+        assert isinstance(chunk.rows, np.ndarray), chunk.name
         chunk.rows[:] = block
     elif chunk.latents is not None:
         chunk.latents[:] = block

@@ -4,7 +4,6 @@ import fcntl
 import os
 import re
 import time
-import zlib
 from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 
 from replay import latent_rows
 from replay.chunk_files import HEADER_BYTES, Chunk, ChunkFiles, DamagedError, Header
+from replay.compressed_rows import CompressedRows, require
 from replay.episodes import MissingStepsError
 from replay.layout import views
 from replay.manifest import FORMAT, NAME, Content, read_manifest
@@ -26,13 +26,12 @@ _SAID = 10  # damaged chunks that are named one by one
 
 
 class Piece(NamedTuple):
-    """Steps first .. stop - 1 of a stream in one file; `chunk` holds them where it is an open one."""
+    """Steps first .. stop - 1 of a stream in one file; `chunk` holds them where it is not `sealed`."""
 
     first: int
     stop: int
     number: int
-    crc: int
-    chunk: Chunk | None = None
+    chunk: Chunk
 
 
 class DiskReader:
@@ -57,7 +56,7 @@ class DiskReader:
         self.holder = lock_holder(self.directory)
         self.content, self.stale = content, -1
         self._checked: set[tuple[int, int]] = set()
-        self._maps: OrderedDict[tuple[int, int], np.ndarray] = OrderedDict()
+        self._maps: OrderedDict[tuple[int, int], np.ndarray | CompressedRows] = OrderedDict()
         self._unreadable: list[str] = []
         self._pieces = self._find(content)
 
@@ -168,16 +167,16 @@ class DiskReader:
             note = f"{stale:,} of {rows:,} latents are stale: they are read as zeros until the learner refreshes them"
             yield Finding(None, note) if stale else Finding(True, f"{rows:,} latents are whole")
 
-    def _rows(self, stream: int, piece: Piece) -> np.ndarray:
+    def _rows(self, stream: int, piece: Piece) -> np.ndarray | CompressedRows:
         """All rows `[C, stride]` of a piece's chunk; DamagedError."""
-        if piece.chunk is not None:
+        if not piece.chunk.sealed:
             assert piece.chunk.rows is not None
             return piece.chunk.rows
         id = (stream, piece.number)
         if id not in self._maps:
-            rows = self.files.map(Chunk(*id, piece.first))
-            if id not in self._checked and zlib.crc32(rows.data) != piece.crc:
-                raise DamagedError(f"{stream}-{piece.number}.rows: its content fails its checksum")
+            rows = self.files.map(piece.chunk)
+            if id not in self._checked:
+                self.files.check(piece.chunk)
             self._checked.add(id)
             self._maps[id] = rows
             if len(self._maps) > _MAPS:
@@ -185,19 +184,18 @@ class DiskReader:
         return self._maps[id]
 
     def _read_latents(self, stream: int, piece: Piece, place: int, out: np.ndarray) -> None:
-        if piece.chunk is not None:
+        if not piece.chunk.sealed:
             assert piece.chunk.latents is not None
             out[:] = piece.chunk.latents[place : place + len(out)]
             return
         try:
-            self.files.read_latents(Chunk(stream, piece.number, piece.first), place, out)
+            self.files.read_latents(piece.chunk, place, out)
         except FileNotFoundError:
             out[:] = 0
 
     def _find(self, content: Content) -> dict[int, list[Piece]]:
         """The pieces of each stream in their order, as opening the store would find them."""
         names: dict[str, dict[tuple[int, int], str]] = {"rows": {}, "open": {}}
-        size = HEADER_BYTES + self.chunk_length * self.files.row_stride
         with os.scandir(self.directory / "chunks") as entries:
             for entry in entries:
                 match = _NAME.fullmatch(entry.name)
@@ -209,6 +207,7 @@ class DiskReader:
         for (stream, number), name in names["rows"].items():
             try:
                 header = content.chunks.get((stream, number)) or self._header(name, (stream, number))
+                size = HEADER_BYTES + header.nbytes
                 if (there := (self.files.directory / name).stat().st_size) != size:
                     raise DamagedError(f"{name}: it has {there} bytes of {size}")
             except FileNotFoundError:  # evicted while we looked
@@ -216,7 +215,9 @@ class DiskReader:
             except DamagedError as error:
                 self._unreadable.append(str(error))
                 continue
-            pieces.setdefault(stream, []).append(Piece(header.first, header.stop, number, header.crc))
+            if header.nbytes < self.files.row_bytes:
+                require()
+            pieces.setdefault(stream, []).append(Piece(header.first, header.stop, number, self.files.sealed(header)))
         for (stream, number), name in names["open"].items():
             if number <= max((piece.number for piece in pieces.get(stream, ())), default=-1):
                 continue
@@ -227,7 +228,7 @@ class DiskReader:
             except DamagedError as error:
                 self._unreadable.append(str(error))
                 continue
-            pieces.setdefault(stream, []).append(Piece(chunk.first, stop, number, 0, chunk))
+            pieces.setdefault(stream, []).append(Piece(chunk.first, stop, number, chunk))
         return {stream: self._newest(sorted(some)) for stream, some in sorted(pieces.items())}
 
     def _newest(self, pieces: list[Piece]) -> list[Piece]:

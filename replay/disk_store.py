@@ -13,6 +13,7 @@ import numpy as np
 from replay import disk_checkpoint, latent_rows
 from replay.chunk_files import Chunk, ChunkFiles, DamagedError, default_chunk_length, sync_directory
 from replay.chunk_table import ChunkTable
+from replay.compressed_rows import CompressedRows
 from replay.directory_lock import lock_directory
 from replay.index import UNIFORM
 from replay.indexed_store import IndexedStore
@@ -31,7 +32,7 @@ class Part(NamedTuple):
     """n columns of a sequence, from `column` on, lie in `rows` of a chunk from `place` on."""
 
     chunk: Chunk
-    rows: np.ndarray | None
+    rows: np.ndarray | CompressedRows | None
     place: int
     column: int
     n: int
@@ -54,7 +55,8 @@ class DiskStore(IndexedStore):
     Opening reads no payload: a chunk is checked when it is first touched, and set aside when it is damaged; its
     sequences are then not drawn any more. Items come back in the order their chunks were sealed in, and none of them
     waits in the online queue. What happened is said through `note` in one line each. `chunk_length` 0 takes that of the
-    directory, or a suitable one. Appending waits `timeout` seconds for a disk that is too slow.
+    directory, or a suitable one. Appending waits `timeout` seconds for a disk that is too slow. `compression` ("lz4")
+    is that of chunks written from now on; bounds and `gb` count them as if they had none.
     """
 
     durable = True
@@ -71,6 +73,7 @@ class DiskStore(IndexedStore):
         streams: int = 64,
         online: bool = True,
         selection: SelectionConfig = UNIFORM,
+        compression: str = "",
         note: Callable[[str], None] = lambda line: None,
         timeout: float = 120.0,
     ) -> None:
@@ -83,7 +86,7 @@ class DiskStore(IndexedStore):
             stored = check_stored(self.directory, content, schema, chunk_length)
             room = min(capacity or 1 << 62, int((capacity_gb or 1e9) * 1e9 / (schema.nbytes + 8)))
             chunk_length = stored or chunk_length or default_chunk_length(schema, room, streams)
-            self.files = ChunkFiles(self.directory / "chunks", schema, chunk_length)
+            self.files = ChunkFiles(self.directory / "chunks", schema, chunk_length, compression)
             super().__init__(
                 schema, length=length, capacity=capacity, capacity_gb=capacity_gb, chunk_length=chunk_length,
                 streams=streams, online=online, selection=selection,

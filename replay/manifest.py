@@ -1,7 +1,7 @@
 """The append-only list of a disk store's chunks: a text file, one line with its own checksum for each event.
 
     1d3e9a01 store {"format": ..., "schema": ..., "chunk_length": ..., ...}
-    77a0c1f2 chunk <stream> <chunk> <first step> <stop> <serial> <crc of the rows>    sealed
+    77a0c1f2 chunk <stream> <chunk> <first step> <stop> <serial> <bytes> <crc of them>    sealed
     04be8c55 gone <stream> <chunk>                                                    evicted, or damaged
     9c2f61d8 ends <stream> <step>                                                     a stream without chunks
     5f00b7e3 counts {"inserted": ..., ...}

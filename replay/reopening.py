@@ -8,7 +8,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from replay.chunk_files import Chunk, ChunkFiles, DamagedError, Header, stored_chunk_length
+from replay.chunk_files import HEADER_BYTES, Chunk, ChunkFiles, DamagedError, Header, stored_chunk_length
+from replay.compressed_rows import require
 from replay.manifest import FORMAT, Content, Manifest
 from replay.sealing import is_full
 from replay.step import Schema
@@ -88,7 +89,7 @@ def find_chunks(files: ChunkFiles, content: Content, note: Note) -> list[tuple[C
     open_chunks = _open(files, content, names, sealed, note)
     streams: dict[int, list[tuple[Chunk, int]]] = {}
     for header in sorted(sealed.values()):  # by stream, then chunk
-        streams.setdefault(header.stream, []).append((_chunk(header), header.stop))
+        streams.setdefault(header.stream, []).append((files.sealed(header), header.stop))
     for chunk, stop in open_chunks:
         streams.setdefault(chunk.stream, []).append((chunk, stop))
     for chunks in streams.values():
@@ -126,11 +127,11 @@ def _sealed(
             continue
         header = content.chunks.get(id)
         try:
-            if sizes[name] != files.file_bytes:
-                raise DamagedError(f"{name}: it has {sizes[name]} bytes of {files.file_bytes}")
             if header is None:
                 header = files.header(name)
                 adopted += 1
+            if sizes[name] != HEADER_BYTES + header.nbytes:
+                raise DamagedError(f"{name}: it has {sizes[name]} bytes of {HEADER_BYTES + header.nbytes}")
             if (header.stream, header.chunk) != id:
                 raise DamagedError(f"{name}: it holds chunk {header.chunk} of stream {header.stream}")
         except DamagedError as error:
@@ -138,6 +139,8 @@ def _sealed(
             files.set_aside(name)
             continue
         sealed[id] = header
+    if any(header.nbytes < files.row_bytes for header in sealed.values()):
+        require()
     return sealed, adopted
 
 
@@ -186,10 +189,3 @@ def _connected(files: ChunkFiles, chunks: list[tuple[Chunk, int]]) -> list[tuple
             break
         out.append((chunk, stop))
     return out[::-1]
-
-
-def _chunk(header: Header) -> Chunk:
-    chunk = Chunk(header.stream, header.chunk, header.first)
-    chunk.serial, chunk.crc = header.serial, header.crc
-    chunk.sealed = chunk.filed = True
-    return chunk

@@ -270,7 +270,7 @@ def filled(directory: Path, steps: int = 60) -> None:
     it.close()
 
 
-@pytest.mark.parametrize("place", [64, 64 + 3 * 24 + 5, -1])
+@pytest.mark.parametrize("place", [72, 72 + 3 * 24 + 5, -1])
 def test_a_flipped_byte_costs_its_chunk_alone(quick: Path, place: int) -> None:
     filled(quick)
     path = quick / "chunks" / "1-4.rows"  # steps 28 to 34
