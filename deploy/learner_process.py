@@ -49,7 +49,7 @@ class LearnerProcess:
         names = [] if config.replay.kind == "redis" else shard_names(config)
         shards = [ray.get_actor(name, namespace) for name in names]
         beat = Heartbeat(self.coordinator, LEARNER)
-        self.store = connect_store(config, observation, action, shards, beat, print)
+        self.store = connect_store(config, observation, action, shards, beat, print, samples=True)
         self.agent = build_agent(config, observation, action)
         self.acting = ActingModel.sharing(self.agent)
         self.checkpoints = Checkpoints(logdir / "checkpoints", config.keep_checkpoints)

@@ -21,6 +21,7 @@ from world_models.space import Spaces
 
 Stats = dict[str, float]
 KEYS = ("items", "gb", "steps", "age")
+OF_A_PROCESS = ("sampled", "sampled_online", "written_back", "stale", "queue")  # on Redis: what the learner has done
 CLOSING = 60.0  # seconds for a shard to write its open chunks
 MUTE = 10.0  # seconds without an answer after which a shard is said to be down
 
@@ -85,7 +86,7 @@ class Shards:
 
     def _keep(self, name: str, shard: Store) -> None:
         try:
-            self.each[name] = shard.stats()
+            self.each[name] = {key: value for key, value in shard.stats().items() if key not in OF_A_PROCESS}
         except OSError:
             self.store.available()  # asks them all, and leaves out who does not answer
 

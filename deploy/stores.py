@@ -45,8 +45,11 @@ def shard(name: str, schema: Schema, config: RunConfig, note: Note) -> Store:
     )  # fmt: skip
 
 
-def redis_shards(schema: Schema, config: RunConfig, note: Note) -> list[Store]:
-    """A store for each Redis server. Of several, those that are down are awaited; ShardDownError where none answers."""
+def redis_shards(schema: Schema, config: RunConfig, note: Note, *, samples: bool) -> list[Store]:
+    """A store for each Redis server. Of several, those that are down are awaited; ShardDownError where none answers.
+
+    Only a process that `samples` needs an online queue, and with it an index of its own.
+    """
     from replay.redis_store import RedisStore
 
     replay, length = config.replay, sample_length(config.learner)
@@ -56,7 +59,7 @@ def redis_shards(schema: Schema, config: RunConfig, note: Note) -> list[Store]:
             url, schema, prefix=replay_prefix(config), length=length,
             capacity=max(1, replay.capacity // replay.shard_count),
             capacity_gb=replay.capacity_gb / replay.shard_count or None, chunk_length=replay.chunk_length,
-            streams=config.actor.environments, online=replay.online, selection=replay.selection, note=note,
+            streams=config.actor.environments, online=replay.online and samples, selection=replay.selection, note=note,
             patience=DOWN if len(replay.urls) > 1 else PATIENCE,
         )  # fmt: skip
 
@@ -77,7 +80,7 @@ def inline_store(schema: Schema, config: RunConfig, note: Note) -> ShardedStore:
     """Replay of inline mode: everything in this process, or on the Redis servers."""
     names = shard_names(config)
     if config.replay.kind == "redis":
-        return ShardedStore(redis_shards(schema, config, note), names, parallel=True, note=note)
+        return ShardedStore(redis_shards(schema, config, note, samples=True), names, parallel=True, note=note)
     return ShardedStore([shard(name, schema, config, note) for name in names], names, note=note)
 
 

@@ -73,7 +73,7 @@ def test_training_goes_on_with_three_of_four_servers_and_takes_the_fourth_back(l
                 for episode in episodes(source, found):
                     last, first = episode.rows["is_last"], episode.rows["is_first"]
                     assert first[0] and last[-1] and not first[1:].any() and not last[:-1].any()
-        assert found.whole > 5 and not found.headless
+        assert found.whole > 5  # a stream that was begun anew starts within an episode
         other = logdir.parent / "other"
         again = [word.replace(str(logdir), str(other)) for word in arguments] + ["--frames", "600"]
         assert start_marked(logdir.parent, again).wait(150) == 0, _output(logdir)
