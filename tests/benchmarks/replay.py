@@ -1,24 +1,37 @@
 """`python -m tests.benchmarks.replay`: rates of every replay store beside the memory-copy ceiling, in one run.
 
 Stores are measured in turn, round after round, and medians reported, so that whatever else the machine does meets all
-of them. Every byte of every batch is checked, outside the time.
+of them and decides little. Every byte of every batch is checked, outside the time.
 """
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 
 from tests.benchmarks.machine import describe, matmul_rate, median, versions
 from tests.benchmarks.replay_scale import scale
 from tests.benchmarks.replay_stores import SYSTEMS, Opener, replay_versions
-from tests.benchmarks.replay_systems import ADD, APPEND, BATCH, BLOCK, LENGTH, REFRESH, System, Tally, measure
-from tests.benchmarks.replay_work import payload, schema
+from tests.benchmarks.replay_systems import (
+    ADD,
+    APPEND,
+    BATCH,
+    BLOCK,
+    LENGTH,
+    REFRESH,
+    System,
+    Tally,
+    keep_memory,
+    measure,
+)
+from tests.benchmarks.replay_work import Content, payload, schema
 
 COLUMNS = {
     "sample_batches_s": ".0f",
@@ -37,34 +50,40 @@ Report = dict[str, Any]
 
 
 def rounds(systems: Sequence[System], count: int, seconds: float, most: int, say: Callable[[str], object]) -> Tallies:
-    """`count` times everything of every system, the order of the systems moving on by one each time."""
+    """`count` times everything of every system, in another order each time.
+
+    All sample before all insert: what was inserted keeps servers and disks busy for a while.
+    """
     tallies: Tallies = {system.name: {} for system in systems}
+    order = np.random.default_rng(0)
     for k in range(count):
-        for system in (*systems[k % len(systems) :], *systems[: k % len(systems)]):
-            system.settle()
-            servers = system.servers()
-            for name, make in system.jobs().items():
-                measure(make, 0.0, 1, servers)  # the first after another system finds cold caches, or a log to catch up
-                tallies[system.name].setdefault(name, []).append(measure(make, seconds, most, servers))
-            say(f"round {k + 1} of {count}: {system.name}, " + _rates(system, tallies[system.name]))
+        for kind in (None, ADD, APPEND, REFRESH):
+            for system in systems:
+                system.settle()
+            os.sync()
+            for i in order.permutation(len(systems)):
+                system, servers = systems[i], systems[i].servers()
+                for name, make in (system.samplers() if kind is None else {kind: system.jobs()[kind]}).items():
+                    measure(make, float("inf"), 2)  # after another system caches are cold, and logs are to be caught up
+                    tallies[system.name].setdefault(name, []).append(measure(make, seconds, most, servers))
+        for system in systems:
+            rates = (f"{name} {all[-1].rate():,.0f}/s" for name, all in tallies[system.name].items())
+            say(f"round {k + 1} of {count}: {system.name}, {', '.join(rates)}")
     return tallies
 
 
-def _rates(system: System, tallies: dict[str, list[Tally]]) -> str:
-    return ", ".join(f"{name} {tallies[name][-1].rate():,.0f}/s" for name in tallies)
-
-
 def figures(system: System, tallies: dict[str, list[Tally]]) -> Report:
-    """Medians over the rounds."""
+    """Rates of the median batch, and of inserting in the median round, whose stalls belong to it."""
     rates = {name: median([tally.rate() for tally in all]) for name, all in tallies.items()}
-    samplers = {name: rates[name] for name in system.samplers()}
+    samplers = {name: 1 / median([s for tally in tallies[name] for s in tally.each]) for name in system.samplers()}
     chosen = next(iter(samplers))
 
     def each(seconds: Callable[[Tally], float]) -> float:
         return median([seconds(tally) / tally.units for tally in tallies[chosen]])
 
     return {
-        "sample_batches_s": rates[chosen],
+        "sample_batches_s": samplers[chosen],
+        "mean_sample_batches_s": rates[chosen],
         "insert_steps_s": rates[ADD],
         "insert_blocks_steps_s": rates[APPEND],
         "write_back_batches_s": rates[REFRESH],
@@ -102,6 +121,7 @@ def run(options: argparse.Namespace, names: Sequence[str], say: Callable[[str], 
     with ExitStack() as stack:
         opener = Opener(step, options.steps, options.streams, stack)
         systems: list[System] = []
+        _ = list(Content(step, options.streams).blocks(8 * BLOCK, 4 * BLOCK))  # memory for rows is no store's
         filled: dict[int, Report] = {}  # by content: two clients of one server share what it holds
         for name in names:
             system = opener.open(name)
@@ -141,6 +161,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown or options.steps % block or options.steps < 4 * block:
         parser.error(f"unknown {unknown}, there are {list(SYSTEMS)}; --steps is a multiple of {block}, 4 or more")
     torch.set_num_threads(1)
+    keep_memory()
     cpu = torch.device("cpu")
     gflops = matmul_rate(cpu)
     measured = (scale if options.scale else run)(options, names, partial(print, file=sys.stderr, flush=True))

@@ -1,6 +1,8 @@
 """What the replay benchmark measures of a store: jobs that are made, timed, and checked behind the clock's back."""
 
+import ctypes
 import resource
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +21,7 @@ BLOCK = 16  # steps of one stream in an append
 VECTORS = 32  # steps of all streams between two looks at the clock
 DEPTH = 2  # of the prefetch
 BURST = 4  # batches timed as one where a prefetch makes them: else it would work while the last one is checked
+_TRIM, _MMAP, _ARENAS = -1, -3, -8  # options of glibc's mallopt
 ADD, APPEND, REFRESH = "insert", "insert_blocks", "write_back"
 
 
@@ -39,6 +42,8 @@ class Tally:
     cpu: float = 0.0
     server: float = 0.0
     faults: int = 0
+    each: list[float] = field(default_factory=list)
+    """Wall seconds a unit, of each job."""
 
     def rate(self) -> float:
         return self.units / max(self.wall, 1e-9)
@@ -52,16 +57,30 @@ def measure(make: Callable[[], Job], seconds: float, most: int, servers: Sequenc
         server, faults = cpu_of(servers), _faults()
         cpu, wall = time.process_time(), time.perf_counter()
         result = job.run()
-        tally.wall += time.perf_counter() - wall
+        wall = time.perf_counter() - wall
         tally.cpu += time.process_time() - cpu
         tally.faults += _faults() - faults
         tally.server += cpu_of(servers) - server
+        tally.wall += wall
         tally.units += job.units
+        tally.each.append(wall / max(1, job.units))
         job.check(result)
         del result, job  # memory of a batch that nobody holds is there for the next, as in a learner
         if tally.wall >= seconds:
             break
     return tally
+
+
+def keep_memory() -> None:
+    """Have malloc recycle memory, from one arena, instead of giving it back to the kernel.
+
+    A batch costs four times its copy when its pages are new. Whether they are depends on how many batches are freed at
+    a time, which a store does not decide. Now no batch's are, the ceiling's included.
+    """
+    libc = ctypes.CDLL(None)
+    for option, value in ((_TRIM, 1 << 30), (_MMAP, 1 << 30), (_ARENAS, 1)):
+        if sys.platform == "linux" and not libc.mallopt(option, value):
+            print(f"mallopt({option}, {value}) is refused: rates contain page faults.", file=sys.stderr)
 
 
 def cpu_of(processes: Sequence[int]) -> float:
