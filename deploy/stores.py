@@ -36,7 +36,7 @@ def shard(name: str, schema: Schema, config: RunConfig, note: Note) -> Store:
         return DiskStore(
             replay_directory(config) / name, schema, length=length, capacity=capacity, capacity_gb=capacity_gb,
             chunk_length=replay.chunk_length, streams=config.actor.environments, online=replay.online,
-            selection=replay.selection, note=note,
+            selection=replay.selection, note=note, compression=replay.compression,
         )  # fmt: skip
     return MemoryStore(
         schema, length=length, capacity=capacity, capacity_gb=capacity_gb,

@@ -19,6 +19,8 @@ class ReplayConfig:
     several with commas between them. The password comes from NEXUS_REDIS_PASSWORD."""
     directory: str = ""
     """Where `disk` keeps its files; the run's own `replay` folder when empty. Give a fast local disk."""
+    compression: str = ""
+    """`lz4` compresses the rows of `disk`: images three times or so, and sampling is slower. It needs the extra lz4."""
     prefix: str = ""
     """Of all keys on the Redis servers; one of the run's own when empty, so that runs can share servers."""
     capacity: int = 5_000_000
@@ -50,6 +52,10 @@ class ReplayConfig:
                 "replay.selection.zero_on_sample is off and initial is inf: a stream's first step, which training uses "
                 "as context only, would never get a priority and be drawn for ever. Set initial to 1, say."
             )
+        if self.compression not in ("", "lz4"):
+            raise ValueError(f"replay.compression={self.compression!r} is not allowed; give lz4, or leave it out.")
+        if self.compression and self.kind != "disk":
+            raise ValueError(f"replay.compression={self.compression} is for disk, not {self.store}; leave it out.")
         if self.kind == "redis" and (bad := [url for url in self.urls if not url.startswith(URLS)]):
             raise ValueError(
                 f"replay.store={self.store!r}: {bad[0]!r} is none of memory, ray, disk, nor a URL that begins with "

@@ -36,3 +36,19 @@ def test_priorities_that_would_never_come_are_refused() -> None:
     ReplayConfig(selection=SelectionConfig(priority=0.5, zero_on_sample=False, initial=1.0))
     with pytest.raises(ValueError, match=r"zero_on_sample is off and initial is inf.*Set initial to 1"):
         ReplayConfig(selection=SelectionConfig(priority=0.5, zero_on_sample=False))
+
+
+def test_compression_is_for_the_disk() -> None:
+    ReplayConfig(store="disk", compression="lz4")
+    with pytest.raises(ValueError, match="compression=lz4 is for disk, not memory"):
+        ReplayConfig(compression="lz4")
+    with pytest.raises(ValueError, match="compression='zip' is not allowed"):
+        ReplayConfig(store="disk", compression="zip")
+
+
+def test_a_store_is_named_or_a_url() -> None:
+    assert ReplayConfig(store="ray").kind == "memory" and ReplayConfig().shard_count == 2
+    redis = ReplayConfig(store="redis://a:1,unix:///b")
+    assert redis.kind == "redis" and redis.urls == ("redis://a:1", "unix:///b") and redis.shard_count == 2
+    with pytest.raises(ValueError, match="'discs' is none of memory, ray, disk"):
+        ReplayConfig(store="discs")
