@@ -54,15 +54,16 @@ class Chunk:
 
     __slots__ = (
         "checked", "crc", "damaged", "dropped", "filed", "first", "keys", "latents", "nbytes", "number", "rows",
-        "sealed", "serial", "stream", "touched",
+        "sealed", "serial", "settled", "stream", "touched",
     )  # fmt: skip
 
     def __init__(self, stream: int, number: int, first: int) -> None:
         self.stream, self.number, self.first = stream, number, first
         self.rows: np.ndarray | CompressedRows | None = None  # bytes [C, stride]
-        self.latents: np.ndarray | None = None  # bytes [C, stride]; once sealed, they are only read here
+        self.latents: np.ndarray | None = None  # bytes [C, stride]; once settled, they are only read here
         self.keys: dict[str, np.ndarray] = {}  # views of the rows, while steps are added
         self.serial = self.nbytes = self.crc = 0  # as in the header
+        self.settled = False  # its latents are refreshed in their file from now on
         self.sealed = False
         self.checked = False  # against its checksum since the store was opened
         self.damaged = False
@@ -109,7 +110,7 @@ class ChunkFiles:
         """The chunk of a file `.rows` with this header."""
         chunk = Chunk(header.stream, header.chunk, header.first)
         chunk.serial, chunk.nbytes, chunk.crc = header.serial, header.nbytes, header.crc
-        chunk.sealed = chunk.filed = True
+        chunk.settled = chunk.sealed = chunk.filed = True
         return chunk
 
     def header_of(self, chunk: Chunk) -> Header:
@@ -118,13 +119,13 @@ class ChunkFiles:
         return Header(chunk.stream, chunk.number, chunk.first, stop, chunk.serial, chunk.nbytes, chunk.crc)
 
     def write(self, chunk: Chunk) -> None:
-        """Write a full chunk; its rows are synced under a temporary name. OSError: nothing is left of it."""
-        assert isinstance(chunk.rows, np.ndarray) and chunk.latents is not None, chunk.name
+        """Write a full chunk; its rows are synced under a temporary name. OSError: nothing new is left of it."""
+        assert isinstance(chunk.rows, np.ndarray), chunk.name
         content = compress(chunk.rows) if self._compress else None
         content = chunk.rows if content is None else content
         chunk.nbytes, chunk.crc = content.size, zlib.crc32(content.data)
         try:
-            if self.latent_stride:  # first: a crash leaves latents without rows, which opening removes
+            if not chunk.settled:  # first: a crash leaves latents without rows, which opening removes
                 self.make_latents(chunk, chunk.latents)
             with self._open(f"{chunk.name}.rows.tmp", os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as file:
                 write_all(file, self._pack(self.header_of(chunk)))
@@ -132,7 +133,8 @@ class ChunkFiles:
                 os.fsync(file)
         except BaseException:
             self.unlink(f"{chunk.name}.rows.tmp")
-            self.unlink(f"{chunk.name}.latents")
+            if not chunk.settled:
+                self.unlink(f"{chunk.name}.latents")
             raise
 
     def publish(self, chunks: list[Chunk]) -> None:
@@ -215,9 +217,13 @@ class ChunkFiles:
 
     def write_open(self, chunk: Chunk, stop: int) -> None:
         """Keep a chunk that is not full as it is, up to step `stop`."""
-        assert isinstance(chunk.rows, np.ndarray) and chunk.latents is not None, chunk.name
+        assert isinstance(chunk.rows, np.ndarray), chunk.name
         count = stop - chunk.number * self.chunk_length
-        content = chunk.rows[:count].tobytes() + chunk.latents[:count].tobytes()
+        latents = np.zeros((self.chunk_length, self.latent_stride), np.uint8) if chunk.settled else chunk.latents
+        assert latents is not None, chunk.name
+        if chunk.settled:
+            self.read_latents(chunk, 0, latents)
+        content = chunk.rows[:count].tobytes() + latents[:count].tobytes()
         header = Header(chunk.stream, chunk.number, chunk.first, stop, 0, len(content), zlib.crc32(content))
         name = f"{chunk.name}.open"
         try:
@@ -246,8 +252,10 @@ class ChunkFiles:
 
     def read_latents(self, chunk: Chunk, place: int, out: np.ndarray) -> None:
         """Fill rows `[n, stride]`; zeros, which are stale, where the file ends. FileNotFoundError."""
+        if not out.size:
+            return
         with self._open(f"{chunk.name}.latents", os.O_RDONLY) as file:
-            got = os.preadv(file, [out.reshape(-1).data], place * self.latent_stride) if out.size else 0
+            got = os.preadv(file, [out.reshape(-1).data], place * self.latent_stride)
         out.reshape(-1)[got:] = 0
 
     def write_latents(self, chunk: Chunk, place: int, rows: np.ndarray) -> None:
@@ -257,6 +265,8 @@ class ChunkFiles:
 
     def make_latents(self, chunk: Chunk, rows: np.ndarray | None = None) -> None:
         """Write the whole file of latents `[C, stride]`, stale ones if none are given."""
+        if not self.latent_stride:
+            return
         try:
             with self._open(f"{chunk.name}.latents", os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as file:
                 write_all(file, np.zeros((self.chunk_length, self.latent_stride), np.uint8) if rows is None else rows)

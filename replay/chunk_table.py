@@ -55,13 +55,17 @@ class ChunkTable:
                 chunk.rows = chunk.latents = None
         return chunk
 
-    def seal(self, chunk: Chunk) -> None:
-        """A chunk is safe in its files: give its memory back."""
+    def settle(self, chunk: Chunk) -> None:
+        """A chunk's latents are in their file: refresh them there, before its rows may be found after a crash."""
         with self.quiet:
-            if chunk.touched and not chunk.dropped:
+            if chunk.touched and not chunk.settled:
                 assert chunk.latents is not None, chunk.name
                 self.files.write_latents(chunk, 0, chunk.latents)
-            chunk.rows, chunk.latents, chunk.keys, chunk.sealed = None, None, {}, True
+            chunk.latents, chunk.settled = None, True
+
+    def seal(self, chunk: Chunk) -> None:
+        """A chunk is safe in its files: give its memory back."""
+        chunk.rows, chunk.keys, chunk.sealed = None, {}, True
         self.sealed += not chunk.dropped
 
     def rows(self, chunk: Chunk) -> np.ndarray | CompressedRows | None:
@@ -137,7 +141,7 @@ class ChunkTable:
     def _write(self, chunk: Chunk, place: int, rows: np.ndarray) -> int:
         if chunk.damaged:
             return 0
-        if not chunk.sealed:
+        if not chunk.settled:
             assert chunk.latents is not None, chunk.name
             chunk.latents[place : place + len(rows)] = rows
             chunk.touched = True

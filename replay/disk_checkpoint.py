@@ -125,7 +125,8 @@ def unpack(
         if kind == _SEALED:
             share(directory / f"sealed-{chunk.name}", files.path(chunk, "rows"))
             chunk = files.sealed(files.header(f"{chunk.name}.rows"))
-        chunk.damaged, chunk.sealed, chunk.filed = kind == _DAMAGED, kind != _OPEN, kind != _OPEN
+        chunk.damaged = kind == _DAMAGED
+        chunk.settled = chunk.sealed = chunk.filed = kind != _OPEN
         chunk.checked = True
         chunks.append(chunk)
     for name, kept, _ in _arrays(files, chunks, kinds):

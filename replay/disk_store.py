@@ -112,7 +112,7 @@ class DiskStore(IndexedStore):
         found, manifest = take_over(self.files, content or Content(), store, self.note)
         counts = content.counts if content else {}
         self._sealer = Sealer(
-            self.files, manifest, waiting=max(8, streams),
+            self.files, manifest, waiting=max(8, streams), settled=lambda chunk: self._chunks.settle(chunk),
             sealed=self._sealed, evict=self._evict_for_room, counts=self._counts, note=self.note,
         )  # fmt: skip
         with self._lock:

@@ -169,6 +169,8 @@ def _open(
             continue
         if stop < (chunk.number + 1) * files.chunk_length and newest[chunk.stream] != chunk.number:
             continue  # it went on after this was written
+        if not content.counts.get("closed") and chunk.latents is not None:
+            chunk.latents[:] = 0  # a process that did not close the store may have refreshed them: they are stale
         chunk.serial = max((header.serial for header in sealed.values()), default=0) + 1
         found.append((chunk, stop))
     return found
@@ -181,7 +183,7 @@ def _connected(files: ChunkFiles, chunks: list[tuple[Chunk, int]]) -> list[tuple
         after = out[-1][0]
         while after.first == after.number * files.chunk_length and after.number > chunk.number + 1:
             lost = Chunk(after.stream, after.number - 1, (after.number - 1) * files.chunk_length)
-            lost.damaged = lost.sealed = lost.filed = True
+            lost.damaged = lost.settled = lost.sealed = lost.filed = True
             lost.serial = after.serial
             out.append((lost, after.first))
             after = lost

@@ -24,8 +24,9 @@ _AGAIN = 1.0  # seconds before work that failed is tried again
 class Sealer:
     """Works off jobs in their order: `seal` a full chunk, `drop` an evicted one, `lose` a damaged one, `wipe` all.
 
-    `sealed(chunk)` is told when a chunk is safe, `evict()` is asked for one when the disk is full: it evicts the oldest
-    chunk that has files, False if there is none; `counts()` goes into the manifest.
+    `settled(chunk)` is told when a chunk's latents are in a file, `sealed(chunk)` when the chunk is safe; `evict()` is
+    asked for room when the disk is full: it evicts the oldest chunk that has files, False if there is none; `counts()`
+    goes into the manifest.
     """
 
     def __init__(
@@ -34,13 +35,15 @@ class Sealer:
         manifest: Manifest,
         *,
         waiting: int,
+        settled: Callable[[Chunk], None],
         sealed: Callable[[Chunk], None],
         evict: Callable[[], bool],
         counts: Callable[[], dict[str, int]],
         note: Callable[[str], None],
     ) -> None:
         self.files, self.manifest, self.limit = files, manifest, waiting
-        self._sealed, self._evict, self._counts, self._note = sealed, evict, counts, note
+        self._settled, self._sealed = settled, sealed
+        self._evict, self._counts, self._note = evict, counts, note
         self.serial = max((header.serial for header in manifest.content.chunks.values()), default=0)
         self._jobs: deque[Job] = deque()
         self._waiting = 0  # chunks in memory that are to be sealed
@@ -175,6 +178,7 @@ class Sealer:
                 self.serial += 1
                 chunk.serial, chunk.touched = self.serial, False
                 self._with_room(lambda chunk=chunk: self.files.write(chunk))  # type: ignore[misc]
+                self._settled(chunk)
                 written.append(chunk)
         written = [chunk for chunk in written if not chunk.dropped]  # by _with_room: their files are gone
         if written:
