@@ -44,8 +44,7 @@ class Part(NamedTuple):
 
 
 class DiskStore(IndexedStore):
-    """See `replay.store.Store`, `replay.indexed_store.IndexedStore` and `replay.chunk_files`; `capacity_gb` is a bound
-    on the disk.
+    """See `replay.indexed_store.IndexedStore` (`capacity_gb` is a bound on the disk) and `replay.chunk_files`.
 
     A chunk is in memory while it fills, and until it is written, synced and listed in the manifest; twice `streams`
     chunks are there at most. A process that is killed loses what was in memory: the open chunk of each stream, and the
@@ -222,8 +221,8 @@ class DiskStore(IndexedStore):
             if not len(left):
                 return
         raise OSError(
-            f"Replay {self.directory}: {_REDRAWS} times in a row the sequences drawn were damaged or evicted; see the "
-            "lines about its chunks, and delete the directory if they are lost."
+            f"Replay {self.directory}: what was drawn was damaged or evicted, {_REDRAWS} times in a row; see the lines "
+            "about its chunks, and delete the directory if they are lost."
         )
 
     def _plan(self, starts: np.ndarray, length: int) -> list[list[Part]]:
