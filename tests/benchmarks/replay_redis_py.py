@@ -12,6 +12,7 @@ from replay.store import Block, Sample
 from tests.benchmarks.replay_systems import BATCH, LENGTH, Job, System
 from tests.benchmarks.replay_work import Content
 
+_COMMANDS = 32  # of a pipeline: 16 blocks and their latents
 Chunks = dict[int, deque[int]]  # the chunks of each stream, oldest first
 
 
@@ -29,7 +30,7 @@ class RedisPy:
         self._most = -(-steps // len(content.streams) // chunk_length) + 1
 
     def append_many(self, blocks: Sequence[Block]) -> list[int]:
-        """One pipeline of SETRANGE; a new chunk takes its full length at once, so that it never has to move."""
+        """Pipelines of SETRANGE; a new chunk takes its full length at once, so that it never has to move."""
         pipeline = self._client.pipeline(transaction=False)
         for stream, first, rows in blocks:
             n = len(rows["is_first"])
@@ -40,6 +41,8 @@ class RedisPy:
                 pipeline.setrange(
                     _latents(stream, chunk), place * self._latent.itemsize, latents[row : row + count].tobytes()
                 )
+            if len(pipeline) >= _COMMANDS:
+                pipeline.execute()
         pipeline.execute()
         return [len(rows["is_first"]) for _, _, rows in blocks]
 

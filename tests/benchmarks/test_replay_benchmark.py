@@ -16,7 +16,8 @@ REPORT = {
 }  # fmt: skip
 FIGURES = {
     "sample_batches_s", "share", "insert_steps_s", "insert_blocks_steps_s", "fill_steps_s", "write_back_batches_s",
-    "mean_sample_batches_s", "cpu_ms_batch", "server_cpu_ms_batch", "page_faults_batch", "kept_over_raw", "sampler", "samplers",
+    "mean_sample_batches_s", "cpu_ms_batch", "server_cpu_ms_batch", "page_faults_batch", "kept_over_raw", "sampler",
+    "samplers",
 }  # fmt: skip
 TIMES = {"times_redis_py", "times_redis_py_best"}
 QUICK = ["--steps", "1024", "--streams", "4", "--rounds", "1", "--seconds", "0.01", "--batches", "2", "--json"]
