@@ -59,7 +59,6 @@ class LearnerProcess:
         )  # fmt: skip
         self.document = model_document(config, observation, action)
         self._prefetch: Prefetch[Sample] | None = None
-        self._next = 0  # batch number the prefetcher samples next
         self._reported = 0.0
 
     def restore(self, name: str) -> None:
@@ -77,7 +76,6 @@ class LearnerProcess:
     def run(self, interrupt: Interrupt) -> None:
         """Train until told to stop, then save."""
         parent, learner, config = os.getppid(), self.learner, self.config
-        self._next = learner.updates
         self._publish()
         saved = -1
         try:
@@ -125,13 +123,8 @@ class LearnerProcess:
 
     def _prefetched(self, number: int) -> Sample:
         if self._prefetch is None:  # begun late, so that no batch is drawn before replay is filled
-            self._prefetch = Prefetch(self._produce, self.config.learner.prefetch)
+            self._prefetch = Prefetch(self.learner.sample, number, self.config.learner.prefetch)
         return self._prefetch()
-
-    def _produce(self) -> Sample:
-        sample = self.learner.sample(self._next)
-        self._next += 1
-        return sample
 
     def _ask(self, method: str, *arguments: Any) -> Any:
         return ask(self.coordinator, method, *arguments)

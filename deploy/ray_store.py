@@ -1,6 +1,7 @@
 """Replay shards behind Ray: the plain store wrapped on one side, a client with the same contract on the other."""
 
 import os
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from ray.actor import ActorHandle
 from ray.exceptions import RayActorError, RayTaskError
 
 from deploy.config import RunConfig
+from deploy.shared_batch import Place, SharedBatch, SharedBatches
 from deploy.stores import DOWN, PATIENCE, Note, redis_shards, shard, shard_names
 from deploy.task import replay_schema
 from learner.checkpoint import Checkpoints
@@ -44,6 +46,7 @@ class ShardServer:
 
     def __init__(self, store: Store):
         self.store = store
+        self._shared = SharedBatches()
 
     def append(self, where: Sequence[tuple[int, int, int]], rows: np.ndarray, latents: np.ndarray) -> list[int]:
         """Blocks (stream, first step, count) of packed rows that lie one behind the other."""
@@ -58,6 +61,14 @@ class ShardServer:
         batch = new_batch(self.store.schema, n, length)
         self.store.sample_into(batch, np.random.default_rng(seed), timeout, online)
         return batch
+
+    def sample_shared(self, place: Place, n: int, length: int, seed: int, timeout: float, online: bool) -> bool:
+        """`sample` into the caller's own memory; False where that cannot be reached."""
+        batch = self._shared.find(place, self.store.schema, n, length)
+        if batch is None:
+            return False
+        self.store.sample_into(batch, np.random.default_rng(seed), timeout, online)
+        return True
 
     def do(self, method: str, *arguments: Any) -> Any:
         """Any other method of the store."""
@@ -95,6 +106,8 @@ class RayShard(Store):
     ):  # fmt: skip
         self.name, self.schema, self.length = name, schema, length
         self.handle: Any = handle
+        self._memory = threading.local()  # of each thread: the batches it shares with the shard, by size
+        self._same_machine = True
         self.beat, self.down, self.durable = beat, down, durable
 
     def append(self, stream: int, first_step_id: int, rows: Mapping[str, np.ndarray]) -> int:
@@ -111,10 +124,19 @@ class RayShard(Store):
 
     def sample_into(self, out: Batch, rng: np.random.Generator, timeout: float = 60.0, online: bool = True) -> None:
         # The generator goes as a seed: its state would come back changed only in the shard's copy.
-        n, length = out.rows.shape
-        batch = self._call("sample", n, length, int(rng.integers(2**63)), timeout, online, timeout=timeout + PATIENCE)
-        for mine, theirs in zip(out, batch, strict=True):
-            mine[...] = theirs
+        how = (*out.rows.shape, int(rng.integers(2**63)), timeout, online)
+        if not (self._same_machine and self._sample_shared(out, how)):
+            _copy(self._call("sample", *how, timeout=timeout + PATIENCE), out)
+
+    def _sample_shared(self, out: Batch, how: tuple[int, int, int, float, bool]) -> bool:
+        known: dict[tuple[int, int], SharedBatch] = self._memory.__dict__.setdefault("batches", {})
+        # Taken out while it is in use: after an error the shard may still be writing to it.
+        shared = known.pop(how[:2], None) or SharedBatch(self.schema, *how[:2])
+        self._same_machine = self._call("sample_shared", shared.place, *how, timeout=how[3] + PATIENCE)
+        if self._same_machine:
+            _copy(shared.batch, out)
+            known[how[:2]] = shared
+        return self._same_machine
 
     def available(self) -> tuple[int, int]:
         return self._do("available")
@@ -175,3 +197,8 @@ class RayShard(Store):
                 self.beat()
                 time.sleep(pause)
                 pause = min(2.0, pause * 2)
+
+
+def _copy(batch: Batch, out: Batch) -> None:
+    for theirs, mine in zip(batch, out, strict=True):
+        mine[...] = theirs

@@ -1,56 +1,64 @@
-"""Makes batches ahead, in a thread of its own, so that their consumer need not wait for them."""
+"""Makes batches ahead, in threads of its own, so that their consumer need not wait for them."""
 
-import queue
 import threading
-import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
+_THREADS = 2  # a shard that is far away has the next request while the last answer is still on its way
 
 
 class Prefetch(Generic[T]):
-    """Results of `produce()`, up to `depth` of them made ahead by a thread; depth 0 calls it when asked.
+    """Results of `produce(number)` for number = first, first + 1, ..., in this order, up to `depth` of them made ahead,
+    two at a time; depth 0 makes each when it is asked for.
 
-    An exception in the thread is raised by the next call. Use as a context manager, or close().
+    An exception is raised by the call whose number it belongs to. Use as a context manager, or close().
     """
 
-    def __init__(self, produce: Callable[[], T], depth: int = 2, timeout: float = 600.0) -> None:
+    def __init__(self, produce: Callable[[int], T], first: int = 0, depth: int = 2, timeout: float = 600.0) -> None:
         if depth < 0:
             raise ValueError(f"Prefetch depth is {depth}, allowed 0 (none) or more.")
-        self._produce, self._timeout = produce, timeout
-        self._ready: queue.Queue[tuple[T | None, BaseException | None]] = queue.Queue(max(1, depth))
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="replay-prefetch", daemon=True) if depth else None
-        if self._thread:
-            self._thread.start()
+        self._produce, self._depth, self._timeout = produce, depth, timeout
+        self._ready: dict[int, tuple[T | None, BaseException | None]] = {}
+        self._begun = self._taken = first  # numbers
+        self._stopped = False
+        self._changed = threading.Condition()
+        self._threads = [
+            threading.Thread(target=self._work, name=f"replay-prefetch-{i}", daemon=True)
+            for i in range(min(depth, _THREADS))
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def __call__(self) -> T:
-        if self._thread is None:
-            return self._produce()
-        deadline = time.monotonic() + self._timeout
-        while True:
-            try:
-                result, error = self._ready.get(timeout=0.2)
-                break
-            except queue.Empty:
-                if self._stopped.is_set():
-                    raise RuntimeError("Prefetch was closed; make a new one.") from None
-                if time.monotonic() >= deadline:
-                    raise TimeoutError(f"No batch was ready within {self._timeout:g} s; is replay stuck?") from None
+        if not self._depth:
+            self._taken += 1
+            return self._produce(self._taken - 1)
+        with self._changed:
+            number = self._taken
+            if not self._changed.wait_for(lambda: number in self._ready or self._stopped, self._timeout):
+                raise TimeoutError(f"No batch was ready within {self._timeout:g} s; is replay stuck?")
+            if self._stopped:
+                raise RuntimeError("Prefetch was closed; make a new one.")
+            result, error = self._ready.pop(number)
+            self._taken += 1
+            if error is not None:
+                self._stopped = True
+            self._changed.notify_all()
         if error is not None:
-            self._stopped.set()
             raise error
         return result  # type: ignore[return-value]
 
     def close(self, timeout: float = 10.0) -> None:
-        """Stop the thread; TimeoutError: `produce()` did not return in time."""
-        self._stopped.set()
-        if self._thread:
-            self._thread.join(timeout)
-            if self._thread.is_alive():
-                raise TimeoutError(f"The prefetch thread is still in its call after {timeout:g} s.")
+        """Stop the threads; TimeoutError: `produce()` did not return in time."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join(timeout)
+            if thread.is_alive():
+                raise TimeoutError(f"A prefetch thread is still in its call after {timeout:g} s.")
 
     def __enter__(self) -> "Prefetch[T]":
         return self
@@ -61,17 +69,18 @@ class Prefetch(Generic[T]):
         self.close()
 
     def _work(self) -> None:
-        while not self._stopped.is_set():
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._stopped or self._begun < self._taken + self._depth)
+                if self._stopped:
+                    return
+                number = self._begun
+                self._begun += 1
             result: tuple[T | None, BaseException | None]
             try:
-                result = self._produce(), None
+                result = self._produce(number), None
             except BaseException as error:  # whatever it is, the consumer has to see it
                 result = None, error
-            while not self._stopped.is_set():
-                try:
-                    self._ready.put(result, timeout=0.1)
-                    break
-                except queue.Full:
-                    continue
-            if result[1] is not None:
-                return
+            with self._changed:
+                self._ready[number] = result
+                self._changed.notify_all()

@@ -19,6 +19,7 @@ from replay.store import Block, GapError, ShardDownError, Store
 
 T = TypeVar("T")
 RETURN = 2.0  # seconds between looks whether a shard that is down has come back
+_CALLS = 2  # to each shard at a time: a learner that samples ahead has two batches on their way
 PATIENCE = 150.0  # seconds that a writer waits while every shard is down
 
 
@@ -66,7 +67,7 @@ class ShardedStore(Store):
         self._down: set[int] = set()
         self._lock = threading.Lock()
         self._closed = threading.Event()
-        self._pool = ThreadPoolExecutor(len(shards), "shard") if parallel and len(shards) > 1 else None
+        self._pool = ThreadPoolExecutor(_CALLS * len(shards), "shard") if parallel and len(shards) > 1 else None
 
     @property
     def down(self) -> list[str]:
@@ -99,6 +100,9 @@ class ShardedStore(Store):
         return new
 
     def sample_into(self, out: Batch, rng: np.random.Generator, timeout: float = 60.0, online: bool = True) -> None:
+        if len(self.shards) == 1:  # it waits by itself
+            self.shards[0].sample_into(out, rng, timeout, online)
+            return
         deadline = time.monotonic() + timeout
         n = len(out.rows)
         while True:

@@ -134,7 +134,7 @@ class System:
 
     def ahead(self) -> Job:
         """A burst of batches that a thread makes ahead; the ones that it made before the clock runs do not count."""
-        prefetch = Prefetch(self.sample, DEPTH)
+        prefetch = Prefetch(lambda number: self.sample(), depth=DEPTH)
         for _ in range(DEPTH + 1):
             self.content.check(prefetch())
 
