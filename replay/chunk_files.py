@@ -37,8 +37,9 @@ class DamagedError(ValueError):
 
 
 class Header(NamedTuple):
-    """Steps first .. stop - 1 of a chunk are in the file; `serial` counts chunks in the order they were sealed, and
-    `nbytes` what is behind the header: fewer than the rows where they are compressed."""
+    """Steps first .. stop - 1 of a chunk are in the file; `serial` counts chunks in the order they were sealed, an open
+    one has that of the last before it was added to; `nbytes` are behind the header: fewer than the rows where they are
+    compressed."""
 
     stream: int
     chunk: int
@@ -224,7 +225,7 @@ class ChunkFiles:
         if chunk.settled:
             self.read_latents(chunk, 0, latents)
         content = chunk.rows[:count].tobytes() + latents[:count].tobytes()
-        header = Header(chunk.stream, chunk.number, chunk.first, stop, 0, len(content), zlib.crc32(content))
+        header = Header(chunk.stream, chunk.number, chunk.first, stop, chunk.serial, len(content), zlib.crc32(content))
         name = f"{chunk.name}.open"
         try:
             with self._open(f"{name}.tmp", os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as file:
@@ -247,7 +248,7 @@ class ChunkFiles:
         rows, latents = np.split(np.frombuffer(content, np.uint8), [count * self.row_stride])
         chunk.rows[:count] = rows.reshape(count, self.row_stride)
         chunk.latents[:count] = latents.reshape(count, self.latent_stride)
-        chunk.filed = True
+        chunk.filed, chunk.serial = True, header.serial
         return chunk, header.stop
 
     def read_latents(self, chunk: Chunk, place: int, out: np.ndarray) -> None:

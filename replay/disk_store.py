@@ -166,6 +166,7 @@ class DiskStore(IndexedStore):
                     chunk.keys[key][place : place + count] = value[row : row + count]
                 assert chunk.latents is not None, chunk.name
                 chunk.latents[place : place + count] = latents[row : row + count]
+                chunk.serial = self._sealer.serial
                 if place + count == self.chunk_length:
                     full.append(chunk)
                 new += count
@@ -193,11 +194,11 @@ class DiskStore(IndexedStore):
         self.note(f"Replay {self.directory}: chunk set aside, its sequences are lost, {error}.")
 
     def _evict_for_room(self) -> bool:
-        """Evict items until a chunk has left that has files; False where none has."""
+        """Evict until a chunk has left that has files; False where none has."""
         with self._lock:
             before = self._chunks.sealed
-            while before and len(self._index) and self._chunks.sealed == before:
-                self._index.evict_to(self._index.evicted + 1)
+            while before and self._chunks.sealed == before and self._index.evict_oldest():
+                pass
             return self._chunks.sealed < before
 
     def _counts(self) -> dict[str, int]:

@@ -192,6 +192,19 @@ class Index:
         if self.evicted < count:
             self._evict(count - self.evicted)
 
+    def evict_oldest(self, but: Stream | None = None) -> bool:
+        """Remove the oldest item, or the rest of a stream that has ended: it has no items, and fell silent before the
+        oldest one was made. False: there is neither, stream `but` aside."""
+        idle = [s for s in self._itemless.values() if s is not but]
+        oldest = min(idle, key=lambda s: (s.seen, s.id), default=None)
+        if oldest is not None and (oldest.seen <= self.evicted or not len(self)):
+            self._drop(oldest)
+        elif len(self):
+            self._evict()
+        else:
+            return False
+        return True
+
     def drop(self, stream_id: int) -> None:
         """Forget the steps of a stream without items, as the index that is followed has done."""
         self._drop(self.streams[stream_id])
@@ -342,14 +355,8 @@ class Index:
 
     def _open_chunk(self, stream: Stream, chunk: int) -> int:
         while not self._freed and self._fresh == self.slots:
-            # A stream without items that fell silent before the oldest item was made has ended: its rest goes first.
-            idle = [s for s in self._itemless.values() if s is not stream]
-            oldest = min(idle, key=lambda s: (s.seen, s.id), default=None)
-            if oldest is not None and (oldest.seen <= self.evicted or not len(self)):
-                self._drop(oldest)
-            else:
-                assert len(self), f"{self.slots} slots cannot hold one stream of length {self.length}"
-                self._evict()
+            gone = self.evict_oldest(stream)
+            assert gone, f"{self.slots} slots cannot hold one stream of length {self.length}"
         return self._place_chunk(stream, chunk)
 
     def _place_chunk(self, stream: Stream, chunk: int) -> int:

@@ -4,7 +4,6 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Mapping
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -107,10 +106,12 @@ def find_chunks(files: ChunkFiles, content: Content, note: Note) -> list[tuple[C
         said.append(f"{content.broken} of {content.lines} lines of the manifest torn or damaged")
     if said:
         note(f"Replay {files.directory.parent}: {', '.join(said)}.")
-    for (before, _), (after, _) in pairwise(found):
-        if before.stream == after.stream:
-            after.serial = max(after.serial, before.serial)
-    return sorted(found, key=lambda one: (one[0].serial, one[0].number))
+    ranks: list[int] = []
+    for i, (chunk, _) in enumerate(found):
+        rank = 2 * chunk.serial + (not chunk.sealed)
+        goes_on = i and found[i - 1][0].stream == chunk.stream
+        ranks.append(max(rank, ranks[-1]) if goes_on else rank)
+    return [found[i] for i in sorted(range(len(found)), key=lambda i: (ranks[i], found[i][0].number))]
 
 
 def _sealed(
@@ -171,7 +172,7 @@ def _open(
             continue  # it went on after this was written
         if not content.counts.get("closed") and chunk.latents is not None:
             chunk.latents[:] = 0  # a process that did not close the store may have refreshed them: they are stale
-        chunk.serial = max((header.serial for header in sealed.values()), default=0) + 1
+        chunk.serial = chunk.serial or max((header.serial for header in sealed.values()), default=0)
         found.append((chunk, stop))
     return found
 
