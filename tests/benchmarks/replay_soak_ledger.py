@@ -11,6 +11,9 @@ Blocks = list[tuple[int, int, int]]
 JITTER = 3.0
 """Seconds by which the order of acknowledgements may differ from the order the store took the steps in."""
 
+OLDER = 0.2
+"""Share of what is there that may be older than something evicted."""
+
 
 class Audit(NamedTuple):
     """What a store has: every step of `there` was read and checked after `began`, then the items were listed."""
@@ -39,10 +42,12 @@ class Settled(NamedTuple):
     losses: list[Loss]
     known: int
     kept: int
+    limit: float
+    """When all that was acknowledged before may have been evicted."""
 
 
 class Ledger:
-    """Steps leave a store oldest first, at most a chunk early; what left otherwise is lost."""
+    """Steps leave a store oldest first, or nearly so; what left otherwise is lost."""
 
     def __init__(self, length: int, chunk: int) -> None:
         self._length, self._chunk = length, chunk
@@ -72,7 +77,7 @@ class Ledger:
         with self._lock:
             when = {stream: _times(pieces) for stream, pieces in self._of.items()}
             known = sum(stop - first for ps in self._of.values() for first, stop, time in ps if time < audit.began)
-            limit = self._oldest_kept(audit.items, when) + JITTER if evicts(known) else -np.inf
+            limit = self._limit(audit, when) if evicts(known) else -np.inf
             losses: list[Loss] = []
             kept = 0
             for stream, pieces in list(self._of.items()):
@@ -92,18 +97,21 @@ class Ledger:
                 ]
                 if not self._of[stream]:
                     del self._of[stream]
-            return Settled(losses, known, kept)
+            return Settled(losses, known, kept, limit)
 
-    def _oldest_kept(self, items: np.ndarray, when: Mapping[int, np.ndarray]) -> float:
-        """When the oldest sequence there is was whole, and its first chunk too."""
-        oldest = np.inf
-        for stream in np.unique(items[:, 0]).tolist():
-            times = when.get(stream)
-            first = int(items[items[:, 0] == stream, 1].min())
-            if times is not None and first < len(times):
-                last = max(first + self._length, (first // self._chunk + 1) * self._chunk) - 1
-                oldest = min(oldest, float(times[min(last, len(times) - 1)]))
-        return oldest if len(items) else -np.inf
+    def _limit(self, audit: Audit, when: Mapping[int, np.ndarray]) -> float:
+        """Before when evicted steps were acknowledged: the chunks of the older part of what is there were full then.
+
+        A part, not the oldest one: a stream's last chunk stays while its room is not needed, since the stream may go
+        on, and a store that is opened again finds whole chunks and takes the open ones for new.
+        """
+        full: list[np.ndarray] = []
+        for stream in np.unique(audit.items[:, 0]).tolist():
+            if (times := when.get(stream)) is not None:
+                first = audit.items[audit.items[:, 0] == stream, 1]
+                end = (first // self._chunk + 1) * self._chunk - 1
+                full.append(times[np.minimum(end, len(times) - 1)])
+        return float(np.quantile(np.concatenate(full), OLDER)) + JITTER if full else np.inf
 
     def _losses(
         self, stream: int, gone: np.ndarray, kept: np.ndarray, times: np.ndarray, limit: float

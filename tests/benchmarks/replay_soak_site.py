@@ -176,8 +176,10 @@ class Site(ABC):
         self.audited += sum(stop - first for pieces in audit.there.values() for first, stop in pieces)
         wrong = [loss for loss in settled.losses if not fault.explains(store, loss)]
         if wrong:
-            ago = [f"{loss}, {fault.killed - loss.oldest:.1f} s before the kill" for loss in wrong[:5]]
-            raise SoakError(f"{len(wrong)} losses that nothing explains, such as {'; '.join(ago)}; {fault.note}")
+            raise SoakError(
+                f"{len(wrong)} losses that nothing explains, such as {'; '.join(map(str, wrong[:9]))}; killed at "
+                f"{fault.killed}, all before {settled.limit} may be evicted; {fault.note}"
+            )
         lost = sum(loss.stop - loss.first for loss in settled.losses)
         expected = min(self._rooms[store], settled.known - lost)
         if not fault.shrinks and settled.kept < _KEPT * expected and not full:

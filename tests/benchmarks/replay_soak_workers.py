@@ -295,6 +295,8 @@ def audit(store: Any, chunk_length: int) -> Audit:
     for stream, steps in store.streams().items():
         for start in range(steps.start // chunk_length * chunk_length, steps.stop, chunk_length):
             first, stop = max(start, steps.start), min(start + chunk_length, steps.stop)
+            if first == stop:
+                continue
             try:
                 rows = store.read(stream, first, stop - first)
             except ValueError:  # evicted meanwhile, or damaged
