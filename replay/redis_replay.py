@@ -107,7 +107,7 @@ class RedisReplay:
         freed, slots = self.writes(b"evict", max(1, layout.slots // 100), least)
         assert isinstance(freed, int) and isinstance(slots, int)
         self.layout = replace(layout, slots=slots)
-        if freed and slots < 0.95 * self._said_slots:
+        if freed and slots < 0.75 * self._said_slots:
             self._said_slots = slots
             self._note(
                 f"Redis {self.label} is full: replay {self.prefix} gives up its oldest steps and goes on with "

@@ -131,6 +131,11 @@ def run(options: argparse.Namespace, say: Callable[[str], object]) -> dict[str, 
                 say("There is no right to mount a file system: no disk gets full.")
         if "redis" in options.sites:
             sites.append(RedisSite(seeds[1], options.only))
+        kinds = [kind for site in sites for kind in site.kinds]
+        if unknown := sorted(set(options.only) - set(kinds)):
+            for site in sites:
+                site.end()
+            raise ValueError(f"There are no faults {unknown}; there are {kinds}.")
         threads = [threading.Thread(target=site.run, name=site.name) for site in sites]
         try:
             for thread in threads:

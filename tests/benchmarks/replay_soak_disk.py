@@ -17,7 +17,7 @@ from tests.benchmarks.replay_soak_rows import LENGTH, SCHEMA
 from tests.benchmarks.replay_soak_site import GOES_ON, Fault, Kind, Site, SoakError
 from tests.benchmarks.replay_soak_workers import Pipe, Worker, audit, failing, sample, sizes, write
 
-WRITERS, STREAMS = 2, 32
+WRITERS, STREAMS = 2, 16
 CAPACITY, CHUNK = 10_000, 64
 SEALED = 2.0
 """Seconds in which a full chunk is written."""
@@ -134,8 +134,8 @@ class DiskSite(Site):
     def kill_in_write_back(self) -> Fault:
         self.strike(self._process, "refreshed")
         killed = time.monotonic()
-        last = self._process.kill()
-        return self._open(killed, self._lately(killed), note="while it wrote back" if last == "refreshed" else "")
+        note = self._process.kill("disk sampler")
+        return self._open(killed, self._lately(killed), note=note)
 
     def close(self) -> Fault:
         self._close()
@@ -273,7 +273,7 @@ class DiskSite(Site):
         eater = threading.Thread(target=eat)
         eater.start()
         try:
-            time.sleep(self.rng.uniform(1, 4))
+            time.sleep(self.rng.uniform(1, 5))
             yield
         finally:
             stop.set()

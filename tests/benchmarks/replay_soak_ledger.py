@@ -111,7 +111,7 @@ class Ledger:
                 first = audit.items[audit.items[:, 0] == stream, 1]
                 end = (first // self._chunk + 1) * self._chunk - 1
                 full.append(times[np.minimum(end, len(times) - 1)])
-        return float(np.quantile(np.concatenate(full), OLDER)) + JITTER if full else np.inf
+        return float(np.quantile(np.concatenate(full), OLDER, method="lower")) + JITTER if full else np.inf
 
     def _losses(
         self, stream: int, gone: np.ndarray, kept: np.ndarray, times: np.ndarray, limit: float

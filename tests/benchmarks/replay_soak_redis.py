@@ -82,9 +82,9 @@ class RedisSite(Site):
     def kill_sampler(self) -> Fault:
         sampler = self._crew["sampler"]
         self.strike(sampler, "refreshed")
-        last = sampler.kill()
+        note = sampler.kill("sampler")
         time.sleep(self.rng.uniform(0, 0.5))
-        return Fault(self._sample(), note="while it wrote back" if last == "refreshed" else "")
+        return Fault(self._sample(), note=note)
 
     def kill_server(self) -> Fault:
         """One or both, some of them once more while they read their files."""
@@ -153,8 +153,8 @@ class RedisSite(Site):
         reply = self.hands[i].call("INFO", "memory")
         assert isinstance(reply, bytes)
         used = int(parse_info(reply)["used_memory"])
-        self.hands[i].call("CONFIG", "SET", "maxmemory", int(used * self.rng.uniform(0.4, 0.98)))
-        time.sleep(self.rng.uniform(1, 4))
+        self.hands[i].call("CONFIG", "SET", "maxmemory", int(used * self.rng.uniform(0.1, 0.98)))
+        time.sleep(self.rng.uniform(1, 7))
         self.hands[i].call("CONFIG", "SET", "maxmemory", 0)
         return Fault(time.monotonic(), shrinks=True)
 

@@ -208,4 +208,4 @@ class Site(ABC):
         """Wait until a worker tells the next event of this kind, and a moment more."""
         if worker.wait(kind, after=time.monotonic(), timeout=GOES_ON) is None:
             raise SoakError(f"{worker.name} did nothing for {GOES_ON:g} s.")
-        time.sleep(self.rng.uniform(0, 0.004))
+        time.sleep(self.rng.uniform(0, 0.002))

@@ -72,7 +72,7 @@ class Worker:
         self.process = context.Process(target=_work, args=(name, work, theirs, settings), name=name, daemon=True)
         self.process.start()
         theirs.close()
-        self._last: dict[str, Event] = {}
+        self._last: dict[tuple[str, str], Event] = {}  # of each member and kind
         self._heard = threading.Condition()
         self._listener = threading.Thread(target=self._listen, name=f"listen-{name}", daemon=True)
         self._listener.start()
@@ -86,8 +86,8 @@ class Worker:
         deadline = time.monotonic() + timeout
 
         def found() -> Event | None:
-            events = [self._last[kind] for kind in kinds if kind in self._last and self._last[kind].time > after]
-            return min(events) if events else None
+            events = [event for (_, kind), event in self._last.items() if kind in kinds and event.time > after]
+            return min(events, key=lambda event: event.time, default=None)
 
         with self._heard:
             while not (event := found()) and self._listener.is_alive():
@@ -97,18 +97,20 @@ class Worker:
                 self._heard.wait(min(left, 0.5))
             return event
 
-    def kill(self) -> str:
-        """SIGKILL; returns the kind of its last event, once all of them were taken."""
+    def kill(self, sampler: str = "") -> str:
+        """SIGKILL, and wait until all events were taken; whether its sampler wrote back just then, in words."""
         self.process.kill()
-        return self.join()
+        self.join()
+        told = [event for (who, _), event in self._last.items() if who == sampler]
+        last = max(told, key=lambda event: event.time, default=None)
+        return "while it wrote back" if last and last.kind == "refreshed" else ""
 
-    def join(self) -> str:
+    def join(self) -> None:
         """Wait for its end."""
         self.process.join(60)
         self._listener.join(60)
         assert not self.process.is_alive() and not self._listener.is_alive(), f"{self.name} does not end"
         self._pipe.close()
-        return max(self._last.values()).kind if self._last else ""
 
     def _listen(self) -> None:
         while True:
@@ -118,7 +120,7 @@ class Worker:
                 return
             self._take(event)
             with self._heard:
-                self._last[event.kind] = event
+                self._last[event.who, event.kind] = event
                 self._heard.notify_all()
 
 
