@@ -1,0 +1,98 @@
+"""What is left of a disk store whose process was killed: whole sequences, old or new latents, a line that says it."""
+
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.contracts.stores import SCHEMA, check_sequences, latents, rng, rows
+from tests.replay.disk_lives import abandon, check, finished, process, reopened
+from tests.replay.disk_process import CHUNK, LENGTH, STREAMS
+
+pytestmark = pytest.mark.timeout(120)
+
+
+def test_a_writer_killed_anywhere_leaves_whole_chunks(quick: Path) -> None:
+    ends = [line.split() for line in finished("operations", quick)]
+    assert len(ends) > 100 and {killed for _, killed, _ in ends[:-1]} == {"True"} and ends[-1][1] == "False"
+    for number, _, acknowledged in ends:
+        directory = quick / number
+        it, said = reopened(directory, capacity=40)
+        check(it)
+        sealed = int(acknowledged) // CHUNK * CHUNK  # acknowledged when they were safe
+        for stream in range(STREAMS if sealed else 0):
+            assert it.streams()[stream].stop >= sealed, (number, said)
+        assert len(it) <= 40
+        assert not said or any("are there again" in line for line in said), said
+        stats = it.stats()
+        abandon(it)
+        again, _ = reopened(directory, capacity=40)  # nothing more is lost by opening
+        assert {k: again.stats()[k] for k in ("items", "steps", "chunks")} == {
+            k: stats[k] for k in ("items", "steps", "chunks")
+        }
+        stop = {stream: steps.stop for stream, steps in again.streams().items()}
+        for stream in range(STREAMS):
+            again.append(stream, stop.get(stream, 0), rows(stream, stop.get(stream, 0), 10))
+        check(again)
+        again.close()
+        files = {path.name for path in (directory / "chunks").iterdir()}
+        assert not [name for name in files if name.endswith((".tmp", ".damaged"))]
+        assert len([name for name in files if name.endswith((".rows", ".open"))]) == again.stats()["chunks"]
+
+
+def test_latents_killed_in_writing_are_old_or_new_or_declared_stale(quick: Path) -> None:
+    ends = [line.split() for line in finished("latents", quick)]
+    assert len(ends) > 5
+    torn = 0
+    for number, _, _ in ends:
+        it, _ = reopened(quick / number)
+        for stream, steps in it.streams().items():
+            got, old = it.read(stream, steps.start, len(steps)), rows(stream, steps.start, len(steps))
+            new = latents(1, len(steps), 99)
+            for i in range(len(steps)):
+                there = np.concatenate([got[key][i].astype(np.float64) for key in SCHEMA.latents])
+                wanted = [
+                    np.concatenate([source[i].astype(np.float64) for source in sources])
+                    for sources in (
+                        [old[key] for key in SCHEMA.latents],
+                        [new[key][0] for key in SCHEMA.latents],
+                        [np.zeros((len(steps), *field.shape)) for field in SCHEMA.latents.values()],
+                    )
+                ]
+                assert any(np.array_equal(there, one) for one in wanted), (number, stream, i, there)
+                torn += np.array_equal(there, wanted[2]) and not np.array_equal(there, wanted[0])
+        batch, keys = it.sample(200, LENGTH, rng())
+        check_sequences(batch, keys)
+        stale = ((batch["deter"] == 0).all(1) & ((keys[:, 0, 0] * 31 + keys[:, 0, 1]) % 251 != 0)).sum()
+        assert it.stats()["stale"] >= stale
+    assert torn > 0, "no kill tore a row: the test does not reach what it is for"
+
+
+def test_a_killed_process_is_followed_by_the_next(quick: Path) -> None:
+    lost = []
+    for _ in range(3):
+        with process("write", quick) as writer:
+            assert writer.stdout is not None
+            acknowledged: list[tuple[float, int, int]] = []
+            begun = time.monotonic()
+            while time.monotonic() - begun < 0.7 or len(acknowledged) < 50:
+                stream, stop = map(int, writer.stdout.readline().split())
+                acknowledged.append((time.monotonic(), stream, stop))
+            writer.send_signal(signal.SIGKILL)
+            for line in writer.stdout.read().splitlines():
+                if len(line.split()) == 2:
+                    acknowledged.append((time.monotonic(), *map(int, line.split())))  # type: ignore[arg-type]
+            writer.wait(20)
+        it, said = reopened(quick, capacity=400)
+        assert any("was not closed" in line for line in said), said
+        check(it)
+        for stream in range(4):
+            stops = [(when, stop) for when, of, stop in acknowledged if of == stream]
+            settled = max((stop for when, stop in stops if when < stops[-1][0] - 1), default=0)
+            kept = it.streams()[stream].stop
+            assert kept >= settled // CHUNK * CHUNK
+            lost.append(stops[-1][1] - kept)
+        abandon(it)
+    assert any(lost), "nothing was in memory: the test does not reach what it is for"
