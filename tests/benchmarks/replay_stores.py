@@ -97,8 +97,9 @@ class Opener:
         from replay.config import ReplayConfig
         from replay.sharding import ShardedStore
 
-        start_local("replay-benchmark", STORE_BYTES)
-        self.stack.callback(ray.shutdown)
+        if not ray.is_initialized():  # another test of the same process may have started it
+            start_local("replay-benchmark", STORE_BYTES)
+            self.stack.callback(ray.shutdown)
         config = RunConfig(
             task="benchmark",
             actor=ActorConfig(environments=self.streams),

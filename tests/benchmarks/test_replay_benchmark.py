@@ -10,6 +10,7 @@ from tests.benchmarks.replay import main
 from tests.benchmarks.replay_stores import SYSTEMS
 from tests.benchmarks.replay_systems import BATCH, LENGTH, Job, measure
 from tests.benchmarks.replay_work import Content, WrongBytesError, payload, schema
+from tests.contracts.ray_stores import actor
 
 REPORT = {
     "name", "value", "unit", "device", "versions", "matmul_gflops", "batch", "step_bytes", "steps", "streams", "rounds",
@@ -25,6 +26,7 @@ QUICK = ["--steps", "1024", "--streams", "4", "--rounds", "1", "--seconds", "0.0
 
 @pytest.mark.timeout(240)
 def test_one_run_reports_the_ceiling_and_every_store_beside_it(capsys: pytest.CaptureFixture[str]) -> None:
+    actor()  # Ray, once for all tests of this process
     assert main(QUICK) == 0
     [line] = capsys.readouterr().out.splitlines()
     report = json.loads(line)

@@ -204,6 +204,8 @@ def test_any_life_keeps_what_it_promises(operations: list, chunk_length: int, le
                     it._unlock()
                 capacity = first
                 it = store(directory, length=length, capacity=capacity, chunk_length=chunk_length)
+                known = it.streams()  # one whose steps had all left may be forgotten, and begin at 0 again
+                refreshed = {key: value for key, value in refreshed.items() if key[0] in known}
                 for stream, steps in before.items():
                     least = steps.stop if name == "close" else steps.stop // chunk_length * chunk_length
                     assert least <= it.streams().get(stream, range(least)).stop <= steps.stop
