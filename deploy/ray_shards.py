@@ -11,7 +11,7 @@ from ray.exceptions import RayError
 from deploy.config import RunConfig
 from deploy.ray_store import connect_store
 from deploy.remote import ask, start
-from deploy.stores import shard_names
+from deploy.stores import DOWN, shard_names
 from deploy.task import replay_schema
 from learner.checkpoint import Checkpoints
 from replay.keys import incarnation_of
@@ -40,7 +40,7 @@ class Shards:
             for name in self.names if config.replay.kind != "redis"
         ]  # fmt: skip
         self.processes = [ask(shard, "status", timeout=600)["process"] for shard in self.handles]
-        self.store = connect_store(config, *spaces, self.handles, note=note)
+        self.store = connect_store(config, *spaces, self.handles, note=note, patience=DOWN)
         self.each: dict[str, Stats] = {}
         """The last known stats of each shard."""
         self._heard = dict.fromkeys(self.names, time.monotonic())
@@ -77,18 +77,27 @@ class Shards:
 
     def _ask_servers(self) -> bool:
         """Those that are down the sharded store notices and says itself."""
-        before = self.down
+        before = set(self.down)
         for name, shard in zip(self.names, self.store.shards, strict=True):
             if name not in self.store.down:
                 self._keep(name, shard)
-        self.down = set(self.store.down)
+        if len(self.names) > 1:
+            self.down = set(self.store.down)
         return self.down != before
 
     def _keep(self, name: str, shard: Store) -> None:
         try:
             self.each[name] = {key: value for key, value in shard.stats().items() if key not in OF_A_PROCESS}
-        except OSError:
-            self.store.available()  # asks them all, and leaves out who does not answer
+        except OSError as error:
+            if len(self.names) > 1:
+                self.store.available()  # asks them all, and leaves out who does not answer
+            elif name not in self.down:
+                self.note(f"Training waits for the only replay shard: {error}")
+                self.down.add(name)
+        else:
+            if len(self.names) == 1 and name in self.down:
+                self.note("The replay shard is back.")
+                self.down.discard(name)
 
     def _ask_actors(self) -> bool:
         changed, now = False, time.monotonic()

@@ -28,12 +28,13 @@ from world_models.space import Spaces
 def connect_store(
     config: RunConfig, observation: Spaces, action: Spaces, shards: Sequence[ActorHandle],
     beat: Callable[[], None] = lambda: None, note: Note = lambda line: None, samples: bool = False,
+    patience: float = 0.0,
 ) -> ShardedStore:  # fmt: skip
     """The run's replay over its shard actors, or over the Redis servers it names."""
     schema, length = replay_schema(observation, action, config.model), sample_length(config.learner)
     names = shard_names(config)
     if config.replay.kind == "redis":
-        each = redis_shards(schema, config, note, samples=samples)
+        each = redis_shards(schema, config, note, samples=samples, patience=patience)
     else:
         down = DOWN if len(names) > 1 else PATIENCE
         durable = config.replay.kind == "disk"

@@ -45,10 +45,13 @@ def shard(name: str, schema: Schema, config: RunConfig, note: Note) -> Store:
     )  # fmt: skip
 
 
-def redis_shards(schema: Schema, config: RunConfig, note: Note, *, samples: bool) -> list[Store]:
+def redis_shards(
+    schema: Schema, config: RunConfig, note: Note, *, samples: bool = False, patience: float = 0.0
+) -> list[Store]:
     """A store for each Redis server. Of several, those that are down are awaited; ShardDownError where none answers.
 
-    Only a process that `samples` needs an online queue, and with it an index of its own.
+    Only a process that `samples` needs an online queue, and with it an index of its own. `patience`: seconds of waiting
+    for a server, 0 for as long as suits one whose work stands still without it.
     """
     from replay.redis_store import RedisStore
 
@@ -60,7 +63,7 @@ def redis_shards(schema: Schema, config: RunConfig, note: Note, *, samples: bool
             capacity=max(1, replay.capacity // replay.shard_count),
             capacity_gb=replay.capacity_gb / replay.shard_count or None, chunk_length=replay.chunk_length,
             streams=config.actor.environments, online=replay.online and samples, selection=replay.selection, note=note,
-            patience=DOWN if len(replay.urls) > 1 else PATIENCE,
+            patience=patience or (DOWN if len(replay.urls) > 1 else PATIENCE),
         )  # fmt: skip
 
     shards: list[Store] = []

@@ -188,13 +188,15 @@ class LocalRun:
 
     def _take_changes(self) -> None:
         """Take over a train ratio or tolerance that was edited in config.yaml while the run goes on."""
-        changed = (self.logdir / FILE).stat().st_mtime_ns
-        if changed == self._config_time:
-            return
-        self._config_time = changed
         try:
+            changed = (self.logdir / FILE).stat().st_mtime_ns
+            if changed == self._config_time:
+                return
+            self._config_time = changed
             asked = load_config(self.logdir)
-        except (ValueError, TypeError) as error:
+        except FileNotFoundError:  # an editor is about to put it back
+            return
+        except (OSError, ValueError, TypeError) as error:
             self.board.note(f"{FILE} is not taken over: {error}")
             return
         ratio, tolerance = asked.learner.train_ratio, asked.replay.tolerance
