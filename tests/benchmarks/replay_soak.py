@@ -14,6 +14,7 @@ import json
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -53,9 +54,11 @@ def small_disk() -> Iterator[tuple[Path, bool]]:
             ["mount", "-t", "tmpfs", "-o", f"size={DISK}", "soak", str(folder)],
         ]
         small = mine and all(not subprocess.run(command, timeout=20).returncode for command in commands)
-        yield folder, small
-        if small:
-            subprocess.run(["umount", "-l", folder], check=True, timeout=20)
+        try:
+            yield folder, small
+        finally:
+            if small:
+                subprocess.run(["umount", "-l", str(folder)], check=True, timeout=20)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -169,6 +172,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.sites, options.only = options.sites.split(","), [kind for kind in options.only.split(",") if kind]
     if options.minutes <= 0 or not set(options.sites) <= {"disk", "redis"}:
         parser.error("--minutes is more than 0, --sites are disk, redis or both")
+    for kind in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(kind, signal.default_int_handler)  # nothing is left behind
     result = run(options, partial(print, file=sys.stderr, flush=True))
     print(table(result), file=sys.stderr if options.json else sys.stdout)
     print(json.dumps(result))
