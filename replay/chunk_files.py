@@ -2,7 +2,7 @@
 
     <stream>-<chunk>.rows       header, then C packed rows, compressed or not: synced and renamed, never changed again
     <stream>-<chunk>.latents    C rows of latents, each with its checksum: refreshed in place
-    <stream>-<chunk>.open       header, then the rows and latents there were when the store was closed
+    <stream>-<chunk>.open       header, then the rows and latents there were when it was last kept, or closed
     *.tmp, *.damaged            what a crash interrupted; what failed its checksum, kept for inspection
 
 Files are mapped to be read alone, and only once they are whole: a full disk raises OSError, it kills nobody.
@@ -54,8 +54,8 @@ class Chunk:
     """A chunk of a store: in memory while it is `sealed` to files, of which `rows` are mapped when they are needed."""
 
     __slots__ = (
-        "checked", "crc", "damaged", "dropped", "filed", "first", "keys", "latents", "nbytes", "number", "rows",
-        "sealed", "serial", "settled", "stream", "touched",
+        "checked", "crc", "damaged", "dropped", "filed", "first", "kept", "keys", "latents", "nbytes", "number",
+        "rows", "sealed", "serial", "settled", "stream", "touched",
     )  # fmt: skip
 
     def __init__(self, stream: int, number: int, first: int) -> None:
@@ -71,6 +71,7 @@ class Chunk:
         self.dropped = False
         self.touched = False  # latents were refreshed while they were being written to their file
         self.filed = False  # it has files, or will have them soon
+        self.kept = 0  # its file `.open` goes up to this step
 
     @property
     def name(self) -> str:
@@ -216,20 +217,23 @@ class ChunkFiles:
             raise DamagedError(f"{name}: its content fails its checksum")
         return header, content
 
-    def write_open(self, chunk: Chunk, stop: int) -> None:
-        """Keep a chunk that is not full as it is, up to step `stop`."""
+    def copy(self, chunk: Chunk, stop: int) -> tuple[Header, np.ndarray]:
+        """Rows and latents of a chunk in memory up to step `stop`, and a header for them without the checksum."""
         assert isinstance(chunk.rows, np.ndarray), chunk.name
         count = stop - chunk.number * self.chunk_length
         latents = np.zeros((self.chunk_length, self.latent_stride), np.uint8) if chunk.settled else chunk.latents
         assert latents is not None, chunk.name
         if chunk.settled:
             self.read_latents(chunk, 0, latents)
-        content = chunk.rows[:count].tobytes() + latents[:count].tobytes()
-        header = Header(chunk.stream, chunk.number, chunk.first, stop, chunk.serial, len(content), zlib.crc32(content))
-        name = f"{chunk.name}.open"
+        content = np.concatenate([chunk.rows[:count].reshape(-1), latents[:count].reshape(-1)])
+        return Header(chunk.stream, chunk.number, chunk.first, stop, chunk.serial, content.size, 0), content
+
+    def write_open(self, header: Header, content: np.ndarray) -> None:
+        """Keep what copy() took. OSError: what was kept before is still there."""
+        name = f"{header.stream}-{header.chunk}.open"
         try:
             with self._open(f"{name}.tmp", os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as file:
-                write_all(file, self._pack(header))
+                write_all(file, self._pack(header._replace(crc=zlib.crc32(content.data))))
                 write_all(file, content)
                 os.fsync(file)
         except BaseException:
@@ -248,7 +252,7 @@ class ChunkFiles:
         rows, latents = np.split(np.frombuffer(content, np.uint8), [count * self.row_stride])
         chunk.rows[:count] = rows.reshape(count, self.row_stride)
         chunk.latents[:count] = latents.reshape(count, self.latent_stride)
-        chunk.filed, chunk.serial = True, header.serial
+        chunk.filed, chunk.serial, chunk.kept = True, header.serial, header.stop
         return chunk, header.stop
 
     def read_latents(self, chunk: Chunk, place: int, out: np.ndarray) -> None:

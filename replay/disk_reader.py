@@ -18,6 +18,7 @@ from replay.episodes import MissingStepsError
 from replay.layout import views
 from replay.manifest import FORMAT, NAME, Content, read_manifest
 from replay.reader import Finding
+from replay.reopening import what_is_lost
 from replay.step import Rows, Schema
 
 _NAME = re.compile(r"(\d+)-(\d+)\.(rows|open)")
@@ -38,7 +39,7 @@ class DiskReader:
     """The streams of one directory of `replay.disk_store`; see `replay.reader.Reader`.
 
     Chunks are verified when they are first read; a damaged one is as good as missing. While a run uses the directory,
-    the steps in its open chunks are in its memory alone. ValueError: there is no disk replay.
+    the newest steps in its open chunks are in its memory alone. ValueError: there is no disk replay.
     """
 
     kind = "replay on disk"
@@ -115,10 +116,10 @@ class DiskReader:
     def health(self, verify: bool) -> Iterator[Finding]:
         if self.holder:
             yield Finding(
-                None, f"process {self.holder} is using it: the steps in its open chunks are not seen from here"
+                None, f"process {self.holder} is using it: the newest steps in its open chunks are not seen from here"
             )
         elif not self.content.counts.get("closed"):
-            yield Finding(None, "it was not closed: steps that were in no full chunk are lost")
+            yield Finding(None, f"it was not closed: {what_is_lost(self.content)}")
         if self.content.broken:
             yield Finding(
                 None,

@@ -2,54 +2,40 @@
 
 import os
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from replay import disk_checkpoint, latent_rows
-from replay.chunk_files import Chunk, ChunkFiles, DamagedError, default_chunk_length, sync_directory
+from replay.chunk_files import Chunk, ChunkFiles, DamagedError, Header, default_chunk_length, sync_directory
 from replay.chunk_table import ChunkTable
-from replay.compressed_rows import CompressedRows
 from replay.directory_lock import lock_directory
 from replay.index import UNIFORM
 from replay.indexed_store import IndexedStore
 from replay.layout import Batch, views
 from replay.manifest import FORMAT, Content, read_manifest
-from replay.reopening import check_stored, take_over
+from replay.reopening import check_stored, take_over, what_is_lost
 from replay.sealing import Sealer
 from replay.selection import SelectionConfig
+from replay.sequence_parts import Part, copy_latents, copy_rows, plan
 from replay.step import Rows, Schema, check_rows
 from replay.store import check_latents
 
 _REDRAWS = 200
 
 
-class Part(NamedTuple):
-    """n columns of a sequence, from `column` on, lie in `rows` of a chunk from `place` on."""
-
-    chunk: Chunk
-    rows: np.ndarray | CompressedRows | None
-    place: int
-    column: int
-    n: int
-
-    def copy(self, out: np.ndarray) -> None:
-        """Into its columns of out `[T, stride]`."""
-        assert self.rows is not None, self.chunk.name
-        out[self.column : self.column + self.n] = self.rows[self.place : self.place + self.n]
-
-
 class DiskStore(IndexedStore):
     """See `replay.indexed_store.IndexedStore` (`capacity_gb` is a bound on the disk) and `replay.chunk_files`.
 
     A chunk is in memory while it fills, and until it is written, synced and listed in the manifest; twice `streams`
-    chunks are there at most. A process that is killed loses what was in memory: the open chunk of each stream, and the
-    full ones of the last moment. After close() nothing is lost. Latents are not synced: those that a crash tore are
-    read as zeros and counted as `stale`.
+    chunks are there at most. Those that still fill are kept every `keep_seconds`, while steps come in: written as they
+    are, in the background. So a process that is killed loses the steps of the last `keep_seconds`, of how long the
+    writing takes, and the latents of the chunks that filled; with 0 it loses these chunks. After close() nothing is
+    lost. Latents are not synced: those that a crash tore are read as zeros and counted as `stale`.
 
     Opening reads no payload: a chunk is checked when it is first touched, and set aside when it is damaged; its
     sequences are then not drawn any more. Items come back in the order their chunks were sealed in, and none of them
@@ -73,10 +59,14 @@ class DiskStore(IndexedStore):
         online: bool = True,
         selection: SelectionConfig = UNIFORM,
         compression: str = "",
+        keep_seconds: float = 10.0,
         note: Callable[[str], None] = lambda line: None,
         timeout: float = 120.0,
     ) -> None:
+        if not keep_seconds >= 0:
+            raise ValueError(f"DiskStore keep_seconds is {keep_seconds}, allowed 0 (at close alone) or more; raise it.")
         self.directory, self.note, self._timeout = Path(directory), note, timeout
+        self._keep_seconds, self._keep_at = keep_seconds, time.monotonic() + keep_seconds
         (self.directory / "chunks").mkdir(parents=True, exist_ok=True)
         self._unlock = weakref.finalize(self, os.close, lock_directory(self.directory))
         self._closed = False
@@ -107,12 +97,13 @@ class DiskStore(IndexedStore):
         store = {
             "format": FORMAT, "schema": self.schema.to_json(), "chunk_length": self.chunk_length,
             "length": self.length, "capacity": self._capacity, "max_gb": self.max_gb,
+            "keep_seconds": self._keep_seconds,
         }  # fmt: skip
         found, manifest = take_over(self.files, content or Content(), store, self.note)
         counts = content.counts if content else {}
         self._sealer = Sealer(
             self.files, manifest, waiting=max(8, streams), settled=lambda chunk: self._chunks.settle(chunk),
-            sealed=self._sealed, evict=self._evict_for_room, counts=self._counts, note=self.note,
+            sealed=self._sealed, copied=self._copied, evict=self._evict_for_room, counts=self._counts, note=self.note,
         )  # fmt: skip
         with self._lock:
             self._counters |= {key: counts.get(key, 0) for key in self._counters}
@@ -130,7 +121,7 @@ class DiskStore(IndexedStore):
             self.note(
                 f"Replay {self.directory}: {len(self._index)} sequences in {self._index.used_slots} chunks of "
                 f"{len(self._index.streams)} streams are there again"
-                + ("." if counts.get("closed") else "; it was not closed, steps that were in no full chunk are lost.")
+                + ("." if counts.get("closed") else f"; it was not closed, {what_is_lost(content)}.")
             )
 
     # --- steps in
@@ -177,7 +168,26 @@ class DiskStore(IndexedStore):
             self._counters["inserted"] += new
             if new:
                 self._grown.notify_all()
+            if self._keep_seconds and time.monotonic() >= self._keep_at:
+                self._sealer.keep([chunk for chunk in self._chunks.values() if self._stop(chunk) > chunk.kept])
+                self._keep_at = time.monotonic() + self._keep_seconds
         return new
+
+    def _stop(self, chunk: Chunk) -> int:
+        """The step a chunk that fills goes on with, 0 for others. The lock is held."""
+        if chunk.sealed or chunk.dropped:
+            return 0
+        stop = self._index.streams[chunk.stream].next
+        return stop if stop < (chunk.number + 1) * self.chunk_length else 0
+
+    def _copied(self, chunk: Chunk) -> tuple[Header, np.ndarray] | None:
+        """What is to be kept of a chunk that fills, None if it does no more."""
+        with self._lock:
+            stop = self._stop(chunk)
+            if stop <= chunk.kept:
+                return None
+            chunk.filed = True  # evicting it removes the file
+            return self.files.copy(chunk, stop)
 
     def _release(self, slot: int) -> None:
         """The index, and with it the lock's holder, has evicted a chunk."""
@@ -214,66 +224,21 @@ class DiskStore(IndexedStore):
                 self._wait_for_items(timeout)
                 starts, fresh = self._index.draw(len(left), rng, online)
                 out.keys[left] = self._index.keys(starts, length)
-                plan = self._plan(starts, length)
+                sequences = plan(self._chunks, self._index, starts, length)
                 self._counters["sampled"] += 0 if attempt else n * length
                 self._counters["sampled_online"] += fresh
-            whole = self._copy_rows(out, left, plan) & self._copy_latents(out, left, plan)
-            left = left[~whole]
+            whole = copy_rows(self._chunks, sequences, out.rows, left)
+            there, stale = copy_latents(self._chunks, sequences, out.latents, left)
+            if stale:
+                with self._lock:
+                    self._counters["stale"] += stale
+            left = left[~(whole & there)]
             if not len(left):
                 return
         raise OSError(
             f"Replay {self.directory}: what was drawn was damaged or evicted, {_REDRAWS} times in a row; see the lines "
             "about its chunks, and delete the directory if they are lost."
         )
-
-    def _plan(self, starts: np.ndarray, length: int) -> list[list[Part]]:
-        """Where the steps of the sequences lie that start at addresses `[n]`. The lock is held."""
-        slots, places = np.divmod(starts, self.chunk_length)
-        addresses = self._index.addresses(starts, length) if (places > self.chunk_length - length).any() else None
-        plan = []
-        for i, (slot, place) in enumerate(zip(slots.tolist(), places.tolist(), strict=True)):
-            parts, column = [], 0
-            while True:
-                chunk = self._chunks[slot]
-                count = min(self.chunk_length - place, length - column)
-                parts.append(Part(chunk, self._chunks.rows(chunk), place, column, count))
-                column += count
-                if column == length:
-                    break
-                assert addresses is not None
-                slot, place = int(addresses[i, column]) // self.chunk_length, 0
-            plan.append(parts)
-        return plan
-
-    def _copy_rows(self, out: Batch, where: np.ndarray, plan: list[list[Part]]) -> np.ndarray:
-        """Copy sequences to their places in the batch; tells which are whole, bool `[n]`."""
-        raw = out.rows.view(np.uint8).reshape(*out.rows.shape, -1)
-        whole = np.ones(len(where), bool)
-        for i, parts in enumerate(plan):
-            if all(self._chunks.is_whole(part.chunk, part.rows) for part in parts):
-                for part in parts:
-                    part.copy(raw[where[i]])
-            else:
-                whole[i] = False
-        return whole
-
-    def _copy_latents(self, out: Batch, where: np.ndarray, plan: list[list[Part]]) -> np.ndarray:
-        """Copy the latents of column 0, zeros where they are stale; tells which were not evicted meanwhile."""
-        there = np.ones(len(where), bool)
-        if not self.files.latent_stride:
-            return there
-        rows = np.empty((len(where), self.files.latent_stride), np.uint8)
-        for i, parts in enumerate(plan):
-            there[i] = self._chunks.read_latents(parts[0].chunk, parts[0].place, rows[i : i + 1])
-        lost = 0
-        for i in np.flatnonzero(latent_rows.stale(rows) & there).tolist():  # perhaps just being written
-            lost += self._chunks.settled(plan[i][0].chunk, plan[i][0].place, rows[i : i + 1])
-        if lost:
-            with self._lock:
-                self._counters["stale"] += lost
-        raw = out.latents.view(np.uint8).reshape(len(out.latents), -1)
-        raw[where] = rows[:, : raw.shape[1]]
-        return there
 
     def read(self, stream: int, first_step_id: int, n: int) -> Rows:
         rows = np.empty((n, self.files.row_stride), np.uint8)
@@ -394,7 +359,7 @@ class DiskStore(IndexedStore):
             for chunk in self._chunks.values():
                 if not chunk.sealed:
                     stop = min((chunk.number + 1) * self.chunk_length, streams[chunk.stream].next)
-                    self.files.write_open(chunk, stop)
+                    self.files.write_open(*self.files.copy(chunk, stop))
             sync_directory(self.files.directory)
             ends = {stream.id: stream.next for stream in streams.values() if not stream.slots}
             self._sealer.manifest.end(ends, self._counts() | {"closed": 1})

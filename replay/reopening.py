@@ -42,6 +42,12 @@ def check_stored(directory: Path, content: Content | None, schema: Schema, chunk
     return stored
 
 
+def what_is_lost(content: Content) -> str:
+    """When a store was not closed."""
+    seconds = (content.store or {}).get("keep_seconds")
+    return f"steps of its last {seconds:g} s are lost" if seconds else "steps that were in no full chunk are lost"
+
+
 def take_over(
     files: ChunkFiles, content: Content, store: Mapping[str, Any], note: Note
 ) -> tuple[list[tuple[Chunk, int]], Manifest]:
@@ -152,7 +158,7 @@ def _open(
     sealed: dict[_Id, Header],
     note: Note,
 ) -> list[tuple[Chunk, int]]:
-    """The chunks that were in memory when the store was closed; only a stream's newest one may be partly filled."""
+    """The chunks that were kept as they filled; only a stream's newest one may be partly filled."""
     newest: dict[int, int] = {}
     for stream, number in (*sealed, *names["open"]):
         newest[stream] = max(number, newest.get(stream, 0))

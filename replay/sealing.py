@@ -5,26 +5,32 @@ work: nothing is left running behind a store that is forgotten, and a process th
 """
 
 import errno
+import math
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Literal, TypeVar
 
-from replay.chunk_files import Chunk, ChunkFiles
+import numpy as np
+
+from replay.chunk_files import Chunk, ChunkFiles, Header, sync_directory
 from replay.manifest import Manifest
 
 T = TypeVar("T")
-Job = tuple[Literal["seal", "drop", "lose", "wipe"], Chunk | None]
+Job = tuple[Literal["seal", "keep", "drop", "lose", "wipe"], Chunk | None]
 _BATCH = 16  # chunks that share the syncs of directory and manifest
 _AGAIN = 1.0  # seconds before work that failed is tried again
 
 
 class Sealer:
-    """Works off jobs in their order: `seal` a full chunk, `drop` an evicted one, `lose` a damaged one, `wipe` all.
+    """Works off jobs in their order: `seal` a full chunk, `keep` one as it fills, `drop` an evicted one, `lose` a
+    damaged one, `wipe` all.
 
-    `settled(chunk)` is told when a chunk's latents are in a file, `sealed(chunk)` when the chunk is safe; `evict()` is
+    `settled(chunk)` is told when a chunk's latents are in a file, `sealed(chunk)` when the chunk is safe;
+    `copied(chunk)` is what there is to keep of a chunk, None if it was evicted or is full by now; `evict()` is
     asked for room when the disk is full: it evicts the oldest chunk that has files, False if there is none; `counts()`
     goes into the manifest.
     """
@@ -37,12 +43,13 @@ class Sealer:
         waiting: int,
         settled: Callable[[Chunk], None],
         sealed: Callable[[Chunk], None],
+        copied: Callable[[Chunk], tuple[Header, np.ndarray] | None],
         evict: Callable[[], bool],
         counts: Callable[[], dict[str, int]],
         note: Callable[[str], None],
     ) -> None:
         self.files, self.manifest, self.limit = files, manifest, waiting
-        self._settled, self._sealed = settled, sealed
+        self._settled, self._sealed, self._copied = settled, sealed, copied
         self._evict, self._counts, self._note = evict, counts, note
         self.serial = max((header.serial for header in manifest.content.chunks.values()), default=0)
         self._jobs: deque[Job] = deque()
@@ -53,13 +60,22 @@ class Sealer:
         self._changed = threading.Condition()
         self._full = 0  # chunks evicted since the disk was full
         self._in_vain = False  # the last one made no room: a checkpoint has its rows too
+        self._keeps = True  # the last open chunks were kept
 
-    def submit(self, kind: Literal["seal", "drop", "lose", "wipe"], chunk: Chunk | None = None) -> None:
+    def submit(self, kind: Literal["seal", "keep", "drop", "lose", "wipe"], chunk: Chunk | None = None) -> None:
         with self._changed:
             self._jobs.append((kind, chunk))
             self._waiting += kind == "seal"
             if self._error is None or time.monotonic() >= self._again:
                 self._start()
+
+    def keep(self, chunks: list[Chunk]) -> None:
+        """Have chunks written as they are by then, those that do not wait for it already."""
+        with self._changed:
+            waiting = {chunk for kind, chunk in self._jobs if kind == "keep"}
+        for chunk in chunks:
+            if chunk not in waiting:
+                self.submit("keep", chunk)
 
     def wait_for_room(self, timeout: float) -> None:
         """Until fewer chunks wait than may; OSError: they cannot be written; TimeoutError."""
@@ -158,6 +174,7 @@ class Sealer:
                 self.files.set_aside(f"{chunk.name}.rows")
                 self.manifest.drop([chunk.id])
         self._seal([chunk for kind, chunk in jobs if kind == "seal" and chunk])
+        self._keep([chunk for kind, chunk in jobs if kind == "keep" and chunk])  # a stream's older chunk is safe now
 
     def _drop(self, chunks: list[Chunk]) -> None:
         listed = [chunk.id for chunk in chunks if chunk.sealed]
@@ -190,21 +207,47 @@ class Sealer:
             self.files.unlink(f"{chunk.name}.open")
         self._drop([chunk for chunk in written if chunk.dropped])  # perhaps before its files were there
 
-    def _with_room(self, write: Callable[[], T]) -> T:
-        """What `write()` returns, after evicting old chunks for it when the disk is full."""
+    def _keep(self, chunks: list[Chunk]) -> None:
+        """An error is said, not raised: it is tried again with newer steps."""
+        error, kept = None, False
+        for chunk in chunks:
+            if copied := self._copied(chunk):
+                try:
+                    self._with_room(partial(self.files.write_open, *copied), evictions=0 if error else 1)
+                    chunk.kept, kept = copied[0].stop, True
+                except OSError as problem:
+                    error = problem
+                if chunk.dropped:  # by _with_room, perhaps before its file was there
+                    self.files.unlink(f"{chunk.name}.open")
+        try:
+            if kept:
+                sync_directory(self.files.directory)
+                self.manifest.end({}, self._counts())
+        except OSError as problem:
+            error = problem
+        if error and self._keeps:
+            self._note(f"Replay {self.files.directory.parent} cannot keep its open chunks, a kill loses them: {error}.")
+        elif kept and not error and not self._keeps:
+            self._note(f"Replay {self.files.directory.parent} keeps its open chunks again.")
+        if kept or error:
+            self._keeps = not error
+
+    def _with_room(self, write: Callable[[], T], evictions: float = math.inf) -> T:
+        """What `write()` returns, after evicting so many old chunks for it at most when the disk is full."""
         while True:
             try:
                 result = write()
                 self._in_vain = False
                 return result
             except OSError as error:
-                if not is_full(error) or self._in_vain or not self._evict():
+                if not (is_full(error) and evictions > 0) or self._in_vain or not self._evict():
                     raise
                 with self._changed:
                     drops = [chunk for kind, chunk in self._jobs if kind == "drop" and chunk]
                     self._jobs = deque(job for job in self._jobs if job[0] != "drop")
                 self._in_vain = all(map(self.files.is_shared, drops))
                 self._drop(drops)
+                evictions -= 1
                 count, self._full = self._full, self._full + len(drops)
                 if count.bit_length() != self._full.bit_length():  # said at 1, 2, 4, 8 ...
                     self._note(

@@ -1,7 +1,9 @@
 """Processes that work on a disk store and are killed, for tests: `python -m tests.replay.disk_process WAY DIRECTORY`.
 
 write       append to four streams for ever, and say so: `stream next`, a line each
+fill        the same, of chunks that are never full and kept every 0.1 s
 open        open the store, and print what is wrong with it
+keep        keep what fills, seal and evict like `operations`
 operations  seal and evict in DIRECTORY/0, /1, /2 ... where process k is killed within its k-th file operation
 latents     the same for latents being written back
 """
@@ -21,16 +23,17 @@ from replay.disk_store import DiskStore
 from tests.contracts.stores import SCHEMA, latents, rows
 
 CHUNK, LENGTH, STREAMS = 7, 4, 3
+KEEP = 1e-9  # seconds: with every append
 OPERATIONS = ("write", "pwrite", "fsync", "fdatasync", "rename", "unlink", "link", "ftruncate")
 
 
 def store(directory: Path, **settings: Any) -> DiskStore:
-    settings = {"length": LENGTH, "capacity": 1000, "chunk_length": CHUNK, "streams": 8, **settings}
+    settings = {"length": LENGTH, "capacity": 1000, "chunk_length": CHUNK, "streams": 8, "keep_seconds": 0, **settings}
     return DiskStore(directory, SCHEMA, **settings)
 
 
-def write(directory: Path) -> None:
-    it = store(directory, capacity=400)
+def write(directory: Path, **settings: Any) -> None:
+    it = store(directory, **settings)
     while True:
         for stream in range(4):
             first = it.streams().get(stream, range(0)).stop
@@ -47,6 +50,15 @@ def seal_and_evict(directory: Path, say: Callable[[str], None]) -> None:
         it._sealer.drain()
         say(f"{first + 5}")
     it.close()
+
+
+def keep(directory: Path, say: Callable[[str], None]) -> None:
+    it = store(directory, capacity=20, keep_seconds=KEEP)
+    for first in range(0, 24, 4):
+        for stream in range(2):
+            it.append(stream, first, rows(stream, first, 4))
+        it._sealer.drain()
+        say(f"{first + 4}")
 
 
 def write_latents_back(directory: Path, say: Callable[[str], None]) -> None:
@@ -113,7 +125,9 @@ def kill_everywhere(root: Path, work: Callable[[Path, Callable[[str], None]], No
 if __name__ == "__main__":
     way, directory = sys.argv[1], Path(sys.argv[2])
     if way == "write":
-        write(directory)
+        write(directory, capacity=400)
+    elif way == "fill":
+        write(directory, capacity=10**6, chunk_length=10**5, keep_seconds=0.1)
     elif way == "open":
         try:
             store(directory)
@@ -121,5 +135,7 @@ if __name__ == "__main__":
             print(error)
     elif way == "operations":
         kill_everywhere(directory, seal_and_evict, OPERATIONS)
+    elif way == "keep":
+        kill_everywhere(directory, keep, OPERATIONS)
     elif way == "latents":
         kill_everywhere(directory, write_latents_back, ("pwrite",))

@@ -10,7 +10,7 @@ import pytest
 
 from tests.contracts.stores import check_sequences, rng, rows
 from tests.replay.disk_lives import abandon, check, reopened
-from tests.replay.disk_process import LENGTH
+from tests.replay.disk_process import KEEP, LENGTH
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -109,3 +109,43 @@ def test_a_disk_that_others_filled_is_said_and_nothing_is_torn(small_disk: Path)
     it, _ = reopened(small_disk, capacity=1_000_000, chunk_length=0)
     check(it)
     assert it.streams() == {0: range(done + 50)}
+
+
+def test_open_chunks_that_cannot_be_kept_are_said_once_and_appending_goes_on(small_disk: Path) -> None:
+    it, said = reopened(small_disk, capacity=1_000_000, chunk_length=5000, keep_seconds=KEEP)
+
+    def append(first: int, stop: int) -> None:
+        for step in range(first, stop, 50):
+            for stream in range(2):
+                assert it.append(stream, step, rows(stream, step, 50)) == 50
+            it._sealer.drain()
+
+    append(0, 500)
+    before = {path.name: path.read_bytes() for path in (small_disk / "chunks").iterdir()}
+    assert before.keys() == {"0-0.open", "1-0.open"} and not said
+    fill_up(filler := small_disk / "filler")
+    append(500, 1000)
+    assert {path.name: path.read_bytes() for path in (small_disk / "chunks").iterdir()} == before
+    assert len(said) == 1 and "cannot keep its open chunks, a kill loses them: [Errno 28]" in said[0], said
+    filler.unlink()
+    append(1000, 1500)
+    assert len(said) == 2 and "keeps its open chunks again" in said[1]
+    abandon(it)
+    it, said = reopened(small_disk, capacity=1_000_000, chunk_length=0)
+    check(it)
+    assert it.streams() == dict.fromkeys(range(2), range(1500))
+
+
+def test_open_chunks_are_kept_in_place_of_the_oldest_on_a_full_disk(small_disk: Path) -> None:
+    it, said = reopened(small_disk, capacity=1_000_000, chunk_length=200, keep_seconds=KEEP)
+    for first in range(0, 20_000, 50):
+        for stream in range(2):
+            it.append(stream, first, rows(stream, first, 50))
+    it.append(0, 20_000, rows(0, 20_000, 50))
+    it._sealer.drain()
+    check(it)
+    assert len(it.streams()[0]) > 1000 and len(said) < 20, said
+    abandon(it)
+    it, _ = reopened(small_disk, capacity=1_000_000, chunk_length=0)
+    check(it)
+    assert {stream: steps.stop for stream, steps in it.streams().items()} == {0: 20_050, 1: 20_000}

@@ -9,7 +9,7 @@ import pytest
 
 from tests.contracts.stores import SCHEMA, check_sequences, latents, rng, rows
 from tests.replay.disk_lives import abandon, check, finished, process, reopened
-from tests.replay.disk_process import CHUNK, LENGTH, STREAMS
+from tests.replay.disk_process import CHUNK, KEEP, LENGTH, STREAMS
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -70,21 +70,26 @@ def test_latents_killed_in_writing_are_old_or_new_or_declared_stale(quick: Path)
     assert torn > 0, "no kill tore a row: the test does not reach what it is for"
 
 
+def killed_writer(way: str, directory: Path, seconds: float) -> list[tuple[float, int, int]]:
+    """What a process had said when it was killed: when, which stream, where it goes on."""
+    with process(way, directory) as writer:
+        assert writer.stdout is not None
+        acknowledged: list[tuple[float, int, int]] = []
+        while len(acknowledged) < 50 or acknowledged[-1][0] - acknowledged[0][0] < seconds:
+            stream, stop = map(int, writer.stdout.readline().split())
+            acknowledged.append((time.monotonic(), stream, stop))
+        writer.send_signal(signal.SIGKILL)
+        for line in writer.stdout.read().splitlines():
+            if len(line.split()) == 2:
+                acknowledged.append((time.monotonic(), *map(int, line.split())))  # type: ignore[arg-type]
+        writer.wait(20)
+    return acknowledged
+
+
 def test_a_killed_process_is_followed_by_the_next(quick: Path) -> None:
     lost = []
     for _ in range(3):
-        with process("write", quick) as writer:
-            assert writer.stdout is not None
-            acknowledged: list[tuple[float, int, int]] = []
-            begun = time.monotonic()
-            while time.monotonic() - begun < 0.7 or len(acknowledged) < 50:
-                stream, stop = map(int, writer.stdout.readline().split())
-                acknowledged.append((time.monotonic(), stream, stop))
-            writer.send_signal(signal.SIGKILL)
-            for line in writer.stdout.read().splitlines():
-                if len(line.split()) == 2:
-                    acknowledged.append((time.monotonic(), *map(int, line.split())))  # type: ignore[arg-type]
-            writer.wait(20)
+        acknowledged = killed_writer("write", quick, 0.7)
         it, said = reopened(quick, capacity=400)
         assert any("was not closed" in line for line in said), said
         check(it)
@@ -96,3 +101,58 @@ def test_a_killed_process_is_followed_by_the_next(quick: Path) -> None:
             lost.append(stops[-1][1] - kept)
         abandon(it)
     assert any(lost), "nothing was in memory: the test does not reach what it is for"
+
+
+def test_open_chunks_of_a_killed_process_are_there_up_to_when_they_were_kept(quick: Path) -> None:
+    goes_on = dict.fromkeys(range(4), 0)
+    for _ in range(3):
+        acknowledged = killed_writer("fill", quick, 2)
+        it, said = reopened(quick, capacity=10**6, chunk_length=0)
+        assert "4 chunks of 4 streams" in said[-1] and "steps of its last 0.1 s are lost" in said[-1], said
+        check(it)
+        assert not list((quick / "chunks").glob("*.rows"))
+        for stream, steps in it.streams().items():
+            stops = [(when, stop) for when, of, stop in acknowledged if of == stream]
+            assert stops[0][1] == goes_on[stream] + 3, "a life goes on where the one before had kept it"
+            settled = max(stop for when, stop in stops if when < stops[-1][0] - 1)
+            assert steps.start == 0 and settled <= steps.stop <= stops[-1][1] + 3
+            goes_on[stream] = steps.stop
+        abandon(it)
+
+
+def test_what_was_kept_outlives_a_kill_at_any_operation(quick: Path) -> None:
+    ends = [line.split() for line in finished("keep", quick)]
+    assert len(ends) > 100 and ends[-1][1] == "False"
+    for number, _, acknowledged in ends:
+        it, said = reopened(quick / number, capacity=20)
+        check(it)
+        for stream in range(2 if int(acknowledged) else 0):
+            assert it.streams()[stream].stop >= int(acknowledged), (number, said)
+        abandon(it)
+        names = {path.name for path in (quick / number / "chunks").iterdir()}
+        assert not [name for name in names if name.endswith((".tmp", ".damaged"))]
+        assert len([name for name in names if name.endswith((".rows", ".open"))]) == it.stats()["chunks"]
+
+
+def test_an_open_file_older_than_its_sealed_chunk_does_no_harm(quick: Path) -> None:
+    it, _ = reopened(quick, keep_seconds=KEEP)
+    it.append(0, 0, rows(0, 0, CHUNK + 3))
+    it._sealer.drain()
+    old = (quick / "chunks" / "0-1.open").read_bytes()
+    it.append(0, CHUNK + 3, rows(0, CHUNK + 3, CHUNK))
+    it._sealer.drain()
+    assert {path.name for path in (quick / "chunks").iterdir() if path.suffix != ".latents"} == {
+        "0-0.rows", "0-1.rows", "0-2.open",
+    }  # fmt: skip
+    (quick / "chunks" / "0-1.open").write_bytes(old)  # as a kill between sealing and removing it leaves it
+    abandon(it)
+    it, _ = reopened(quick)
+    check(it)
+    assert it.streams() == {0: range(2 * CHUNK + 3)} and not (quick / "chunks" / "0-1.open").exists()
+    (quick / "chunks" / "0-1.open").write_bytes(old)
+    (quick / "chunks" / "0-2.open").unlink()
+    abandon(it)
+    it, _ = reopened(quick)
+    check(it)
+    assert it.streams() == {0: range(2 * CHUNK)}
+    assert it.append(0, 2 * CHUNK, rows(0, 2 * CHUNK, 9)) == 9

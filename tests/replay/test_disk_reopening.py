@@ -14,7 +14,7 @@ from replay.store import GapError
 from tests.contracts.disk_stores import new_directory
 from tests.contracts.stores import SCHEMA, check_sequences, fill, latents, rng, rows
 from tests.replay.disk_lives import size
-from tests.replay.disk_process import LENGTH, store
+from tests.replay.disk_process import KEEP, LENGTH, store
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -179,12 +179,13 @@ def test_draws_by_priority(quick: Path) -> None:
     ),
     chunk_length=st.integers(1, 6),
     length=st.integers(1, 7),
+    keep=st.sampled_from([0.0, KEEP]),
 )
-def test_any_life_keeps_what_it_promises(operations: list, chunk_length: int, length: int) -> None:
+def test_any_life_keeps_what_it_promises(operations: list, chunk_length: int, length: int, keep: float) -> None:
     directory = new_directory()
     capacity = 30
     refreshed: dict[tuple[int, ...], int] = {}
-    it = store(directory, length=length, capacity=capacity, chunk_length=chunk_length)
+    it = store(directory, length=length, capacity=capacity, chunk_length=chunk_length, keep_seconds=keep)
     try:
         for name, first, second in operations:
             before = it.streams()
@@ -192,6 +193,7 @@ def test_any_life_keeps_what_it_promises(operations: list, chunk_length: int, le
                 stop = before.get(first, range(0)).stop
                 assert it.append(first, stop, rows(first, stop, second)) == second
                 assert it.streams()[first].stop == stop + second
+                it._sealer.drain()
             elif name == "refresh" and len(it):
                 keys = it.sample(2, length, rng(first), online=False)[1]
                 assert it.write_back(keys, latents(2, length, second)) == 2 * length
@@ -203,11 +205,11 @@ def test_any_life_keeps_what_it_promises(operations: list, chunk_length: int, le
                     it._sealer.drain()
                     it._unlock()
                 capacity = first
-                it = store(directory, length=length, capacity=capacity, chunk_length=chunk_length)
+                it = store(directory, length=length, capacity=capacity, chunk_length=chunk_length, keep_seconds=keep)
                 known = it.streams()  # one whose steps had all left may be forgotten, and begin at 0 again
                 refreshed = {key: value for key, value in refreshed.items() if key[0] in known}
                 for stream, steps in before.items():
-                    least = steps.stop if name == "close" else steps.stop // chunk_length * chunk_length
+                    least = steps.stop if name == "close" or keep else steps.stop // chunk_length * chunk_length
                     assert least <= it.streams().get(stream, range(least)).stop <= steps.stop
             assert len(it) <= capacity
             for stream, steps in it.streams().items():
