@@ -20,7 +20,7 @@ def new_directory() -> Path:
 def disk_store(*, capacity: int | None = 1000, **settings: Any) -> Store:
     from tests.contracts.stores import SCHEMA
 
-    settings = {"length": 4, "chunk_length": 7, "streams": 8, **settings}
+    settings = {"length": 4, "chunk_length": 7, "streams": 8, "keep_seconds": 1e-9, **settings}
     directory = new_directory()
     try:
         store = DiskStore(directory, SCHEMA, capacity=capacity, **settings)
