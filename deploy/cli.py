@@ -255,8 +255,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except BrokenPipeError:  # `nexus ... | head`
         sys.stdout = None
         sys.exit(0)
-    except RuntimeError as error:
-        if type(error).__name__ not in ("RunFailedError", "NonFiniteError"):
+    except (RuntimeError, ConnectionError) as error:
+        if type(error).__name__ not in ("RunFailedError", "NonFiniteError", "ShardDownError"):
             raise
         sys.exit(_complain(str(error), 1))
 

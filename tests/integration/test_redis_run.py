@@ -15,7 +15,7 @@ from replay.sharding import shard_of
 from tests.integration.processes import end_all, start_marked
 from tests.integration.runs import checkpoints, command, lines, wait_for
 from tests.integration.runs import run as execute
-from tests.replay.redis_servers import RedisServer, connected
+from tests.replay.redis_servers import RedisServer, connected, free_port
 
 LOCAL = [
     "--mode", "local", "--actor.actors", "2", "--actor.environments", "8", "--learner.train-ratio", "16",
@@ -94,13 +94,14 @@ def _keys(server: RedisServer) -> str:
     return b" ".join(reply).decode()
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(200)
 def test_what_is_wrong_with_a_server_is_said_before_the_run_starts(logdir: Path) -> None:
     evicting = RedisServer(tcp=True, maxmemory_policy="allkeys-lru")
     with RedisServer(tcp=True, password=PASSWORD) as server, evicting as evicts:
         wrong = server.url_tcp.replace(PASSWORD, "wrong")
-        for url, message in ((wrong, "password"), (evicts.url_tcp, "noeviction")):
+        nobody = f"redis://127.0.0.1:{free_port()}"
+        for url, message, code in ((wrong, "password", 2), (evicts.url_tcp, "noeviction", 2), (nobody, "running", 1)):
             arguments = command("gym:CartPole-v1", logdir / message, *LOCAL, "--replay", url)
             done = execute(logdir.parent, arguments)
-            assert done.returncode == 2 and message in done.stderr, done.stderr
+            assert done.returncode == code and message in done.stderr, done.stderr
             assert "Traceback" not in done.stderr and "wrong" not in done.stderr
