@@ -19,8 +19,10 @@ from tests.benchmarks.replay_soak_workers import Pipe, Worker, audit, failing, s
 
 WRITERS, STREAMS = 2, 16
 CAPACITY, CHUNK = 10_000, 64
-SEALED = 2.0
-"""Seconds in which a full chunk is written."""
+KEEP = 1.0
+"""Seconds after which chunks that fill are kept."""
+WRITTEN = 2.0
+"""Seconds in which a chunk is written."""
 WAITING = STREAMS + WRITERS
 """Full chunks that wait for a full disk, at most."""
 
@@ -40,7 +42,7 @@ def keep(pipe: Pipe, who: str, directory: Path, life: int, seed: int, ends: Mapp
     """Open the store, tell what is there, and work on it; `go`, `audit` and `close` are heard."""
     store = _ToldStore(
         directory, SCHEMA, length=LENGTH, capacity=CAPACITY, chunk_length=CHUNK, streams=STREAMS,
-        note=lambda line: pipe.tell(who, "note", line),
+        keep_seconds=KEEP, note=lambda line: pipe.tell(who, "note", line),
     )  # fmt: skip
     store.told = lambda blocks: pipe.tell(who, "took", (0, blocks))
     pipe.tell(who, "opened", audit(store, CHUNK))
@@ -86,19 +88,21 @@ class DiskSite(Site):
 
     def __init__(self, seed: int, only: Sequence[str], directory: Path, small: bool) -> None:
         """`small`: the directory is a file system that may be filled."""
-        open_chunks = f"open chunks, and those filled in the last {SEALED:g} s"
+        last = f"steps of the last {KEEP + WRITTEN:g} s"
         self.kinds = {
-            "process killed": Kind(3, open_chunks, self.kill),
-            "process killed in a write-back": Kind(2, open_chunks, self.kill_in_write_back),
+            "process killed": Kind(3, last, self.kill),
+            "process killed in a write-back": Kind(2, last, self.kill_in_write_back),
             "process closed": Kind(1, "nothing", self.close),
-            "byte of a chunk flipped": Kind(2, "the chunk, " + open_chunks, self.flip_rows),
-            "byte of latents flipped": Kind(1, open_chunks, self.flip_latents),
-            "manifest truncated": Kind(2, open_chunks, self.truncate_manifest),
+            "byte of a chunk flipped": Kind(2, f"the chunk, {last}", self.flip_rows),
+            "byte of latents flipped": Kind(1, last, self.flip_latents),
+            "manifest truncated": Kind(2, last, self.truncate_manifest),
         }
         if small:
             self.kinds |= {
                 "disk full": Kind(2, "the oldest steps", self.fill),
-                "disk full, process killed": Kind(2, f"the oldest steps, {WAITING} chunks", self.fill_and_kill),
+                "disk full, process killed": Kind(
+                    2, f"the oldest steps, open chunks and {WAITING} full ones", self.fill_and_kill
+                ),
             }
         super().__init__(seed, only, [Ledger(LENGTH, CHUNK)], [CAPACITY])
         self.directory, self._store = directory, directory / "store"
@@ -181,7 +185,7 @@ class DiskSite(Site):
         waited: set[tuple[int, int]] = set()
 
         def explained(store: int, loss: Loss) -> bool:
-            if loss.complete < killed - SEALED:
+            if loss.complete < killed - WRITTEN:
                 waited.add((loss.stream, loss.first // CHUNK))
             return loss.tail and len(waited) <= WAITING
 
@@ -248,9 +252,9 @@ class DiskSite(Site):
         return path
 
     def _lately(self, killed: float) -> Explains:
-        """Open chunks, and those that were just being written."""
-        full = killed < self._freed + SEALED  # those that waited for room are hardly written yet
-        return lambda store, loss: loss.tail and (full or loss.complete >= killed - SEALED)
+        """What was not kept yet, or just being written."""
+        full = killed < self._freed + KEEP + WRITTEN  # what waited for room is hardly written yet
+        return lambda store, loss: loss.tail and (full or loss.oldest >= killed - KEEP - WRITTEN)
 
     @contextlib.contextmanager
     def _filled(self) -> Iterator[None]:
@@ -268,7 +272,7 @@ class DiskSite(Site):
                             raise
                     if not hungry:
                         return
-                    stop.wait(0.01)
+                    stop.wait(0.001)
 
         eater = threading.Thread(target=eat)
         eater.start()
