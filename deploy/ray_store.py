@@ -166,6 +166,9 @@ class RayShard(Store):
     def checkpoint(self, directory: Path) -> None:
         self._do("checkpoint", directory)
 
+    def verify(self, directory: Path) -> None:
+        self._do("verify", directory)
+
     def restore(self, directory: Path) -> None:
         self._do("restore", directory)
 

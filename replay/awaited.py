@@ -60,6 +60,9 @@ class AwaitedStore(Store):
     def checkpoint(self, directory: Path) -> None:
         self._there.checkpoint(directory)
 
+    def verify(self, directory: Path) -> None:
+        self._there.verify(directory)
+
     def restore(self, directory: Path) -> None:
         self._there.restore(directory)
 

@@ -93,13 +93,7 @@ class Lineage:
         data: Mapping[str, np.ndarray],
         counters: dict[str, int],
     ) -> None:
-        content = verified(directory)
-        for what, here, there in (
-            ("schema", schema.to_json(), content["schema"]),
-            ("settings", dict(settings), content["settings"]),
-        ):
-            if here != there:
-                raise ValueError(f"Replay checkpoint {directory} has other {what}: {there}, this store has {here}.")
+        content = verified_alike(directory, FORMAT, schema, settings)
         files: dict[str, Any] = content["files"]
         arrays = read_file(directory, "state.safetensors", files)
         index.load(arrays, content["counters"])
@@ -144,6 +138,14 @@ class Lineage:
     def __del__(self) -> None:
         if self._last is not None:
             os.close(self._last)
+
+
+def verify(directory: Path, schema: Schema, settings: Mapping[str, int], index: Index) -> None:
+    """Read all of a checkpoint; ValueError where Lineage.load() into a store like this would raise one."""
+    files = verified_alike(directory, FORMAT, schema, settings)["files"]
+    for name in files:
+        read_file(directory, name, files)
+    index.require_room(read_file(directory, "state.safetensors", files))
 
 
 @contextmanager
@@ -241,6 +243,15 @@ def verified(directory: Path, format: str = FORMAT) -> dict[str, Any]:
         raise ValueError(f"{directory} is no whole replay checkpoint: index.json: {error}.") from error
     if zlib.crc32(json.dumps(content).encode()) != crc or content.get("format") != format:
         raise ValueError(f"Replay checkpoint {directory} is damaged or of another format: see its index.json.")
+    return content
+
+
+def verified_alike(directory: Path, format: str, schema: Schema, settings: Mapping[str, int]) -> dict[str, Any]:
+    """verified(); ValueError also where the checkpoint is of a store of another schema or other settings."""
+    content = verified(directory, format)
+    for what, here in (("schema", schema.to_json()), ("settings", dict(settings))):
+        if here != content[what]:
+            raise ValueError(f"Replay checkpoint {directory} has other {what}: {content[what]}, this store has {here}.")
     return content
 
 

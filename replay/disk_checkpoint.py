@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from replay.checkpoint import new_directory, parts, read_file, verified, write_file, write_index
+from replay.checkpoint import new_directory, parts, read_file, verified_alike, write_file, write_index
 from replay.chunk_files import HEADER_BYTES, Chunk, ChunkFiles, DamagedError, share
 from replay.index import Index
 
@@ -98,10 +98,7 @@ def load(
     directory: Path, files: ChunkFiles, settings: Mapping[str, int]
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """What index.json and the index's state say, after all files were checked; ValueError: damaged, or not alike."""
-    content = verified(directory, FORMAT)
-    for what, here in (("schema", files.schema.to_json()), ("settings", dict(settings))):
-        if here != content[what]:
-            raise ValueError(f"Replay checkpoint {directory} has other {what}: {content[what]}, this store has {here}.")
+    content = verified_alike(directory, FORMAT, files.schema, settings)
     for name, expected in content["files"].items():
         if not name.startswith("sealed-"):
             read_file(directory, name, content["files"])
@@ -118,7 +115,7 @@ def load(
 def unpack(
     directory: Path, files: ChunkFiles, content: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
 ) -> list[Chunk]:
-    """The chunks of a checkpoint that load() has checked, put into an empty store's files, open ones in memory."""
+    """The chunks of a checkpoint that load() has checked, put into an empty directory of files, open ones in memory."""
     chunks, kinds = [], arrays["kinds"].tolist()
     for (stream, number), kind, first in zip(arrays["chunks"].tolist(), kinds, arrays["firsts"].tolist(), strict=True):
         chunk = files.new(stream, number, first) if kind == _OPEN else Chunk(stream, number, first)

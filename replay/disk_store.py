@@ -1,12 +1,14 @@
 """A durable replay store in a directory: larger than memory, and there again when the process is gone."""
 
 import os
+import shutil
 import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,6 +28,7 @@ from replay.step import Rows, Schema, check_rows
 from replay.store import check_latents
 
 _REDRAWS = 200
+_ASIDE = "restoring"  # the folder of what is about to replace the chunks
 
 
 class DiskStore(IndexedStore):
@@ -71,6 +74,7 @@ class DiskStore(IndexedStore):
         self._unlock = weakref.finalize(self, os.close, lock_directory(self.directory))
         self._closed = False
         try:
+            shutil.rmtree(self.directory / _ASIDE, ignore_errors=True)  # of a process that was killed
             content = read_manifest(self.directory)
             stored = check_stored(self.directory, content, schema, chunk_length)
             room = min(capacity or 1 << 62, int((capacity_gb or 1e9) * 1e9 / (schema.nbytes + 8)))
@@ -308,23 +312,43 @@ class DiskStore(IndexedStore):
                     Path(directory), self._previous, self.files, self._index, chunks, self._settings(), self._counters
                 )
 
+    def verify(self, directory: Path) -> None:
+        self._load(Path(directory))
+
+    def _load(self, directory: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        content, arrays = disk_checkpoint.load(directory, self.files, self._settings())
+        self._index.require_room(arrays)
+        return content, arrays
+
     def restore(self, directory: Path) -> None:
+        """See `replay.store.Store`. OSError where the disk has no room for both states: the store is as it was."""
         with self._changing():
-            try:
-                content, arrays = disk_checkpoint.load(Path(directory), self.files, self._settings())
-                self._wipe()
-                with self._lock:
-                    self._index.load(arrays, content["counters"])
-                    self._counters = {key: int(content["counters"][key]) for key in self._counters}
-                    chunks = disk_checkpoint.unpack(Path(directory), self.files, content, arrays)
-                    for chunk in chunks:
-                        self._chunks.put(self._index.streams[chunk.stream].slots[chunk.number], chunk)
-                    self._previous.follow(Path(directory), content["files"])
-                    self._sealer.adopt([chunk for chunk in chunks if chunk.sealed and not chunk.damaged])
-                    self._grown.notify_all()
-            except BaseException:
-                self._wipe()  # empty rather than half full
-                raise
+            content, arrays = self._load(Path(directory))
+            aside = ChunkFiles(self.directory / _ASIDE, self.schema, self.chunk_length)
+            aside.directory.mkdir()
+            try:  # whatever can fail, before the old state goes
+                chunks = disk_checkpoint.unpack(Path(directory), aside, content, arrays)
+            except BaseException as error:
+                shutil.rmtree(aside.directory, ignore_errors=True)
+                if not isinstance(error, OSError):
+                    raise
+                raise OSError(
+                    error.errno,
+                    f"{error.strerror}: replay {self.directory} cannot take in {directory} beside what it holds, which "
+                    "stays; free some space",
+                ) from error
+            self._wipe()
+            for path in aside.directory.iterdir():
+                path.rename(self.files.directory / path.name)
+            aside.directory.rmdir()
+            with self._lock:
+                self._index.load(arrays, content["counters"])
+                self._counters = {key: int(content["counters"][key]) for key in self._counters}
+                for chunk in chunks:
+                    self._chunks.put(self._index.streams[chunk.stream].slots[chunk.number], chunk)
+                self._previous.follow(Path(directory), content["files"])
+                self._sealer.adopt([chunk for chunk in chunks if chunk.sealed and not chunk.damaged])
+                self._grown.notify_all()
 
     def clear(self) -> None:
         with self._changing():

@@ -224,15 +224,20 @@ class Index:
             arrays["priorities"] = self._priorities.state(slots, self.chunk_length)
         return arrays, {"created": self.created, "evicted": self.evicted}
 
-    def load(self, arrays: dict[str, np.ndarray], counters: dict[str, Any]) -> None:
-        """Fill this index, which must be new, with a state(); ValueError where the state does not fit in."""
-        assert not self.streams, "load() into an index in use"
+    def require_room(self, arrays: dict[str, np.ndarray]) -> None:
+        """ValueError where a state() does not fit into an index of this size."""
         chunks, items = arrays["chunks"], arrays["items"]
         if len(chunks) > self.slots or len(items) > self.capacity:
             raise ValueError(
                 f"The saved replay holds {len(items)} items in {len(chunks)} chunks, this store has room for "
                 f"{self.capacity} in {self.slots}; restore it with the capacity it was made with, or a larger one."
             )
+
+    def load(self, arrays: dict[str, np.ndarray], counters: dict[str, Any]) -> None:
+        """Fill this index, which must be new, with a state(); ValueError where the state does not fit in."""
+        assert not self.streams, "load() into an index in use"
+        self.require_room(arrays)
+        chunks, items = arrays["chunks"], arrays["items"]
         for row in arrays["streams"].tolist():
             stream = self.streams[row[0]] = Stream(*row)
             if stream.oldest > stream.next - self.length:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from replay.checkpoint import Lineage
+from replay.checkpoint import Lineage, verify
 from replay.indexed_store import IndexedStore
 from replay.layout import Batch, views
 from replay.reserved import reserve
@@ -69,15 +69,19 @@ class MemoryStore(IndexedStore):
         with self._lock:
             self._lineage.save(Path(directory), self.schema, self._settings(), self._index, self._data, self._counters)
 
+    def verify(self, directory: Path) -> None:
+        verify(Path(directory), self.schema, self._settings(), self._index)
+
     def restore(self, directory: Path) -> None:
         with self._lock:
+            before = vars(self).copy()
             self._begin()
             try:
                 self._lineage.load(
                     Path(directory), self.schema, self._settings(), self._index, self._data, self._counters
                 )
             except BaseException:
-                self._begin()  # empty rather than half full
+                vars(self).update(before)
                 raise
             self._grown.notify_all()
 

@@ -223,9 +223,17 @@ class RedisStore(Store):
         with new_directory(Path(directory)) as part:
             write_index(part, {**mark, **self._identity(), "counters": counters})
 
+    def verify(self, directory: Path) -> None:
+        self._lost_since(Path(directory))
+
     def restore(self, directory: Path) -> None:
         """Checks that the server still has the replay that was marked, and goes on with what it holds now."""
-        mark = verified(Path(directory), FORMAT)
+        if (lost := self._lost_since(Path(directory))) > 0:
+            self._note(f"Redis {self.label} has lost {lost:,} steps since the checkpoint {directory}.")
+
+    def _lost_since(self, directory: Path) -> int:
+        """How many steps fewer than the mark in `directory` says; ValueError: it is the mark of another replay."""
+        mark = verified(directory, FORMAT)
         for key, here in self._identity().items():
             if mark[key] != here:
                 raise ValueError(f"Replay checkpoint {directory} has other {key}: {mark[key]}, this store has {here}.")
@@ -235,8 +243,7 @@ class RedisStore(Store):
                 f"Redis {self.label} has another replay under {self.prefix} ({counts.id}) than the one that "
                 f"{directory} belongs to ({mark['id']}): it was cleared, or came back without its data."
             )
-        if (lost := mark["counters"]["inserted"] - counts.inserted) > 0:
-            self._note(f"Redis {self.label} has lost {lost:,} steps since the checkpoint {directory}.")
+        return int(mark["counters"]["inserted"] - counts.inserted)
 
     def clear(self) -> None:
         with self._lock:

@@ -156,14 +156,15 @@ class ShardedStore(Store):
             for name, shard in zip(self.names, self.shards, strict=True):
                 shard.checkpoint(part / name)
 
+    def verify(self, directory: Path) -> None:
+        for name, shard in zip(self.names, self.shards, strict=True):
+            shard.verify(Path(directory) / name)
+
     def restore(self, directory: Path) -> None:
-        try:
-            for name, shard in zip(self.names, self.shards, strict=True):
-                shard.restore(Path(directory) / name)
-        except BaseException:
-            if not self.durable:
-                self.clear()
-            raise
+        if len(self.shards) > 1:  # all or none
+            self.verify(directory)
+        for name, shard in zip(self.names, self.shards, strict=True):
+            shard.restore(Path(directory) / name)
 
     def clear(self) -> None:
         for shard in self.shards:

@@ -117,8 +117,13 @@ class Store(Protocol):
         ...
 
     @abstractmethod
+    def verify(self, directory: Path) -> None:
+        """Read a checkpoint and change nothing; ValueError: damaged files, another schema, another length."""
+        ...
+
+    @abstractmethod
     def restore(self, directory: Path) -> None:
-        """Replace the whole state; ValueError, and an empty store: damaged files, another schema, another length."""
+        """Replace the whole state; ValueError where `verify` raises one, and the store is as it was."""
         ...
 
     @abstractmethod

@@ -281,21 +281,24 @@ def test_any_damaged_file_is_recognised(make: MakeStore, tmp_path: Path) -> None
 
 
 @saving
-def test_a_failed_restore_leaves_nothing_that_a_later_checkpoint_could_pick_up(make: MakeStore, tmp_path: Path) -> None:
-    store = used(make)
-    store.checkpoint(tmp_path / "good")
-    shutil.copytree(tmp_path / "good", tmp_path / "bad")
-    for path in (tmp_path / "bad").rglob("latents-*"):
+def test_a_failed_restore_leaves_the_store_as_it_was(make: MakeStore, tmp_path: Path) -> None:
+    other = used(make)
+    other.append(9, 0, rows(9, 0, 20, reward=np.full(20, -1, np.float32)))
+    other.checkpoint(tmp_path / "other")
+    store, twin = used(make), used(make)
+    for path in sorted((tmp_path / "other").rglob("latents-*"))[-1:]:  # of the last shard: the first ones are whole
         path.write_bytes(b"")
     with pytest.raises(ValueError, match="damaged"):
-        store.restore(tmp_path / "bad")
-    assert len(store) == 0 and not store.streams()
-    other = rows(0, 0, 20, reward=np.full(20, -1, np.float32))
-    store.append(0, 0, other)
-    store.checkpoint(tmp_path / "next")
+        store.restore(tmp_path / "other")
+    with pytest.raises(ValueError, match="no whole replay checkpoint"):
+        store.restore(tmp_path / "nowhere")
+    assert_same(store, twin, 4)
+    for s, name in ((store, "next"), (twin, "twin")):  # and what it saves later is its own
+        s.append(0, 41, rows(0, 41, 5))
+        s.checkpoint(tmp_path / name)
     restored = make(length=4, capacity=60, chunk_length=5)
     restored.restore(tmp_path / "next")
-    np.testing.assert_array_equal(restored.read(0, 0, 20)["reward"], other["reward"])
+    assert_same(restored, twin, 4)
 
 
 @saving
@@ -303,8 +306,12 @@ def test_a_checkpoint_of_another_store_is_refused(make: MakeStore, tmp_path: Pat
     used(make).checkpoint(tmp_path / "saved")
     with pytest.raises(ValueError, match="other settings.*'length': 4.*'length': 5"):
         make(length=5, capacity=60, chunk_length=5).restore(tmp_path / "saved")
+    small = make(length=4, capacity=5, chunk_length=5, streams=1)
+    fill(small, 8, streams=1)
+    items = len(small)
     with pytest.raises(ValueError, match="restore it with the capacity"):
-        make(length=4, capacity=5, chunk_length=5, streams=1).restore(tmp_path / "saved")
+        small.restore(tmp_path / "saved")
+    assert len(small) == items > 0
     with pytest.raises(ValueError, match="exists"):
         used(make).checkpoint(tmp_path / "saved")
     with pytest.raises(ValueError, match="no whole replay checkpoint"):

@@ -149,3 +149,22 @@ def test_open_chunks_are_kept_in_place_of_the_oldest_on_a_full_disk(small_disk: 
     it, _ = reopened(small_disk, capacity=1_000_000, chunk_length=0)
     check(it)
     assert {stream: steps.stop for stream, steps in it.streams().items()} == {0: 20_050, 1: 20_000}
+
+
+def test_a_restore_without_room_for_both_states_changes_nothing(small_disk: Path, tmp_path: Path) -> None:
+    other, _ = reopened(tmp_path / "other", capacity=20_000, chunk_length=200)
+    other.append(0, 0, rows(0, 0, 10_000))
+    other.checkpoint(tmp_path / "saved")
+    it, _ = reopened(small_disk, capacity=20_000, chunk_length=200)
+    it.append(1, 0, rows(1, 0, 10_000))
+    it._sealer.drain()
+    fill_up(small_disk / "filler")
+    with pytest.raises(OSError, match="No space.*beside what it holds, which stays; free some space"):
+        it.restore(tmp_path / "saved")
+    assert it.streams() == {1: range(0, 10_000)}
+    check(it)
+    (small_disk / "filler").unlink()
+    it.close()
+    it, said = reopened(small_disk, capacity=20_000, chunk_length=200)
+    assert it.streams() == {1: range(0, 10_000)}, said
+    check(it)
