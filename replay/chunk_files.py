@@ -255,13 +255,15 @@ class ChunkFiles:
         chunk.filed, chunk.serial, chunk.kept = True, header.serial, header.stop
         return chunk, header.stop
 
-    def read_latents(self, chunk: Chunk, place: int, out: np.ndarray) -> None:
-        """Fill rows `[n, stride]`; zeros, which are stale, where the file ends. FileNotFoundError."""
+    def read_latents(self, chunk: Chunk, place: int, out: np.ndarray) -> bool:
+        """Fill rows `[n, stride]`; zeros, which are stale, where the file ends. False: there is no file."""
         if not out.size:
-            return
-        with self._open(f"{chunk.name}.latents", os.O_RDONLY) as file:
-            got = os.preadv(file, [out.reshape(-1).data], place * self.latent_stride)
+            return True
+        got = there = 0
+        with suppress(FileNotFoundError), self._open(f"{chunk.name}.latents", os.O_RDONLY) as file:
+            got, there = os.preadv(file, [out.reshape(-1).data], place * self.latent_stride), 1
         out.reshape(-1)[got:] = 0
+        return bool(there)
 
     def write_latents(self, chunk: Chunk, place: int, rows: np.ndarray) -> None:
         """Replace rows `[n, stride]`. FileNotFoundError."""

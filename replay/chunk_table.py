@@ -84,6 +84,10 @@ class ChunkTable:
 
     def is_whole(self, chunk: Chunk, rows: np.ndarray | CompressedRows | None) -> bool:
         """Whether its rows are what was written; they are checked when they are touched for the first time."""
+        return self.check(chunk) and rows is not None
+
+    def check(self, chunk: Chunk) -> bool:
+        """Read what has not been read since the store was opened; whether it was what was written."""
         if not chunk.checked and not chunk.damaged:
             try:
                 self.files.check(chunk)
@@ -91,7 +95,7 @@ class ChunkTable:
             except DamagedError as error:
                 if not chunk.dropped:  # else its file has gone
                     self.lose(chunk, error)
-        return chunk.checked and rows is not None
+        return chunk.checked
 
     def lose(self, chunk: Chunk, error: DamagedError) -> None:
         if not chunk.damaged:
@@ -108,12 +112,7 @@ class ChunkTable:
         if memory is not None:
             out[:] = memory[place : place + len(out)]
             return True
-        try:
-            self.files.read_latents(chunk, place, out)
-        except FileNotFoundError:
-            out[:] = 0
-            return not chunk.dropped
-        return True
+        return self.files.read_latents(chunk, place, out) or not chunk.dropped
 
     def settled(self, chunk: Chunk, place: int, out: np.ndarray) -> int:
         """read_latents() while nobody writes; returns how many rows are stale, zeros now."""

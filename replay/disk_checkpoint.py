@@ -10,7 +10,7 @@ The directory is made under a temporary name, synced and renamed, so that it is 
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,23 +61,21 @@ def save(
     chunks: Mapping[tuple[int, int], Chunk],
     settings: Mapping[str, int],
     counters: Mapping[str, int],
+    lose: Callable[[Chunk, DamagedError], None],
 ) -> None:
-    """Write the state of a store that nobody changes meanwhile."""
+    """Write the state of a store that nobody changes meanwhile; `lose` is told of chunks that turn out to be gone."""
     arrays, counts = index.state()
     ordered = [chunks[stream, number] for stream, number in arrays["chunks"].tolist()]
-    kinds = [_DAMAGED if chunk.damaged else _SEALED if chunk.sealed else _OPEN for chunk in ordered]
-    arrays["kinds"], arrays["firsts"] = np.array(kinds, np.int64), np.array([c.first for c in ordered], np.int64)
     written: dict[str, dict[str, int]] = {}
     with new_directory(directory) as part:
-        for chunk, kind in zip(ordered, kinds, strict=True):
-            if kind == _SEALED:
-                name = f"sealed-{chunk.name}"
-                if not previous.link(name, chunk.crc, part / name):
-                    share(files.path(chunk, "rows"), part / name)
-                written[name] = {
-                    "bytes": HEADER_BYTES + chunk.nbytes,
-                    "crc32": chunk.crc,
-                }  # of what is behind the header
+        for chunk in ordered:
+            if chunk.sealed and not chunk.damaged:
+                try:
+                    written[f"sealed-{chunk.name}"] = _link(previous, files, chunk, part)
+                except DamagedError as error:
+                    lose(chunk, error)
+        kinds = [_DAMAGED if chunk.damaged else _SEALED if chunk.sealed else _OPEN for chunk in ordered]
+        arrays["kinds"], arrays["firsts"] = np.array(kinds, np.int64), np.array([c.first for c in ordered], np.int64)
         for name, kept, stride in _arrays(files, ordered, kinds):
             for i, some in enumerate(parts(kept, files.chunk_length * stride)):
                 block = np.zeros((len(some), files.chunk_length, stride), np.uint8)
@@ -92,6 +90,20 @@ def save(
         }  # fmt: skip
         write_index(part, content)
     previous.follow(directory, written)
+
+
+def _link(previous: Previous, files: ChunkFiles, chunk: Chunk, part: Path) -> dict[str, int]:
+    """Give the rows of a sealed chunk a name in the checkpoint; DamagedError: they are not all there."""
+    target, nbytes = part / f"sealed-{chunk.name}", HEADER_BYTES + chunk.nbytes
+    if not previous.link(target.name, chunk.crc, target):
+        try:
+            share(files.path(chunk, "rows"), target)
+        except FileNotFoundError as error:
+            raise DamagedError(f"{chunk.name}.rows: {error}") from error
+    if (size := target.stat().st_size) != nbytes:
+        target.unlink()
+        raise DamagedError(f"{chunk.name}.rows: it has {size} bytes of {nbytes}")
+    return {"bytes": nbytes, "crc32": chunk.crc}  # of what is behind the header
 
 
 def load(

@@ -6,6 +6,7 @@ import re
 import time
 from collections import OrderedDict
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -96,19 +97,18 @@ class DiskReader:
         sizes, times = [], []
         for folder in (self.directory / "chunks", self.directory):
             with os.scandir(folder) as entries:
-                status = [
-                    entry.stat()
-                    for entry in entries
-                    if entry.is_file() and (folder.name == "chunks" or entry.name == NAME)
-                ]
-            sizes += [one.st_size for one in status]
-            times += [one.st_mtime for one in status]
+                for entry in entries:
+                    if entry.is_file() and (folder.name == "chunks" or entry.name == NAME):
+                        with suppress(FileNotFoundError):  # evicted while we looked
+                            status = entry.stat()
+                            sizes.append(status.st_size)
+                            times.append(status.st_mtime)
         items = sum(max(0, len(steps) - self.length + 1) for steps in self.streams().values())
         known = ("inserted", "evicted", "sampled", "sampled_online", "written_back")
         facts: dict[str, float] = {
             "items": items, "chunks": sum(map(len, self._pieces.values())), "chunk_length": self.chunk_length,
-            "gb": sum(sizes) / 1e9, "max_gb": self.max_gb, "capacity": self.capacity, "newest": max(times),
-            "oldest": min(times),
+            "gb": sum(sizes) / 1e9, "max_gb": self.max_gb, "capacity": self.capacity,
+            "newest": max(times, default=0.0), "oldest": min(times, default=0.0),
             **{key: self.content.counts[key] for key in known if key in self.content.counts},
         }  # fmt: skip
         return facts | ({"stale": self.stale} if self.stale >= 0 else {})
@@ -188,11 +188,8 @@ class DiskReader:
         if not piece.chunk.sealed:
             assert piece.chunk.latents is not None
             out[:] = piece.chunk.latents[place : place + len(out)]
-            return
-        try:
+        else:
             self.files.read_latents(piece.chunk, place, out)
-        except FileNotFoundError:
-            out[:] = 0
 
     def _find(self, content: Content) -> dict[int, list[Piece]]:
         """The pieces of each stream in their order, as opening the store would find them."""

@@ -304,13 +304,18 @@ class DiskStore(IndexedStore):
             self._writing.release()
 
     def checkpoint(self, directory: Path) -> None:
+        with self._lock:
+            found = self._chunks.values()
+        for chunk in found:  # no checkpoint holds what nobody has looked at since the store was opened
+            self._chunks.check(chunk)
         with self._changing():
             self._sealer.drain()
             with self._lock, self._chunks.quiet:
                 chunks = {chunk.id: chunk for chunk in self._chunks.values()}
                 disk_checkpoint.save(
-                    Path(directory), self._previous, self.files, self._index, chunks, self._settings(), self._counters
-                )
+                    Path(directory), self._previous, self.files, self._index, chunks, self._settings(),
+                    self._counters, self._chunks.lose,
+                )  # fmt: skip
 
     def verify(self, directory: Path) -> None:
         self._load(Path(directory))

@@ -8,7 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from replay.disk_reader import DiskReader
 from replay.disk_store import DiskStore
+from replay.episodes import pieces
+from replay.keys import step_keys
 from tests.contracts.stores import SCHEMA, check_sequences, fill, latents, rng, rows
 from tests.replay.disk_lives import check, filled, finished, reopened
 from tests.replay.disk_process import CHUNK, LENGTH, store
@@ -70,6 +73,55 @@ def test_latents_that_are_lost_are_zeros_and_counted(quick: Path) -> None:
     assert it.write_back(keys[stale][:1, :1], {"stoch": np.full((1, 1, 2), 7, np.int8)}) == 1
     row = it.read(0, int(keys[stale][0, 0, 1]), 1)
     assert (row["stoch"] == 7).all() and (row["deter"] == 0).all()
+
+
+@pytest.mark.parametrize("when", ["open", "closed"])
+@pytest.mark.parametrize("suffix", ["latents", "rows"])
+@pytest.mark.parametrize("damage", ["gone", "short", "flipped"])
+def test_what_sampling_goes_on_without_nothing_else_needs(
+    quick: Path, tmp_path: Path, damage: str, suffix: str, when: str
+) -> None:
+    filled(quick)
+    it, said = reopened(quick, capacity=200)
+    it.append(0, 60, rows(0, 60, 10))  # chunk 8, of steps 56 to 62, is sealed by this process
+    it._sealer.drain()
+    if when == "closed":
+        it.close()
+    spoiled = [3] if when == "open" and damage == "flipped" else [3, 8]  # what it wrote, it does not check
+    for number in spoiled:
+        spoil(quick / "chunks" / f"0-{number}.{suffix}", damage)
+    if when == "closed":
+        it, said = reopened(quick, capacity=200)
+    it.checkpoint(tmp_path / "saved")
+    other = store(tmp_path / "other", capacity=200)
+    other.restore(tmp_path / "saved")
+    reader = DiskReader(quick)
+    found, lost = list(pieces(reader, 0, reader.streams()[0])), suffix == "rows"
+    assert sum(len(got["step"]) for _, got in found) == 70 - lost * len(spoiled) * CHUNK
+    for one in (it, other):
+        batch, keys = one.sample(1000, LENGTH, rng())
+        check_sequences(batch, keys)
+        starts = {start for stream, start in keys[:, 0].tolist() if stream == 0}
+        assert bool(starts & set(range(22, 28))) != lost and starts >= set(range(28, 53))
+        if suffix == "latents":
+            assert one.stats()["stale"] > 0 and (one.read(0, 27, 1)["deter"] == 0).all()
+            assert one.write_back(step_keys(0, 21, 7)[None], latents(1, 7, 9)) == 7
+    assert any("0-3.rows" in line or "chunk files missing" in line for line in said) == lost, said
+    for first in range(70, 400):
+        it.append(0, first, rows(0, first, 1))  # all of it is evicted
+    it.checkpoint(tmp_path / "later")
+    it.close()
+    it, said = reopened(quick, capacity=200)
+    check(it)
+    assert not any("missing" in line or "aside" in line for line in said), said
+
+
+def spoil(path: Path, damage: str) -> None:
+    content = path.read_bytes()
+    path.unlink()  # a checkpoint may have it too
+    if damage != "gone":
+        place = len(content) - 9
+        path.write_bytes(content[:place] + (bytes([content[place] ^ 1]) + content[place + 1 :]) * (damage == "flipped"))
 
 
 def test_a_manifest_truncated_at_any_byte(quick: Path) -> None:
