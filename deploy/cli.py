@@ -4,13 +4,14 @@ import argparse
 import os
 import shlex
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from deploy.import_path import own_folder_last
+from deploy.output_path import require_writable_folder
 from deploy.redis_password import hide_passwords
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def train(arguments: Sequence[str]) -> int:
     from learner.checkpoint import disk_is_full
 
     require_memory(config, print)
-    _require_writable(logdir)
+    require_writable_folder(logdir, "--logdir")
     named = any(argument.split("=")[0] == "--logdir" for argument in arguments)
     again = shlex.join(["nexus", "train", *arguments, *([] if named else ["--logdir", str(logdir)])])
     try:
@@ -124,18 +125,6 @@ def train(arguments: Sequence[str]) -> int:
 
     summarize(config, logdir)
     return 0
-
-
-def _require_writable(logdir: Path) -> None:
-    try:
-        logdir.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=logdir):
-            pass
-    except OSError as error:
-        reason = "it is a file" if logdir.is_file() else error.strerror or error
-        raise ValueError(
-            f"--logdir {logdir} cannot be written to: {reason}. Name another directory, one that you may write to."
-        ) from error
 
 
 def evaluate(arguments: Sequence[str]) -> int:
@@ -173,12 +162,12 @@ def plot(arguments: Sequence[str]) -> int:
     known = parser.parse_args(arguments)
     from deploy.plot import plot as draw
 
-    out = draw(
+    damaged = draw(
         known.logdirs, out=known.out, baselines=known.baselines, export_to=known.export, band=known.band,
-        frames=known.frames, tasks=known.tasks,
+        frames=known.frames, tasks=known.tasks, note=partial(print, file=sys.stderr),
     )  # fmt: skip
-    print(out)
-    return 0
+    print(known.out)
+    return 1 if damaged else 0
 
 
 def check_env(arguments: Sequence[str]) -> int:

@@ -6,10 +6,11 @@ Legend: N seeds, P points. x is always environment frames, action repeats counte
 import gzip
 import json
 import math
-from collections.abc import Iterable, Sequence
+import zlib
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import yaml
@@ -19,6 +20,8 @@ from deploy.metrics import SCORES, Kind, read_lines
 
 CONFIG = "config.yaml"
 Band = Literal["ci95", "minmax", "none"]
+Note = Callable[[str], object]
+_LARGEST = 1e100  # numbers beyond it cannot be averaged and drawn without overflow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,39 +50,71 @@ class Aggregate:
     seeds: int
 
 
-def find_runs(logdirs: Iterable[str | Path]) -> list[Path]:
-    """The run directories at or below `logdirs`: those with a scores.jsonl."""
+class Runs(NamedTuple):
+    """What the score files of runs hold."""
+
+    curves: list[Curve]
+    """Of training episodes, one a run; offline, where there are none, of evaluations."""
+    evaluations: list[Curve]
+    damaged: list[str]
+    """A line for each run that was left out because it cannot be read."""
+
+
+class _Run(NamedTuple):
+    path: Path
+    task: str
+    seed: int
+    offline: bool
+    scores: dict[Kind, tuple[np.ndarray, np.ndarray]]
+
+
+def find_runs(logdirs: Iterable[str | Path], note: Note = print) -> list[Path]:
+    """The run directories at or below `logdirs`: those with a scores.jsonl. What is none is left out and `note`d.
+
+    ValueError: a path that does not exist.
+    """
     runs: dict[Path, None] = {}
     for logdir in map(Path, logdirs):
-        if not logdir.is_dir():
-            raise ValueError(f"{logdir} is not a directory; give the logdir of a run, or a directory of runs.")
-        found = sorted(path.parent for path in logdir.rglob(SCORES))
+        if not logdir.exists():
+            raise ValueError(f"{logdir} does not exist; give the logdir of a run, or a directory of runs.")
+        found = sorted(path.parent for path in logdir.rglob(SCORES)) if logdir.is_dir() else []
         if not found:
-            raise ValueError(f"{logdir} holds no {SCORES}; no episode of that run has ended yet, or it is not a run.")
+            reason = (
+                "is not a directory" if not logdir.is_dir()
+                else "has no episode yet" if (logdir / CONFIG).exists()
+                else f"holds no {SCORES}, so it is no run"
+            )  # fmt: skip
+            note(f"{logdir} {reason}: left out.")
         runs |= dict.fromkeys(found)
     return list(runs)
 
 
-def load_runs(logdirs: Iterable[str | Path], *, kind: Kind = "train", method: str = "Nexus") -> list[Curve]:
-    """One curve a run. Where one task has the same seed twice, the runs are told apart by their directories' names."""
-    runs = []
-    for path in find_runs(logdirs):
-        config = _config(path)
-        of = "eval" if config.get("offline") else kind  # without actors there are no other episodes
-        lines = [line for line in read_lines(path / SCORES) if line["kind"] == of and line["score"] is not None]
-        xs = np.array([line["frames"] for line in lines], np.float64)
-        ys = np.array([line["score"] for line in lines], np.float64)
-        order = np.argsort(xs, kind="stable")
-        runs.append(
-            (path, str(config["task"]), int(config.get("seed", 0)), bool(config.get("offline")), xs[order], ys[order])
-        )
-    taken = [(task, seed) for _, task, seed, *_ in runs]
-    named = len(set(taken)) < len(taken)
-    return [
-        Curve(task=task_name(task), method=path.name if named else method, seed=seed, offline=offline, xs=xs, ys=ys)
-        for path, task, seed, offline, xs, ys in runs
-        if len(xs)
-    ]
+def load_runs(logdirs: Iterable[str | Path], *, method: str = "Nexus", note: Note = print) -> Runs:
+    """Where one task has the same seed twice, the runs are told apart by their directories. ValueError: a path that
+    does not exist; whatever else is missing or wrong is left out and `note`d."""
+    runs: list[_Run] = []
+    damaged: list[str] = []
+    for path in find_runs(logdirs, note):
+        try:
+            runs.append(_run(path, note))
+        except ValueError as error:
+            damaged.append(str(error))
+            note(f"Left out: {error}")
+        else:
+            if not any(len(xs) for xs, _ in runs[-1].scores.values()):
+                note(f"{path} has no episode yet: left out.")
+    taken = [(run.task, run.seed) for run in runs]
+    names = _names([run.path for run in runs]) if len(set(taken)) < len(taken) else {}
+
+    def curves(kind: Kind) -> list[Curve]:
+        return [
+            Curve(task=run.task, method=names.get(run.path, method), seed=run.seed, offline=run.offline, xs=xs, ys=ys)
+            for run in runs
+            for xs, ys in [run.scores["eval" if run.offline else kind]]
+            if len(xs)
+        ]
+
+    return Runs(curves("train"), curves("eval"), damaged)
 
 
 def load_baselines(files: Iterable[str | Path]) -> list[Curve]:
@@ -89,8 +124,10 @@ def load_baselines(files: Iterable[str | Path]) -> list[Curve]:
         try:
             text = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
             entries = json.loads(text)
-        except (OSError, EOFError, ValueError) as error:
+        except (OSError, EOFError, ValueError, zlib.error) as error:
             raise ValueError(f"{file} cannot be read as JSON: {error}; give a .json or .json.gz file.") from error
+        if not isinstance(entries, list):
+            raise ValueError(f"{file} is not a list of curves, but a {type(entries).__name__}; see plot --export.")
         curves += [_entry(file, number, entry) for number, entry in enumerate(entries)]
     return curves
 
@@ -119,13 +156,14 @@ def aggregate(curves: Sequence[Curve], width: float, band: Band = "ci95") -> Agg
     """Mean and band over seeds, at multiples of `width` frames.
 
     A seed's value at x is the mean of its episodes that ended in (x - width, x]; a bin without one is interpolated
-    between its neighbours. Points that fewer than half of the seeds reach are left out.
+    between its neighbours. Points that fewer than half of the seeds reach are left out; where half of them have no
+    point in common, those that fewer than the most reach.
     """
     last = max(float(curve.xs[-1]) for curve in curves)
     grid = width * np.arange(1, max(1, math.ceil(last / width - 1e-9)) + 1)  # [P]
     rows = np.stack([_binned(curve, grid, width) for curve in curves])  # [N P]
     count = np.isfinite(rows).sum(0)  # [P]
-    keep = count * 2 >= len(curves)
+    keep = count >= min(len(curves) / 2, count.max())
     grid, rows, count = grid[keep], rows[:, keep], count[keep]
     mean = np.nanmean(rows, 0)
     low, high = mean, mean
@@ -151,29 +189,93 @@ def _binned(curve: Curve, grid: np.ndarray, width: float) -> np.ndarray:
     return np.interp(grid, grid[full], means, left=np.nan, right=np.nan)
 
 
+def _run(path: Path, note: Note) -> _Run:
+    """ValueError names the file, and the line, that does not fit."""
+    config = _config(path)
+    scores: dict[Kind, tuple[list[float], list[float]]] = {"train": ([], []), "eval": ([], [])}
+    unusable = 0
+    for number, line in enumerate(read_lines(path / SCORES), start=1):
+        where = f"{path / SCORES}, line {number}"
+        kind = line.get("kind") if isinstance(line, dict) else None
+        if kind not in scores:
+            raise ValueError(f"{where} is no score of kind train or eval: {_short(line)}; remove that line.")
+        frames, score = _number(line.get("frames")), _number(line.get("score"), missing=math.nan)
+        if frames is None or score is None or not 0 <= frames < _LARGEST:
+            raise ValueError(f"{where} needs a number as frames and as score: {_short(line)}; remove that line.")
+        if abs(score) < _LARGEST:  # false for NaN
+            xs, ys = scores[kind]
+            xs.append(frames)
+            ys.append(score)
+        else:
+            unusable += 1
+    if unusable:
+        note(f"{path / SCORES}: {unusable} scores are not finite, or beyond {_LARGEST:g}: left out.")
+    ordered = {}
+    for key, (xs, ys) in scores.items():
+        order = np.argsort(xs, kind="stable")
+        ordered[key] = np.array(xs, np.float64)[order], np.array(ys, np.float64)[order]
+    return _Run(path, task_name(config["task"]), config["seed"], bool(config.get("offline")), ordered)
+
+
 def _config(run: Path) -> dict[str, Any]:
     file = run / CONFIG
     try:
         config = yaml.safe_load(file.read_text())
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise ValueError(f"{file} cannot be read ({error}); a run's directory has it beside {SCORES}.") from error
-    if not isinstance(config, dict) or "task" not in config:
+    if not isinstance(config, dict) or not isinstance(config.get("task"), str):
         raise ValueError(f"{file} names no task; it is not a run's configuration.")
+    seed = config.setdefault("seed", 0)
+    if not isinstance(seed, int):
+        raise ValueError(f"{file}: seed is {seed!r}, which is no whole number; correct it.")
     return config
 
 
 def _entry(file: Path, number: int, entry: Any) -> Curve:
-    wanted = ("task", "method", "seed", "xs", "ys")
+    wanted, where = ("task", "method", "seed", "xs", "ys"), f"{file}, entry {number}"
     if not isinstance(entry, dict) or not set(wanted) <= entry.keys():
-        raise ValueError(f"{file}, entry {number} is not an object with {', '.join(wanted)}.")
-    xs, ys = np.asarray(entry["xs"], np.float64), np.asarray(entry["ys"], np.float64)
+        raise ValueError(f"{where} is not an object with {', '.join(wanted)}.")
+    for key in ("task", "method"):
+        if not isinstance(entry[key], str) or not entry[key]:
+            raise ValueError(f"{where}: {key} is {entry[key]!r}, which is no name; give a text.")
+    seed = entry["seed"]
+    if not isinstance(seed, int):
+        raise ValueError(f"{where}: seed is {seed!r}, which is no whole number; give 0 where there is none.")
+    try:
+        xs, ys = (np.array([np.nan if v is None else v for v in entry[key]], np.float64) for key in ("xs", "ys"))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{where}: xs and ys must be lists of numbers: {error}.") from error
     if xs.ndim != 1 or xs.shape != ys.shape or not len(xs):
-        raise ValueError(f"{file}, entry {number}: xs {xs.shape} and ys {ys.shape} must be equally long lists.")
-    good = np.isfinite(ys)
-    if not good.any():
-        raise ValueError(f"{file}, entry {number}: no score among ys is finite.")
+        raise ValueError(f"{where}: xs {xs.shape} and ys {ys.shape} must be equally long lists.")
+    if not (good := (np.abs(ys) < _LARGEST) & (xs >= 0) & (xs < _LARGEST)).any():
+        raise ValueError(f"{where}: no point has finite frames among xs and a finite score among ys.")
     order = np.argsort(xs[good], kind="stable")
     return Curve(
-        task=task_name(entry["task"]), method=entry["method"], seed=int(entry["seed"]),
-        xs=xs[good][order], ys=ys[good][order], constant=len(xs) == 1,
+        task=task_name(entry["task"]), method=entry["method"], seed=seed, xs=xs[good][order], ys=ys[good][order],
+        constant=len(xs) == 1,
     )  # fmt: skip
+
+
+def _names(paths: Sequence[Path]) -> dict[Path, str]:
+    """The shortest ends of the paths that tell them apart."""
+    full = {path: path.resolve().parts for path in paths}
+    for depth in range(1, max(map(len, full.values())) + 1):
+        names = {path: "/".join(parts[-depth:]) for path, parts in full.items()}
+        if len(set(names.values())) == len(set(full.values())):
+            break
+    return names
+
+
+def _number(value: Any, missing: float | None = None) -> float | None:
+    """`value` as a float; None where it is no number; `missing` for a null, as which a non-finite number is stored."""
+    if value is None:
+        return missing
+    try:
+        return float(value) if isinstance(value, (int, float)) else None
+    except OverflowError:
+        return math.inf
+
+
+def _short(line: Any) -> str:
+    text = json.dumps(line)
+    return text if len(text) <= 100 else f"{text[:100]}..."

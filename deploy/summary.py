@@ -10,6 +10,7 @@ from actors.policy import DreamerPolicy, find_model, load_policy
 from actors.trivial_policies import RandomPolicy
 from actors.video import require_video_name, write_video
 from deploy.config import RunConfig, load_config
+from deploy.output_path import require_writable_file
 from deploy.plot import plot
 from deploy.task import environment_maker
 
@@ -24,6 +25,7 @@ def score(
     """Play `episodes` fresh episodes with the policy of a run or checkpoint, print the scores, write the video."""
     if video:
         require_video_name(video)
+        require_writable_file(video)
     folder = find_model(path)
     config = replace(load_config(_run_of(folder)), seed=seed)
     policy = load_policy(folder, mode=mode, seed=seed).policy
@@ -69,7 +71,8 @@ def summarize(config: RunConfig, logdir: Path, episodes: int = 20) -> None:
         trivial.write_text(json.dumps([line]))
     try:
         baselines = [trivial] if trivial.exists() else []
-        places.insert(0, ("curve", plot([logdir], out=logdir / "curve.png", baselines=baselines)))
+        plot([logdir], out=logdir / "curve.png", baselines=baselines)
+        places.insert(0, ("curve", logdir / "curve.png"))
     except ValueError as error:
         places.insert(0, ("curve", f"none: {error}"))
     for picture in sorted((logdir / "videos").glob("openloop-*.*"))[-1:]:

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -75,28 +76,29 @@ def test_bins_are_round_and_no_finer_than_the_points() -> None:
 
 def test_a_run_is_read_with_its_task_and_seed_and_kinds_apart(tmp_path: Path) -> None:
     make_run(tmp_path / "group" / "a", task="dmc_cup_catch", seed=3)
-    (one,) = load_runs([tmp_path])
+    runs = load_runs([tmp_path])
+    (one,) = runs.curves
     assert (one.task, one.method, one.seed) == ("dmc_ball_in_cup_catch", "Nexus", 3)
     assert (one.xs.tolist(), one.ys.tolist()) == ([100, 200], [1, 2])
-    assert load_runs([tmp_path], kind="eval")[0].ys.tolist() == [99]
+    assert runs.evaluations[0].ys.tolist() == [99]
 
 
 def test_a_run_without_actors_is_drawn_from_its_evaluations(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", scores=())
     (run / "config.yaml").write_text("task: t\noffline: runs/other\n")
-    (found,) = load_runs([run])
+    (found,) = load_runs([run]).curves
     assert found.offline and found.xs.tolist() == [250] and found.ys.tolist() == [99]
 
 
 def test_runs_of_one_seed_are_told_apart_by_directory(tmp_path: Path) -> None:
     runs = [make_run(tmp_path / name) for name in ("small", "large")]
-    assert [one.method for one in load_runs(runs)] == ["small", "large"]
-    assert len(load_runs([tmp_path, *runs])) == 2  # named twice, read once
+    assert [one.method for one in load_runs(runs).curves] == ["small", "large"]
+    assert len(load_runs([tmp_path, *runs]).curves) == 2  # named twice, read once
 
 
 @pytest.mark.parametrize("name", ["points.json", "points.json.gz"])
 def test_what_is_exported_reads_back_exactly(tmp_path: Path, name: str) -> None:
-    runs = load_runs([make_run(tmp_path / "a", scores=(0.1, 1 / 3, 7))])
+    runs = load_runs([make_run(tmp_path / "a", scores=(0.1, 1 / 3, 7))]).curves
     export(runs, tmp_path / name)
     (again,) = load_baselines([tmp_path / name])
     assert (again.task, again.method, again.seed) == (runs[0].task, runs[0].method, runs[0].seed)
@@ -106,16 +108,84 @@ def test_what_is_exported_reads_back_exactly(tmp_path: Path, name: str) -> None:
     assert list(entries[0]) == ["task", "method", "seed", "xs", "ys"]
 
 
-def test_bad_input_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="nowhere is not a directory"):
-        load_runs([tmp_path / "nowhere"])
+def test_a_run_that_has_just_begun_does_not_keep_the_others_out(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match=r"empty holds no scores\.jsonl"):
-        load_runs([tmp_path / "empty"])
+    (tmp_path / "picture.png").touch()
+    begun = make_run(tmp_path / "begun", scores=(), evaluation=None)
+    silent = make_run(tmp_path / "silent", scores=(), evaluation=None)
+    (silent / "scores.jsonl").touch()
+    notes: list[str] = []
+    found = load_runs([run, tmp_path / "empty", tmp_path / "picture.png", begun, silent], note=notes.append)
+    assert len(found.curves) == 1 and not found.damaged
+    assert [line.split(tmp_path.name)[1] for line in notes] == [
+        "/empty holds no scores.jsonl, so it is no run: left out.",
+        "/picture.png is not a directory: left out.",
+        "/begun has no episode yet: left out.",
+        "/silent has no episode yet: left out.",
+    ]
+    with pytest.raises(ValueError, match="nowhere does not exist"):
+        load_runs([run, tmp_path / "nowhere"])
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"frames": 5, "updates": 1, "score": 1.0}', '[1, 2]', "null", '"text"',
+        '{"frames": null, "score": 1, "kind": "train"}',
+        '{"frames": NaN, "score": 1, "kind": "train"}', '{"frames": "5", "score": 1, "kind": "train"}',
+        '{"frames": 5, "score": [1], "kind": "train"}', '{"frames": 5, "score": {}, "kind": "eval"}',
+        '{"frames": -5, "score": 1, "kind": "train"}', "{",
+    ],
+)  # fmt: skip
+def test_a_line_that_is_no_score_is_named_and_its_run_left_out(tmp_path: Path, line: str) -> None:
+    run, other = make_run(tmp_path / "run"), make_run(tmp_path / "other", seed=1)
+    with (run / "scores.jsonl").open("a") as file:
+        file.write(line + "\n")
+    found = load_runs([run, other], note=lambda text: None)
+    assert [curve.seed for curve in found.curves] == [1]
+    assert len(found.damaged) == 1
+    assert f"{run}/scores.jsonl, line 4" in found.damaged[0] and "remove that line" in found.damaged[0]
+
+
+def test_scores_that_are_no_finite_numbers_are_left_out_and_counted(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    with (run / "scores.jsonl").open("a") as file:
+        for score in ("NaN", "Infinity", "-Infinity", "null", "1e308", "1e999", "1" + 400 * "0"):
+            file.write(f'{{"frames": 300, "updates": 3, "score": {score}, "kind": "train"}}\n')
+    notes: list[str] = []
+    found = load_runs([run], note=notes.append)
+    assert found.curves[0].ys.tolist() == [1, 2]
+    assert notes == [f"{run}/scores.jsonl: 7 scores are not finite, or beyond 1e+100: left out."]
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [("seed: 0", "names no task"), ("task: null", "names no task"), ("- t", "names no task"), ("", "names no task"),
+     ("task: t\nseed: null", "seed is None"), ("task: t\nseed: one", "seed is 'one'"), ("task: [", "cannot be read"),
+     (b"\xff\xfe\x00", "cannot be read"), (None, "cannot be read")],
+)  # fmt: skip
+def test_a_configuration_that_does_not_fit_is_named(tmp_path: Path, config: str | bytes | None, message: str) -> None:
     run = make_run(tmp_path / "run")
     (run / "config.yaml").unlink()
-    with pytest.raises(ValueError, match=r"config\.yaml cannot be read"):
-        load_runs([run])
+    if config is not None:
+        (run / "config.yaml").write_bytes(config if isinstance(config, bytes) else config.encode())
+    (damaged,) = load_runs([run], note=lambda text: None).damaged
+    assert damaged.startswith(f"{run}/config.yaml") and message in damaged
+
+
+def test_a_configuration_without_a_seed_is_seed_0(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    (run / "config.yaml").write_text("task: t\n")
+    assert load_runs([run]).curves[0].seed == 0
+
+
+def test_runs_whose_directories_have_one_name_are_told_apart(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path / group / "run") for group in ("small", "large")]
+    assert [one.method for one in load_runs(runs).curves] == ["small/run", "large/run"]
+
+
+def test_bad_baselines_are_named(tmp_path: Path) -> None:
     bad = tmp_path / "bad.json"
     bad.write_text("[")
     with pytest.raises(ValueError, match=r"bad\.json cannot be read as JSON"):
@@ -126,3 +196,33 @@ def test_bad_input_is_named(tmp_path: Path) -> None:
     bad.write_text('[{"task": "t", "method": "m", "seed": 0, "xs": [1, 2], "ys": [1]}]')
     with pytest.raises(ValueError, match=r"xs \(2,\) and ys \(1,\)"):
         load_baselines([bad])
+    bad.write_text('{"task": "t"}')
+    with pytest.raises(ValueError, match=r"bad\.json is not a list of curves, but a dict"):
+        load_baselines([bad])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"seed": None}, "seed is None"), ({"seed": "first"}, "seed is 'first'"), ({"task": None}, "task is None"),
+     ({"method": 3}, "method is 3"), ({"xs": ["a", "b"]}, "lists of numbers"), ({"xs": 1}, "lists of numbers"),
+     ({"ys": [[1], [2, 3]]}, "lists of numbers"), ({"xs": [math.nan, math.nan]}, "no point"),
+     ({"ys": [None, math.inf]}, "no point")],
+)  # fmt: skip
+def test_an_entry_that_does_not_fit_is_named(tmp_path: Path, change: dict[str, object], message: str) -> None:
+    file = tmp_path / "bad.json"
+    file.write_text(json.dumps([{"task": "t", "method": "m", "seed": 0, "xs": [1, 2], "ys": [3, 4]} | change]))
+    with pytest.raises(ValueError, match=rf"bad\.json, entry 0.*{message}"):
+        load_baselines([file])
+
+
+def test_points_without_a_number_are_left_out_of_an_entry(tmp_path: Path) -> None:
+    file = tmp_path / "some.json"
+    entry = {"task": "t", "method": "m", "seed": 0, "xs": [1, math.nan, 3, None], "ys": [3, 4, 5, 6]}
+    file.write_text(json.dumps([entry]))
+    (one,) = load_baselines([file])
+    assert (one.xs.tolist(), one.ys.tolist()) == ([1, 3], [3, 5])
+
+
+def test_seeds_without_a_point_in_common_still_have_a_mean() -> None:
+    apart = [curve([x], [y], seed) for seed, (x, y) in enumerate([(10, 1), (30, 2), (50, 3)])]
+    assert aggregate(apart, width=10).mean.tolist() == [1, 2, 3]
