@@ -36,7 +36,7 @@ _RUN_COLOURS = ("#0b6e8f", "#d1495b", "#7a4fa3", "#2f8f5b", "#c77b1e", "#3b4ba3"
 _BASELINE_COLOURS = ("#e8963a", "#8a8f98", "#6aa56a", "#b48ead", "#a98467")
 _STYLES = ("-", "--", "-.", ":")  # of lines, where there are more than colours
 _EPISODES: dict[str, Any] = {"alpha": 0.25, "markersize": 4, "markeredgewidth": 0}
-Colour = tuple[str, str]
+Colour = tuple[str, Any]
 """Of a line, and its style."""
 _FRAMES = "environment frames, action repeats counted"
 _REPLAYED = "replayed frames"  # of runs without an environment

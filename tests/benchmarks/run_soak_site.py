@@ -1,6 +1,5 @@
 """One run of `nexus train` in one mode on one store, killed time and again and continued by the same command."""
 
-import json
 import os
 import re
 import shutil
@@ -19,11 +18,10 @@ from typing import NamedTuple
 import numpy as np
 import psutil
 
-from deploy.replay_sources import open_sources
 from learner.checkpoint import Checkpoints
-from replay.episodes import pieces
+from tests.benchmarks.run_soak_audit import SoakError, lines, read_everything, require_forward
 from tests.benchmarks.run_soak_witness import Sampled, accounts, hook
-from tests.benchmarks.run_soak_world import TASK, judge
+from tests.benchmarks.run_soak_world import TASK
 from tests.replay.redis_servers import RedisServer
 
 MARK = "RUN_SOAK"  # in the environment of everything that belongs to a run
@@ -37,10 +35,6 @@ COMMAND = [
     "--checkpoint-every", "50", "--log-every", "5", "--evaluation.every", "60", "--evaluation.episodes", "4",
     "--report-every", "0",
 ]  # fmt: skip
-
-
-class SoakError(Exception):
-    """The run did not do what it promises."""
 
 
 class Fault(NamedTuple):
@@ -288,14 +282,7 @@ class RunSite:
 
     def _look(self) -> None:
         """Curves go forwards, and no sequence that was sampled is torn."""
-        for name in ("metrics.jsonl", "scores.jsonl"):
-            before: dict[str, int] = {}
-            for line in _lines(self.logdir / name):
-                kind = line.get("kind", "")
-                for key in ("frames", "updates"):
-                    if line[key] < before.get(kind + key, 0):
-                        raise SoakError(f"{name} goes back from {before[kind + key]} to {line[key]} {key}: {line}")
-                    before[kind + key] = line[key]
+        require_forward(self.logdir)
         self.sampled = accounts(self.folder / "witness")
         if self.sampled.torn:
             raise SoakError(f"{self.sampled.torn} torn sequences were sampled: {self.sampled.told}")
@@ -306,23 +293,7 @@ class RunSite:
         """Every stored step fits its neighbours."""
         if not self._stored():
             return
-        steps = abandoned = 0
-        for reader in open_sources(str(self.logdir)):
-            try:
-                for stream, range_ in sorted(reader.streams().items()):
-                    last, until = {}, None
-                    for position, rows in pieces(reader, stream, range_):
-                        steps += len(rows["is_first"])
-                        joins, until = until == position, position + len(rows["is_first"])
-                        if joins:  # its first row has a neighbour in the piece before
-                            rows = {key: np.concatenate([last[key], value]) for key, value in rows.items()}
-                        last = {key: value[-1:] for key, value in rows.items()}
-                        found = judge(rows)
-                        abandoned += found.abandoned
-                        if found.torn:
-                            raise SoakError(f"stream {stream} at step {position}: {found.torn[:3]}")
-            finally:
-                reader.close()
+        steps, abandoned = read_everything(self.logdir)
         if steps < self._steps / 2:
             raise SoakError(f"{steps} steps are stored; at the end of the life before it were {self._steps}")
         self._steps, self.abandoned = steps, abandoned
@@ -347,7 +318,7 @@ class RunSite:
         return int(sum(value for key, value in self._last_line().items() if key.startswith("restarts/")))
 
     def _last_line(self) -> dict[str, int]:
-        return next(reversed(_lines(self.logdir / "metrics.jsonl", 1 << 16)), {})
+        return next(reversed(lines(self.logdir / "metrics.jsonl", 1 << 16)), {})
 
     # Processes
 
@@ -380,17 +351,6 @@ class RunSite:
     def _find(self, role: str) -> psutil.Process | None:
         found = self._all(role)
         return found[int(self.rng.integers(len(found)))] if found else None
-
-
-def _lines(path: Path, newest: int = 0) -> list[dict]:
-    """A log's whole lines (with `newest`, those in its last bytes): one that is just being written does not count."""
-    if not path.exists():
-        return []
-    with path.open("rb") as file:
-        start = max(0, file.seek(0, os.SEEK_END) - newest) if newest else 0
-        file.seek(start)
-        lines = file.read().split(b"\n")
-    return [json.loads(line) for line in lines[bool(start) : -1] if line]
 
 
 def _shared_memory() -> set[str]:

@@ -10,20 +10,21 @@ from gymnasium import spaces
 
 TASK = f"gym:{__name__}:Counting-v0"
 ACTIONS = 3
+Numbers = Any  # an int or an array of them
 _PRIME = 65521  # the trace of an episode's actions stays exact in float32
 
 
-def trace(before: np.ndarray, action: np.ndarray) -> np.ndarray:
+def trace(before: Numbers, action: Numbers) -> Numbers:
     """What an episode's actions so far come to, after one more."""
     return (before * 31 + action + 1) % _PRIME
 
 
-def length(token: np.ndarray) -> np.ndarray:
+def length(token: Numbers) -> Numbers:
     """Steps of the episode."""
     return 10 + token % 41
 
 
-def reward(traced: np.ndarray) -> np.ndarray:
+def reward(traced: Numbers) -> Numbers:
     """Of the step that led to this trace."""
     return traced % 17 / 16
 
@@ -45,10 +46,10 @@ class Counting(gym.Env[np.ndarray, np.int64]):
 
     def step(self, action: np.int64) -> tuple[np.ndarray, float, bool, bool, dict]:
         self._step += 1
-        self._trace = int(trace(np.int64(self._trace), np.int64(action)))
-        ended = self._step >= length(np.int64(self._token))
+        self._trace = trace(self._trace, int(action))
+        ended = self._step >= length(self._token)
         terminal = bool(ended and self._token % 2)
-        return self._observation(), float(reward(np.int64(self._trace))), terminal, bool(ended and not terminal), {}
+        return self._observation(), float(reward(self._trace)), terminal, bool(ended and not terminal), {}
 
     def _observation(self) -> np.ndarray:
         return np.array([self._token >> 16, self._token & 0xFFFF, self._step, self._trace], np.float32)
@@ -79,10 +80,10 @@ def judge(rows: dict[str, np.ndarray]) -> Judged:
         ~first[1:] & ~last[:-1] & (token[1:] == token[:-1]) & (step[1:] == step[:-1] + 1)
         & (traced[1:] == trace(traced[:-1], action[:-1]))
     )  # fmt: skip
-    torn = [f"row {i} contradicts itself: {_line(rows, i)}" for i in np.flatnonzero(~alone)]
+    torn = [f"row {i} contradicts itself: {_line(rows, i)}" for i in np.flatnonzero(~alone).tolist()]
     torn += [
         f"row {i + 1} does not follow row {i}: {_line(rows, i)} and {_line(rows, i + 1)}"
-        for i in np.flatnonzero(~(follows | first[1:]))
+        for i in np.flatnonzero(~(follows | first[1:])).tolist()
     ]
     return Judged(len(step), torn, int((first[1:] & ~last[:-1]).sum()))
 
@@ -92,4 +93,4 @@ def _line(rows: dict[str, np.ndarray], i: int) -> str:
     return f"{rows['vector'][i].tolist()} action {rows['action'][i]} reward {rows['reward'][i]:g} {flags}"
 
 
-gym.register("Counting-v0", Counting)
+gym.register("Counting-v0", f"{__name__}:Counting")
