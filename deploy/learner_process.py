@@ -23,7 +23,7 @@ from deploy.open_loop import open_loop_due, open_loop_metrics
 from deploy.policy_files import as_arrays, load_arrays, model_document
 from deploy.ray_store import connect_store
 from deploy.ray_workers import ASK
-from deploy.remote import Heartbeat, ask
+from deploy.remote import LONGEST_WAIT, Heartbeat, ask
 from deploy.stores import shard_names
 from deploy.task import spaces_of
 from learner.checkpoint import Checkpoints, disk_is_full, read_arrays
@@ -48,8 +48,8 @@ class LearnerProcess:
         observation, action = spaces_of(config)
         names = [] if config.replay.kind == "redis" else shard_names(config)
         shards = [ray.get_actor(name, namespace) for name in names]
-        beat = Heartbeat(self.coordinator, LEARNER)
-        self.store = connect_store(config, observation, action, shards, beat, print, samples=True)
+        self.beat = Heartbeat(self.coordinator, LEARNER)
+        self.store = connect_store(config, observation, action, shards, self.beat.waiting, print, samples=True)
         self.agent = build_agent(config, observation, action)
         self.acting = ActingModel.sharing(self.agent)
         self.checkpoints = Checkpoints(logdir / "checkpoints", config.keep_checkpoints)
@@ -123,8 +123,10 @@ class LearnerProcess:
 
     def _prefetched(self, number: int) -> Sample:
         if self._prefetch is None:  # begun late, so that no batch is drawn before replay is filled
-            self._prefetch = Prefetch(self.learner.sample, number, self.config.learner.prefetch)
-        return self._prefetch()
+            depth = self.config.learner.prefetch
+            self._prefetch = Prefetch(self.learner.sample, number, depth, timeout=LONGEST_WAIT)
+        with self.beat.waiting():
+            return self._prefetch()
 
     def _ask(self, method: str, *arguments: Any) -> Any:
         return ask(self.coordinator, method, *arguments)

@@ -4,6 +4,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -24,22 +25,25 @@ from replay.step import Rows, Schema, check_rows
 from replay.store import Block, ShardDownError, Store
 from world_models.space import Spaces
 
+Waiting = Callable[[], AbstractContextManager[None]]
+
 
 def connect_store(
     config: RunConfig, observation: Spaces, action: Spaces, shards: Sequence[ActorHandle],
-    beat: Callable[[], None] = lambda: None, note: Note = lambda line: None, samples: bool = False,
-    patience: float = 0.0,
+    waiting: Waiting = nullcontext, note: Note = lambda line: None, samples: bool = False, patience: float = 0.0,
 ) -> ShardedStore:  # fmt: skip
-    """The run's replay over its shard actors, or over the Redis servers it names."""
+    """The run's replay over its shard actors, or over the Redis servers it names; `waiting` is entered wherever one may
+    wait for them."""
     schema, length = replay_schema(observation, action, config.model), sample_length(config.learner)
     names = shard_names(config)
     if config.replay.kind == "redis":
-        each = redis_shards(schema, config, note, samples=samples, patience=patience)
+        with waiting():
+            each = redis_shards(schema, config, note, samples=samples, patience=patience)
     else:
         down = DOWN if len(names) > 1 else PATIENCE
         durable = config.replay.kind == "disk"
-        each = [RayShard(n, h, schema, length, beat, down, durable) for n, h in zip(names, shards, strict=True)]
-    return ShardedStore(each, names, parallel=True, note=note)
+        each = [RayShard(n, h, schema, length, down, durable) for n, h in zip(names, shards, strict=True)]
+    return ShardedStore(each, names, parallel=True, note=note, waiting=waiting)
 
 
 class ShardServer:
@@ -98,18 +102,16 @@ class RunShard(ShardServer):
 
 
 class RayShard(Store):
-    """A shard as a `replay.store.Store`. Calls to a shard that died are repeated until it is back, for `down` seconds;
-    `beat` is called about once a second while one waits."""
+    """A shard as a `replay.store.Store`. Calls to one that died are repeated until it is back, for `down` seconds."""
 
     def __init__(
-        self, name: str, handle: ActorHandle, schema: Schema, length: int, beat: Callable[[], None] = lambda: None,
-        down: float = PATIENCE, durable: bool = False,
-    ):  # fmt: skip
+        self, name: str, handle: ActorHandle, schema: Schema, length: int, down: float = PATIENCE, durable: bool = False
+    ):
         self.name, self.schema, self.length = name, schema, length
         self.handle: Any = handle
         self._memory = threading.local()  # of each thread: the batches it shares with the shard, by size
         self._same_machine = True
-        self.beat, self.down, self.durable = beat, down, durable
+        self.down, self.durable = down, durable
 
     def append(self, stream: int, first_step_id: int, rows: Mapping[str, np.ndarray]) -> int:
         return self.append_many([(stream, first_step_id, rows)])[0]
@@ -184,7 +186,6 @@ class RayShard(Store):
                     ready, _ = ray.wait([reference], timeout=1.0)
                     if ready:
                         return ray.get(reference)
-                    self.beat()
                     if time.monotonic() >= deadline:
                         raise TimeoutError(
                             f"Replay shard {self.name} has not answered for {timeout:g} s: its process hangs, or the "
@@ -198,7 +199,6 @@ class RayShard(Store):
                     raise ShardDownError(
                         f"Replay shard {self.name} has not come back within {self.down:g} s ({error})."
                     ) from error
-                self.beat()
                 time.sleep(pause)
                 pause = min(2.0, pause * 2)
 

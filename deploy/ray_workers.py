@@ -79,7 +79,7 @@ class ActorWorker:
         self.beat = Heartbeat(coordinator, f"actor {actor}")
         self.beat()
         incarnation = ask(coordinator, "incarnation", actor)
-        store = connect_store(config, *spaces, shards, self.beat, self._note)
+        store = connect_store(config, *spaces, shards, self.beat.waiting, self._note)
         self.actor = build_actor(
             config, ActingModel(*spaces, config.model), store, actor, config.actor.actors, incarnation
         )

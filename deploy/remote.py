@@ -1,11 +1,16 @@
 """The one place that turns plain classes into Ray actors. Torch-free."""
 
 import importlib
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import ray
 from ray.actor import ActorHandle
+
+LONGEST_WAIT = 1500.0  # seconds; a call to a shard that dies just before it gives up begins its patience anew
 
 
 class Host:
@@ -37,13 +42,44 @@ def ask(handle: ActorHandle, method: str, *arguments: Any, timeout: float = 60.0
 
 
 class Heartbeat:
-    """Tells the coordinator, without waiting and at most once a second, that `name` is alive."""
+    """Tells the coordinator, without waiting and at most once in `every` seconds, that `name` is alive: at each call,
+    and while a `waiting()` block runs.
 
-    def __init__(self, coordinator: ActorHandle, name: str):
-        self.coordinator, self.name = coordinator, name
+    A block that has run for `longest` seconds no longer counts: no wait in a store or for a batch takes that long.
+    """
+
+    def __init__(self, coordinator: ActorHandle, name: str, every: float = 1.0, longest: float = LONGEST_WAIT):
+        self.coordinator, self.name, self.every, self.longest = coordinator, name, every, longest
         self._last = 0.0
+        self._waits: dict[object, float] = {}  # since when
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
 
     def __call__(self) -> None:
-        if time.monotonic() - self._last > 1:
+        if time.monotonic() - self._last > self.every:
             self._last = time.monotonic()
             self.coordinator.call.remote("alive", self.name)
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """A wait, which has a limit of its own, is no silence; any thread may be in one."""
+        self()
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="heartbeat", daemon=True)
+                self._thread.start()
+            wait = object()
+            self._waits[wait] = time.monotonic()
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._waits[wait]
+
+    def _work(self) -> None:
+        while True:
+            time.sleep(self.every)
+            with self._lock:
+                latest = max(self._waits.values(), default=-self.longest)
+            if time.monotonic() - latest < self.longest:
+                self()

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -20,7 +21,7 @@ from replay.store import Block, GapError, ShardDownError, Store
 T = TypeVar("T")
 RETURN = 2.0  # seconds between looks whether a shard that is down has come back
 _CALLS = 2  # to each shard at a time: a learner that samples ahead has two batches on their way
-PATIENCE = 150.0  # seconds that a writer waits while every shard is down
+PATIENCE = 600.0  # seconds that one waits while every shard is down
 
 
 def shard_of(stream: int, names: Sequence[str]) -> int:
@@ -40,7 +41,8 @@ class ShardedStore(Store):
     `parallel`: the shards lie behind connections and are asked at the same time. One that is down (ShardDownError) is
     left out and `note`d in one line: sampling goes on with the others, its steps are not refreshed, and appending to
     its streams raises GapError, so that their writers go on with new streams, of other shards. When it answers again,
-    it is taken back. Where every shard is down the error is raised.
+    it is taken back. Where every shard is down, appending and sampling wait for one, for PATIENCE seconds, and raise
+    the error. `waiting` is entered around every call that may wait for a shard.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class ShardedStore(Store):
         *,
         parallel: bool = False,
         note: Callable[[str], None] = lambda line: None,
+        waiting: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         if not shards:
             raise ValueError("A sharded store needs at least one shard, got none.")
@@ -63,7 +66,7 @@ class ShardedStore(Store):
             if shard.schema != self.schema or shard.length != self.length:
                 raise ValueError(f"Shard {name} has another schema or length than {self.names[0]}; make all alike.")
         self._home: dict[int, int] = {}
-        self._note = note
+        self._note, self._waiting = note, waiting
         self._down: set[int] = set()
         self._lock = threading.Lock()
         self._closed = threading.Event()
@@ -81,7 +84,8 @@ class ShardedStore(Store):
         return self.append_many([(stream, first_step_id, rows)])[0]
 
     def append_many(self, blocks: Sequence[Block]) -> list[int]:
-        self._wait_for_shard()
+        with self._waiting():
+            self._wait_for_shard()
         each: dict[int, list[int]] = {}
         for k, (stream, _, _) in enumerate(blocks):
             each.setdefault(self._home_of(stream), []).append(k)
@@ -100,13 +104,16 @@ class ShardedStore(Store):
         return new
 
     def sample_into(self, out: Batch, rng: np.random.Generator, timeout: float = 60.0, online: bool = True) -> None:
-        if len(self.shards) == 1:  # it waits by itself
-            self.shards[0].sample_into(out, rng, timeout, online)
-            return
-        deadline = time.monotonic() + timeout
+        with self._waiting():
+            if len(self.shards) == 1:  # it waits by itself
+                self.shards[0].sample_into(out, rng, timeout, online)
+            else:
+                self._sample_from_all(out, rng, timeout, online)
+
+    def _sample_from_all(self, out: Batch, rng: np.random.Generator, timeout: float, online: bool) -> None:
         n = len(out.rows)
         while True:
-            there = self._wait_for_items(deadline - time.monotonic(), timeout)
+            there = self._wait_for_items(timeout)
             sizes = {i: items for i, (items, _) in there.items()}
             fresh = _share_out(n, [waiting if online else 0 for _, waiting in there.values()])
             rest = rng.multinomial(n - sum(fresh), np.array(list(sizes.values())) / sum(sizes.values()))
@@ -139,7 +146,8 @@ class ShardedStore(Store):
         return sum(self._ask({i: work(rows) for i, rows in self._route(keys)}).values())
 
     def read(self, stream: int, first_step_id: int, n: int) -> Rows:
-        return self.shard(stream).read(stream, first_step_id, n)
+        with self._waiting():
+            return self.shard(stream).read(stream, first_step_id, n)
 
     def streams(self) -> dict[int, range]:
         return {stream: steps for one in self._each(lambda shard: shard.streams()) for stream, steps in one.items()}
@@ -152,7 +160,7 @@ class ShardedStore(Store):
         return total_stats(self._each(lambda shard: shard.stats()))
 
     def checkpoint(self, directory: Path) -> None:
-        with new_directory(Path(directory)) as part:
+        with self._waiting(), new_directory(Path(directory)) as part:
             for name, shard in zip(self.names, self.shards, strict=True):
                 shard.checkpoint(part / name)
 
@@ -193,7 +201,10 @@ class ShardedStore(Store):
 
     def _ask(self, work: Mapping[int, Callable[[Store], T]]) -> dict[int, T]:
         """What each shard answers, those that are down left out; ShardDownError when none is left."""
-        up = {i: job for i, job in work.items() if i not in self._down}
+        with self._waiting():
+            return self._answers({i: job for i, job in work.items() if i not in self._down})
+
+    def _answers(self, up: Mapping[int, Callable[[Store], T]]) -> dict[int, T]:
         answers: dict[int, T] = {}
         calls: dict[int, Callable[[], T]]
         if self._pool and len(up) > 1:
@@ -236,17 +247,21 @@ class ShardedStore(Store):
             self._note(f"Replay shard {self.names[i]} is back after {gone:.0f} s with {items:,} sequences.")
             return
 
-    def _wait_for_shard(self) -> None:
-        deadline = time.monotonic() + PATIENCE
+    def _wait_for_shard(self) -> float:
+        """Until any shard is up; how many seconds that took."""
+        begun = time.monotonic()
         while len(self._down) == len(self.shards):
-            if time.monotonic() >= deadline:
-                raise ShardDownError(f"All replay shards are down for {PATIENCE:g} s: {', '.join(self.down)}.")
+            if self._closed.is_set() or time.monotonic() >= begun + PATIENCE:
+                waited = time.monotonic() - begun
+                raise ShardDownError(f"All replay shards have been down for {waited:.0f} s: {', '.join(self.down)}.")
             self._closed.wait(0.1)
+        return time.monotonic() - begun
 
-    def _wait_for_items(self, left: float, timeout: float) -> dict[int, tuple[int, int]]:
+    def _wait_for_items(self, timeout: float) -> dict[int, tuple[int, int]]:
         """Items and waiting online sequences of each shard that is up, once there is an item anywhere."""
-        deadline = time.monotonic() + left
+        deadline = time.monotonic() + timeout
         while True:
+            deadline += self._wait_for_shard()
             there = self._ask(dict.fromkeys(range(len(self.shards)), lambda shard: shard.available()))
             if any(items for items, _ in there.values()):
                 return there

@@ -1,7 +1,9 @@
 """A sharded store over real Redis servers, one of which goes away and comes back."""
 
+import threading
 import time
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
 import pytest
@@ -86,14 +88,16 @@ def test_one_of_four_shards_goes_down_and_comes_back(monkeypatch: pytest.MonkeyP
         assert store.stats()["items"] >= before
 
 
-def test_all_shards_down_is_an_error_that_names_them() -> None:
+def test_all_shards_down_is_an_error_that_names_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("replay.sharding.PATIENCE", 0.5)
     with RedisServer() as one, RedisServer() as two:
         store = ShardedStore([_open(one, []), _open(two, [])], names=["a", "b"], parallel=True)
         store.append(3, 0, rows(3, 0, 9))
         one.kill()
         two.kill()
-        with pytest.raises(TimeoutError, match=r"shards, a, b down|a, b down"):
-            store.sample(4, 4, rng(), timeout=3)
+        for call in (lambda: store.sample(4, 4, rng(), timeout=3), lambda: store.append(3, 9, rows(3, 9, 1))):
+            with pytest.raises(ShardDownError, match="down for .*: a, b"):
+                call()
         store.close()
 
 
@@ -117,3 +121,77 @@ def test_a_shard_that_is_down_at_the_start_is_awaited(monkeypatch: pytest.Monkey
         assert store.append(away, 0, rows(away, 0, 9)) == 9
         assert store.stats()["steps"] == 18
         store.close()
+
+
+class Waits:
+    """How many calls of a store are under way, by what the process that makes them is told."""
+
+    def __init__(self) -> None:
+        self.begun = self.open = 0
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        with self._lock:
+            self.begun, self.open = self.begun + 1, self.open + 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self.open -= 1
+
+
+@pytest.mark.parametrize("servers", [1, 2])
+def test_whoever_waits_for_servers_that_are_away_says_so_and_goes_on_when_they_are_back(
+    servers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("replay.sharding.RETURN", 0.1)
+    waits, errors = Waits(), list[BaseException]()
+    with ExitStack() as stack:
+        running = [stack.enter_context(RedisServer(appendonly=True)) for _ in range(servers)]
+        patience = 60.0 if servers == 1 else 0.2
+        shards = [
+            RedisStore(server.url_unix, SCHEMA, prefix="t", length=4, capacity=500, chunk_length=8, patience=patience)
+            for server in running
+        ]
+        store = ShardedStore(shards, parallel=True, waiting=waits)
+        stack.callback(store.close)
+        for stream in range(4):
+            store.append(stream, 0, rows(stream, 0, 8))
+        keys = store.sample(4, 4, rng())[1]
+        calls: dict[str, Callable[[], object]] = {
+            "append": lambda: store.append(0, 8, rows(0, 8, 1)),
+            "sample": lambda: store.sample(4, 4, rng(1), timeout=0.5),
+        }
+        if servers == 1:  # several leave out who is away
+            calls |= {
+                "write_back": lambda: store.write_back(keys, latents(4, 4, 3)),
+                "available": store.available,
+                "read": lambda: store.read(1, 0, 4),
+                "stats": store.stats,
+            }
+
+        def work(call: Callable[[], object]) -> None:
+            try:
+                call()
+            except BaseException as error:
+                errors.append(error)
+
+        for server in running:
+            server.kill()
+        if servers > 1:
+            store.available()  # finds out
+            assert len(store.down) == servers
+        before = waits.begun
+        threads = [threading.Thread(target=work, args=(call,), daemon=True) for call in calls.values()]
+        for thread in threads:
+            thread.start()
+        _wait(lambda: waits.begun >= before + len(calls) and waits.open >= len(calls))
+        time.sleep(1.0)  # longer than a sampler waits for the first sequence
+        assert waits.open >= len(calls) and not errors, errors
+        for server in running:
+            server.restart()
+        for thread in threads:
+            thread.join(60)
+        assert not any(thread.is_alive() for thread in threads) and not errors, errors
+        assert waits.open == 0

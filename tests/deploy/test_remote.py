@@ -1,0 +1,56 @@
+"""Signs of life of a process that works, waits or hangs."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from deploy.coordinator import Coordinator
+from deploy.remote import Heartbeat
+
+pytestmark = pytest.mark.timeout(60)
+
+
+class Here:
+    """A coordinator in this process, called as an actor's handle is."""
+
+    def __init__(self) -> None:
+        self.coordinator = Coordinator(1.0, 1.0, 1, {}, 0)
+        self.call = self
+        self.beats = 0
+
+    def remote(self, method: str, *arguments: Any) -> None:
+        getattr(self.coordinator, method)(*arguments)
+        self.beats += 1
+
+
+def _wait(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.01)
+
+
+def test_a_process_that_waits_is_alive_for_as_long_as_a_wait_may_take() -> None:
+    here = Here()
+    beat = Heartbeat(here, "learner", every=0.02, longest=1000)  # type: ignore[arg-type]
+    with beat.waiting():
+        _wait(lambda: here.beats >= 3)
+        with beat.waiting():  # a wait within a wait
+            before = here.beats
+            _wait(lambda: here.beats >= before + 3)
+        beat.longest = 0.1
+        _wait(lambda: _silence(here) > 0.5)  # it has waited longer than any wait may take: it hangs
+        before = here.beats
+        with beat.waiting():
+            assert here.beats > before
+    beat.longest = 1000
+    time.sleep(0.1)
+    before = here.beats
+    time.sleep(0.3)
+    assert here.beats <= before + 1, "a process that neither works nor waits gives no sign of life"
+
+
+def _silence(here: Here) -> float:
+    return here.coordinator.news().last_seen["learner"]
