@@ -44,7 +44,7 @@ class News:
     last_seen: dict[str, float]
     """Seconds since each process was heard of."""
     processes: dict[str, int]
-    """Process id of each actor."""
+    """Process id of each that has said it."""
     rows: dict[str, int]
     """Rows of each actor in its present life."""
     notes: list[str]
@@ -98,10 +98,12 @@ class Coordinator:
             self._episodes += report.episodes
         return self._ask(self._limiter.wait_insert, rows, timeout)
 
-    def alive(self, name: str) -> None:
-        """A sign of life."""
+    def alive(self, name: str, process: int = 0) -> None:
+        """A sign of life, of `process` where that is said."""
         with self._lock:
             self._seen[name] = time.monotonic()
+            if process:
+                self._processes[name] = process
 
     def note(self, line: str) -> None:
         """A line for the run's log; what several processes notice at once is said once."""

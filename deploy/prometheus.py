@@ -37,21 +37,24 @@ class RunMetrics(Collector):
         self._shards: dict[str, Stats] = {}
         self._down: set[str] = set()
         self._limiter: Stats = {}
+        self._restarts: Stats = {}
         self._frames = self._updates = 0
 
     def update(
         self, frames: int, updates: int, shards: Mapping[str, Stats], down: Iterable[str] = (),
-        limiter: Stats | None = None,
+        limiter: Stats | None = None, restarts: Stats | None = None,
     ) -> None:  # fmt: skip
-        """Take over the run's numbers: stats by shard, names of the shards that do not answer, the limiter's stats."""
+        """Take over the run's numbers: stats by shard, names of the shards that do not answer, the limiter's stats,
+        restarts by process."""
         with self._lock:
+            self._restarts = dict(restarts or {})
             self._frames, self._updates, self._shards = frames, updates, dict(shards)
             self._down, self._limiter = set(down), limiter or {}
 
     def collect(self) -> Iterable[Metric]:
         with self._lock:
-            shards, down, limiter, frames, updates = (
-                self._shards, self._down, self._limiter, self._frames, self._updates
+            shards, down, limiter, frames, updates, restarts = (
+                self._shards, self._down, self._limiter, self._frames, self._updates, self._restarts
             )  # fmt: skip
         yield CounterMetricFamily("nexus_environment_frames", "Frames, action repeats counted", value=frames)
         yield CounterMetricFamily("nexus_learner_updates", "Gradient steps", value=updates)
@@ -63,6 +66,11 @@ class RunMetrics(Collector):
             yield from _family(GaugeMetricFamily(name, text, labels=["shard"]), shards, key, scale)
         for key, (name, text) in COUNTERS.items():
             yield from _family(CounterMetricFamily(name, text, labels=["shard"]), shards, key, 1.0)
+        restarted = CounterMetricFamily("nexus_restarts", "Restarts of a process of the run", labels=["process"])
+        for name, count in restarts.items():
+            restarted.add_metric([name], count)
+        if restarts:
+            yield restarted
         if limiter:
             yield GaugeMetricFamily(
                 "nexus_limiter_ahead_steps", "Above 0 inserting is ahead of sampling, below behind", limiter["ahead"]

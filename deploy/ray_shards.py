@@ -12,6 +12,7 @@ from deploy.config import RunConfig
 from deploy.ray_store import connect_store
 from deploy.remote import ask, start
 from deploy.stores import DOWN, shard_names
+from deploy.supervised import SILENCE, Restarts, kill
 from deploy.task import replay_schema
 from learner.checkpoint import Checkpoints
 from replay.keys import incarnation_of
@@ -30,9 +31,12 @@ class Shards:
     """All shards of a run; `handles` are their actors, none where replay lies on Redis."""
 
     def __init__(
-        self, config: RunConfig, spaces: tuple[Spaces, Spaces], logdir: Path, note: Callable[[str], None], cpus: float
-    ):
+        self, config: RunConfig, spaces: tuple[Spaces, Spaces], logdir: Path, note: Callable[[str], None], cpus: float,
+        restarted: Callable[[str, str], None],
+    ):  # fmt: skip
+        """`restarted`: see `Supervised`."""
         self.names, self.note, self.durable = shard_names(config), note, config.replay.kind != "memory"
+        self.restarted, self._restarts = restarted, {name: Restarts() for name in self.names}
         schema = replay_schema(*spaces, config.model)
         self.handles = [
             start("deploy.ray_store.RunShard", name, schema, config, str(logdir),
@@ -57,6 +61,11 @@ class Shards:
         """Environments never write into the streams of an earlier life of this run."""
         return 1 + max(map(incarnation_of, self.store.streams()), default=-1)
 
+    def saved(self) -> None:
+        """There is a newer checkpoint: what the shards failed at before is forgotten."""
+        for one in self._restarts.values():
+            one.worked()
+
     def close(self) -> None:
         """Let shards on disk put down what they still have in memory; nobody may be writing any more."""
         closing: list[Any] = [shard.call.remote("do", "close") for shard in self.handles] if self.durable else []
@@ -68,7 +77,9 @@ class Shards:
         self.store.close()
 
     def stats(self) -> tuple[Stats, bool]:
-        """Sums over the shards (`age`: the mean), of those away the last known; whether one lost or regained steps."""
+        """Sums over the shards (`age`: the mean), of those away the last known; whether one lost or regained steps.
+
+        RunFailedError: a shard fails again and again."""
         before = {name: stats["steps"] for name, stats in self.each.items()}
         changed = self._ask_actors() if self.handles else self._ask_servers()
         changed |= any(self.each[name]["steps"] < 0.9 * steps for name, steps in before.items())
@@ -115,11 +126,17 @@ class Shards:
                 self.note(f"{name}: {line}")
             if status["process"] != self.processes[i]:
                 self.processes[i], changed = status["process"], True
+                self.restarted(name, "its process ended")
+                self._restarts[name].failed(name, "its process ended")
                 self.note(f"{name} restarted, its replay goes on with {status['origin']}.")
             elif name in self.down:
                 self.note(f"{name} answers again.")
             self.down.discard(name)
         for name, heard in self._heard.items():
+            if now - heard > SILENCE:  # Ray notices by itself that a process has ended, but not that it hangs
+                self.note(f"{name} has been silent for {now - heard:.0f} s; it is killed and restarted.")
+                kill(self.processes[self.names.index(name)])
+                self._heard[name] = now
             if now - heard > MUTE and name not in self.down:
                 self.down.add(name)
                 changed = True

@@ -1,6 +1,7 @@
 """The one place that turns plain classes into Ray actors. Torch-free."""
 
 import importlib
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -58,7 +59,7 @@ class Heartbeat:
     def __call__(self) -> None:
         if time.monotonic() - self._last > self.every:
             self._last = time.monotonic()
-            self.coordinator.call.remote("alive", self.name)
+            self.coordinator.call.remote("alive", self.name, os.getpid())
 
     @contextmanager
     def waiting(self) -> Iterator[None]:

@@ -109,10 +109,10 @@ class Scoreboard:
         self, frames: int, steps: int, updates: int, replayed: int, replay: Mapping[str, float],
         values: Mapping[str, SupportsFloat],
     ) -> None:  # fmt: skip
-        """Write one line of metrics; `values` are the learner's, `report/...` or without the prefix `train/`."""
+        """Write one line of metrics; `values` are `report/...`, `restarts/...`, or the learner's without `train/`."""
         env, train = self._rates(frames, replayed)
         line: dict[str, Any] = {
-            key if key.startswith("report/") else f"train/{key}": value for key, value in values.items()
+            key if key.startswith(("report/", "restarts/")) else f"train/{key}": value for key, value in values.items()
         }
         line |= {
             "fps/env": env, "fps/train": train, "policy/lag": self.lag, "replay/ratio": replayed / max(1, steps),

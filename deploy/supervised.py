@@ -1,7 +1,9 @@
 """What a local run watches over and brings back: Ray actors and the learner. Torch-free."""
 
+import contextlib
+import os
+import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,8 +19,8 @@ from actors.faults import BrokenEnvironmentError
 
 SILENCE = 180.0  # seconds after which a mute process counts as hung
 START = 300.0  # the same for one that has never been heard of
-RESTARTS = 5  # in a row without real work between them
-WORKED = 60.0  # seconds alive that count as real work
+RESTARTS = 5  # in a row without progress between them
+WORKED = 60.0  # seconds that a process must have lived before its work counts as progress
 
 
 class RunFailedError(RuntimeError):
@@ -61,10 +63,13 @@ class Restarts:
 
 
 class Supervised:
-    """A Ray actor whose `run` goes on until the run is over."""
+    """A Ray actor whose `run` goes on until the run is over. `restarted(name, reason)` is told of every restart."""
 
-    def __init__(self, name: str, start: Callable[[], ActorHandle], logdir: Path, note: Callable[[str], None]):
-        self.name, self.start, self.note = name, start, note
+    def __init__(
+        self, name: str, start: Callable[[], ActorHandle], logdir: Path, note: Callable[[str], None],
+        restarted: Callable[[str, str], None],
+    ):  # fmt: skip
+        self.name, self.start, self.note, self.restarted = name, start, note, restarted
         self.log = logdir / f"{name.replace(' ', '-')}.log"
         self.restarts = Restarts()
         self.died: float | None = None
@@ -76,27 +81,31 @@ class Supervised:
         self.handle = self.start()
         self.task = self.handle.call.remote("run")
 
-    def check(self, silent: float | None, worked: bool) -> bool:
+    def check(self, silent: float | None, worked: bool, process: int | None = None) -> bool:
         """Look once and do what is needed; True if it was found dead just now. Raises RunFailedError.
 
-        `silent`: seconds since its last sign of life, None before the first; `worked`: it got something done.
+        `silent`: seconds since its last sign of life, None before the first; `worked`: it got enough done in this life
+        that its failures may be forgotten; `process`: its number, once that is known.
         """
         if self.task is None:
             if time.monotonic() >= self.restarts.retry_at:
                 self.launch()
+                self.restarted(self.name, self.restarts.reason)
             return False
         if self.died is not None and silent is not None:
             self.note(f"{self.name} is back after {time.monotonic() - self.died:.1f} s.")
             self.died = None
         ready, _ = ray.wait([self.task], timeout=0)
         if not ready:
-            if worked or silent is not None and self.restarts.alive > WORKED:
+            if worked and self.restarts.alive > WORKED:
                 self.restarts.worked()
             if self.restarts.hung(silent):
                 heard = f"silent for {silent:.0f} s" if silent is not None else f"starting for {START:.0f} s"
                 self.note(f"{self.name} has been {heard}; it is killed and restarted.")
                 assert self.handle is not None
                 ray.kill(self.handle)
+                if process:
+                    kill(process)
             return False
         self._bury()
         return True
@@ -118,33 +127,40 @@ class Supervised:
 
 
 class LearnerChild:
-    """The learner process, in a session of its own: Ctrl-C must not reach it while it starts."""
+    """The learner process, in a session of its own: Ctrl-C must not reach it while it starts. Only a newer checkpoint
+    lets its failures be forgotten: what it did beyond that is lost with it."""
 
-    def __init__(self, arguments: list[str], logdir: Path, note: Callable[[str], None]):
-        self.arguments, self.log, self.note = arguments, logdir / "learner.log", note
+    def __init__(
+        self, command: list[str], logdir: Path, note: Callable[[str], None], restarted: Callable[[str, str], None]
+    ):
+        """`command`: to it comes the checkpoint to begin with. `restarted`: see `Supervised`."""
+        self.command, self.log, self.note, self.restarted = command, logdir / "learner.log", note, restarted
         self.restarts = Restarts()
         self.process: subprocess.Popen | None = None
-        self._goal = 0  # updates that count as progress
+        self._saved: int | None = None
 
     def launch(self, checkpoint: str) -> None:
         """`checkpoint`: its name, `none` or `newest`."""
         self.restarts.begin()
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-u", "-P", "-m", "deploy.learner_process", *self.arguments, checkpoint],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
+                [*self.command, checkpoint], stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+                start_new_session=True,
             )  # fmt: skip
 
-    def check(self, updates: int, silent: float | None, source: Callable[[], str]) -> bool:
-        """As `Supervised.check`; `source()` says where a restarted learner begins."""
+    def check(self, saved: int, silent: float | None) -> bool:
+        """As `Supervised.check`; `saved`: updates of the newest checkpoint, -1 if there is none."""
+        self._saved = saved if self._saved is None else self._saved
+        if saved > self._saved:
+            self._saved = saved
+            self.restarts.worked()
         if self.process is None:
             if time.monotonic() >= self.restarts.retry_at:
                 self.launch("newest")
+                self.restarted("learner", self.restarts.reason)
             return False
         code = self.process.poll()
         if code is None:
-            if updates > self._goal:
-                self.restarts.worked()
             if self.restarts.hung(silent):
                 self.note(f"the learner has given no sign of life for {silent or START:.0f} s; it is killed.")
                 self.process.kill()
@@ -155,13 +171,14 @@ class LearnerChild:
             raise RunFailedError(
                 f"{self.tail()} The checkpoints there are whole; free some space and give the same command."
             )
-        self.process, self._goal = None, updates
+        self.process = None
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
         try:
             self.restarts.failed("The learner", how)
         except RunFailedError as error:
             raise RunFailedError(f"{error}. {self.tail()}") from error
-        self.note(f"the learner died ({how}); restarting it from {source()}.")
+        source = f"checkpoint {saved}" if saved >= 0 else "the beginning"
+        self.note(f"the learner died ({how}); restarting it from {source}.")
         return True
 
     def wait(self, timeout: float) -> None:
@@ -191,6 +208,12 @@ class LearnerChild:
         except OSError:
             return ""
         return f"The end of {self.log}:\n" + "\n".join(text[-lines:])
+
+
+def kill(process: int) -> None:
+    """End a process of this machine at once: one that is stopped does not do what Ray asks of it."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process, signal.SIGKILL)
 
 
 def cause_of(error: BaseException) -> BaseException:

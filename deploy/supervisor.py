@@ -2,6 +2,7 @@
 torch, owns the logs, and brings back whatever dies."""
 
 import os
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,6 +19,7 @@ from deploy.offline import fill, frames_per_update
 from deploy.ray_cluster import object_store_bytes, start_local
 from deploy.ray_shards import Shards
 from deploy.remote import ask, start
+from deploy.restarts import RestartLog
 from deploy.scoreboard import Scoreboard
 from deploy.stores import require_empty, shard_names
 from deploy.supervised import LearnerChild, RunFailedError, Supervised
@@ -27,9 +29,15 @@ from learner.sequence import sample_length, start_items
 TICK = 0.25  # seconds between looks at everything
 STOPPING = 180.0  # seconds for the learner to save and end
 ACTORS_STOPPING = 10.0  # seconds for actors to flush their last rows
-BLOCKS = 4  # of rows that an actor must report before its restart counts as a success
+BLOCKS = 4  # of rows that each environment of an actor must give before the actor's failures are forgotten
 
-__all__ = ["LocalRun", "RunFailedError"]
+__all__ = ["LocalRun", "RunFailedError", "rows_of_work"]
+
+
+def rows_of_work(config: RunConfig, actor: int) -> int:
+    """Rows by which an actor has shown that it works."""
+    environments = len(range(actor, config.actor.environments, config.actor.actors))
+    return BLOCKS * config.actor.flush_steps * environments
 
 
 class LocalRun:
@@ -48,6 +56,7 @@ class LocalRun:
         self.evaluator: Supervised | None = None
         self.frames = self.updates = 0
         self._processes: dict[str, int] = {}
+        self._saved = -1  # updates of the newest checkpoint
         self._config_time = (self.logdir / FILE).stat().st_mtime_ns
 
     def run(self) -> str:
@@ -124,7 +133,12 @@ class LocalRun:
         probe = start("deploy.task.Probe", here, cpus=light)
         spaces = ask(probe, "spaces", config, timeout=300)
         ray.kill(probe)
-        self._shards = Shards(config, spaces, self.logdir, note, light)
+        actors = [f"actor {number}" for number in range(count)]
+        shards = shard_names(config) if config.replay.kind != "redis" else []
+        evaluators = ["evaluator"] if config.evaluation.every else []
+        self.restarts = RestartLog(self.logdir, [LEARNER, *actors, *evaluators, *shards])
+        restarted = self.restarts.add
+        self._shards = Shards(config, spaces, self.logdir, note, light, restarted)
         path, counters = self._begin(self.shards)
         if config.offline:
             fill(self.shards.store, config, note)
@@ -148,11 +162,13 @@ class LocalRun:
                 label="evaluator",
             )  # fmt: skip
 
-        self.actors = [Supervised(f"actor {number}", actor(number), self.logdir, note) for number in range(count)]
-        self.evaluator = Supervised("evaluator", evaluator, self.logdir, note) if config.evaluation.every else None
+        self.actors = [Supervised(name, actor(i), self.logdir, note, restarted) for i, name in enumerate(actors)]
+        if config.evaluation.every:
+            self.evaluator = Supervised("evaluator", evaluator, self.logdir, note, restarted)
         for one in [*self.actors, *([self.evaluator] if self.evaluator else [])]:
             one.launch()
-        self.learner = LearnerChild([logdir, self.address, self.namespace], self.logdir, note)
+        command = [sys.executable, "-u", "-P", "-m", "deploy.learner_process", logdir, self.address, self.namespace]
+        self.learner = LearnerChild(command, self.logdir, note, restarted)
         self.learner.launch(path.name if path else "none")
 
     @property
@@ -211,27 +227,28 @@ class LocalRun:
 
     def _check(self, news: News) -> None:
         assert self.learner
-        if self.learner.check(news.updates, news.last_seen.get(LEARNER), self._newest):
+        saved = max(self.checkpoints.numbers(), default=-1)
+        if saved > self._saved:
+            self._saved = saved
+            self.shards.saved()
+        if self.learner.check(saved, news.last_seen.get(LEARNER)):
             ask(self.coordinator, "forget", LEARNER)
         for name, process in news.processes.items():
             if self._processes.get(name) != process:
                 self.board.note(f"{name} runs as process {process}.")
         self._processes |= news.processes
-        rows = BLOCKS * self.config.actor.flush_steps
-        for one in self.actors:
-            if one.check(news.last_seen.get(one.name), news.rows.get(one.name, 0) >= rows):
-                ask(self.coordinator, "forget", one.name)
+        for i, one in enumerate(self.actors):
+            self._check_one(one, news, news.rows.get(one.name, 0) >= rows_of_work(self.config, i))
         if self.evaluator:
             try:
-                if self.evaluator.check(news.last_seen.get("evaluator"), False):
-                    ask(self.coordinator, "forget", "evaluator")
+                self._check_one(self.evaluator, news, bool(news.evaluations))
             except RunFailedError as error:
                 self.board.note(f"Training goes on without evaluations: {error}")
                 self.evaluator = None
 
-    def _newest(self) -> str:
-        numbers = self.checkpoints.numbers()
-        return f"checkpoint {numbers[-1]}" if numbers else "the beginning"
+    def _check_one(self, one: Supervised, news: News, worked: bool) -> None:
+        if one.check(news.last_seen.get(one.name), worked, news.processes.get(one.name)):
+            ask(self.coordinator, "forget", one.name)
 
     def _take_news(self, batch: int) -> News:
         news: News = ask(self.coordinator, "news")
@@ -248,11 +265,14 @@ class LocalRun:
         replay, restarted = self.shards.stats()
         if restarted:
             ask(self.coordinator, "replay_lost", int(replay["steps"]))
+        restarts = self.restarts.metrics()
         for updates, values in news.logs:
             self.board.loss = values.get("loss/total")
             limiter = {f"limiter/{key}": value for key, value in news.waiting.items()}
-            self.board.log(news.frames, news.steps, updates, updates * batch, replay, values | limiter)
-        self.board.exported.update(news.frames, news.updates, self.shards.each, self.shards.down, news.waiting)
+            self.board.log(news.frames, news.steps, updates, updates * batch, replay, values | limiter | restarts)
+        self.board.exported.update(
+            news.frames, news.updates, self.shards.each, self.shards.down, news.waiting, self.restarts.counts
+        )
         doing = "training" if news.updates else "filling replay"
         self.board.show(news.frames, news.steps, news.updates, news.updates * batch, replay, doing)
         return news

@@ -61,7 +61,9 @@ def test_killed_actor_and_learner_come_back_and_everything_continues(logdir: Pat
     learner.send_signal(signal.SIGKILL)
     wait_for(lambda: "the learner died (signal 9)" in _output(logdir), "the supervisor to notice")
     wait_for(lambda: _updates(logdir) > before + 20, "the learner to go on")
-    frames = lines(logdir / "metrics.jsonl")[-1]["frames"]
+    newest_line = lines(logdir / "metrics.jsonl")[-1]
+    frames = newest_line["frames"]
+    assert newest_line["restarts/actor"] == newest_line["restarts/learner"] == 1 and newest_line["restarts/shard"] == 0
     assert run.poll() is None
 
     for process in members(logdir.parent):
