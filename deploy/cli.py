@@ -86,7 +86,7 @@ def parse_train(arguments: Sequence[str]) -> "RunConfig":
     if config.offline:
         from deploy.replay_sources import open_sources
 
-        for source in open_sources(config.offline):
+        for source in open_sources(config.offline, damaged=[]):
             source.close()
     return config
 
@@ -104,13 +104,11 @@ def train(arguments: Sequence[str]) -> int:
     again = shlex.join(["nexus", "train", *arguments, *([] if named else ["--logdir", str(logdir)])])
     try:
         if config.mode == "inline":
-            from deploy.inline_run import InlineRun
-
-            outcome = InlineRun(config, logdir).run()
+            from deploy.inline_run import InlineRun as Run
         else:
-            from deploy.supervisor import LocalRun
-
-            outcome = LocalRun(config, logdir).run()
+            from deploy.supervisor import LocalRun as Run  # type: ignore[assignment]
+        run = Run(config, logdir)
+        outcome = run.run()
     except OSError as error:
         if not disk_is_full(error):
             raise
@@ -124,7 +122,9 @@ def train(arguments: Sequence[str]) -> int:
     from deploy.summary import summarize
 
     summarize(config, logdir)
-    return 0
+    if run.lost:
+        print(f"Parts of {config.offline} are damaged, the run has learned without them: {'; '.join(run.lost)}.")
+    return 1 if run.lost else 0
 
 
 def evaluate(arguments: Sequence[str]) -> int:

@@ -48,6 +48,8 @@ class InlineRun:
         self.checkpoints = Checkpoints(logdir / "checkpoints", config.keep_checkpoints)
         self.latest: dict[str, Any] = {}
         self.interrupt = Interrupt()
+        self.lost: list[str] = []
+        """What of the replay to learn from offline is damaged and was left out."""
 
     def run(self) -> str:
         """Train until the budget is spent; returns how it ended: `done`, `solved` or `interrupted`.
@@ -58,7 +60,7 @@ class InlineRun:
             if self.continues:
                 self.restore()
             if self.config.offline:
-                fill(self.store, self.config, self.board.note)
+                self.lost = fill(self.store, self.config, self.board.note)
             elif not self.continues:
                 require_empty(self.store, self.config)
             self.board.begin(self.frames, self.learner.replayed)

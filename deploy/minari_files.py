@@ -3,9 +3,11 @@
 Minari's step t is the action after observation t with the reward and flags it led to; our row t has the reward and
 flags that came with its observation. Our last row's action, which is zero, and our first row's reward, which is too,
 have no place there. `infos` hold what else a row has: the policy's version, and the actions as stored where the
-environment's own cannot tell (beyond the bounds, or rounded).
+environment's own cannot tell (beyond the bounds, or rounded). Each episode's attributes have a checksum of its arrays,
+since HDF5 files have none.
 """
 
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -30,6 +32,7 @@ from world_models.space import Spaces
 _DATA = "data"  # Minari wants the files of dataset X in X/data
 _STORED = "stored_actions"
 _OURS = "nexus"  # what the metadata of our datasets say besides
+_CRC = "nexus_crc32"  # among the metadata of our episodes
 
 
 def require_minari() -> ModuleType:
@@ -94,6 +97,9 @@ def write_minari(
                     )
                 ]
             )  # fmt: skip
+            number = counts["episodes"]
+            (stored,) = storage.get_episodes([number])
+            storage.update_episode_metadata([{_CRC: _checksum(stored)}], [number])
             counts["episodes"] += 1
             counts["steps"] += episode.length - 1
         if not counts["episodes"]:
@@ -106,11 +112,13 @@ def write_minari(
 
 
 class MinariEpisodes:
-    """The episodes of Minari datasets in rows of `schema`; `action` are the task's action spaces, where known."""
+    """The episodes of Minari datasets in rows of `schema`; `action` are the task's action spaces, where known.
+    `damaged` says of which episodes something could not be read, or is not what we wrote, and why."""
 
     def __init__(self, paths: Iterable[Path], schema: Schema, action: Spaces | None = None):
         minari = require_minari()
-        self.schema, self.action = schema, action
+        self.schema, self.action, self._episode = schema, action, minari.EpisodeData
+        self.damaged: dict[str, str] = {}
         self.datasets = []
         for path in paths:
             try:
@@ -120,8 +128,17 @@ class MinariEpisodes:
 
     def __iter__(self) -> Iterator[Rows]:
         for path, dataset in self.datasets:
-            for episode in dataset.iterate_episodes():
-                yield self._rows(dataset, episode, f"{path}, episode {episode.id}")
+            for number in dataset.episode_indices.tolist():
+                where = f"{path}, episode {number}"
+                try:
+                    (about,) = dataset.storage.get_episode_metadata([number])
+                    (stored,) = dataset.storage.get_episodes([number])
+                    if _CRC in about and about[_CRC] != _checksum(stored):
+                        raise ValueError("it fails its checksum")
+                except (OSError, RuntimeError, ValueError, KeyError, AssertionError) as error:
+                    self.damaged[where] = f"{where}: {error}"
+                    continue
+                yield self._rows(dataset, self._episode(**stored), where)
 
     def _rows(self, dataset: Any, episode: Any, where: str) -> Rows:
         n = len(episode.rewards) + 1
@@ -149,6 +166,26 @@ class MinariEpisodes:
         if missing := sorted(set(self.schema.fields) - set(rows)):
             raise ValueError(f"{where}: key {missing[0]!r} is missing; the dataset gives {sorted(rows)}.")
         return {key: convert(rows[key], field, key, where) for key, field in self.schema.fields.items()}
+
+
+def _checksum(stored: Mapping[str, Any]) -> int:
+    """CRC-32 of an episode as Minari reads it, its keys in order."""
+    crc = 0
+
+    def add(name: str, value: Any) -> None:
+        nonlocal crc
+        if isinstance(value, Mapping):
+            for key in sorted(value):
+                add(f"{name}/{key}", value[key])
+        elif isinstance(value, tuple):
+            for key, part in enumerate(value):
+                add(f"{name}/{key}", part)
+        else:
+            array = np.ascontiguousarray(value)
+            crc = zlib.crc32(array.data, zlib.crc32(f"{name} {array.dtype} {array.shape}".encode(), crc))
+
+    add("", {key: value for key, value in stored.items() if key != "id" and value is not None})
+    return crc
 
 
 def _data_folder(path: Path) -> Path:

@@ -24,16 +24,24 @@ def frames_per_update(config: RunConfig) -> int:
     return batch * config.environment.action_repeat if config.offline else 0
 
 
-def fill(store: Store, config: RunConfig, note: Callable[[str], None]) -> None:
-    """Copy `config.offline` into `store`, which goes on where an earlier copy was cut off.
+def fill(store: Store, config: RunConfig, note: Callable[[str], None]) -> list[str]:
+    """Copy `config.offline` into `store`, which goes on where an earlier copy was cut off. Returns what of it is
+    damaged and was left out.
 
     ValueError: its steps are not those of the task, or fewer than training needs.
     """
+    lost: list[str] = []
     with ExitStack() as stack:
-        sources = open_sources(config.offline)
+        sources = open_sources(config.offline, damaged=lost)
         for source in sources:
             stack.callback(source.close)
-        _copy(sources, store, config, note)
+        try:
+            _copy(sources, store, config, note)
+        finally:
+            lost += [f"{source.where}: {text}" for source in sources for text in source.losses()]
+            for text in lost:
+                note(f"Damaged and left out: {text.rstrip('.')}.")
+    return lost
 
 
 def _copy(sources: Sequence[Reader], store: Store, config: RunConfig, note: Callable[[str], None]) -> None:

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from deploy.config import FILE, RunConfig, load_config
 from deploy.replay_sources import open_sources
-from learner.checkpoint import Checkpoints, read_document
+from learner.checkpoint import Checkpoints, read_document, verify
 from learner.config import LearnerConfig
 from learner.sequence import CONTEXT
 from replay.config import URLS, ReplayConfig
@@ -42,6 +42,7 @@ SOURCES = (
 )
 IMPORTED = "nexus:imported"
 _SAY = 10.0  # seconds between lines of progress
+_NAMED = 10  # damaged parts that are named one by one
 
 
 def replay(arguments: Sequence[str]) -> int:
@@ -96,7 +97,8 @@ def _inspect(known: argparse.Namespace) -> int:
 
     down: list[str] = []
     with ExitStack() as stack:
-        report = inspect(_open(known, stack, down), verify=not known.quick, everything=known.all, down=down)
+        readers = _open(known, stack, down, down)
+        report = inspect(readers, verify=not known.quick, everything=known.all, down=down)
     if known.json:
         print(json.dumps(report, indent=1))
     else:
@@ -107,8 +109,9 @@ def _inspect(known: argparse.Namespace) -> int:
 def _export(known: argparse.Namespace) -> int:
     if known.episodes is not None and known.episodes < 1:
         raise ValueError(f"--episodes is {known.episodes}, allowed 1 or more; leave it out for all.")
+    lost: list[str] = []
     with ExitStack() as stack:
-        readers = _open(known, stack)
+        readers = _open(known, stack, damaged=lost)
         schema = readers[0].schema
         if odd := [reader.where for reader in readers if reader.schema.fields != schema.fields]:
             raise ValueError(f"{odd[0]} has other keys than {readers[0].where}; export them one by one.")
@@ -117,6 +120,10 @@ def _export(known: argparse.Namespace) -> int:
             _require_spaces(schema.fields, spaces, task)
         found = Found()
         source = _told(_episodes(readers, known.episodes, found), "exported")
+        first = next(source, None)
+        if first is None:
+            raise ValueError(" ".join(["There is no whole episode to export.", *_damage(lost, readers)]))
+        source = chain([first], source)
         facts = {"task": task} | _spaces_json(spaces)
         try:
             if known.format == "npz":
@@ -134,14 +141,27 @@ def _export(known: argparse.Namespace) -> int:
                 f"{known.out} cannot be written: {error.strerror or error}; nothing of it is left. Free some space, or "
                 "name another folder with --out."
             ) from error
+        damage = _damage(lost, readers)
     rest = found.describe()
     print(f"{counts['episodes']:,} episodes, {counts['steps']:,} steps: {known.out}")
     if rest:
         print(f"Not whole and left out: {rest}.")
+    for line in damage:
+        print(line)
     if known.format == "minari":
         parent = known.out.absolute().parent
         print(f'MINARI_DATASETS_PATH={parent} python -c "import minari; minari.load_dataset({known.out.name!r})"')
-    return 0
+    return 1 if damage else 0
+
+
+def _damage(lost: Sequence[str], readers: Sequence[Reader]) -> list[str]:
+    """A line for each part of stored replay that is damaged, as far as it was looked at."""
+    return _left_out([*lost, *(f"{reader.where}: {text}" for reader in readers for text in reader.losses())])
+
+
+def _left_out(parts: Sequence[str]) -> list[str]:
+    more = [f"Damaged and left out: {len(parts) - _NAMED} more."] if len(parts) > _NAMED else []
+    return [f"Damaged and left out: {part.rstrip('.')}." for part in parts[:_NAMED]] + more
 
 
 def _import(known: argparse.Namespace, rest: Sequence[str]) -> int:
@@ -159,16 +179,21 @@ def _import(known: argparse.Namespace, rest: Sequence[str]) -> int:
     rename, ignore = _renamed(known.rename), frozenset(known.ignore)
     reading = Reading(schema=schema, actions=actions, rename=rename, ignore=ignore)
     found = Found()
-    sources: list[Iterable[Rows]] = []
+    sources: list[NpzEpisodes | MinariEpisodes] = []
     if files:
         npz = NpzEpisodes(files, reading, known.actions)
         found, sources = npz.found, [npz]
     if datasets:
         sources.append(MinariEpisodes(datasets, schema, spaces[1] if spaces else None))
+
+    def damage() -> list[str]:
+        return _left_out([text for source in sources for text in source.damaged.values()])
+
     rows = _sound((one for source in sources for one in source), spaces[0] | spaces[1] if spaces else {})
     first = next(rows, None)  # what does not fit is said before anything is made
     if first is None:
-        raise ValueError(f"There is no whole episode in these files: {found.describe() or 'they are empty'}.")
+        why = " ".join(damage()) or f"{found.describe() or 'they are empty'}."
+        raise ValueError(f"There is no whole episode in these files: {why}")
     with closing(inline_store(schema, config, print)) as store:
         before = store.stats()
         number, steps = append_episodes(store, _told(chain([first], rows), "imported"), fresh_streams(store))
@@ -178,19 +203,23 @@ def _import(known: argparse.Namespace, rest: Sequence[str]) -> int:
     )
     if found.describe():
         print(f"Not whole and left out: {found.describe()}.")
+    for line in (damaged := damage()):
+        print(line)
     if number and after["items"] == before["items"] and after["evicted"] == before["evicted"]:
         print(f"They give no new sequence of {store.length} steps: import more of them at once.")
     if after["evicted"] > before["evicted"]:
         print(f"They did not all fit: raise --replay.capacity ({config.replay.capacity:,} steps) and import them anew.")
     print(f"Learn from them alone: nexus train {config.task if spaces else 'TASK'} --offline {known.into}")
-    return 0
+    return 1 if damaged else 0
 
 
-def _open(known: argparse.Namespace, stack: ExitStack, down: list[str] | None = None) -> list[Reader]:
+def _open(
+    known: argparse.Namespace, stack: ExitStack, down: list[str] | None = None, damaged: list[str] | None = None
+) -> list[Reader]:
     readers: list[Reader] = []
     for where in known.source:
         try:
-            some = open_sources(where, known.prefix, down)
+            some = open_sources(where, known.prefix, down, damaged)
         except ShardDownError as error:
             raise ValueError(str(error)) from error
         readers += [stack.enter_context(closing(reader)) for reader in some]
@@ -220,6 +249,7 @@ def _known_spaces(known: argparse.Namespace) -> tuple[str, tuple[Spaces, Spaces]
             folders = [checkpoints.path(number) for number in reversed(checkpoints.numbers())]
         for folder in folders:
             try:
+                verify(folder, ["config.json"])
                 document = read_document(folder / "config.json")
                 spaces = [
                     {k: Space.from_json(v) for k, v in document[part].items()} for part in ("observation", "action")

@@ -26,6 +26,7 @@ def inspect(
     `verify` reads all that has a checksum, `everything` all steps for the episodes; `down` is what is to be said of
     shards that could not be opened.
     """
+    contents = _contents(readers, everything)  # first: what is read for it is checked, and counts for the health
     shards = [_shard(reader, verify) for reader in readers]
     schema = readers[0].schema
     total = {
@@ -45,7 +46,7 @@ def inspect(
             for part in ("fields", "latents")
         },
         "step_bytes": schema.nbytes,
-        **_contents(readers, everything),
+        **contents,
         "warnings": [*down],
     }  # fmt: skip
     if odd := [reader.where for reader in readers if reader.schema != schema or reader.length != readers[0].length]:

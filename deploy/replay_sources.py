@@ -1,39 +1,45 @@
 """Stored replay to read from, named as a user names it. Torch-free."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from deploy.config import FILE, load_config
-from deploy.stores import replay_directory, replay_prefix
+from deploy.stores import replay_directory, replay_prefix, shard_names
 from learner.checkpoint import Checkpoints
 from replay.config import URLS
 from replay.reader import Reader
 from replay.snapshot import Snapshot
 from replay.store import ShardDownError
 
+_PARTS = ("index.json", "state.safetensors", "manifest", "chunks")  # of a checkpoint, of a disk store
 
-def open_sources(where: str, prefix: str = "", down: list[str] | None = None) -> list[Reader]:
+
+def open_sources(
+    where: str, prefix: str = "", down: list[str] | None = None, damaged: list[str] | None = None
+) -> list[Reader]:
     """The shards of a run's logdir, a disk replay, a checkpoint's replay folder, or of Redis URLs joined by commas.
 
     ValueError: there is nothing to read. ShardDownError: a server does not answer; it is left out, and what is to be
-    said about it added to `down`, where that is given and others do answer.
+    said about it added to `down`, where that is given and others do answer. The same of folders that are `damaged` as a
+    whole.
     """
     if where.startswith(URLS):
         return _servers(where.split(","), prefix, down)
-    path = Path(where)
+    path, names = Path(where), list[str]()
     if (path / FILE).exists():
         config = replace(load_config(path), logdir=where)  # it may be named from another directory now
         if config.replay.kind == "redis":
             return open_sources(config.replay.store, replay_prefix(config), down)
         if config.replay.kind == "disk":
-            return _folders(replay_directory(config))
+            return _folders(replay_directory(config), shard_names(config), damaged)
         newest = Checkpoints(path / "checkpoints").numbers()
         if not newest:
             raise ValueError(f"{path} has no checkpoint, so no stored replay yet; let the run save one first.")
-        path = Checkpoints(path / "checkpoints").path(newest[-1]) / "replay"
+        path, names = Checkpoints(path / "checkpoints").path(newest[-1]) / "replay", shard_names(config)
     elif (path / "replay").is_dir() and (path / "state.json").exists():  # a checkpoint of a run
         path = path / "replay"
-    return _folders(path)
+    return _folders(path, names, damaged)
 
 
 def _servers(urls: list[str], prefix: str, down: list[str] | None) -> list[Reader]:
@@ -55,8 +61,8 @@ def _servers(urls: list[str], prefix: str, down: list[str] | None) -> list[Reade
     return readers
 
 
-def _folders(path: Path) -> list[Reader]:
-    """Shards in a folder each, or a single one in `path` itself."""
+def _folders(path: Path, names: Sequence[str], damaged: list[str] | None) -> list[Reader]:
+    """Shards in a folder each, those with these names at least, or a single one in `path` itself."""
     folders = [path] if _is_shard(path) else sorted(child for child in path.glob("*") if _is_shard(child))
     if not folders:
         raise ValueError(
@@ -64,15 +70,28 @@ def _folders(path: Path) -> list[Reader]:
             f"checkpoint, or Redis URLs ({', '.join(URLS)}). Episode files and Minari datasets become one by nexus "
             "replay import."
         )
-    return [_open(folder) for folder in folders]
+    readers: list[Reader] = []
+    for i, folder in enumerate(folders, start=1):
+        try:
+            readers.append(_open(folder))
+        except ValueError as error:
+            if damaged is None or (i == len(folders) and not readers):
+                raise
+            damaged.append(str(error))
+    if gone := [f"{path / name} is not there." for name in names if not (path / name).is_dir()]:
+        if damaged is None:
+            raise ValueError(" ".join(gone))
+        damaged += gone
+    return readers
 
 
 def _is_shard(path: Path) -> bool:
-    return (path / "index.json").exists() or (path / "manifest").exists()
+    """Whether a shard lies here, be it damaged."""
+    return path.is_dir() and (path.name.startswith("shard-") or any((path / name).exists() for name in _PARTS))
 
 
 def _open(path: Path) -> Reader:
-    if (path / "index.json").exists():
+    if (path / "index.json").exists() or (path / "state.safetensors").exists():
         if any(path.glob("*.npz")):
             raise ValueError(
                 f"{path} holds exported episodes; nexus replay import {path} --into DIR makes a replay of it."

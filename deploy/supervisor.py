@@ -58,6 +58,8 @@ class LocalRun:
         self._processes: dict[str, int] = {}
         self._saved = -1  # updates of the newest checkpoint
         self._config_time = (self.logdir / FILE).stat().st_mtime_ns
+        self.lost: list[str] = []
+        """What of the replay to learn from offline is damaged and was left out."""
 
     def run(self) -> str:
         """Returns `done`, `solved` or `interrupted`. Raises RunFailedError, once the learner has saved."""
@@ -141,7 +143,7 @@ class LocalRun:
         self._shards = Shards(config, spaces, self.logdir, note, light, restarted)
         path, counters = self._begin(self.shards)
         if config.offline:
-            fill(self.shards.store, config, note)
+            self.lost = fill(self.shards.store, config, note)
         elif not self.continues:
             require_empty(self.shards.store, config)
         self.coordinator = start(

@@ -49,7 +49,9 @@ class DiskReader:
         self.directory, self.where = Path(directory), str(directory)
         content = read_manifest(self.directory)
         if content is None or content.store is None or content.store.get("format") != FORMAT:
-            raise ValueError(f"{self.directory} has no readable manifest of a disk replay ({FORMAT}).")
+            chunks = (self.directory / "chunks").is_dir()
+            remedy = "; the next run that opens it writes a new one from its chunk files" if chunks else ""
+            raise ValueError(f"{self.directory} has no readable manifest of a disk replay ({FORMAT}){remedy}.")
         store = content.store
         self.schema, self.length = Schema.from_json(store["schema"]), int(store["length"])
         self.chunk_length, self.capacity = int(store["chunk_length"]), int(store["capacity"])
@@ -60,6 +62,7 @@ class DiskReader:
         self._checked: set[tuple[int, int]] = set()
         self._maps: OrderedDict[tuple[int, int], np.ndarray | CompressedRows] = OrderedDict()
         self._unreadable: list[str] = []
+        self._damaged: dict[tuple[int, int], str] = {}
         self._pieces = self._find(content)
 
     def streams(self) -> dict[int, range]:
@@ -126,40 +129,40 @@ class DiskReader:
                 f"{self.content.broken} of {self.content.lines} lines of the manifest are torn or damaged; the chunk "
                 "files tell what they said",
             )
-        yield from (Finding(False, text) for text in self._unreadable)
+        notes = list(self._verify()) if verify else []
+        yield from (Finding(False, text) for text in self.losses())
+        yield from notes
+
+    def losses(self) -> list[str]:
+        out = list(self._unreadable)
         aside = sorted(path.name for path in (self.directory / "chunks").glob("*.damaged"))
         if aside:
-            yield Finding(False, f"{len(aside)} damaged chunks were set aside, such as {aside[0]}")
+            out.append(f"{len(aside)} damaged chunks were set aside, such as {aside[0]}")
         holes = sum(
             after.first - before.stop
             for pieces in self._pieces.values() for before, after in zip(pieces, pieces[1:], strict=False)
         )  # fmt: skip
         if holes:
-            yield Finding(False, f"{holes:,} steps between others are lost")
-        if verify:
-            yield from self._verify()
+            out.append(f"{holes:,} steps between others are lost")
+        bad = list(self._damaged.values())
+        return out + bad[:_SAID] + ([f"and {len(bad) - _SAID} more damaged chunks"] if len(bad) > _SAID else [])
 
     def close(self) -> None:
         self._maps.clear()
 
     def _verify(self) -> Iterator[Finding]:
-        begun, bad, good, rows, stale = time.monotonic(), [], 0, 0, 0
+        begun, good, rows, stale = time.monotonic(), 0, 0, 0
         for stream, pieces in self._pieces.items():
             for piece in pieces:
                 count = piece.stop - piece.first
                 try:
                     self._rows(stream, piece)
-                except DamagedError as error:
-                    if self.holder is None or (self.directory / "chunks" / f"{stream}-{piece.number}.rows").exists():
-                        bad.append(str(error))  # else evicted while we looked
+                except DamagedError:
                     continue
                 good, rows = good + 1, rows + count
                 latents = np.empty((count, self.files.latent_stride), np.uint8)
                 self._read_latents(stream, piece, piece.first - piece.number * self.chunk_length, latents)
                 stale += int(latent_rows.stale(latents).sum())
-        yield from (Finding(False, text) for text in bad[:_SAID])
-        if len(bad) > _SAID:
-            yield Finding(False, f"and {len(bad) - _SAID} more damaged chunks")
         self.stale = stale
         yield Finding(
             True, f"{good:,} chunks have the checksums they were written with ({time.monotonic() - begun:.1f} s)"
@@ -175,9 +178,14 @@ class DiskReader:
             return piece.chunk.rows
         id = (stream, piece.number)
         if id not in self._maps:
-            rows = self.files.map(piece.chunk)
-            if id not in self._checked:
-                self.files.check(piece.chunk)
+            try:
+                rows = self.files.map(piece.chunk)
+                if id not in self._checked:
+                    self.files.check(piece.chunk)
+            except DamagedError as error:
+                if self.holder is None or (self.files.directory / f"{piece.chunk.name}.rows").exists():
+                    self._damaged[id] = str(error)  # else evicted while we looked
+                raise
             self._checked.add(id)
             self._maps[id] = rows
             if len(self._maps) > _MAPS:

@@ -27,6 +27,10 @@ class Reader(Source, Protocol):
         stale`; times are seconds since 1970. `gb` is what the shard takes where it lies, in 1e9 bytes."""
         ...
 
+    def losses(self) -> list[str]:
+        """What is known to be damaged or missing: what shows without reading, and in what has been read so far."""
+        ...
+
     def health(self, verify: bool) -> Iterator[Finding]:
         """What is good and what is not; `verify` reads everything that has a checksum."""
         ...

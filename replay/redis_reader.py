@@ -57,6 +57,7 @@ class RedisReader:
         self.schema, self.length = Schema.from_json(meta["schema"]), int(meta["length"])
         self.stale = -1
         self._streams: dict[int, range] = {}
+        self._lost: set[str] = set()  # keys that are not there, or not whole
         self._load()
         sizes = ("length", "chunk_length", "row_bytes", "latent_bytes", "capacity", "slots")
         self._layout = Layout(**{key: int(self._counts[key]) for key in sizes})
@@ -110,6 +111,11 @@ class RedisReader:
         yield from _server(parse_info(reply))
         if verify:
             yield from self._verify()
+        elif self._lost:
+            yield Finding(False, *self.losses())
+
+    def losses(self) -> list[str]:
+        return [f"{len(self._lost)} chunks are missing, such as {min(self._lost)}"] if self._lost else []
 
     def close(self) -> None:
         self.connection.close()
@@ -174,6 +180,7 @@ class RedisReader:
             (chunk for (_, chunk), got in zip(ids, self._sizes("c", ids), strict=True) if got != size), ids[0][1]
         )
         first, last = max(start, lost * length), (lost + 1) * length
+        self._lost.add(self._key("c", stream, lost))
         return MissingStepsError(
             f"Steps {first} to {last - 1} of stream {stream} in {self.where} are lost.", first, last
         )

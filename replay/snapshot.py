@@ -1,25 +1,24 @@
 """A replay checkpoint (replay/checkpoint.py) as something to read from, without loading it: chunks come by mapping."""
 
 import time
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
 
+from replay.checked_files import CheckedFiles
 from replay.checkpoint import sealed_name, verified
+from replay.chunk_files import DamagedError
+from replay.episodes import MissingStepsError
 from replay.reader import Finding
 from replay.step import Rows, Schema
-
-_BLOCK = 8 << 20
 
 
 class Snapshot:
     """Streams and steps of one checkpointed store; see `replay.reader.Reader`.
 
-    All files are open from the start, so that a run that prunes its old checkpoints meanwhile takes nothing away.
+    Steps in a damaged file are as good as missing, latents in one are zeros, as stale ones are.
     """
 
     kind = "checkpoint of replay in memory"
@@ -30,13 +29,12 @@ class Snapshot:
         self.schema = Schema.from_json(content["schema"])
         self.length, self.chunk_length = (int(content["settings"][key]) for key in ("length", "chunk_length"))
         self.counters: dict[str, Any] = content["counters"]
-        self.files: dict[str, dict[str, int]] = content["files"]
+        self.sizes: dict[str, dict[str, int]] = content["files"]
+        self.files = CheckedFiles(self.directory, self.sizes)
         try:
-            self._open = {name: safe_open(self.directory / name, "numpy") for name in self.files}
-            state = self._open["state.safetensors"]
-            arrays = {key: state.get_tensor(key) for key in state.keys()}  # noqa: SIM118
+            arrays = self.files.arrays("state.safetensors")
             self.written = (self.directory / "index.json").stat().st_mtime
-        except (OSError, SafetensorError, KeyError) as error:
+        except (OSError, DamagedError) as error:
             raise ValueError(f"Replay checkpoint {self.directory} is damaged: {error}.") from error
         self.items, self.waiting = len(arrays["items"]), len(arrays["queue"])
         self._begin = {id: (begin, next) for id, next, begin, _, _ in arrays["streams"].tolist()}
@@ -63,16 +61,28 @@ class Snapshot:
         while position < stop:
             chunk, place = divmod(position, self.chunk_length)
             until = min(self.chunk_length, place + stop - position)
-            parts.append(self._take(self._fields, (stream, chunk), self.schema.fields, place, until))
-            parts[-1] |= self._take(self._latents, (stream, chunk), self.schema.latents, place, until)
-            position += until - place
+            until_step = position + until - place
+            try:
+                part = self._take(self._fields, (stream, chunk), self.schema.fields, place, until)
+            except DamagedError:
+                raise MissingStepsError(
+                    f"Steps {position} to {until_step - 1} of stream {stream} in {self.directory} are damaged.",
+                    position, (chunk + 1) * self.chunk_length,
+                ) from None  # fmt: skip
+            try:
+                part |= self._take(self._latents, (stream, chunk), self.schema.latents, place, until)
+            except (DamagedError, KeyError):
+                fields = self.schema.latents.items()
+                part |= {key: np.zeros((until - place, *field.shape), field.dtype) for key, field in fields}
+            parts.append(part)
+            position = until_step
         return {key: np.concatenate([part[key] for part in parts]) for key in self.schema.all}
 
     def facts(self) -> dict[str, float]:
         known = ("inserted", "evicted", "sampled", "sampled_online", "written_back")
         return {
             "items": self.items, "queue": self.waiting, "chunks": len(self._fields), "chunk_length": self.chunk_length,
-            "gb": sum(file["bytes"] for file in self.files.values()) / 1e9, "newest": self.written,
+            "gb": sum(file["bytes"] for file in self.sizes.values()) / 1e9, "newest": self.written,
             **{key: self.counters[key] for key in known if key in self.counters},
         }  # fmt: skip
 
@@ -80,33 +90,20 @@ class Snapshot:
         gone = [chunk for chunk in self._fields if self.schema.latents and chunk not in self._latents]
         if gone:
             yield Finding(False, f"{len(gone)} of {len(self._fields)} chunks have no latents")
-        if not verify:
-            return
-        begun, bad = time.monotonic(), list(self.damage())
-        if not self.directory.exists():
-            yield Finding(True, "a newer checkpoint of the run has replaced this one: it was not checked")
-            return
+        begun = time.monotonic()
+        if verify:
+            self.files.check_all()
+        bad = self.losses()
         yield from (Finding(False, line) for line in bad)
-        if not bad:
+        if verify and not bad:
             took = time.monotonic() - begun
-            yield Finding(True, f"{len(self.files)} files have the checksums they were written with ({took:.1f} s)")
+            yield Finding(True, f"{len(self.sizes)} files have the checksums they were written with ({took:.1f} s)")
+
+    def losses(self) -> list[str]:
+        return list(self.files.damaged.values())
 
     def close(self) -> None:
-        self._open.clear()
-
-    def damage(self) -> Iterator[str]:
-        """Reads every file; one line for each that is not what was written."""
-        for name, expected in self.files.items():
-            size = crc = 0
-            try:
-                with open(self.directory / name, "rb") as file:
-                    while block := file.read(_BLOCK):
-                        size, crc = size + len(block), zlib.crc32(block, crc)
-            except OSError as error:
-                yield f"{name} cannot be read: {error.strerror or error}"
-                continue
-            if (size, crc) != (expected["bytes"], expected["crc32"]):
-                yield f"{name} has {size} bytes and CRC-32 {crc}, expected {expected['bytes']} and {expected['crc32']}"
+        self.files.close()
 
     def _take(
         self, places: dict[tuple[int, int], tuple[str, int]], chunk: tuple[int, int], keys: Any, start: int, stop: int
@@ -114,15 +111,18 @@ class Snapshot:
         if not keys:
             return {}
         name, row = places[chunk]
-        return {key: self._open[name].get_slice(key)[row, start:stop] for key in keys}
+        return {key: self.files.part(name, key, row, slice(start, stop)) for key in keys}
 
     def _places(self, kind: str, chunks: list[tuple[int, int]]) -> dict[tuple[int, int], tuple[str, int]]:
-        """File and row of chunks that were written in this order into `kind`-0, `kind`-1, ..."""
-        places: dict[tuple[int, int], tuple[str, int]] = {}
-        number, left = 0, iter(chunks)
-        while (name := f"{kind}-{number}.safetensors") in self._open:
-            file = self._open[name]
-            rows = file.get_slice(next(iter(file.keys()))).get_shape()[0]
-            places |= {chunk: (name, row) for row, chunk in zip(range(rows), left, strict=False)}
-            number += 1
-        return places
+        """File and row of chunks that were written in this order into `kind`-0, `kind`-1, ..., each but the last file
+        as many as the first."""
+        names: list[str] = []
+        while (name := f"{kind}-{len(names)}.safetensors") in self.files:
+            names.append(name)
+        rows = [self.files.rows(name) for name in names]
+        if None in rows:  # damaged beyond its header: by what the others have
+            each = next((n for n in rows[:-1] if n), None)
+            each = each or -(-(len(chunks) - (rows[-1] or 0)) // max(1, len(rows) - 1))
+            rows = [n or each for n in rows]
+        places = ((name, row) for name, n in zip(names, rows, strict=True) for row in range(n or 0))
+        return dict(zip(chunks, places, strict=False))

@@ -1,12 +1,11 @@
 """Episode files: ours come back as they were; other programs' become ours; what does not fit is named."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from deploy.episode_files import NpzEpisodes, read_npz, write_episodes, write_npz
+from deploy.episode_files import DamagedFileError, NpzEpisodes, read_index, read_npz, write_episodes, write_npz
 from deploy.gymnasium_data import is_action
 from replay.episodes import Found, episodes
 from replay.foreign_rows import Reading
@@ -33,7 +32,7 @@ def test_what_is_written_comes_back_identical(tmp_path: Path, played: MemoryStor
     found = Found()
     index = write_episodes(tmp_path / "out", played.schema, episodes(played, found), {"task": "t"})
     assert_same(list(NpzEpisodes([tmp_path / "out"], reading(played.schema))), whole(played))
-    assert index == json.loads((tmp_path / "out" / "index.json").read_text())
+    assert index == read_index(tmp_path / "out")
     assert index["counts"]["episodes"] == found.whole == len(index["episodes"])
     assert index["keys"]["vector"] == ["<f4", [4]] and "deter" not in index["keys"]
     one = index["episodes"][0]
@@ -95,10 +94,13 @@ def test_official_chunks_are_joined_in_their_order(tmp_path: Path) -> None:
         write_npz(tmp_path / f"{name}.npz", {key: value[part] for key, value in stream.items()})
     source = NpzEpisodes([tmp_path], reading(ATARI))
     assert_same(list(source), [rows for rows, _ in episodes_of])
-    (tmp_path / f"{names[0]}.npz").unlink()  # its neighbours no longer meet
-    source = NpzEpisodes([tmp_path], reading(ATARI))
-    assert_same(list(source), [episodes_of[0][0]])
-    assert (source.found.running, source.found.headless) == (1, 1)
+    middle = tmp_path / f"{names[0]}.npz"
+    middle.write_bytes(middle.read_bytes()[:-9])
+    for damaged, left in (([middle], (0, 2)), ([], (1, 1))):
+        source = NpzEpisodes([tmp_path], reading(ATARI))
+        assert_same(list(source), [episodes_of[0][0]])
+        assert (source.found.running, source.found.headless) == left and list(source.damaged) == damaged
+        middle.unlink(missing_ok=True)  # its neighbours no longer meet
 
 
 def test_actions_that_led_to_their_row_move_to_the_row_before(tmp_path: Path) -> None:
@@ -169,8 +171,32 @@ def test_files_that_are_no_episodes_are_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"nowhere\.npz cannot be read"):
         read_npz(tmp_path / "nowhere.npz")
     (tmp_path / "index.json").write_text('{"format": "nexus-episodes-1", "episodes": [{"file": "../gone.npz"}]}')
-    with pytest.raises(ValueError, match=r"names gone\.npz, which is not there"):
-        NpzEpisodes([tmp_path], reading(ATARI))
+    gone = NpzEpisodes([tmp_path], reading(ATARI))
+    assert not list(gone) and list(gone.damaged) == [tmp_path / "gone.npz"]
     (tmp_path / "index.json").write_text('{"format": "other"}')
     with pytest.raises(ValueError, match="does not say format 'nexus-episodes-1'"):
         NpzEpisodes([tmp_path], reading(ATARI))
+
+
+def test_any_byte_changed_is_noticed_or_changes_nothing(tmp_path: Path) -> None:
+    arrays = {"reward": np.arange(9, dtype=np.float32), "is_first": np.arange(9) == 0}
+    file = tmp_path / "a.npz"
+    write_npz(file, arrays)
+    whole = file.read_bytes()
+    noticed = 0
+    for place in range(len(whole)):
+        for bit in (1, 128):
+            file.write_bytes(whole[:place] + bytes([whole[place] ^ bit]) + whole[place + 1 :])
+            try:
+                got = read_npz(file)
+            except DamagedFileError:
+                noticed += 1
+                continue
+            assert got.keys() <= arrays.keys(), place  # the list of arrays has no checksum of its own
+            for key, value in got.items():
+                np.testing.assert_array_equal(value, arrays[key], f"{place}")
+    assert noticed > len(whole) // 2
+    for size in range(len(whole)):
+        file.write_bytes(whole[:size])
+        with pytest.raises(DamagedFileError):
+            read_npz(file)

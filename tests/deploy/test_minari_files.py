@@ -97,6 +97,24 @@ def test_pictures_are_kept_to_the_bit_and_actions_are_the_environments(tmp_path:
     assert_same(list(MinariEpisodes([tmp_path / "image-v0"], image)), whole(store))
 
 
+def test_an_episode_that_is_damaged_is_left_out(tmp_path: Path) -> None:
+    store = played(CARTPOLE, 60)
+    write_minari(tmp_path / "set-v0", store.schema, episodes(store, Found()), spaces(CARTPOLE), {})
+    before = {one["vector"].tobytes(): one for one in whole(store)}
+    file = tmp_path / "set-v0" / "data" / "main_data.hdf5"
+    content = file.read_bytes()
+    silent = 0
+    for place in range(0, len(content), len(content) // 40):
+        file.write_bytes(content[:place] + bytes([content[place] ^ 2]) + content[place + 1 :])
+        source = MinariEpisodes([tmp_path / "set-v0"], store.schema)
+        got = list(source)
+        for rows in got:
+            assert_same([rows], [before[rows["vector"].tobytes()]])
+        assert len(got) + len(source.damaged) == len(before)
+        silent += not source.damaged
+    assert silent < 40  # HDF5 leaves room in its files
+
+
 NESTED = gym_spaces.Dict(
     stick=gym_spaces.Box(-2, 2, (2,), np.float32),
     arm=gym_spaces.Dict(button=gym_spaces.Discrete(3, start=5), steps=gym_spaces.Box(0, 10, (1,), np.int32)),

@@ -81,7 +81,9 @@ def test_what_follows_a_damaged_chunk_becomes_a_stream_of_its_own(tmp_path: Path
     next((tmp_path / "source" / "chunks").glob("8-1.*")).unlink()  # steps 16 to 31
     notes: list[str] = []
     store = _own(config)
-    fill(store, config, notes.append)
+    lost = fill(store, config, notes.append)
+    assert any("chunk files are missing, such as 8-1.rows" in text for text in lost)
+    assert all(any(text.rstrip(".") in line for line in notes) for text in lost)
     streams = store.streams()
     assert len(streams) == 3 and streams[8] == range(16)
     (rest,) = streams.keys() - {3, 8}

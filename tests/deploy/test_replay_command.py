@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -115,16 +116,86 @@ def test_only_the_newest_steps_of_a_large_replay_are_read(
     assert json.loads(nexus("inspect", trained, "--json", "--all"))["episodes"]["whole"] > report["episodes"]["whole"]
 
 
-def test_damage_is_found(trained: Path, nexus: Nexus, tmp_path: Path) -> None:
-    import shutil
-
-    shutil.copytree(max((trained / "checkpoints").glob("[0-9]*")) / "replay", tmp_path / "replay")
-    file = tmp_path / "replay" / "shard-1" / "latents-0.safetensors"
-    content = bytearray(file.read_bytes())
-    content[-1] ^= 1
+def flip(file: Path, place: int) -> bytes:
+    """Change one byte of a file; what it was before."""
+    whole = file.read_bytes()
+    content = bytearray(whole)
+    content[place] ^= 1
     file.write_bytes(content)
-    assert "bad   shard-1: latents-0.safetensors has" in nexus("inspect", tmp_path / "replay", code=1)
-    assert "bad" not in nexus("inspect", tmp_path / "replay", "--quick")
+    return whole
+
+
+def test_damage_is_found_and_left_out(trained: Path, nexus: Nexus, tmp_path: Path) -> None:
+    replay = tmp_path / "replay"
+    shutil.copytree(max((trained / "checkpoints").glob("[0-9]*")) / "replay", replay)
+    before = all_of(trained)
+    files = sorted((replay / "shard-1").iterdir())
+    assert len(files) >= 4
+    for number, file in enumerate(files):
+        for place in (20, -1):  # in its header, in its content
+            whole = flip(file, place)
+            assert "bad " in nexus("inspect", replay, code=1), file.name
+            if number:  # index.json is wanted by all
+                assert file.name in nexus("inspect", replay, "--quick", code=1)
+            out = tmp_path / f"{file.name}-{place}"
+            assert file.name in nexus("export", replay, "--out", out, code=1)
+            kept = [read_npz(one) for one in sorted(out.glob("*.npz"))]
+            assert_among(kept, before)
+            assert len(kept) < len(before) or file.name.startswith("latents")
+            text = nexus("import", out, "--into", tmp_path / f"into-{file.name}-{place}", *CARTPOLE)
+            assert f"{len(kept)} episodes" in text
+            file.write_bytes(whole)
+    for path in (replay / "shard-0").glob("[!s]*.safetensors"):
+        flip(path, -1)
+    for path in (replay / "shard-0").glob("sealed-*"):
+        flip(path, -1)
+    assert "Damaged and left out: " in nexus("export", replay / "shard-0", "--out", tmp_path / "none", code=2)
+    assert not (tmp_path / "none").exists()
+    shutil.copytree(trained, tmp_path / "run")
+    shutil.rmtree(max((tmp_path / "run" / "checkpoints").glob("[0-9]*")) / "replay" / "shard-1")
+    assert "shard-1 is not there" in nexus("export", tmp_path / "run", "--out", tmp_path / "half", code=1)
+    assert "shard-1 is not there" in nexus("inspect", tmp_path / "run", code=1)
+
+
+def test_offline_training_leaves_damage_out_and_says_so(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(trained, tmp_path / "source")
+    latest = max((tmp_path / "source" / "checkpoints").glob("[0-9]*"))
+    flip(latest / "replay" / "shard-1" / "state.safetensors", -1)
+    arguments = ["--mode", "inline", "--frames", "64", "--offline", str(tmp_path / "source")]
+    with pytest.raises(SystemExit) as ended:
+        main(command("gym:CartPole-v1", tmp_path / "run", *arguments)[3:])
+    out = capsys.readouterr().out
+    assert ended.value.code == 1, out
+    assert "Damaged and left out: " in out and "the run has learned without them: " in out
+    assert list((tmp_path / "run" / "checkpoints").glob("[0-9]*")), "it has learned"
+
+
+def assert_among(some: list[Rows], everything: list[Rows]) -> None:
+    """Each of these episodes is one of those, to the bit."""
+    known = {one["vector"].tobytes(): one for one in everything}
+    for rows in some:
+        assert_same([rows], [{key: known[rows["vector"].tobytes()][key] for key in rows}])
+
+
+def test_damaged_files_of_episodes_are_left_out(exported: Path, nexus: Nexus, tmp_path: Path) -> None:
+    shutil.copytree(exported, tmp_path / "episodes")
+    first, second, third, *_ = sorted((tmp_path / "episodes").glob("*.npz"))
+    flip(first, first.stat().st_size // 2)
+    second.unlink()
+    third.write_bytes(third.read_bytes()[:-30])
+    text = nexus("import", tmp_path / "episodes", "--into", tmp_path / "demos", *CARTPOLE, code=1)
+    for file in (first, second, third):
+        assert f"Damaged and left out: {file} cannot be read as .npz episodes: " in text
+    kept = all_of(tmp_path / "demos")
+    assert len(kept) == len(list(exported.glob("*.npz"))) - 3
+    assert_among(kept, [read_npz(file) for file in exported.glob("*.npz")])
+    text = nexus("import", first, second, "--into", tmp_path / "none", *CARTPOLE, code=2)
+    assert "There is no whole episode in these files: Damaged and left out: " in text
+    flip(tmp_path / "episodes" / "index.json", 300)
+    assert "index.json" in nexus("import", tmp_path / "episodes", "--into", tmp_path / "none", *CARTPOLE, code=2)
+    assert not (tmp_path / "none").exists()
 
 
 def test_episodes_go_to_disk_and_back(exported: Path, trained: Path, nexus: Nexus, tmp_path: Path) -> None:
@@ -191,6 +262,13 @@ def test_redis_and_back(
     assert "secret" not in text and "Redis 6.2" in text and "in their full size" in text
     nexus("export", urls, "--prefix", "a", "--out", tmp_path / "out")
     assert json.loads((tmp_path / "out" / "index.json").read_text())["counts"]["episodes"] == len(all_of(trained))
+    connection = Connection(parse(chosen[0]))
+    connection.call("DEL", min(key for key in connection.call("KEYS", "a:c:*")))  # type: ignore[union-attr]
+    connection.close()
+    assert "1 chunks are missing, such as a:c:" in nexus(
+        "export", urls, "--prefix", "a", "--out", tmp_path / "b", code=1
+    )
+    assert_among([read_npz(one) for one in (tmp_path / "b").glob("*.npz")], all_of(trained))
 
 
 def test_other_programs_episodes_are_taken_in(exported: Path, trained: Path, nexus: Nexus, tmp_path: Path) -> None:
@@ -257,3 +335,14 @@ def test_a_disk_replay_in_use_is_looked_into(tmp_path: Path, nexus: Nexus) -> No
     )
     store.close()
     assert "note" not in nexus("inspect", tmp_path / "shard-0")
+    before, chunks = all_of(tmp_path / "shard-0"), tmp_path / "shard-0" / "chunks"
+    next(chunks.glob("*-2.latents")).unlink()  # zeros until they are refreshed
+    nexus("export", tmp_path / "shard-0", "--out", tmp_path / "stale")
+    flip(next(chunks.glob("*-3.rows")), -5)
+    assert "fails its checksum" in nexus("inspect", tmp_path / "shard-0", "--quick", code=1)
+    assert "fails its checksum" in nexus("export", tmp_path / "shard-0", "--out", tmp_path / "less", code=1)
+    kept = [read_npz(one) for one in sorted((tmp_path / "less").glob("*.npz"))]
+    assert 0 < len(kept) < len(before)
+    assert_among(kept, before)
+    (tmp_path / "shard-0" / "manifest").unlink()
+    assert "the next run that opens it writes a new one" in nexus("inspect", tmp_path / "shard-0", code=2)
