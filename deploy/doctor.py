@@ -44,12 +44,18 @@ else:
 """
 
 _RAY = """
-import sys
-from deploy.ray_cluster import start_local
+import os
+from deploy.ray_cluster import listening, loopback, start_local
 start_local("doctor", 80_000_000)
 import ray
 assert ray.get(ray.remote(lambda: 41 + 1).options(num_cpus=0.1).remote(), timeout=60) == 42
-print(f"{ray.cluster_resources()['CPU']:g} CPUs, token-protected")
+sockets = listening()
+outside = [f"{name} on {address}:{port}" for name, address, port in sockets if not loopback(address)]
+where = f"all {len(sockets)} sockets listen on the loopback interface alone"
+if outside:
+    where = f"{len(outside)} of {len(sockets)} sockets can be reached from other machines: {', '.join(outside)}"
+token = os.environ.get("RAY_AUTH_MODE") == "token"
+print(f"{ray.cluster_resources()['CPU']:g} CPUs; {where}, {'protected by a token' if token else 'without a token'}")
 ray.shutdown()
 """
 

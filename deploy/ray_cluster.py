@@ -1,5 +1,6 @@
-"""Starting Ray on this machine, quietly and with a token only its owner can read. Torch-free."""
+"""Starting Ray on this machine, for it alone, quietly, and with a token only its owner can read. Torch-free."""
 
+import ipaddress
 import logging
 import os
 import secrets
@@ -41,16 +42,38 @@ def object_store_bytes(model: DreamerConfig) -> int:
 
 
 def start_local(namespace: str, store_bytes: int) -> str:
-    """Start Ray for this process alone; returns its address."""
+    """Start Ray for this process alone; returns its address. Nothing of it can be reached from another machine."""
+    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # makes this node 127.0.0.1, on Linux too
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_DEDUP_LOGS", "0")
     secure_token()
     import ray  # starting Ray reads the environment set above
+    from ray._private import ray_constants
 
+    ray_constants.ENABLE_RAY_CLUSTER = False  # read from the environment when Ray was imported, which may be long ago
     context: Any = ray.init(
         address="local",  # whatever RAY_ADDRESS says and whoever else runs Ray here
         namespace=namespace, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR,
         object_store_memory=store_bytes, num_cpus=max(1, os.cpu_count() or 1),
     )  # fmt: skip
     return str(context.address_info["gcs_address"])
+
+
+def listening() -> list[tuple[str, str, int]]:
+    """Name, address and port of every TCP socket on which this process and those it has started take connections."""
+    found = []
+    for process in [psutil.Process(), *psutil.Process().children(recursive=True)]:
+        try:
+            sockets = process.net_connections("tcp")
+            found += [(process.name(), *one.laddr) for one in sockets if one.status == psutil.CONN_LISTEN]
+        except psutil.Error:  # it has just ended
+            continue
+    return found
+
+
+def loopback(address: str) -> bool:
+    """Whether only this machine reaches an address."""
+    ip = ipaddress.ip_address(address)
+    mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
+    return (mapped or ip).is_loopback

@@ -24,6 +24,9 @@ def test_this_machine_is_ready(tmp_path: Path) -> None:
     assert "Ready to train" in report
     for part in ("Python", "torch", "GPU", "environments", "drawing, egl", "drawing, osmesa", "Ray", "memory", "disk"):
         assert part in report
+    said = " ".join(report.split())
+    assert "sockets listen on the loopback interface alone, protected by a token" in said
+    assert "can be reached from other machines" not in said
 
 
 def test_what_is_broken_is_named_with_its_remedy(tmp_path: Path) -> None:
