@@ -31,14 +31,18 @@ class Actor:
     ):
         assert len(streams) == len(environments), "one stream per environment"
         self.environments, self.policy, self.store, self.snapshots = environments, policy, store, snapshots
-        self.streams, self.random_steps = list(streams), random_steps
+        self.random_steps = random_steps
         self.random = RandomPolicy(environments.action_space, seed)
         self.carry = policy.initial(len(streams))
         self.actions: Arrays | None = None
         self.calls = self.steps = self.frames = 0
         self.next_step = 0  # id of the next row, the same in every stream
         self.episode_start = [0] * len(streams)
-        self.writer = Writer(store, self.streams, flush_steps=flush_steps, max_seconds=flush_seconds)
+        self.writer = Writer(store, streams, flush_steps=flush_steps, max_seconds=flush_seconds)
+
+    @property
+    def streams(self) -> list[int]:
+        return list(self.writer.streams)
 
     def step(self) -> list[Episode]:
         """Step every environment once; returns the episodes that ended."""
@@ -74,14 +78,18 @@ class Actor:
         arrays = {f"carry/{key}": value for key, value in self.policy.state(self.carry).items()}
         return counters, arrays | {f"next/{key}": value for key, value in (self.actions or {}).items()}
 
+    def go_on(self, counters: dict[str, Any]) -> None:
+        """Take over the counts of `state`, but neither its streams nor its episodes: the store has not gone back."""
+        self.calls, self.steps, self.frames = counters["calls"], counters["steps"], counters["frames"]
+        self.policy.version = counters["version"]
+
     def load(self, counters: dict[str, Any], arrays: Arrays) -> list[str]:
         """Continue from `state`: each open episode is repeated from its seed and the actions in replay, and compared
         with the observations there. Returns one line for every episode that could not be; it starts anew."""
-        for name in ("calls", "steps", "frames", "next_step", "episode_start", "streams"):
-            setattr(self, name, counters[name])
-        for i, stream in enumerate(self.streams):
+        self.go_on(counters)
+        self.next_step, self.episode_start = counters["next_step"], counters["episode_start"]
+        for i, stream in enumerate(counters["streams"]):
             self.writer.replace(i, stream, self.next_step)
-        self.policy.version = counters["version"]
         self.carry = self.policy.restore({k[6:]: v for k, v in arrays.items() if k.startswith("carry/")})
         self.actions = {k[5:]: v for k, v in arrays.items() if k.startswith("next/")} or None
         problems = []

@@ -13,6 +13,8 @@ from world_models.dreamer.acting import ActingModel
 from world_models.dreamer.agent import Dreamer
 from world_models.space import Spaces
 
+EPISODE_BITS = 20  # episodes of one environment in one life
+
 
 def build_agent(config: RunConfig, observation: Spaces, action: Spaces) -> Dreamer:
     """A fresh agent whose initial parameters depend on the run's seed alone."""
@@ -21,11 +23,14 @@ def build_agent(config: RunConfig, observation: Spaces, action: Spaces) -> Dream
 
 
 def build_actor(
-    config: RunConfig, model: ActingModel, store: Store, actor: int = 0, actors: int = 1, incarnation: int = 0
-) -> Actor:
-    """Actor number `actor` of `actors`, with its share of the environments."""
+    config: RunConfig, model: ActingModel, store: Store, actor: int = 0, actors: int = 1, incarnation: int = 0,
+    steps: int = 0,
+) -> Actor:  # fmt: skip
+    """Actor number `actor` of `actors`, with its share of the environments. Its life `incarnation` has streams,
+    episodes and seeds of its own; `steps` is what the run has done before it."""
     indices = list(range(actor, config.actor.environments, actors))
     vector = VectorEnvironment([environment_maker(config)] * len(indices), config.seed, indices)
+    vector.episodes = [(incarnation << EPISODE_BITS) - 1] * len(indices)  # from which their seeds follow
     seed = config.seed * 100_003 + incarnation * 1009 + actor
     return Actor(
         vector,
@@ -33,7 +38,7 @@ def build_actor(
         store,
         [stream_id(actor, incarnation, slot) for slot in range(len(indices))],
         seed=seed,
-        random_steps=config.actor.random_steps // actors if not incarnation else 0,
+        random_steps=max(0, config.actor.random_steps - steps) // actors,
         flush_steps=1 if config.mode == "inline" else config.actor.flush_steps,
         flush_seconds=config.actor.flush_seconds,
     )

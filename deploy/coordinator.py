@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from actors.vector import Episode
+from deploy.incarnations import Incarnations
 from replay.rate_limiter import RateLimiter
 from world_models.snapshot import Snapshot
 
@@ -58,7 +59,7 @@ class Coordinator:
 
     def __init__(
         self, samples_per_insert: float, tolerance: float, min_size: int, counters: Mapping[str, int], replay_size: int,
-        incarnation: int = 0, frames_per_update: int = 0,
+        incarnations: Incarnations, frames_per_update: int = 0,
     ):  # fmt: skip
         """`frames_per_update`: offline, where no actor counts frames, those that an update replays."""
         limiter = self._limiter = RateLimiter(samples_per_insert, tolerance, min_size)
@@ -76,8 +77,7 @@ class Coordinator:
         self._seen: dict[str, float] = {}
         self._processes: dict[str, int] = {}
         self._rows: dict[str, int] = {}
-        self._incarnation = incarnation
-        self._incarnations: dict[int, int] = {}
+        self._incarnations = incarnations
         self._episodes: list[Episode] = []
         self._logs: list[tuple[int, dict[str, float]]] = []
         self._evaluations: list[dict[str, Any]] = []
@@ -114,8 +114,7 @@ class Coordinator:
     def incarnation(self, actor: int) -> int:
         """A number for the streams of `actor` that it never had before."""
         with self._lock:
-            self._incarnations[actor] = number = self._incarnations.get(actor, self._incarnation - 1) + 1
-            return number
+            return self._incarnations.next(actor)
 
     def newest(self, after: int) -> Snapshot | None:
         """The newest snapshot if its version is above `after`."""
@@ -158,7 +157,7 @@ class Coordinator:
         limiter = self._limiter.state()
         with self._lock:
             own = {"frames": self._all_frames, "steps": self._steps}
-            own |= {"updates": self._updates, "version": self._version}
+            own |= {"updates": self._updates, "version": self._version, "incarnation": self._incarnations.last}
         return own | dict(limiter)
 
     @property

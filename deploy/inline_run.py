@@ -6,20 +6,23 @@ from typing import Any
 
 import torch
 
+from actors.actor import Actor
 from actors.evaluation import run_episodes
 from actors.policy import DreamerPolicy
 from deploy.build import build_actor, build_agent
 from deploy.config import RunConfig, claim_logdir
+from deploy.incarnations import Incarnations
 from deploy.interrupt import Interrupt
 from deploy.offline import fill, frames_per_update
 from deploy.open_loop import open_loop_due, open_loop_metrics
 from deploy.policy_files import as_arrays, load_arrays, model_document, save_best
 from deploy.scoreboard import Scoreboard
-from deploy.stores import inline_store, require_empty
+from deploy.stores import inline_store, require_empty, rolls_back
 from deploy.task import environment_maker, replay_schema, spaces_of
 from learner.checkpoint import Checkpoints, read_arrays, read_document
 from learner.learner import Learner
 from learner.train_ratio import TrainRatio
+from replay.keys import newest_incarnation, stream_id
 from world_models.dreamer.acting import ActingModel
 
 EVALUATION_ENVIRONMENTS = 16
@@ -30,7 +33,7 @@ class InlineRun:
 
     def __init__(self, config: RunConfig, logdir: Path):
         self.config, self.logdir = config, logdir
-        self.continues = claim_logdir(config, logdir)
+        self.continues, self.rolls_back = claim_logdir(config, logdir), rolls_back(config)
         torch.set_num_threads(config.learner.threads or max(1, torch.get_num_threads() - 1))
         observation, action = spaces_of(config)
         self.agent = build_agent(config, observation, action)
@@ -41,12 +44,12 @@ class InlineRun:
             prioritize=config.replay.selection.priority > 0,
         )  # fmt: skip
         self.acting = ActingModel.sharing(self.agent)
-        self.actor = build_actor(config, self.acting, self.store)
         learner = config.learner
         self.ratio = TrainRatio(learner.train_ratio / (learner.batch_size * learner.batch_length))
         self.due = 0
         self.checkpoints = Checkpoints(logdir / "checkpoints", config.keep_checkpoints)
         self.latest: dict[str, Any] = {}
+        self.incarnations: Incarnations | None = None
         self.interrupt = Interrupt()
         self.lost: list[str] = []
         """What of the replay to learn from offline is damaged and was left out."""
@@ -57,12 +60,14 @@ class InlineRun:
         Raises OSError where a checkpoint or log cannot be written; the checkpoints before it stay whole.
         """
         with self.interrupt.listening(), self.board, closing(self.store):
-            if self.continues:
-                self.restore()
+            path = self._checkpoint() if self.continues else None
+            if not (self.continues or self.config.offline):
+                require_empty(self.store, self.config)
+            self.actor = self._build_actor(read_document(path / "state.json").get("incarnation", -1) if path else -1)
+            if path:
+                self.restore(path)
             if self.config.offline:
                 self.lost = fill(self.store, self.config, self.board.note)
-            elif not self.continues:
-                require_empty(self.store, self.config)
             self.board.begin(self.frames, self.learner.replayed)
             try:
                 while (self.due or self.frames < self.config.frames) and not self.board.solved():
@@ -75,6 +80,17 @@ class InlineRun:
                 raise
             self.save()
         return "interrupted" if self.interrupt.asked else "solved" if self.board.solved() else "done"
+
+    def _build_actor(self, used: int) -> Actor:
+        """With streams that no life before this one has written to, where their steps are still there; `used`: what the
+        checkpoint knows of those."""
+        if self.rolls_back or self.config.offline:
+            return build_actor(self.config, self.acting, self.store)
+        used = max(used, newest_incarnation(self.store.streams()))
+        self.incarnations = incarnations = Incarnations(self.logdir, used)
+        actor = build_actor(self.config, self.acting, self.store, incarnation=incarnations.next(0))
+        actor.writer.renew = lambda slot: stream_id(0, incarnations.next(0), slot)
+        return actor
 
     def _turn(self) -> None:
         """One update if one is due, else one step of every environment."""
@@ -116,8 +132,7 @@ class InlineRun:
 
     def _show(self) -> None:
         if self.config.metrics_port:
-            each = {name: shard.stats() for name, shard in zip(self.store.names, self.store.shards, strict=True)}
-            self.board.exported.update(self.frames, self.learner.updates, each, self.store.down)
+            self.board.exported.update(self.frames, self.learner.updates, self.store.each_stats(), self.store.down)
         self.board.loss = float(self.latest["loss/total"]) if self.latest else None
         self.board.show(*self._counters(), self.store.stats(), "training" if self.latest else "filling replay")
 
@@ -136,26 +151,37 @@ class InlineRun:
         """Write a checkpoint of everything."""
         counters, arrays = self.actor.state()
         state = {"actor": counters, "ratio": self.ratio.state(), "due": self.due, "board": self.board.state()}
+        if self.incarnations:
+            state["incarnation"] = self.incarnations.last
         document = model_document(self.config, self.agent.observation_space, self.agent.action_space)
         self.checkpoints.save(
             self.learner.updates,
             {"model": as_arrays(self.agent), "training": self.learner.state(), "actor": arrays},
             {"config": document, "state": state},
-            lambda folder: self.store.checkpoint(folder / "replay"),
+            (lambda folder: self.store.checkpoint(folder / "replay")) if self.rolls_back else None,
         )
 
-    def restore(self) -> None:
-        """Continue from the newest whole checkpoint; without one the run begins anew."""
-        path = self.checkpoints.newest(self.board.note, lambda path: self.store.restore(path / "replay"))
+    def _checkpoint(self) -> Path | None:
+        """The newest whole checkpoint, to which replay is put back if it can be; without one the run begins anew."""
+        if not self.rolls_back:
+            path = self.checkpoints.newest(self.board.note)
+        elif not (path := self.checkpoints.newest(self.board.note, lambda path: self.store.restore(path / "replay"))):
+            self.store.clear()
         if path is None:
             self.board.note(f"{self.logdir} has no checkpoint yet: the run begins anew.")
             self.board.metrics.truncate(frames=-1, updates=-1)
-            return
+        return path
+
+    def restore(self, path: Path) -> None:
+        """Continue from a checkpoint; where replay has not gone back with it, in new streams with new episodes."""
         load_arrays(self.agent, read_arrays(path / "model.safetensors"))
         self.learner.load(read_arrays(path / "training.safetensors"))
         state = read_document(path / "state.json")
-        for problem in self.actor.load(state["actor"], read_arrays(path / "actor.safetensors")):
-            self.board.note(problem)
+        if self.rolls_back:
+            for problem in self.actor.load(state["actor"], read_arrays(path / "actor.safetensors")):
+                self.board.note(problem)
+        else:
+            self.actor.go_on(state["actor"])
         self.ratio.load(state["ratio"])
         self.due = state["due"]
         self.board.load(state["board"])

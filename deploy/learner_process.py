@@ -24,7 +24,7 @@ from deploy.policy_files import as_arrays, load_arrays, model_document
 from deploy.ray_store import connect_store
 from deploy.ray_workers import ASK
 from deploy.remote import LONGEST_WAIT, Heartbeat, ask
-from deploy.stores import shard_names
+from deploy.stores import rolls_back, shard_names
 from deploy.task import spaces_of
 from learner.checkpoint import Checkpoints, disk_is_full, read_arrays
 from learner.learner import Learner, NonFiniteError
@@ -114,7 +114,7 @@ class LearnerProcess:
             updates,
             {"model": as_arrays(self.agent), "training": self.learner.state()},
             {"config": self.document, "state": {"counters": counters}},
-            None if self.store.durable else lambda folder: self.store.checkpoint(folder / "replay"),
+            (lambda folder: self.store.checkpoint(folder / "replay")) if rolls_back(self.config) else None,
         )
         self._ask("progress", updates)
 

@@ -11,11 +11,10 @@ from ray.exceptions import RayError
 from deploy.config import RunConfig
 from deploy.ray_store import connect_store
 from deploy.remote import ask, start
-from deploy.stores import DOWN, shard_names
+from deploy.stores import DOWN, rolls_back, shard_names
 from deploy.supervised import SILENCE, Restarts, kill
 from deploy.task import replay_schema
 from learner.checkpoint import Checkpoints
-from replay.keys import incarnation_of
 from replay.sharding import total_stats
 from replay.store import Store
 from world_models.space import Spaces
@@ -35,7 +34,7 @@ class Shards:
         restarted: Callable[[str, str], None],
     ):  # fmt: skip
         """`restarted`: see `Supervised`."""
-        self.names, self.note, self.durable = shard_names(config), note, config.replay.kind != "memory"
+        self.names, self.note, self.rolls_back = shard_names(config), note, rolls_back(config)
         self.restarted, self._restarts = restarted, {name: Restarts() for name in self.names}
         schema = replay_schema(*spaces, config.model)
         self.handles = [
@@ -51,15 +50,11 @@ class Shards:
         self.down: set[str] = set()
 
     def restore(self, checkpoints: Checkpoints) -> Path | None:
-        """The newest checkpoint that is whole in every part; shards in memory hold it then, durable ones go on with
+        """The newest checkpoint that is whole in every part; shards that roll back hold it then, others go on with
         what they have."""
-        if self.durable:
-            return checkpoints.newest(self.note)
-        return checkpoints.newest(self.note, lambda path: self.store.restore(path / "replay"))
-
-    def next_incarnation(self) -> int:
-        """Environments never write into the streams of an earlier life of this run."""
-        return 1 + max(map(incarnation_of, self.store.streams()), default=-1)
+        if self.rolls_back:
+            return checkpoints.newest(self.note, lambda path: self.store.restore(path / "replay"))
+        return checkpoints.newest(self.note)
 
     def saved(self) -> None:
         """There is a newer checkpoint: what the shards failed at before is forgotten."""
@@ -68,7 +63,7 @@ class Shards:
 
     def close(self) -> None:
         """Let shards on disk put down what they still have in memory; nobody may be writing any more."""
-        closing: list[Any] = [shard.call.remote("do", "close") for shard in self.handles] if self.durable else []
+        closing: list[Any] = [shard.call.remote("do", "close") for shard in self.handles] if self.store.durable else []
         for name, reference in zip(self.names, closing, strict=False):
             try:
                 ray.get(reference, timeout=CLOSING)

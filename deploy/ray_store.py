@@ -113,6 +113,9 @@ class RayShard(Store):
         self._same_machine = True
         self.down, self.durable = down, durable
 
+    def begin(self, streams: Sequence[int], writer: int) -> None:
+        self._do("begin", list(streams), writer)
+
     def append(self, stream: int, first_step_id: int, rows: Mapping[str, np.ndarray]) -> int:
         return self.append_many([(stream, first_step_id, rows)])[0]
 

@@ -30,7 +30,6 @@ from world_models.space import Spaces
 
 ASK = 5.0  # seconds a question may wait at the coordinator
 FIRST_SNAPSHOT = 600.0  # seconds for the learner to start and publish
-EPISODE_BITS = 20  # episodes of one environment in one life
 POLL = 0.1  # seconds between looks for a newer snapshot
 
 
@@ -81,10 +80,9 @@ class ActorWorker:
         incarnation = ask(coordinator, "incarnation", actor)
         store = connect_store(config, *spaces, shards, self.beat.waiting, self._note)
         self.actor = build_actor(
-            config, ActingModel(*spaces, config.model), store, actor, config.actor.actors, incarnation
-        )
-        # Seeds follow from episode numbers: no life repeats the episodes of another.
-        self.actor.environments.episodes = [(incarnation << EPISODE_BITS) - 1] * len(self.actor.streams)
+            config, ActingModel(*spaces, config.model), store, actor, config.actor.actors, incarnation,
+            ask(coordinator, "counters")["steps"],
+        )  # fmt: skip
         self.actor.writer.renew = self._renew
         self.actor.snapshots = RaySnapshots(coordinator)
         self.block = config.actor.flush_steps

@@ -87,6 +87,16 @@ def inline_store(schema: Schema, config: RunConfig, note: Note) -> ShardedStore:
     return ShardedStore([shard(name, schema, config, note) for name in names], names, note=note)
 
 
+def rolls_back(config: RunConfig) -> bool:
+    """Whether a run that continues puts its replay back to what the checkpoint holds, and goes on with its streams.
+
+    Any other replay stays as it is, and whoever continues begins new streams. What lies in a directory that was named
+    may be other runs' too.
+    """
+    replay = config.replay
+    return replay.kind == "memory" or config.mode == "inline" and replay.kind == "disk" and not replay.directory
+
+
 def replay_directory(config: RunConfig) -> Path:
     """Where the shards of a disk replay lie."""
     return Path(config.replay.directory or Path(config.logdir) / "replay")

@@ -14,6 +14,7 @@ from ray.exceptions import RayError
 
 from deploy.config import FILE, RunConfig, claim_logdir, load_config
 from deploy.coordinator import LEARNER, News
+from deploy.incarnations import Incarnations
 from deploy.interrupt import Interrupt
 from deploy.offline import fill, frames_per_update
 from deploy.ray_cluster import object_store_bytes, start_local
@@ -25,6 +26,7 @@ from deploy.stores import require_empty, shard_names
 from deploy.supervised import LearnerChild, RunFailedError, Supervised
 from learner.checkpoint import Checkpoints, read_document
 from learner.sequence import sample_length, start_items
+from replay.keys import newest_incarnation
 
 TICK = 0.25  # seconds between looks at everything
 STOPPING = 180.0  # seconds for the learner to save and end
@@ -146,9 +148,10 @@ class LocalRun:
             self.lost = fill(self.shards.store, config, note)
         elif not self.continues:
             require_empty(self.shards.store, config)
+        used = max(counters.get("incarnation", -1), newest_incarnation(self.shards.store.streams()))
         self.coordinator = start(
             "deploy.coordinator.Coordinator", *self._limits(), counters, int(self.shards.stats()[0]["steps"]),
-            self.shards.next_incarnation(), frames_per_update(config), cpus=light, threads=count + 8,
+            Incarnations(self.logdir, used), frames_per_update(config), cpus=light, threads=count + 8,
             name="coordinator",
         )  # fmt: skip
 

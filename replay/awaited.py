@@ -19,13 +19,19 @@ class AwaitedStore(Store):
         self._open = open
         self._lock = threading.Lock()
         self._store: Store | None = None
+        self._closed = False
 
     @property
     def _there(self) -> Store:
         with self._lock:
             if self._store is None:
                 self._store = self._open()
+                if self._closed:  # meanwhile
+                    self._store.close()
             return self._store
+
+    def begin(self, streams: Sequence[int], writer: int) -> None:
+        self._there.begin(streams, writer)
 
     def append(self, stream: int, first_step_id: int, rows: Mapping[str, np.ndarray]) -> int:
         return self._there.append(stream, first_step_id, rows)
@@ -70,5 +76,6 @@ class AwaitedStore(Store):
         self._there.clear()
 
     def close(self) -> None:
+        self._closed = True
         if self._store is not None:
             self._store.close()

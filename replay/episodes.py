@@ -4,6 +4,7 @@ An episode runs from a row with `is_first` to the next with `is_last`. What a st
 the episode that still goes on, one whose beginning was evicted, one that a new one followed without an end.
 """
 
+import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -11,7 +12,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from replay.keys import incarnation_of, stream_id
+from replay.keys import newest_incarnation, stream_id
 from replay.sharding import ShardedStore
 from replay.step import Rows, Schema
 from replay.store import Store
@@ -196,14 +197,13 @@ def _keys(schema: Schema) -> list[str]:
 
 def fresh_streams(store: Store) -> list[int]:
     """New streams for episodes from elsewhere, one for each shard of the store."""
-    incarnation = 1 + max(map(incarnation_of, store.streams()), default=-1)
+    incarnation = 1 + newest_incarnation(store.streams())
     ids = (stream_id(_IMPORTER, incarnation, slot) for slot in count())
-    if not isinstance(store, ShardedStore):
-        return [next(ids)]
     chosen: dict[int, int] = {}
-    while len(chosen) < len(store.shards):
+    while len(chosen) < (len(store.shards) if isinstance(store, ShardedStore) else 1):
         stream = next(ids)
-        chosen.setdefault(id(store.shard(stream)), stream)
+        chosen.setdefault(id(store.shard(stream)) if isinstance(store, ShardedStore) else 0, stream)
+    store.begin(list(chosen.values()), secrets.randbits(63))
     return list(chosen.values())
 
 

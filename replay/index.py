@@ -13,7 +13,7 @@ import numpy as np
 from replay.priorities import Priorities
 from replay.reserved import reserve
 from replay.selection import Recency, SelectionConfig
-from replay.store import GapError
+from replay.store import GapError, StreamExistsError
 
 UNIFORM = SelectionConfig()
 _INT = np.dtype(np.int64)
@@ -22,12 +22,13 @@ _INT = np.dtype(np.int64)
 class Stream:
     """Steps `begin .. next - 1` are stored; the next item to leave starts at `oldest`; `slots` maps chunk to slot."""
 
-    __slots__ = ("begin", "id", "next", "oldest", "seen", "slots")
+    __slots__ = ("begin", "id", "next", "oldest", "seen", "slots", "writer")
 
     def __init__(self, id: int, next: int = 0, begin: int = 0, oldest: int = 0, seen: int = 0) -> None:
         self.id, self.next, self.begin, self.oldest = id, next, begin, oldest
         self.seen = seen  # items created by all streams up to the last append
         self.slots: dict[int, int] = {}  # in the order of the chunks
+        self.writer = 0  # who has claimed it
 
     def stored(self, chunk_length: int) -> range:
         """The steps that are stored."""
@@ -76,6 +77,15 @@ class Index:
     @property
     def used_slots(self) -> int:
         return self._fresh - len(self._freed)
+
+    def begin(self, stream_id: int, writer: int) -> None:
+        """Claim a new stream; StreamExistsError: it has steps, or another writer has claimed it."""
+        stream = self.streams.get(stream_id)
+        if stream is None:
+            stream = self.streams[stream_id] = self._itemless[stream_id] = Stream(stream_id)
+            stream.writer = writer
+        elif stream.next or stream.writer != writer:
+            raise StreamExistsError.at(stream_id, stream.next)
 
     def extend(self, stream_id: int, first: int, n: int) -> Iterator[tuple[int, int, int]]:
         """Yield (address, row, count) for the new ones among n rows; what was yielded is published on the next step."""

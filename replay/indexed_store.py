@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -75,6 +76,11 @@ class IndexedStore(Store):
     def max_gb(self) -> float:
         """Gigabytes (1e9 bytes) this store takes at most."""
         return self.slots * self.slot_bytes / 1e9
+
+    def begin(self, streams: Sequence[int], writer: int) -> None:
+        with self._lock:
+            for stream in streams:
+                self._index.begin(stream, writer)
 
     def available(self) -> tuple[int, int]:
         with self._lock:

@@ -1,5 +1,7 @@
 """Names of streams and steps: a step key is (stream, step), both int64, valid for ever and never reused."""
 
+from collections.abc import Iterable
+
 import numpy as np
 
 _SLOT_BITS, _INCARNATION_BITS, _ACTOR_BITS = 15, 24, 24
@@ -20,6 +22,11 @@ def stream_id(actor: int, incarnation: int, slot: int) -> int:
 def incarnation_of(stream: int) -> int:
     """The life of its actor that a stream belongs to."""
     return stream >> _SLOT_BITS & (1 << _INCARNATION_BITS) - 1
+
+
+def newest_incarnation(streams: Iterable[int]) -> int:
+    """The highest incarnation among streams, -1 where there are none."""
+    return max(map(incarnation_of, streams), default=-1)
 
 
 def step_keys(stream: int, first_step_id: int, n: int) -> np.ndarray:

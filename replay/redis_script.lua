@@ -5,7 +5,8 @@ KEYS[1]   <prefix>:counts, a hash. All other keys begin with the same prefix:
           <prefix>:meta      JSON: schema and settings, written once
           <prefix>:life      id and number of drops, 32 bytes: the same before and after a read means that no chunk
                              that was read has been begun anew in between
-          <prefix>:streams   hash: stream -> "next begin oldest seen"; see replay/index.py for these four
+          <prefix>:streams   hash: stream -> "next begin oldest seen"; see replay/index.py for these four. Behind them
+                             the number of the writer that has claimed it, until its first step
           <prefix>:idle      sorted set: streams without items, by what they have `seen`
           <prefix>:log:<i>   the events in order, SEGMENT records of RECORD bytes each; the oldest are deleted when
                              none of their items is left
@@ -17,6 +18,7 @@ ARGV[1]   the call:
   open      meta id capacity slots length chunk_length row_bytes latent_bytes
                                         -> [counts, the replay's meta, 1 where this call has made it]
   bound     capacity slots              -> 1
+  begin     stream writer               -> 1, or -1 - next where another writer has claimed the stream or it has steps
   append    stream first n rows latents -> steps that were new, or -1 - next where there is a gap before `first`
   write     stream first n latents [offset size]...
                                         -> steps written; offset and size: only these parts of each row are given
@@ -201,6 +203,14 @@ end
 function calls.bound(capacity, slots)
   if not load_counts() then return MISSING end
   call('HSET', KEYS[1], 'capacity', capacity, 'slots', slots)
+  return 1
+end
+
+function calls.begin(stream, writer)
+  if not load_counts() then return MISSING end
+  local saved, claim = call('HGET', prefix .. 'streams', name(stream)), '0 0 0 0 ' .. writer
+  if saved and saved ~= claim then return -1 - tonumber(string.match(saved, '%d+')) end
+  call('HSET', prefix .. 'streams', name(stream), claim)
   return 1
 end
 

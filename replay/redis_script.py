@@ -57,7 +57,7 @@ def stream_bytes(stream: int) -> bytes:
 
 
 class StreamState(NamedTuple):
-    """A stream's field in the streams hash; see replay/index.py for the four."""
+    """A stream's field in the streams hash; see replay/index.py for the four. Its writer is behind them at first."""
 
     next: int
     begin: int
@@ -67,7 +67,7 @@ class StreamState(NamedTuple):
     @classmethod
     def parse(cls, saved: Reply) -> "StreamState":
         assert isinstance(saved, bytes), saved
-        return cls(*map(int, saved.split()))
+        return cls(*map(int, saved.split()[:4]))
 
     def stored(self, chunk_length: int) -> range:
         """The steps that are stored."""

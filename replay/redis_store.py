@@ -18,7 +18,7 @@ from replay.redis_replay import FORMAT, RedisReplay
 from replay.redis_script import MissingReplayError, StreamState, stream_bytes
 from replay.selection import SelectionConfig
 from replay.step import Rows, Schema, check_rows
-from replay.store import Block, GapError, Store, check_latents, check_priorities
+from replay.store import Block, GapError, Store, StreamExistsError, check_latents, check_priorities
 
 _PIECE = 4 << 20  # bytes of one append: the server does nothing else meanwhile
 _POLL = 0.02
@@ -75,6 +75,12 @@ class RedisStore(Store):
     def max_gb(self) -> float:
         """Gigabytes (1e9 bytes) that the chunks on the server take at most."""
         return self._replay.layout.nbytes / 1e9
+
+    def begin(self, streams: Sequence[int], writer: int) -> None:
+        replies = self._replay.insist([(b"begin", stream_bytes(stream), writer) for stream in streams])
+        for stream, reply in zip(streams, replies, strict=True):
+            if reply < 0:
+                raise StreamExistsError.at(stream, -1 - reply)
 
     def append(self, stream: int, first_step_id: int, rows: Mapping[str, np.ndarray]) -> int:
         return self.append_many([(stream, first_step_id, rows)])[0]

@@ -80,6 +80,19 @@ class ShardedStore(Store):
     def shard(self, stream: int) -> Store:
         return self.shards[self._home_of(stream)]
 
+    def begin(self, streams: Sequence[int], writer: int) -> None:
+        with self._waiting():
+            self._wait_for_shard()
+        each: dict[int, list[int]] = {}
+        for stream in streams:
+            each.setdefault(self._home_of(stream), []).append(stream)
+
+        def work(some: list[int]) -> Callable[[Store], bool]:
+            return lambda shard: shard.begin(some, writer) is None
+
+        answers = self._ask({i: work(some) for i, some in each.items()})
+        self._require(answers, {i: some[0] for i, some in each.items()})
+
     def append(self, stream: int, first_step_id: int, rows: Mapping[str, np.ndarray]) -> int:
         return self.append_many([(stream, first_step_id, rows)])[0]
 
@@ -94,11 +107,9 @@ class ShardedStore(Store):
             return lambda shard: shard.append_many([blocks[k] for k in some])
 
         answers = self._ask({i: work(some) for i, some in each.items()})
+        self._require(answers, {i: blocks[some[0]][0] for i, some in each.items()})
         new = [0] * len(blocks)
         for i, some in each.items():
-            if i not in answers:
-                stream = blocks[some[0]][0]
-                raise GapError(f"Stream {stream} cannot go on: its shard {self.names[i]} is down.", stream)
             for k, count in zip(some, answers[i], strict=True):
                 new[k] = count
         return new
@@ -157,7 +168,12 @@ class ShardedStore(Store):
 
     def stats(self) -> dict[str, float]:
         """Sums over the shards; `age` is the mean over all items."""
-        return total_stats(self._each(lambda shard: shard.stats()))
+        return total_stats(self.each_stats().values())
+
+    def each_stats(self) -> dict[str, dict[str, float]]:
+        """Of every shard that is up, by name."""
+        each = self._ask(dict.fromkeys(range(len(self.shards)), lambda shard: shard.stats()))
+        return {self.names[i]: stats for i, stats in each.items()}
 
     def checkpoint(self, directory: Path) -> None:
         with self._waiting(), new_directory(Path(directory)) as part:
@@ -222,6 +238,12 @@ class ShardedStore(Store):
         if failed is not None:
             raise failed
         return answers
+
+    def _require(self, answers: Mapping[int, object], streams: Mapping[int, int]) -> None:
+        """GapError for the stream of a shard that was asked and has not answered."""
+        for i, stream in streams.items():
+            if i not in answers:
+                raise GapError(f"Stream {stream} cannot go on: its shard {self.names[i]} is down.", stream)
 
     def _lose(self, i: int, error: ShardDownError) -> None:
         with self._lock:

@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Protocol, Self, runtime_checkable
 
 import numpy as np
 
@@ -16,8 +16,8 @@ Block = tuple[int, int, Mapping[str, np.ndarray]]
 """Stream, first step, rows `[n, ...]`."""
 
 
-class GapError(ValueError):
-    """Steps of `stream` are missing before the ones given: the store has lost them, or they were never sent."""
+class StreamError(ValueError):
+    """Nothing can be written to `stream`; its writer goes on with a new one."""
 
     def __init__(self, message: str, stream: int) -> None:
         super().__init__(message, stream)
@@ -25,6 +25,22 @@ class GapError(ValueError):
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+
+class GapError(StreamError):
+    """Steps of `stream` are missing before the ones given: the store has lost them, or they were never sent."""
+
+
+class StreamExistsError(StreamError):
+    """`stream` was to begin, and another writer has begun it before."""
+
+    @classmethod
+    def at(cls, stream: int, step: int) -> Self:
+        return cls(
+            f"Stream {stream} cannot begin: another writer has begun it, it continues at step {step}. "
+            "Take a stream id that was never used.",
+            stream,
+        )
 
 
 class ShardDownError(ConnectionError):
@@ -43,6 +59,15 @@ class Store(Protocol):
     length: int
     durable: bool = False
     """The content outlives the process: a run goes on with what the store holds and rolls nothing back."""
+
+    @abstractmethod
+    def begin(self, streams: Sequence[int], writer: int) -> None:
+        """Claim new streams for the writer with this random number; it may claim them again until it appends.
+
+        StreamExistsError: one of them is known already, and the others may be claimed or not. GapError: its shard is
+        down. A stream that nobody has claimed begins with its first append.
+        """
+        ...
 
     @abstractmethod
     def append(self, stream: int, first_step_id: int, rows: Mapping[str, np.ndarray]) -> int:

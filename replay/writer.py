@@ -1,12 +1,13 @@
 """Collects the steps of a vector of environments and appends them to the store in blocks."""
 
+import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from replay.step import check_rows
-from replay.store import GapError, Store
+from replay.store import Store, StreamError
 
 _RENEWALS = 1000  # new streams in one flush: each may hash to a shard that is down as well
 
@@ -15,7 +16,8 @@ class Writer:
     """Buffers up to `flush_steps` rows of each of N streams, none longer than `max_seconds` while rows come in.
 
     Memory is bounded: when the store refuses a block, add() raises before it takes the row, and may be called again;
-    steps that did arrive are not stored twice.
+    steps that did arrive are not stored twice. Every stream that begins is claimed first, so that two writers never
+    write to the same one.
     """
 
     def __init__(
@@ -28,10 +30,13 @@ class Writer:
         self._rows = {k: np.empty((len(streams), flush_steps, *f.shape), f.dtype) for k, f in self._fields.items()}
         self._streams = list(streams)
         self._next = [0] * len(streams)  # step id of the first buffered row
+        self._number = secrets.randbits(63)
+        self._unclaimed = list(streams)
         self._count = 0
         self._oldest = 0.0
         self.renew: Callable[[int], int] | None = None
-        """Gives environment i a new stream when the store has lost steps of its old one; without it GapError."""
+        """Gives environment i a new stream when the store has lost steps of its old one, or has another writer's steps
+        in it; without it GapError or StreamExistsError."""
 
     @property
     def streams(self) -> tuple[int, ...]:
@@ -54,9 +59,14 @@ class Writer:
 
     def flush(self) -> None:
         """Append everything buffered."""
+        if not self._count:
+            return
         blocks = {key: buffer[:, : self._count] for key, buffer in self._rows.items()}
         for attempt in range(_RENEWALS + 1):
             try:
+                if self._unclaimed:
+                    self._store.begin(self._unclaimed, self._number)
+                    self._unclaimed = []
                 self._store.append_many(
                     [
                         (stream, self._next[i], {key: rows[i] for key, rows in blocks.items()})
@@ -64,11 +74,11 @@ class Writer:
                     ]
                 )
                 break
-            except GapError as error:
+            except StreamError as error:
                 if self.renew is None or attempt == _RENEWALS:
                     raise
                 i = self._streams.index(error.stream)
-                self._streams[i], self._next[i] = self.renew(i), 0
+                self._go_to(i, self.renew(i), 0)
         self._next = [step + self._count for step in self._next]
         self._count = 0
 
@@ -77,4 +87,10 @@ class Writer:
         self.flush()
         if stream in self._streams[:i] + self._streams[i + 1 :]:
             raise ValueError(f"Stream {stream} is written by another environment of this writer; take a new id.")
+        self._go_to(i, stream, next_step)
+
+    def _go_to(self, i: int, stream: int, next_step: int) -> None:
+        self._unclaimed = [other for other in self._unclaimed if other != self._streams[i]]
+        if next_step == 0:
+            self._unclaimed.append(stream)
         self._streams[i], self._next[i] = stream, next_step

@@ -5,7 +5,7 @@ import threading
 import numpy as np
 import pytest
 
-from replay.store import Store
+from replay.store import Store, StreamExistsError
 from tests.contracts.stores import SCHEMA, STORES, MakeStore, check_sequences, fill, latents, rng, rows
 
 pytestmark = pytest.mark.timeout(60)
@@ -38,6 +38,33 @@ def test_repeated_steps_do_not_replace_what_is_stored(make: MakeStore) -> None:
     store.append(1, 0, rows(1, 0, 4))
     store.append(1, 2, rows(1, 2, 4, step=np.array([90, 91, 4, 5])))
     np.testing.assert_array_equal(store.read(1, 0, 6)["step"], np.arange(6))
+
+
+def test_a_stream_that_exists_cannot_begin_again(make: MakeStore) -> None:
+    store = make()
+    store.begin([5, 6, 7], 111)
+    store.begin([5, 6, 7], 111)  # the reply was lost
+    with pytest.raises(StreamExistsError, match="Stream 6 cannot begin: .* step 0") as refused:
+        store.begin([6], 222)
+    assert refused.value.stream == 6
+    assert store.append(5, 0, rows(5, 0, 6)) == 6
+    assert store.append(5, 0, rows(5, 0, 6)) == 0  # this reply, too
+    store.append(8, 0, rows(8, 0, 2))  # nobody has claimed it
+    for stream, step, writer in ((5, 6, 222), (5, 6, 111), (8, 2, 111)):
+        with pytest.raises(StreamExistsError, match=f"Stream {stream} cannot begin: .* step {step}"):
+            store.begin([stream], writer)
+    check_sequences(*store.sample(4, 4, rng()))
+    assert store.append(6, 0, rows(6, 0, 5)) == 5
+    assert {stream: len(steps) for stream, steps in store.streams().items()} == {5: 6, 6: 5, 7: 0, 8: 2}
+    check_sequences(*store.sample(16, 4, rng()))
+
+
+def test_a_stream_that_was_evicted_cannot_begin_again(make: MakeStore) -> None:
+    store = make(length=3, capacity=6, chunk_length=2, streams=1)
+    store.begin([0], 111)
+    store.append(0, 0, rows(0, 0, 40))
+    with pytest.raises(StreamExistsError, match="step 40"):
+        store.begin([0], 111)
 
 
 @pytest.mark.parametrize("first", [4, 100, -1])

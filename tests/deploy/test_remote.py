@@ -2,11 +2,13 @@
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from deploy.coordinator import Coordinator
+from deploy.incarnations import Incarnations
 from deploy.remote import Heartbeat
 
 pytestmark = pytest.mark.timeout(60)
@@ -15,8 +17,8 @@ pytestmark = pytest.mark.timeout(60)
 class Here:
     """A coordinator in this process, called as an actor's handle is."""
 
-    def __init__(self) -> None:
-        self.coordinator = Coordinator(1.0, 1.0, 1, {}, 0)
+    def __init__(self, logdir: Path) -> None:
+        self.coordinator = Coordinator(1.0, 1.0, 1, {}, 0, Incarnations(logdir))
         self.call = self
         self.beats = 0
 
@@ -32,8 +34,8 @@ def _wait(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def test_a_process_that_waits_is_alive_for_as_long_as_a_wait_may_take() -> None:
-    here = Here()
+def test_a_process_that_waits_is_alive_for_as_long_as_a_wait_may_take(tmp_path: Path) -> None:
+    here = Here(tmp_path)
     beat = Heartbeat(here, "learner", every=0.02, longest=1000)  # type: ignore[arg-type]
     with beat.waiting():
         _wait(lambda: here.beats >= 3)

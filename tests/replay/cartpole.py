@@ -33,10 +33,10 @@ def schema(task: str = "gym:CartPole-v1", latents: bool = True) -> Schema:
 
 
 def play(store: Store, steps: int = 300, environments: int = 2, task: str = "gym:CartPole-v1", seed: int = 0) -> None:
-    """Fill the store as an actor does: the action of a last row is zero."""
+    """Fill the store as an actor does: the action of a last row is zero. Each seed has streams of its own."""
     vector = VectorEnvironment([partial(make, task, EnvironmentConfig())] * environments, seed)
     policy, rng = RandomPolicy(vector.action_space, seed), np.random.default_rng(seed)
-    writer = Writer(store, [stream_id(0, 0, slot) for slot in range(environments)])
+    writer = Writer(store, [stream_id(0, seed, slot) for slot in range(environments)])
     actions: Rows | None = None
     for call in range(steps):
         rows = vector.step(actions)

@@ -146,10 +146,10 @@ def test_what_is_appended_is_what_was_cut(shards: int) -> None:
 
 
 def test_a_checkpoint_reads_like_the_store_it_was_made_of(tmp_path: Path) -> None:
-    store = memory(capacity=220)
+    store = memory(capacity=500)
     play(store, steps=130)
     store.checkpoint(tmp_path / "one")
-    play(store, steps=150, environments=3, seed=1)  # streams 0 and 1 know these steps: only stream 2 is new
+    play(store, steps=150, environments=3, seed=1)
     store.checkpoint(tmp_path / "two")
     snapshot = Snapshot(tmp_path / "two")
     assert snapshot.schema == store.schema and snapshot.length == LENGTH

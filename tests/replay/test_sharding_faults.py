@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -48,7 +49,7 @@ def test_one_of_four_shards_goes_down_and_comes_back(monkeypatch: pytest.MonkeyP
         writer = Writer(store, range(8), flush_steps=4, max_seconds=1e9)
         writer.renew = lambda slot: next(fresh)
         # A stream's content follows from its id and step, so that sequences can be checked whoever wrote them.
-        position = dict.fromkeys(range(8), 0)
+        position: defaultdict[int, int] = defaultdict(int)
 
         def write(steps: int) -> None:
             for _ in range(steps):
@@ -77,7 +78,7 @@ def test_one_of_four_shards_goes_down_and_comes_back(monkeypatch: pytest.MonkeyP
 
         with pytest.raises(GapError):  # nobody gives new streams
             Writer(store, [0], flush_steps=1).add(_vector((0,), 0))
-        writer.flush()
+        write(4)
         assert all(store.shards.index(store.shard(s)) != gone for s in writer.streams)
 
         servers[gone].restart()
@@ -121,6 +122,19 @@ def test_a_shard_that_is_down_at_the_start_is_awaited(monkeypatch: pytest.Monkey
         assert store.append(away, 0, rows(away, 0, 9)) == 9
         assert store.stats()["steps"] == 18
         store.close()
+
+
+def test_a_store_that_opens_after_it_was_closed_keeps_no_connection() -> None:
+    with RedisServer() as server:
+
+        def open_late() -> RedisStore:
+            store = _open(server, [])
+            awaited.close()
+            return store
+
+        awaited = AwaitedStore(open_late, SCHEMA, 4, durable=True)
+        with pytest.raises(ShardDownError):
+            len(awaited)
 
 
 class Waits:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from replay.store import GapError
+from replay.store import GapError, StreamExistsError
 from replay.writer import Writer
 from tests.contracts.stores import SCHEMA, check_sequences, memory, rows
 
@@ -95,3 +95,19 @@ def test_a_store_that_lost_steps_gets_the_rest_as_a_new_stream() -> None:
         writer.add(vector([0, 1], step))
     assert store.streams() == {20: range(4), 1: range(6)}
     assert writer.streams == (20, 1)
+
+
+def test_a_stream_that_another_writer_has_begun_is_refused_or_left_for_a_new_one() -> None:
+    store = memory()
+    first, second = (Writer(store, [0, 1], flush_steps=2, max_seconds=1e9) for _ in range(2))
+    for step in range(2):
+        first.add(vector([0, 1], step))
+    with pytest.raises(StreamExistsError, match=r"Stream 0 cannot begin: .* it continues at step 2\. Take a stream id"):
+        for step in range(2):
+            second.add(vector([0, 1], step))
+    second.renew = lambda i: 20 + i
+    second.flush()
+    for step in range(2, 4):
+        first.add(vector([0, 1], step))
+        second.add(vector([0, 1], step))
+    assert store.streams() == {stream: range(4) for stream in (0, 1, 20, 21)}
