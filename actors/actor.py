@@ -1,6 +1,7 @@
 """An actor: steps its environments with the newest policy and writes every transition to replay."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,7 @@ class Actor:
         return list(self.writer.streams)
 
     def step(self) -> list[Episode]:
-        """Step every environment once; returns the episodes that ended."""
+        """Step every environment once; returns the episodes that ended, with this actor's frames."""
         rows = self.environments.step(self.actions)
         first, last = rows["is_first"], rows["is_last"]
         if self.snapshots is not None and (snapshot := self.snapshots.newest(self.policy.version)):
@@ -65,7 +66,7 @@ class Actor:
         version = np.full(len(first), self.policy.version, np.int32)
         self.writer.add(rows | actions | latents | {"version": version})
         self.next_step += 1
-        return self.environments.finished()
+        return [replace(episode, frames=self.frames) for episode in self.environments.finished()]
 
     def state(self) -> tuple[dict[str, Any], Arrays]:
         """Counters (JSON) and arrays from which `load` continues exactly; flushes first."""

@@ -21,13 +21,15 @@ def episode_seed(run_seed: int, env_index: int, episode: int) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Episode:
-    """A finished episode: `length` in frames, `env_index` across the whole run."""
+    """A finished episode: `length` in frames, `env_index` across the whole run. `frames`: of the run when it ended, as
+    far as whoever passes it on knows them."""
 
     env_index: int
     episode: int
     seed: int
     score: float
     length: int
+    frames: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from actors.vector import Episode
 from deploy.incarnations import Incarnations
@@ -27,6 +27,16 @@ class ActorReport:
     version: int
     """Snapshot that chose the actions."""
     episodes: list[Episode] = field(default_factory=list)
+    """`frames` counted from the last report."""
+
+
+class LearnerLog(NamedTuple):
+    """A line of the learner's metrics, and the run's counts when it came."""
+
+    frames: int
+    steps: int
+    updates: int
+    values: dict[str, float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,10 +48,12 @@ class News:
     updates: int
     lag: float
     """Updates between the learner and the policies that act, mean over the actors."""
-    episodes: list[Episode]
-    logs: list[tuple[int, dict[str, float]]]
-    """(updates, metrics) lines of the learner."""
+    episodes: list[tuple[Episode, int]]
+    """With the updates there were when they were reported; their own frames are the run's."""
+    logs: list[LearnerLog]
     evaluations: list[dict[str, Any]]
+    rewound: int | None
+    """The updates to which a restarted learner has gone back; lines beyond are of updates that are lost."""
     last_seen: dict[str, float]
     """Seconds since each process was heard of."""
     processes: dict[str, int]
@@ -78,8 +90,9 @@ class Coordinator:
         self._processes: dict[str, int] = {}
         self._rows: dict[str, int] = {}
         self._incarnations = incarnations
-        self._episodes: list[Episode] = []
-        self._logs: list[tuple[int, dict[str, float]]] = []
+        self._episodes: list[tuple[Episode, int]] = []
+        self._logs: list[LearnerLog] = []
+        self._rewound: int | None = None
         self._evaluations: list[dict[str, Any]] = []
         self._notes: list[str] = []
         self._stopping = threading.Event()
@@ -93,9 +106,11 @@ class Coordinator:
             self._acting[report.actor] = report.version
             self._processes[report.actor] = report.process
             self._rows[report.actor] = self._rows.get(report.actor, 0) + report.rows
+            self._episodes += [
+                (replace(episode, frames=self._frames + episode.frames), self._updates) for episode in report.episodes
+            ]
             self._frames += report.frames
             self._steps += report.rows
-            self._episodes += report.episodes
         return self._ask(self._limiter.wait_insert, rows, timeout)
 
     def alive(self, name: str, process: int = 0) -> None:
@@ -138,7 +153,8 @@ class Coordinator:
         self.alive(LEARNER)
         with self._lock:
             self._version += 1
-            self._snapshot = replace(snapshot, version=self._version)
+            self._updates = snapshot.updates
+            self._snapshot = replace(snapshot, version=self._version, frames=self._all_frames)
             self._published[self._version] = snapshot.updates
             for old in sorted(self._published)[:-1000]:
                 del self._published[old]
@@ -150,7 +166,7 @@ class Coordinator:
         with self._lock:
             self._updates = updates
             if log is not None:
-                self._logs.append((updates, dict(log)))
+                self._logs.append(LearnerLog(self._all_frames, self._all_steps, updates, dict(log)))
 
     def counters(self) -> dict[str, int]:
         """For a checkpoint."""
@@ -164,12 +180,21 @@ class Coordinator:
     def _all_frames(self) -> int:
         return self._updates * self._frames_per_update or self._frames
 
+    @property
+    def _all_steps(self) -> int:
+        return self._replay_size if self._frames_per_update else self._steps
+
     def rewind(self, updates: int, replayed: int) -> None:
         """A learner begins at `updates`, each of which samples `replayed` steps: what its predecessor did beyond that
         is lost, so it is neither counted twice nor missing from the train ratio."""
         self.alive(LEARNER)
         with self._lock:
             lost = self._granted - (updates - self._learned_from) * replayed
+            if updates < self._updates:
+                self._rewound = updates if self._rewound is None else min(updates, self._rewound)
+                self._episodes = [(episode, min(then, updates)) for episode, then in self._episodes]
+                self._logs = [line for line in self._logs if line.updates <= updates]
+                self._evaluations = [result for result in self._evaluations if result["updates"] <= updates]
             self._updates = self._learned_from = updates
             self._granted = 0
         self._limiter.give_back(lost)
@@ -177,8 +202,10 @@ class Coordinator:
     # What the evaluator and the driver call
 
     def evaluated(self, result: Mapping[str, Any]) -> None:
+        """Take over the scores of a policy, unless the updates behind it are lost."""
         with self._lock:
-            self._evaluations.append(dict(result))
+            if result["updates"] <= self._updates:
+                self._evaluations.append(dict(result))
 
     def news(self) -> News:
         """Take what has come in since the last call."""
@@ -188,12 +215,13 @@ class Coordinator:
             lags = [self._updates - self._published.get(version, 0) for version in self._acting.values()]
             out = News(
                 frames=self._all_frames,
-                steps=self._replay_size if self._frames_per_update else self._steps,
+                steps=self._all_steps,
                 updates=self._updates,
                 lag=sum(max(0, lag) for lag in lags) / max(1, len(lags)),
                 episodes=self._episodes,
                 logs=self._logs,
                 evaluations=self._evaluations,
+                rewound=self._rewound,
                 last_seen={actor: now - seen for actor, seen in self._seen.items()},
                 processes=dict(self._processes),
                 rows=dict(self._rows),
@@ -201,6 +229,7 @@ class Coordinator:
                 waiting=limiter,
             )
             self._episodes, self._logs, self._evaluations, self._notes = [], [], [], []
+            self._rewound = None
             return out
 
     def forget(self, name: str) -> None:

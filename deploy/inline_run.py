@@ -101,9 +101,7 @@ class InlineRun:
             self._after_update()
             return
         for episode in self.actor.step():
-            self.board.episode(
-                self.actor.frames, self.learner.updates, score=episode.score, length=episode.length, seed=episode.seed
-            )
+            self.board.episode(episode, self.learner.updates)
         if self.learner.ready():
             self.due = self.ratio(self.actor.steps)
         if self.actor.calls % 16 == 0:

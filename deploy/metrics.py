@@ -90,16 +90,24 @@ class MetricsWriter:
             self.close()
             for path in self._files():
                 if path.suffix == ".jsonl":
-                    keep = [
-                        json.dumps(line, allow_nan=False).encode() + b"\n"
-                        for line in read_lines(path)
-                        if line["frames"] <= frames and line["updates"] <= updates
-                    ]
+                    kept = (x for x in read_lines(path) if x["frames"] <= frames and x["updates"] <= updates)
+                    _replace(path, b"".join(map(_encode, kept)))
                 else:
-                    keep = [record for record, event in read_events(path) if event.step <= frames]
-                _replace(path, b"".join(keep))
+                    events = [record for record, event in read_events(path) if event.step <= frames]
+                    _replace(path, b"".join(events))
             self._frames = frames
             self._restart_step = frames + 1
+
+    def rewind(self, updates: int) -> None:
+        """Drops metrics and evaluations beyond `updates`, to which the learner alone has gone back: the environments
+        have not, so training episodes stay, with the updates that still count."""
+        with self._lock:
+            for name in (METRICS, SCORES):
+                if name in self._lines:
+                    self._lines.pop(name).close()
+                if (path := self._logdir / name).exists():
+                    kept = (x for x in read_lines(path) if x["updates"] <= updates or x.get("kind") == "train")
+                    _replace(path, b"".join(_encode(x | {"updates": min(x["updates"], updates)}) for x in kept))
 
     def close(self) -> None:
         with self._lock:
@@ -121,7 +129,7 @@ class MetricsWriter:
         return lines + sorted(self._logdir.glob(PATTERN))
 
     def _append(self, name: str, line: Mapping[str, Any]) -> None:
-        data = json.dumps(line, allow_nan=False).encode() + b"\n"
+        data = _encode(line)
         if name not in self._lines:
             path = self._logdir / name
             _drop_torn_line(path)
@@ -152,6 +160,10 @@ def read_lines(path: str | Path) -> Iterator[dict[str, Any]]:
                 yield json.loads(data)
             except ValueError as error:
                 raise ValueError(f"{path}, line {number} is not JSON ({error}); remove that line.") from error
+
+
+def _encode(line: Mapping[str, Any]) -> bytes:
+    return json.dumps(line, allow_nan=False).encode() + b"\n"
 
 
 def _number(value: SupportsFloat) -> int | float | None:

@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +108,6 @@ class ActorWorker:
         while True:
             verdict = ask(self.coordinator, "report", report, rows, ASK)
             if verdict == "stop":
-                actor.writer.flush()
                 return
             report = self._report()
             if verdict == "wait":
@@ -116,8 +115,9 @@ class ActorWorker:
             steps, frames = actor.steps, actor.frames
             episodes: list[Episode] = []
             for _ in range(self.block):
-                episodes += actor.step()
+                episodes += [replace(episode, frames=episode.frames - frames) for episode in actor.step()]
                 self.beat()
+            actor.writer.flush()  # what is reported is stored, however long the next answer takes
             report = self._report(actor.steps - steps, actor.frames - frames, episodes)
 
     def _report(self, rows: int = 0, frames: int = 0, episodes: Sequence[Episode] = ()) -> ActorReport:
@@ -169,7 +169,7 @@ class EvaluatorWorker:
             policy = AudiblePolicy(self.model, self.config.seed + 1, self.beat)
             policy.load(snapshot)
             result = run_episodes(makers, policy, episodes, seed=self.config.seed + snapshot.updates)
-            outcome: dict[str, Any] = {"mean": result.mean, "updates": snapshot.updates}
+            outcome: dict[str, Any] = {"mean": result.mean, "updates": snapshot.updates, "frames": snapshot.frames}
             if self.best is None or result.mean > self.best:
                 self.best = result.mean
                 save_best(self.checkpoints, self.config, self.model, outcome | {"episodes": episodes})

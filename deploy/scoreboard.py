@@ -6,8 +6,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, SupportsFloat
 
+from actors.vector import Episode
 from deploy.config import RunConfig
 from deploy.metrics import SCORES, MetricsWriter, read_lines
+from deploy.offline import frames_per_update
 from deploy.progress import Progress, Status
 from deploy.prometheus import RunMetrics, serve
 from learner.checkpoint import Checkpoints, DamagedCheckpointError, read_document
@@ -60,14 +62,16 @@ class Scoreboard:
         """Count rates from here."""
         self._began, self._start = time.monotonic(), (frames, replayed)
 
-    def episode(self, frames: int, updates: int, *, score: float, length: int, seed: int) -> None:
-        """A finished training episode."""
+    def episode(self, episode: Episode, updates: int) -> None:
+        """A finished training episode; `updates`: of the learner when it ended."""
         self.episodes += 1
-        self.scores.append(score)
-        self.metrics.episode(frames, updates, score=score, length=length, seed=seed, kind="train")
+        self.scores.append(episode.score)
+        self.metrics.episode(
+            episode.frames, updates, score=episode.score, length=episode.length, seed=episode.seed, kind="train"
+        )
 
     def evaluation(self, frames: int, updates: int, scores: list[float], lengths: list[int], seeds: list[int]) -> bool:
-        """Finished evaluation episodes; True if their mean is the best so far."""
+        """Finished evaluation episodes of the policy that the run had at these counts; True: their mean is the best."""
         for score, length, seed in zip(scores, lengths, seeds, strict=True):
             self.metrics.episode(frames, updates, score=score, length=length, seed=seed, kind="eval")
         self.eval_score = sum(scores) / len(scores)
@@ -123,6 +127,13 @@ class Scoreboard:
         if self.eval_score is not None:
             line["eval/mean"] = self.eval_score
         self.metrics.metrics(frames, updates, line)
+
+    def rewind(self, updates: int) -> None:
+        """The learner alone has gone back to `updates`: what the logs have of later ones is lost."""
+        if each := frames_per_update(self.config):  # offline the frames are the learner's
+            self.metrics.truncate(frames=updates * each, updates=updates)
+        else:
+            self.metrics.rewind(updates)
 
     def reload(self, frames: int, updates: int) -> None:
         """Continue from the logs themselves, cut back to these counters, and from the best policy kept."""

@@ -259,22 +259,25 @@ class LocalRun:
         news: News = ask(self.coordinator, "news")
         self.frames, self.updates = news.frames, news.updates
         self.board.lag = news.lag
-        for line in news.notes:
-            self.board.note(line)
-        for episode in news.episodes:
-            self.board.episode(news.frames, news.updates, score=episode.score, length=episode.length, seed=episode.seed)
+        for note in news.notes:
+            self.board.note(note)
+        if news.rewound is not None:
+            self.board.rewind(news.rewound)
+        for episode, updates in news.episodes:
+            self.board.episode(episode, updates)
         for result in news.evaluations:
             episodes = result["episodes"]
-            columns = {key: [episode[key] for episode in episodes] for key in ("score", "length", "seed")}
-            self.board.evaluation(news.frames, result["updates"], columns["score"], columns["length"], columns["seed"])
+            columns = [[episode[key] for episode in episodes] for key in ("score", "length", "seed")]
+            self.board.evaluation(result["frames"], result["updates"], *columns)
         replay, restarted = self.shards.stats()
         if restarted:
             ask(self.coordinator, "replay_lost", int(replay["steps"]))
         restarts = self.restarts.metrics()
-        for updates, values in news.logs:
-            self.board.loss = values.get("loss/total")
+        for line in news.logs:
+            self.board.loss = line.values.get("loss/total")
             limiter = {f"limiter/{key}": value for key, value in news.waiting.items()}
-            self.board.log(news.frames, news.steps, updates, updates * batch, replay, values | limiter | restarts)
+            values = line.values | limiter | restarts
+            self.board.log(line.frames, line.steps, line.updates, line.updates * batch, replay, values)
         self.board.exported.update(
             news.frames, news.updates, self.shards.each, self.shards.down, news.waiting, self.restarts.counts
         )

@@ -28,6 +28,8 @@ class Snapshot:
     """float32 `[n]`: every parameter flattened, in `named_parameters` order."""
     checksum: int
     """CRC-32 of the buffer."""
+    frames: int = 0
+    """Environment frames of the run when it was published."""
 
 
 class SnapshotSource(Protocol):

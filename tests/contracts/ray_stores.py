@@ -43,9 +43,15 @@ class Handle:
 
 
 @functools.cache
-def actor() -> Any:
+def started() -> None:
+    """Ray, once for all tests of this process."""
     start_local("contracts", 256 << 20)
     atexit.register(ray.shutdown)
+
+
+@functools.cache
+def actor() -> Any:
+    started()
     return start("tests.contracts.ray_stores.Stores", cpus=0, threads=8)
 
 

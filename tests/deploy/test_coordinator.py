@@ -1,11 +1,15 @@
 """Where the processes of a local run meet."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from actors.vector import Episode
 from deploy.coordinator import ActorReport, Coordinator
 from deploy.incarnations import Incarnations
+from world_models.snapshot import Snapshot
 
 
 @pytest.fixture
@@ -17,8 +21,13 @@ def _coordinator(logdir: Path, ratio: float = 2.0, **counters: int) -> Coordinat
     return Coordinator(ratio, 100.0, 1, counters, 0, Incarnations(logdir, 2))
 
 
-def _report(rows: int = 0) -> ActorReport:
-    return ActorReport(actor="actor 0", process=1, rows=rows, frames=rows, version=0)
+def _report(rows: int = 0, ended: Sequence[int] = ()) -> ActorReport:
+    episodes = [Episode(env_index=0, episode=i, seed=i, score=0.0, length=1, frames=at) for i, at in enumerate(ended)]
+    return ActorReport(actor="actor 0", process=1, rows=rows, frames=rows, version=0, episodes=episodes)
+
+
+def _snapshot(updates: int) -> Snapshot:
+    return Snapshot(version=0, updates=updates, time=0.0, buffer=np.zeros(1, np.float32), checksum=0)
 
 
 def test_updates_that_a_dead_learner_lost_may_be_sampled_again(meeting: Coordinator) -> None:
@@ -52,3 +61,34 @@ def test_signs_of_life_end_with_forget(meeting: Coordinator) -> None:
     assert news.last_seen.keys() == {"actor 0", "evaluator"} and news.rows == {"actor 0": 5}
     meeting.forget("actor 0")
     assert meeting.news().last_seen.keys() == {"evaluator"}
+
+
+def test_everything_has_the_counts_of_the_moment_it_is_about(meeting: Coordinator) -> None:
+    meeting.report(_report(100), 1, 1)
+    meeting.publish(_snapshot(updates=5))
+    meeting.progress(7, {"loss": 1.0})
+    meeting.report(_report(50, ended=(10, 48)), 1, 1)
+    meeting.report(_report(50, ended=(3,)), 1, 1)
+    snapshot = meeting.newest(-1)
+    assert snapshot and snapshot.frames == 100
+    news = meeting.news()  # long after
+    assert [(episode.frames, updates) for episode, updates in news.episodes] == [(110, 7), (148, 7), (153, 7)]
+    assert [(line.frames, line.steps, line.updates) for line in news.logs] == [(100, 100, 7)]
+    assert (news.frames, news.updates, news.rewound) == (200, 7, None)
+
+
+def test_nothing_is_told_of_updates_that_are_lost(meeting: Coordinator) -> None:
+    meeting.progress(4, {"loss": 1.0})
+    meeting.progress(9, {"loss": 1.0})
+    meeting.report(_report(50, ended=(10,)), 1, 1)
+    for updates in (4, 9):
+        meeting.evaluated({"updates": updates, "frames": 0})
+    meeting.rewind(5, 10)
+    meeting.evaluated({"updates": 8, "frames": 0})  # it was still playing
+    meeting.progress(6, {"loss": 1.0})
+    meeting.rewind(6, 10)
+    news = meeting.news()
+    assert news.rewound == 5
+    assert [updates for _, updates in news.episodes] == [5]
+    assert [line.updates for line in news.logs] == [4, 6]
+    assert [result["updates"] for result in news.evaluations] == [4]

@@ -88,6 +88,25 @@ def test_continuing_leaves_the_same_logs_as_never_stopping(tmp_path: Path, cut: 
         assert len(scalars(broken, tag)) == 9
 
 
+def test_a_learner_that_goes_back_takes_its_lines_along_and_leaves_the_episodes(tmp_path: Path) -> None:
+    with MetricsWriter(tmp_path) as logs:
+        for i in range(1, 6):
+            logs.metrics(100 * i, i, {"train/loss/kl": 0.5})
+            for kind in ("train", "eval"):
+                logs.episode(100 * i, i, score=i, length=9, seed=i, kind=kind)
+        logs.rewind(3)
+        logs.metrics(600, 4, {"train/loss/kl": 0.5})
+        logs.episode(600, 4, score=6, length=9, seed=6, kind="train")
+
+    def counts(name: str, kind: str | None = None) -> list[tuple[int, int]]:
+        lines = [line for line in read_lines(tmp_path / name) if line.get("kind") == kind]
+        return [(line["frames"], line["updates"]) for line in lines]
+
+    assert counts(METRICS) == [(100, 1), (200, 2), (300, 3), (600, 4)]
+    assert counts(SCORES, "eval") == [(100, 1), (200, 2), (300, 3)]
+    assert counts(SCORES, "train") == [(100, 1), (200, 2), (300, 3), (400, 3), (500, 3), (600, 4)]
+
+
 def test_loading_twice_drops_event_files_begun_after_the_checkpoint(tmp_path: Path) -> None:
     with MetricsWriter(tmp_path) as logs:
         write(logs, 0, 3)
