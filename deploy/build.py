@@ -6,8 +6,8 @@ from actors.actor import Actor
 from actors.policy import DreamerPolicy
 from actors.vector import VectorEnvironment
 from deploy.config import RunConfig
+from deploy.stores import actor_streams
 from deploy.task import environment_maker
-from replay.keys import stream_id
 from replay.store import Store
 from world_models.dreamer.acting import ActingModel
 from world_models.dreamer.agent import Dreamer
@@ -36,7 +36,7 @@ def build_actor(
         vector,
         DreamerPolicy(model, seed=seed + 1),
         store,
-        [stream_id(actor, incarnation, slot) for slot in range(len(indices))],
+        actor_streams(config, actor, actors, incarnation),
         seed=seed,
         random_steps=max(0, config.actor.random_steps - steps) // actors,
         flush_steps=1 if config.mode == "inline" else config.actor.flush_steps,

@@ -17,7 +17,7 @@ from deploy.offline import fill, frames_per_update
 from deploy.open_loop import open_loop_due, open_loop_metrics
 from deploy.policy_files import as_arrays, load_arrays, model_document, save_best
 from deploy.scoreboard import Scoreboard
-from deploy.stores import inline_store, require_empty, rolls_back
+from deploy.stores import inline_store, require_empty, require_room, rolls_back
 from deploy.task import environment_maker, replay_schema, spaces_of
 from learner.checkpoint import Checkpoints, read_arrays, read_document
 from learner.learner import Learner
@@ -64,6 +64,8 @@ class InlineRun:
             if not (self.continues or self.config.offline):
                 require_empty(self.store, self.config)
             self.actor = self._build_actor(read_document(path / "state.json").get("incarnation", -1) if path else -1)
+            if not self.config.offline:
+                require_room(self.store, self.config, self.actor.streams)
             if path:
                 self.restore(path)
             if self.config.offline:

@@ -147,6 +147,9 @@ class RayShard(Store):
     def available(self) -> tuple[int, int]:
         return self._do("available")
 
+    def room(self, streams: Sequence[int]) -> int:
+        return self._do("room", list(streams))
+
     def write_back(self, keys: np.ndarray, latents: Mapping[str, np.ndarray]) -> int:
         return self._do("write_back", keys, dict(latents))
 

@@ -2,12 +2,13 @@
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from deploy.config import RunConfig
-from learner.sequence import sample_length
+from learner.sequence import sample_length, start_items
 from replay.awaited import AwaitedStore
+from replay.keys import stream_id
 from replay.memory_store import MemoryStore
 from replay.sharding import ShardedStore
 from replay.step import Schema
@@ -108,6 +109,32 @@ def replay_prefix(config: RunConfig) -> str:
         return config.replay.prefix
     path = os.path.abspath(config.logdir)
     return f"nexus:{Path(path).name}-{hashlib.blake2b(path.encode(), digest_size=4).hexdigest()}"
+
+
+def actor_streams(config: RunConfig, actor: int, actors: int, incarnation: int) -> list[int]:
+    """The streams of one life of actor number `actor` of `actors`: one for each of its environments."""
+    return [stream_id(actor, incarnation, slot) for slot in range(len(range(actor, config.actor.environments, actors)))]
+
+
+def require_room(store: ShardedStore, config: RunConfig, streams: Sequence[int]) -> None:
+    """ValueError: these streams never have as many sequences in replay as training needs to start. A replay of which a
+    shard is away was found large enough when its run began."""
+    needed, each = start_items(config.learner), store.spread(streams)
+    if store.down or (room := store.room(streams)) >= needed:
+        return
+    replay, shards = config.replay, len(store.shards)
+    least = -(-needed // len(each)) * shards
+    if replay.capacity < least:
+        more = f"replay.capacity={replay.capacity} to {least}"
+    else:
+        more = f"replay.capacity_gb={replay.capacity_gb:g}" if replay.capacity_gb else "the servers' maxmemory"
+    fewer = "Redis servers" if replay.urls else "replay.shards"
+    raise ValueError(
+        f"Training starts at {needed:,} sequences, but replay has {room:,} of {store.length} steps at most: its "
+        f"capacity is shared out over {shards} shards, the {len(streams)} environments write to {len(each)} of them. "
+        f"Raise {more}, give fewer {fewer} or more actor.environments"
+        + (f", or lower learner.start_items to {room}." if room else ".")
+    )
 
 
 def require_empty(store: ShardedStore, config: RunConfig) -> None:

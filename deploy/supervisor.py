@@ -22,7 +22,7 @@ from deploy.ray_shards import Shards
 from deploy.remote import ask, start
 from deploy.restarts import RestartLog
 from deploy.scoreboard import Scoreboard
-from deploy.stores import require_empty, shard_names
+from deploy.stores import actor_streams, require_empty, require_room, shard_names
 from deploy.supervised import LearnerChild, RunFailedError, Supervised
 from learner.checkpoint import Checkpoints, read_document
 from learner.sequence import sample_length, start_items
@@ -149,9 +149,13 @@ class LocalRun:
         elif not self.continues:
             require_empty(self.shards.store, config)
         used = max(counters.get("incarnation", -1), newest_incarnation(self.shards.store.streams()))
+        incarnations = Incarnations(self.logdir, used)
+        lives = (actor_streams(config, number, count, incarnations.last + 1) for number in range(count))
+        if not config.offline:
+            require_room(self.shards.store, config, [stream for streams in lives for stream in streams])
         self.coordinator = start(
             "deploy.coordinator.Coordinator", *self._limits(), counters, int(self.shards.stats()[0]["steps"]),
-            Incarnations(self.logdir, used), frames_per_update(config), cpus=light, threads=count + 8,
+            incarnations, frames_per_update(config), cpus=light, threads=count + 8,
             name="coordinator",
         )  # fmt: skip
 

@@ -45,6 +45,9 @@ class AwaitedStore(Store):
     def available(self) -> tuple[int, int]:
         return self._there.available()
 
+    def room(self, streams: Sequence[int]) -> int:
+        return self._there.room(streams)
+
     def write_back(self, keys: np.ndarray, latents: Mapping[str, np.ndarray]) -> int:
         return self._there.write_back(keys, latents)
 

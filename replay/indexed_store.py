@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from replay.index import UNIFORM, Index
+from replay.index import UNIFORM, Index, most_items
 from replay.selection import SelectionConfig
 from replay.step import Schema
 from replay.store import Store, check_priorities
@@ -85,6 +85,11 @@ class IndexedStore(Store):
     def available(self) -> tuple[int, int]:
         with self._lock:
             return len(self._index), len(self._index.queue)
+
+    def room(self, streams: Sequence[int]) -> int:
+        return most_items(
+            len(streams), length=self.length, chunk_length=self.chunk_length, slots=self.slots, capacity=self._capacity
+        )
 
     def set_priority(self, keys: np.ndarray, values: np.ndarray) -> int:
         where = check_priorities(keys, values)

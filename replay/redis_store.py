@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from replay.checkpoint import new_directory, verified, write_index
-from replay.index import UNIFORM, Index
+from replay.index import UNIFORM, Index, most_items
 from replay.layout import Batch, pack, views
 from replay.redis_batch import ChunkReader
 from replay.redis_layout import MARKER, stored_latents
@@ -131,6 +131,13 @@ class RedisStore(Store):
         with self._lock:
             index = self._synced()
             return len(index), len(index.queue)
+
+    def room(self, streams: Sequence[int]) -> int:
+        layout = self._replay.layout
+        return most_items(
+            len(streams), length=self.length, chunk_length=layout.chunk_length, slots=layout.slots,
+            capacity=layout.capacity,
+        )  # fmt: skip
 
     def write_back(self, keys: np.ndarray, latents: Mapping[str, np.ndarray]) -> int:
         where, checked = check_latents(self.schema, keys, latents)

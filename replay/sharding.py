@@ -80,12 +80,17 @@ class ShardedStore(Store):
     def shard(self, stream: int) -> Store:
         return self.shards[self._home_of(stream)]
 
-    def begin(self, streams: Sequence[int], writer: int) -> None:
-        with self._waiting():
-            self._wait_for_shard()
+    def spread(self, streams: Sequence[int]) -> dict[int, list[int]]:
+        """The streams of each shard that has any, by its place among the shards."""
         each: dict[int, list[int]] = {}
         for stream in streams:
             each.setdefault(self._home_of(stream), []).append(stream)
+        return each
+
+    def begin(self, streams: Sequence[int], writer: int) -> None:
+        with self._waiting():
+            self._wait_for_shard()
+        each = self.spread(streams)
 
         def work(some: list[int]) -> Callable[[Store], bool]:
             return lambda shard: shard.begin(some, writer) is None
@@ -142,6 +147,12 @@ class ShardedStore(Store):
     def available(self) -> tuple[int, int]:
         each = self._ask(dict.fromkeys(range(len(self.shards)), lambda shard: shard.available()))
         return sum(items for items, _ in each.values()), sum(waiting for _, waiting in each.values())
+
+    def room(self, streams: Sequence[int]) -> int:
+        def work(some: list[int]) -> Callable[[Store], int]:
+            return lambda shard: shard.room(some)
+
+        return sum(self._ask({i: work(some) for i, some in self.spread(streams).items()}).values())
 
     def write_back(self, keys: np.ndarray, latents: Mapping[str, np.ndarray]) -> int:
         def work(rows: list[int]) -> Callable[[Store], int]:

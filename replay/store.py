@@ -108,6 +108,11 @@ class Store(Protocol):
         ...
 
     @abstractmethod
+    def room(self, streams: Sequence[int]) -> int:
+        """The most items at a time that these streams have where they alone write, all equally fast."""
+        ...
+
+    @abstractmethod
     def write_back(self, keys: np.ndarray, latents: Mapping[str, np.ndarray]) -> int:
         """Replace latents `[n, T, ...]` at keys `[n, T, 2]`, evicted steps aside. Returns how many got written."""
         ...

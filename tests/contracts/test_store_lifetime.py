@@ -44,6 +44,22 @@ def test_capacity_in_gigabytes_is_never_exceeded(make: MakeStore) -> None:
     check_sequences(*store.sample(64, 3, rng()))
 
 
+@pytest.mark.parametrize("streams", [1, 2, 3])
+@pytest.mark.parametrize(("capacity", "gb"), [(20, None), (None, 30 * 40 / 1e9)])
+def test_room_is_what_streams_that_write_equally_fast_reach(
+    make: MakeStore, streams: int, capacity: int | None, gb: float | None
+) -> None:
+    store = make(length=4, capacity=capacity, capacity_gb=gb, chunk_length=3, streams=4, online=False)
+    most = 0
+    for step in range(120):
+        for stream in range(streams):
+            store.append(stream, step, rows(stream, step, 1))
+            most = max(most, len(store))
+    room = store.room(range(streams))
+    assert room <= most < room + streams, (room, most)
+    assert store.room([]) == 0
+
+
 def test_a_block_larger_than_the_store(make: MakeStore) -> None:
     store = make(length=3, capacity=10, chunk_length=4, streams=1)
     assert store.append(0, 0, rows(0, 0, 500)) == 500
