@@ -56,6 +56,8 @@ def _copy(sources: Sequence[Reader], store: Store, config: RunConfig, note: Call
         for stream, steps in sorted(source.streams().items()):
             target, begin, end = stream, steps.start, steps.start
             done = have.get(stream, range(0)).stop  # a copy that was cut off goes on here
+            if done:
+                _require_copy(store, source, stream, done, config)
             for position, rows in pieces(source, stream, range(min(steps.start + done, steps.stop), steps.stop)):
                 if position > max(end, begin + done):
                     note(f"Steps {max(end, begin + done)} to {position - 1} of stream {stream} are missing.")
@@ -73,6 +75,24 @@ def _copy(sources: Sequence[Reader], store: Store, config: RunConfig, note: Call
             "lower --learner.start-items, or shorten --learner.batch-length."
         )
     note(f"Offline: {items:,} sequences of {total:,} steps from {config.offline}, {copied:,} copied now.")
+
+
+def _require_copy(store: Store, source: Reader, stream: int, done: int, config: RunConfig) -> None:
+    """ValueError: the `done` steps of this stream in the run's replay are another run's, which it shares."""
+    steps = source.streams()[stream]
+    own = done <= len(steps)
+    try:
+        stored = store.read(stream, done - 1, 1) if own else {}
+    except ValueError:  # evicted
+        return
+    last = steps.start + done - 1
+    for _, rows in pieces(source, stream, range(last, last + 1)) if own else ():
+        own = all(np.array_equal(rows[key], stored[key]) for key in source.schema.fields)
+    if not own:
+        raise ValueError(
+            f"The run's replay has a stream {stream} already, whose steps are not those of {config.offline}: another "
+            "run wrote them. Give a --replay.prefix or --replay.directory of its own to this one."
+        )
 
 
 def _stream_behind(stream: int, step: int) -> int:

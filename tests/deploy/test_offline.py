@@ -74,6 +74,18 @@ def test_a_copy_that_was_cut_off_goes_on(tmp_path: Path) -> None:
     assert "50 copied now" in notes[-1]
 
 
+def test_streams_of_another_run_are_not_taken_for_an_earlier_copy(tmp_path: Path) -> None:
+    config = _config(tmp_path, offline=str(tmp_path / "source"))
+    schema = _schema(config)
+    _source(tmp_path / "source", schema)
+    for rows in (_rows(schema, 5, 0, 20), _rows(schema, 8, 0, 71)):
+        store = _own(config)
+        store.append(8, 0, rows)
+        with pytest.raises(ValueError, match=r"has a stream 8 already, .* run wrote them\. Give a --replay.prefix"):
+            fill(store, config, lambda line: None)
+        assert store.streams()[8] == range(len(rows["reward"]))
+
+
 def test_what_follows_a_damaged_chunk_becomes_a_stream_of_its_own(tmp_path: Path) -> None:
     config = _config(tmp_path, offline=str(tmp_path / "source"))
     schema = _schema(config)
