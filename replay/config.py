@@ -18,7 +18,8 @@ class ReplayConfig:
     files, larger than memory; or Redis servers: `redis://host[:port][/db]`, `rediss://` (TLS), `unix:///socket`,
     several with commas between them. The password comes from NEXUS_REDIS_PASSWORD."""
     directory: str = ""
-    """Where `disk` keeps its files; the run's own `replay` folder when empty. Give a fast local disk."""
+    """Where `disk` keeps its files, which then never go back to a checkpoint, since other runs may write there too; the
+    run's own `replay` folder when empty. Give a fast local disk."""
     compression: str = ""
     """`lz4` compresses the rows of `disk`: images three times or so, and sampling is slower. It needs the extra lz4."""
     prefix: str = ""

@@ -19,14 +19,6 @@ UNIFORM = SelectionConfig()
 _INT = np.dtype(np.int64)
 
 
-def most_items(streams: int, *, length: int, chunk_length: int, slots: int, capacity: int) -> int:
-    """The most items at a time of so many streams that write equally fast into so many chunks: the last steps of each
-    stream start none."""
-    if not streams:
-        return 0
-    return min(capacity, streams * max(0, slots // streams * chunk_length - length + 1))
-
-
 class Stream:
     """Steps `begin .. next - 1` are stored; the next item to leave starts at `oldest`; `slots` maps chunk to slot."""
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from replay.index import UNIFORM, Index, most_items
+from replay.index import UNIFORM, Index
+from replay.room import most_items
 from replay.selection import SelectionConfig
 from replay.step import Schema
 from replay.store import Store, check_priorities

@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from replay.checkpoint import new_directory, verified, write_index
-from replay.index import UNIFORM, Index, most_items
+from replay.index import UNIFORM, Index
 from replay.layout import Batch, pack, views
 from replay.redis_batch import ChunkReader
 from replay.redis_layout import MARKER, stored_latents
 from replay.redis_mirror import Mirror
 from replay.redis_replay import FORMAT, RedisReplay
 from replay.redis_script import MissingReplayError, StreamState, stream_bytes
+from replay.room import most_items
 from replay.selection import SelectionConfig
 from replay.step import Rows, Schema, check_rows
 from replay.store import Block, GapError, Store, StreamExistsError, check_latents, check_priorities

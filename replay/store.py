@@ -58,7 +58,7 @@ class Store(Protocol):
     schema: Schema
     length: int
     durable: bool = False
-    """The content outlives the process: a run goes on with what the store holds and rolls nothing back."""
+    """The content outlives the process."""
 
     @abstractmethod
     def begin(self, streams: Sequence[int], writer: int) -> None:
