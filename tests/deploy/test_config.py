@@ -50,7 +50,7 @@ def test_all_float_fields_were_looked_at() -> None:
     assert {"learner.train_ratio", "learner.optimizer.lr", "model.lam", "replay.selection.uniform"} <= FLOATS.keys()
 
 
-@pytest.mark.parametrize("flag", ["--learner.train-ratio", "--learner.optimizer.lr", "--model.policy.unimix"])
+@pytest.mark.parametrize("flag", ["--learner.train-ratio", "--learner.optimizer.lr", "--model.lam"])
 def test_a_flag_that_is_not_finite_is_refused(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:
         parse_train(["gym:CartPole-v1", flag, "nan"])
@@ -109,8 +109,11 @@ def test_commands_say_what_is_wrong_in_a_file(tmp_path: Path, capsys: pytest.Cap
     document = yaml.safe_load((run / FILE).read_text())
     document["learner"]["batch_size"] = [3]
     (run / FILE).write_text(yaml.safe_dump(document))
-    for command in (["train", "gym:CartPole-v1", "--mode", "inline", "--logdir", str(run)],
-                    ["replay", "inspect", str(run)], ["replay", "import", str(tmp_path), "--into", "x", "--like", str(run)]):  # fmt: skip
+    for command in (
+        ["train", "gym:CartPole-v1", "--mode", "inline", "--logdir", str(run)],
+        ["replay", "inspect", str(run)],
+        ["replay", "import", str(tmp_path), "--into", "x", "--like", str(run)],
+    ):
         with pytest.raises(SystemExit) as left:
             main(command)
         error = capsys.readouterr().err
