@@ -43,7 +43,7 @@ class Shards:
             for name in self.names if config.replay.kind != "redis"
         ]  # fmt: skip
         self.processes = [ask(shard, "status", timeout=600)["process"] for shard in self.handles]
-        self.store = connect_store(config, *spaces, self.handles, note=note, patience=DOWN)
+        self.store = connect_store(config, *spaces, self.handles, note=note, patience=DOWN, known=False)
         self.each: dict[str, Stats] = {}
         """The last known stats of each shard."""
         self._heard = dict.fromkeys(self.names, time.monotonic())

@@ -31,6 +31,7 @@ Waiting = Callable[[], AbstractContextManager[None]]
 def connect_store(
     config: RunConfig, observation: Spaces, action: Spaces, shards: Sequence[ActorHandle],
     waiting: Waiting = nullcontext, note: Note = lambda line: None, samples: bool = False, patience: float = 0.0,
+    known: bool = True,
 ) -> ShardedStore:  # fmt: skip
     """The run's replay over its shard actors, or over the Redis servers it names; `waiting` is entered wherever one may
     wait for them."""
@@ -38,7 +39,7 @@ def connect_store(
     names = shard_names(config)
     if config.replay.kind == "redis":
         with waiting():
-            each = redis_shards(schema, config, note, samples=samples, patience=patience)
+            each = redis_shards(schema, config, note, samples=samples, patience=patience, known=known)
     else:
         down = DOWN if len(names) > 1 else PATIENCE
         durable = config.replay.kind == "disk"

@@ -21,7 +21,7 @@ DOWN = 15.0  # seconds after which a shard is left out where there are others
 
 
 def shard_names(config: RunConfig) -> list[str]:
-    """Names of the shards: as Ray actors, as folders of checkpoints and of disk stores."""
+    """Names of the shards: in hashing, as Ray actors, as folders of checkpoints and of disk stores."""
     return [f"shard-{i}" for i in range(config.replay.shard_count)]
 
 
@@ -47,12 +47,13 @@ def shard(name: str, schema: Schema, config: RunConfig, note: Note) -> Store:
 
 
 def redis_shards(
-    schema: Schema, config: RunConfig, note: Note, *, samples: bool = False, patience: float = 0.0
+    schema: Schema, config: RunConfig, note: Note, *, samples: bool = False, patience: float = 0.0, known: bool = False
 ) -> list[Store]:
     """A store for each Redis server. Of several, those that are down are awaited; ShardDownError where none answers.
 
     Only a process that `samples` needs an online queue, and with it an index of its own. `patience`: seconds of waiting
-    for a server, 0 for as long as suits one whose work stands still without it.
+    for a server, 0 for as long as suits one whose work stands still without it. `known`: the run works with the servers
+    already; else they are given up within seconds, and ValueError says what is wrong with one.
     """
     from replay.redis_store import RedisStore
 
@@ -64,7 +65,7 @@ def redis_shards(
             capacity=max(1, replay.capacity // replay.shard_count),
             capacity_gb=replay.capacity_gb / replay.shard_count or None, chunk_length=replay.chunk_length,
             streams=config.actor.environments, online=replay.online and samples, selection=replay.selection, note=note,
-            patience=patience or (DOWN if len(replay.urls) > 1 else PATIENCE),
+            patience=patience or (DOWN if len(replay.urls) > 1 else PATIENCE), known=known,
         )  # fmt: skip
 
     shards: list[Store] = []
@@ -112,10 +113,8 @@ def replay_prefix(config: RunConfig) -> str:
 
 
 def actor_streams(config: RunConfig, actor: int, actors: int, incarnation: int) -> list[int]:
-    """The streams of one life of actor number `actor` of `actors`: one for each of its environments. The slots of all
-    actors lie side by side, each actor's too: so they spread evenly over the shards (`replay.sharding.shard_of`)."""
-    each = [len(range(number, config.actor.environments, actors)) for number in range(actor + 1)]
-    return [stream_id(actor, incarnation, slot) for slot in range(sum(each[:-1]), sum(each))]
+    """The streams of one life of actor number `actor` of `actors`: one for each of its environments."""
+    return [stream_id(actor, incarnation, slot) for slot in range(len(range(actor, config.actor.environments, actors)))]
 
 
 def require_room(store: ShardedStore, config: RunConfig, streams: Sequence[int]) -> None:

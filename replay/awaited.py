@@ -8,11 +8,12 @@ import numpy as np
 
 from replay.layout import Batch
 from replay.step import Rows, Schema
-from replay.store import Block, Store
+from replay.store import Block, ShardDownError, Store
 
 
 class AwaitedStore(Store):
-    """Stands in for a shard whose server is down when a process starts; `open` raises ShardDownError until it is up."""
+    """Stands in for a shard whose server is down when a process starts; `open` raises ShardDownError until it is up, or
+    ValueError while it is there and will not do."""
 
     def __init__(self, open: Callable[[], Store], schema: Schema, length: int, durable: bool) -> None:
         self.schema, self.length, self.durable = schema, length, durable
@@ -25,7 +26,10 @@ class AwaitedStore(Store):
     def _there(self) -> Store:
         with self._lock:
             if self._store is None:
-                self._store = self._open()
+                try:
+                    self._store = self._open()
+                except ValueError as error:
+                    raise ShardDownError(str(error)) from error
                 if self._closed:  # meanwhile
                     self._store.close()
             return self._store
@@ -62,6 +66,9 @@ class AwaitedStore(Store):
 
     def __len__(self) -> int:
         return len(self._there)
+
+    def ready(self) -> int:
+        return self._there.ready()
 
     def stats(self) -> dict[str, float]:
         return self._there.stats()

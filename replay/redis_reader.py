@@ -1,6 +1,5 @@
 """A replay on a Redis server to look into, with commands that change nothing there: a read-only user is enough."""
 
-import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -10,10 +9,11 @@ from replay.episodes import MissingStepsError
 from replay.layout import views
 from replay.reader import Finding
 from replay.redis_layout import MARKER, Layout, stored_latents
-from replay.redis_replay import FORMAT
+from replay.redis_refusal import ReplyError
+from replay.redis_rights import parse_meta, require_readable
 from replay.redis_script import StreamState
 from replay.redis_url import parse
-from replay.resp import Connection, ReplyError, parse_info
+from replay.resp import Connection, parse_info
 from replay.resp_wire import Reply
 from replay.step import Rows, Schema
 
@@ -28,14 +28,19 @@ def open_replay(url: str, prefix: str = "") -> "RedisReader":
 
     ShardDownError: the server does not answer.
     """
-    connection = Connection(parse(url), patience=PATIENCE)
+    address = parse(url)
+    connection = Connection(address, patience=PATIENCE)
     try:
+        require_readable(connection.pipeline, address, prefix)
         known = _replays(connection) if not prefix else {prefix: _meta(connection, prefix)}
         if prefix and known[prefix] is None:
             there = ", ".join(_replays(connection)) or "none at all"
             raise ValueError(f"Redis {connection.label} has no replay under {prefix}; it has {there}.")
         if not known:
-            raise ValueError(f"Redis {connection.label} has no replay in this database; is another one (/1, /2) meant?")
+            whose = f" that user {address.username} may read" if address.username else ""
+            raise ValueError(
+                f"Redis {connection.label} has no replay in this database{whose}; is another one (/1, /2) meant?"
+            )
         if len(known) > 1:
             lines = "".join(f"\n  {name}: {_size(connection, name)}" for name in known)
             raise ValueError(f"Redis {connection.label} has {len(known)} replays; choose one with --prefix:{lines}")
@@ -247,10 +252,11 @@ def _replays(connection: Connection) -> dict[str, dict[str, Any] | None]:
 def _meta(connection: Connection, prefix: str) -> dict[str, Any] | None:
     try:
         reply = connection.call("GET", f"{prefix}:meta")
-        meta = json.loads(reply) if isinstance(reply, bytes) else None
-    except (ReplyError, ValueError):  # another program's
-        return None
-    return meta if isinstance(meta, dict) and meta.get("format") == FORMAT else None
+    except ReplyError as error:
+        if error.code == "WRONGTYPE" or error.about_keys:  # another program's
+            return None
+        raise
+    return parse_meta(reply)
 
 
 def _size(connection: Connection, prefix: str) -> str:

@@ -9,15 +9,17 @@ from dataclasses import replace
 from typing import Any
 
 from replay.redis_layout import Layout, plan
+from replay.redis_refusal import OutOfMemoryReply, ReplyError
+from replay.redis_rights import FORMAT, PROBE, parse_meta, pattern, writer_check
 from replay.redis_script import Call, Counts, MissingReplayError, Script
 from replay.redis_url import parse
-from replay.resp import Connection, OutOfMemoryReply, ReplyError, parse_info
+from replay.resp import Connection, parse_info
 from replay.resp_wire import Arg, Reply
 from replay.step import Schema
+from replay.store import ShardDownError
 
-FORMAT = "nexus-replay-redis-1"
+PIECE = 4 << 20  # bytes of one append: the server does nothing else meanwhile
 _FIRST_DELAY, _LONGEST_DELAY = 0.02, 1.0
-_BUSY = ("MISCONF", "LOADING", "BUSY", "TRYAGAIN", "READONLY")  # a server that cannot write just now
 _QUIET = 10.0  # seconds in which a second connection does not say what the first has said
 
 
@@ -35,19 +37,27 @@ class RedisReplay:
         bounds: dict[str, Any],
         note: Callable[[str], None],
         patience: float,
+        known: bool = False,
     ) -> None:
         address = parse(url)
         if not prefix:
             raise ValueError("A replay on Redis needs a prefix for its keys; give one, such as the run's name.")
         self.schema, self.prefix, self.label = schema, prefix, address.label
         self._bounds, self._note, self._patience = bounds, note, patience
-        once = Once(note)
-        self._connections = [Connection(address, patience=patience, note=once.voice(i)) for i in range(2)]
+        once, layout = Once(note), plan(schema, **bounds)
+        largest = max(PIECE, layout.chunk_length * max(layout.row_bytes, layout.latent_bytes))
+        check = writer_check(address, prefix, largest)
+        self._connections = [
+            Connection(address, patience=patience, known=known, check=check, note=once.voice(i)) for i in range(2)
+        ]
         self.writes, self.reads = (Script(connection, prefix) for connection in self._connections)
         try:
             self.layout, self.found, self.made = self._open()
-        except BaseException:
+            self.reads.connection.known = True  # it connects when something is read
+        except BaseException as error:
             self.close()
+            if known and isinstance(error, ValueError):
+                raise ShardDownError(str(error)) from error
             raise
         self._said_slots = self.layout.slots + 1.0
 
@@ -68,7 +78,7 @@ class RedisReplay:
         """Replies to calls that change the replay, each of which may be made twice.
 
         A full server is back-pressure: the oldest chunks go, for good, and what was refused is sent again until
-        `patience` seconds are over (TimeoutError).
+        `patience` seconds are over (ShardDownError).
         """
         done: list[int | None] = [None] * len(calls)
         start, delay, deadline = 0, _FIRST_DELAY, time.monotonic() + self._patience
@@ -88,14 +98,14 @@ class RedisReplay:
             if refused is None:
                 break
             start, error = refused
-            if not isinstance(error, OutOfMemoryReply) and error.code not in _BUSY:
+            if not isinstance(error, OutOfMemoryReply):
                 raise error
             if time.monotonic() >= deadline:
-                raise TimeoutError(
+                raise ShardDownError(
                     f"Redis {self.label} refused to store steps for {self._patience:g} s ({error}); the replay is down "
                     f"to {self.counted(b'sync', 0, 0)[0].chunks} chunks. Give the server more memory."
                 ) from error
-            if not (isinstance(error, OutOfMemoryReply) and self._shrink()):
+            if not self._shrink():
                 time.sleep(delay)
                 delay = min(2 * delay, _LONGEST_DELAY)
         return [reply for reply in done if reply is not None]
@@ -119,7 +129,8 @@ class RedisReplay:
         """Find the replay or make it: its sizes, its counts, whether it was made; ValueError: it is another run's."""
         layout = plan(self.schema, **self._bounds)
         meta = {"format": FORMAT, "schema": self.schema.to_json(), "length": layout.length}
-        if not self.writes.connection.call(b"EXISTS", f"{self.prefix}:counts"):
+        if not self._made():
+            self._check_prefix()
             self._check_room(layout)
         sizes = layout.capacity, layout.slots, layout.length, layout.chunk_length, layout.row_bytes, layout.latent_bytes
         try:
@@ -127,7 +138,7 @@ class RedisReplay:
         except OutOfMemoryReply as error:
             raise ValueError(f"Redis {self.label} is full; raise its maxmemory, or use another server.") from error
         assert isinstance(stored, bytes), stored
-        there = json.loads(stored)
+        there = parse_meta(stored) or {}
         for key, here in meta.items():
             if there.get(key) != here:
                 raise ValueError(
@@ -137,6 +148,25 @@ class RedisReplay:
         if not made:
             layout = self._resize(counts)
         return layout, counts, bool(made)
+
+    def _made(self) -> bool:
+        return self.writes.connection.call(b"HGET", f"{self.prefix}:counts", b"created") is not None
+
+    def _check_prefix(self) -> None:
+        """ValueError: there is no replay under the prefix, and something else is."""
+        cursor = b"0"
+        while True:
+            reply = self.writes.connection.call(b"SCAN", cursor, b"MATCH", pattern(self.prefix), b"COUNT", 10_000)
+            assert isinstance(reply, list)
+            cursor, keys = reply
+            foreign = [key for key in keys if not key.startswith(f"{self.prefix}{PROBE}".encode())]
+            if foreign and not self._made():  # by another process meanwhile
+                raise ValueError(
+                    f"Redis {self.label} has keys of something else, or the rest of a replay, under {self.prefix}, "
+                    f"such as {foreign[0].decode(errors='replace')}; remove them, or take another --replay.prefix."
+                )
+            if foreign or cursor == b"0":
+                return
 
     def _resize(self, counts: Counts) -> Layout:
         """The sizes of a replay that is there already, with the bounds that this store asks for."""
@@ -168,9 +198,21 @@ class RedisReplay:
         most = int(info.get("maxmemory", 0)) or int(info.get("total_system_memory", 0))
         return most - int(info.get("used_memory", 0)) if most else float("inf")
 
+    def require_writable(self) -> None:
+        """ShardDownError: the server cannot take steps."""
+        key = f"{self.prefix}{PROBE}"
+        try:
+            self.writes.connection.call(b"HSET", key, b"-", b"-")
+            self.writes.connection.call(b"DEL", key)
+        except ReplyError as error:
+            raise ShardDownError(f"Redis {self.label} takes no steps: {error}") from error
+
     def begin_anew(self) -> None:
         """The server has lost everything; it gets an empty replay, which writers find by the gap in their streams."""
-        self.layout, _, made = self._open()
+        try:
+            self.layout, _, made = self._open()
+        except ValueError as error:  # it may be mended while the run waits
+            raise ShardDownError(str(error)) from error
         if made:
             self._note(f"Redis {self.label} has lost the replay {self.prefix}, an empty one takes its place.")
 

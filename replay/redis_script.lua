@@ -44,7 +44,7 @@ local COUNTS = {
 }
 local MISSING = redis.error_reply('NOREPLAY there is no replay under this prefix')
 
-local call, format, floor, min, max = redis.call, string.format, math.floor, math.min, math.max
+local format, floor, min, max = string.format, math.floor, math.min, math.max
 local prefix = string.sub(KEYS[1], 1, -7)
 local count, streams = {}, {}
 
@@ -53,6 +53,14 @@ local function name(stream) return format('%02x%02x%02x%02x%02x%02x%02x%02x', st
 local function chunk_key(kind, s, chunk) return prefix .. kind .. s.name .. ':' .. text(chunk) end
 local function log_key(position) return prefix .. 'log:' .. text(floor(position / SEGMENT)) end
 local function refused(reply) return type(reply) == 'table' and reply.err end
+local function at(reply, command, key) return reply.err .. ' [' .. command .. ' ' .. key .. ']' end
+
+-- redis.call, whose errors do not say where.
+local function call(command, key, ...)
+  local reply = redis.pcall(command, key, ...)
+  if refused(reply) then error(at(reply, command, key), 0) end
+  return reply
+end
 
 local function load_counts()
   local values = call('HMGET', KEYS[1], unpack(COUNTS))
@@ -177,7 +185,7 @@ local function put_latents(s, chunk, place, part)
   end
   if not refused(reply) then reply = redis.pcall('SETRANGE', key, place, part) end
   redis.set_repl(redis.REPL_ALL)
-  return reply
+  return refused(reply) and redis.error_reply(at(reply, 'SETRANGE', key)) or reply
 end
 
 local function counted(...)
@@ -241,7 +249,7 @@ function calls.append(stream, first, n, rows, latents)
     end
     if refused(reply) then
       if not string.find(reply.err, 'OOM') then save() end -- out of memory means that nothing was written before
-      return reply
+      return redis.error_reply(at(reply, 'SETRANGE', key))
     end
     if count.latent_bytes > 0 then
       put_latents(s, chunk, place * count.latent_bytes, cut(latents, count.latent_bytes))

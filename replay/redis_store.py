@@ -14,14 +14,14 @@ from replay.layout import Batch, pack, views
 from replay.redis_batch import ChunkReader
 from replay.redis_layout import MARKER, stored_latents
 from replay.redis_mirror import Mirror
-from replay.redis_replay import FORMAT, RedisReplay
+from replay.redis_replay import PIECE, RedisReplay
+from replay.redis_rights import FORMAT
 from replay.redis_script import MissingReplayError, StreamState, stream_bytes
 from replay.room import most_items
 from replay.selection import SelectionConfig
 from replay.step import Rows, Schema, check_rows
 from replay.store import Block, GapError, Store, StreamExistsError, check_latents, check_priorities
 
-_PIECE = 4 << 20  # bytes of one append: the server does nothing else meanwhile
 _POLL = 0.02
 _ATTEMPTS = 10
 
@@ -33,6 +33,8 @@ class RedisStore(Store):
     same server. The first process makes it; its schema, length and chunk_length stay, capacities may change later.
     `capacity` counts items, `capacity_gb` bounds the memory of the chunks; `chunk_length` 0 is computed. A server with
     less memory than that is refused; one that fills up later loses the oldest chunks first, for `patience` seconds.
+    A server that nobody has reached yet is given up within seconds, with ValueError where it is there and will not do;
+    `known`: the run has worked with it before, so it is waited for, and ShardDownError says why it cannot be used.
 
     Only a process that samples keeps an index, and it has an online queue and priorities of its own: the sequences
     that appear after it has opened the store, or all when it made the replay itself. The counts `sampled`,
@@ -56,9 +58,10 @@ class RedisStore(Store):
         selection: SelectionConfig = UNIFORM,
         note: Callable[[str], None] = lambda line: None,
         patience: float = 60.0,
+        known: bool = False,
     ) -> None:
         bounds = {"capacity": capacity, "capacity_gb": capacity_gb, "chunk_length": chunk_length, "streams": streams}
-        self._replay = RedisReplay(url, schema, prefix, bounds | {"length": length}, note, patience)
+        self._replay = RedisReplay(url, schema, prefix, bounds | {"length": length}, note, patience, known)
         self.schema, self.length, self.prefix, self.label = schema, length, prefix, self._replay.label
         self._all, self._stored = schema.all, stored_latents(schema)
         self._online, self._selection, self._note = online, selection, note
@@ -92,7 +95,7 @@ class RedisStore(Store):
         for k, (stream, first, given) in enumerate(blocks):
             checked, n = check_rows(self._all, given)
             rows, latents = pack(self.schema.row_dtype, checked, n), self._with_marker(checked, (n,))
-            most = max(1, _PIECE // self.schema.row_dtype.itemsize)
+            most = max(1, PIECE // self.schema.row_dtype.itemsize)
             for start in range(0, n, most) if n else [0]:
                 some = slice(start, min(start + most, n))
                 args = (stream_bytes(stream), first + start, some.stop - some.start, rows[some], latents[some])
@@ -207,6 +210,10 @@ class RedisStore(Store):
 
     def __len__(self) -> int:
         return self._replay.counted(b"sync", 0, 0)[0].items
+
+    def ready(self) -> int:
+        self._replay.require_writable()
+        return len(self)
 
     def stats(self) -> dict[str, float]:
         """What the server holds, and what this process has done; `gb` is the memory of the chunks."""

@@ -7,28 +7,47 @@ from typing import TypeVar
 
 import numpy as np
 
+from replay.redis_refusal import (
+    UNFIT,
+    NotReadyError,
+    OutOfMemoryReply,
+    ReplyError,
+    allow,
+    bring_back,
+    require_fit,
+)
 from replay.redis_url import PASSWORD_VARIABLE, Address
-from replay.resp_wire import Arg, OutOfMemoryReply, Reply, ReplyError, Wire, open_socket
+from replay.resp_wire import Arg, Reply, Wire, open_socket
 from replay.store import ShardDownError
 
 __all__ = ["Connection", "OutOfMemoryReply", "ReplyError", "ShardDownError", "parse_info"]
 
 T = TypeVar("T")
+Check = Callable[[Wire, dict[str, str], str], None]
+"""What is asked of a server over a wire, knowing its INFO and the key, if any, that it refused to work on before."""
 OLDEST = (6, 2)
 WINDOW = 1 << 20  # more is no faster, and the server builds its replies in memory it has to fetch first
 _FEWEST = 2  # requests in flight, whatever their size
+FIRST = 5.0  # seconds for a server that nobody has reached yet: its address may be wrong
 _FIRST_DELAY, _LONGEST_DELAY = 0.05, 2.0
 _PROBE = 1.0  # seconds for a server that has been given up
+
+
+class _LookAgainError(ConnectionError):
+    """The server refuses what it should not; the next connection's check tells why."""
 
 
 class Connection:
     """One server. Every command must be idempotent, since a lost connection is made again and what had no answer is
     sent again: for `patience` seconds, with growing pauses; then ShardDownError, and from there on each call tries
-    once until the server is back. `timeout` is how many seconds the server may stay silent.
+    once until the server is back. `timeout` is how many seconds the server may stay silent. A server that nobody has
+    reached yet is waited for no longer than FIRST seconds; `known`: somebody has, before this connection was made.
 
     Errors: ReplyError and OutOfMemoryReply for what the server refuses; ValueError, without a retry, for a wrong
-    password, a server that is not Redis, older than 6.2, one that evicts by itself or is part of a Redis Cluster.
-    One thread at a time talks to the server, the others wait. An interrupted exchange closes the connection.
+    password, a server that is not Redis, older than 6.2, one that evicts by itself or is part of a Redis Cluster, and
+    what `check` raises of this kind at every connection. From a known server these may be mended: they are waited for,
+    too, and end in ShardDownError. One thread at a time talks to the server, the others wait. An interrupted exchange
+    closes the connection.
     """
 
     def __init__(
@@ -37,6 +56,8 @@ class Connection:
         *,
         timeout: float = 10.0,
         patience: float = 60.0,
+        known: bool = False,
+        check: Check | None = None,
         note: Callable[[str], None] = lambda line: None,
     ) -> None:
         if timeout <= 0 or patience < 0:
@@ -46,11 +67,15 @@ class Connection:
         self.address, self.label, self.timeout, self.patience = address, address.label, timeout, patience
         self.epoch = 0
         """How often the server was found restarted: what it held may be older than what it had answered."""
-        self._note = note
+        self.known = known
+        """The server was fit for work once, so that whatever is wrong with it now may be mended."""
+        self._check, self._note = check, note
         self._lock = threading.Lock()
         self._wire: Wire | None = None
         self._run_id = ""
         self._lost = 0.0  # since when the server does not answer
+        self._said: set[str] = set()  # of what is wrong with it, since then
+        self._suspect = ""  # the key that it refused to work on
         self._given_up = False
         self._closed = threading.Event()
 
@@ -65,7 +90,9 @@ class Connection:
 
         def exchange(wire: Wire) -> list[Reply | ReplyError]:
             wire.send(commands)
-            return [wire.reply() for _ in commands]
+            replies = [wire.reply() for _ in commands]
+            self._require_fit(replies)
+            return replies
 
         if not commands:
             return []
@@ -89,14 +116,19 @@ class Connection:
                 if sent < n and (ahead <= window // 2 or sent < i + _FEWEST):
                     commands = []
                     while sent < n and (ahead < window or sent < i + _FEWEST):
-                        key, start, out = requests[sent]
-                        assert out.itemsize == 1, f"ranges are received in bytes, got a memoryview of {out.format}"
-                        commands.append(_getrange(key, start, len(out)))
-                        ahead += len(out)
+                        name, start, room = requests[sent]
+                        assert room.itemsize == 1, f"ranges are received in bytes, got a memoryview of {room.format}"
+                        commands.append(_getrange(name, start, len(room)))
+                        ahead += len(room)
                         sent += 1
                     wire.send_bytes(b"".join(commands))
-                out = requests[i][2]
-                lengths[i] = wire.bulk_into(out)
+                key, _, out = requests[i]
+                try:
+                    lengths[i] = wire.bulk_into(out)
+                except ReplyError as error:
+                    error.key = key.decode() if isinstance(key, bytes) else key
+                    self._require_fit([error])
+                    raise
                 ahead -= len(out)
                 done = i + 1
 
@@ -132,22 +164,41 @@ class Connection:
                 raise ShardDownError(f"The connection to Redis {self.label} was closed.")
             try:
                 return exchange(self._wire or self._connect())
-            except OSError as error:
+            except (OSError, ValueError) as error:
                 self._drop()
+                if isinstance(error, ValueError) and not self.known:
+                    raise
                 now = time.monotonic()
                 failed = failed or now
-                said = (error.strerror or str(error) or type(error).__name__).rstrip(".")
-                if not self._lost:
-                    self._lost = now
-                    self._note(f"Redis {self.label}: {said}; trying again for {self.patience:g} s.")
-                if self._given_up or now + delay > failed + self.patience:
+                there = isinstance(error, ValueError | NotReadyError)  # and says what is wrong
+                patience = self.patience if self.known or there else min(FIRST, self.patience)
+                said = str(error) if there else (getattr(error, "strerror", "") or str(error) or type(error).__name__)
+                if (there and said not in self._said) or not (self._lost or isinstance(error, _LookAgainError)):
+                    self._lost = self._lost or now
+                    self._said.add(said)
+                    self._note(
+                        f"{said} Trying again for {patience:g} s." if there
+                        else f"Redis {self.label}: {said.rstrip('.')}; trying again for {patience:g} s."
+                    )  # fmt: skip
+                if self._given_up or now + delay > failed + patience:
                     self._given_up = True
+                    away = now - (self._lost or failed)
                     raise ShardDownError(
-                        f"Redis {self.label} has not answered {what} for {now - self._lost:.0f} s, at last: {said}. "
-                        "Is it running, and is the address right (rediss:// where it wants TLS)?"
-                    ) from error
+                        said if there
+                        else f"Redis {self.label} has not answered {what} for {away:.0f} s, at last: "
+                        f"{said.rstrip('.')}. Is it running, and is the address right (rediss:// where it wants TLS)?"
+                    ) from error  # fmt: skip
                 self._closed.wait(delay)
                 delay = min(2 * delay, _LONGEST_DELAY)
+
+    def _require_fit(self, replies: Sequence[Reply | ReplyError]) -> None:
+        """Raises where what the server refuses is a reason to look anew whether it will do."""
+        for reply in replies:
+            if isinstance(reply, ReplyError):
+                if reply.kind in UNFIT and self._check:
+                    self._suspect = reply.key if reply.kind == "WRONGTYPE" else self._suspect
+                    raise _LookAgainError(f"it refuses what it is asked: {reply}")
+                require_fit(reply, self.label)
 
     def _drop(self) -> None:
         wire, self._wire = self._wire, None
@@ -158,39 +209,50 @@ class Connection:
         timeout = min(self.timeout, _PROBE) if self._given_up else self.timeout
         wire = Wire(open_socket(self.address, timeout), self.label, timeout)
         try:
-            run_id = greet(wire, self.address)
+            info = greet(wire, self.address)
+            if self._check:
+                self._check(wire, info, self._suspect)
             wire.set_timeout(self.timeout)
         except BaseException:
             wire.close()
             raise
+        run_id = info.get("run_id", "")
         restarted = bool(self._run_id) and run_id != self._run_id
         if self._lost:
             after = f" after {time.monotonic() - self._lost:.1f} s" + (", restarted" if restarted else "")
             self._note(f"Redis {self.label} answers again{after}.")
+        self._said.clear()
         self.epoch += restarted
-        self._run_id, self._wire, self._lost, self._given_up = run_id, wire, 0.0, False
+        self._run_id, self._wire, self._lost, self._given_up, self.known = run_id, wire, 0.0, False, True
         return wire
 
 
-def greet(wire: Wire, address: Address) -> str:
-    """Logs in, checks that the server is one we can work with, and returns the id of its run."""
+def greet(wire: Wire, address: Address) -> dict[str, str]:
+    """Logs in, checks that the server is one we can work with, and returns its INFO."""
     login = ["AUTH", *filter(None, [address.username]), address.password] if address.password else ["PING"]
-    wire.send([login, ("CLIENT", "SETNAME", "nexus"), ("SELECT", address.database), ("INFO",)])
-    logged_in, _, selected, text = (_welcome(wire.reply(), address) for _ in range(4))
+    select = [("SELECT", address.database)] if address.database else []  # 0 it is already, and SELECT may be forbidden
+    wire.send([login, ("CLIENT", "SETNAME", "nexus"), *select, ("INFO",)])
+    logged_in, _, *selected, text = (_welcome(wire.reply(), address) for _ in range(3 + len(select)))
     if isinstance(logged_in, ReplyError) and address.password:
         if "without any password" in str(logged_in):
             raise ValueError(f"Redis {address.label} has no password, one is given; leave it out or set requirepass.")
         raise ValueError(f"Redis {address.label} refuses the password ({logged_in}); correct it.")
-    if isinstance(text, ReplyError):
-        if text.code == "NOAUTH":
+    for command, reply in zip((*("SELECT" for _ in select), "INFO"), (*selected, text), strict=True):
+        if not isinstance(reply, ReplyError):
+            continue
+        if reply.code == "NOAUTH":
             raise ValueError(f"Redis {address.label} wants a password: put it in the URL or set {PASSWORD_VARIABLE}.")
-        raise ValueError(f"Redis {address.label} refuses INFO ({text}); allow this user INFO.")
-    if isinstance(selected, ReplyError):
-        raise ValueError(f"Redis {address.label} has no database {address.database} ({selected}); take another.")
+        if reply.kind in ("NOPERM", "UNKNOWN"):
+            remedy = allow(address.username, command) if reply.kind == "NOPERM" else bring_back(command)
+            raise ValueError(f"Redis {address.label} refuses {command} ({reply}); {remedy}.")
+        require_fit(reply, address.label)
+        if command == "SELECT":
+            raise ValueError(f"Redis {address.label} has no database {address.database} ({reply}); take another.")
+        raise ValueError(f"Redis {address.label} refuses {command}: {reply}.")
     assert isinstance(text, bytes), f"INFO gave {text!r}"
     info = parse_info(text)
     if info.get("loading", "0") != "0":
-        raise ConnectionError("it is still loading its data")
+        raise NotReadyError(f"Redis {address.label} is still loading its data.")
     version = info.get("redis_version", "unknown")
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
     if numbers < OLDEST:
@@ -205,14 +267,14 @@ def greet(wire: Wire, address: Address) -> str:
             f"Redis {address.label} has maxmemory-policy {policy} and would drop parts of the replay unseen; only "
             "noeviction is allowed: redis-cli CONFIG SET maxmemory-policy noeviction, and the same in redis.conf."
         )
-    return info.get("run_id", "")
+    return info
 
 
 def _welcome(reply: Reply | ReplyError, address: Address) -> Reply | ReplyError:
     """The reply, unless it is what Redis says unasked before it hangs up."""
     if isinstance(reply, ReplyError):
         if "max number of clients" in str(reply):
-            raise ConnectionError(str(reply))
+            raise NotReadyError(f"Redis {address.label} has its maxclients connected already ({reply}).")
         if reply.code == "DENIED":
             raise ValueError(f"Redis {address.label} lets nobody in from outside: {reply}")
     return reply

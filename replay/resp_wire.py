@@ -9,6 +9,7 @@ from typing import Any, NoReturn, TypeAlias
 
 import numpy as np
 
+from replay.redis_refusal import ReplyError, refusal
 from replay.redis_url import Address
 
 Arg: TypeAlias = bytes | bytearray | memoryview | np.ndarray | str | int | np.integer
@@ -17,18 +18,6 @@ _JOINED = 8192  # smaller arguments are copied into one piece with their neighbo
 _PIECES = 512  # of one sendmsg; Linux takes 1024
 _BUFFER = 1 << 16
 _SMALL = 1 << 14  # replies up to here may be read several at a time, and copied
-
-
-class ReplyError(RuntimeError):
-    """The server refused a command; `code` is the first word of what it said."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        self.code = text.partition(" ")[0]
-
-
-class OutOfMemoryReply(ReplyError):  # noqa: N818  a reply like others
-    """The server is at its maxmemory."""
 
 
 def open_socket(address: Address, timeout: float) -> socket.socket:
@@ -185,7 +174,7 @@ class Wire:
         """Receive one bulk reply of at most `len(out)` bytes straight into `out`; returns its length."""
         line = self._line(32 if len(out) > _SMALL else _BUFFER)
         if line[:1] == b"-":
-            raise _refusal(line)
+            raise refusal(line)
         if line[:1] != b"$" or not line[1:].isdigit() or (n := int(line[1:])) > len(out):
             self._not_redis(line)
         self._body(out, n)
@@ -197,7 +186,7 @@ class Wire:
         if kind == b"+":
             return rest
         if kind == b"-":
-            return _refusal(line)
+            return refusal(line)
         try:
             n = int(rest)
         except ValueError:
@@ -224,12 +213,6 @@ class Wire:
             f"{self._label} is not a Redis server, or wants TLS (rediss://): it sent {seen[:40]!r}. "
             "Check host and port."
         )
-
-
-def _refusal(line: bytes) -> ReplyError:
-    text = line[1:].decode(errors="replace")
-    # Redis 6.2 wraps what a script ran into: "ERR Error running script (...): @user_script:1: -OOM command not ..."
-    return OutOfMemoryReply(text) if text.startswith("OOM ") or "-OOM " in text else ReplyError(text)
 
 
 def _pieces(commands: Sequence[Sequence[Arg]]) -> Iterator[bytes | memoryview]:

@@ -1,10 +1,12 @@
-"""Many stores as one: new streams go to the shards in turn, those that are stored already are found where they lie."""
+"""Many stores as one: each stream lives on the shard that rendezvous hashing gives it."""
 
+import hashlib
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -12,7 +14,7 @@ from typing import TypeVar
 import numpy as np
 
 from replay.checkpoint import new_directory
-from replay.keys import incarnation_of, sequences, slot_of
+from replay.keys import sequences
 from replay.layout import Batch
 from replay.step import Rows
 from replay.store import Block, GapError, ShardDownError, Store
@@ -24,10 +26,13 @@ PATIENCE = 600.0  # seconds that one waits while every shard is down
 
 
 def shard_of(stream: int, names: Sequence[str]) -> int:
-    """Index of the shard at which a stream begins: in turn by the slot, so that neighbouring slots of one incarnation
-    spread evenly, and another one at the next incarnation, so that it leaves a shard that is down."""
+    """Index of the name with the highest hash: adding or losing one name moves only the streams that name had."""
     assert names, "shard_of() without shards"
-    return (slot_of(stream) + incarnation_of(stream)) % len(names)
+
+    def weight(i: int) -> bytes:
+        return hashlib.blake2b(f"{names[i]}/{stream}".encode(), digest_size=8).digest()
+
+    return max(range(len(names)), key=weight)
 
 
 class ShardedStore(Store):
@@ -37,9 +42,8 @@ class ShardedStore(Store):
     `parallel`: the shards lie behind connections and are asked at the same time. One that is down (ShardDownError) is
     left out and `note`d in one line: sampling goes on with the others, its steps are not refreshed, and appending to
     its streams raises GapError, so that their writers go on with new streams, of other shards. When it answers again,
-    it is taken back. Streams stay where they are meanwhile, and where an earlier run or version has put them. Where
-    every shard is down, appending and sampling wait for one, for PATIENCE seconds, and raise the error. `waiting` is
-    entered around every call that may wait for a shard.
+    it is taken back. Where every shard is down, appending and sampling wait for one, for PATIENCE seconds, and raise
+    the error. `waiting` is entered around every call that may wait for a shard.
     """
 
     def __init__(
@@ -62,7 +66,7 @@ class ShardedStore(Store):
         for name, shard in zip(self.names, self.shards, strict=True):
             if shard.schema != self.schema or shard.length != self.length:
                 raise ValueError(f"Shard {name} has another schema or length than {self.names[0]}; make all alike.")
-        self._home: dict[int, int] = {}  # of the streams that are known to be stored
+        self._home: dict[int, int] = {}
         self._note, self._waiting = note, waiting
         self._down: set[int] = set()
         self._lock = threading.Lock()
@@ -101,8 +105,6 @@ class ShardedStore(Store):
     def append_many(self, blocks: Sequence[Block]) -> list[int]:
         with self._waiting():
             self._wait_for_shard()
-        if any(first and stream not in self._home for stream, first, _ in blocks):
-            self.streams()  # it goes on, and has not begun here: where does it lie?
         each: dict[int, list[int]] = {}
         for k, (stream, _, _) in enumerate(blocks):
             each.setdefault(self._home_of(stream), []).append(k)
@@ -116,7 +118,6 @@ class ShardedStore(Store):
         for i, some in each.items():
             for k, count in zip(some, answers[i], strict=True):
                 new[k] = count
-                self._home[blocks[k][0]] = i
         return new
 
     def sample_into(self, out: Batch, rng: np.random.Generator, timeout: float = 60.0, online: bool = True) -> None:
@@ -133,17 +134,15 @@ class ShardedStore(Store):
             sizes = {i: items for i, (items, _) in there.items()}
             fresh = _share_out(n, [waiting if online else 0 for _, waiting in there.values()])
             rest = rng.multinomial(n - sum(fresh), np.array(list(sizes.values())) / sum(sizes.values()))
-            parts, drawn, stop = {}, {}, 0
+            parts, stop = {}, 0
             for i, first, uniform in zip(there, fresh, rest.tolist(), strict=True):
                 start, stop = stop, stop + first + uniform
                 assert sizes[i] or start == stop, "a share of an empty shard"
                 if start < stop:
-                    drawn[i] = part = out.part(start, stop)
+                    part = out.part(start, stop)
                     source = np.random.default_rng(rng.integers(2**63)) if self._pool else rng
                     parts[i] = lambda shard, part=part, source=source: shard.sample_into(part, source, timeout, online)
             if len(self._ask(parts)) == len(parts):  # else one went down: everything is drawn again
-                for i, rows in drawn.items():
-                    self._home.update(dict.fromkeys(rows.keys[:, 0, 0].tolist(), i))
                 return
 
     def available(self) -> tuple[int, int]:
@@ -174,11 +173,7 @@ class ShardedStore(Store):
             return self.shard(stream).read(stream, first_step_id, n)
 
     def streams(self) -> dict[int, range]:
-        found: dict[int, range] = {}
-        for i, one in self._ask(dict.fromkeys(range(len(self.shards)), lambda shard: shard.streams())).items():
-            found |= one
-            self._home.update(dict.fromkeys(one, i))
-        return found
+        return {stream: steps for one in self._each(lambda shard: shard.streams()) for stream, steps in one.items()}
 
     def __len__(self) -> int:
         return sum(self._each(len))
@@ -206,11 +201,8 @@ class ShardedStore(Store):
             self.verify(directory)
         for name, shard in zip(self.names, self.shards, strict=True):
             shard.restore(Path(directory) / name)
-        self._home.clear()
-        self.streams()
 
     def clear(self) -> None:
-        self._home.clear()
         for shard in self.shards:
             shard.clear()
 
@@ -222,8 +214,9 @@ class ShardedStore(Store):
             shard.close()
 
     def _home_of(self, stream: int) -> int:
-        home = self._home.get(stream)
-        return shard_of(stream, self.names) if home is None else home
+        if stream not in self._home:
+            self._home[stream] = shard_of(stream, self.names)
+        return self._home[stream]
 
     def _route(self, keys: np.ndarray) -> list[tuple[int, list[int]]]:
         rows: dict[int, list[int]] = {}
@@ -271,20 +264,26 @@ class ShardedStore(Store):
             if i in self._down:
                 return
             self._down.add(i)
-        others = len(self.shards) - len(self._down)
+            others = len(self.shards) - len(self._down)
+        name = f"return-{self.names[i]}"
+        threading.Thread(target=self._await_return, args=(i, error), name=name, daemon=True).start()
         self._note(f"Replay shard {self.names[i]} is down, {others} of {len(self.shards)} go on: {error}")
-        threading.Thread(target=self._await_return, args=(i,), name=f"return-{self.names[i]}", daemon=True).start()
 
-    def _await_return(self, i: int) -> None:
-        lost = time.monotonic()
+    def _await_return(self, i: int, lost: BaseException) -> None:
+        """Looks until the shard can be read and written again, whatever keeps it from that meanwhile."""
+        since, said = time.monotonic(), {_reason(lost)}
         while not self._closed.wait(RETURN):
             try:
-                items = len(self.shards[i])  # not available(): a writer needs no index of a Redis replay
-            except OSError:
+                items = self.shards[i].ready()
+            except Exception as error:
+                if _reason(error) not in said:
+                    said.add(_reason(error))
+                    with suppress(Exception):  # a log that cannot be written is no reason to stop looking
+                        self._note(f"Replay shard {self.names[i]} cannot be taken back yet: {error}")
                 continue
             with self._lock:
                 self._down.discard(i)
-            gone = time.monotonic() - lost
+            gone = time.monotonic() - since
             self._note(f"Replay shard {self.names[i]} is back after {gone:.0f} s with {items:,} sequences.")
             return
 
@@ -313,6 +312,11 @@ class ShardedStore(Store):
                     f"shards{down} were given {self.stats().get('inserted', 0):g} steps. Are the actors writing?"
                 )
             time.sleep(min(0.02, timeout))
+
+
+def _reason(error: BaseException) -> str:
+    """What is the matter, the same for as long as it is the same: without the seconds that have passed."""
+    return re.sub(r"\d+", "", str(error.__cause__ or error))
 
 
 def total_stats(each: Iterable[Mapping[str, float]]) -> dict[str, float]:

@@ -138,6 +138,10 @@ class Store(Protocol):
         """Number of items."""
         ...
 
+    def ready(self) -> int:
+        """Number of items, of a store that can be read and written; any exception says why it is not one."""
+        return len(self)
+
     @abstractmethod
     def stats(self) -> dict[str, float]: ...
 

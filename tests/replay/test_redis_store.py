@@ -161,7 +161,7 @@ def test_blocks_of_many_streams_go_together(open_store: Open) -> None:
 
 
 def test_a_block_goes_in_pieces(open_store: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("replay.redis_store._PIECE", 5 * SCHEMA.row_dtype.itemsize)
+    monkeypatch.setattr("replay.redis_store.PIECE", 5 * SCHEMA.row_dtype.itemsize)
     store = open_store(capacity=1000)
     assert store.append(3, 0, rows(3, 0, 23)) == 23
     assert store.append(3, 20, rows(3, 20, 9)) == 6

@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 
 import numpy as np
 import pytest
+import redis
 
 from replay.awaited import AwaitedStore
 from replay.redis_store import RedisStore
@@ -209,3 +210,77 @@ def test_whoever_waits_for_servers_that_are_away_says_so_and_goes_on_when_they_a
             thread.join(60)
         assert not any(thread.is_alive() for thread in threads) and not errors, errors
         assert waits.open == 0
+
+
+def test_a_shard_is_taken_back_whatever_was_wrong_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("replay.sharding.RETURN", 0.1)
+    notes: list[str] = []
+
+    def note(line: str) -> None:
+        notes.append(line)
+        if "cannot be taken back" in line:
+            raise OSError("the disk of the log is full")
+
+    def said(reason: str) -> bool:
+        return any("shard-1 cannot be taken back yet: " in line and reason in f"{line}\n" for line in notes)
+
+    with RedisServer() as one, RedisServer(tcp=True) as two:
+        store = ShardedStore([_open(one, []), _open(two, [])], parallel=True, note=note)
+        home, away = (next(s for s in range(100) if store.shard(s) is shard) for shard in store.shards)
+        store.append(away, 0, rows(away, 0, 9))
+        two.kill()
+        store.append(home, 0, rows(home, 0, 9))
+        assert len(store) == 6 and store.down == ["shard-1"]
+        two.settings |= {"requirepass": "sesame", "maxmemory-policy": "allkeys-lru"}
+        two.start()
+        with redis.Redis(unix_socket_path=str(two.socket), password="sesame") as admin:
+            for trouble in ("RPUSH t:counts x", "ACL SETUSER default -setrange", "REPLICAOF 127.0.0.1 1"):
+                admin.execute_command(*trouble.split())
+            _wait(lambda: said("wants a password"))
+            for remedy, next_reason in (
+                (("CONFIG", "SET", "requirepass", ""), "noeviction is allowed: redis-cli CONFIG SET maxmemory-policy"),
+                (("CONFIG", "SET", "maxmemory-policy", "noeviction"), "is a replica"),
+                (("REPLICAOF", "NO", "ONE"), "another program's values lie at t:counts"),
+                (
+                    ("DEL", "t:counts"),
+                    "used: user default may not run SETRANGE; allow it: redis-cli ACL SETUSER default +setrange.\n",
+                ),
+                (("ACL", "SETUSER", "default", "+setrange"), "takes no steps: OOM"),
+            ):
+                if "OOM" in next_reason:
+                    admin.execute_command("CONFIG", "SET", "maxmemory", 1)
+                admin.execute_command(*remedy)
+                _wait(lambda reason=next_reason: said(reason))
+            assert store.down == ["shard-1"]
+            admin.execute_command("CONFIG", "SET", "maxmemory", 0)
+        _wait(lambda: not store.down)
+        _wait(lambda: "is back after" in notes[-1])
+        assert len(notes) == len(set(notes)) == 8, "\n".join(notes)
+        assert store.append(away, 0, rows(away, 0, 9)) == 9
+        store.close()
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_a_shard_that_will_not_do_when_a_process_starts_is_awaited(
+    known: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("replay.sharding.RETURN", 0.1)
+    notes: list[str] = []
+    with RedisServer() as one, RedisServer(maxmemory_policy="allkeys-lru") as two:
+
+        def open_two() -> RedisStore:
+            return RedisStore(
+                two.url_unix, SCHEMA, prefix="t", length=4, capacity=500, chunk_length=8, patience=0.3, known=known
+            )
+
+        awaited = AwaitedStore(open_two, SCHEMA, 4, durable=True)
+        store = ShardedStore([_open(one, notes), awaited], parallel=True, note=notes.append)
+        home, away = (next(s for s in range(100) if store.shard(s) is shard) for shard in store.shards)
+        store.append(home, 0, rows(home, 0, 9))
+        check_sequences(*store.sample(8, 4, rng()))
+        assert len(notes) == 1 and "shard-1 is down, 1 of 2 go on" in notes[0] and "allkeys-lru" in notes[0], notes
+        with redis.Redis(unix_socket_path=str(two.socket)) as admin:
+            admin.config_set("maxmemory-policy", "noeviction")
+        _wait(lambda: not store.down)
+        assert store.append(away, 0, rows(away, 0, 9)) == 9
+        store.close()

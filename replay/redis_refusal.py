@@ -1,0 +1,89 @@
+"""What a Redis server says instead of doing what it was asked, and what can be done about it."""
+
+import re
+
+# Redis 6.2 wraps what a script ran into: "ERR Error running script (call to f_...): @user_script:9: @user_script: 9:
+# -READONLY ...", or "@user_script: 9: -READONLY ..." where the script returns it; 7 appends " script: ..., on ...".
+_WRAPPING = re.compile(r"(ERR )?Error running script \(call to \w+\): (@\w+: ?\d+: )*-?|(@\w+: ?\d+: )+-?")
+_PLACE = re.compile(r" script: \w+, on @\w+:\d+\.$")
+_WHERE = re.compile(r" \[(\w+) (.*)\]$", re.DOTALL)
+_PREFIXED = re.compile(r"ERR (?=[A-Z]{3,} )")
+_KINDS = {
+    "NOPERM": re.compile(r"^(ERR |EXECABORT .*: )?(NOPERM|ACL failure|The user executing the script can't) ?"),
+    "UNKNOWN": re.compile(r"^(ERR )?unknown (redis )?command", re.IGNORECASE),
+    "TOOLARGE": re.compile(r"proto-max-bulk-len|invalid bulk length"),
+}
+STATES = {
+    "READONLY": ("is a replica", "give its master's URL, or make it a master: redis-cli REPLICAOF NO ONE"),
+    "MASTERDOWN": (
+        "is a replica that has lost its master", "give the master's URL, or make it one: redis-cli REPLICAOF NO ONE"
+    ),
+    "MISCONF": (
+        "takes no steps since it cannot write its own files to disk",
+        "see its log, and free its disk (for failing snapshots also: redis-cli CONFIG SET stop-writes-on-bgsave-error "
+        "no)",
+    ),
+    "NOREPLICAS": (
+        "takes no steps since it has fewer replicas than its min-replicas-to-write",
+        "bring them back, or redis-cli CONFIG SET min-replicas-to-write 0",
+    ),
+}  # fmt: skip
+"""What is the matter with a server that can be reached and has to be mended, and how."""
+_PASSING = {
+    "LOADING": ("is still loading its data", "it takes a while"),
+    "BUSY": ("is busy with a script", "redis-cli SCRIPT KILL ends one that hangs"),
+}
+UNFIT = frozenset({*STATES, "NOPERM", "NOAUTH", "UNKNOWN", "WRONGTYPE"})
+"""Kinds after which a connection looks anew whether the server will do."""
+
+
+class ReplyError(RuntimeError):
+    """The server refused a command. `code` is the first word of what it said; `kind` the same or, where that says too
+    little, NOPERM, UNKNOWN (command) or TOOLARGE; `key` what a script names as the place, if it does."""
+
+    def __init__(self, text: str) -> None:
+        text = _PREFIXED.sub("", _WRAPPING.sub("", _PLACE.sub("", text), count=1))
+        where = _WHERE.search(text)
+        self.key = where[2] if where else ""
+        text = _WHERE.sub("", text).strip()
+        super().__init__(text)
+        self.code = text.partition(" ")[0]
+        self.kind = next((kind for kind, said in _KINDS.items() if said.search(text)), self.code)
+
+    @property
+    def about_keys(self) -> bool:
+        """It is the key that a user may not use, not the command."""
+        return self.kind == "NOPERM" and re.search(r"access .*\bkeys?\b", str(self)) is not None
+
+
+class OutOfMemoryReply(ReplyError):  # noqa: N818  a reply like others
+    """The server is at its maxmemory."""
+
+
+class NotReadyError(ConnectionError):
+    """The server is there, and will do what it is asked in a while."""
+
+
+def refusal(line: bytes) -> ReplyError:
+    """The reply of an error line, which begins with a minus sign."""
+    text = line[1:].decode(errors="replace")
+    return OutOfMemoryReply(text) if re.search(r"(^|-)OOM ", text) else ReplyError(text)
+
+
+def require_fit(error: ReplyError, label: str) -> None:
+    """NotReadyError or ValueError where the refusal comes from the state that the server `label` is in."""
+    what, remedy = _PASSING.get(error.kind) or STATES.get(error.kind) or ("", "")
+    if what:
+        kind = NotReadyError if error.kind in _PASSING else ValueError
+        raise kind(f"Redis {label} {what} ({str(error).split('. ')[0].rstrip('.')}); {remedy}.")
+
+
+def allow(user: str, *commands: str, keys: str = "") -> str:
+    """How an administrator lets `user` run commands, and use keys that match a pattern."""
+    rights = [f"+{command.lower()}" for command in commands] + ([f"'~{keys}'"] if keys else [])
+    return f"allow it: redis-cli ACL SETUSER {user or 'default'} {' '.join(rights)}"
+
+
+def bring_back(*commands: str) -> str:
+    """What to do where commands were renamed or disabled."""
+    return f"take rename-command for {', '.join(commands)} out of its redis.conf, or use another server"

@@ -1,0 +1,169 @@
+"""What a replay needs of a Redis server beside an answer: rights, commands, sizes, and keys of its own kind."""
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from replay.redis_refusal import ReplyError, allow, bring_back, require_fit
+from replay.redis_script import SHA, SOURCE, Counts
+from replay.redis_url import Address
+from replay.resp import Check
+from replay.resp_wire import Arg, Reply, Wire
+
+Ask = Callable[[Sequence[Sequence[Arg]]], Sequence[Reply | ReplyError]]
+"""Sends commands and returns the replies."""
+FORMAT = "nexus-replay-redis-1"
+PROBE = ":probe"
+"""Behind the prefix: what keys begin with that live for the length of one look at the server."""
+_COUNTS = Counts._fields[2:]  # those that lie in the counts hash
+_LIMITS = ("proto-max-bulk-len", "client-query-buffer-limit")
+_NONE = ":none"  # behind the prefix: a key that never exists
+
+
+def pattern(prefix: str) -> str:
+    """Of Redis, for all keys that begin with `prefix`."""
+    return "".join(f"\\{letter}" if letter in "*?[]\\" else letter for letter in prefix) + ":*"
+
+
+def writer_check(address: Address, prefix: str, largest: int) -> Check:
+    """For a connection that fills a replay and samples from it. ValueError names everything that is missing and the
+    remedies: rights, commands, a limit below `largest` bytes, a replica or another state that takes no steps, keys of
+    something else where the replay has its own, a replay that lacks parts."""
+
+    def check(wire: Wire, info: dict[str, str], suspect: str) -> None:
+        if info.get("role") == "slave":
+            at = f"{info.get('master_host')}:{info.get('master_port')}"
+            require_fit(ReplyError(f"READONLY its master is {at}"), address.label)
+        none, probe = prefix + _NONE, prefix + PROBE
+        part = suspect if suspect.startswith((f"{prefix}:c:", f"{prefix}:l:", f"{prefix}:log:")) else none
+        ours: list[tuple[Arg, ...]] = [
+            ("HMGET", f"{prefix}:counts", *_COUNTS), ("GET", f"{prefix}:life"), ("GET", f"{prefix}:meta"),
+            ("HLEN", f"{prefix}:streams"), ("ZRANGE", f"{prefix}:idle", 0, 0), ("GETRANGE", part, 0, 0),
+        ]  # fmt: skip
+        others: list[tuple[Arg, ...]] = [
+            ("EXISTS", none), ("HGET", none, "-"), ("HGETALL", none), ("HKEYS", none), ("DEL", none),
+            ("SET", none, "-", "XX"), ("SETRANGE", none, 0, ""), ("ZADD", none, "XX", 0, "-"), ("ZREM", none, "-"),
+            ("HSET", probe, "-", "-"), ("DEL", probe), ("SCAN", 0, "COUNT", 1),
+            ("SCRIPT", "LOAD", SOURCE), ("EVALSHA", SHA, 1, f"{prefix}:counts", "sync", 0, 0),
+        ]  # fmt: skip
+
+        def ask(commands: Sequence[Sequence[Arg]]) -> list[Reply | ReplyError]:
+            wire.send(commands)
+            return [wire.reply() for _ in commands]
+
+        look = _Look(ask, address, prefix)
+        counts, life, meta, *_ = look(ours, belongs=True)
+        look(others)
+        look.limits(largest)
+        look.content(counts, life, meta)
+        look.conclude()
+
+    return check
+
+
+def require_readable(ask: Ask, address: Address, prefix: str) -> None:
+    """The same for one that only looks into the replay with this prefix, or into all there are: a read-only user will
+    do."""
+    look, keys = _Look(ask, address, prefix), prefix or "nexus"
+    ours: list[tuple[Arg, ...]] = [
+        ("HMGET", f"{keys}:counts", *_COUNTS), ("GET", f"{keys}:life"), ("GET", f"{keys}:meta")
+    ]  # fmt: skip
+    parts = look(ours, belongs=bool(prefix))
+    others: list[tuple[Arg, ...]] = [
+        ("HGETALL", keys + _NONE), ("GETRANGE", keys + _NONE, 0, 0), ("STRLEN", keys + _NONE), ("MULTI",), ("EXEC",)
+    ]  # fmt: skip
+    look(others if prefix else [*others, ("SCAN", 0, "COUNT", 1)])
+    if prefix:
+        look.content(*parts)
+    look.conclude()
+
+
+class _Look:
+    """Asks a server for one thing after another, and gathers what it refuses."""
+
+    def __init__(self, ask: Ask, address: Address, prefix: str) -> None:
+        self._ask, self._address, self._prefix = ask, address, prefix
+        self.problems: list[str] = []
+        self._forbidden: list[str] = []
+        self._unknown: list[str] = []
+        self._closed = False  # keys may not be used
+        self._foreign: list[str] = []
+
+    def __call__(self, commands: Sequence[Sequence[Arg]], belongs: bool = False) -> Sequence[Reply | ReplyError]:
+        """The replies; with `belongs` a key of the wrong type is something else's."""
+        replies = self._ask(commands)
+        for command, reply in zip(commands, replies, strict=True):
+            if not isinstance(reply, ReplyError):
+                continue
+            require_fit(reply, self._address.label)
+            name = str(command[0]) + ("|LOAD" if command[0] == "SCRIPT" else "")
+            if reply.about_keys:
+                self._closed = self._closed or bool(self._prefix)
+            elif reply.kind == "NOPERM" and (name != "EVALSHA" or "executing" not in str(reply)):
+                self._forbidden += [name] if name not in self._forbidden else []
+            elif reply.kind == "UNKNOWN" and (name != "EVALSHA" or "called from" not in str(reply)):
+                self._unknown += [name] if name not in self._unknown else []
+            elif reply.kind == "WRONGTYPE" and belongs:
+                self._foreign.append(str(command[1]))
+        return replies
+
+    def limits(self, largest: int) -> None:
+        """Settings that keep a value of `largest` bytes away from the server."""
+        for name, least in zip(_LIMITS, (largest, 2 * largest), strict=True):
+            (reply,) = self._ask([("CONFIG", "GET", name)])
+            if isinstance(reply, list):
+                small = len(reply) == 2 and int(reply[1]) < least
+            else:  # only administrators may ask
+                key = f"{self._prefix}{PROBE}:size"
+                tried, _ = self._ask([("SETRANGE", key, largest - 1, "-"), ("DEL", key)])
+                small = isinstance(tried, ReplyError) and tried.kind == "TOOLARGE" and name in str(tried)
+            if small:
+                size = f"{-(-least // (1 << 20))}mb"
+                self.problems.append(
+                    f"its {name} is too small for chunks of this replay, which need {least:,} bytes; redis-cli CONFIG "
+                    f"SET {name} {size}, and the same in redis.conf"
+                )
+
+    def content(self, counts: Any, life: Any, meta: Any) -> None:
+        """Whether a replay that is there has all its parts, as far as they could be read."""
+        if isinstance(life, ReplyError) or isinstance(meta, ReplyError) or not isinstance(counts, list):
+            return
+        if counts[_COUNTS.index("created")] is None:
+            return  # there is none
+        lacking = [name for name, value in zip(_COUNTS, counts, strict=True) if not (value or b"").isdigit()]
+        bad = [f"{self._prefix}:counts ({', '.join(lacking)})"] if lacking else []
+        bad += [f"{self._prefix}:life"] if len(life or b"") != 32 else []
+        bad += [f"{self._prefix}:meta"] if parse_meta(meta) is None else []
+        if bad:
+            self.problems.append(
+                f"its replay {self._prefix} is damaged or another program's: see {', '.join(bad)}; delete its keys, or "
+                "take another --replay.prefix"
+            )
+
+    def conclude(self) -> None:
+        """ValueError: there was something."""
+        user = self._address.username or "default"
+        if self._forbidden or self._closed:
+            what = [f"run {', '.join(self._forbidden)}"] if self._forbidden else []
+            what += [f"use keys that begin with {self._prefix}:"] if self._closed else []
+            remedy = allow(user, *self._forbidden, keys=pattern(self._prefix) if self._closed else "")
+            self.problems.append(f"user {user} may not {' nor '.join(what)}; {remedy}")
+        if self._unknown:
+            self.problems.append(f"it does not know {', '.join(self._unknown)}; {bring_back(*self._unknown)}")
+        if self._foreign:
+            database = f" -n {self._address.database}" if self._address.database else ""
+            self.problems.append(
+                f"another program's values lie at {', '.join(self._foreign)}, where the replay has its own; take "
+                f"another --replay.prefix, or remove them: redis-cli{database} DEL {' '.join(self._foreign)}"
+            )
+        if self.problems:
+            raise ValueError(f"Redis {self._address.label} cannot be used: {'. Also, '.join(self.problems)}.")
+
+
+def parse_meta(stored: Reply | ReplyError) -> dict[str, Any] | None:
+    """What is known of a replay, from its key `meta`; None: it is not a replay's."""
+    try:
+        meta = json.loads(stored) if isinstance(stored, bytes) else None
+    except ValueError:
+        return None
+    return meta if isinstance(meta, dict) and meta.get("format") == FORMAT else None

@@ -1,0 +1,419 @@
+"""Redis servers that can be reached and refuse: what is missing is named with its remedy when a replay is opened, and
+waited for when it goes missing later. Every remedy in a message is tried out."""
+
+import re
+import shlex
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import pytest
+import redis
+
+from replay.redis_reader import open_replay
+from replay.redis_refusal import refusal
+from replay.redis_store import RedisStore
+from replay.resp import Connection
+from replay.store import ShardDownError
+from tests.contracts.stores import SCHEMA, check_sequences, rng, rows
+from tests.replay.redis_servers import RedisServer, connected
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RedisServer]:
+    with RedisServer(tcp=True) as server:
+        yield server
+
+
+@pytest.fixture
+def admin(server: RedisServer) -> Iterator[Connection]:
+    with connected(server.url_unix) as connection:
+        connection.call("FLUSHALL")
+        yield connection
+
+
+def open_store(url: str, patience: float = 0.3, **settings: Any) -> RedisStore:
+    return RedisStore(
+        url, SCHEMA, prefix="run[1]", length=4, capacity=500, chunk_length=8, streams=2, patience=patience, **settings
+    )
+
+
+@contextmanager
+def meanwhile(work: Callable[[], Any]) -> Iterator[list[Any]]:
+    """Work that goes on beside the block and ends after it; the list has its result then."""
+    results: list[Any] = []
+    thread = threading.Thread(target=lambda: results.append(work()), daemon=True)
+    thread.start()
+    yield results
+    thread.join(60)
+    assert results, "the work did not end"
+
+
+def works(url: str) -> None:
+    """A replay can be filled, sampled and looked into."""
+    store = open_store(url)
+    stop = store.streams().get(0, range(0)).stop
+    assert store.append(0, stop, rows(0, stop, 20)) == 20
+    check_sequences(*store.sample(4, 4, rng()))
+    store.clear()
+    store.close()
+    open_replay(url, "run[1]").close()
+
+
+def refused(url: str, *said: str) -> str:
+    """Opening fails at once with one message that says all of this; returned is its last redis-cli line."""
+    with pytest.raises(ValueError, match=re.escape(said[0])) as error:
+        open_store(url)
+    text = str(error.value)
+    assert all(part in text for part in said), text
+    assert "user_script" not in text and "\n" not in text
+    return text.split("redis-cli ")[-1].rstrip(".").removesuffix(", and the same in redis").split(", and the")[0]
+
+
+# ---- what Redis says ----
+
+
+@pytest.mark.parametrize(
+    ("line", "kind", "text", "key"),
+    [
+        ("READONLY You can't write.", "READONLY", "READONLY You can't write.", ""),
+        (  # 6.2, raised and returned
+            "ERR Error running script (call to f_13a0): @user_script:9: @user_script: 9: -MISCONF Redis is",
+            "MISCONF", "MISCONF Redis is", "",
+        ),
+        ("ERR Error running script (call to f_1): @user_script:9: WRONGTYPE Op [HSET a b]", "WRONGTYPE", "WRONGTYPE Op",
+         "a b"),
+        ("@user_script: 230: -OOM command not allowed [SETRANGE k]", "OOM", "OOM command not allowed", "k"),
+        ("@user_script: 1: The user executing the script can't run this command or subcommand", "NOPERM",
+         "The user executing the script can't run this command or subcommand", ""),
+        ("NOREPLICAS Not enough. script: 13a0d, on @user_script:88.", "NOREPLICAS", "NOREPLICAS Not enough.", ""),  # 7
+        ("ERR WRONGTYPE Op [GET k] script: 13a0d, on @user_script:88.", "WRONGTYPE", "WRONGTYPE Op", "k"),
+        ("ERR Unknown Redis command called from script script: a4d8, on @user_script:1.", "UNKNOWN",
+         "ERR Unknown Redis command called from script", ""),
+        ("ERR unknown command `GETRANGE`, with args", "UNKNOWN", "ERR unknown command `GETRANGE`, with args", ""),
+        ("ERR string exceeds maximum allowed size (proto-max-bulk-len)", "TOOLARGE",
+         "ERR string exceeds maximum allowed size (proto-max-bulk-len)", ""),
+        ("ERR wrong number", "ERR", "ERR wrong number", ""),
+    ],
+)  # fmt: skip
+def test_errors_are_read_through_what_a_script_wraps_them_in(line: str, kind: str, text: str, key: str) -> None:
+    error = refusal(b"-" + line.encode())
+    assert (error.kind, str(error), error.key) == (kind, text, key)
+
+
+# ---- states a server may be in ----
+
+
+def fail_to_snapshot(server: RedisServer, admin: Connection) -> None:
+    (server.folder / "dump.rdb").unlink(missing_ok=True)
+    (server.folder / "dump.rdb").mkdir()
+    admin.call("CONFIG", "SET", "save", "100000 1")
+    admin.call("SET", "something", "changed")
+    admin.call("BGSAVE")
+    _until(lambda: b"rdb_last_bgsave_status:err" in admin.call("INFO", "persistence"))  # type: ignore[operator]
+
+
+def need_no_snapshot(server: RedisServer, admin: Connection) -> None:
+    admin.call("CONFIG", "SET", "save", "")
+    if (server.folder / "dump.rdb").is_dir():
+        (server.folder / "dump.rdb").rmdir()
+
+
+def command(*words: str) -> Callable[[RedisServer, Connection], None]:
+    def run(server: RedisServer, admin: Connection) -> None:
+        for one in words:
+            admin.call(*one.split())
+
+    return run
+
+
+ALONE = "REPLICAOF NO ONE"
+STALE = "CONFIG SET replica-serve-stale-data"
+
+
+@pytest.mark.parametrize(
+    ("enter", "leave", "said"),
+    [
+        (command("REPLICAOF 127.0.0.1 1"), command(ALONE), ("is a replica", "127.0.0.1:1", "master's URL", ALONE)),
+        (command(f"{STALE} no", "REPLICAOF 127.0.0.1 1"), command(f"{STALE} yes", ALONE), ("is a replica", ALONE)),
+        (fail_to_snapshot, need_no_snapshot, ("cannot write its own files", "MISCONF", "see its log", "free its disk")),
+        (command("CONFIG SET min-replicas-to-write 1"), command("CONFIG SET min-replicas-to-write 0"),
+         ("min-replicas-to-write", "NOREPLICAS", "CONFIG SET min-replicas-to-write 0")),
+    ],
+    ids=["replica", "replica without its master", "no snapshot", "no replica"],
+)  # fmt: skip
+def test_a_server_that_takes_no_steps_is_named_and_waited_for(
+    server: RedisServer, admin: Connection, enter: Callable, leave: Callable, said: tuple[str, ...]
+) -> None:
+    notes: list[str] = []
+    patient, hasty = open_store(server.url_unix, patience=60.0, note=notes.append), open_store(server.url_unix)
+    assert hasty.append(0, 0, rows(0, 0, 20)) == 20
+    enter(server, admin)
+    try:
+        refused(server.url_unix, *said)
+        with pytest.raises(ShardDownError, match=re.escape(said[0])) as error:
+            hasty.append(0, 20, rows(0, 20, 4))
+        assert all(part in str(error.value) for part in said) and "more memory" not in str(error.value)
+        with pytest.raises(ShardDownError):
+            hasty.ready()
+        with meanwhile(lambda: patient.append(0, 20, rows(0, 20, 4))) as new:
+            _until(lambda: any(said[0] in note for note in notes))
+            leave(server, admin)
+        assert new == [4]
+    finally:
+        leave(server, admin)
+    assert len([note for note in notes if said[0] in note]) == 1, notes
+    assert "answers again" in notes[-1]
+    assert hasty.append(0, 24, rows(0, 24, 4)) == 4 and hasty.ready() == 25
+    patient.close()
+    hasty.close()
+
+
+def test_a_busy_server_is_waited_for_even_by_who_has_just_come(server: RedisServer, admin: Connection) -> None:
+    admin.call("CONFIG", "SET", "lua-time-limit", 1)
+    other = redis.Redis(unix_socket_path=str(server.socket))
+
+    def hang() -> None:
+        with suppress(redis.RedisError):  # it is killed
+            redis.Redis(unix_socket_path=str(server.socket)).eval("while true do end", 0)
+
+    def busy() -> bool:
+        try:
+            return not other.ping()
+        except redis.RedisError:
+            return True
+
+    hanging = threading.Thread(target=hang, daemon=True)
+    hanging.start()
+    _until(busy)
+    notes: list[str] = []
+    with meanwhile(lambda: open_store(server.url_unix, patience=60.0, note=notes.append)) as opened:
+        _until(lambda: bool(notes))
+        other.script_kill()
+    hanging.join(60)
+    assert "is busy with a script (BUSY" in notes[0] and "SCRIPT KILL" in notes[0], notes
+    assert "answers again" in notes[-1]
+    opened[0].close()
+    other.close()
+
+
+# ---- rights ----
+
+
+@pytest.mark.parametrize(
+    ("rights", "said"),
+    [
+        ("~* +@all -evalsha", ("may not run EVALSHA;", "+evalsha")),
+        ("~* +@all -script", ("may not run SCRIPT|LOAD;", "+script|load")),
+        ("~* +@all -getrange -zadd", ("may not run GETRANGE, ZADD;", "+getrange +zadd")),
+        ("~* +@all -setrange -info", ("refuses INFO", "ACL SETUSER u +info")),
+        ("~* +@all -setrange -del -hset", ("may not run DEL, SETRANGE, HSET;",)),
+        ("+@all", ("may not use keys that begin with run[1]:;", "'~run\\[1\\]:*'")),
+        ("~other:* +@all -exists", ("may not run EXISTS nor use keys that begin with run[1]:;",)),
+        ("~* +info +ping", ("may not run HMGET, GET, HLEN", "EVALSHA")),
+        ("~* +@all -@dangerous +info", ()),
+        ("~run* +@read +@write +@scripting +info -select -keys -config -client -flushall", ()),
+    ],
+)
+def test_rights_are_checked_at_opening_and_the_remedy_is_enough(
+    server: RedisServer, admin: Connection, rights: str, said: tuple[str, ...]
+) -> None:
+    admin.call("ACL", "SETUSER", "u", "reset", "on", ">word", *rights.split())
+    url = f"redis://u:word@127.0.0.1:{server.port}"
+    if said:
+        admin.call(*shlex.split(refused(url, *said)))
+    if said and "INFO" in said[0]:  # without it nothing else is looked at
+        admin.call(*shlex.split(refused(url, "may not run SETRANGE;")))
+    works_without_looking_in(url, admin)
+
+
+def works_without_looking_in(url: str, admin: Connection) -> None:
+    store = open_store(url)
+    assert store.append(0, 0, rows(0, 0, 20)) == 20
+    check_sequences(*store.sample(4, 4, rng()))
+    assert admin.call("EXISTS", "run[1]:probe", "run[1]:none", "run[1]:probe:size") == 0
+    store.close()
+
+
+@pytest.mark.parametrize("lacking", ["get", "hgetall", "getrange", "strlen", "multi", "exec", "scan", "hmget"])
+def test_who_only_looks_in_needs_to_read(server: RedisServer, admin: Connection, lacking: str) -> None:
+    open_store(server.url_unix).close()
+    admin.call("ACL", "SETUSER", "u", "reset", "on", ">word", "~run*", "+@all", "-@write", f"-{lacking}")
+    url = f"redis://u:word@127.0.0.1:{server.port}"
+    with pytest.raises(ValueError, match=rf"may not run {lacking.upper()}; .*ACL SETUSER u \+{lacking}") as error:
+        open_replay(url)
+    admin.call(*shlex.split(str(error.value).split("redis-cli ")[1].rstrip(".")))
+    open_replay(url).close()
+
+
+def test_who_looks_in_is_told_of_keys_that_are_not_for_him(server: RedisServer, admin: Connection) -> None:
+    open_store(server.url_unix).close()
+    admin.call("ACL", "SETUSER", "u", "reset", "on", ">word", "~mine:*", "+@read", "+@transaction", "+info")
+    url = f"redis://u:word@127.0.0.1:{server.port}"
+    with pytest.raises(ValueError, match=r"use keys that begin with run\[1\]:; .*'~run"):
+        open_replay(url, "run[1]")
+    with pytest.raises(ValueError, match="has no replay in this database that user u may read"):
+        open_replay(url)
+
+
+@pytest.mark.parametrize("right", ["setrange", "getrange"])
+def test_rights_that_are_taken_away_later_are_waited_for(server: RedisServer, admin: Connection, right: str) -> None:
+    admin.call("ACL", "SETUSER", "u", "reset", "on", ">word", "~*", "+@all")
+    notes: list[str] = []
+    store = open_store(f"redis://u:word@127.0.0.1:{server.port}", patience=60.0, note=notes.append)
+    store.append(0, 0, rows(0, 0, 20))
+    check_sequences(*store.sample(4, 4, rng()))
+    admin.call("ACL", "SETUSER", "u", f"-{right}")
+    with meanwhile(lambda: store.append(0, 20, rows(0, 20, 4)) if right == "setrange" else store.sample(4, 4, rng())):
+        _until(lambda: any(f"user u may not run {right.upper()}; " in note for note in notes))
+        admin.call("ACL", "SETUSER", "u", f"+{right}")
+    assert len(notes) == 2 and "answers again" in notes[1], notes
+    check_sequences(*store.sample(4, 4, rng()))
+    store.close()
+
+
+def test_database_0_needs_no_select(server: RedisServer, admin: Connection) -> None:
+    admin.call("ACL", "SETUSER", "u", "reset", "on", ">word", "~*", "+@all", "-select")
+    url = f"redis://u:word@127.0.0.1:{server.port}"
+    works_without_looking_in(url, admin)
+    assert refused(f"{url}/1", "refuses SELECT", "NOPERM") == "ACL SETUSER u +select"
+    refused(f"redis://127.0.0.1:{server.port}/99", "has no database 99 (", "out of range")
+
+
+# ---- commands and settings ----
+
+
+@pytest.mark.parametrize("gone", [("GETRANGE", "EVALSHA"), ("SETRANGE",), ("SCRIPT",)])
+def test_commands_that_were_renamed(gone: tuple[str, ...]) -> None:
+    lines = "\nrename-command ".join(f'{name} "{name[0]}-{name}"' for name in gone)
+    with RedisServer(rename_command=lines) as server:
+        refused(
+            server.url_unix, f"does not know {', '.join(name + '|LOAD' * (name == 'SCRIPT') for name in gone)}; take"
+        )
+
+
+def test_databases_without_select() -> None:
+    with RedisServer(tcp=True, rename_command='SELECT ""\nrename-command INFO ""') as server:
+        refused(f"{server.url_tcp}/1", "refuses SELECT (ERR unknown command", "take rename-command for SELECT out")
+        refused(server.url_tcp, "refuses INFO (ERR unknown command", "take rename-command for INFO out")
+
+
+@pytest.mark.parametrize(
+    ("setting", "asks"),
+    [("proto-max-bulk-len", True), ("client-query-buffer-limit", True), ("proto-max-bulk-len", False)],
+)
+def test_limits_that_a_chunk_does_not_fit_in(server: RedisServer, admin: Connection, setting: str, asks: bool) -> None:
+    before = _setting(admin, setting)
+    admin.call("ACL", "SETUSER", "u", "reset", "on", ">word", "~*", "+@all", *([] if asks else ["-config"]))
+    url = f"redis://u:word@127.0.0.1:{server.port}"
+    admin.call("CONFIG", "SET", setting, 1 << 20)
+    try:
+        remedy = refused(url, f"its {setting} is too small", f"CONFIG SET {setting}")
+        admin.call(*shlex.split(remedy))
+        works_without_looking_in(url, admin)
+    finally:
+        admin.call("CONFIG", "SET", setting, before)
+
+
+# ---- what lies under the prefix ----
+
+FOREIGN: dict[str, tuple[str, ...]] = {
+    "list": ("RPUSH", "x"), "string": ("SET", "x"), "hash": ("HSET", "a", "b"), "sorted set": ("ZADD", "1", "x"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+@pytest.mark.parametrize(
+    "name", ["counts", "meta", "life", "streams", "idle", "log:0", "c:0000000000000000:0", "l:1:2"]
+)
+def test_foreign_keys_under_the_prefix(server: RedisServer, admin: Connection, name: str, kind: str) -> None:
+    command, *values = FOREIGN[kind]
+    key = f"run[1]:{name}"
+    admin.call(command, key, *values)
+    admin.call("SET", "run[1]x", "not ours")
+    refused(server.url_unix, key, "--replay.prefix")
+    assert admin.call("EXISTS", key) == 1
+    admin.call("DEL", key)
+    works(server.url_unix)
+
+
+@pytest.mark.parametrize(
+    ("command", "named"),
+    [
+        (("DEL", "run[1]:meta"), "run[1]:meta"),
+        (("SET", "run[1]:meta", "[1"), "run[1]:meta"),
+        (("SET", "run[1]:life", "short"), "run[1]:life"),
+        (("HDEL", "run[1]:counts", "tail"), "run[1]:counts (tail)"),
+        (("HSET", "run[1]:counts", "chunks", "many"), "run[1]:counts (chunks)"),
+    ],
+)
+def test_a_replay_that_lacks_parts(
+    server: RedisServer, admin: Connection, command: tuple[str, ...], named: str
+) -> None:
+    store = open_store(server.url_unix)
+    store.append(0, 0, rows(0, 0, 20))
+    store.close()
+    admin.call(*command)
+    refused(server.url_unix, "run[1] is damaged or another program's", named, "delete its keys")
+    with pytest.raises(ValueError, match=r"run\[1\]"):
+        open_replay(server.url_unix, "run[1]")
+
+
+@pytest.mark.parametrize("samples", [False, True])
+def test_a_chunk_that_turns_foreign_is_named_and_waited_for(
+    server: RedisServer, admin: Connection, samples: bool
+) -> None:
+    notes: list[str] = []
+    store = open_store(server.url_unix, patience=60.0, note=notes.append)
+    store.append(0, 0, rows(0, 0, 20))
+    check_sequences(*store.sample(4, 4, rng()))
+    chunk = "run[1]:c:0000000000000000:2"
+    admin.call("RENAME", chunk, "aside")
+    admin.call("RPUSH", chunk, "x")
+    with meanwhile(lambda: store.sample(32, 4, rng()) if samples else store.append(0, 20, rows(0, 20, 2))):
+        _until(lambda: any(f"another program's values lie at {chunk}, " in note for note in notes))
+        admin.call("RENAME", "aside", chunk)
+    assert len(notes) == 2 and "answers again" in notes[1], notes
+    check_sequences(*store.sample(32, 4, rng()))
+    store.close()
+
+
+# ---- servers that nobody has reached yet ----
+
+
+def test_a_server_that_was_never_there_is_given_up_within_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("replay.resp.FIRST", 0.2)
+    with pytest.raises(ShardDownError, match="has not answered .* Is it running, and is the address right"):
+        open_store("unix:///nowhere/socket", patience=600.0)
+
+
+def test_a_server_that_the_run_knows_is_waited_for_whatever_is_wrong(server: RedisServer, admin: Connection) -> None:
+    url = f"redis://u:word@127.0.0.1:{server.port}"
+    admin.call("ACL", "SETUSER", "u", "reset", "on", ">other", "~*", "+@all")
+    notes: list[str] = []
+    with meanwhile(lambda: open_store(url, patience=60.0, known=True, note=notes.append)) as opened:
+        _until(lambda: any("refuses the password" in note for note in notes))
+        admin.call("ACL", "SETUSER", "u", ">word", "-setrange")
+        _until(lambda: any("may not run SETRANGE" in note for note in notes))
+        admin.call("ACL", "SETUSER", "u", "+setrange")
+    opened[0].close()
+    assert len(notes) == 3 and "answers again" in notes[2], notes
+    with pytest.raises(ShardDownError, match="refuses the password"):
+        open_store(url.replace("word", "wrong"), known=True)
+
+
+def _setting(admin: Connection, name: str) -> bytes:
+    reply = admin.call("CONFIG", "GET", name)
+    assert isinstance(reply, list)
+    return reply[1]
+
+
+def _until(condition: Callable[[], bool], timeout: float = 60.0) -> None:
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {timeout:g} s"
+        time.sleep(0.02)
