@@ -14,7 +14,7 @@ from actors.config import EnvironmentConfig
 from learner.config import LearnerConfig
 from learner.sequence import start_items
 from replay.config import ReplayConfig
-from world_models.dataclass_json import differences, from_json, to_json
+from world_models.dataclass_json import differences, from_json, require_finite, to_json
 from world_models.dreamer.config import DreamerConfig
 
 
@@ -67,6 +67,7 @@ class RunConfig:
     """Serve Prometheus metrics at this port of 127.0.0.1; 0 serves none."""
 
     def __post_init__(self) -> None:
+        require_finite(self)
         for name in ("frames", "log_every", "checkpoint_every", "keep_checkpoints"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1.")
@@ -106,14 +107,26 @@ def save_config(config: RunConfig, logdir: Path) -> None:
 
 
 def load_config(logdir: Path) -> RunConfig:
-    """Read `config.yaml`; ValueError where there is none or it does not fit."""
+    """Read `config.yaml`; ValueError names what is missing, unreadable or does not fit."""
     path = logdir / FILE
     if not path.exists():
         raise ValueError(f"{logdir} holds no {FILE}; give the logdir of a run.")
     try:
-        return from_json(RunConfig, yaml.safe_load(path.read_text()))
+        values = yaml.safe_load(path.read_text())
+        if values is None:
+            raise ValueError("it is empty.")
+        config = from_json(RunConfig, values)
+        if "task" not in values:
+            raise ValueError("it names no task; add e.g. task: gym:CartPole-v1.")
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not text, so not the {FILE} of a run.") from error
     except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not YAML: {error}") from error
+        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return config
 
 
 def claim_logdir(config: RunConfig, logdir: Path) -> bool:

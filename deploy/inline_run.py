@@ -17,12 +17,12 @@ from deploy.offline import fill, frames_per_update
 from deploy.open_loop import open_loop_due, open_loop_metrics
 from deploy.policy_files import as_arrays, load_arrays, model_document, save_best
 from deploy.scoreboard import Scoreboard
-from deploy.stores import inline_store, require_empty, require_room, rolls_back
+from deploy.stores import actor_streams, inline_store, require_empty, require_room, rolls_back
 from deploy.task import environment_maker, replay_schema, spaces_of
 from learner.checkpoint import Checkpoints, read_arrays, read_document
 from learner.learner import Learner
 from learner.train_ratio import TrainRatio
-from replay.keys import newest_incarnation, stream_id
+from replay.keys import newest_incarnation
 from world_models.dreamer.acting import ActingModel
 
 EVALUATION_ENVIRONMENTS = 16
@@ -91,7 +91,7 @@ class InlineRun:
         used = max(used, newest_incarnation(self.store.streams()))
         self.incarnations = incarnations = Incarnations(self.logdir, used)
         actor = build_actor(self.config, self.acting, self.store, incarnation=incarnations.next(0))
-        actor.writer.renew = lambda slot: stream_id(0, incarnations.next(0), slot)
+        actor.writer.renew = lambda i: actor_streams(self.config, 0, 1, incarnations.next(0))[i]
         return actor
 
     def _turn(self) -> None:

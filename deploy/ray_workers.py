@@ -21,9 +21,9 @@ from deploy.policy_files import save_best
 from deploy.ray_store import connect_store
 from deploy.remote import Heartbeat, ask
 from deploy.scoreboard import best_score
+from deploy.stores import actor_streams
 from deploy.task import enter, environment_maker
 from learner.checkpoint import Checkpoints
-from replay.keys import stream_id
 from world_models.dreamer.acting import ActingModel
 from world_models.snapshot import Snapshot
 from world_models.space import Spaces
@@ -74,7 +74,7 @@ class ActorWorker:
     ):  # fmt: skip
         enter(directory)
         torch.set_num_threads(1)
-        self.number, self.coordinator = actor, coordinator
+        self.config, self.number, self.coordinator = config, actor, coordinator
         self.beat = Heartbeat(coordinator, f"actor {actor}")
         self.beat()
         incarnation = ask(coordinator, "incarnation", actor)
@@ -87,9 +87,10 @@ class ActorWorker:
         self.actor.snapshots = RaySnapshots(coordinator)
         self.block = config.actor.flush_steps
 
-    def _renew(self, slot: int) -> int:
-        """A shard was restarted from a checkpoint and lacks what stream `slot` wrote since."""
-        return stream_id(self.number, ask(self.coordinator, "incarnation", self.number), slot)
+    def _renew(self, i: int) -> int:
+        """A shard was restarted from a checkpoint and lacks what the stream of environment i wrote since."""
+        incarnation = ask(self.coordinator, "incarnation", self.number)
+        return actor_streams(self.config, self.number, self.config.actor.actors, incarnation)[i]
 
     def _note(self, line: str) -> None:
         if "shard" not in line:  # the driver sees for itself which shards are down

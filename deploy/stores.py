@@ -21,7 +21,7 @@ DOWN = 15.0  # seconds after which a shard is left out where there are others
 
 
 def shard_names(config: RunConfig) -> list[str]:
-    """Names of the shards: in hashing, as Ray actors, as folders of checkpoints and of disk stores."""
+    """Names of the shards: as Ray actors, as folders of checkpoints and of disk stores."""
     return [f"shard-{i}" for i in range(config.replay.shard_count)]
 
 
@@ -113,8 +113,10 @@ def replay_prefix(config: RunConfig) -> str:
 
 
 def actor_streams(config: RunConfig, actor: int, actors: int, incarnation: int) -> list[int]:
-    """The streams of one life of actor number `actor` of `actors`: one for each of its environments."""
-    return [stream_id(actor, incarnation, slot) for slot in range(len(range(actor, config.actor.environments, actors)))]
+    """The streams of one life of actor number `actor` of `actors`: one for each of its environments. The slots of all
+    actors lie side by side, each actor's too: so they spread evenly over the shards (`replay.sharding.shard_of`)."""
+    each = [len(range(number, config.actor.environments, actors)) for number in range(actor + 1)]
+    return [stream_id(actor, incarnation, slot) for slot in range(sum(each[:-1]), sum(each))]
 
 
 def require_room(store: ShardedStore, config: RunConfig, streams: Sequence[int]) -> None:

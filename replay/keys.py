@@ -19,6 +19,11 @@ def stream_id(actor: int, incarnation: int, slot: int) -> int:
     return (actor << _INCARNATION_BITS | incarnation) << _SLOT_BITS | slot
 
 
+def slot_of(stream: int) -> int:
+    """The number of its environment that a stream belongs to."""
+    return stream & (1 << _SLOT_BITS) - 1
+
+
 def incarnation_of(stream: int) -> int:
     """The life of its actor that a stream belongs to."""
     return stream >> _SLOT_BITS & (1 << _INCARNATION_BITS) - 1

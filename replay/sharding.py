@@ -1,6 +1,5 @@
-"""Many stores as one: each stream lives on the shard that rendezvous hashing gives it."""
+"""Many stores as one: new streams go to the shards in turn, those that are stored already are found where they lie."""
 
-import hashlib
 import re
 import threading
 import time
@@ -14,7 +13,7 @@ from typing import TypeVar
 import numpy as np
 
 from replay.checkpoint import new_directory
-from replay.keys import sequences
+from replay.keys import incarnation_of, sequences, slot_of
 from replay.layout import Batch
 from replay.step import Rows
 from replay.store import Block, GapError, ShardDownError, Store
@@ -26,13 +25,10 @@ PATIENCE = 600.0  # seconds that one waits while every shard is down
 
 
 def shard_of(stream: int, names: Sequence[str]) -> int:
-    """Index of the name with the highest hash: adding or losing one name moves only the streams that name had."""
+    """Index of the shard at which a stream begins: in turn by the slot, so that neighbouring slots of one incarnation
+    spread evenly, and another one at the next incarnation, so that it leaves a shard that is down."""
     assert names, "shard_of() without shards"
-
-    def weight(i: int) -> bytes:
-        return hashlib.blake2b(f"{names[i]}/{stream}".encode(), digest_size=8).digest()
-
-    return max(range(len(names)), key=weight)
+    return (slot_of(stream) + incarnation_of(stream)) % len(names)
 
 
 class ShardedStore(Store):
@@ -42,8 +38,9 @@ class ShardedStore(Store):
     `parallel`: the shards lie behind connections and are asked at the same time. One that is down (ShardDownError) is
     left out and `note`d in one line: sampling goes on with the others, its steps are not refreshed, and appending to
     its streams raises GapError, so that their writers go on with new streams, of other shards. When it answers again,
-    it is taken back. Where every shard is down, appending and sampling wait for one, for PATIENCE seconds, and raise
-    the error. `waiting` is entered around every call that may wait for a shard.
+    it is taken back. Streams stay where they are meanwhile, and where an earlier run or version has put them. Where
+    every shard is down, appending and sampling wait for one, for PATIENCE seconds, and raise the error. `waiting` is
+    entered around every call that may wait for a shard.
     """
 
     def __init__(
@@ -66,7 +63,7 @@ class ShardedStore(Store):
         for name, shard in zip(self.names, self.shards, strict=True):
             if shard.schema != self.schema or shard.length != self.length:
                 raise ValueError(f"Shard {name} has another schema or length than {self.names[0]}; make all alike.")
-        self._home: dict[int, int] = {}
+        self._home: dict[int, int] = {}  # of the streams that are known to be stored
         self._note, self._waiting = note, waiting
         self._down: set[int] = set()
         self._lock = threading.Lock()
@@ -105,6 +102,8 @@ class ShardedStore(Store):
     def append_many(self, blocks: Sequence[Block]) -> list[int]:
         with self._waiting():
             self._wait_for_shard()
+        if any(first and stream not in self._home for stream, first, _ in blocks):
+            self.streams()  # it goes on, and has not begun here: where does it lie?
         each: dict[int, list[int]] = {}
         for k, (stream, _, _) in enumerate(blocks):
             each.setdefault(self._home_of(stream), []).append(k)
@@ -118,6 +117,7 @@ class ShardedStore(Store):
         for i, some in each.items():
             for k, count in zip(some, answers[i], strict=True):
                 new[k] = count
+                self._home[blocks[k][0]] = i
         return new
 
     def sample_into(self, out: Batch, rng: np.random.Generator, timeout: float = 60.0, online: bool = True) -> None:
@@ -134,15 +134,17 @@ class ShardedStore(Store):
             sizes = {i: items for i, (items, _) in there.items()}
             fresh = _share_out(n, [waiting if online else 0 for _, waiting in there.values()])
             rest = rng.multinomial(n - sum(fresh), np.array(list(sizes.values())) / sum(sizes.values()))
-            parts, stop = {}, 0
+            parts, drawn, stop = {}, {}, 0
             for i, first, uniform in zip(there, fresh, rest.tolist(), strict=True):
                 start, stop = stop, stop + first + uniform
                 assert sizes[i] or start == stop, "a share of an empty shard"
                 if start < stop:
-                    part = out.part(start, stop)
+                    drawn[i] = part = out.part(start, stop)
                     source = np.random.default_rng(rng.integers(2**63)) if self._pool else rng
                     parts[i] = lambda shard, part=part, source=source: shard.sample_into(part, source, timeout, online)
             if len(self._ask(parts)) == len(parts):  # else one went down: everything is drawn again
+                for i, rows in drawn.items():
+                    self._home.update(dict.fromkeys(rows.keys[:, 0, 0].tolist(), i))
                 return
 
     def available(self) -> tuple[int, int]:
@@ -173,7 +175,11 @@ class ShardedStore(Store):
             return self.shard(stream).read(stream, first_step_id, n)
 
     def streams(self) -> dict[int, range]:
-        return {stream: steps for one in self._each(lambda shard: shard.streams()) for stream, steps in one.items()}
+        found: dict[int, range] = {}
+        for i, one in self._ask(dict.fromkeys(range(len(self.shards)), lambda shard: shard.streams())).items():
+            found |= one
+            self._home.update(dict.fromkeys(one, i))
+        return found
 
     def __len__(self) -> int:
         return sum(self._each(len))
@@ -201,8 +207,11 @@ class ShardedStore(Store):
             self.verify(directory)
         for name, shard in zip(self.names, self.shards, strict=True):
             shard.restore(Path(directory) / name)
+        self._home.clear()
+        self.streams()
 
     def clear(self) -> None:
+        self._home.clear()
         for shard in self.shards:
             shard.clear()
 
@@ -214,9 +223,8 @@ class ShardedStore(Store):
             shard.close()
 
     def _home_of(self, stream: int) -> int:
-        if stream not in self._home:
-            self._home[stream] = shard_of(stream, self.names)
-        return self._home[stream]
+        home = self._home.get(stream)
+        return shard_of(stream, self.names) if home is None else home
 
     def _route(self, keys: np.ndarray) -> list[tuple[int, list[int]]]:
         rows: dict[int, list[int]] = {}

@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -21,25 +22,77 @@ def _plain(value: Any) -> Any:
     return [_plain(item) for item in value] if isinstance(value, (tuple, list)) else value
 
 
-def from_json(kind: type[T], values: Mapping[str, Any], where: str = "") -> T:
-    """The inverse of `to_json`. ValueError for an unknown field, naming the nearest; absent ones take their default."""
+def from_json(kind: type[T], values: Any, where: str = "") -> T:
+    """The inverse of `to_json`; absent fields take their default. ValueError names the field, value and type of what
+    does not fit, and the nearest to an unknown field."""
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{where or 'It'} is {_shown(values)}, allowed are fields with their values.")
     fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     hints = typing.get_type_hints(kind)
     arguments = {}
+    prefix = f"{where}." if where else ""
     for name, value in values.items():
         if name not in fields:
-            near = difflib.get_close_matches(name, fields, n=3)
-            raise ValueError(f"Unknown field {where}{name}; the nearest are {near or sorted(fields)}.")
-        arguments[name] = _typed(hints[name], value, f"{where}{name}.")
-    return kind(**arguments)
+            near = difflib.get_close_matches(str(name), fields, n=3) or sorted(fields)
+            raise ValueError(f"Unknown field {prefix}{name}; the nearest: {', '.join(near)}.")
+        arguments[name] = _typed(hints[name], value, f"{prefix}{name}")
+    config = kind(**arguments)
+    require_finite(config, prefix)
+    return config
+
+
+def require_finite(config: Any, prefix: str = "") -> None:
+    """ValueError where a number in a tree of dataclasses is NaN, or infinite without being so by default."""
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            require_finite(value, f"{prefix}{field.name}.")
+        elif isinstance(value, float) and not math.isfinite(value) and (math.isnan(value) or value != field.default):
+            raise ValueError(f"{prefix}{field.name}={value} must be a finite number.")
 
 
 def _typed(hint: Any, value: Any, where: str) -> Any:
-    if dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
+    if dataclasses.is_dataclass(hint):
         return from_json(typing.cast(type, hint), value, where)
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        hint = next((arg for arg in typing.get_args(hint) if arg is not type(None)), hint)
-    return tuple(value) if typing.get_origin(hint) is tuple and isinstance(value, list) else value
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        if value is None and type(None) in args:
+            return None
+        (hint,) = (arg for arg in args if arg is not type(None))
+        return _typed(hint, value, where)
+    if origin is typing.Literal:
+        if value not in args:
+            raise ValueError(f"{where} is {_shown(value)}, allowed: {', '.join(map(str, args))}.")
+        return value
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise ValueError(f"{where} is {_shown(value)}, allowed: a list.")
+        return tuple(_typed(args[0], item, f"{where}[{i}]") for i, item in enumerate(value))
+    if hint is float and type(value) is int:
+        return float(value)
+    if type(value) is not hint:
+        raise ValueError(f"{where} is {_shown(value)}, allowed: {_NAMES[hint]}{_number_in(value, hint)}.")
+    return value
+
+
+_NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+
+
+def _shown(value: Any) -> str:
+    kinds = {str: "text", bool: "a truth value", list: "a list", dict: "fields", type(None): "nothing"}
+    text = repr(value)
+    return f"{text if len(text) <= 60 else text[:57] + '...'} ({kinds.get(type(value), type(value).__name__)})"
+
+
+def _number_in(value: Any, hint: type) -> str:
+    """YAML takes 1e6 and 1e-3 for text: how to write the number instead."""
+    try:
+        number = float(value) if isinstance(value, str) else math.nan
+    except ValueError:
+        return ""
+    if hint is int and number.is_integer():
+        return f"; write {int(number)}"
+    return f"; write {number!r}" if hint is float and math.isfinite(number) and "e" not in repr(number) else ""
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], where: str = "") -> dict[str, tuple[Any, Any]]:

@@ -177,7 +177,14 @@ def test_a_damaged_checkpoint_says_where(tmp_path: Path) -> None:
     (finding,) = Snapshot(tmp_path / "one").health(verify=True)
     assert not finding.good and finding.text.startswith("sealed-1.safetensors has")
     (tmp_path / "one" / "open-0.safetensors").unlink()
-    with pytest.raises(ValueError, match="is damaged"):
+    snapshot, before = Snapshot(tmp_path / "one"), whole(store)
+    assert [text.split()[0] for text in snapshot.losses()] == ["open-0.safetensors"]  # the other one nobody has read
+    kept = whole(snapshot)
+    known = [one["vector"].tobytes() for one in before]
+    assert len(kept) < len(before) and all(one["vector"].tobytes() in known for one in kept)
+    assert [text.split()[0] for text in snapshot.losses()] == ["open-0.safetensors", "sealed-1.safetensors"]
+    (tmp_path / "one" / "state.safetensors").unlink()
+    with pytest.raises(ValueError, match="is damaged: state.safetensors cannot be read"):
         Snapshot(tmp_path / "one")
 
 
