@@ -1,9 +1,10 @@
 # Everything runs in .venv, which the first target that needs it makes.
 #   make train   trains DreamerV3 on CartPole on this machine and says where the curve, the video and the policy are
-#   make test    runs the tests
-# Another interpreter: make PYTHON=python3.12 test. More of pytest: make test ARGS="-m slow".
+#   make test    runs the tests, in two processes side by side
+# Another interpreter: make PYTHON=python3.12 test. More of pytest: make test ARGS="-m slow". One process: WORKERS=0.
 
 PYTHON ?= python3
+WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -27,7 +28,7 @@ train: setup
 	@$(BIN)/nexus train gym:CartPole-v1 --preset quick --mode local --logdir runs/cartpole $(ARGS)
 
 test: setup
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: setup
 	@$(BIN)/ruff check .

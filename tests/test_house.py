@@ -24,7 +24,7 @@ TOP = {
 EMPTY_NAMES = {"utils", "util", "common", "tools", "helpers", "helper", "misc"}
 LONGEST = 400
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(120)
 
 
 def tracked() -> list[Path]:

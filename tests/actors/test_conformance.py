@@ -15,7 +15,7 @@ from actors.envs import make
 from actors.faults import BrokenEnvironmentError
 from actors.vector import VectorEnvironment
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(120)
 
 
 class Sound(gymnasium.Env):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from actors.envs.gymnasium_spaces import Leaf, decode, encode, flatten, resize
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(120)
 
 
 def keys(leaves: list[Leaf]) -> dict[str, tuple[str, tuple[int, ...], int]]:

@@ -22,7 +22,7 @@ from tests.integration.runs import TINY
 from world_models.dreamer.acting import ActingModel
 from world_models.space import Space
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(120)
 
 NESTED = spaces.Dict(
     stick=Box(-2, 2, (2,), np.float32),

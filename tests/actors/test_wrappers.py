@@ -12,7 +12,7 @@ from actors.envs import make
 from actors.envs.gymnasium import GymnasiumEnvironment
 from actors.envs.wrappers import FrameStack, NormalizeActions, TimeLimit
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(120)
 
 
 class Counter(gymnasium.Env):

@@ -8,13 +8,14 @@ from typing import Any
 
 from replay.disk_store import DiskStore
 from replay.store import Store
-
-MEMORY = Path("/dev/shm")  # syncing costs nothing there
+from tests.session import SHARED_MEMORY, folder
 
 
 def new_directory() -> Path:
     """An empty one, where syncing costs little; its maker removes it."""
-    return Path(tempfile.mkdtemp(prefix="nexus-disk-", dir=MEMORY if MEMORY.is_dir() else None))
+    return Path(
+        tempfile.mkdtemp(prefix=f"{folder().name}-disk-", dir=SHARED_MEMORY if SHARED_MEMORY.is_dir() else None)
+    )
 
 
 def disk_store(*, capacity: int | None = 1000, **settings: Any) -> Store:

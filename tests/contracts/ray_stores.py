@@ -1,6 +1,5 @@
 """Stores behind a real Ray actor: one process, started when the first is made, serves them all."""
 
-import atexit
 import functools
 from collections import OrderedDict
 from typing import Any
@@ -11,6 +10,7 @@ from deploy.ray_cluster import start_local
 from deploy.ray_store import RayShard, ShardServer
 from deploy.remote import ask, start
 from replay.store import Store
+from tests.session import shared
 
 KEPT = 6  # stores alive at a time; no test uses more
 
@@ -46,7 +46,7 @@ class Handle:
 def started() -> None:
     """Ray, once for all tests of this process."""
     start_local("contracts", 256 << 20)
-    atexit.register(ray.shutdown)
+    shared.callback(ray.shutdown)
 
 
 @functools.cache

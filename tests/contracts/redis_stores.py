@@ -1,6 +1,5 @@
 """Stores on a real redis-server: one, started when the first is made, has them all, by prefix."""
 
-import atexit
 import functools
 from collections import OrderedDict
 from typing import Any
@@ -8,15 +7,15 @@ from typing import Any
 from replay.redis_store import RedisStore
 from replay.store import Store
 from tests.replay.redis_servers import RedisServer
+from tests.session import shared
 
 KEPT = 6  # stores open at a time; no test uses more
 
 
 @functools.cache
 def server() -> RedisServer:
-    started = RedisServer()
-    atexit.register(started.stop)
-    started.start()
+    started = shared.enter_context(RedisServer())
+    shared.callback(close)
     return started
 
 
@@ -24,7 +23,6 @@ stores: OrderedDict[int, RedisStore] = OrderedDict()
 numbers = iter(range(1 << 30))
 
 
-@atexit.register
 def close() -> None:
     for store in stores.values():
         store.close()

@@ -8,7 +8,7 @@ import pytest
 from replay.store import Store, StreamExistsError
 from tests.contracts.stores import SCHEMA, STORES, MakeStore, check_sequences, fill, latents, rng, rows
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(120)
 
 
 @pytest.fixture(params=STORES)

@@ -11,7 +11,7 @@ import pytest
 from replay.store import Store
 from tests.contracts.stores import SAVING, STORES, MakeStore, check_sequences, fill, latents, rng, rows
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(120)
 
 
 @pytest.fixture(params=STORES)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from deploy.curves import Curve, aggregate, bin_width, export, load_baselines, load_runs
 from deploy.metrics import MetricsWriter
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(120)
 
 
 def curve(xs: list[float], ys: list[float], seed: int = 0) -> Curve:

@@ -13,7 +13,7 @@ from replay.memory_store import MemoryStore
 from replay.step import Field, Rows, Schema
 from tests.replay.cartpole import LENGTH, assert_same, play, schema, whole
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(120)
 
 
 def reading(of: Schema, **settings: object) -> Reading:

@@ -12,7 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from deploy.metrics import METRICS, SCORES, WALL_CLOCK_KEYS, MetricsWriter, read_lines
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(120)
 
 
 def scalars(logdir: Path, tag: str) -> list[tuple[int, float]]:

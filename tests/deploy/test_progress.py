@@ -7,7 +7,7 @@ from rich.console import Console
 
 from deploy.progress import Progress, Status, duration, sparkline
 
-pytestmark = pytest.mark.timeout(30)
+pytestmark = pytest.mark.timeout(120)
 
 
 class Clock:

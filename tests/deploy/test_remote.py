@@ -11,7 +11,7 @@ from deploy.coordinator import Coordinator
 from deploy.incarnations import Incarnations
 from deploy.remote import Heartbeat
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(120)
 
 
 class Here:

@@ -13,7 +13,7 @@ from deploy.task import replay_schema, spaces_of
 from replay.memory_store import MemoryStore
 from tests.integration.runs import TINY
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(120)
 
 
 def _config(logdir: Path, environments: int, actors: int = 1, **replay: object) -> RunConfig:

@@ -16,7 +16,7 @@ from tests.world_models.small_agent import CONFIG, CONTINUOUS, VECTOR, build, ra
 OBSERVATION, ACTION = {"vector": VECTOR}, {"steer": CONTINUOUS}
 LEARNER = LearnerConfig(batch_size=3, batch_length=4, consecutive=2, device="cpu")
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(120)
 
 
 class Recording(MemoryStore):

@@ -14,7 +14,7 @@ from replay.snapshot import Snapshot
 from replay.step import Field, Rows, Schema
 from tests.replay.cartpole import LENGTH, assert_same, play, schema, whole
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(120)
 
 
 def memory(capacity: int = 2000, chunk_length: int = 16) -> MemoryStore:

@@ -5,7 +5,7 @@ import pytest
 
 from replay.prefetch import Prefetch
 
-pytestmark = pytest.mark.timeout(30)
+pytestmark = pytest.mark.timeout(120)
 
 
 @pytest.mark.parametrize("depth", [0, 1, 3])

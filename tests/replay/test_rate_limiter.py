@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from replay.rate_limiter import RateLimiter
 
-pytestmark = pytest.mark.timeout(30)
+pytestmark = pytest.mark.timeout(120)
 
 
 def allowed(wait, n: int) -> bool:

@@ -41,7 +41,7 @@ ACTIONS = {
 }
 LEARNER = LearnerConfig(optimizer=OptimizerConfig(warmup=0), device="cpu")
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(120)
 
 
 def losses(agent: Dreamer, rows: int = 2, time: int = 4) -> Output:
