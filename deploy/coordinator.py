@@ -1,19 +1,22 @@
 """Where the processes of a local run meet: rate limiter, newest snapshot, counters, reports. A plain class;
 `remote.start` wraps it in a Ray actor whose threads may wait here. Torch-free."""
 
+import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 from actors.vector import Episode
+from deploy.coordinator_handle import COORDINATOR
 from deploy.incarnations import Incarnations
 from replay.rate_limiter import RateLimiter
 from world_models.snapshot import Snapshot
 
 LEARNER = "learner"
 Verdict = Literal["go", "wait", "stop"]
+LearnerVerdict = Literal["go", "wait", "stop", "publish"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +67,8 @@ class News:
     """Lines for the run's log."""
     waiting: dict[str, float]
     """The limiter's counts: how far inserting is ahead, how long each side waited."""
+    counters: dict[str, int]
+    """What a coordinator that takes this one's place begins with."""
 
 
 class Coordinator:
@@ -71,9 +76,10 @@ class Coordinator:
 
     def __init__(
         self, samples_per_insert: float, tolerance: float, min_size: int, counters: Mapping[str, int], replay_size: int,
-        incarnations: Incarnations, frames_per_update: int = 0,
+        incarnations: Incarnations, frames_per_update: int = 0, known: Iterable[str] = (),
     ):  # fmt: skip
-        """`frames_per_update`: offline, where no actor counts frames, those that an update replays."""
+        """`frames_per_update`: offline, where no actor counts frames, those that an update replays. `known`: processes
+        that have given signs of life to the coordinator before this one."""
         limiter = self._limiter = RateLimiter(samples_per_insert, tolerance, min_size)
         self._lock = threading.Lock()
         self._frames, self._steps = counters.get("frames", 0), counters.get("steps", 0)
@@ -86,8 +92,8 @@ class Coordinator:
         self._ratio, self._granted, self._learned_from = samples_per_insert, 0, self._updates
         self._frames_per_update, self._replay_size = frames_per_update, replay_size
         self._acting: dict[str, int] = {}
-        self._seen: dict[str, float] = {}
-        self._processes: dict[str, int] = {}
+        self._seen = dict.fromkeys(known, time.monotonic())
+        self._processes = {COORDINATOR: os.getpid()}
         self._rows: dict[str, int] = {}
         self._incarnations = incarnations
         self._episodes: list[tuple[Episode, int]] = []
@@ -138,9 +144,11 @@ class Coordinator:
 
     # What the learner calls
 
-    def sample(self, steps: int, timeout: float) -> Verdict:
-        """Ask to sample `steps` training steps; always `wait` at train ratio 0."""
+    def sample(self, steps: int, timeout: float) -> LearnerVerdict:
+        """Ask to sample `steps` training steps; always `wait` at train ratio 0. `publish`: there is no snapshot yet."""
         self.alive(LEARNER)
+        if self._snapshot is None and not self.stopping():
+            return "publish"
         if not (self._ratio or self._frames_per_update):
             return "stop" if self._stopping.wait(timeout) else "wait"
         verdict = self._ask(self._limiter.wait_sample, steps, timeout)
@@ -160,13 +168,14 @@ class Coordinator:
                 del self._published[old]
             return self._version
 
-    def progress(self, updates: int, log: Mapping[str, float] | None = None) -> None:
-        """The learner has done `updates`; `log` is a line of metrics."""
+    def progress(self, updates: int, log: Mapping[str, float] | None = None) -> dict[str, int]:
+        """The learner has done `updates`; `log` is a line of metrics. Returns the counters for a checkpoint."""
         self.alive(LEARNER)
         with self._lock:
             self._updates = updates
             if log is not None:
                 self._logs.append(LearnerLog(self._all_frames, self._all_steps, updates, dict(log)))
+        return self.counters()
 
     def counters(self) -> dict[str, int]:
         """For a checkpoint."""
@@ -210,7 +219,7 @@ class Coordinator:
     def news(self) -> News:
         """Take what has come in since the last call."""
         now = time.monotonic()
-        limiter = self._limiter.stats()
+        limiter, counters = self._limiter.stats(), self.counters()
         with self._lock:
             lags = [self._updates - self._published.get(version, 0) for version in self._acting.values()]
             out = News(
@@ -227,6 +236,7 @@ class Coordinator:
                 rows=dict(self._rows),
                 notes=self._notes,
                 waiting=limiter,
+                counters=counters,
             )
             self._episodes, self._logs, self._evaluations, self._notes = [], [], [], []
             self._rewound = None

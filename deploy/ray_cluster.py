@@ -1,5 +1,6 @@
 """Starting Ray on this machine, for it alone, quietly, and with a token only its owner can read. Torch-free."""
 
+import contextlib
 import ipaddress
 import logging
 import os
@@ -58,6 +59,16 @@ def start_local(namespace: str, store_bytes: int) -> str:
         object_store_memory=store_bytes, num_cpus=max(1, os.cpu_count() or 1),
     )  # fmt: skip
     return str(context.address_info["gcs_address"])
+
+
+def lost_part() -> str:
+    """Which process of Ray that this one has started is gone; empty while all are there."""
+    there = set()
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.Error):
+            if child.status() != psutil.STATUS_ZOMBIE:
+                there.add(child.name())
+    return " and ".join(sorted({"gcs_server", "raylet"} - there))
 
 
 def listening() -> list[tuple[str, str, int]]:

@@ -112,6 +112,7 @@ class RayShard(Store):
         self.handle: Any = handle
         self._memory = threading.local()  # of each thread: the batches it shares with the shard, by size
         self._same_machine = True
+        self._closed = threading.Event()
         self.down, self.durable = down, durable
 
     def begin(self, streams: Sequence[int], writer: int) -> None:
@@ -181,6 +182,10 @@ class RayShard(Store):
     def restore(self, directory: Path) -> None:
         self._do("restore", directory)
 
+    def close(self) -> None:
+        """Whoever waits for the shard gets ShardDownError."""
+        self._closed.set()
+
     def _do(self, method: str, *arguments: Any) -> Any:
         return self._call("do", method, *arguments)
 
@@ -193,6 +198,7 @@ class RayShard(Store):
                     ready, _ = ray.wait([reference], timeout=1.0)
                     if ready:
                         return ray.get(reference)
+                    self._require_open()
                     if time.monotonic() >= deadline:
                         raise TimeoutError(
                             f"Replay shard {self.name} has not answered for {timeout:g} s: its process hangs, or the "
@@ -206,8 +212,13 @@ class RayShard(Store):
                     raise ShardDownError(
                         f"Replay shard {self.name} has not come back within {self.down:g} s ({error})."
                     ) from error
-                time.sleep(pause)
+                self._closed.wait(pause)
+                self._require_open()
                 pause = min(2.0, pause * 2)
+
+    def _require_open(self) -> None:
+        if self._closed.is_set():
+            raise ShardDownError(f"The connection to replay shard {self.name} was closed.")
 
 
 def _copy(batch: Batch, out: Batch) -> None:

@@ -17,9 +17,10 @@ from actors.vector import Episode
 from deploy.build import build_actor
 from deploy.config import RunConfig
 from deploy.coordinator import ActorReport
+from deploy.coordinator_handle import CoordinatorHandle
 from deploy.policy_files import save_best
 from deploy.ray_store import connect_store
-from deploy.remote import Heartbeat, ask
+from deploy.remote import Heartbeat
 from deploy.scoreboard import best_score
 from deploy.stores import actor_streams
 from deploy.task import enter, environment_maker
@@ -36,7 +37,7 @@ POLL = 0.1  # seconds between looks for a newer snapshot
 class RaySnapshots:
     """A `SnapshotSource` that never makes its caller wait: it fetches in the background and at most every 0.1 s."""
 
-    def __init__(self, coordinator: ActorHandle):
+    def __init__(self, coordinator: CoordinatorHandle):
         self.coordinator = coordinator
         self._pending: ray.ObjectRef | None = None
         self._asked = 0.0
@@ -45,20 +46,22 @@ class RaySnapshots:
         if self._pending is None:
             if time.monotonic() - self._asked < POLL:
                 return None
-            self._pending, self._asked = self.coordinator.call.remote("newest", after), time.monotonic()
+            self._pending, self._asked = self.coordinator.begin("newest", after), time.monotonic()
+            if self._pending is None:
+                return None
         ready, _ = ray.wait([self._pending], timeout=0)
         if not ready:
             return None
-        snapshot, self._pending = ray.get(self._pending), None
+        snapshot, self._pending = self.coordinator.result(self._pending), None
         return snapshot if snapshot is not None and snapshot.version > after else None
 
     def first(self, beat: Heartbeat) -> Snapshot | None:
         """Wait for any snapshot; None: the run is over before there was one."""
         deadline = time.monotonic() + FIRST_SNAPSHOT
         while time.monotonic() < deadline:
-            if snapshot := ask(self.coordinator, "newest", -1):
+            if snapshot := self.coordinator.ask("newest", -1):
                 return snapshot
-            if ask(self.coordinator, "stopping"):
+            if self.coordinator.ask("stopping"):
                 return None
             beat()
             time.sleep(POLL)
@@ -69,32 +72,32 @@ class ActorWorker:
     """Environment worker number `actor`; each life writes streams of its own."""
 
     def __init__(
-        self, config: RunConfig, spaces: tuple[Spaces, Spaces], actor: int, coordinator: ActorHandle,
-        shards: Sequence[ActorHandle], directory: str,
+        self, config: RunConfig, spaces: tuple[Spaces, Spaces], actor: int, shards: Sequence[ActorHandle],
+        directory: str,
     ):  # fmt: skip
         enter(directory)
         torch.set_num_threads(1)
-        self.config, self.number, self.coordinator = config, actor, coordinator
-        self.beat = Heartbeat(coordinator, f"actor {actor}")
+        self.config, self.number, self.coordinator = config, actor, CoordinatorHandle()
+        self.beat = Heartbeat(self.coordinator, f"actor {actor}")
         self.beat()
-        incarnation = ask(coordinator, "incarnation", actor)
+        incarnation = self.coordinator.ask("incarnation", actor)
         store = connect_store(config, *spaces, shards, self.beat.waiting, self._note)
         self.actor = build_actor(
             config, ActingModel(*spaces, config.model), store, actor, config.actor.actors, incarnation,
-            ask(coordinator, "counters")["steps"],
+            self.coordinator.ask("counters")["steps"],
         )  # fmt: skip
         self.actor.writer.renew = self._renew
-        self.actor.snapshots = RaySnapshots(coordinator)
+        self.actor.snapshots = RaySnapshots(self.coordinator)
         self.block = config.actor.flush_steps
 
     def _renew(self, i: int) -> int:
         """A shard was restarted from a checkpoint and lacks what the stream of environment i wrote since."""
-        incarnation = ask(self.coordinator, "incarnation", self.number)
+        incarnation = self.coordinator.ask("incarnation", self.number)
         return actor_streams(self.config, self.number, self.config.actor.actors, incarnation)[i]
 
     def _note(self, line: str) -> None:
         if "shard" not in line:  # the driver sees for itself which shards are down
-            self.coordinator.call.remote("note", f"{self.beat.name}: {line}")
+            self.coordinator.begin("note", f"{self.beat.name}: {line}")
 
     def run(self) -> None:
         """Act until told to stop."""
@@ -107,7 +110,7 @@ class ActorWorker:
         report = self._report()
         rows = self.block * len(actor.streams)
         while True:
-            verdict = ask(self.coordinator, "report", report, rows, ASK)
+            verdict = self.coordinator.ask("report", report, rows, ASK, again=(self._report(), rows, ASK))
             if verdict == "stop":
                 return
             report = self._report()
@@ -143,14 +146,11 @@ class AudiblePolicy(DreamerPolicy):
 class EvaluatorWorker:
     """Scores every `evaluation.every`-th update's policy beside training and keeps the best."""
 
-    def __init__(
-        self, config: RunConfig, spaces: tuple[Spaces, Spaces], coordinator: ActorHandle, logdir: str,
-        directory: str,
-    ):  # fmt: skip
+    def __init__(self, config: RunConfig, spaces: tuple[Spaces, Spaces], logdir: str, directory: str):
         enter(directory)
         torch.set_num_threads(1)
-        self.config, self.coordinator = config, coordinator
-        self.beat = Heartbeat(coordinator, "evaluator")
+        self.config, self.coordinator = config, CoordinatorHandle()
+        self.beat = Heartbeat(self.coordinator, "evaluator")
         self.model = ActingModel(*spaces, config.model)
         self.checkpoints = Checkpoints(Path(logdir) / "checkpoints")
         self.best = best_score(self.checkpoints)
@@ -160,9 +160,9 @@ class EvaluatorWorker:
         every, episodes = self.config.evaluation.every, self.config.evaluation.episodes
         makers = [environment_maker(self.config)] * min(episodes, 16)
         version, done = -1, 0
-        while not ask(self.coordinator, "stopping"):
+        while not self.coordinator.ask("stopping"):
             self.beat()
-            snapshot = ask(self.coordinator, "newest", version)
+            snapshot = self.coordinator.ask("newest", version)
             if snapshot is None or snapshot.updates < (done + 1) * every:
                 time.sleep(2 * POLL)
                 continue
@@ -175,4 +175,4 @@ class EvaluatorWorker:
                 self.best = result.mean
                 save_best(self.checkpoints, self.config, self.model, outcome | {"episodes": episodes})
             outcome["episodes"] = [asdict(episode) for episode in result.episodes]
-            ask(self.coordinator, "evaluated", outcome)
+            self.coordinator.ask("evaluated", outcome)

@@ -11,6 +11,8 @@ from typing import Any
 import ray
 from ray.actor import ActorHandle
 
+from deploy.coordinator_handle import CoordinatorHandle
+
 LONGEST_WAIT = 1500.0  # seconds; a call to a shard that dies just before it gives up begins its patience anew
 
 
@@ -49,7 +51,7 @@ class Heartbeat:
     A block that has run for `longest` seconds no longer counts: no wait in a store or for a batch takes that long.
     """
 
-    def __init__(self, coordinator: ActorHandle, name: str, every: float = 1.0, longest: float = LONGEST_WAIT):
+    def __init__(self, coordinator: CoordinatorHandle, name: str, every: float = 1.0, longest: float = LONGEST_WAIT):
         self.coordinator, self.name, self.every, self.longest = coordinator, name, every, longest
         self._last = 0.0
         self._waits: dict[object, float] = {}  # since when
@@ -59,7 +61,7 @@ class Heartbeat:
     def __call__(self) -> None:
         if time.monotonic() - self._last > self.every:
             self._last = time.monotonic()
-            self.coordinator.call.remote("alive", self.name, os.getpid())
+            self.coordinator.tell("alive", self.name, os.getpid())
 
     @contextmanager
     def waiting(self) -> Iterator[None]:

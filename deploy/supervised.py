@@ -182,15 +182,25 @@ class LearnerChild:
         return True
 
     def wait(self, timeout: float) -> None:
-        """Until it has saved and ended."""
+        """Until it has saved and ended, as it was asked to; by SIGTERM too if that has not reached it in half the time:
+        it may be waiting for a store."""
         if self.process is None:
             return
         try:
-            code = self.process.wait(timeout)
+            try:
+                code = self.process.wait(timeout / 2)
+            except subprocess.TimeoutExpired:
+                self.process.terminate()
+                code = self.process.wait(timeout / 2)
         except subprocess.TimeoutExpired as error:
             raise RunFailedError(f"The learner has not saved within {timeout:g} s; see {self.log}.") from error
         if code:
             raise RunFailedError(f"The learner could not save (exit code {code}). {self.tail()}")
+
+    def ask_to_end(self) -> None:
+        """By a signal: it saves and ends, unless it cannot."""
+        if self.process:
+            self.process.terminate()
 
     def end(self) -> None:
         """Let nothing of it remain."""

@@ -4,7 +4,7 @@ torch, owns the logs, and brings back whatever dies."""
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,16 +14,18 @@ from ray.exceptions import RayError
 
 from deploy.config import FILE, RunConfig, claim_logdir, load_config
 from deploy.coordinator import LEARNER, News
+from deploy.coordinator_handle import COORDINATOR
 from deploy.incarnations import Incarnations
 from deploy.interrupt import Interrupt
 from deploy.offline import fill, frames_per_update
-from deploy.ray_cluster import object_store_bytes, start_local
+from deploy.ray_cluster import lost_part, object_store_bytes, start_local
 from deploy.ray_shards import Shards
 from deploy.remote import ask, start
 from deploy.restarts import RestartLog
 from deploy.scoreboard import Scoreboard
 from deploy.stores import actor_streams, require_empty, require_room, shard_names
 from deploy.supervised import LearnerChild, RunFailedError, Supervised
+from deploy.supervised_coordinator import SupervisedCoordinator
 from learner.checkpoint import Checkpoints, read_document
 from learner.sequence import sample_length, start_items
 from replay.keys import newest_incarnation
@@ -89,14 +91,17 @@ class LocalRun:
                 ) from error
             raise
         finally:
-            if self.learner:
-                self.learner.end()
-            if self._shards:
-                self._wait_for_actors()
-                self._shards.close()
-            ray.shutdown()
+            for close in (self._end_learner, self._end_actors, self._close_shards, ray.shutdown):
+                try:
+                    close()
+                except Exception as error:  # the others must end too, and what was saved is saved
+                    self.board.note(f"While ending: {str(error).splitlines()[0]}")
 
-    def _wait_for_actors(self) -> None:
+    def _end_learner(self) -> None:
+        if self.learner:
+            self.learner.end()
+
+    def _end_actors(self) -> None:
         """They flush what they have when the coordinator says stop; those that do not end are stopped."""
         tasks = [one.task for one in self.actors if one.task is not None]
         if tasks:
@@ -105,6 +110,10 @@ class LocalRun:
             if one.handle is not None:
                 ray.kill(one.handle)
 
+    def _close_shards(self) -> None:
+        if self._shards:
+            self._shards.close()
+
     def _save(self) -> None:
         """The run is about to fail: what was learned so far is kept where that is possible."""
         if self.learner is None or self.learner.process is None or self.learner.process.poll() is not None:
@@ -112,9 +121,10 @@ class LocalRun:
         try:
             self._end()
         except Exception as second:
-            self.board.note(f"Nothing more could be saved: {second}")
+            self.board.note(f"Nothing more could be saved: {str(second).splitlines()[0]}")
         else:
-            self.board.note(f"Saved at update {self.updates:,}; the same command continues from there.")
+            newest = max(self.checkpoints.numbers(), default=0)
+            self.board.note(f"Saved at update {newest:,}; the same command continues from there.")
 
     def _begin(self, shards: Shards) -> tuple[Path | None, dict[str, int]]:
         """The checkpoint that every part of the run begins with, and its counters."""
@@ -140,7 +150,7 @@ class LocalRun:
         actors = [f"actor {number}" for number in range(count)]
         shards = shard_names(config) if config.replay.kind != "redis" else []
         evaluators = ["evaluator"] if config.evaluation.every else []
-        self.restarts = RestartLog(self.logdir, [LEARNER, *actors, *evaluators, *shards])
+        self.restarts = RestartLog(self.logdir, [COORDINATOR, LEARNER, *actors, *evaluators, *shards])
         restarted = self.restarts.add
         self._shards = Shards(config, spaces, self.logdir, note, light, restarted)
         path, counters = self._begin(self.shards)
@@ -149,26 +159,30 @@ class LocalRun:
         elif not self.continues:
             require_empty(self.shards.store, config)
         used = max(counters.get("incarnation", -1), newest_incarnation(self.shards.store.streams()))
-        incarnations = Incarnations(self.logdir, used)
-        lives = (actor_streams(config, number, count, incarnations.last + 1) for number in range(count))
+        next_life = Incarnations(self.logdir, used).last + 1
+        lives = (actor_streams(config, number, count, next_life) for number in range(count))
         if not config.offline:
             require_room(self.shards.store, config, [stream for streams in lives for stream in streams])
-        self.coordinator = start(
-            "deploy.coordinator.Coordinator", *self._limits(), counters, int(self.shards.stats()[0]["steps"]),
-            incarnations, frames_per_update(config), cpus=light, threads=count + 8,
-            name="coordinator",
-        )  # fmt: skip
+
+        def coordinator(counters: Mapping[str, int], known: list[str]) -> ActorHandle:
+            return start(
+                "deploy.coordinator.Coordinator", *self._limits(), counters, int(self.shards.stats()[0]["steps"]),
+                Incarnations(self.logdir, used), frames_per_update(config), known, cpus=light, threads=count + 8,
+                name=COORDINATOR,
+            )  # fmt: skip
+
+        self.coordinator = SupervisedCoordinator(coordinator, note, restarted)
+        self.coordinator.launch(counters)
 
         def actor(number: int) -> Callable[[], ActorHandle]:
             return lambda: start(
-                "deploy.ray_workers.ActorWorker", config, spaces, number, self.coordinator, self.shards.handles, here,
-                cpus=heavy, threads=2, label=f"actor-{number}",
+                "deploy.ray_workers.ActorWorker", config, spaces, number, self.shards.handles, here, cpus=heavy,
+                threads=2, label=f"actor-{number}",
             )  # fmt: skip
 
         def evaluator() -> ActorHandle:
             return start(
-                "deploy.ray_workers.EvaluatorWorker", config, spaces, self.coordinator, logdir, here, cpus=heavy,
-                label="evaluator",
+                "deploy.ray_workers.EvaluatorWorker", config, spaces, logdir, here, cpus=heavy, label="evaluator"
             )  # fmt: skip
 
         self.actors = [Supervised(name, actor(i), self.logdir, note, restarted) for i, name in enumerate(actors)]
@@ -176,7 +190,8 @@ class LocalRun:
             self.evaluator = Supervised("evaluator", evaluator, self.logdir, note, restarted)
         for one in [*self.actors, *([self.evaluator] if self.evaluator else [])]:
             one.launch()
-        command = [sys.executable, "-u", "-P", "-m", "deploy.learner_process", logdir, self.address, self.namespace]
+        command = [sys.executable, "-u", "-P", "-m", "deploy.learner_process"]
+        command += [logdir, self.address, self.namespace, str(os.getpid())]
         self.learner = LearnerChild(command, self.logdir, note, restarted)
         self.learner.launch(path.name if path else "none")
 
@@ -202,11 +217,13 @@ class LocalRun:
 
     def _watch(self) -> None:
         """Until the run is over: take news, write logs, bring back the dead."""
-        news: News = ask(self.coordinator, "news")
+        news = self.coordinator.news()
         batch = self.config.learner.batch_size * self.config.learner.batch_length
         self.board.begin(news.frames, news.updates * batch)
         while not self.interrupt.asked and not self.board.solved() and news.frames < self.config.frames:
             time.sleep(TICK)
+            if lost := lost_part():
+                raise RunFailedError(f"Ray cannot go on: its {lost} has ended. The same command continues.")
             self._take_changes()
             news = self._take_news(batch)
             self._check(news)
@@ -231,7 +248,7 @@ class LocalRun:
             self.config, learner=replace(self.config.learner, train_ratio=ratio),
             replay=replace(self.config.replay, tolerance=tolerance),
         )  # fmt: skip
-        ask(self.coordinator, "set_ratio", *self._limits()[:2])
+        self.coordinator.ask("set_ratio", *self._limits()[:2])
         self.board.note(f"Train ratio {ratio:g} and tolerance {self._limits()[1]:g} from here on, as {FILE} says.")
 
     def _check(self, news: News) -> None:
@@ -240,8 +257,9 @@ class LocalRun:
         if saved > self._saved:
             self._saved = saved
             self.shards.saved()
+            self.coordinator.restarts.worked()
         if self.learner.check(saved, news.last_seen.get(LEARNER)):
-            ask(self.coordinator, "forget", LEARNER)
+            self.coordinator.ask("forget", LEARNER)
         for name, process in news.processes.items():
             if self._processes.get(name) != process:
                 self.board.note(f"{name} runs as process {process}.")
@@ -257,10 +275,10 @@ class LocalRun:
 
     def _check_one(self, one: Supervised, news: News, worked: bool) -> None:
         if one.check(news.last_seen.get(one.name), worked, news.processes.get(one.name)):
-            ask(self.coordinator, "forget", one.name)
+            self.coordinator.ask("forget", one.name)
 
     def _take_news(self, batch: int) -> News:
-        news: News = ask(self.coordinator, "news")
+        news = self.coordinator.news()
         self.frames, self.updates = news.frames, news.updates
         self.board.lag = news.lag
         for note in news.notes:
@@ -275,7 +293,7 @@ class LocalRun:
             self.board.evaluation(result["frames"], result["updates"], *columns)
         replay, restarted = self.shards.stats()
         if restarted:
-            ask(self.coordinator, "replay_lost", int(replay["steps"]))
+            self.coordinator.ask("replay_lost", int(replay["steps"]))
         restarts = self.restarts.metrics()
         for line in news.logs:
             self.board.loss = line.values.get("loss/total")
@@ -293,6 +311,11 @@ class LocalRun:
         """Stop everybody and wait for the learner's last checkpoint."""
         assert self.learner
         self.board.show(self.frames, 0, self.updates, 0, {}, "saving")
-        ask(self.coordinator, "stop")
+        try:
+            self.coordinator.ask("stop")
+        except RunFailedError as error:
+            self.board.note(f"{error} The learner is asked to save by a signal.")
+            self.learner.ask_to_end()
         self.learner.wait(STOPPING)
-        self._take_news(self.config.learner.batch_size * self.config.learner.batch_length)
+        if not lost_part():
+            self._take_news(self.config.learner.batch_size * self.config.learner.batch_length)

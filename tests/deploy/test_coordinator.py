@@ -18,7 +18,9 @@ def meeting(tmp_path: Path) -> Coordinator:
 
 
 def _coordinator(logdir: Path, ratio: float = 2.0, **counters: int) -> Coordinator:
-    return Coordinator(ratio, 100.0, 1, counters, 0, Incarnations(logdir, 2))
+    coordinator = Coordinator(ratio, 100.0, 1, counters, 0, Incarnations(logdir, 2))
+    coordinator.publish(_snapshot(0))
+    return coordinator
 
 
 def _report(rows: int = 0, ended: Sequence[int] = ()) -> ActorReport:
@@ -58,9 +60,9 @@ def test_signs_of_life_end_with_forget(meeting: Coordinator) -> None:
     meeting.alive("evaluator")
     meeting.report(_report(5), 1, 1)
     news = meeting.news()
-    assert news.last_seen.keys() == {"actor 0", "evaluator"} and news.rows == {"actor 0": 5}
+    assert news.last_seen.keys() == {"actor 0", "evaluator", "learner"} and news.rows == {"actor 0": 5}
     meeting.forget("actor 0")
-    assert meeting.news().last_seen.keys() == {"evaluator"}
+    assert meeting.news().last_seen.keys() == {"evaluator", "learner"}
 
 
 def test_everything_has_the_counts_of_the_moment_it_is_about(meeting: Coordinator) -> None:
@@ -92,3 +94,22 @@ def test_nothing_is_told_of_updates_that_are_lost(meeting: Coordinator) -> None:
     assert [updates for _, updates in news.episodes] == [5]
     assert [line.updates for line in news.logs] == [4, 6]
     assert [result["updates"] for result in news.evaluations] == [4]
+
+
+def test_a_coordinator_goes_on_where_the_one_before_it_was_last_heard(meeting: Coordinator, tmp_path: Path) -> None:
+    meeting.report(_report(30), 10, 1)
+    meeting.incarnation(0)
+    for updates in (1, 2):
+        meeting.sample(10, 1)
+        assert meeting.progress(updates) == meeting.counters()
+    news = meeting.news()
+    other = Coordinator(2.0, 100.0, 1, news.counters, 30, Incarnations(tmp_path), known=news.last_seen)
+    assert other.counters() == news.counters
+    assert other.counters()["frames"] == 30 and other.counters()["samples"] == 20
+    assert other.news().last_seen.keys() == {"actor 0", "learner"}, "nobody is taken for hung, or for new"
+    assert other.incarnation(0) > news.counters["incarnation"]
+    assert other.sample(10, 1) == "publish"
+    other.publish(_snapshot(2))
+    assert other.sample(10, 1) == "go"
+    other.rewind(1, 10)  # the learner of before dies as well: an update of before and the one since are lost
+    assert other.counters()["samples"] == 10

@@ -45,13 +45,14 @@ def test_what_an_actor_reports_is_stored_before_it_waits_and_episodes_have_their
     spaces = spaces_of(config)
     schema = replay_schema(*spaces, config.model)
     coordinator = start(
-        "deploy.coordinator.Coordinator", 1.0, 64.0, 64, {}, 0, Incarnations(here), cpus=0, threads=4
+        "deploy.coordinator.Coordinator", 1.0, 64.0, 64, {}, 0, Incarnations(here), cpus=0, threads=4,
+        name="coordinator",
     )  # fmt: skip
     shard = start("deploy.ray_store.RunShard", "shard-0", schema, config, str(here), cpus=0, threads=4)
     thread: threading.Thread | None = None
     try:
         ask(coordinator, "publish", take_snapshot(ActingModel.sharing(build_agent(config, *spaces)), 0, 0))
-        worker = ActorWorker(config, spaces, 0, coordinator, [shard], str(here))
+        worker = ActorWorker(config, spaces, 0, [shard], str(here))
         thread = threading.Thread(target=worker.run, daemon=True)
         thread.start()
         # Nobody samples, so that the limiter stops inserting at its least size and the tolerance.

@@ -15,14 +15,13 @@ pytestmark = pytest.mark.timeout(120)
 
 
 class Here:
-    """A coordinator in this process, called as an actor's handle is."""
+    """A coordinator in this process, told things as `CoordinatorHandle` tells them."""
 
     def __init__(self, logdir: Path) -> None:
         self.coordinator = Coordinator(1.0, 1.0, 1, {}, 0, Incarnations(logdir))
-        self.call = self
         self.beats = 0
 
-    def remote(self, method: str, *arguments: Any) -> None:
+    def tell(self, method: str, *arguments: Any) -> None:
         getattr(self.coordinator, method)(*arguments)
         self.beats += 1
 

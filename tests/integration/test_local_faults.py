@@ -55,6 +55,11 @@ def test_killed_actor_and_learner_come_back_and_everything_continues(logdir: Pat
     print(f"actor back after {back.group(1)} s")
     before = _updates(logdir)
     wait_for(lambda: _updates(logdir) >= before + 100, "work of the new actor")
+    (coordinator,) = named(logdir.parent, "ray::coordinator")
+    coordinator.kill()
+    wait_for(lambda: "the coordinator died" in _output(logdir), "the driver to notice")
+    before = _updates(logdir)
+    wait_for(lambda: _updates(logdir) >= before + 20, "training with another coordinator")
     before = _updates(logdir)
 
     (learner,) = named(logdir.parent, "deploy.learner_process")
@@ -63,13 +68,16 @@ def test_killed_actor_and_learner_come_back_and_everything_continues(logdir: Pat
     wait_for(lambda: _updates(logdir) > before + 20, "the learner to go on")
     newest_line = lines(logdir / "metrics.jsonl")[-1]
     frames = newest_line["frames"]
-    assert newest_line["restarts/actor"] == newest_line["restarts/learner"] == 1 and newest_line["restarts/shard"] == 0
+    restarts = [newest_line[f"restarts/{role}"] for role in ("actor", "learner", "coordinator", "shard")]
+    assert restarts == [1, 1, 1, 0]
     assert run.poll() is None
 
-    for process in members(logdir.parent):
-        process.kill()
-    psutil.wait_procs(members(logdir.parent), timeout=20)
+    # Without its driver nothing goes on; the learner says what the run continues from, and ends with the others.
+    run.kill()
     run.wait(10)
+    wait_for(lambda: not members(logdir.parent), "everything to end by itself")
+    said = (logdir / "learner.log").read_text()
+    assert re.search(r"the same command continues from checkpoint \d+", said) or "saved at update" in said, said
     newest = checkpoints(logdir)[-1]
     saved = json.loads((logdir / "checkpoints" / f"{newest:010d}" / "state.json").read_text())["counters"]
     assert 0 < saved["frames"] <= frames
