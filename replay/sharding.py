@@ -4,7 +4,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
@@ -238,7 +238,12 @@ class ShardedStore(Store):
     def _ask(self, work: Mapping[int, Callable[[Store], T]]) -> dict[int, T]:
         """What each shard answers, those that are down left out; ShardDownError when none is left."""
         with self._waiting():
-            return self._answers({i: job for i, job in work.items() if i not in self._down})
+            try:
+                return self._answers({i: job for i, job in work.items() if i not in self._down})
+            except (RuntimeError, CancelledError) as error:
+                if self._closed.is_set():  # by another thread, between two of our calls
+                    raise ShardDownError("The replay store was closed.") from error
+                raise
 
     def _answers(self, up: Mapping[int, Callable[[Store], T]]) -> dict[int, T]:
         answers: dict[int, T] = {}

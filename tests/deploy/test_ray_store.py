@@ -4,7 +4,7 @@ import pytest
 
 from replay.prefetch import Prefetch
 from replay.sharding import ShardedStore
-from replay.store import Sample
+from replay.store import Sample, ShardDownError
 from tests.contracts.ray_stores import ray_shard
 from tests.contracts.stores import rng
 
@@ -24,3 +24,5 @@ def test_a_closed_store_lets_go_whoever_waits_for_a_batch(shards: int) -> None:
         prefetch.close(0.05)
     store.close()
     prefetch.close(timeout=60)
+    with pytest.raises(ShardDownError, match="closed"):
+        sample(9)
