@@ -38,7 +38,9 @@ class InlineRun:
         observation, action = spaces_of(config)
         self.agent = build_agent(config, observation, action)
         self.board = Scoreboard(config, logdir)
-        self.store = inline_store(replay_schema(observation, action, config.model), config, self.board.note)
+        self.interrupt = Interrupt()
+        schema = replay_schema(observation, action, config.model)
+        self.store = inline_store(schema, config, self.board.note, self.interrupt.waiting)
         self.learner = Learner(
             self.agent, config.learner, self.store, seed=config.seed, faults=logdir / "faults",
             prioritize=config.replay.selection.priority > 0,
@@ -50,7 +52,6 @@ class InlineRun:
         self.checkpoints = Checkpoints(logdir / "checkpoints", config.keep_checkpoints)
         self.latest: dict[str, Any] = {}
         self.incarnations: Incarnations | None = None
-        self.interrupt = Interrupt()
         self.lost: list[str] = []
         """What of the replay to learn from offline is damaged and was left out."""
 

@@ -3,8 +3,8 @@
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from ray.exceptions import RayActorError, RayTaskError
 
 from deploy.config import RunConfig
 from deploy.shared_batch import Place, SharedBatch, SharedBatches
-from deploy.stores import DOWN, PATIENCE, Note, redis_shards, shard, shard_names
+from deploy.stores import DOWN, PATIENCE, Note, Waiting, redis_shards, shard, shard_names
 from deploy.task import replay_schema
 from learner.checkpoint import Checkpoints
 from learner.sequence import sample_length
@@ -24,8 +24,6 @@ from replay.sharding import ShardedStore
 from replay.step import Rows, Schema, check_rows
 from replay.store import Block, ShardDownError, Store
 from world_models.space import Spaces
-
-Waiting = Callable[[], AbstractContextManager[None]]
 
 
 def connect_store(

@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from deploy.config import RunConfig
@@ -15,6 +16,7 @@ from replay.step import Schema
 from replay.store import ShardDownError, Store
 
 Note = Callable[[str], None]
+Waiting = Callable[[], AbstractContextManager[None]]
 CHUNK_LENGTH = 256  # steps side by side in memory
 PATIENCE = 600.0  # seconds a call waits for the only shard to come back, or for one that is busy, with a checkpoint say
 DOWN = 15.0  # seconds after which a shard is left out where there are others
@@ -81,11 +83,12 @@ def redis_shards(
     return shards
 
 
-def inline_store(schema: Schema, config: RunConfig, note: Note) -> ShardedStore:
-    """Replay of inline mode: everything in this process, or on the Redis servers."""
+def inline_store(schema: Schema, config: RunConfig, note: Note, waiting: Waiting = nullcontext) -> ShardedStore:
+    """Replay of inline mode: everything in this process, or on the Redis servers, for which one may be `waiting`."""
     names = shard_names(config)
     if config.replay.kind == "redis":
-        return ShardedStore(redis_shards(schema, config, note, samples=True), names, parallel=True, note=note)
+        shards = redis_shards(schema, config, note, samples=True)
+        return ShardedStore(shards, names, parallel=True, note=note, waiting=waiting)
     return ShardedStore([shard(name, schema, config, note) for name in names], names, note=note)
 
 

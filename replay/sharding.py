@@ -252,13 +252,13 @@ class ShardedStore(Store):
             calls = {i: self._pool.submit(job, self.shards[i]).result for i, job in up.items()}
         else:
             calls = {i: partial(job, self.shards[i]) for i, job in up.items()}
-        failed: BaseException | None = None
+        failed: Exception | None = None
         for i, call in calls.items():
             try:
                 answers[i] = call()
             except ShardDownError as error:
                 self._lose(i, error)
-            except BaseException as error:  # the others must have returned before anybody may go on
+            except Exception as error:  # the others must have returned before anybody may go on
                 failed = failed or error
         if failed is not None:
             raise failed
