@@ -4,13 +4,16 @@ import os
 from collections.abc import Sequence
 from urllib.parse import unquote, urlsplit
 
-VARIABLE = "NEXUS_REDIS_PASSWORD"
+from replay.config import URLS
+from replay.redis_url import ESCAPES
+from replay.redis_url import PASSWORD_VARIABLE as VARIABLE
 
 
 def hide_passwords(arguments: Sequence[str]) -> list[str]:
     """The arguments without the passwords of Redis URLs in them, which go into NEXUS_REDIS_PASSWORD.
 
-    ValueError: the URLs have different ones; all servers of a run share one password.
+    ValueError: the URLs have different ones, while all servers of a run share one password; or a URL cannot be read,
+    so that nobody knows where its password begins and ends.
     """
     out, found = [], set()
     for argument in arguments:
@@ -18,6 +21,9 @@ def hide_passwords(arguments: Sequence[str]) -> list[str]:
             out.append(argument)
             continue
         name, equals, value = argument.partition("=") if argument.startswith("--") else ("", "", argument)
+        if not any(form in value for form in URLS):
+            out.append(argument)
+            continue
         cleaned = [_split(url) for url in value.split(",")]
         found |= {password for _, password in cleaned if password}
         out.append(name + equals + ",".join(url for url, _ in cleaned))
@@ -32,13 +38,13 @@ def hide_passwords(arguments: Sequence[str]) -> list[str]:
 
 def _split(url: str) -> tuple[str, str]:
     """The URL without its password, and the password."""
+    if not url.startswith(URLS):
+        raise ValueError(f"Between the commas of Redis URLs, one does not begin with {', '.join(URLS)}; {ESCAPES}.")
     try:
         parts = urlsplit(url)
         password = unquote(parts.password or "")
-    except ValueError:  # said properly where the URL is used
-        return url, ""
-    if parts.scheme not in ("redis", "rediss", "unix"):
-        return url, ""
+    except ValueError:
+        raise ValueError(f"The host of a Redis URL cannot be read; {ESCAPES}.") from None
     user, at, host = parts.netloc.rpartition("@")
     user = user.partition(":")[0]
     options = [option for option in parts.query.split("&") if option]

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
+from replay.redis_url import ESCAPES
 from replay.selection import SelectionConfig
 
 URLS = ("redis://", "rediss://", "unix://")
@@ -57,9 +58,11 @@ class ReplayConfig:
             raise ValueError(f"replay.compression={self.compression!r} is not allowed; give lz4, or leave it out.")
         if self.compression and self.kind != "disk":
             raise ValueError(f"replay.compression={self.compression} is for disk, not {self.store}; leave it out.")
-        if self.kind == "redis" and (bad := [url for url in self.urls if not url.startswith(URLS)]):
+        if not all(url.startswith(URLS) for url in self.urls):
+            if any(form in self.store for form in URLS):  # what stands there may be half a password
+                raise ValueError(f"replay.store: not each of its Redis URLs begins with {', '.join(URLS)}; {ESCAPES}.")
             raise ValueError(
-                f"replay.store={self.store!r}: {bad[0]!r} is none of memory, ray, disk, nor a URL that begins with "
+                f"replay.store={self.store!r} is none of memory, ray, disk, nor a URL that begins with "
                 f"{', '.join(URLS)}; choose one."
             )
 

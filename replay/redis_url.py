@@ -11,7 +11,10 @@ FORMS = (
     "rediss://... for TLS [?ca=FILE][&cert=FILE&key=FILE][&insecure=1], "
     "unix:///path/of/socket[?password=...][&user=...][&db=...]"
 )
-_ESCAPES = "in a user name or password write % as %25, / as %2F, @ as %40, : as %3A, # as %23, ? as %3F, & as %26"
+ESCAPES = (
+    "in a user name or password write % as %25, / as %2F, @ as %40, : as %3A, # as %23, ? as %3F, & as %26, a comma as "
+    "%2C, [ as %5B, ] as %5D, and a control character by its number, or set " + PASSWORD_VARIABLE
+)
 _OPTIONS = {"redis": (), "rediss": ("ca", "cert", "key", "insecure"), "unix": ("password", "user", "db")}
 _LONGEST_SOCKET = 107  # bytes, sun_path of Linux
 
@@ -65,15 +68,17 @@ def parse(url: str, environment: Mapping[str, str] | None = None) -> Address:
     scheme, colon, _ = url.partition("://")
     if not colon or scheme not in _OPTIONS:
         raise ValueError(f"A Redis URL starts with {'://, '.join(_OPTIONS)}://, this one does not; write {FORMS}.")
+    if any(character < " " or character == "\x7f" for character in url):  # urlsplit() leaves some of them out
+        raise ValueError(f"The {scheme}:// URL has a control character in it; {ESCAPES}.")
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
         username, password = unquote(parts.username or ""), unquote(parts.password or "")
     except ValueError:
-        raise ValueError(f"The host or port of the {scheme}:// URL cannot be read; {_ESCAPES}.") from None
+        raise ValueError(f"The host or port of the {scheme}:// URL cannot be read; {ESCAPES}.") from None
     unix = scheme == "unix"
     if parts.fragment or "#" in url or (not unix and "@" in parts.path + parts.query):
-        raise ValueError(f"The {scheme}:// URL has a # or @ where none may stand; {_ESCAPES}.")
+        raise ValueError(f"The {scheme}:// URL has a # or @ where none may stand; {ESCAPES}.")
     options = _options(scheme, parts.query)
     if unix:
         if parts.netloc or len(parts.path) < 2:
@@ -112,6 +117,6 @@ def _options(scheme: str, query: str) -> dict[str, str]:
     if len(options) < len(pairs) or not set(options) <= set(_OPTIONS[scheme]):
         allowed = ", ".join(_OPTIONS[scheme]) or "none"
         raise ValueError(
-            f"The {scheme}:// URL has options it cannot have, or one twice; allowed are {allowed}; {_ESCAPES}."
+            f"The {scheme}:// URL has options it cannot have, or one twice; allowed are {allowed}; {ESCAPES}."
         )
     return options
