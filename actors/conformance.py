@@ -110,8 +110,8 @@ def _check_after_end(environment: Environment, action: dict[str, np.ndarray]) ->
         inner = inner.inner
     if not (probe := getattr(inner, "probe_step_after_end", None)):
         return
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         try:
             step: Step = probe({key: _resting(space) for key, space in inner.action_space.items()})
         except BrokenEnvironmentError as error:
@@ -126,12 +126,6 @@ def _check_after_end(environment: Environment, action: dict[str, np.ndarray]) ->
             "accepted, and the episode went on: terminated and truncated were both False again",
             "Return terminated=True (or truncated=True) at every step until reset(), or raise an error.",
         )
-    elif not caught:
-        finding = _accepted(
-            "accepted without a word, though it still reports the end",
-            "Nexus never does that; raising an error helps others who might.",
-        )
-        yield Finding(severity="warning", what=finding.what, where=finding.where, remedy=finding.remedy)
 
 
 def _accepted(how: str, remedy: str) -> Finding:

@@ -52,8 +52,9 @@ class Evaluation:
         low, high = self.interval
         scores = self.scores
         between = f"95 % interval [{low:.1f}, {high:.1f}]" if len(scores) > 1 else "no interval from one episode"
+        played = "1 episode" if len(scores) == 1 else f"{len(scores)} episodes"
         return (
-            f"mean {self.mean:.1f}, {between}, {len(scores)} episodes from {min(scores):.1f} to {max(scores):.1f}, "
+            f"mean {self.mean:.1f}, {between}, {played} from {min(scores):.1f} to {max(scores):.1f}, "
             f"mean length {fmean(self.lengths):.0f} frames"
         )
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from actors.native_actions import native_action
-from world_models.checkpoint_files import MANIFEST, read_arrays, read_document, verify
+from world_models.checkpoint_files import MANIFEST, find_model, read_arrays, read_document, verify
 from world_models.dataclass_json import from_json
 from world_models.distributions import one_hot
 from world_models.dreamer.acting import ActingModel, Carry
@@ -129,13 +129,3 @@ def load_policy(path: str | Path, device: str = "cpu", mode: bool = False, seed:
         raise ValueError(f"{folder} lacks the parameters {missing}; it is not a DreamerV3 checkpoint of this version.")
     model.load_state_dict({key: torch.tensor(weights[key]) for key in wanted})
     return LoadedPolicy(DreamerPolicy(model.to(device).eval(), seed=seed, mode=mode))
-
-
-def find_model(path: Path) -> Path:
-    """The checkpoint directory that `path` means; ValueError where there is none."""
-    checkpoints = path / "checkpoints"
-    numbered = sorted((p for p in checkpoints.glob("[0-9]*") if p.name.isdigit()), reverse=True)
-    for folder in (path, checkpoints / "best", checkpoints / ".best.old", *numbered):  # .old: killed while replacing it
-        if (folder / "model.safetensors").exists() and (folder / "config.json").exists():
-            return folder
-    raise ValueError(f"No model.safetensors under {path}; give a run directory or one of its checkpoints.")

@@ -1,16 +1,20 @@
 """The command `nexus`."""
 
 import argparse
+import difflib
 import os
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from contextlib import ExitStack, closing
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from deploy.counted import counted
 from deploy.import_path import own_folder_last
+from deploy.interrupt import ENDED, ending_on_signals
 from deploy.output_path import require_writable_folder
 from deploy.redis_password import hide_passwords
 
@@ -59,6 +63,7 @@ def parse_train(arguments: Sequence[str]) -> "RunConfig":
     import tyro
 
     from actors.envs import make
+    from deploy.command_numbers import number_registry
     from deploy.config import RunConfig
     from deploy.presets import apply
 
@@ -72,12 +77,13 @@ def parse_train(arguments: Sequence[str]) -> "RunConfig":
         print()
     if known.task is None and not asks_help:
         parser.error("the TASK is missing, e.g. nexus train gym:CartPole-v1")
+    _require_known(rest)
     default = apply(RunConfig(task=known.task or RunConfig().task), known.preset, known.size)
     if known.replay:
         default = replace(default, replay=replace(default.replay, store=known.replay))
     config = tyro.cli(
         RunConfig, default=default, args=rest, prog=f"nexus train {known.task or 'TASK'}",
-        config=(tyro.conf.FlagConversionOff, tyro.conf.AvoidSubcommands),
+        config=(tyro.conf.FlagConversionOff, tyro.conf.AvoidSubcommands), registry=number_registry(),
     )  # fmt: skip
     if not config.logdir:
         name = config.task.replace(":", "_").replace("/", "_")
@@ -91,12 +97,26 @@ def parse_train(arguments: Sequence[str]) -> "RunConfig":
     return config
 
 
+def _require_known(rest: Sequence[str]) -> None:
+    """ValueError names the nearest to an option that there is not; tyro does so for dotted ones only."""
+    from deploy.config import RunConfig
+
+    own = ["--preset", "--size", "--replay", "--help"]
+    options = [*own, *("--" + field.name.replace("_", "-") for field in fields(RunConfig))]
+    for argument in rest:
+        name = argument.split("=")[0].replace("_", "-")
+        if name.startswith("--") and "." not in name and name not in options:
+            near = difflib.get_close_matches(name, options, n=3)
+            hint = f"nearest: {', '.join(near)}" if near else "nexus train --help lists them all"
+            raise ValueError(f"nexus train has no option {name}; {hint}.")
+
+
 def train(arguments: Sequence[str]) -> int:
     """`nexus train`."""
     config = parse_train(arguments)
     logdir = Path(config.logdir)
     from deploy.report_memory import require_memory
-    from learner.checkpoint import disk_is_full
+    from learner.checkpoint import NoWholeCheckpointError, disk_is_full
 
     require_memory(config, print)
     require_writable_folder(logdir, "--logdir")
@@ -109,6 +129,15 @@ def train(arguments: Sequence[str]) -> int:
             from deploy.supervisor import LocalRun as Run  # type: ignore[assignment]
         run = Run(config, logdir)
         outcome = run.run()
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f"Stopped without saving. Continue from the last checkpoint, if there is one, with:\n  {again}"
+        ) from None
+    except NoWholeCheckpointError as error:
+        raise ValueError(f"{error} {_what_is_left(config, logdir)}".rstrip()) from error
+    except BrokenPipeError:
+        print(f"The output was closed, so the run has stopped. Continue with:\n  {again}", file=sys.stderr)
+        return ENDED
     except OSError as error:
         if not disk_is_full(error):
             raise
@@ -118,7 +147,7 @@ def train(arguments: Sequence[str]) -> int:
         ) from error
     if outcome == "interrupted":
         print(f"Stopped and saved. Continue with:\n  {again}")
-        return 130
+        return ENDED
     from deploy.summary import summarize
 
     summarize(config, logdir)
@@ -127,19 +156,44 @@ def train(arguments: Sequence[str]) -> int:
     return 1 if run.lost else 0
 
 
+def _what_is_left(config: "RunConfig", logdir: Path) -> str:
+    """Of a run all of whose checkpoints are damaged: how to learn from its replay, where that is whole."""
+    from deploy.presets import options_for
+    from deploy.replay_report import inspect
+    from deploy.replay_sources import open_sources
+
+    with ExitStack() as stack:
+        try:
+            readers = [stack.enter_context(closing(one)) for one in open_sources(str(logdir))]
+            whole = inspect(readers, verify=True, everything=False, down=[])["healthy"]
+        except (ValueError, OSError, RuntimeError):
+            return ""
+    new = logdir.with_name(f"{logdir.name}-offline")
+    again = ["nexus", "train", config.task, *options_for(config), "--offline", str(logdir), "--logdir", str(new)]
+    return f"Its stored replay is whole; to learn from that: {shlex.join(again)}" if whole else ""
+
+
 def evaluate(arguments: Sequence[str]) -> int:
     """`nexus eval`."""
+    from deploy.command_numbers import positive, whole
+
     parser = argparse.ArgumentParser(
         prog="nexus eval", description="Score a trained policy on fresh episodes.",
         epilog="example: nexus eval runs/cartpole --episodes 20 --video cartpole.mp4",
     )  # fmt: skip
     parser.add_argument("path", type=Path, help="a run directory (its best policy) or one checkpoint directory")
-    parser.add_argument("--episodes", type=_positive, default=20)
+    parser.add_argument("--episodes", type=positive, default=20)
     parser.add_argument("--video", type=Path, help="write the first episode as .mp4 or .gif")
-    parser.add_argument("--seed", type=int, default=1_000_000, help="seed of the episodes")
+    parser.add_argument("--seed", type=whole, default=1_000_000, help="seed of the episodes")
     parser.add_argument("--mode", action="store_true", help="take the most likely action in place of a sample")
     parser.add_argument("--random", action="store_true", help="score the random policy on the same episodes too")
     known = parser.parse_args(arguments)
+    if known.seed < 0:
+        raise ValueError(f"--seed is {known.seed}, allowed 0 or more.")
+    from deploy.config import load_config
+    from world_models.checkpoint_files import find_model, run_of
+
+    load_config(run_of(find_model(known.path)))  # what is wrong is said before PyTorch is loaded
     from deploy.summary import score
 
     score(known.path, known.episodes, known.seed, known.mode, known.video, known.random)
@@ -172,12 +226,14 @@ def plot(arguments: Sequence[str]) -> int:
 
 def check_env(arguments: Sequence[str]) -> int:
     """`nexus check-env`."""
+    from deploy.command_numbers import positive
+
     parser = argparse.ArgumentParser(
         prog="nexus check-env", description="Play an environment and report what is wrong with it, and where.",
         epilog="example: nexus check-env gym:my_module:MyEnv-v0",
     )  # fmt: skip
     parser.add_argument("task", metavar="TASK")
-    parser.add_argument("--steps", type=_positive, default=1000)
+    parser.add_argument("--steps", type=positive, default=1000)
     parser.add_argument("--observations", choices=("vectors", "pixels", "both"), default="vectors")
     known = parser.parse_args(arguments)
     from actors.config import EnvironmentConfig
@@ -196,7 +252,10 @@ def check_env(arguments: Sequence[str]) -> int:
     for finding in findings:
         print(finding)
     errors = sum(finding.severity == "error" for finding in findings)
-    print(f"{known.task}: {errors} errors, {len(findings) - errors} warnings in {known.steps} steps")
+    print(
+        f"{known.task}: {counted(errors, 'error')}, {counted(len(findings) - errors, 'warning')} in "
+        f"{counted(known.steps, 'step')}"
+    )
     return 1 if errors else 0
 
 
@@ -230,24 +289,53 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except ValueError as error:
         sys.exit(_complain(str(error)))
     own_folder_last(os.getcwd())  # environments of one's own lie where the command is given
+    with ending_on_signals() as signals:
+        code = _run(arguments, signals)
+    sys.exit(code)
+
+
+def _run(arguments: Sequence[str], signals: Sequence[int]) -> int:
+    """The exit code of one command; its errors are said. `signals`: those received."""
+    name = " ".join(["nexus", *arguments[:1]])
+    try:
+        try:
+            code = _dispatch(arguments)
+        except SystemExit as left:
+            code = _complain(left.code, 1) if isinstance(left.code, str) else left.code or 0
+        if sys.stdout:
+            sys.stdout.flush()
+        return code
+    except KeyboardInterrupt as stopped:
+        return _complain(str(stopped) or f"{name} was stopped.", ENDED)
+    except BrokenPipeError:  # `nexus ... | head`
+        _discard_output()
+        return 0
+    except Exception as error:
+        if signals:  # an import or a library that a signal has broken off
+            return _complain(f"{name} was stopped.", ENDED)
+        if isinstance(error, ValueError):
+            return _complain(str(error))
+        if type(error).__name__ not in ("RunFailedError", "NonFiniteError", "ShardDownError"):
+            raise
+        return _complain(str(error), 1)
+
+
+def _dispatch(arguments: Sequence[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(DESCRIPTION)
         print("nexus COMMAND --help explains each. Commands:", ", ".join(COMMANDS))
-        sys.exit(0 if arguments else 2)
+        return 0 if arguments else 2
     name, *rest = arguments
     if name not in COMMANDS:
-        sys.exit(_complain(f"nexus has no command {name!r}; {_nearest(name)}"))
-    try:
-        sys.exit(COMMANDS[name](rest))
-    except ValueError as error:
-        sys.exit(_complain(str(error)))
-    except BrokenPipeError:  # `nexus ... | head`
-        sys.stdout = None
-        sys.exit(0)
-    except (RuntimeError, ConnectionError) as error:
-        if type(error).__name__ not in ("RunFailedError", "NonFiniteError", "ShardDownError"):
-            raise
-        sys.exit(_complain(str(error), 1))
+        return _complain(f"nexus has no command {name!r}; {_nearest(name)}")
+    return COMMANDS[name](rest)
+
+
+def _discard_output() -> None:
+    """Let what is still to be written at the exit go nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def _complain(message: str, code: int = 2) -> int:
@@ -256,17 +344,8 @@ def _complain(message: str, code: int = 2) -> int:
 
 
 def _nearest(name: str) -> str:
-    import difflib
-
     near = difflib.get_close_matches(name, COMMANDS, n=2)
     return f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(COMMANDS)}."
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
-    return number
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a wish to save and end."""
+"""Ctrl-C and SIGTERM: as the end of a command, and as a wish to save first."""
 
 import signal
 import threading
@@ -8,14 +8,36 @@ from contextlib import contextmanager
 from types import FrameType
 
 _AWAY = 2.0  # seconds after which a call waits for somebody who is away
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+ENDED = 130
+"""Exit code of a command that one of them has ended."""
+
+
+@contextmanager
+def ending_on_signals() -> Iterator[list[int]]:
+    """The first signal raises KeyboardInterrupt and is in the list; those after it leave the cleaning up alone."""
+    received: list[int] = []
+
+    def end(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        if len(received) == 1:
+            raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, end) for number in SIGNALS}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_IGN if received else handler)
 
 
 class Interrupt:
-    """`asked` turns true at the first signal; a second one ends the program at once, and so does the first during a
-    long wait, for then nobody looks at `asked` and nothing can be saved."""
+    """`asked` turns true at the first signal. A second one raises KeyboardInterrupt, and so does the first during a
+    long wait, for then nobody looks at `asked` and nothing can be saved; further ones leave the cleaning up alone."""
 
     def __init__(self) -> None:
         self.asked = False
+        self._insisted = False
         self._waits_since = 0.0
 
     @contextmanager
@@ -36,11 +58,14 @@ class Interrupt:
 
         def ask(number: int, frame: FrameType | None) -> None:
             stuck = self._waits_since and time.monotonic() - self._waits_since > _AWAY
+            if self._insisted:
+                return
             if self.asked or stuck:
+                self._insisted = True
                 raise KeyboardInterrupt
             self.asked = True
 
-        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: signal.signal(number, ask) for number in SIGNALS}
         try:
             yield self
         finally:

@@ -7,6 +7,7 @@ environment's own cannot tell (beyond the bounds, or rounded). Each episode's at
 since HDF5 files have none.
 """
 
+import json
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -51,6 +52,16 @@ def require_minari() -> ModuleType:
 def is_minari(path: Path) -> bool:
     """Whether this is a Minari dataset: its folder, the `data` folder in it, or its HDF5 file."""
     return path.suffix == ".hdf5" or any((path / part / "metadata.json").is_file() for part in ("", _DATA))
+
+
+def read_facts(path: Path) -> dict[str, Any] | None:
+    """What `write_minari` was told of the task; None of a dataset that another program wrote."""
+    folder = _data_folder(path)
+    try:
+        facts = json.loads((folder / "metadata.json").read_bytes()).get(_OURS)
+    except (OSError, ValueError, AttributeError):  # what cannot be read says so when the episodes are
+        return None
+    return facts if isinstance(facts, dict) else None
 
 
 def write_minari(

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from deploy.config import EvaluationConfig, RunConfig
+from world_models.dataclass_json import differences, to_json
 from world_models.dreamer.config import DreamerConfig, sized
 
 Preset = Callable[[RunConfig], RunConfig]
@@ -92,3 +93,20 @@ def apply(config: RunConfig, preset: str = "", size: str = "") -> RunConfig:
             )
         config = PRESETS[preset](config)
     return replace(config, model=sized(size, config.model)) if size else config
+
+
+def options_for(config: RunConfig) -> list[str]:
+    """The options of `nexus train TASK` that give the networks, batches and environments of `config`: the preset that
+    comes nearest, and what it leaves."""
+    wanted = {part: to_json(config)[part] for part in ("environment", "learner", "model")}
+
+    def left(preset: str) -> dict[str, tuple[object, object]]:
+        given = to_json(apply(RunConfig(task=config.task), preset))
+        return differences({part: given[part] for part in wanted}, wanted)
+
+    best = min(["", *PRESETS], key=lambda preset: len(left(preset)))
+    options = ["--preset", best] if best else []
+    for name, (_, value) in left(best).items():
+        texts = [str(item) for item in value] if isinstance(value, list) else [str(value)]
+        options += [f"--{name.replace('_', '-')}", *texts]
+    return options

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import shlex
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,7 +15,10 @@ from typing import Any, TypeVar
 import numpy as np
 from rich.console import Console
 
+from deploy.command_numbers import positive
 from deploy.config import FILE, RunConfig, load_config
+from deploy.counted import counted
+from deploy.presets import options_for
 from deploy.replay_sources import open_sources
 from learner.checkpoint import Checkpoints, read_document, verify
 from learner.config import LearnerConfig
@@ -63,7 +67,7 @@ def replay(arguments: Sequence[str]) -> int:
     export = commands.add_parser("export", parents=[looking], help="write whole episodes to files")
     export.add_argument("--out", type=Path, required=True, help="a new folder")
     export.add_argument("--format", choices=("npz", "minari"), default="npz")
-    export.add_argument("--episodes", type=int, help="so many, the newest; all if it is left out")
+    export.add_argument("--episodes", type=positive, help="so many, the newest; all if it is left out")
     export.add_argument("--task", default="", help="whose spaces and actions to write, where SOURCE does not tell")
 
     load = commands.add_parser(
@@ -107,8 +111,6 @@ def _inspect(known: argparse.Namespace) -> int:
 
 
 def _export(known: argparse.Namespace) -> int:
-    if known.episodes is not None and known.episodes < 1:
-        raise ValueError(f"--episodes is {known.episodes}, allowed 1 or more; leave it out for all.")
     lost: list[str] = []
     with ExitStack() as stack:
         readers = _open(known, stack, damaged=lost)
@@ -143,7 +145,7 @@ def _export(known: argparse.Namespace) -> int:
             ) from error
         damage = _damage(lost, readers)
     rest = found.describe()
-    print(f"{counts['episodes']:,} episodes, {counts['steps']:,} steps: {known.out}")
+    print(f"{counted(counts['episodes'], 'episode')}, {counted(counts['steps'], 'step')}: {known.out}")
     if rest:
         print(f"Not whole and left out: {rest}.")
     for line in damage:
@@ -167,13 +169,16 @@ def _left_out(parts: Sequence[str]) -> list[str]:
 def _import(known: argparse.Namespace, rest: Sequence[str]) -> int:
     from deploy.episode_files import NpzEpisodes, read_index
     from deploy.gymnasium_data import is_action
-    from deploy.minari_files import MinariEpisodes, is_minari
+    from deploy.minari_files import MinariEpisodes, is_minari, read_facts
     from deploy.stores import inline_store
     from replay.foreign_rows import Reading
 
+    if absent := [str(path) for path in known.files if not path.exists()]:
+        raise ValueError(f"{', '.join(absent)}: no such file or folder; name episode files or Minari datasets.")
     datasets = [path for path in known.files if is_minari(path)]
     files = [path for path in known.files if path not in datasets]
     indices = [index for path in files if path.is_dir() and (index := read_index(path))]
+    indices += [facts for path in datasets if (facts := read_facts(path))]
     config, schema, spaces = _target(known, rest, indices)
     actions = frozenset(spaces[1] if spaces else filter(is_action, schema.fields))
     rename, ignore = _renamed(known.rename), frozenset(known.ignore)
@@ -199,7 +204,8 @@ def _import(known: argparse.Namespace, rest: Sequence[str]) -> int:
         number, steps = append_episodes(store, _told(chain([first], rows), "imported"), fresh_streams(store))
         after = store.stats()
     print(
-        f"{number:,} episodes, {steps:,} steps: {known.into} now has {after['items']:,.0f} sequences of {store.length}."
+        f"{counted(number, 'episode')}, {counted(steps, 'step')}: {known.into} now has "
+        f"{counted(round(after['items']), 'sequence')} of {store.length}."
     )
     if found.describe():
         print(f"Not whole and left out: {found.describe()}.")
@@ -209,7 +215,9 @@ def _import(known: argparse.Namespace, rest: Sequence[str]) -> int:
         print(f"They give no new sequence of {store.length} steps: import more of them at once.")
     if after["evicted"] > before["evicted"]:
         print(f"They did not all fit: raise --replay.capacity ({config.replay.capacity:,} steps) and import them anew.")
-    print(f"Learn from them alone: nexus train {config.task if spaces else 'TASK'} --offline {known.into}")
+    options = options_for(load_config(known.like)) if known.like else rest
+    again = ["nexus", "train", config.task if spaces else "TASK", *options, "--offline", known.into]
+    print(f"Learn from them alone: {shlex.join(again)}")
     return 1 if damaged else 0
 
 
@@ -369,7 +377,7 @@ def _told(items: Iterable[T], done: str) -> Iterator[T]:
         yield item
         if time.monotonic() - said > _SAY:
             said = time.monotonic()
-            print(f"{done} {number:,} episodes so far", flush=True)
+            print(f"{done} {counted(number, 'episode')} so far", flush=True)
 
 
 def _spaces_from(document: Mapping[str, Any]) -> tuple[Spaces, Spaces]:

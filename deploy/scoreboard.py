@@ -8,6 +8,7 @@ from typing import Any, SupportsFloat
 
 from actors.vector import Episode
 from deploy.config import RunConfig
+from deploy.counted import counted
 from deploy.metrics import SCORES, MetricsWriter, read_lines
 from deploy.offline import frames_per_update
 from deploy.progress import Progress, Status
@@ -79,7 +80,8 @@ class Scoreboard:
         if better:
             self.best = self.eval_score
         self.note(
-            f"evaluation at {frames:,} frames, update {updates:,}: mean {self.eval_score:.1f} of {len(scores)} episodes"
+            f"evaluation at {frames:,} frames, update {updates:,}: mean {self.eval_score:.1f} of "
+            + counted(len(scores), "episode")
             + (", the best so far" if better else f" (best {self.best:.1f})")
         )
         return better

@@ -6,13 +6,14 @@ from pathlib import Path
 
 from actors.environment import CannotDrawError
 from actors.evaluation import Evaluation, run_episodes
-from actors.policy import DreamerPolicy, find_model, load_policy
+from actors.policy import DreamerPolicy, load_policy
 from actors.trivial_policies import RandomPolicy
 from actors.video import require_video_name, write_video
 from deploy.config import RunConfig, load_config
 from deploy.output_path import require_writable_file
 from deploy.plot import plot
 from deploy.task import environment_maker
+from world_models.checkpoint_files import find_model, run_of
 
 PARALLEL = 16
 FRESH_SEED = 1_000_000
@@ -27,7 +28,7 @@ def score(
         require_video_name(video)
         require_writable_file(video)
     folder = find_model(path)
-    config = replace(load_config(_run_of(folder)), seed=seed)
+    config = replace(load_config(run_of(folder)), seed=seed)
     policy = load_policy(folder, mode=mode, seed=seed).policy
     print(f"Policy {folder}, {config.task}:")
     ours = _play(config, policy, episodes, video)
@@ -47,14 +48,6 @@ def _play(config: RunConfig, policy: DreamerPolicy | RandomPolicy, episodes: int
     if video:
         write_video(video, result.frames)
     return result
-
-
-def _run_of(folder: Path) -> Path:
-    """The run directory that a checkpoint belongs to."""
-    for parent in (folder, *folder.resolve().parents):
-        if (parent / "config.yaml").exists():
-            return parent
-    raise ValueError(f"{folder} does not lie in a run directory: no config.yaml above it says how to make the task.")
 
 
 def summarize(config: RunConfig, logdir: Path, episodes: int = 20) -> None:

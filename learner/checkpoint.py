@@ -20,9 +20,21 @@ from safetensors.numpy import save
 
 from world_models.checkpoint_files import MANIFEST, DamagedCheckpointError, read_arrays, read_document, verify
 
-__all__ = ["Checkpoints", "DamagedCheckpointError", "disk_is_full", "read_arrays", "read_document", "verify"]
+__all__ = [
+    "Checkpoints",
+    "DamagedCheckpointError",
+    "NoWholeCheckpointError",
+    "disk_is_full",
+    "read_arrays",
+    "read_document",
+    "verify",
+]
 
 NUMBERED = "[0-9]*"
+
+
+class NoWholeCheckpointError(DamagedCheckpointError):
+    """Every checkpoint of a run is damaged."""
 
 
 class Checkpoints:
@@ -103,7 +115,7 @@ class Checkpoints:
         """The newest whole checkpoint; a damaged one is passed over, `note`d and renamed. None if there is none at all.
 
         `accept` may refuse one too, by a ValueError: replay files carry checksums of their own. Raises
-        DamagedCheckpointError when there are checkpoints and every one is damaged.
+        NoWholeCheckpointError when there are checkpoints and every one is damaged.
         """
         self._recover(NUMBERED)
         damaged: list[Path] = []
@@ -121,7 +133,7 @@ class Checkpoints:
                     _set_aside(bad)
                 return path
         if damaged:
-            raise DamagedCheckpointError(f"Every checkpoint in {self.directory} is damaged; start in a new logdir.")
+            raise NoWholeCheckpointError(f"Every checkpoint in {self.directory} is damaged; start in a new logdir.")
         return None
 
 

@@ -49,3 +49,21 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise DamagedCheckpointError(f"Checkpoint file {path} cannot be read ({error}).") from error
+
+
+def find_model(path: Path) -> Path:
+    """The checkpoint directory that `path` means; ValueError where there is none."""
+    checkpoints = path / "checkpoints"
+    numbered = sorted((p for p in checkpoints.glob("[0-9]*") if p.name.isdigit()), reverse=True)
+    for folder in (path, checkpoints / "best", checkpoints / ".best.old", *numbered):  # .old: killed while replacing it
+        if (folder / "model.safetensors").exists() and (folder / "config.json").exists():
+            return folder
+    raise ValueError(f"No model.safetensors under {path}; give a run directory or one of its checkpoints.")
+
+
+def run_of(folder: Path) -> Path:
+    """The run directory that a checkpoint belongs to; ValueError where there is none."""
+    for parent in (folder, *folder.resolve().parents):
+        if (parent / "config.yaml").exists():
+            return parent
+    raise ValueError(f"{folder} does not lie in a run directory: no config.yaml above it says how to make the task.")

@@ -11,6 +11,7 @@ import yaml
 
 from deploy.cli import main, parse_train
 from deploy.config import FILE, RunConfig, load_config, save_config
+from deploy.presets import options_for
 from world_models.dataclass_json import from_json, to_json
 
 
@@ -125,3 +126,15 @@ def test_a_configuration_comes_back_from_its_file(tmp_path: Path) -> None:
     config = RunConfig(task="gym:CartPole-v1", seed=3)
     save_config(config, tmp_path)
     assert load_config(tmp_path) == config
+
+
+@pytest.mark.parametrize("options", [
+    [], ["--preset", "quick"], ["--size", "size12m"],
+    ["--preset", "quick", "--learner.batch-size", "4", "--environment.image-size", "32", "48"],
+])  # fmt: skip
+def test_the_options_of_a_run_are_found_from_its_configuration(tmp_path: Path, options: list[str]) -> None:
+    config = parse_train(["gym:CartPole-v1", *options])
+    again = parse_train(["gym:CartPole-v1", *options_for(config)])
+    assert (again.model, again.learner, again.environment) == (config.model, config.learner, config.environment)
+    if options[:1] == ["--preset"]:
+        assert options_for(config)[:2] == ["--preset", "quick"]

@@ -24,14 +24,14 @@ pytestmark = pytest.mark.timeout(240)
 
 Nexus = Callable[..., str]
 CARTPOLE = ["--task", "gym:CartPole-v1", "--preset", "quick", "--replay.capacity", "20000"]
+ARGUMENTS = ("--mode", "inline", "--frames", "700", "--learner.train-ratio", "2", "--replay.capacity", "5000")
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run's folder; its replay is in its last checkpoint."""
     folder = tmp_path_factory.mktemp("trained")
-    arguments = ("--mode", "inline", "--frames", "700", "--learner.train-ratio", "2", "--replay.capacity", "5000")
-    done = run(folder, command("gym:CartPole-v1", Path("run"), *arguments))
+    done = run(folder, command("gym:CartPole-v1", Path("run"), *ARGUMENTS))
     assert done.returncode == 0, done.stdout + done.stderr
     return folder / "run"
 
@@ -191,7 +191,7 @@ def test_damaged_files_of_episodes_are_left_out(exported: Path, nexus: Nexus, tm
     kept = all_of(tmp_path / "demos")
     assert len(kept) == len(list(exported.glob("*.npz"))) - 3
     assert_among(kept, [read_npz(file) for file in exported.glob("*.npz")])
-    text = nexus("import", first, second, "--into", tmp_path / "none", *CARTPOLE, code=2)
+    text = nexus("import", first, third, "--into", tmp_path / "none", *CARTPOLE, code=2)
     assert "There is no whole episode in these files: Damaged and left out: " in text
     flip(tmp_path / "episodes" / "index.json", 300)
     assert "index.json" in nexus("import", tmp_path / "episodes", "--into", tmp_path / "none", *CARTPOLE, code=2)
@@ -201,7 +201,9 @@ def test_damaged_files_of_episodes_are_left_out(exported: Path, nexus: Nexus, tm
 def test_episodes_go_to_disk_and_back(exported: Path, trained: Path, nexus: Nexus, tmp_path: Path) -> None:
     index = json.loads((exported / "index.json").read_text())
     assert index["task"] == "gym:CartPole-v1" and index["action"]["action"]["classes"] == 2
-    assert "nexus train gym:CartPole-v1 --offline" in nexus("import", exported, "--into", tmp_path / "demos", *CARTPOLE)
+    text = nexus("import", exported, "--into", tmp_path / "demos", *CARTPOLE)
+    options = " ".join(CARTPOLE[2:])
+    assert f"nexus train gym:CartPole-v1 {options} --offline {tmp_path / 'demos'}" in text
     before = all_of(trained)
     assert_same(all_of(tmp_path / "demos"), before)
     text = nexus("inspect", tmp_path / "demos")
@@ -222,7 +224,7 @@ def test_the_newest_episodes_alone(trained: Path, nexus: Nexus, tmp_path: Path) 
     newest = sorted(one.first + one.length for one in everything)[-3:]
     index = json.loads((tmp_path / "few" / "index.json").read_text())
     assert [one["first_step"] + one["length"] for one in index["episodes"]] == newest
-    assert "--episodes is 0, allowed 1 or more" in nexus(
+    assert "argument --episodes: 0 is not at least 1" in nexus(
         "export", trained, "--out", tmp_path / "none", "--episodes", 0, code=2
     )
 
@@ -238,6 +240,24 @@ def test_minari_and_back(trained: Path, nexus: Nexus, tmp_path: Path, monkeypatc
     assert dataset.total_episodes == len(before) and dataset.action_space.n == 2
     nexus("import", "cartpole-v0", "--into", "demos", *CARTPOLE)
     assert_same(all_of("demos"), before)
+    nexus("import", "cartpole-v0", "--into", "told", "--preset", "quick", "--replay.capacity", "20000")  # task and all
+    assert_same(all_of("told"), before)
+
+
+def test_a_run_without_a_whole_checkpoint_is_pointed_to_its_replay(
+    trained: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for name, replay in (("run", "whole"), ("worse", "damaged")):
+        shutil.copytree(trained, tmp_path / name)
+        for folder in (tmp_path / name / "checkpoints").glob("[0-9]*"):
+            flip(folder / "model.safetensors", -1)
+            if replay == "damaged":
+                flip(max((folder / "replay" / "shard-0").iterdir(), key=lambda file: file.stat().st_size), -1)
+        with pytest.raises(SystemExit) as ended:
+            main(command("gym:CartPole-v1", tmp_path / name, *ARGUMENTS)[3:])
+        text = capsys.readouterr().err
+        assert ended.value.code == 2 and "Every checkpoint in" in text
+        assert (f"--offline {tmp_path / name} --logdir" in text) == (replay == "whole")
 
 
 @pytest.mark.parametrize("which", [[0], [0, 1]])
@@ -314,7 +334,7 @@ def test_what_cannot_be_done_is_said(trained: Path, exported: Path, nexus: Nexus
         (("import", exported, "--into", exported / "index.json"), "index.json is a file; name a folder"),
         (("import", next(exported.glob("*.npz")), "--into", tmp_path / "x"), "Whose steps are these? Say --task"),
         (("import", exported, "--into", tmp_path / "x", "--task", "gym:Pendulum-v1"), "key 'vector' is float32 ["),
-        (("import", tmp_path / "no.npz", "--into", tmp_path / "x", *CARTPOLE), "no.npz cannot be read as .npz"),
+        (("import", tmp_path / "no.npz", "--into", tmp_path / "x", *CARTPOLE), "no.npz: no such file or folder"),
         (("import", exported, "--into", tmp_path / "y", *CARTPOLE, "--rename", "a"), "--rename takes THEIRS=OURS"),
     ):
         assert message in nexus(*arguments, code=2), arguments

@@ -1,0 +1,99 @@
+"""How commands end: on what a user gets wrong, on Ctrl-C, and where nobody reads their output."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from deploy.cli import main
+from deploy.counted import counted
+from tests.integration.runs import environment
+
+pytestmark = pytest.mark.timeout(120)
+SLOW = """
+import time
+import gymnasium as gym, numpy as np
+
+class Slow(gym.Env):
+    observation_space, action_space = gym.spaces.Box(-1, 1, (2,), np.float32), gym.spaces.Discrete(2)
+    def reset(self, seed=None, options=None):
+        print("playing", flush=True)
+        return np.zeros(2, np.float32), {}
+    def step(self, action):
+        time.sleep(0.05)
+        return np.zeros(2, np.float32), 0.0, False, False, {}
+
+gym.register("Slow-v0", Slow)
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["train", "gym:CartPole-v1", "--presett", "quick"], "no option --presett; nearest: --preset"),
+        (["train", "gym:CartPole-v1", "--framess=3"], "no option --framess; nearest: --frames"),
+        (["train", "gym:CartPole-v1", "--xyzzy", "3"], "nexus train --help lists them all"),
+        (["train", "gym:CartPole-v1", "--frames", "1e6"], "'1e6' is not a whole number; write 1000000."),
+        (["train", "gym:CartPole-v1", "--learner.train-ratio", "abc"], "'abc' is not a number."),
+        (["check-env", "gym:CartPole-v1", "--steps", "many"], "argument --steps: 'many' is not a whole number."),
+        (["check-env", "gym:CartPole-v1", "--steps", "0"], "argument --steps: 0 is not at least 1"),
+        (["eval", "x", "--episodes", "inf"], "argument --episodes: 'inf' is not a whole number."),
+        (["eval", "x", "--seed", "-1"], "--seed is -1, allowed 0 or more."),
+        (["eval", "x"], "give a run directory"),
+        (["replay", "import", "nix", "--into", "x"], "nix: no such file or folder"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_named_at_once(
+    arguments: list[str], expected: str, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as left:
+        main(arguments)
+    error = " ".join(capsys.readouterr().err.split())
+    assert left.value.code == 2 and expected in error
+
+
+def test_eval_of_an_empty_folder_says_so_before_pytorch_is_loaded(tmp_path: Path) -> None:
+    code = (
+        "import sys; from deploy.cli import main\n"
+        f"try: main(['eval', {str(tmp_path)!r}])\n"
+        "except SystemExit as left: print(left.code, 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, timeout=100)
+    assert done.stdout.split() == ["2", "False"] and "give a run directory" in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_command_that_is_stopped_says_so_in_one_line(tmp_path: Path, number: int) -> None:
+    (tmp_path / "mine.py").write_text(SLOW)
+    command = [sys.executable, "-m", "deploy.cli", "check-env", "gym:mine:Slow-v0", "--steps", "100000"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout and process.stderr
+        while process.stdout.readline() != "playing\n":
+            assert process.poll() is None
+        for _ in range(3):  # impatiently
+            process.send_signal(number)
+        assert process.stderr.read() == "nexus check-env was stopped.\n"
+        assert process.wait(60) == 130
+
+
+def test_output_that_nobody_reads_is_no_error(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    for arguments in ([], ["check-env", "gym:CartPole-v1", "--steps", "100"], ["plot", "--help"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "deploy.cli", *arguments], env=environment(), stdout=writing,
+            stderr=subprocess.PIPE, text=True, timeout=100,
+        )  # fmt: skip
+        assert done.stderr == "", arguments
+    os.close(writing)
+
+
+def test_numbers_agree_with_their_nouns() -> None:
+    assert [counted(n, "episode") for n in (0, 1, 1200)] == ["0 episodes", "1 episode", "1,200 episodes"]
