@@ -1,5 +1,6 @@
 """What a run shows while it goes: a live panel in a terminal, plain lines anywhere else."""
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable
@@ -163,7 +164,10 @@ class Progress:
 
 
 def sparkline(values: list[float], width: int) -> str:
-    """At most `width` bars, each the mean of its share of `values`, from the least to the greatest of them."""
+    """At most `width` bars, each the mean of its share of the finite `values`, from the least to the greatest."""
+    values = [value for value in values if math.isfinite(value)]
+    if not values:
+        return ""
     width = min(width, len(values))
     edges = [len(values) * n // width for n in range(width + 1)]
     means = [sum(values[a:b]) / (b - a) for a, b in zip(edges, edges[1:], strict=False)]

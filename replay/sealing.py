@@ -120,6 +120,10 @@ class Sealer:
             ) from error
         raise error
 
+    def _say(self, line: str) -> None:
+        with suppress(Exception):  # a log that cannot be written keeps no steps from their files
+            self._note(line)
+
     def _start(self) -> None:
         if self._jobs and not self._running:
             self._running = True
@@ -141,11 +145,11 @@ class Sealer:
                 before, self._error = self._error, error
                 self._changed.notify_all()
             if error is not None and before is None:
-                self._note(
+                self._say(
                     f"Replay {self.files.directory.parent} cannot write its full chunks, they wait in memory: {error}."
                 )
             elif before is not None and error is None:
-                self._note(f"Replay {self.files.directory.parent} writes its full chunks again.")
+                self._say(f"Replay {self.files.directory.parent} writes its full chunks again.")
             if error is not None:
                 return
 
@@ -226,9 +230,9 @@ class Sealer:
         except OSError as problem:
             error = problem
         if error and self._keeps:
-            self._note(f"Replay {self.files.directory.parent} cannot keep its open chunks, a kill loses them: {error}.")
+            self._say(f"Replay {self.files.directory.parent} cannot keep its open chunks, a kill loses them: {error}.")
         elif kept and not error and not self._keeps:
-            self._note(f"Replay {self.files.directory.parent} keeps its open chunks again.")
+            self._say(f"Replay {self.files.directory.parent} keeps its open chunks again.")
         if kept or error:
             self._keeps = not error
 
@@ -250,7 +254,7 @@ class Sealer:
                 evictions -= 1
                 count, self._full = self._full, self._full + len(drops)
                 if count.bit_length() != self._full.bit_length():  # said at 1, 2, 4, 8 ...
-                    self._note(
+                    self._say(
                         f"The disk of replay {self.files.directory.parent} is full: it gave up its {self._full} oldest "
                         "chunks so far, and goes on."
                     )

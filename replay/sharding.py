@@ -280,7 +280,11 @@ class ShardedStore(Store):
             others = len(self.shards) - len(self._down)
         name = f"return-{self.names[i]}"
         threading.Thread(target=self._await_return, args=(i, error), name=name, daemon=True).start()
-        self._note(f"Replay shard {self.names[i]} is down, {others} of {len(self.shards)} go on: {error}")
+        self._say(f"Replay shard {self.names[i]} is down, {others} of {len(self.shards)} go on: {error}")
+
+    def _say(self, line: str) -> None:
+        with suppress(Exception):  # a log that cannot be written is no reason to leave a shard alone
+            self._note(line)
 
     def _await_return(self, i: int, lost: BaseException) -> None:
         """Looks until the shard can be read and written again, whatever keeps it from that meanwhile."""
@@ -291,13 +295,12 @@ class ShardedStore(Store):
             except Exception as error:
                 if _reason(error) not in said:
                     said.add(_reason(error))
-                    with suppress(Exception):  # a log that cannot be written is no reason to stop looking
-                        self._note(f"Replay shard {self.names[i]} cannot be taken back yet: {error}")
+                    self._say(f"Replay shard {self.names[i]} cannot be taken back yet: {error}")
                 continue
             with self._lock:
                 self._down.discard(i)
             gone = time.monotonic() - since
-            self._note(f"Replay shard {self.names[i]} is back after {gone:.0f} s with {items:,} sequences.")
+            self._say(f"Replay shard {self.names[i]} is back after {gone:.0f} s with {items:,} sequences.")
             return
 
     def _wait_for_shard(self) -> float:

@@ -1,6 +1,7 @@
 """The display, drawn for real on a recorded terminal and on a plain stream."""
 
 import io
+import math
 
 import pytest
 from rich.console import Console
@@ -94,5 +95,7 @@ def test_a_dumb_terminal_gets_plain_lines(monkeypatch: pytest.MonkeyPatch) -> No
 def test_sparkline_and_duration() -> None:
     assert sparkline([0, 1, 2, 3, 4, 5, 6, 7], 8) == "▁▂▃▄▅▆▇█"
     assert sparkline([0, 0, 7, 7], 2) == "▁█"
+    assert sparkline([0, math.inf, 7, math.nan], 4) == "▁█"  # the thread that draws would end
+    assert sparkline([-math.inf], 4) == ""
     assert sparkline([3.0, 3.0], 10) == "▁▁"
     assert [duration(n) for n in (5, 65, 3661, 90061)] == ["0:05", "1:05", "1:01:01", "1d 1:01:01"]

@@ -1,3 +1,4 @@
+import urllib.error
 import urllib.request
 
 import pytest
@@ -36,6 +37,20 @@ def test_every_shard_is_told_apart_and_units_are_base_units() -> None:
     assert seen['nexus_restarts_total{process="actor 0"}'] == 3
     assert seen['nexus_limiter_wait_seconds_total{side="sample"}'] == 2.5
     assert all(name.startswith("nexus_") for name in seen)
+
+
+def test_numbers_that_cannot_be_told_cost_one_answer(capfd: pytest.CaptureFixture[str]) -> None:
+    metrics = RunMetrics()
+    url, stop = serve(metrics, 0)
+    try:
+        metrics.update(1000, 30, {}, limiter={"not of a limiter": 1.0})
+        with pytest.raises(urllib.error.HTTPError, match="500"):
+            _read(url)
+        metrics.update(1001, 31, {}, limiter=LIMITER)
+        assert _read(url)["nexus_learner_updates_total"] == 31
+    finally:
+        stop()
+    assert "KeyError: 'ahead'" in capfd.readouterr().err
 
 
 def test_a_taken_port_is_named() -> None:

@@ -19,9 +19,12 @@ class Here:
 
     def __init__(self, logdir: Path) -> None:
         self.coordinator = Coordinator(1.0, 1.0, 1, {}, 0, Incarnations(logdir))
-        self.beats = 0
+        self.beats = self.lost = 0
 
     def tell(self, method: str, *arguments: Any) -> None:
+        if self.lost:
+            self.lost -= 1
+            raise ConnectionError("the coordinator is away")
         getattr(self.coordinator, method)(*arguments)
         self.beats += 1
 
@@ -51,6 +54,16 @@ def test_a_process_that_waits_is_alive_for_as_long_as_a_wait_may_take(tmp_path: 
     before = here.beats
     time.sleep(0.3)
     assert here.beats <= before + 1, "a process that neither works nor waits gives no sign of life"
+
+
+def test_a_beat_that_is_lost_is_followed_by_the_next(tmp_path: Path) -> None:
+    here = Here(tmp_path)
+    beat = Heartbeat(here, "learner", every=0.02, longest=1000)  # type: ignore[arg-type]
+    with beat.waiting():
+        here.lost = 3
+        _wait(lambda: not here.lost)
+        before = here.beats
+        _wait(lambda: here.beats >= before + 3)
 
 
 def _silence(here: Here) -> float:

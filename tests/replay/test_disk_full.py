@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.contracts.stores import check_sequences, rng, rows
-from tests.replay.disk_lives import abandon, check, reopened
+from tests.replay.disk_lives import abandon, check, reopened, store
 from tests.replay.disk_process import KEEP, LENGTH
 
 pytestmark = pytest.mark.timeout(120)
@@ -168,3 +168,26 @@ def test_a_restore_without_room_for_both_states_changes_nothing(small_disk: Path
     it, said = reopened(small_disk, capacity=20_000, chunk_length=200)
     assert it.streams() == {1: range(0, 10_000)}, said
     check(it)
+
+
+def test_a_log_that_cannot_be_written_either_keeps_no_steps_from_their_files(small_disk: Path) -> None:
+    said: list[str] = []
+
+    def note(line: str) -> None:
+        said.append(line)
+        raise OSError(errno.ENOSPC, "the log is on the same disk")
+
+    it = store(small_disk, note=note, capacity=1_000_000, chunk_length=200)
+    fill_up(filler := small_disk / "filler")
+    done = 0
+    with pytest.raises(OSError, match="cannot write its full chunks"):
+        while done < 10_000:
+            it.append(0, done, rows(0, done, 50))
+            done += 50
+    filler.unlink()
+    it.append(0, done, rows(0, done, 50))
+    it._sealer.drain(timeout=60.0)
+    assert len(said) == 2 and "writes its full chunks again" in said[1]
+    check(it)
+    assert it.streams() == {0: range(done + 50)}
+    it.close()
