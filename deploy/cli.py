@@ -115,7 +115,9 @@ def train(arguments: Sequence[str]) -> int:
     """`nexus train`."""
     config = parse_train(arguments)
     logdir = Path(config.logdir)
+    from deploy.config import claim_logdir
     from deploy.report_memory import require_memory
+    from deploy.scoreboard import solved_before
     from learner.checkpoint import NoWholeCheckpointError, disk_is_full
 
     require_memory(config, print)
@@ -127,8 +129,13 @@ def train(arguments: Sequence[str]) -> int:
             from deploy.inline_run import InlineRun as Run
         else:
             from deploy.supervisor import LocalRun as Run  # type: ignore[assignment]
-        run = Run(config, logdir)
-        outcome = run.run()
+        if before := solved_before(config, logdir):
+            claim_logdir(config, logdir)
+            print(f"{logdir}: {before}. To train on, give --evaluation.stop-score a higher value, or 0.")
+            outcome, lost = "solved", list[str]()
+        else:
+            run = Run(config, logdir)
+            outcome, lost = run.run(), run.lost
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
             f"Stopped without saving. Continue from the last checkpoint, if there is one, with:\n  {again}"
@@ -151,9 +158,9 @@ def train(arguments: Sequence[str]) -> int:
     from deploy.summary import summarize
 
     summarize(config, logdir)
-    if run.lost:
-        print(f"Parts of {config.offline} are damaged, the run has learned without them: {'; '.join(run.lost)}.")
-    return 1 if run.lost else 0
+    if lost:
+        print(f"Parts of {config.offline} are damaged, the run has learned without them: {'; '.join(lost)}.")
+    return 1 if lost else 0
 
 
 def _what_is_left(config: "RunConfig", logdir: Path) -> str:

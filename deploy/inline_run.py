@@ -81,7 +81,9 @@ class InlineRun:
                 self.save()
                 self.board.note(f"Saved at update {self.learner.updates:,}; the same command continues from there.")
                 raise
+            self.board.busy("saving")
             self.save()
+            self.board.end()
         return "interrupted" if self.interrupt.asked else "solved" if self.board.solved() else "done"
 
     def _build_actor(self, used: int) -> Actor:

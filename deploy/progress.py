@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 _BARS = "▁▂▃▄▅▆▇█"
-_RATE_WINDOW = 60.0  # seconds the ETA looks back
+_RATE_WINDOW = 180.0  # seconds the ETA looks back
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +34,7 @@ class Status:
     replay_gb: float | None = None
     loss: float | None = None
     doing: str = ""  # what the run is busy with, e.g. "filling replay"
+    solved: bool = False  # nothing is left to do, whatever the frames say
 
 
 class Progress:
@@ -49,13 +50,14 @@ class Progress:
         task: str,
         total_frames: int,
         train_ratio: float,
+        stop_score: float = 0.0,
         title: str = "",
         console: Console | None = None,
         line_seconds: float = 10.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._task, self._title = task, title
-        self._total, self._train_ratio = total_frames, train_ratio
+        self._total, self._train_ratio, self._stop_score = total_frames, train_ratio, stop_score
         self._console = console or Console()
         self._line_seconds, self._clock = line_seconds, clock
         self._began = clock()
@@ -82,6 +84,8 @@ class Progress:
         now = self._clock()
         if status.score is not None and status.score != self._status.score:
             self._scores.append(status.score)
+        if self._status.updates == 0 < self._train_ratio:  # filling replay has another pace
+            self._times.clear()
         self._status = status
         self._times.append((now, status.frames))
         while len(self._times) > 2 and now - self._times[1][0] > _RATE_WINDOW:
@@ -95,7 +99,10 @@ class Progress:
         self._console.print(text, soft_wrap=True, highlight=False, markup=False)
 
     def eta(self) -> float | None:
-        """Seconds to the last frame at the pace of the last minute; None while there is no pace yet."""
+        """Seconds to the last frame at the pace of the last minutes; None while there is no pace of training yet, and
+        when nothing is left to do."""
+        if self._status.solved:
+            return None
         if len(self._times) < 2:
             return None
         (then, before), (now, after) = self._times[0], self._times[-1]
@@ -122,9 +129,11 @@ class Progress:
         if status.replay_items is not None and status.replay_gb is not None:
             replay += f" ({status.replay_gb:.2g} GB)"
         eta = self.eta()
+        bound = "at most " if self._stop_score else ""
         return [
             ("score", _decimal(status.score)),
             ("eval", _decimal(status.eval_score)),
+            *([("stops at eval", f"{self._stop_score:g}")] if self._stop_score else []),
             ("episodes", f"{status.episodes:,}"),
             ("updates", f"{status.updates:,}"),
             ("frames/s", _count(status.fps_env)),
@@ -134,7 +143,7 @@ class Progress:
             ("replay", replay),
             ("loss", "–" if status.loss is None else f"{status.loss:.4g}"),
             ("elapsed", duration(self._clock() - self._began)),
-            ("ETA", "–" if eta is None else duration(eta)),
+            ("ETA", "–" if eta is None else bound + duration(eta)),
         ]
 
     def _panel(self) -> RenderableType:
@@ -142,7 +151,12 @@ class Progress:
         bar.add_column(ratio=1)
         bar.add_column(justify="right", no_wrap=True)
         bar.add_row(
-            ProgressBar(total=1.0, completed=self._share(), complete_style="cyan", finished_style="green"),
+            ProgressBar(
+                total=1.0,
+                completed=1.0 if self._status.solved else self._share(),
+                complete_style="cyan",
+                finished_style="green",
+            ),
             Text(f"{self._status.frames:,} / {self._total:,} frames", style="bold"),
         )
         grid = Table.grid(expand=True, padding=(0, 1))

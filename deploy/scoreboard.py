@@ -3,6 +3,7 @@
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, SupportsFloat
 
@@ -26,6 +27,27 @@ def best_score(checkpoints: Checkpoints) -> float | None:
         return None
 
 
+def is_solved(config: RunConfig, best: float | None) -> bool:
+    """Whether a mean evaluation score is the one at which the run stops."""
+    stop = config.evaluation.stop_score
+    return bool(stop) and best is not None and best >= stop
+
+
+def solved_text(config: RunConfig, mean: float, frames: int) -> str:
+    """`solved: mean 500 >= 490 at 10,358 frames`."""
+    return f"solved: mean {round(mean, 1):g} >= {config.evaluation.stop_score:g} at {frames:,} frames"
+
+
+def solved_before(config: RunConfig, logdir: Path) -> str:
+    """What is to be said of a run that needs no more training, else nothing."""
+    try:
+        kept = read_document(Checkpoints(logdir / "checkpoints").path("best") / "score.json")
+        mean, frames = float(kept["mean"]), int(kept["frames"])
+    except (DamagedCheckpointError, KeyError):
+        return ""
+    return solved_text(config, mean, frames) if is_solved(config, mean) else ""
+
+
 class Scoreboard:
     """One per run; a context manager."""
 
@@ -33,8 +55,9 @@ class Scoreboard:
         self.config, self.logdir = config, logdir
         self.metrics = MetricsWriter(logdir)
         self.progress = Progress(
-            task=config.task, total_frames=config.frames, train_ratio=config.learner.train_ratio, title=str(logdir)
-        )
+            task=config.task, total_frames=config.frames, train_ratio=config.learner.train_ratio, title=str(logdir),
+            stop_score=config.evaluation.stop_score if config.evaluation.every else 0.0,
+        )  # fmt: skip
         self.note = self.progress.note
         self.episodes = 0
         self.scores: deque[float] = deque(maxlen=RECENT)
@@ -44,8 +67,9 @@ class Scoreboard:
         self.lag = 0.0
         self.exported = RunMetrics()
         self._stop_serving: Callable[[], None] = lambda: None
-        self._began = time.monotonic()
+        self._began: float | None = None
         self._start = (0, 0)
+        self._status = Status(frames=0)
 
     def __enter__(self) -> "Scoreboard":
         if self.config.metrics_port:
@@ -84,14 +108,17 @@ class Scoreboard:
             + counted(len(scores), "episode")
             + (", the best so far" if better else f" (best {self.best:.1f})")
         )
+        if self.solved() and better:
+            self.note(solved_text(self.config, self.eval_score, frames))
         return better
 
     def solved(self) -> bool:
         """Whether an evaluation has reached the score at which the run may stop."""
-        stop = self.config.evaluation.stop_score
-        return bool(stop) and self.best is not None and self.best >= stop
+        return is_solved(self.config, self.best)
 
     def _rates(self, frames: int, replayed: int) -> tuple[float, float]:
+        if self._began is None:
+            return 0.0, 0.0
         seconds = max(1e-9, time.monotonic() - self._began)
         return (frames - self._start[0]) / seconds, (replayed - self._start[1]) / seconds
 
@@ -103,13 +130,31 @@ class Scoreboard:
     ) -> None:
         """Refresh the live display."""
         env, train = self._rates(frames, replayed)
-        self.progress.update(
+        self._show(
             Status(
                 frames=frames, updates=updates, episodes=self.episodes, score=self._score(), eval_score=self.eval_score,
                 fps_env=env, fps_train=train, train_ratio=replayed / max(1, steps), policy_lag=self.lag,
                 replay_items=int(replay.get("items", 0)), replay_gb=replay.get("gb", 0.0), loss=self.loss, doing=doing,
             )
         )  # fmt: skip
+
+    def starting(self, frames: int, updates: int, doing: str) -> None:
+        """Refresh the live display of a run that goes on from these counters and has no other numbers yet."""
+        self._show(Status(frames=frames, updates=updates, eval_score=self.eval_score, doing=doing))
+
+    def busy(self, doing: str) -> None:
+        """Show what goes on beside the numbers that were shown last."""
+        self._show(replace(self._status, doing=doing))
+
+    def end(self) -> None:
+        """All is saved."""
+        self.busy("saved")
+
+    def _show(self, status: Status) -> None:
+        solved = self.solved()
+        doing = ("solved; saving" if status.doing == "saving" else "solved") if solved else status.doing
+        self._status = status
+        self.progress.update(replace(status, solved=solved, doing=doing))
 
     def log(
         self, frames: int, steps: int, updates: int, replayed: int, replay: Mapping[str, float],

@@ -1,6 +1,7 @@
 """What stands at the end of a run: scores on fresh episodes, a curve, a video, and where they are."""
 
 import json
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from deploy.config import RunConfig, load_config
 from deploy.output_path import require_writable_file
 from deploy.plot import plot
 from deploy.task import environment_maker
-from world_models.checkpoint_files import find_model, run_of
+from world_models.checkpoint_files import MANIFEST, DamagedCheckpointError, find_model, read_document, run_of
 
 PARALLEL = 16
 FRESH_SEED = 1_000_000
@@ -60,7 +61,7 @@ def summarize(config: RunConfig, logdir: Path, episodes: int = 20) -> None:
     except ValueError as error:  # episodes that never end, say
         places.append(("scores", f"none: {error}"))
     else:
-        line = {"task": config.task, "method": "random policy", "seed": 0, "xs": [0], "ys": [random.mean]}
+        line = {"task": config.task, "method": "random policy", "seed": 0, "xs": [0], "ys": [random]}
         trivial.write_text(json.dumps([line]))
     try:
         baselines = [trivial] if trivial.exists() else []
@@ -81,8 +82,20 @@ def summarize(config: RunConfig, logdir: Path, episodes: int = 20) -> None:
 
 def _final_scores(
     config: RunConfig, logdir: Path, episodes: int, video: Path, places: list[tuple[str, Path | str]]
-) -> Evaluation:
-    """Writes `evaluation.json` and, where the task can be drawn, the video; returns the random policy's episodes."""
+) -> float:
+    """Writes `evaluation.json` and, where the task can be drawn, the video; returns the random policy's mean score.
+    A policy that has been scored is not played again."""
+    policy, file = find_model(logdir), logdir / "evaluation.json"
+    version = _version(policy)
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        kept = json.loads(file.read_text())
+        if version and kept["version"] == version:
+            print(f"Policy {policy}, {config.task}:\n  trained: {kept['trained']['text']}")
+            print(f"  random:  {kept['random']['text']}")
+            mean = float(kept["random"]["mean"])
+            if video.exists():
+                places.append(("video", video))
+            return mean
     seed = FRESH_SEED + config.seed
     try:
         ours, random = score(logdir, episodes, seed, video=video, with_random=True)
@@ -92,8 +105,16 @@ def _final_scores(
         ours, random = score(logdir, episodes, seed, with_random=True)
     assert random is not None
     outcome = {
-        name: {"mean": result.mean, "interval95": result.interval, "scores": result.scores}
+        name: {"mean": result.mean, "interval95": result.interval, "scores": result.scores, "text": str(result)}
         for name, result in (("trained", ours), ("random", random))
     }
-    (logdir / "evaluation.json").write_text(json.dumps(outcome, indent=2))
-    return random
+    file.write_text(json.dumps({**outcome, "version": version}, indent=2))
+    return random.mean
+
+
+def _version(policy: Path) -> str:
+    """What tells this policy from others: the checksum of its weights; nothing where there is none."""
+    try:
+        return str(read_document(policy / MANIFEST)["model.safetensors"])
+    except (DamagedCheckpointError, KeyError):
+        return ""

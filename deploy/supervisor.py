@@ -26,7 +26,7 @@ from deploy.scoreboard import Scoreboard
 from deploy.stores import actor_streams, require_empty, require_room, shard_names
 from deploy.supervised import LearnerChild, RunFailedError, Supervised
 from deploy.supervised_coordinator import SupervisedCoordinator
-from learner.checkpoint import Checkpoints, read_document
+from learner.checkpoint import Checkpoints, DamagedCheckpointError, read_document
 from learner.sequence import sample_length, start_items
 from replay.keys import newest_incarnation
 
@@ -68,11 +68,20 @@ class LocalRun:
     def run(self) -> str:
         """Returns `done`, `solved` or `interrupted`. Raises RunFailedError, once the learner has saved."""
         with self.interrupt.listening(), self.board:
-            self.board.show(0, 0, 0, 0, {}, "starting Ray")
+            self.board.starting(*self._last_counters(), "starting Ray")
             self.address = start_local(self.namespace, object_store_bytes(self.config.model))
             with self.interrupt.listening():  # again: Ray has put a SIGTERM handler of its own in place
                 self._live()
         return "interrupted" if self.interrupt.asked else "solved" if self.board.solved() else "done"
+
+    def _last_counters(self) -> tuple[int, int]:
+        """Frames and updates of the newest checkpoint, as far as it says; they are for the display alone."""
+        numbers = self.checkpoints.numbers() if self.continues else []
+        try:
+            counters = read_document(self.checkpoints.path(numbers[-1]) / "state.json")["counters"]
+            return int(counters["frames"]), int(counters["updates"])
+        except (IndexError, KeyError, DamagedCheckpointError):
+            return 0, 0
 
     def _live(self) -> None:
         ending = False
@@ -310,7 +319,7 @@ class LocalRun:
     def _end(self) -> None:
         """Stop everybody and wait for the learner's last checkpoint."""
         assert self.learner
-        self.board.show(self.frames, 0, self.updates, 0, {}, "saving")
+        self.board.busy("saving")
         try:
             self.coordinator.ask("stop")
         except RunFailedError as error:
@@ -319,3 +328,4 @@ class LocalRun:
         self.learner.wait(STOPPING)
         if not lost_part():
             self._take_news(self.config.learner.batch_size * self.config.learner.batch_length)
+        self.board.end()

@@ -49,13 +49,37 @@ def test_eta_follows_the_recent_pace_not_the_frames_of_an_earlier_session() -> N
     clock = Clock()
     progress = Progress(task="t", total_frames=10_000, train_ratio=1, console=plain(), clock=clock)
     assert progress.eta() is None
-    progress.update(Status(frames=5000))  # continued from a checkpoint
+    progress.update(Status(frames=3000, updates=9))  # continued from a checkpoint
     assert progress.eta() is None
-    for second in range(1, 301):
+    for second in range(1, 401):
         clock.now = 100.0 + second
         rate_so_far = 10 * min(second, 200) + 20 * max(0, second - 200)
-        progress.update(Status(frames=5000 + rate_so_far))
+        progress.update(Status(frames=3000 + rate_so_far, updates=9))
     assert progress.eta() == pytest.approx((10_000 - 9000) / 20)
+
+
+def test_filling_replay_says_nothing_about_the_pace_of_training() -> None:
+    clock = Clock()
+    progress = Progress(task="t", total_frames=1000, train_ratio=1, console=plain(), clock=clock)
+    for second in range(10):
+        clock.now += 1
+        progress.update(Status(frames=50 * second))
+        assert progress.eta() is None
+    for second in range(10):
+        clock.now += 1
+        progress.update(Status(frames=500 + second, updates=1 + second))
+    assert progress.eta() == pytest.approx(491)
+
+
+def test_what_the_run_stops_at_is_shown_and_the_rest_is_a_bound() -> None:
+    clock = Clock()
+    progress = Progress(task="t", total_frames=1000, train_ratio=1, stop_score=490, console=plain(), clock=clock)
+    for second in range(11):
+        clock.now += 1
+        progress.update(Status(frames=second, updates=1))
+    assert "stops at eval 490" in progress.line() and "ETA at most 16:30" in progress.line()
+    progress.update(Status(frames=11, updates=1, solved=True, doing="solved"))
+    assert "ETA" not in progress.line() and progress.line().endswith("solved")
 
 
 def test_the_panel_shows_every_number_and_keeps_notes() -> None:
