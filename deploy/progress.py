@@ -13,6 +13,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from replay.byte_size import byte_size
+
 _BARS = "▁▂▃▄▅▆▇█"
 _RATE_WINDOW = 180.0  # seconds the ETA looks back
 
@@ -127,7 +129,7 @@ class Progress:
         ratio = "–" if status.train_ratio is None else f"{status.train_ratio:.3g} of {self._train_ratio:g}"
         replay = "–" if status.replay_items is None else _count(status.replay_items)
         if status.replay_items is not None and status.replay_gb is not None:
-            replay += f" ({status.replay_gb:.2g} GB)"
+            replay += f" ({byte_size(1e9 * status.replay_gb)})"
         eta = self.eta()
         bound = "at most " if self._stop_score else ""
         return [

@@ -9,6 +9,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from replay.byte_size import byte_size
 from replay.episodes import FLAGS, Found, episodes
 from replay.reader import Reader
 from replay.step import Schema
@@ -134,8 +135,9 @@ def show(report: dict[str, Any], console: Console) -> None:
         table.add_column(name, justify="left" if name == "shard" else "right", no_wrap=True)
     for row in [*shards, *([{"where": "all", "age": report["age"], **total}] if len(shards) > 1 else [])]:
         table.add_row(
-            _short(row["where"]), f"{row['streams']:,}", f"{row['steps']:,}", f"{row['items']:,}", _bytes(row["gb"]),
-            *([_bytes(row.get("max_gb"))] if full else []),
+            _short(row["where"]), f"{row['streams']:,}", f"{row['steps']:,}", f"{row['items']:,}",
+            byte_size(row["gb"] * 1e9),
+            *([byte_size(row["max_gb"] * 1e9) if "max_gb" in row else ""] if full else []),
             "" if row["overhead"] is None else f"{row['overhead']:+.1%}", f"{row['age']:,.0f} steps",
         )  # fmt: skip
     console.print(table)
@@ -170,16 +172,6 @@ def _common(places: Sequence[str]) -> str:
 
 def _short(place: str) -> str:
     return place if "://" in place else Path(place).name
-
-
-def _bytes(gb: float | None) -> str:
-    """1e9 bytes in the unit that suits them."""
-    if gb is None:
-        return ""
-    for unit, size in (("GB", 1), ("MB", 1e-3)):
-        if gb >= size:
-            return f"{gb / size:,.3g} {unit}" if gb < 1000 * size else f"{gb / size:,.0f} {unit}"
-    return f"{gb * 1e6:,.0f} kB"
 
 
 def _sentence(report: dict[str, Any], steps: int) -> str:

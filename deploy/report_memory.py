@@ -1,56 +1,133 @@
 """What replay will take, known before the run."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
 from deploy.config import RunConfig
-from deploy.stores import replay_directory, shard, shard_names
+from deploy.replay_sources import open_sources
+from deploy.stores import CHUNK_LENGTH, actor_streams, replay_directory, shard_names
 from deploy.task import replay_schema, spaces_of
+from learner.sequence import sample_length
+from replay import indexed_store, redis_layout
+from replay.byte_size import byte_size
+from replay.chunk_files import suitable_chunk_length
+from replay.manifest import read_manifest
+from replay.room import Room
+from replay.sharding import shard_of
 from replay.step import Schema
 
 
+@dataclass(frozen=True, kw_only=True)
+class Forecast:
+    """Bytes that a run's replay will take when the run ends: at least, and if every episode were one step long."""
+
+    steps: str
+    least: int
+    most: int
+
+    def __str__(self) -> str:
+        sizes = dict.fromkeys(byte_size(nbytes) for nbytes in (self.least, self.most))
+        return f"{self.steps}, {' to '.join(sizes)}"
+
+
 def require_memory(config: RunConfig, note: Callable[[str], None]) -> None:
-    """`note` the estimate of replay's size; ValueError where it exceeds the memory or the disk there is."""
-    schema = replay_schema(*spaces_of(config), config.model)
-    steps = min(config.replay.capacity, config.frames // config.environment.action_repeat)
-    kind = config.replay.kind
-    full = _full_gb(schema, config, steps)
-    head = f"Replay: up to {steps:,} steps of {schema.nbytes:,} bytes, {full:.2f} GB when full"
-    bound = "--replay.capacity, or bound it by --replay.capacity-gb"
-    if kind == "redis":
-        note(f"{head}, on {len(config.replay.urls)} Redis servers; set their maxmemory above that.")
-    elif kind == "disk":
+    """`note` the forecast of replay's size; ValueError where it exceeds the memory or the disk there is."""
+    forecast = forecast_replay(config)
+    head, bound = f"Replay: {forecast}", "--replay.capacity, or bound it by --replay.capacity-gb"
+    if config.replay.kind == "redis":
+        servers = f"{len(config.replay.urls)} Redis servers" if len(config.replay.urls) > 1 else "the Redis server"
+        note(f"{head}, on {servers}; allow more than that by maxmemory.")
+    elif config.replay.kind == "disk":
         directory = replay_directory(config)
         there = next(path for path in (directory, *directory.absolute().parents) if path.exists())
-        free = shutil.disk_usage(there).free / 1e9 + _used_gb(directory)
-        note(f"{head}; {free:.1f} GB of disk are free in {there}.")
-        if full > 0.95 * free:
+        free = shutil.disk_usage(there).free + _used(directory)
+        note(f"{head}; {byte_size(free)} of disk are free in {there}.")
+        if forecast.least > 0.95 * free:
             raise ValueError(
-                f"A full replay of {steps:,} steps takes {full:.1f} GB, {free:.1f} GB of disk are free in {there}. "
-                f"Name another --replay.directory, lower {bound} {0.8 * free:.0f}."
+                f"{head}; {byte_size(free)} of disk are free in {there}. Name another --replay.directory, lower "
+                f"{bound} {0.8 * free / 1e9:.3g}."
             )
     else:
-        available = psutil.virtual_memory().available / 1e9
-        note(f"{head}; {available:.1f} GB of memory are free.")
-        if full > 0.9 * available:
+        available = psutil.virtual_memory().available
+        note(f"{head}; {byte_size(available)} of memory are free.")
+        if forecast.least > 0.9 * available:
             raise ValueError(
-                f"A full replay of {steps:,} steps takes {full:.1f} GB, {available:.1f} GB of memory are free. Keep it "
-                f"on disk with --replay disk, lower {bound} {0.5 * available:.0f}."
+                f"{head}; {byte_size(available)} of memory are free. Keep it on disk with --replay disk, lower {bound} "
+                f"{0.5 * available / 1e9:.3g}."
             )
 
 
-def _full_gb(schema: Schema, config: RunConfig, steps: int) -> float:
-    """Of all shards once `steps` are in; a store in memory knows its bound, partly filled chunks included."""
-    if config.replay.kind != "memory":
-        return min(schema.estimate_gb(steps), config.replay.capacity_gb or float("inf"))
-    most = sum(
-        float(shard(name, schema, config, lambda line: None).stats()["max_gb"]) for name in shard_names(config)
-    )  # no page of it is touched, so this takes no memory
-    return most * min(1.0, steps / config.replay.capacity)
+def forecast_replay(config: RunConfig) -> Forecast:
+    """By the arithmetic of the stores themselves: whole chunks of each stream, on the shard it will lie on."""
+    schema, names = replay_schema(*spaces_of(config), config.model), shard_names(config)
+    replay, capacity = config.replay, config.replay.capacity
+    each = f"of {schema.nbytes:,} bytes"
+    if config.offline:
+        least = most = _source(config)
+        total = sum(least.values())
+        steps = f"{min(total, capacity):,} of the {total:,} steps" if total > capacity else f"the {total:,} steps"
+        text = f"{steps} in {config.offline}, {each}"
+    else:
+        total = config.frames // config.environment.action_repeat
+        actors = 1 if config.mode == "inline" else config.actor.actors
+        streams = [stream for actor in range(actors) for stream in actor_streams(config, actor, actors, 0)]
+        share = -(-total // len(streams))  # the row that an episode begins with is no step of the environment
+        least, most = dict.fromkeys(streams, share + 1), dict.fromkeys(streams, 2 * share + 1)
+        if replay.directory or replay.prefix:  # steps of an earlier run may lie there
+            most = dict.fromkeys(streams, capacity)
+        text = f"{total:,} steps {each} and one more for each episode"
+        if total >= capacity:
+            text = f"up to {capacity:,} steps {each}"
+    rooms = [_room(schema, config, name) for name in names]
+
+    def nbytes(steps_of: Mapping[int, int], whole: bool) -> int:
+        shards = [[n for stream, n in steps_of.items() if shard_of(stream, names) == i] for i in range(len(names))]
+        return sum(room.nbytes(some, whole) for room, some in zip(rooms, shards, strict=True))
+
+    # A chunk that is partly filled has its whole size in memory, on disk its file has what is in it.
+    return Forecast(steps=text, least=nbytes(least, replay.kind != "disk"), most=nbytes(most, True))
 
 
-def _used_gb(directory: Path) -> float:
-    return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file()) / 1e9
+def _source(config: RunConfig) -> dict[int, int]:
+    """The steps of each stream that an offline run copies."""
+    sources = open_sources(config.offline, damaged=[])
+    try:
+        return {stream: len(steps) for source in sources for stream, steps in source.streams().items()}
+    finally:
+        for source in sources:
+            source.close()
+
+
+def _room(schema: Schema, config: RunConfig, name: str) -> Room:
+    """Of one shard; see `deploy.stores.shard`."""
+    replay, streams, length = config.replay, config.actor.environments, sample_length(config.learner)
+    capacity, capacity_gb = (
+        max(1, replay.capacity // replay.shard_count),
+        replay.capacity_gb / replay.shard_count or None,
+    )
+    if replay.kind == "redis":
+        layout = redis_layout.plan(
+            schema, length=length, chunk_length=replay.chunk_length, capacity=capacity, capacity_gb=capacity_gb,
+            streams=streams,
+        )  # fmt: skip
+        return Room(
+            length=length, chunk_length=layout.chunk_length, slots=layout.slots, slot_bytes=layout.slot_bytes,
+            capacity=layout.capacity,
+        )  # fmt: skip
+    chunk_length = replay.chunk_length or CHUNK_LENGTH
+    if replay.kind == "disk":
+        stored = read_manifest(replay_directory(config) / name)
+        chunk_length = int(stored.store["chunk_length"]) if stored and stored.store else replay.chunk_length
+        chunk_length = chunk_length or suitable_chunk_length(schema, capacity, capacity_gb, streams)
+    return indexed_store.plan(
+        "Replay", schema, length=length, capacity=capacity, capacity_gb=capacity_gb, chunk_length=chunk_length,
+        streams=streams, selection=replay.selection,
+    )  # fmt: skip
+
+
+def _used(directory: Path) -> int:
+    return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())

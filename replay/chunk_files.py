@@ -312,6 +312,12 @@ def stored_chunk_length(directory: Path, schema: Schema) -> int:
     return 0
 
 
+def suitable_chunk_length(schema: Schema, capacity: int | None, capacity_gb: float | None, streams: int) -> int:
+    """default_chunk_length() of a store with these bounds."""
+    room = min(capacity or 1 << 62, int((capacity_gb or 1e9) * 1e9 / (schema.nbytes + 8)))
+    return default_chunk_length(schema, room, streams)
+
+
 def default_chunk_length(schema: Schema, room: int, streams: int) -> int:
     """Steps of a chunk whose rows take about 4 MB in a file; fewer where replay has room for few."""
     suitable = min(_CHUNK_BYTES // schema.row_dtype.itemsize, _CHUNK_STEPS)

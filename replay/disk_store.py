@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from replay import disk_checkpoint, latent_rows
-from replay.chunk_files import Chunk, ChunkFiles, DamagedError, Header, default_chunk_length, sync_directory
+from replay.chunk_files import Chunk, ChunkFiles, DamagedError, Header, suitable_chunk_length, sync_directory
 from replay.chunk_table import ChunkTable
 from replay.directory_lock import lock_directory
 from replay.index import UNIFORM
@@ -77,8 +77,7 @@ class DiskStore(IndexedStore):
             shutil.rmtree(self.directory / _ASIDE, ignore_errors=True)  # of a process that was killed
             content = read_manifest(self.directory)
             stored = check_stored(self.directory, content, schema, chunk_length)
-            room = min(capacity or 1 << 62, int((capacity_gb or 1e9) * 1e9 / (schema.nbytes + 8)))
-            chunk_length = stored or chunk_length or default_chunk_length(schema, room, streams)
+            chunk_length = stored or chunk_length or suitable_chunk_length(schema, capacity, capacity_gb, streams)
             self.files = ChunkFiles(self.directory / "chunks", schema, chunk_length, compression)
             super().__init__(
                 schema, length=length, capacity=capacity, capacity_gb=capacity_gb, chunk_length=chunk_length,

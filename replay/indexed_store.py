@@ -7,12 +7,40 @@ from collections.abc import Sequence
 import numpy as np
 
 from replay.index import UNIFORM, Index
-from replay.room import most_items
+from replay.room import Room, most_items
 from replay.selection import SelectionConfig
 from replay.step import Schema
 from replay.store import Store, check_priorities
 
 _INDEX_BYTES = 8  # an item's entry in the ring
+
+
+def plan(
+    kind: str, schema: Schema, *, length: int, capacity: int | None, capacity_gb: float | None, chunk_length: int,
+    streams: int, selection: SelectionConfig,
+) -> Room:  # fmt: skip
+    """The room that a store of this kind has; ValueError: no bound, or one that so many streams do not fit in."""
+    for name, value in (("length", length), ("chunk_length", chunk_length), ("streams", streams)):
+        if value < 1:
+            raise ValueError(f"{kind} {name} is {value}, allowed 1 or more; raise it.")
+    if not capacity and not capacity_gb:
+        raise ValueError(f"{kind} has no bound: give capacity (items), capacity_gb, or both.")
+    slot_bytes = chunk_length * (schema.nbytes + _INDEX_BYTES + selection.step_bytes)
+    per_stream = -(-(length - 1) // chunk_length) + 1  # the chunks an unfinished sequence may touch, and a new one
+    bounds = [-(-capacity // chunk_length) + per_stream * streams] if capacity else []
+    if capacity_gb:
+        bounds.append(int(capacity_gb * 1e9 / slot_bytes))
+    slots = min(bounds)
+    if slots < per_stream * streams:
+        need = per_stream * streams
+        raise ValueError(
+            f"capacity_gb {capacity_gb} holds {slots} chunks of {chunk_length} steps, {streams} streams need "
+            f"{need}; allow at least {need * slot_bytes / 1e9:.3g} GB, or lower chunk_length."
+        )
+    return Room(
+        length=length, chunk_length=chunk_length, slots=slots, slot_bytes=slot_bytes,
+        capacity=capacity or slots * chunk_length,
+    )  # fmt: skip
 
 
 class IndexedStore(Store):
@@ -35,30 +63,16 @@ class IndexedStore(Store):
         online: bool = True,
         selection: SelectionConfig = UNIFORM,
     ) -> None:
-        kind = type(self).__name__
-        for name, value in (("length", length), ("chunk_length", chunk_length), ("streams", streams)):
-            if value < 1:
-                raise ValueError(f"{kind} {name} is {value}, allowed 1 or more; raise it.")
-        if not capacity and not capacity_gb:
-            raise ValueError(f"{kind} has no bound: give capacity (items), capacity_gb, or both.")
+        room = plan(
+            type(self).__name__, schema, length=length, capacity=capacity, capacity_gb=capacity_gb,
+            chunk_length=chunk_length, streams=streams, selection=selection,
+        )  # fmt: skip
         self.schema, self.length, self.chunk_length, self.online = schema, length, chunk_length, online
         self.selection = selection
         self._lock = threading.Lock()
         self._grown = threading.Condition(self._lock)
         self._all = schema.all
-        self.slot_bytes = chunk_length * (schema.nbytes + _INDEX_BYTES + selection.step_bytes)
-        per_stream = -(-(length - 1) // chunk_length) + 1  # the chunks an unfinished sequence may touch, and a new one
-        bounds = [-(-capacity // chunk_length) + per_stream * streams] if capacity else []
-        if capacity_gb:
-            bounds.append(int(capacity_gb * 1e9 / self.slot_bytes))
-        self.slots = min(bounds)
-        if self.slots < per_stream * streams:
-            need = per_stream * streams
-            raise ValueError(
-                f"capacity_gb {capacity_gb} holds {self.slots} chunks of {chunk_length} steps, {streams} streams need "
-                f"{need}; allow at least {need * self.slot_bytes / 1e9:.3g} GB, or lower chunk_length."
-            )
-        self._capacity = capacity or self.slots * chunk_length
+        self.slot_bytes, self.slots, self._capacity = room.slot_bytes, room.slots, room.capacity
         self._begin()
 
     def _begin(self) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from replay.byte_size import byte_size
 from replay.episodes import MissingStepsError
 from replay.layout import views
 from replay.reader import Finding
@@ -216,11 +217,9 @@ def _server(info: dict[str, str]) -> Iterator[Finding]:
     yield Finding(True, f"Redis {info.get('redis_version', '?')}, maxmemory-policy {info.get('maxmemory_policy', '?')}")
     used, most = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
     if most:
-        yield Finding(used < 0.95 * most, f"memory: {used / 1e9:.3g} of {most / 1e9:.3g} GB used")
+        yield Finding(used < 0.95 * most, f"memory: {byte_size(used)} of {byte_size(most)} used")
     else:
-        yield Finding(
-            None, f"memory: {used / 1e9:.3g} GB used, maxmemory is not set; set it below what the machine has"
-        )
+        yield Finding(None, f"memory: {byte_size(used)} used, maxmemory is not set; set it below what the machine has")
     if info.get("aof_enabled") != "1":
         yield Finding(None, "AOF is off: nothing of it survives the server; set appendonly yes, appendfsync everysec")
     else:

@@ -1,4 +1,27 @@
-"""How many sequences fit into a replay."""
+"""How many sequences fit into a replay, and how much of it so many steps take."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Room:
+    """At most `slots` chunks of `chunk_length` steps, each of `slot_bytes`, and `capacity` items of `length` steps."""
+
+    length: int
+    chunk_length: int
+    slots: int
+    slot_bytes: int
+    capacity: int
+
+    def nbytes(self, steps: Sequence[int], whole: bool = True) -> int:
+        """What is taken, the oldest evicted, once streams have written so many steps each: a stream takes `whole`
+        chunks, or no more than it has written, and its last steps start no item."""
+        per_stream = -(-(self.length - 1) // self.chunk_length) + 1
+        full = -(-self.capacity // self.chunk_length) + per_stream * len(steps)
+        most = self.slot_bytes * min(self.slots, full, sum(-(-n // self.chunk_length) for n in steps))
+        kept = min(sum(steps), self.capacity + (self.length - 1) * len(steps))
+        return most if whole else min(most, kept * self.slot_bytes // self.chunk_length)
 
 
 def most_items(streams: int, *, length: int, chunk_length: int, slots: int, capacity: int) -> int:
