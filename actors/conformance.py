@@ -29,10 +29,11 @@ class Finding:
 
 
 def check_environment(environment: Environment, steps: int = 1000, seed: int = 0) -> list[Finding]:
-    """Play `steps` random steps and report everything found; an empty list means that the environment is fine.
+    """Play `steps` steps and report everything found; an empty list means that the environment is fine.
 
-    Looks at names, dtypes, shapes, bounds, rewards, the end of episodes, steps beyond it, repeatability under a seed
-    and drawing. Make the environment with `check_steps=True`: only its adapter sees the raw values.
+    The corners of the action space come first, then random actions. Looks at names, dtypes, shapes, bounds, rewards,
+    the end of episodes, steps beyond it, repeatability under a seed and drawing. Make the environment with
+    `check_steps=True`: only its adapter sees the raw values.
     """
     findings: list[Finding] = []
     for check in (_check_names, _check_episodes, _check_repeatable, _check_drawing):
@@ -199,11 +200,20 @@ def _require_step(environment: Environment, step: Step, where: str) -> None:
 
 
 def _actions(spaces: Spaces, seed: int) -> Iterator[dict[str, np.ndarray]]:
+    """The corners of the space and its middle, then random ones."""
+    for corner in (-1, 1, 0):
+        yield {key: _corner(space, corner) for key, space in spaces.items()}
     policy, draw = RandomPolicy(spaces, seed), 0
     while True:
         _, actions, _ = policy.act(None, {}, np.zeros(1, bool), draw)
         yield {key: value[0] for key, value in actions.items()}
         draw += 1
+
+
+def _corner(space: Space, corner: int) -> np.ndarray:
+    if space.discrete:
+        return np.full(space.shape, (space.classes - 1) * (corner + 1) // 2, np.int32)
+    return np.full(space.shape, corner, np.float32)
 
 
 def _resting(space: Space) -> np.ndarray:

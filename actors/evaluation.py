@@ -23,6 +23,10 @@ PICTURES = 1500
 _T95 = (12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281)
 
 
+class EndlessEpisodeError(ValueError):
+    """An evaluation episode does not end."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
     """Finished episodes; `frames` uint8 [T H W 3] pictures them where a video was asked for."""
@@ -93,8 +97,8 @@ def run_episodes(
     """Play `episodes` episodes in one environment per maker and close them.
 
     The episodes are shared out beforehand: taking whichever end first would favour the short ones. The first
-    environment's `video_episodes` first episodes are drawn. Raises ValueError for an episode of more than `longest`
-    frames, by default those of 30,000 steps.
+    environment's `video_episodes` first episodes are drawn. Raises EndlessEpisodeError for an episode of more than
+    `longest` frames, by default those of 30,000 steps.
     """
     if episodes < 1:
         raise ValueError(f"episodes={episodes} must be at least 1; ask for more.")
@@ -114,7 +118,7 @@ def run_episodes(
                 frames.append(environments.environments[0].render())
             if environments.lengths.max() > longest:
                 longest_seed = environments.seeds[int(environments.lengths.argmax())]
-                raise ValueError(
+                raise EndlessEpisodeError(
                     f"An evaluation episode (seed {longest_seed}) has lasted more than {longest} frames; set "
                     "environment.time_limit so that episodes end."
                 )

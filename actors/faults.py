@@ -1,13 +1,18 @@
 """Cheap checks of what an environment returns, made at every step of training, with errors that name the place."""
 
 import math
+import os
+import sysconfig
 import traceback
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 
+T = TypeVar("T")
 SLACK = 1e-5
+LARGEST = float(np.finfo(np.float32).max)
 SWITCH = "(environment.check_steps=false trains without these checks)"
 
 
@@ -22,21 +27,72 @@ class BrokenEnvironmentError(ValueError):
         return type(self), (self.what, self.where, self.remedy)  # it crosses processes
 
 
+class ExitedError(RuntimeError):
+    """An environment tried to end the program."""
+
+
 def raised(error: Exception, where: str = "") -> BrokenEnvironmentError:
     """What an environment raised by itself, with the line that did."""
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    line = f"{frame.filename}, line {frame.lineno}, in {frame.name}"
-    return BrokenEnvironmentError(
-        f"raised {type(error).__name__}: {error}",
-        f"{where}, {line}" if where else line,
-        "Correct that line, or the value it was given.",
-    )
+    place = ", ".join(part for part in (where, place_of(error)) if part)
+    remedy = "Correct that line, or the value it was given."
+    if isinstance(error, ExitedError):
+        return BrokenEnvironmentError(str(error), place, "Raise an error instead.")
+    return BrokenEnvironmentError(f"raised {type(error).__name__}: {error}", place, remedy)
+
+
+def place_of(error: BaseException) -> str:
+    """File, line and function where an environment's own code failed: the innermost one that is neither ours nor a
+    library's, else the innermost that is not ours; empty where all are."""
+    chain: list[BaseException] = []
+    link: BaseException | None = error
+    while link is not None and link not in chain:
+        chain.append(link)
+        link = link.__cause__ or link.__context__
+    for one in reversed(chain):
+        if isinstance(one, SyntaxError) and one.filename:
+            return f"{one.filename}, line {one.lineno}"
+    frames = [frame for one in reversed(chain) for frame in reversed(traceback.extract_tb(one.__traceback__))]
+    others = [frame for frame in frames if not _lies_in(frame.filename, _OURS) and not frame.filename.startswith("<")]
+    theirs = [frame for frame in others if not _lies_in(frame.filename, _LIBRARIES)]
+    for frame in [*theirs, *(frame for frame in others if "importlib" not in frame.filename)]:
+        return f"{frame.filename}, line {frame.lineno}, in {frame.name}"
+    return ""
+
+
+def _lies_in(file: str, folders: tuple[str, ...]) -> bool:
+    return os.path.abspath(file).startswith(folders)
+
+
+_ROOT = Path(__file__).parents[1]
+_OURS = tuple(f"{_ROOT / name}{os.sep}" for name in ("actors", "learner", "replay", "world_models", "deploy"))
+_LIBRARIES = tuple({sysconfig.get_paths()[name] + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")} | {
+    os.path.dirname(os.path.dirname(np.__file__)) + os.sep
+})  # fmt: skip
+
+
+def call_outside(call: Callable[[], T]) -> T:
+    """Run somebody else's code, which must not end the program: ExitedError where it tries to."""
+    pid, leave = os.getpid(), os._exit
+
+    def refuse(code: int) -> NoReturn:
+        if os.getpid() != pid:  # a process that it has forked may end
+            leave(code)
+        raise SystemExit(code)
+
+    os._exit = refuse  # type: ignore[assignment]
+    try:
+        return call()
+    except SystemExit as error:
+        raise ExitedError(f"tried to end the program with code {error.code}") from error
+    finally:
+        os._exit = leave
 
 
 def with_slack(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Bounds widened a little: rounding in an environment's float32 arithmetic does not count as leaving its space."""
-    slack = SLACK * (1 + sum(np.where(np.isfinite(side), np.abs(side), 0) for side in (low, high)))
-    return low - slack, high + slack
+    with np.errstate(over="ignore"):  # beyond the largest float64 everything is allowed
+        slack = SLACK + sum(SLACK * np.where(np.isfinite(side), np.abs(side), 0) for side in (low, high))
+        return low - slack, high + slack
 
 
 def require_array(
@@ -58,6 +114,12 @@ def require_array(
             f"Return np.asarray(value, np.{dtype.name}).",
         )
     array = np.asarray(value)
+    if array.dtype == object:
+        raise BrokenEnvironmentError(
+            "wrong dtype: object, an array of things that are no numbers or whose shapes differ",
+            where,
+            f"Return one {dtype.name} array of shape {shape}.",
+        )
     if array.dtype != dtype and not np.can_cast(array.dtype, dtype):
         raise BrokenEnvironmentError(
             f"wrong dtype: {array.dtype.name}, the space declares {dtype.name}",
@@ -76,6 +138,13 @@ def require_array(
             f"not finite: element {index} is {array[index]}",
             where,
             "Find the division, logarithm or overflow that made it.",
+        )
+    if array.dtype == np.float64 and (np.abs(array) > LARGEST).any():
+        index = _first(np.abs(array) > LARGEST)
+        raise BrokenEnvironmentError(
+            f"too large: element {index} is {array[index]:g}, float32 ends at {LARGEST:.3g}",
+            where,
+            "Scale the value, or take its logarithm.",
         )
     if (low is not None and np.any(array < low)) or (high is not None and np.any(array > high)):
         least, most = (-np.inf if low is None else low), (np.inf if high is None else high)
@@ -111,11 +180,11 @@ def require_keys(value: Any, where: str, keys: Iterable[Any]) -> None:
     expected = set(keys)
     if not hasattr(value, "keys"):
         raise BrokenEnvironmentError(
-            f"wrong type: a {type(value).__name__}, the space is a Dict", where, f"Return a dict of {sorted(expected)}."
+            f"wrong type: a {type(value).__name__}, the space has parts", where, f"Return all of {_sorted(expected)}."
         )
     if set(value.keys()) != expected:
         raise BrokenEnvironmentError(
-            f"wrong keys: {sorted(value.keys())}, the space declares {sorted(expected)}",
+            f"wrong keys: {_sorted(value.keys())}, the space declares {_sorted(expected)}",
             where,
             "Return exactly the declared keys.",
         )
@@ -134,7 +203,28 @@ def require_reward(value: Any, where: str) -> float:
             where,
             "Find the division, logarithm or overflow that made it.",
         )
+    if abs(reward) > LARGEST:
+        raise BrokenEnvironmentError(
+            f"wrong reward: {reward:g}, float32 ends at {LARGEST:.3g}", where, "Scale the rewards down."
+        )
     return reward
+
+
+def require_flag(value: Any, where: str) -> bool:
+    """`value` as a bool; raises BrokenEnvironmentError where it is not plainly true or false."""
+    if isinstance(value, bool | np.bool_):
+        return bool(value)
+    array = np.asarray(value) if isinstance(value, int | np.ndarray | np.generic) else None
+    if array is None or array.size != 1 or array.dtype.kind not in "iub" or array.item() not in (0, 1):
+        raise BrokenEnvironmentError(
+            f"wrong flag: {value!r} is a {type(value).__name__}", where, "Return True or False."
+        )
+    return bool(array.item())
+
+
+def _sorted(keys: Iterable[Any]) -> list[Any]:
+    """In one order, though they may be of several types."""
+    return sorted(keys, key=lambda key: (type(key).__name__, key))
 
 
 def _first(mask: np.ndarray) -> tuple[int, ...]:

@@ -1,6 +1,9 @@
-"""From the agent's actions, flat and in [-1, 1], to those that the environment's own `step` takes. Torch-free."""
+"""From the agent's actions, flat and in [-1, 1], to those that the environment's own `step` takes. Torch-free.
 
-from collections.abc import Mapping
+Legend: T actions.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,37 +15,90 @@ def affine(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """`center` and `half`: center + half * action maps [-1, 1] to [low, high]; a dimension that lacks a bound stays."""
     bounded = np.isfinite(low) & np.isfinite(high)
     least, most = np.where(bounded, low, 0), np.where(bounded, high, 0)
-    return np.where(bounded, (least + most) / 2, 0.0), np.where(bounded, (most - least) / 2, 1.0)
+    # Halved first: the sum and the difference of the largest bounds are beyond float64.
+    return np.where(bounded, most / 2 + least / 2, 0.0), np.where(bounded, most / 2 - least / 2, 1.0)
+
+
+def bounds(space: Space) -> tuple[np.ndarray, np.ndarray]:
+    """The environment's own, in float64 and the space's shape; infinite where there are none."""
+    native: Mapping[str, Any] = space.native or {}
+    low, high = (np.asarray(native.get(side, getattr(space, side)), np.float64) for side in ("low", "high"))
+    return tuple(side.reshape(space.shape) if side.ndim else np.full(space.shape, side) for side in (low, high))  # type: ignore[return-value]
+
+
+def scale(action: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Actions `[..., *shape]` clipped to [-1, 1] and mapped to bounds `[*shape]`, in float64; a dimension that lacks a
+    bound is only clipped to the one it has."""
+    center, half = affine(low, high)
+    bounded = np.isfinite(low) & np.isfinite(high)
+    value = np.asarray(action, np.float64)
+    value = np.where(bounded, np.clip(value, -1, 1), value)
+    inside = np.clip(center + half * value, low, high)
+    return np.where(bounded & (value == -1), low, np.where(bounded & (value == 1), high, inside))  # exactly
+
+
+def within(values: np.ndarray, dtype: np.dtype, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """float64 values `[..., *shape]` as `dtype`, rounded, and inside bounds `[*shape]` of that dtype: rounding to it
+    must not lead out, and its largest integers have no float64."""
+    if dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            return np.asarray(np.clip(values.astype(dtype), low, high))
+    above, below = values >= high.astype(np.float64), values <= low.astype(np.float64)
+    inside = np.where(above | below, 0, np.rint(values)).astype(dtype)
+    return np.where(above, high, np.where(below, low, np.maximum(np.minimum(inside, high), low))).astype(dtype)
+
+
+def native_values(spaces: Sequence[Space], values: Sequence[np.ndarray]) -> np.ndarray:
+    """Agent's actions `[T, ...]` of the keys that one space of the environment became, as that space has them."""
+    first, (count, *_) = spaces[0], values[0].shape
+    native: Mapping[str, Any] = first.native or {}
+    shape, dtype = tuple(native.get("shape", first.shape)), np.dtype(native.get("dtype", first.dtype))
+    if not first.discrete:
+        values = [scale(value, *bounds(space)) for space, value in zip(spaces, values, strict=True)]
+    array = np.stack(values, 1).reshape(count, *shape)
+    if "low" in native:
+        return within(array, dtype, *(np.asarray(native[side], dtype).reshape(shape) for side in ("low", "high")))
+    return (array + np.asarray(native.get("start", 0))).astype(dtype)
 
 
 def native_action(spaces: Spaces, action: Mapping[str, np.ndarray]) -> Any:
     """One action of the agent, per key of `spaces`, as `Space.native` describes it: scaled, clipped, counted from the
     environment's first value, nested."""
-    parts: dict[tuple[Any, ...], list[str]] = {}
-    for key, space in spaces.items():
-        path = (space.native or {}).get("path", [] if len(spaces) == 1 else [key])
-        parts.setdefault(tuple(path), []).append(key)
-    out: dict[Any, Any] = {}
-    for path, keys in parts.items():
-        values = [_value(spaces[key], action[key]) for key in keys]
-        native = spaces[keys[0]].native or {}
-        array = np.stack(values).reshape(native.get("shape", spaces[keys[0]].shape)) + native.get("start", 0)
-        array = array.astype(native.get("dtype", spaces[keys[0]].dtype))
-        node = out
+    rows = {key: np.asarray(value)[None] for key, value in action.items()}
+    return _nested(spaces, lambda keys: _single(spaces[keys[0]], _values(spaces, rows, keys)[0]))
+
+
+def native_actions(spaces: Spaces, rows: Mapping[str, np.ndarray]) -> Any:
+    """`native_action` of actions `[T, ...]` at once."""
+    return _nested(spaces, lambda keys: _values(spaces, rows, keys))
+
+
+def _values(spaces: Spaces, rows: Mapping[str, np.ndarray], keys: list[str]) -> np.ndarray:
+    return native_values([spaces[key] for key in keys], [rows[key] for key in keys])
+
+
+def _single(space: Space, value: Any) -> Any:
+    """A Discrete's value is a number, that of a Box without axes an array."""
+    return value if space.discrete else np.asarray(value)
+
+
+def _nested(spaces: Spaces, value: Callable[[list[str]], Any]) -> Any:
+    tree: dict[Any, Any] = {}
+    for path, keys in by_path(spaces).items():
+        node = tree
         for part in (None, *path)[:-1]:
             node = node.setdefault(part, {})
-        node[(None, *path)[-1]] = array[()] if spaces[keys[0]].discrete and array.shape == () else array
-    return _tuples(out[None])
+        node[(None, *path)[-1]] = value(keys)
+    return _tuples(tree.get(None, {}))
 
 
-def _value(space: Space, value: np.ndarray) -> np.ndarray:
-    if space.discrete:
-        return value
-    native: Mapping[str, Any] = space.native or {}
-    low, high = (np.asarray(native.get(side, getattr(space, side)), np.float64) for side in ("low", "high"))
-    center, half = affine(low, high)
-    scaled = np.clip(center + half * value, low, high)
-    return np.rint(scaled) if np.dtype(native.get("dtype", "float32")).kind in "iu" else scaled
+def by_path(spaces: Spaces) -> dict[tuple[Any, ...], list[str]]:
+    """The environment's own spaces and the keys each became."""
+    parts: dict[tuple[Any, ...], list[str]] = {}
+    for key, space in spaces.items():
+        path = (space.native or {}).get("path", [] if len(spaces) == 1 else key.split("/"))
+        parts.setdefault(tuple(path), []).append(key)
+    return parts
 
 
 def _tuples(node: Any) -> Any:

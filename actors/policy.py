@@ -1,6 +1,6 @@
 """DreamerV3's policy as actors use it: numpy in, numpy out, a recurrent state per environment."""
 
-from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from actors.native_actions import native_action
+from actors.native_observations import flat_observation
 from world_models.checkpoint_files import MANIFEST, find_model, read_arrays, read_document, verify
 from world_models.dataclass_json import from_json
 from world_models.distributions import one_hot
@@ -81,35 +82,37 @@ class LoadedPolicy:
 
     def __init__(self, policy: DreamerPolicy):
         self.policy = policy
+        self._single = {key: _one_of_a_stack(space) for key, space in policy.model.observation_space.items()}
         self.reset()
 
     def reset(self) -> None:
         """Forget the episode so far."""
         self.carry, self.first, self.steps = self.policy.initial(1), True, 0
+        spaces = self.policy.model.observation_space
+        self._frames: dict[str, list[np.ndarray]] = {k: [] for k, s in spaces.items() if (s.native or {}).get("stack")}
 
     def __call__(self, observation: Any, raw: bool = False) -> Any:
-        """One observation (a dict, nested or with keys `a/b`, or the bare array where there is one key) to the action
-        that the environment's own `step` takes; `raw=True`: to the network's, a dict, in [-1, 1] and unclipped."""
-        space = self.policy.model.observation_space
-        values = _flat(observation) if isinstance(observation, Mapping) else {next(iter(space)): observation}
-        if missing := sorted(space.keys() - values.keys()):
-            raise ValueError(f"The observation lacks the keys {missing}; this policy needs {sorted(space)}.")
-        rows = {key: np.asarray(values[key], space[key].dtype)[None] for key in space}
-        for key, value in rows.items():
-            if value.shape[1:] != space[key].shape and (space[key].is_image or value.size != np.prod(space[key].shape)):
-                raise ValueError(f"Observation {key!r} has shape {value.shape[1:]}, not {space[key].shape}.")
-            rows[key] = value.reshape(1, *space[key].shape)
+        """One observation, just as the environment's own `reset` and `step` give it (or a dict of keys `a/b`), to the
+        action that its own `step` takes; `raw=True`: to the network's, a dict, in [-1, 1] and unclipped."""
+        flat = flat_observation(self._single, observation)
+        rows = {key: self._stacked(key, value)[None] for key, value in flat.items()}
         self.carry, actions, _ = self.policy.act(self.carry, rows, np.array([self.first]), self.steps)
         self.first, self.steps = False, self.steps + 1
         single = {key: value[0] for key, value in actions.items()}
         return single if raw else native_action(self.policy.model.action_space, single)
 
+    def _stacked(self, key: str, value: np.ndarray) -> np.ndarray:
+        """The newest images of the episode, where the policy was trained on several at a time."""
+        if key not in self._frames:
+            return value
+        frames, space = self._frames[key], self.policy.model.observation_space[key]
+        frames[:] = [*frames[1:], value] if frames else [value] * (space.native or {})["stack"]
+        return np.concatenate(frames, -1)
 
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> Arrays:
-    out: Arrays = {}
-    for key, value in tree.items():
-        out |= _flat(value, f"{prefix}{key}/") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return out
+
+def _one_of_a_stack(space: Space) -> Space:
+    count = (space.native or {}).get("stack", 1)
+    return replace(space, shape=(*space.shape[:-1], space.shape[-1] // count)) if count > 1 else space
 
 
 def load_policy(path: str | Path, device: str = "cpu", mode: bool = False, seed: int = 0) -> LoadedPolicy:

@@ -62,10 +62,10 @@ def parse_train(arguments: Sequence[str]) -> "RunConfig":
     """The configuration that a `nexus train` command line asks for; exits with a message where it is wrong."""
     import tyro
 
-    from actors.envs import make
     from deploy.command_numbers import number_registry
     from deploy.config import RunConfig
     from deploy.presets import apply
+    from deploy.task import spaces_of
 
     parser = _train_parser()
     if arguments and arguments[0].startswith("-") and arguments[0] not in ("-h", "--help"):
@@ -88,7 +88,7 @@ def parse_train(arguments: Sequence[str]) -> "RunConfig":
     if not config.logdir:
         name = config.task.replace(":", "_").replace("/", "_")
         config = replace(config, logdir=str(Path("runs") / f"{name}-seed{config.seed}"))
-    make(config.task, config.environment).close()  # an unknown or broken task is named before anything starts
+    spaces_of(config)  # an unknown or broken task is named before anything starts
     if config.offline:
         from deploy.replay_sources import open_sources
 
@@ -114,7 +114,7 @@ def _require_known(rest: Sequence[str]) -> None:
 def train(arguments: Sequence[str]) -> int:
     """`nexus train`."""
     config = parse_train(arguments)
-    logdir = Path(config.logdir)
+    logdir = Path(config.logdir).absolute()
     from deploy.config import claim_logdir
     from deploy.report_memory import require_memory
     from deploy.scoreboard import solved_before

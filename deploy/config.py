@@ -3,7 +3,7 @@
 import errno
 import fcntl
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -13,7 +13,7 @@ from actors.actor_config import ActorConfig
 from actors.config import EnvironmentConfig
 from learner.config import LearnerConfig
 from learner.sequence import start_items
-from replay.config import ReplayConfig
+from replay.config import URLS, ReplayConfig
 from world_models.dataclass_json import differences, from_json, require_finite, to_json
 from world_models.dreamer.config import DreamerConfig
 
@@ -95,6 +95,17 @@ FREE = (
 
 FILE = "config.yaml"
 _LOCKS: dict[Path, IO[str]] = {}
+
+
+def rooted(config: RunConfig) -> RunConfig:
+    """The configuration with absolute paths: an environment may change the directory."""
+    replay = config.replay
+    if replay.directory:
+        replay = replace(replay, directory=os.path.abspath(replay.directory))
+    offline = config.offline
+    if offline and not offline.startswith(URLS):
+        offline = os.path.abspath(offline)
+    return replace(config, logdir=os.path.abspath(config.logdir), replay=replay, offline=offline)
 
 
 def save_config(config: RunConfig, logdir: Path) -> None:

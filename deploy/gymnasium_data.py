@@ -11,7 +11,7 @@ import numpy as np
 from gymnasium import spaces as gym_spaces
 
 from actors.envs import gymnasium_spaces
-from actors.native_actions import affine
+from actors.native_actions import affine, bounds, by_path
 from replay.foreign_rows import convert
 from replay.step import RESERVED, Field, Rows, Schema
 from world_models.space import Space, Spaces
@@ -54,21 +54,9 @@ def observation_tree(spaces: Spaces, rows: Rows) -> dict[str, Tree]:
 def action_space(spaces: Spaces) -> gym_spaces.Space:
     """The environment's own action space, as far as `Space.native` describes it."""
     tree: dict[Any, Any] = {}
-    for path, keys in _by_path(spaces).items():
+    for path, keys in by_path(spaces).items():
         _put(tree, (None, *path), _native_space([spaces[key] for key in keys]))
     return _space_of(tree[None])
-
-
-def native_actions(spaces: Spaces, rows: Rows) -> Tree:
-    """Actions `[T, ...]` in the environment's own terms; see `actors.native_actions.native_action` for a single one."""
-    tree: dict[Any, Any] = {}
-    for path, keys in _by_path(spaces).items():
-        native = spaces[keys[0]].native or {}
-        values = np.stack([_scaled(spaces[key], rows[key]) for key in keys], 1)
-        shape = tuple(native.get("shape", spaces[keys[0]].shape))
-        values = values.reshape(len(values), *shape) + np.asarray(native.get("start", 0))
-        _put(tree, (None, *path), values.astype(native.get("dtype", spaces[keys[0]].dtype)))
-    return _tuples(tree[None])
 
 
 def flat_rows(
@@ -92,7 +80,7 @@ def flat_rows(
                 )
             out[key] = _flat(leaf, number, value, schema.fields[key], key, where)
             if actions and not target.discrete and out[key].dtype.kind == "f":
-                if not np.isfinite(_bounds(target)).any():
+                if not np.isfinite(bounds(target)).any():
                     target = (known or {}).get(key, target)
                 out[key] = _unscaled(target, out[key]).astype(out[key].dtype)
     return out
@@ -119,41 +107,18 @@ def _nest(path: tuple[Any, ...], value: Any) -> Any:
     return value
 
 
-def _by_path(spaces: Spaces) -> dict[tuple[Any, ...], list[str]]:
-    """The environment's own actions and the keys each became."""
-    parts: dict[tuple[Any, ...], list[str]] = {}
-    for key, space in spaces.items():
-        path = (space.native or {}).get("path", [] if len(spaces) == 1 else key.split("/"))
-        parts.setdefault(tuple(path), []).append(key)
-    return parts
-
-
-def _scaled(space: Space, value: np.ndarray) -> np.ndarray:
-    if space.discrete:
-        return value
-    low, high = _bounds(space)
-    center, half = affine(low, high)
-    scaled = np.clip(center + half * value, low, high)
-    return np.rint(scaled) if np.dtype((space.native or {}).get("dtype", "float32")).kind in "iu" else scaled
-
-
 def _unscaled(space: Space, value: np.ndarray) -> np.ndarray:
-    center, half = affine(*_bounds(space))
+    center, half = affine(*bounds(space))
     return (value - center) / np.where(half == 0, 1, half)
-
-
-def _bounds(space: Space) -> tuple[np.ndarray, np.ndarray]:
-    native: Mapping[str, Any] = space.native or {}
-    low, high = (np.asarray(native.get(side, getattr(space, side)), np.float64) for side in ("low", "high"))
-    return np.broadcast_to(low, space.shape), np.broadcast_to(high, space.shape)
 
 
 def _native_space(parts: list[Space]) -> gym_spaces.Space:
     first = parts[0]
     native = first.native or {}
-    if not first.discrete:
+    if not first.discrete or "low" in native:
         shape, dtype = tuple(native.get("shape", first.shape)), np.dtype(native.get("dtype", "float32"))
-        low, high = (side.reshape(shape).astype(dtype) for side in _bounds(first))
+        sides = [native["low"], native["high"]] if "low" in native else bounds(first)
+        low, high = (np.asarray(side, dtype).reshape(shape) for side in sides)
         return _box(low, high, dtype)
     if first.classes == _UNKNOWN:
         return _gym_space(first)
@@ -173,7 +138,7 @@ def _gym_space(space: Space) -> gym_spaces.Space:
         top = 255 if space.dtype == np.uint8 else _UNKNOWN
         return _box(np.zeros(space.shape, space.dtype), np.full(space.shape, top, space.dtype), space.dtype)
     if not space.discrete:
-        low, high = (side.astype(np.float32) for side in _bounds(space))
+        low, high = (side.astype(np.float32) for side in bounds(space))
         return _box(low, high, np.dtype(np.float32))
     if space.shape == ():
         return gym_spaces.Discrete(space.classes)
@@ -202,11 +167,3 @@ def _space_of(node: Any) -> gym_spaces.Space:
     if list(children) == list(range(len(children))):
         return gym_spaces.Tuple(tuple(children.values()))
     return gym_spaces.Dict(children)
-
-
-def _tuples(node: Any) -> Tree:
-    """Children numbered from 0 are those of a Tuple."""
-    if not isinstance(node, dict):
-        return node
-    children = {key: _tuples(child) for key, child in node.items()}
-    return tuple(children.values()) if list(children) == list(range(len(children))) else children

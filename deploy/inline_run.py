@@ -7,10 +7,10 @@ from typing import Any
 import torch
 
 from actors.actor import Actor
-from actors.evaluation import run_episodes
+from actors.evaluation import EndlessEpisodeError, run_episodes
 from actors.policy import DreamerPolicy
 from deploy.build import build_actor, build_agent
-from deploy.config import RunConfig, claim_logdir
+from deploy.config import RunConfig, claim_logdir, rooted
 from deploy.incarnations import Incarnations
 from deploy.interrupt import Interrupt
 from deploy.offline import fill, frames_per_update
@@ -32,8 +32,8 @@ class InlineRun:
     """Builds or continues the run in `logdir`."""
 
     def __init__(self, config: RunConfig, logdir: Path):
-        self.config, self.logdir = config, logdir
         self.continues, self.rolls_back = claim_logdir(config, logdir), rolls_back(config)
+        self.config, self.logdir = config, logdir = rooted(config), logdir.absolute()
         torch.set_num_threads(config.learner.threads or max(1, torch.get_num_threads() - 1))
         observation, action = spaces_of(config)
         self.agent = build_agent(config, observation, action)
@@ -51,6 +51,7 @@ class InlineRun:
         self.due = 0
         self.checkpoints = Checkpoints(logdir / "checkpoints", config.keep_checkpoints)
         self.latest: dict[str, Any] = {}
+        self.endless = False  # evaluation episodes are
         self.incarnations: Incarnations | None = None
         self.lost: list[str] = []
         """What of the replay to learn from offline is damaged and was left out."""
@@ -118,7 +119,7 @@ class InlineRun:
             due = open_loop_due(config, updates)
             report = open_loop_metrics(self.learner, config, self.logdir, self.board.note) if due else {}
             self.board.log(*self._counters(), self.store.stats(), self.latest | report)
-        if config.evaluation.every and updates % config.evaluation.every == 0:
+        if config.evaluation.every and updates % config.evaluation.every == 0 and not self.endless:
             self.evaluate()
         if updates % config.checkpoint_every == 0:
             self.save()
@@ -144,7 +145,14 @@ class InlineRun:
         updates, episodes = self.learner.updates, self.config.evaluation.episodes
         policy = DreamerPolicy(self.acting, seed=self.config.seed + 1)
         makers = [environment_maker(self.config)] * min(episodes, EVALUATION_ENVIRONMENTS)
-        result = run_episodes(makers, policy, episodes, seed=self.config.seed + updates)
+        if not self.board.episodes and not self.config.offline:
+            return  # none has ended yet, so an evaluation would take even longer
+        try:
+            result = run_episodes(makers, policy, episodes, seed=self.config.seed + updates)
+        except EndlessEpisodeError as error:
+            self.endless = True
+            self.board.note(f"Training goes on without evaluations: {error}")
+            return
         seeds = [episode.seed for episode in result.episodes]
         if self.board.evaluation(self.frames, updates, result.scores, result.lengths, seeds):
             score = {"mean": result.mean, "episodes": episodes, "updates": updates, "frames": self.frames}

@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 
+from actors.native_actions import native_actions
 from deploy.gymnasium_data import (
     action_space,
     flat_rows,
     guessed_spaces,
-    native_actions,
     observation_space,
     observation_tree,
 )

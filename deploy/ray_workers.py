@@ -11,7 +11,7 @@ import ray
 import torch
 from ray.actor import ActorHandle
 
-from actors.evaluation import run_episodes
+from actors.evaluation import EndlessEpisodeError, run_episodes
 from actors.policy import DreamerPolicy
 from actors.vector import Episode
 from deploy.build import build_actor
@@ -31,6 +31,7 @@ from world_models.space import Spaces
 
 ASK = 5.0  # seconds a question may wait at the coordinator
 FIRST_SNAPSHOT = 600.0  # seconds for the learner to start and publish
+NEVER = 1 << 62  # updates
 POLL = 0.1  # seconds between looks for a newer snapshot
 
 
@@ -169,7 +170,12 @@ class EvaluatorWorker:
             version, done = snapshot.version, snapshot.updates // every
             policy = AudiblePolicy(self.model, self.config.seed + 1, self.beat)
             policy.load(snapshot)
-            result = run_episodes(makers, policy, episodes, seed=self.config.seed + snapshot.updates)
+            try:
+                result = run_episodes(makers, policy, episodes, seed=self.config.seed + snapshot.updates)
+            except EndlessEpisodeError as error:
+                self.coordinator.ask("note", f"Training goes on without evaluations: {error}")
+                every = NEVER
+                continue
             outcome: dict[str, Any] = {"mean": result.mean, "updates": snapshot.updates, "frames": snapshot.frames}
             if self.best is None or result.mean > self.best:
                 self.best = result.mean

@@ -11,6 +11,7 @@ from actors.policy import DreamerPolicy, load_policy
 from actors.trivial_policies import RandomPolicy
 from actors.video import require_video_name, write_video
 from deploy.config import RunConfig, load_config
+from deploy.metrics import SCORES
 from deploy.output_path import require_writable_file
 from deploy.plot import plot
 from deploy.task import environment_maker
@@ -57,6 +58,8 @@ def summarize(config: RunConfig, logdir: Path, episodes: int = 20) -> None:
     video, trivial = logdir / "videos" / "best.mp4", logdir / "random.json"
     places: list[tuple[str, Path | str]] = []
     try:
+        if not config.offline and not (logdir / SCORES).exists():
+            raise ValueError("no episode has ended; set environment.time_limit so that they do.")
         random = _final_scores(config, logdir, episodes, video, places)
     except ValueError as error:  # episodes that never end, say
         places.append(("scores", f"none: {error}"))

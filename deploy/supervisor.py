@@ -12,7 +12,7 @@ import ray
 from ray.actor import ActorHandle
 from ray.exceptions import RayError
 
-from deploy.config import FILE, RunConfig, claim_logdir, load_config
+from deploy.config import FILE, RunConfig, claim_logdir, load_config, rooted
 from deploy.coordinator import LEARNER, News
 from deploy.coordinator_handle import COORDINATOR
 from deploy.incarnations import Incarnations
@@ -48,8 +48,8 @@ class LocalRun:
     """Builds or continues the run in `logdir`; `run` trains until the budget is spent."""
 
     def __init__(self, config: RunConfig, logdir: Path):
-        self.config, self.logdir = config, logdir.resolve()
-        self.continues = claim_logdir(config, self.logdir)
+        self.continues = claim_logdir(config, logdir.resolve())
+        self.config, self.logdir = rooted(config), logdir.resolve()
         self.board = Scoreboard(config, self.logdir)
         self.checkpoints = Checkpoints(self.logdir / "checkpoints", config.keep_checkpoints)
         self.interrupt = Interrupt()

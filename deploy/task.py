@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import chdir
 from functools import partial
 
 import numpy as np
@@ -21,12 +22,13 @@ def environment_maker(config: RunConfig) -> Callable[[], Environment]:
 
 
 def spaces_of(config: RunConfig) -> tuple[Spaces, Spaces]:
-    """Observation and action spaces of the task, from a short-lived environment."""
-    environment = environment_maker(config)()
-    try:
-        return environment.observation_space, environment.action_space
-    finally:
-        environment.close()
+    """Observation and action spaces of the task, from a short-lived environment. ValueError: it cannot be made."""
+    with chdir("."):  # it may go elsewhere; the paths of the command stay
+        environment = environment_maker(config)()
+        try:
+            return environment.observation_space, environment.action_space
+        finally:
+            environment.close()
 
 
 class Probe:

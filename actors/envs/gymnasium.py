@@ -1,70 +1,32 @@
 """Any Gymnasium environment: `gym:CartPole-v1`, or `gym:my_module:MyEnv-v0`, which importing my_module registers."""
 
-import importlib
 import os
-import sys
+import re
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium.envs.registration import load_env_creator
 
 from actors.config import EnvironmentConfig
 from actors.environment import CannotDrawError, Step
-from actors.envs import gymnasium_spaces, unknown_task
+from actors.envs import gymnasium_spaces
+from actors.envs.gymnasium_making import make_raw, task_names
 from actors.envs.gymnasium_spaces import Leaf
-from actors.faults import require_reward
+from actors.faults import BrokenEnvironmentError, call_outside, place_of, require_flag, require_reward
 from world_models.space import Spaces
 
 # Pictures are read back, never shown; without this SDL looks for a display and complains.
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 
-
-def task_names() -> list[str]:
-    """Tasks registered with Gymnasium so far."""
-    return [f"gym:{name}" for name in gymnasium.registry]
+__all__ = ["GymnasiumEnvironment", "make", "task_names"]
+_FIVE = "Return observation, reward, terminated, truncated, info."
 
 
 def make(task: str, config: EnvironmentConfig) -> "GymnasiumEnvironment":
     """The environment `gym:ID` or `gym:MODULE:ID`. Raises ValueError if there is none or it cannot be made."""
-    module, _, name = task.removeprefix("gym:").rpartition(":")
-    if module:
-        _import(module, task)
-    try:
-        spec = gymnasium.spec(name)
-    except gymnasium.error.Error as error:
-        if module:
-            registered = sorted(key for key, spec in gymnasium.registry.items() if module in str(spec.entry_point))
-            raise ValueError(
-                f"Importing {module!r} did not register {name!r} with Gymnasium (it registered {registered}); call "
-                f"gymnasium.register(id={name!r}, entry_point=YourClass) at the top level of that file."
-            ) from error
-        raise unknown_task(task, task_names()) from error
-    creator = spec.entry_point if callable(spec.entry_point) else load_env_creator(str(spec.entry_point))
-    modes = getattr(creator, "metadata", {}).get("render_modes") or []
-    options: dict[str, Any] = {"render_mode": "rgb_array"} if "rgb_array" in modes else {}
-    try:
-        # Our own checks name key, place and remedy, so Gymnasium's passive checker stays off.
-        environment = gymnasium.make(spec, disable_env_checker=True, **options)
-    except gymnasium.error.DependencyNotInstalled as error:
-        raise ValueError(f"Task {task!r} misses a package: {error}") from error
-    return GymnasiumEnvironment(environment, task, config)
-
-
-def _import(module: str, task: str) -> None:
-    if os.getcwd() not in sys.path and "" not in sys.path:
-        sys.path.append(os.getcwd())  # last: no file there may stand in for an installed package
-    importlib.invalidate_caches()
-    try:
-        importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        if error.name and (module == error.name or module.startswith(error.name + ".")):
-            raise ValueError(
-                f"Task {task!r}: there is no module {module!r} in {os.getcwd()} or on PYTHONPATH; start the command "
-                f"where {module.replace('.', '/')}.py lies, or add its folder to PYTHONPATH."
-            ) from error
-        raise
+    return GymnasiumEnvironment(make_raw(task), task, config)
 
 
 class GymnasiumEnvironment:
@@ -80,16 +42,24 @@ class GymnasiumEnvironment:
         )
         self._actions = gymnasium_spaces.flatten(environment.action_space, actions=True, image_size=config.image_size)
         self.observation_space = _keys(self._observations)
-        self.action_space = {
-            key: replace(space, native=leaf.native) for leaf in self._actions for key, space in leaf.keys.items()
-        }
+        if _keys(self._actions).keys() & self.observation_space.keys():  # two Tuples, say, number their parts alike
+            self._actions = [_prefixed(leaf) for leaf in self._actions]
+        self.action_space = _keys(self._actions)
+        self._places = {name: _place(environment, name) for name in ("reset", "step")}
         self._last: Step | None = None
         self._seed = self._steps = 0
 
     def reset(self, seed: int) -> Step:
         self._seed, self._steps = seed, 0
-        observation, _ = self.raw.reset(seed=seed)
-        self._last = Step(self._encode(observation, "reset()"), 0.0, False, False)
+        try:
+            answer = call_outside(lambda: self.raw.reset(seed=seed))
+        except TypeError as error:
+            if not re.search(r"reset\(\) got an unexpected keyword argument '(seed|options)'", str(error)):
+                raise
+            raise self._broken("reset", str(error), "Write def reset(self, *, seed=None, options=None).") from error
+        if not (isinstance(answer, tuple) and len(answer) == 2):
+            raise self._broken("reset", _given(answer), "Return observation, info.")
+        self._last = Step(self._encode(answer[0], "reset"), 0.0, False, False)
         return self._last
 
     def step(self, action: dict[str, np.ndarray]) -> Step:
@@ -103,12 +73,29 @@ class GymnasiumEnvironment:
         total, terminated, truncated, observation = 0.0, False, False, None
         self._steps += 1
         for _ in range(self.frames_per_step):
-            observation, reward, terminated, truncated, _ = self.raw.step(raw_action)
-            total += require_reward(reward, self._where("reward", "step()")) if self._check else float(reward)
+            observation, reward, ended, cut = self._raw_step(raw_action)
+            total += require_reward(reward, self._where("step", "reward")) if self._check else float(reward)
+            terminated, truncated = self._flag(ended, "terminated"), self._flag(cut, "truncated")
             if terminated or truncated:
                 break
-        encoded = self._encode(observation, "step()")
-        return Step(encoded, total, bool(terminated or truncated), bool(terminated))
+        if self._check and self.frames_per_step > 1:
+            require_reward(total, self._where("step", f"reward of {self.frames_per_step} frames"))
+        encoded = self._encode(observation, "step")
+        return Step(encoded, total, terminated or truncated, terminated)
+
+    def _raw_step(self, action: Any) -> tuple[Any, Any, Any, Any]:
+        try:
+            answer = call_outside(lambda: self.raw.step(action))
+        except ValueError as error:
+            if "values to unpack" not in str(error) or not re.search(r"gymnasium.wrappers", place_of(error)):
+                raise
+            raise self._broken("step", str(error), _FIVE) from error
+        if not (isinstance(answer, tuple) and len(answer) == 5):
+            raise self._broken("step", _given(answer), _FIVE)
+        return answer[:4]
+
+    def _flag(self, value: Any, name: str) -> bool:
+        return value if value is True or value is False else require_flag(value, self._where("step", name))
 
     def probe_step_after_end(self, action: dict[str, np.ndarray]) -> Step:
         """Step the raw environment past its end; only check_environment wants to know what happens then."""
@@ -135,12 +122,34 @@ class GymnasiumEnvironment:
         self.raw.close()
 
     def _encode(self, observation: Any, call: str) -> dict[str, np.ndarray]:
-        where = self._where("observation", call) if self._check else ""
+        where = self._where(call, "observation") if self._check else ""
         return gymnasium_spaces.encode(self._observations, observation, where, self._check)
 
-    def _where(self, what: str, call: str) -> str:
-        return f"{self._task}, {call} number {self._steps} of the episode with seed {self._seed}, {what}"
+    def _where(self, call: str, what: str) -> str:
+        place = self._places[call]
+        return f"{self._task}, {call}() number {self._steps} of the episode with seed {self._seed}{place}, {what}"
+
+    def _broken(self, call: str, what: str, remedy: str) -> BrokenEnvironmentError:
+        return BrokenEnvironmentError(what, f"{self._task}, {call}(){self._places[call]}", remedy)
 
 
 def _keys(leaves: list[Leaf]) -> Spaces:
     return {key: space for leaf in leaves for key, space in leaf.keys.items()}
+
+
+def _prefixed(leaf: Leaf) -> Leaf:
+    return replace(leaf, keys={f"action/{key}": space for key, space in leaf.keys.items()})
+
+
+def _place(environment: gymnasium.Env, method: str) -> str:
+    """File and line of an environment's own method."""
+    with suppress(Exception):
+        code = getattr(type(environment.unwrapped), method).__code__
+        return f" ({code.co_filename}, line {code.co_firstlineno})"
+    return ""
+
+
+def _given(answer: Any) -> str:
+    return (
+        f"returned {len(answer)} values" if isinstance(answer, tuple) else f"returned a {type(answer).__name__} alone"
+    )

@@ -1,17 +1,18 @@
 """Gymnasium's nested spaces as flat dicts of `Space`, and values back and forth."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from gymnasium import spaces as gym_spaces
 
 from actors.faults import require_array, require_index, require_keys, with_slack
+from actors.native_actions import within
+from actors.native_observations import CHANNELS, channels_first, encoded
 from world_models.space import Space, Spaces
 
 FLOAT, INT, BYTE, BOOL = (np.dtype(kind) for kind in (np.float32, np.int32, np.uint8, np.bool_))
-CHANNELS = (1, 3, 4)  # grey, RGB, RGBA
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,20 +42,41 @@ class Leaf:
         assert self.raw.dtype is not None, self.raw
         return self.raw.dtype
 
-    @property
-    def native(self) -> dict[str, Any]:
-        """For `Space.native`."""
-        start = np.asarray(getattr(self.raw, "start", 0)).tolist()
-        return {"path": list(self.path), "shape": list(self.shape), "dtype": self.dtype.name, "start": start}
-
 
 def flatten(space: gym_spaces.Space, *, actions: bool, image_size: tuple[int, int]) -> list[Leaf]:
     """All leaves of a space.
 
     A lone space is called `action`, `image` (uint8 rows, columns and channels) or `vector`; the children of Dict and
-    Tuple spaces are called by their path, `a/b`. Raises ValueError for spaces without a fixed size.
+    Tuple spaces are called by their path, `a/b`. One without elements becomes no key. Raises ValueError for spaces
+    without a fixed size, and for two that would have one name.
     """
-    return [_leaf(raw, path, actions, image_size) for path, raw in _walk(space, ())]
+    leaves = [_named(_leaf(raw, path, actions, image_size), actions) for path, raw in _walk(space, ())]
+    taken: dict[str, Leaf] = {}
+    for leaf in leaves:
+        for key in leaf.keys:
+            if key in taken:
+                kind = "action" if actions else "observation"
+                raise ValueError(
+                    f"The {kind} spaces at {taken[key].name} and {leaf.name} would both be called {key!r}; rename "
+                    "one of them in the environment."
+                )
+            taken[key] = leaf
+    return leaves
+
+
+def _named(leaf: Leaf, actions: bool) -> Leaf:
+    """The leaf with `Space.native` of its keys, without the keys that have no elements."""
+    native: dict[str, Any] = {"path": list(leaf.path), "shape": list(leaf.shape), "dtype": leaf.dtype.name}
+    native["start"] = np.asarray(getattr(leaf.raw, "start", 0)).tolist()
+    if actions and isinstance(leaf.raw, gym_spaces.Box):
+        native |= {"low": leaf.raw.low.tolist(), "high": leaf.raw.high.tolist()}
+    several = len(leaf.keys) > 1
+    keys = {
+        key: replace(space, native=native | ({"index": i} if several else {}))
+        for i, (key, space) in enumerate(leaf.keys.items())
+        if space.width
+    }
+    return replace(leaf, keys=keys)
 
 
 def _walk(space: gym_spaces.Space, path: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], gym_spaces.Space]]:
@@ -126,14 +148,10 @@ def _is_image(raw: gym_spaces.Box) -> bool:
     return len(raw.shape) == 2 or raw.shape[0] in CHANNELS or raw.shape[-1] <= 16  # up to 16: stacked frames
 
 
-def _channels_first(shape: tuple[int, ...]) -> bool:
-    return len(shape) == 3 and shape[-1] not in CHANNELS and shape[0] in CHANNELS
-
-
 def _rows_columns_channels(shape: tuple[int, ...]) -> tuple[int, ...]:
     if len(shape) == 2:
         return (*shape, 1)
-    return (*shape[1:], shape[0]) if _channels_first(shape) else shape
+    return (*shape[1:], shape[0]) if channels_first(shape) else shape
 
 
 def encode(leaves: list[Leaf], value: Any, where: str, check: bool) -> dict[str, np.ndarray]:
@@ -160,7 +178,7 @@ def _require_tree(leaves: list[Leaf], value: Any, where: str) -> None:
         part = value
         for key in parent:
             part = part[key]
-        if not (isinstance(part, tuple) and keys == set(range(len(part)))):
+        if not (isinstance(part, tuple | list) and keys == set(range(len(part)))):
             require_keys(part, where + _name(parent), keys)
 
 
@@ -175,31 +193,7 @@ def _require_leaf(leaf: Leaf, value: Any, where: str) -> Any:
 
 
 def _encode_leaf(leaf: Leaf, value: Any) -> dict[str, np.ndarray]:
-    if isinstance(leaf.raw, gym_spaces.Discrete | gym_spaces.MultiDiscrete):
-        indices = (np.asarray(value) - leaf.raw.start).astype(INT)
-        parts = [indices] if len(leaf.keys) == 1 else [np.asarray(i, INT) for i in indices.flat]
-        return dict(zip(leaf.keys, parts, strict=True))
-    ((key, space),) = leaf.keys.items()
-    if space.is_image:
-        return {key: _image(np.asarray(value, BYTE), space.shape)}
-    return {key: np.array(value, space.dtype).reshape(space.shape)}
-
-
-def _image(value: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    image = (
-        value[..., None] if value.ndim == 2 else np.moveaxis(value, 0, -1) if _channels_first(value.shape) else value
-    )
-    return np.array(image, order="C") if image.shape == shape else resize(image, shape[0], shape[1])
-
-
-def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """uint8 [H W C] as [height width C]: averaged where it shrinks, repeated where it grows."""
-    from PIL import Image
-
-    shrinks = image.shape[0] > height or image.shape[1] > width
-    how = Image.Resampling.BOX if shrinks else Image.Resampling.NEAREST
-    channels = (Image.fromarray(np.ascontiguousarray(image[..., c])) for c in range(image.shape[2]))
-    return np.stack([np.asarray(channel.resize((width, height), how)) for channel in channels], -1)
+    return {key: encoded(space, value) for key, space in leaf.keys.items()}
 
 
 def decode(space: gym_spaces.Space, leaves: list[Leaf], action: dict[str, np.ndarray]) -> Any:
@@ -212,13 +206,13 @@ def decode(space: gym_spaces.Space, leaves: list[Leaf], action: dict[str, np.nda
         if isinstance(node, gym_spaces.Tuple):
             return tuple(build(child, (*path, i)) for i, child in enumerate(node.spaces))
         leaf = by_path[path]
+        if not leaf.keys:
+            return np.zeros(leaf.shape, leaf.dtype)
         values = np.stack([np.asarray(action[key]) for key in leaf.keys]).reshape(leaf.shape)
+        if isinstance(node, gym_spaces.Box):
+            return within(values, leaf.dtype, node.low, node.high)
         if isinstance(node, gym_spaces.Discrete):
             return leaf.dtype.type(values + node.start)
-        if isinstance(node, gym_spaces.MultiDiscrete):
-            values = values + node.start
-        elif leaf.dtype.kind in "iu":
-            values = np.rint(values)
-        return values.astype(leaf.dtype)
+        return (values + getattr(node, "start", 0)).astype(leaf.dtype)
 
     return build(space, ())

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from actors.environment import Environment, Step
-from actors.native_actions import affine
+from actors.native_actions import bounds, scale
 
 
 class Wrapper:
@@ -41,26 +41,22 @@ class NormalizeActions(Wrapper):
     def __init__(self, inner: Environment) -> None:
         super().__init__(inner)
         self.action_space = dict(inner.action_space)
-        self._scales: dict[str, tuple[np.ndarray, ...]] = {}
+        self._bounds: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         for key, space in inner.action_space.items():
             if space.discrete:
                 continue
-            low, high = (np.broadcast_to(np.asarray(side, np.float64), space.shape) for side in (space.low, space.high))
+            low, high = self._bounds[key] = bounds(space)
             bounded = np.isfinite(low) & np.isfinite(high)
-            center, half = affine(low, high)
-            self._scales[key] = (center, half, low, high)
+            own = {"low": low.tolist(), "high": high.tolist()}
             self.action_space[key] = replace(
                 space,
                 low=np.where(bounded, -1, low).astype(np.float32),
                 high=np.where(bounded, 1, high).astype(np.float32),
-                native={**(space.native or {}), "low": low.tolist(), "high": high.tolist()},
+                native=own | dict(space.native or {}),
             )
 
     def step(self, action: dict[str, np.ndarray]) -> Step:
-        scaled = dict(action)
-        for key, (center, half, low, high) in self._scales.items():
-            scaled[key] = np.clip(center + half * action[key], low, high).astype(np.float32)
-        return self.inner.step(scaled)
+        return self.inner.step(dict(action) | {key: scale(action[key], *sides) for key, sides in self._bounds.items()})
 
 
 class TimeLimit(Wrapper):
@@ -95,7 +91,10 @@ class FrameStack(Wrapper):
         self.observation_space = dict(inner.observation_space)
         for key in self._images:
             space = inner.observation_space[key]
-            self.observation_space[key] = replace(space, shape=(*space.shape[:2], space.shape[2] * count))
+            native = {"shape": list(space.shape), **(space.native or {}), "stack": count}
+            self.observation_space[key] = replace(
+                space, shape=(*space.shape[:2], space.shape[2] * count), native=native
+            )
         self._frames: dict[str, list[np.ndarray]] = {}
 
     def reset(self, seed: int) -> Step:

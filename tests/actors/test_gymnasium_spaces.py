@@ -9,7 +9,8 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Se
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors.envs.gymnasium_spaces import Leaf, decode, encode, flatten, resize
+from actors.envs.gymnasium_spaces import Leaf, decode, encode, flatten
+from actors.native_observations import resize
 
 pytestmark = pytest.mark.timeout(120)
 

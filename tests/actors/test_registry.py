@@ -70,7 +70,6 @@ def test_an_environment_of_ones_own_works_from_the_current_directory(tmp_path: P
         ("import a_package_nobody_has", ["No module named 'a_package_nobody_has'"]),
         (MINE.replace("Discrete(3)", "gymnasium.spaces.Text(3)"), ["action space 'gear' is a Text", "no fixed size"]),
         (MINE.replace('"speed"', '"reward"'), ["observation keys ['reward'] are reserved"]),
-        (MINE.replace('"gear"', '"speed"'), ["keys ['speed'] are both an observation and an action"]),
     ],
 )
 def test_what_is_wrong_with_the_file_is_said(tmp_path: Path, source: str | None, words: list[str]) -> None:

@@ -101,7 +101,10 @@ class RunSite:
             self._ended()
             self._inspect()
         except BaseException as error:
-            self.failed = f"{self.pair}, {self.doing}: {type(error).__name__}: {error}\n{self.output()[-3000:]}"
+            self.failed = (
+                f"{self.pair}, {self.doing}: {type(error).__name__}: {error}\n{self.folder} is kept; its output ends\n"
+                f"{self.output()[-3000:]}"
+            )
         finally:
             self._end()
             self.doing = "done"

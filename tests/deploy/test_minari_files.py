@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from gymnasium import spaces as gym_spaces
 
-from deploy.gymnasium_data import action_space, flat_rows, native_actions
+from actors.native_actions import native_action, native_actions
+from deploy.gymnasium_data import action_space, flat_rows
 from deploy.minari_files import MinariEpisodes, is_minari, write_minari
 from replay.episodes import Found, episodes
 from replay.memory_store import MemoryStore
@@ -126,7 +127,6 @@ def test_nested_actions_go_there_and_back() -> None:
     from actors.config import EnvironmentConfig
     from actors.envs.gymnasium import GymnasiumEnvironment
     from actors.envs.wrappers import NormalizeActions
-    from actors.native_actions import native_action
     from tests.actors.test_native_actions import Recorder
 
     known = NormalizeActions(GymnasiumEnvironment(Recorder(NESTED), "any", EnvironmentConfig())).action_space

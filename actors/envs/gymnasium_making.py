@@ -1,0 +1,166 @@
+"""Finding and making a Gymnasium environment: what goes wrong in somebody else's code is said with its place."""
+
+import importlib
+import importlib.util
+import inspect
+import os
+import re
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+import gymnasium
+from gymnasium.envs.registration import EnvSpec, load_env_creator
+
+from actors.envs import rendering, unknown_task
+from actors.faults import call_outside, place_of
+
+PACKAGES = {"ALE": "ale_py", "minigrid": "minigrid", "highway": "highway_env", "procgen": "procgen"}
+"""Modules that register the names of a namespace; the package is called like the module, with a dash."""
+
+
+def task_names() -> list[str]:
+    """Tasks registered with Gymnasium so far."""
+    return [f"gym:{name}" for name in gymnasium.registry]
+
+
+def make_raw(task: str) -> gymnasium.Env:
+    """The raw environment `gym:ID` or `gym:MODULE:ID`; ValueError says why there is none, where, and what to do."""
+    module, _, name = task.removeprefix("gym:").rpartition(":")
+    namespace = name.rpartition("/")[0]
+    if not module and importlib.util.find_spec(PACKAGES.get(namespace, "_")):
+        module = PACKAGES[namespace]
+    if module:
+        _import(module, task)
+    spec = _spec(task, module, name)
+    creator = _creator(spec, task)
+    if "mujoco" in f"{spec.entry_point} {getattr(creator, '__module__', '')}".lower():
+        rendering.choose_backend()
+    try:
+        environment = call_outside(lambda: _made(spec, creator))
+    except Exception as error:
+        raise ValueError(f"Task {task!r} cannot be made: {_reason(error, creator)}") from error
+    for side in ("observation_space", "action_space"):
+        if not isinstance(getattr(environment, side, None), gymnasium.Space):
+            environment.close()
+            raise ValueError(
+                f"Task {task!r}: {_source(type(environment.unwrapped))} has no {side}; set self.{side} to a "
+                "gymnasium.spaces.Space in __init__."
+            )
+    return environment
+
+
+def _import(module: str, task: str) -> None:
+    if os.getcwd() not in sys.path and "" not in sys.path:
+        sys.path.append(os.getcwd())  # last: no file there may stand in for an installed package
+    importlib.invalidate_caches()
+    try:
+        call_outside(lambda: importlib.import_module(module))
+    except Exception as error:
+        missing = error.name if isinstance(error, ModuleNotFoundError) else ""
+        if missing and (module == missing or module.startswith(missing + ".")):
+            package = module.partition(".")[0]
+            remedy = (
+                f"install the package: pip install {package.replace('_', '-')}"
+                if package in PACKAGES.values()
+                else f"start the command where {module.replace('.', '/')}.py lies, or add its folder to PYTHONPATH"
+            )
+            raise ValueError(
+                f"Task {task!r}: there is no module {module!r} in {os.getcwd()} or on PYTHONPATH; {remedy}."
+            ) from error
+        remedy = f"pip install {missing.partition('.')[0]}, or correct the import" if missing else "Correct that line"
+        where = place_of(error) or f"module {module}"
+        raise ValueError(f"Task {task!r}: {where}: {type(error).__name__}: {_line(error)}. {remedy}.") from error
+
+
+def _spec(task: str, module: str, name: str) -> EnvSpec:
+    try:
+        return gymnasium.spec(name)
+    except gymnasium.error.Error as error:
+        namespace = name.rpartition("/")[0]
+        if namespace in PACKAGES and not module:
+            package = PACKAGES[namespace].replace("_", "-")
+            raise ValueError(f"Task {task!r} needs the package {package}: pip install {package}") from error
+        if module:
+            source = getattr(sys.modules[module], "__file__", None) or module
+            own = sorted(
+                key for key, spec in gymnasium.registry.items()
+                if module in str(spec.entry_point) or getattr(spec.entry_point, "__module__", "") == module
+            )  # fmt: skip
+            raise ValueError(
+                f"Importing {module!r} ({source}) did not register {name!r} with Gymnasium (it registered {own}); call "
+                f"gymnasium.register(id={name!r}, entry_point=YourClass) at the top level of that file."
+            ) from error
+        raise unknown_task(task, task_names()) from error
+
+
+def _creator(spec: EnvSpec, task: str) -> Any:
+    if spec.entry_point is None:
+        raise ValueError(
+            f"Task {task!r} is registered with vector_entry_point={spec.vector_entry_point!r} alone; register the "
+            "single environment too: gymnasium.register(id=..., entry_point=YourClass)."
+        )
+    if callable(spec.entry_point):
+        return spec.entry_point
+    try:
+        return call_outside(lambda: load_env_creator(str(spec.entry_point)))
+    except Exception as error:
+        reason = _reason(error, None)
+        raise ValueError(f"Task {task!r}: its entry point {spec.entry_point!r} cannot be loaded: {reason}") from error
+
+
+def _made(spec: EnvSpec, creator: Any) -> gymnasium.Env:
+    metadata = getattr(creator, "metadata", {})
+    modes = metadata.get("render_modes") if isinstance(metadata, Mapping) else None
+    draws = isinstance(modes, list | tuple | set | frozenset) and "rgb_array" in modes
+    options: dict[str, Any] = {"render_mode": "rgb_array"} if draws and "render_mode" not in spec.kwargs else {}
+    try:
+        return _make(spec, creator, metadata, options)
+    except TypeError as error:
+        if not options or "unexpected keyword argument 'render_mode'" not in str(error):
+            raise
+    return _make(spec, creator, metadata, {})  # it declares pictures, and takes no render_mode
+
+
+def _make(spec: EnvSpec, creator: Any, metadata: Any, options: dict[str, Any]) -> gymnasium.Env:
+    if isinstance(metadata, dict | property) or not isinstance(creator, type):
+        # Our own checks name key, place and remedy, so Gymnasium's passive checker stays off.
+        return gymnasium.make(spec, disable_env_checker=True, **options)
+    environment = creator(**{**spec.kwargs, **options})  # Gymnasium refuses any other metadata
+    if not isinstance(environment, gymnasium.Env):
+        raise TypeError(f"The environment must inherit from the gymnasium.Env class, actual class: {creator}")
+    if spec.max_episode_steps is not None:
+        environment = gymnasium.wrappers.TimeLimit(environment, spec.max_episode_steps)
+    return environment
+
+
+def _reason(error: Exception, creator: Any) -> str:
+    """What went wrong, at which line of whose file, and the remedy."""
+    text = _line(error)
+    where = place_of(error) or _source(creator)
+    if isinstance(error, gymnasium.error.DependencyNotInstalled) or isinstance(error.__cause__, ModuleNotFoundError):
+        packages = re.search(r"pip install [^`']*(\"[^\"]*\"|'[^']*'|[\w.\[\]-]+)", text)
+        return f"a package is missing: {text}" + ("" if packages else f" ({where})")
+    if isinstance(error, ModuleNotFoundError):
+        return f"{where}: {text}; pip install {(error.name or '').partition('.')[0]}"
+    if "must inherit from the gymnasium.Env class" in text or "Gym is incompatible with Gymnasium" in text:
+        return f"{_source(creator)} makes no gymnasium.Env; derive its class from gymnasium.Env."
+    if isinstance(error, TypeError) and (missing := re.search(r"missing \d+ required .*?: (.*?)( was raised|$)", text)):
+        return (
+            f"{_source(creator)} needs the arguments {missing.group(1)}; give them defaults, or register the task with "
+            "gymnasium.register(..., kwargs={...})."
+        )
+    text = text.partition(" was raised from the environment creator")[0]
+    return f"{where}: {type(error).__name__}: {text}. Correct that line, or what it needs."
+
+
+def _source(creator: Any) -> str:
+    """File and line of a class or function."""
+    with suppress(TypeError, OSError):
+        return f"{inspect.getsourcefile(creator)}, line {inspect.getsourcelines(creator)[1]}, {creator.__name__}"
+    return getattr(creator, "__name__", str(creator))
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error.msg if isinstance(error, SyntaxError) else error).split())
