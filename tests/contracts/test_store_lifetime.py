@@ -158,12 +158,15 @@ def test_writers_samplers_and_write_backs_at_the_same_time(make: MakeStore) -> N
     threads = [threading.Thread(target=guarded, args=args) for args in work]
     for thread in threads:
         thread.start()
-    time.sleep(0.5)
+    deadline = time.monotonic() + 60
+    while not stop.is_set() and (store.stats()["sampled"] < 1000 or store.stats()["evicted"] < 100):
+        assert time.monotonic() < deadline, f"waited too long: {store.stats()}"
+        time.sleep(0.01)
     stop.set()
     for thread in threads:
         thread.join(20)
     assert not errors, errors[0]
-    assert store.stats()["sampled"] > 0 and store.stats()["evicted"] > 0
+    assert not any(thread.is_alive() for thread in threads)
 
 
 # --- checkpoints

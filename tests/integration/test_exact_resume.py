@@ -9,9 +9,32 @@ import pytest
 
 from tests.integration.runs import MY_MODULE, checkpoints, command, differences, lines, run, start, state_of, wait_for
 
-# 200 updates of 4 x 8 steps at 8 replayed steps per environment step.
-RATIO = ["--mode", "inline", "--learner.train-ratio", "8", "--checkpoint-every", "100", "--keep-checkpoints", "9",
-         "--log-every", "10", "--report-every", "130"]  # fmt: skip
+# Checkpoints at updates 20, 40 and 60; a report at 60. 4 x 8 steps an update, 8 replayed ones an environment step.
+RATIO = ["--mode", "inline", "--learner.train-ratio", "8", "--checkpoint-every", "20", "--keep-checkpoints", "9",
+         "--log-every", "5", "--report-every", "56"]  # fmt: skip
+
+# The tasks, and a process that is killed in the middle of its STEPS_TO_LIVE-th step.
+MORTAL = (
+    MY_MODULE
+    + """
+import os, signal
+from gymnasium.envs.classic_control import CartPoleEnv
+
+left = int(os.environ.get("STEPS_TO_LIVE", 0))
+
+def mortal(step):
+    def counted(self, action):
+        global left
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return step(self, action)
+    return counted
+
+MyEnv.step, CartPoleEnv.step = mortal(MyEnv.step), mortal(CartPoleEnv.step)
+gym.register("Pole-v0", CartPoleEnv, max_episode_steps=500)
+"""
+)
 
 
 def _command(task: str, logdir: Path, frames: int, consecutive: int = 1, priority: float = 0.0) -> list[str]:
@@ -21,55 +44,56 @@ def _command(task: str, logdir: Path, frames: int, consecutive: int = 1, priorit
     )  # fmt: skip
 
 
-# With 3 the checkpoint at update 100 lies between the parts of a sequence.
+# With 3 the checkpoint at update 40 lies between the parts of a sequence.
 @pytest.mark.parametrize(
-    ("task", "frames", "consecutive", "priority"),
-    [("gym:CartPole-v1", 880, 3, 0.0), ("gym:my_module:MyEnv-v0", 840, 1, 0.5)],
+    ("task", "frames", "steps_to_live", "consecutive", "priority"),
+    [("gym:my_module:Pole-v0", 360, 300, 3, 0.0), ("gym:my_module:MyEnv-v0", 320, 250, 1, 0.5)],
 )
 @pytest.mark.timeout(280)
 def test_killed_after_a_checkpoint_continues_bit_for_bit(
-    tmp_path: Path, task: str, frames: int, consecutive: int, priority: float
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    task: str,
+    frames: int,
+    steps_to_live: int,
+    consecutive: int,
+    priority: float,
 ) -> None:
-    (tmp_path / "my_module.py").write_text(MY_MODULE)
+    (tmp_path / "my_module.py").write_text(MORTAL)
     straight, killed = tmp_path / "straight", tmp_path / "killed"
     done = run(tmp_path, _command(task, straight, frames, consecutive, priority))
     assert done.returncode == 0, done.stdout + done.stderr
     last = checkpoints(straight)[-1]
-    assert last >= 200
+    assert last >= 60
 
+    monkeypatch.setenv("STEPS_TO_LIVE", str(steps_to_live))
     process = start(tmp_path, _command(task, killed, frames, consecutive, priority))
-    try:
-        wait_for(
-            lambda: (
-                any(line["updates"] >= 120 for line in lines(killed / "metrics.jsonl")) or process.poll() is not None
-            ),
-            "update 120",
-        )
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait(10)
-    assert 100 in checkpoints(killed) and last not in checkpoints(killed)
+    monkeypatch.delenv("STEPS_TO_LIVE")
+    assert process.wait(200) == -signal.SIGKILL, (tmp_path / "output.log").read_text()
+    assert checkpoints(killed)[-1] == 40
+    assert lines(killed / "metrics.jsonl")[-1]["updates"] > 40, "nothing to go back behind"
 
     again = run(tmp_path, _command(task, killed, frames, consecutive, priority))
     assert again.returncode == 0, again.stdout + again.stderr
-    assert "update 100" in again.stdout
+    assert "update 40" in again.stdout
     assert checkpoints(killed)[-1] == last
     assert differences(state_of(straight, last), state_of(killed, last)) == []
     for name in ("scores.jsonl", "metrics.jsonl"):
         assert lines(straight / name) == lines(killed / name), name
+    assert any("report/openloop_reward" in line for line in lines(killed / "metrics.jsonl"))
 
 
 @pytest.mark.timeout(200)
 def test_episode_that_does_not_repeat_starts_anew_and_says_so(tmp_path: Path) -> None:
     (tmp_path / "my_module.py").write_text(MY_MODULE)
     logdir = tmp_path / "run"
-    first = run(tmp_path, _command("gym:my_module:MyEnv-v0", logdir, 300))
+    first = run(tmp_path, _command("gym:my_module:MyEnv-v0", logdir, 110))
     assert first.returncode == 0, first.stdout + first.stderr
     (tmp_path / "my_module.py").write_text(MY_MODULE.replace("0.1 *", "0.11 *"))
-    second = run(tmp_path, _command("gym:my_module:MyEnv-v0", logdir, 400))
+    second = run(tmp_path, _command("gym:my_module:MyEnv-v0", logdir, 220))
     assert second.returncode == 0, second.stdout + second.stderr
     assert "did not repeat itself" in second.stdout
-    assert [json.loads(line)["frames"] for line in (logdir / "scores.jsonl").read_text().splitlines()][-1] > 300
+    assert [json.loads(line)["frames"] for line in (logdir / "scores.jsonl").read_text().splitlines()][-1] > 110
 
 
 @pytest.mark.timeout(200)

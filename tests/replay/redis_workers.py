@@ -37,7 +37,6 @@ _NEXT_LIFE = 1000  # added to a stream's id when it is lost
 class Event(NamedTuple):
     """What a worker says: `kind` is ready, wrote {stream: next step}, sampled (number, stale), note (a line)."""
 
-    time: float
     kind: str
     value: Any
 
@@ -125,7 +124,7 @@ def learn(pipe: Connection, url: str, pause: float = 0.0) -> None:
 
 def tell(pipe: Connection, kind: str, value: Any) -> None:
     """BrokenPipeError, and the worker's end: the test is gone."""
-    pipe.send(Event(time.monotonic(), kind, value))
+    pipe.send(Event(kind, value))
 
 
 def _work(work: Any, pipe: Connection, url: str, settings: dict[str, Any]) -> None:

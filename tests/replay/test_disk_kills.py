@@ -1,12 +1,12 @@
 """What is left of a disk store whose process was killed: whole sequences, old or new latents, a line that says it."""
 
 import signal
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from replay.disk_reader import DiskReader
 from tests.contracts.stores import SCHEMA, check_sequences, latents, rng, rows
 from tests.replay.disk_lives import abandon, check, finished, process, reopened
 from tests.replay.disk_process import CHUNK, KEEP, LENGTH, STREAMS
@@ -70,35 +70,48 @@ def test_latents_killed_in_writing_are_old_or_new_or_declared_stale(quick: Path)
     assert torn > 0, "no kill tore a row: the test does not reach what it is for"
 
 
-def killed_writer(way: str, directory: Path, seconds: float) -> list[tuple[float, int, int]]:
-    """What a process had said when it was killed: when, which stream, where it goes on."""
+def kept(directory: Path) -> dict[int, int]:
+    """Where each stream goes on in the files, whoever has them open."""
+    try:
+        return {stream: steps.stop for stream, steps in DiskReader(directory).streams().items()}
+    except ValueError:
+        return {}  # nothing was kept yet
+
+
+def killed_writer(way: str, directory: Path) -> tuple[list[tuple[int, int]], dict[int, int]]:
+    """What a process had said when it was killed: which stream, where it goes on; and what it had kept shortly before,
+    of each of its four streams more than when it began."""
+    before = kept(directory)
     with process(way, directory) as writer:
         assert writer.stdout is not None
-        acknowledged: list[tuple[float, int, int]] = []
-        while len(acknowledged) < 50 or acknowledged[-1][0] - acknowledged[0][0] < seconds:
-            stream, stop = map(int, writer.stdout.readline().split())
-            acknowledged.append((time.monotonic(), stream, stop))
+        acknowledged: list[tuple[int, int]] = []
+        while True:
+            for _ in range(200):
+                stream, stop = map(int, writer.stdout.readline().split())
+                acknowledged.append((stream, stop))
+            safe = kept(directory)
+            if all(safe.get(stream, 0) > before.get(stream, 0) for stream in range(4)):
+                break
         writer.send_signal(signal.SIGKILL)
         for line in writer.stdout.read().splitlines():
-            if len(line.split()) == 2:
-                acknowledged.append((time.monotonic(), *map(int, line.split())))  # type: ignore[arg-type]
-        writer.wait(20)
-    return acknowledged
+            if len(words := line.split()) == 2:
+                acknowledged.append((int(words[0]), int(words[1])))
+        writer.wait(60)
+    return acknowledged, safe
 
 
 def test_a_killed_process_is_followed_by_the_next(quick: Path) -> None:
     lost = []
     for _ in range(3):
-        acknowledged = killed_writer("write", quick, 0.7)
+        acknowledged, safe = killed_writer("write", quick)
         it, said = reopened(quick, capacity=400)
         assert any("was not closed" in line for line in said), said
         check(it)
+        last = dict(acknowledged)
         for stream in range(4):
-            stops = [(when, stop) for when, of, stop in acknowledged if of == stream]
-            settled = max((stop for when, stop in stops if when < stops[-1][0] - 1), default=0)
-            kept = it.streams()[stream].stop
-            assert kept >= settled // CHUNK * CHUNK
-            lost.append(stops[-1][1] - kept)
+            stop = it.streams()[stream].stop
+            assert safe[stream] <= stop
+            lost.append(last[stream] - stop)
         abandon(it)
     assert any(lost), "nothing was in memory: the test does not reach what it is for"
 
@@ -106,16 +119,15 @@ def test_a_killed_process_is_followed_by_the_next(quick: Path) -> None:
 def test_open_chunks_of_a_killed_process_are_there_up_to_when_they_were_kept(quick: Path) -> None:
     goes_on = dict.fromkeys(range(4), 0)
     for _ in range(3):
-        acknowledged = killed_writer("fill", quick, 2)
+        acknowledged, safe = killed_writer("fill", quick)
         it, said = reopened(quick, capacity=10**6, chunk_length=0)
         assert "4 chunks of 4 streams" in said[-1] and "steps of its last 0.1 s are lost" in said[-1], said
         check(it)
         assert not list((quick / "chunks").glob("*.rows"))
         for stream, steps in it.streams().items():
-            stops = [(when, stop) for when, of, stop in acknowledged if of == stream]
-            assert stops[0][1] == goes_on[stream] + 3, "a life goes on where the one before had kept it"
-            settled = max(stop for when, stop in stops if when < stops[-1][0] - 1)
-            assert steps.start == 0 and settled <= steps.stop <= stops[-1][1] + 3
+            stops = [stop for of, stop in acknowledged if of == stream]
+            assert stops[0] == goes_on[stream] + 3, "a life goes on where the one before had kept it"
+            assert steps.start == 0 and safe[stream] <= steps.stop <= stops[-1] + 3
             goes_on[stream] = steps.stop
         abandon(it)
 

@@ -27,7 +27,7 @@ def test_work_is_done_ahead_but_no_further_than_depth() -> None:
 
     with Prefetch(produce, 0, 3) as prefetch:
         for taken in range(3):
-            deadline = time.monotonic() + 10
+            deadline = time.monotonic() + 60
             while len(made) < taken + 3 and time.monotonic() < deadline:
                 time.sleep(0.01)
             time.sleep(0.05)
@@ -55,13 +55,19 @@ def test_close_ends_the_thread() -> None:
 
 
 def test_waiting_is_bounded_on_both_sides() -> None:
-    release = threading.Event()
-    prefetch = Prefetch(lambda number: release.wait(20), 0, 1, timeout=0.05)
+    begun, release = threading.Event(), threading.Event()
+
+    def produce(number: int) -> bool:
+        begun.set()
+        return release.wait(60)
+
+    prefetch = Prefetch(produce, 0, 1, timeout=0.05)
     with pytest.raises(TimeoutError, match="No batch was ready within 0.05 s"):
         prefetch()
+    assert begun.wait(60)
     with pytest.raises(TimeoutError, match="still in its call"):
         prefetch.close(0.05)
     release.set()
-    prefetch.close()
+    prefetch.close(60)
     with pytest.raises(ValueError, match="depth is -1"):
         Prefetch(lambda number: 1, 0, -1)

@@ -9,7 +9,7 @@ import pytest
 from replay.redis_store import RedisStore
 from replay.redis_url import parse
 from replay.resp import Connection, ReplyError, ShardDownError
-from tests.replay.redis_servers import RedisServer
+from tests.replay.redis_servers import RedisServer, connected
 from tests.replay.redis_workers import (
     LENGTH,
     STREAMS,
@@ -26,8 +26,6 @@ from tests.replay.redis_workers import (
 
 pytestmark = pytest.mark.timeout(180)
 
-WINDOW = 2.0  # seconds: the file is synced every second, and Redis waits one more for a slow disk before it writes on
-
 
 @pytest.fixture
 def server() -> Iterator[RedisServer]:
@@ -40,6 +38,18 @@ def store(server: RedisServer) -> Iterator[RedisStore]:
     store = open_store(server.url_unix)
     yield store
     store.close()
+
+
+def written_out(server: RedisServer, timeout: float = 60.0) -> None:
+    """Until all that the server has answered so far is in the append-only file, which it writes when the disk can."""
+    with connected(server.url_unix) as connection:
+        written = info(connection, "aof_current_size", "persistence") + info(
+            connection, "aof_buffer_length", "persistence"
+        )
+        deadline = time.monotonic() + timeout
+        while info(connection, "aof_current_size", "persistence") < written:
+            assert time.monotonic() < deadline, f"the append-only file is behind for {timeout:g} s"
+            time.sleep(0.02)
 
 
 def sample(store: RedisStore, times: int = 10) -> None:
@@ -71,16 +81,14 @@ def test_a_server_killed_in_the_middle_of_batches(server: RedisServer, store: Re
         for _ in range(3):
             writer.wait("wrote", 20)
             learner.wait("sampled", 20)
-            time.sleep(0.5)
-            killed = time.monotonic()
+            answered = [event.value for event in writer.said if event.kind == "wrote"][-1]
+            written_out(server)
+            writer.wait("wrote", 5)
             server.kill()
-            writer.listen()
-            time.sleep(0.3)
             server.restart()
-            sure = [event.value for event in writer.said if event.kind == "wrote" and event.time < killed - WINDOW]
             streams = store.streams()
-            for stream, step in (sure[-1] if sure else {}).items():
-                assert streams[stream].stop >= step, f"more than {WINDOW} s are lost"
+            for stream, step in answered.items():
+                assert streams[stream].stop >= step, "what was in the file is lost"
             writer.wait("wrote", 5)
             learner.wait("sampled", 5)
     assert check_everything(store) > 0
@@ -102,7 +110,7 @@ def test_what_the_append_only_file_keeps(server: RedisServer, store: RedisStore)
     before = sampler.items()
     size = sum(path.stat().st_size for path in server.folder.rglob("appendonly*") if path.is_file())
     assert size < 1.1 * 400 * STREAMS * store.schema.row_dtype.itemsize  # and no latents, half as much again
-    time.sleep(1.2)
+    written_out(server)
     server.restart()
     np.testing.assert_array_equal(sampler.items(), before)
     batch, keys = sampler.sample(64, LENGTH, np.random.default_rng(1))
@@ -136,7 +144,7 @@ def test_an_append_only_file_that_is_rewritten(server: RedisServer, store: Redis
         time.sleep(0.02)
     sampler.write_back(keys, latents(np.full(keys.shape[:2], 8)))  # not in the file any more
     go_on(720)  # evicts chunks that are in the rewritten part
-    time.sleep(1.2)
+    written_out(server)
     server.restart()
     assert check_everything(sampler) == store.stats()["steps"]
     assert not (sampler.read(0, position - 700, 700)["stoch"] == 8).any()
