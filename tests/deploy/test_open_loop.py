@@ -163,15 +163,15 @@ def test_a_report_falls_on_a_line_of_metrics() -> None:
 @pytest.mark.timeout(280)
 def test_a_run_reports_and_is_not_disturbed(tmp_path: Path) -> None:
     (tmp_path / "my_module.py").write_text(MY_MODULE)
-    options = ["--mode", "inline", "--learner.train-ratio", "8", "--frames", "300", "--log-every", "10"]
+    options = ["--mode", "inline", "--learner.train-ratio", "8", "--frames", "110", "--log-every", "5"]
     with_reports, without = tmp_path / "with", tmp_path / "without"
-    for logdir, every in ((with_reports, "25"), (without, "0")):
+    for logdir, every in ((with_reports, "7"), (without, "0")):
         done = run(tmp_path, command("gym:my_module:MyEnv-v0", logdir, *options, "--report-every", every))
         assert done.returncode == 0, done.stdout + done.stderr
 
     written = lines(with_reports / "metrics.jsonl")
     reports = {line["updates"]: line for line in written if any(key.startswith("report/") for key in line)}
-    assert list(reports)[:2] == [30, 50]  # the lines at or after updates 25 and 50
+    assert list(reports)[:2] == [10, 15]  # the lines at or after updates 7 and 14
     for line in reports.values():
         for key in ("image", "vector", "reward"):
             assert 0 <= line[f"report/openloop_{key}"] < 10

@@ -67,8 +67,8 @@ def test_a_waiting_sampler_is_woken_by_an_insert() -> None:
 
 
 @given(
-    ratio=st.floats(0.01, 50), inserts=st.integers(0, 10**9), samples=st.integers(0, 10**12),
-    size=st.integers(0, 10**6), block=st.integers(1, 64), batch=st.integers(16, 2000), min_size=st.integers(1, 5000),
+    ratio=st.floats(0.1, 50), inserts=st.integers(0, 10**9), samples=st.integers(0, 10**12),
+    size=st.integers(0, 10**6), block=st.integers(1, 64), batch=st.integers(16, 500), min_size=st.integers(1, 500),
 )  # fmt: skip
 def test_a_restored_limiter_never_blocks_both_sides(
     ratio: float, inserts: int, samples: int, size: int, block: int, batch: int, min_size: int
