@@ -4,6 +4,7 @@ import argparse
 import difflib
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
@@ -298,6 +299,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     own_folder_last(os.getcwd())  # environments of one's own lie where the command is given
     with ending_on_signals() as signals:
         code = _run(arguments, signals)
+        if code == ENDED and not signals:  # the command itself has taken the signal
+            signals.append(signal.SIGINT)  # another one, while the program exits, must not break that off
     sys.exit(code)
 
 

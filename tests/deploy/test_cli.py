@@ -83,6 +83,18 @@ def test_a_command_that_is_stopped_says_so_in_one_line(tmp_path: Path, number: i
         assert process.wait(60) == 130
 
 
+def test_a_second_ctrl_c_while_the_program_exits_changes_nothing() -> None:
+    """As after a run that has taken the first one as a wish to save, and said so."""
+    code = (
+        "import atexit, os, signal; from deploy import cli\n"
+        "atexit.register(lambda: (os.kill(os.getpid(), signal.SIGINT), print('left')))\n"
+        "cli.COMMANDS['doctor'] = lambda arguments: cli.ENDED\n"
+        "cli.main(['doctor'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, timeout=100)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "left\n", "")
+
+
 def test_output_that_nobody_reads_is_no_error(tmp_path: Path) -> None:
     reading, writing = os.pipe()
     os.close(reading)
