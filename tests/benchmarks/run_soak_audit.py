@@ -9,7 +9,7 @@ import numpy as np
 
 from deploy.replay_sources import open_sources
 from replay.episodes import pieces
-from tests.benchmarks.run_soak_world import judge
+from tests.benchmarks.run_soak_judge import judge
 
 
 class SoakError(Exception):

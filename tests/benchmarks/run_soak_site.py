@@ -29,6 +29,7 @@ STARTS = 300.0  # seconds until a run works, or works again
 ENDS = 240.0  # seconds until it has saved and ended
 GONE = 60.0  # seconds after the end until nothing of it is left
 EARLY = 0.3  # of the times that the driver's next life is ended while it starts
+BOOTED = 3.0  # seconds until the interpreter has started and Ctrl-C is the program's
 STOPPED = 200.0  # seconds of SIGSTOP, more than what counts as hung
 COMMAND = [
     sys.executable, "-m", "deploy.cli", "train", TASK, "--preset", "quick", "--frames", "1000000000",
@@ -156,7 +157,7 @@ class RunSite:
             self._end_the_run(fault, record)
             if self.rng.random() < EARLY:
                 self._start()
-                time.sleep(float(self.rng.uniform(0, 12)))
+                time.sleep(float(self.rng.uniform(0 if fault.how == "killed" else BOOTED, 12)))
                 self._end_the_run(fault, record)
                 record.times += 1
             begun = time.monotonic()

@@ -4,13 +4,15 @@ The soak puts a `sitecustomize.py` that calls `install` in front of the run's pa
 batches are read, not changed.
 """
 
+import importlib.util
 import json
 import os
 import sys
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
-
-import numpy as np
 
 WHERE = "RUN_SOAK_WITNESS"
 """The environment variable that names the folder of the accounts."""
@@ -26,30 +28,51 @@ def hook(folder: Path) -> dict[str, str]:
 
 
 def install() -> None:
-    """Watch the store, where this process is one that learns."""
+    """Watch the store, where this process is one that learns. Nothing is imported before the process does so itself."""
     words = " ".join(sys.orig_argv)
-    if WHERE not in os.environ or "deploy.learner_process" not in words and "deploy.cli train" not in words:
-        return
-    from replay.layout import Batch, views
-    from replay.sharding import ShardedStore
-    from tests.benchmarks.run_soak_world import judge
+    if WHERE in os.environ and ("deploy.learner_process" in words or "deploy.cli train" in words):
+        sys.meta_path.insert(0, _Finder())
 
+
+class _Finder(MetaPathFinder):
+    """Finds `replay.sharding` once, as everybody else would."""
+
+    def find_spec(self, name: str, path: Any, target: Any = None) -> ModuleSpec | None:
+        if name != "replay.sharding":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        assert spec and spec.loader
+        load = spec.loader.exec_module
+
+        def watched(module: ModuleType) -> None:
+            load(module)
+            _watch(module.ShardedStore)
+
+        spec.loader.exec_module = watched  # type: ignore[method-assign]
+        return spec
+
+
+def _watch(store: Any) -> None:
     account = open(Path(os.environ[WHERE]) / f"sampled-{os.getpid()}.jsonl", "ab", buffering=0)  # noqa: SIM115
-    draw = ShardedStore.sample_into
+    draw = store.sample_into
 
-    def sample_into(self: ShardedStore, out: Batch, rng: Any, *more: Any, **settings: Any) -> None:
+    def sample_into(self: Any, out: Any, rng: Any, *more: Any, **settings: Any) -> None:
+        from replay.layout import views
+        from tests.benchmarks.run_soak_judge import judge
+
         draw(self, out, rng, *more, **settings)
         rows, torn = views(out.rows), []
         for k in range(len(out.rows)):
             found = judge({key: value[k] for key, value in rows.items()}).torn
-            steps = out.keys[k]
-            if (steps[:, 0] != steps[0, 0]).any() or (np.diff(steps[:, 1]) != 1).any():
-                found.append(f"keys {steps.tolist()} are not consecutive steps of one stream")
-            torn += [f"stream {steps[0, 0]}, step {steps[0, 1]}: {line}" for line in found]
+            steps = out.keys[k].tolist()
+            if [[steps[0][0], steps[0][1] + t] for t in range(len(steps))] != steps:
+                found.append(f"keys {steps} are not consecutive steps of one stream")
+            torn += [f"stream {steps[0][0]}, step {steps[0][1]}: {line}" for line in found]
         line = {"sequences": len(out.rows), "torn": len(torn), "told": torn[:_TOLD]}
         account.write(json.dumps(line).encode() + b"\n")
 
-    ShardedStore.sample_into = sample_into  # type: ignore[method-assign]
+    store.sample_into = sample_into
 
 
 class Sampled(NamedTuple):

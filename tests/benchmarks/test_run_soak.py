@@ -9,8 +9,9 @@ import pytest
 
 from tests.benchmarks.run_soak import PAIRS, main, plan
 from tests.benchmarks.run_soak_audit import SoakError, require_forward
+from tests.benchmarks.run_soak_judge import judge
 from tests.benchmarks.run_soak_site import roles
-from tests.benchmarks.run_soak_world import Counting, judge
+from tests.benchmarks.run_soak_world import Counting
 
 pytestmark = pytest.mark.timeout(60)
 
