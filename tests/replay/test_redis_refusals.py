@@ -4,21 +4,19 @@ waited for when it goes missing later. Every remedy in a message is tried out.""
 import re
 import shlex
 import threading
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from typing import Any
+from contextlib import suppress
 
 import pytest
 import redis
 
 from replay.redis_reader import open_replay
 from replay.redis_refusal import refusal
-from replay.redis_store import RedisStore
 from replay.resp import Connection
 from replay.store import ShardDownError
-from tests.contracts.stores import SCHEMA, check_sequences, rng, rows
+from tests.contracts.stores import check_sequences, rng, rows
 from tests.replay.redis_servers import RedisServer, connected
+from tests.replay.refusing_redis import meanwhile, open_store, refused, setting_of, until, works
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -34,47 +32,6 @@ def admin(server: RedisServer) -> Iterator[Connection]:
     with connected(server.url_unix) as connection:
         connection.call("FLUSHALL")
         yield connection
-
-
-def open_store(url: str, patience: float = 0.3, **settings: Any) -> RedisStore:
-    return RedisStore(
-        url, SCHEMA, prefix="run[1]", length=4, capacity=500, chunk_length=8, streams=2, patience=patience, **settings
-    )
-
-
-@contextmanager
-def meanwhile(work: Callable[[], Any]) -> Iterator[list[Any]]:
-    """Work that goes on beside the block and ends after it; the list has its result then."""
-    results: list[Any] = []
-    thread = threading.Thread(target=lambda: results.append(work()), daemon=True)
-    thread.start()
-    yield results
-    thread.join(60)
-    assert results, "the work did not end"
-
-
-def works(url: str) -> None:
-    """A replay can be filled, sampled and looked into."""
-    store = open_store(url)
-    stop = store.streams().get(0, range(0)).stop
-    assert store.append(0, stop, rows(0, stop, 20)) == 20
-    check_sequences(*store.sample(4, 4, rng()))
-    store.clear()
-    store.close()
-    open_replay(url, "run[1]").close()
-
-
-def refused(url: str, *said: str) -> str:
-    """Opening fails at once with one message that says all of this; returned is its last redis-cli line."""
-    with pytest.raises(ValueError, match=re.escape(said[0])) as error:
-        open_store(url)
-    text = str(error.value)
-    assert all(part in text for part in said), text
-    assert "user_script" not in text and "\n" not in text
-    return text.split("redis-cli ")[-1].rstrip(".").removesuffix(", and the same in redis").split(", and the")[0]
-
-
-# ---- what Redis says ----
 
 
 @pytest.mark.parametrize(
@@ -114,7 +71,7 @@ def fail_to_snapshot(server: RedisServer, admin: Connection) -> None:
     admin.call("CONFIG", "SET", "save", "100000 1")
     admin.call("SET", "something", "changed")
     admin.call("BGSAVE")
-    _until(lambda: b"rdb_last_bgsave_status:err" in admin.call("INFO", "persistence"))  # type: ignore[operator]
+    until(lambda: b"rdb_last_bgsave_status:err" in admin.call("INFO", "persistence"))  # type: ignore[operator]
 
 
 def need_no_snapshot(server: RedisServer, admin: Connection) -> None:
@@ -161,7 +118,7 @@ def test_a_server_that_takes_no_steps_is_named_and_waited_for(
         with pytest.raises(ShardDownError):
             hasty.ready()
         with meanwhile(lambda: patient.append(0, 20, rows(0, 20, 4))) as new:
-            _until(lambda: any(said[0] in note for note in notes))
+            until(lambda: any(said[0] in note for note in notes))
             leave(server, admin)
         assert new == [4]
     finally:
@@ -178,8 +135,8 @@ def test_a_busy_server_is_waited_for_even_by_who_has_just_come(server: RedisServ
     other = redis.Redis(unix_socket_path=str(server.socket))
 
     def hang() -> None:
-        with suppress(redis.RedisError):  # it is killed
-            redis.Redis(unix_socket_path=str(server.socket)).eval("while true do end", 0)
+        with suppress(redis.RedisError), redis.Redis(unix_socket_path=str(server.socket)) as own:
+            own.eval("while true do end", 0)  # it is killed
 
     def busy() -> bool:
         try:
@@ -189,10 +146,10 @@ def test_a_busy_server_is_waited_for_even_by_who_has_just_come(server: RedisServ
 
     hanging = threading.Thread(target=hang, daemon=True)
     hanging.start()
-    _until(busy)
+    until(busy)
     notes: list[str] = []
     with meanwhile(lambda: open_store(server.url_unix, patience=60.0, note=notes.append)) as opened:
-        _until(lambda: bool(notes))
+        until(lambda: bool(notes))
         other.script_kill()
     hanging.join(60)
     assert "is busy with a script (BUSY" in notes[0] and "SCRIPT KILL" in notes[0], notes
@@ -269,7 +226,7 @@ def test_rights_that_are_taken_away_later_are_waited_for(server: RedisServer, ad
     check_sequences(*store.sample(4, 4, rng()))
     admin.call("ACL", "SETUSER", "u", f"-{right}")
     with meanwhile(lambda: store.append(0, 20, rows(0, 20, 4)) if right == "setrange" else store.sample(4, 4, rng())):
-        _until(lambda: any(f"user u may not run {right.upper()}; " in note for note in notes))
+        until(lambda: any(f"user u may not run {right.upper()}; " in note for note in notes))
         admin.call("ACL", "SETUSER", "u", f"+{right}")
     assert len(notes) == 2 and "answers again" in notes[1], notes
     check_sequences(*store.sample(4, 4, rng()))
@@ -307,7 +264,7 @@ def test_databases_without_select() -> None:
     [("proto-max-bulk-len", True), ("client-query-buffer-limit", True), ("proto-max-bulk-len", False)],
 )
 def test_limits_that_a_chunk_does_not_fit_in(server: RedisServer, admin: Connection, setting: str, asks: bool) -> None:
-    before = _setting(admin, setting)
+    before = setting_of(admin, setting)
     admin.call("ACL", "SETUSER", "u", "reset", "on", ">word", "~*", "+@all", *([] if asks else ["-config"]))
     url = f"redis://u:word@127.0.0.1:{server.port}"
     admin.call("CONFIG", "SET", setting, 1 << 20)
@@ -375,7 +332,7 @@ def test_a_chunk_that_turns_foreign_is_named_and_waited_for(
     admin.call("RENAME", chunk, "aside")
     admin.call("RPUSH", chunk, "x")
     with meanwhile(lambda: store.sample(32, 4, rng()) if samples else store.append(0, 20, rows(0, 20, 2))):
-        _until(lambda: any(f"another program's values lie at {chunk}, " in note for note in notes))
+        until(lambda: any(f"another program's values lie at {chunk}, " in note for note in notes))
         admin.call("RENAME", "aside", chunk)
     assert len(notes) == 2 and "answers again" in notes[1], notes
     check_sequences(*store.sample(32, 4, rng()))
@@ -396,24 +353,11 @@ def test_a_server_that_the_run_knows_is_waited_for_whatever_is_wrong(server: Red
     admin.call("ACL", "SETUSER", "u", "reset", "on", ">other", "~*", "+@all")
     notes: list[str] = []
     with meanwhile(lambda: open_store(url, patience=60.0, known=True, note=notes.append)) as opened:
-        _until(lambda: any("refuses the password" in note for note in notes))
+        until(lambda: any("refuses the password" in note for note in notes))
         admin.call("ACL", "SETUSER", "u", ">word", "-setrange")
-        _until(lambda: any("may not run SETRANGE" in note for note in notes))
+        until(lambda: any("may not run SETRANGE" in note for note in notes))
         admin.call("ACL", "SETUSER", "u", "+setrange")
     opened[0].close()
     assert len(notes) == 3 and "answers again" in notes[2], notes
     with pytest.raises(ShardDownError, match="refuses the password"):
         open_store(url.replace("word", "wrong"), known=True)
-
-
-def _setting(admin: Connection, name: str) -> bytes:
-    reply = admin.call("CONFIG", "GET", name)
-    assert isinstance(reply, list)
-    return reply[1]
-
-
-def _until(condition: Callable[[], bool], timeout: float = 60.0) -> None:
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {timeout:g} s"
-        time.sleep(0.02)
