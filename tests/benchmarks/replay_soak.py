@@ -144,7 +144,11 @@ def run(options: argparse.Namespace, say: Callable[[str], object]) -> dict[str, 
             for thread in threads:
                 thread.start()
             said = 0.0
-            while (seconds := time.monotonic() - begun) < 60 * options.minutes and not any(s.failed for s in sites):
+            while not any(site.failed for site in sites):
+                seconds = time.monotonic() - begun
+                few = any(sum(r.times for r in site.records.values()) < options.faults for site in sites)
+                if seconds >= 60 * options.minutes and not few:
+                    break
                 if seconds >= said + SAY:
                     said = seconds
                     say(line(sites, seconds))
@@ -163,6 +167,7 @@ def run(options: argparse.Namespace, say: Callable[[str], object]) -> dict[str, 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.replay_soak", description=__doc__)
     parser.add_argument("--minutes", type=float, default=10.0, help="how long faults are made")
+    parser.add_argument("--faults", type=int, default=0, help="and until each replay has had so many")
     parser.add_argument("--seed", type=int, default=0, help="of the faults and of what is sampled; times differ")
     parser.add_argument("--sites", default="disk,redis", help="which of the replays, comma-separated")
     parser.add_argument("--only", default="", help="these faults alone, comma-separated, as the table names them")
