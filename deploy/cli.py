@@ -17,7 +17,6 @@ from deploy.counted import counted
 from deploy.import_path import own_folder_last
 from deploy.interrupt import ENDED, ending_on_signals
 from deploy.output_path import require_writable_folder
-from deploy.redis_password import hide_passwords
 
 if TYPE_CHECKING:
     from deploy.config import RunConfig
@@ -292,11 +291,13 @@ COMMANDS = {
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run one command. Errors a user can cause are one message, without a traceback, and exit code 2."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    own_folder_last(os.getcwd())  # environments of one's own lie where the command is given
+    from deploy.redis_password import hide_passwords  # not before: a replay.py there is none of ours
+
     try:
         arguments = hide_passwords(arguments)
     except ValueError as error:
         sys.exit(_complain(str(error)))
-    own_folder_last(os.getcwd())  # environments of one's own lie where the command is given
     with ending_on_signals() as signals:
         code = _run(arguments, signals)
         if code == ENDED and not signals:  # the command itself has taken the signal
