@@ -48,7 +48,7 @@ def test_killed_shards_and_runs_go_on_with_what_was_sealed(logdir: Path) -> None
     os.kill(shard.pid, signal.SIGKILL)
     wait_for(lambda: "shard-0 restarted, its replay goes on with what its folder holds" in _output(logdir), "the shard")
     before = _updates(logdir)
-    wait_for(lambda: _updates(logdir) >= before + 60, "training to go on")
+    wait_for(lambda: _updates(logdir) >= before + 30, "training to go on")
 
     for process in members(logdir.parent):
         process.kill()
@@ -59,7 +59,7 @@ def test_killed_shards_and_runs_go_on_with_what_was_sealed(logdir: Path) -> None
     newest = checkpoints(logdir)[-1]
 
     again = start_marked(logdir.parent, command("gym:CartPole-v1", logdir, *LOCAL))
-    wait_for(lambda: _updates(logdir) >= newest + 60, "updates after the restart")
+    wait_for(lambda: _updates(logdir) >= newest + 30, "updates after the restart")
     assert f"Continuing {logdir}" in _output(logdir)
     again.send_signal(signal.SIGINT)
     assert again.wait(90) == 130, _output(logdir)

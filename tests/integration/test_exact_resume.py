@@ -9,9 +9,9 @@ import pytest
 
 from tests.integration.runs import MY_MODULE, checkpoints, command, differences, lines, run, start, state_of, wait_for
 
-# Checkpoints at updates 20, 40 and 60; a report at 60. 4 x 8 steps an update, 8 replayed ones an environment step.
+# Checkpoints at updates 20, 40 and 60. 4 x 8 steps an update, 8 replayed ones an environment step.
 RATIO = ["--mode", "inline", "--learner.train-ratio", "8", "--checkpoint-every", "20", "--keep-checkpoints", "9",
-         "--log-every", "5", "--report-every", "56"]  # fmt: skip
+         "--log-every", "5"]  # fmt: skip
 
 # The tasks, and a process that is killed in the middle of its STEPS_TO_LIVE-th step.
 MORTAL = (
@@ -37,17 +37,19 @@ gym.register("Pole-v0", CartPoleEnv, max_episode_steps=500)
 )
 
 
-def _command(task: str, logdir: Path, frames: int, consecutive: int = 1, priority: float = 0.0) -> list[str]:
+def _command(
+    task: str, logdir: Path, frames: int, consecutive: int = 1, priority: float = 0.0, report: int = 0
+) -> list[str]:
     return command(
         task, logdir, *RATIO, "--frames", str(frames), "--learner.consecutive", str(consecutive),
-        "--replay.selection.priority", str(priority),
+        "--replay.selection.priority", str(priority), "--report-every", str(report),
     )  # fmt: skip
 
 
 # With 3 the checkpoint at update 40 lies between the parts of a sequence.
 @pytest.mark.parametrize(
-    ("task", "frames", "steps_to_live", "consecutive", "priority"),
-    [("gym:my_module:Pole-v0", 360, 300, 3, 0.0), ("gym:my_module:MyEnv-v0", 320, 250, 1, 0.5)],
+    ("task", "frames", "steps_to_live", "consecutive", "priority", "report"),
+    [("gym:my_module:Pole-v0", 360, 300, 3, 0.0, 56), ("gym:my_module:MyEnv-v0", 320, 250, 1, 0.5, 0)],
 )
 @pytest.mark.timeout(280)
 def test_killed_after_a_checkpoint_continues_bit_for_bit(
@@ -58,29 +60,30 @@ def test_killed_after_a_checkpoint_continues_bit_for_bit(
     steps_to_live: int,
     consecutive: int,
     priority: float,
+    report: int,
 ) -> None:
     (tmp_path / "my_module.py").write_text(MORTAL)
     straight, killed = tmp_path / "straight", tmp_path / "killed"
-    done = run(tmp_path, _command(task, straight, frames, consecutive, priority))
+    done = run(tmp_path, _command(task, straight, frames, consecutive, priority, report))
     assert done.returncode == 0, done.stdout + done.stderr
     last = checkpoints(straight)[-1]
     assert last >= 60
 
     monkeypatch.setenv("STEPS_TO_LIVE", str(steps_to_live))
-    process = start(tmp_path, _command(task, killed, frames, consecutive, priority))
+    process = start(tmp_path, _command(task, killed, frames, consecutive, priority, report))
     monkeypatch.delenv("STEPS_TO_LIVE")
     assert process.wait(200) == -signal.SIGKILL, (tmp_path / "output.log").read_text()
     assert checkpoints(killed)[-1] == 40
     assert lines(killed / "metrics.jsonl")[-1]["updates"] > 40, "nothing to go back behind"
 
-    again = run(tmp_path, _command(task, killed, frames, consecutive, priority))
+    again = run(tmp_path, _command(task, killed, frames, consecutive, priority, report))
     assert again.returncode == 0, again.stdout + again.stderr
     assert "update 40" in again.stdout
     assert checkpoints(killed)[-1] == last
     assert differences(state_of(straight, last), state_of(killed, last)) == []
     for name in ("scores.jsonl", "metrics.jsonl"):
         assert lines(straight / name) == lines(killed / name), name
-    assert any("report/openloop_reward" in line for line in lines(killed / "metrics.jsonl"))
+    assert any("report/openloop_reward" in line for line in lines(killed / "metrics.jsonl")) == bool(report)
 
 
 @pytest.mark.timeout(200)

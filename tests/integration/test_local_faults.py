@@ -54,7 +54,7 @@ def test_killed_actor_and_learner_come_back_and_everything_continues(logdir: Pat
     back = wait_for(lambda: re.search(r"actor \d is back after ([\d.]+) s", _output(logdir)), "the killed actor")
     print(f"actor back after {back.group(1)} s")
     before = _updates(logdir)
-    wait_for(lambda: _updates(logdir) >= before + 100, "work of the new actor")
+    wait_for(lambda: _updates(logdir) >= before + 40, "work of the new actor")
     (coordinator,) = named(logdir.parent, "ray::coordinator")
     coordinator.kill()
     wait_for(lambda: "the coordinator died" in _output(logdir), "the driver to notice")
@@ -67,7 +67,6 @@ def test_killed_actor_and_learner_come_back_and_everything_continues(logdir: Pat
     wait_for(lambda: "the learner died (signal 9)" in _output(logdir), "the supervisor to notice")
     wait_for(lambda: _updates(logdir) > before + 20, "the learner to go on")
     newest_line = lines(logdir / "metrics.jsonl")[-1]
-    frames = newest_line["frames"]
     restarts = [newest_line[f"restarts/{role}"] for role in ("actor", "learner", "coordinator", "shard")]
     assert restarts == [1, 1, 1, 0]
     assert run.poll() is None
@@ -80,11 +79,12 @@ def test_killed_actor_and_learner_come_back_and_everything_continues(logdir: Pat
     assert re.search(r"the same command continues from checkpoint \d+", said) or "saved at update" in said, said
     newest = checkpoints(logdir)[-1]
     saved = json.loads((logdir / "checkpoints" / f"{newest:010d}" / "state.json").read_text())["counters"]
-    assert 0 < saved["frames"] <= frames
+    logged = [line["frames"] for line in lines(logdir / "metrics.jsonl") if line["updates"] <= newest]
+    assert logged and max(logged) <= saved["frames"]
 
     again = _start(logdir)
     wait_for(lambda: f"Continuing {logdir}" in _output(logdir), "the same command to continue")
-    wait_for(lambda: _updates(logdir) >= newest + 150, "updates after the restart")
+    wait_for(lambda: _updates(logdir) >= newest + 60, "updates after the restart")
     scores = lines(logdir / "scores.jsonl")
     assert [line["frames"] for line in scores] == sorted(line["frames"] for line in scores)
     again.send_signal(signal.SIGINT)

@@ -125,7 +125,7 @@ def _small_disk(path: Path, megabytes: int) -> Iterator[None]:
 
 def test_a_full_disk_stops_the_run_and_leaves_the_last_checkpoint_whole(tmp_path: Path) -> None:
     with _small_disk(tmp_path / "run", 2):
-        done = _train(tmp_path, 100_000, "--keep-checkpoints", "1000")
+        done = _train(tmp_path, 100_000, "--keep-checkpoints", "1000", "--checkpoint-every", "4")
         assert done.returncode == 1, done.stdout + done.stderr
         assert "The disk is full" in done.stderr and "nexus train gym:CartPole-v1" in done.stderr
         assert "Traceback" not in done.stderr
@@ -138,7 +138,7 @@ def test_a_full_disk_stops_the_run_and_leaves_the_last_checkpoint_whole(tmp_path
                 "frames"
             ]
         }
-        again = _train(tmp_path, frames + 40)
+        again = _train(tmp_path, frames + 40, "--checkpoint-every", "4")
         assert again.returncode == 0, again.stdout + again.stderr
         assert f"update {kept[-1]}" in again.stdout
 

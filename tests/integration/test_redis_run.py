@@ -76,7 +76,8 @@ def test_training_goes_on_with_three_of_four_servers_and_takes_the_fourth_back(l
                     assert first[0] and last[-1] and not first[1:].any() and not last[:-1].any()
         assert found.whole > 5  # a stream that was begun anew starts within an episode
         other = logdir.parent / "other"
-        again = [word.replace(str(logdir), str(other)) for word in arguments] + ["--frames", "600"]
+        inline = ["--mode", "inline", "--learner.train-ratio", "4", "--frames", "200"]
+        again = command("gym:CartPole-v1", other, *inline, "--replay", urls)
         assert start_marked(logdir.parent, again).wait(150) == 0, _output(logdir)
         assert [_steps(server, prefix.group()) for server in servers] == steps
         for server in servers:
