@@ -60,7 +60,7 @@ class OutOfMemoryReply(ReplyError):  # noqa: N818  a reply like others
     """The server is at its maxmemory."""
 
 
-class NotReadyError(ConnectionError):
+class NotReadyError(RuntimeError):
     """The server is there, and will do what it is asked in a while."""
 
 

@@ -164,7 +164,7 @@ class Connection:
                 raise ShardDownError(f"The connection to Redis {self.label} was closed.")
             try:
                 return exchange(self._wire or self._connect())
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, NotReadyError) as error:
                 self._drop()
                 if isinstance(error, ValueError) and not self.known:
                     raise

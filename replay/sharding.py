@@ -331,8 +331,9 @@ class ShardedStore(Store):
 
 
 def _reason(error: BaseException) -> str:
-    """What is the matter, the same for as long as it is the same: without the seconds that have passed."""
-    return re.sub(r"\d+", "", str(error.__cause__ or error))
+    """What is the matter, the same for as long as it is the same: that nobody answers, or what the answer is without
+    its numbers."""
+    return "" if isinstance(error.__cause__, OSError) else re.sub(r"\d+", "", str(error))
 
 
 def total_stats(each: Iterable[Mapping[str, float]]) -> dict[str, float]:
