@@ -121,7 +121,7 @@ def train(arguments: Sequence[str]) -> int:
     from learner.checkpoint import NoWholeCheckpointError, disk_is_full
 
     require_memory(config, print)
-    require_writable_folder(logdir, "--logdir")
+    require_writable_folder(Path(config.logdir), "--logdir")
     named = any(argument.split("=")[0] == "--logdir" for argument in arguments)
     again = shlex.join(["nexus", "train", *arguments, *([] if named else ["--logdir", str(logdir)])])
     try:

@@ -18,6 +18,8 @@ from deploy.task import environment_maker
 from world_models.checkpoint_files import MANIFEST, DamagedCheckpointError, find_model, read_document, run_of
 
 PARALLEL = 16
+ENDLESS = 1000
+"""Frames of each environment without the end of an episode after which none is played to its end for a score."""
 FRESH_SEED = 1_000_000
 """Seeds the episodes of final scores, unlike any evaluation during training."""
 
@@ -58,8 +60,12 @@ def summarize(config: RunConfig, logdir: Path, episodes: int = 20) -> None:
     video, trivial = logdir / "videos" / "best.mp4", logdir / "random.json"
     places: list[tuple[str, Path | str]] = []
     try:
-        if not config.offline and not (logdir / SCORES).exists():
-            raise ValueError("no episode has ended; set environment.time_limit so that they do.")
+        if (
+            not config.offline
+            and not (logdir / SCORES).exists()
+            and config.frames > ENDLESS * config.actor.environments
+        ):
+            raise ValueError("no episode has ended in training; set environment.time_limit so that they do.")
         random = _final_scores(config, logdir, episodes, video, places)
     except ValueError as error:  # episodes that never end, say
         places.append(("scores", f"none: {error}"))
