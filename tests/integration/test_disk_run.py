@@ -1,5 +1,6 @@
 """A local run whose replay lies on disk: shards and everything else are killed, what was sealed stays."""
 
+import json
 import os
 import re
 import signal
@@ -57,10 +58,14 @@ def test_killed_shards_and_runs_go_on_with_what_was_sealed(logdir: Path) -> None
     sealed = _stored(logdir)
     assert sum(map(len, sealed.values())) >= 300
     newest = checkpoints(logdir)[-1]
+    saved = json.loads((logdir / "checkpoints" / f"{newest:010d}" / "state.json").read_text())["counters"]
 
     again = start_marked(logdir.parent, command("gym:CartPole-v1", logdir, *LOCAL))
+    # Only then are the lines gone that the dead life wrote beyond its checkpoint.
+    wait_for(lambda: f"Continuing {logdir}" in _output(logdir), "the same command to continue")
     wait_for(lambda: _updates(logdir) >= newest + 30, "updates after the restart")
-    assert f"Continuing {logdir}" in _output(logdir)
+    # Stored steps are enough for updates; frames are counted once their rows are in replay.
+    wait_for(lambda: lines(logdir / "metrics.jsonl")[-1]["frames"] > saved["frames"], "frames of the new actors")
     again.send_signal(signal.SIGINT)
     assert again.wait(90) == 130, _output(logdir)
     kept = _stored(logdir)
