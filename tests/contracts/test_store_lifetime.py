@@ -51,7 +51,7 @@ def test_room_is_what_streams_that_write_equally_fast_reach(
 ) -> None:
     store = make(length=4, capacity=capacity, capacity_gb=gb, chunk_length=3, streams=4, online=False)
     most = 0
-    for step in range(120):
+    for step in range(60):
         for stream in range(streams):
             store.append(stream, step, rows(stream, step, 1))
             most = max(most, len(store))

@@ -4,6 +4,7 @@ Each row tells what it is: every byte follows from stream and step. Latents of a
 """
 
 import os
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -174,6 +175,18 @@ class Worker:
     def notes(self) -> list[str]:
         self.listen()
         return [event.value for event in self.said if event.kind == "note"]
+
+    def pause(self) -> None:
+        """SIGSTOP."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
+
+    @property
+    def pid(self) -> int:
+        assert self.process.pid, "it has been started"
+        return self.process.pid
 
     def kill(self) -> None:
         """SIGKILL."""
