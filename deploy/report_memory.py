@@ -15,7 +15,9 @@ from learner.sequence import sample_length
 from replay import indexed_store, redis_layout
 from replay.byte_size import byte_size
 from replay.chunk_files import suitable_chunk_length
+from replay.disk_store import DiskStore
 from replay.manifest import read_manifest
+from replay.memory_store import MemoryStore
 from replay.room import Room
 from replay.sharding import shard_of
 from replay.step import Schema
@@ -126,6 +128,7 @@ def _room(schema: Schema, config: RunConfig, name: str) -> Room:
     return indexed_store.plan(
         "Replay", schema, length=length, capacity=capacity, capacity_gb=capacity_gb, chunk_length=chunk_length,
         streams=streams, selection=replay.selection,
+        step_bytes=(DiskStore if replay.kind == "disk" else MemoryStore).step_bytes,
     )  # fmt: skip
 
 

@@ -16,12 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from replay.checkpoint import new_directory, parts, read_file, verified_alike, write_file, write_index
+from replay.checkpoint import new_directory, read_file, verified_alike, write_file, write_index
 from replay.chunk_files import HEADER_BYTES, Chunk, ChunkFiles, DamagedError, share
 from replay.index import Index
+from replay.index_state import state_of
 
 FORMAT = "nexus-replay-disk-checkpoint-1"
 _OPEN, _SEALED, _DAMAGED = range(3)
+_PART_BYTES = 128 << 20  # of one file: it passes through memory as a whole
 
 
 class Previous:
@@ -64,7 +66,7 @@ def save(
     lose: Callable[[Chunk, DamagedError], None],
 ) -> None:
     """Write the state of a store that nobody changes meanwhile; `lose` is told of chunks that turn out to be gone."""
-    arrays, counts = index.state()
+    arrays, counts = state_of(index)
     ordered = [chunks[stream, number] for stream, number in arrays["chunks"].tolist()]
     written: dict[str, dict[str, int]] = {}
     with new_directory(directory) as part:
@@ -77,7 +79,8 @@ def save(
         kinds = [_DAMAGED if chunk.damaged else _SEALED if chunk.sealed else _OPEN for chunk in ordered]
         arrays["kinds"], arrays["firsts"] = np.array(kinds, np.int64), np.array([c.first for c in ordered], np.int64)
         for name, kept, stride in _arrays(files, ordered, kinds):
-            for i, some in enumerate(parts(kept, files.chunk_length * stride)):
+            each = max(1, _PART_BYTES // (files.chunk_length * stride))
+            for i, some in enumerate(kept[k : k + each] for k in range(0, len(kept), each)):
                 block = np.zeros((len(some), files.chunk_length, stride), np.uint8)
                 for row, chunk in zip(block, some, strict=True):
                     _take(files, chunk, name, row)
@@ -110,7 +113,7 @@ def load(
     directory: Path, files: ChunkFiles, settings: Mapping[str, int]
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """What index.json and the index's state say, after all files were checked; ValueError: damaged, or not alike."""
-    content = verified_alike(directory, FORMAT, files.schema, settings)
+    content = verified_alike(directory, files.schema, settings, FORMAT)
     for name, expected in content["files"].items():
         if not name.startswith("sealed-"):
             read_file(directory, name, content["files"])

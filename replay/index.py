@@ -54,7 +54,7 @@ class Index:
         self.queue: deque[tuple[int, int]] = deque()  # (stream, start) of waiting online sequences
         self.created = self.evicted = 0  # items, ever
         self._itemless: dict[int, Stream] = {}
-        self._freed: list[int] = []
+        self.freed: list[int] = []
         self._fresh = 0  # slots never used so far
         self._ring = reserve((self.capacity,), _INT)
         self._successor = reserve((slots,), _INT)
@@ -67,7 +67,7 @@ class Index:
         self._recency = Recency(selection.recency_exponent)
         steps = slots * chunk_length
         use = selection.priority > 0
-        self._priorities = Priorities(selection, steps, length, self.items_of, self.spans) if use else None
+        self.priorities = Priorities(selection, steps, length, self.items_of, self.spans) if use else None
         self.released: Callable[[int], None] = lambda slot: None
         """Told each slot whose chunk has left."""
 
@@ -76,7 +76,7 @@ class Index:
 
     @property
     def used_slots(self) -> int:
-        return self._fresh - len(self._freed)
+        return self._fresh - len(self.freed)
 
     def begin(self, stream_id: int, writer: int) -> None:
         """Claim a new stream; StreamExistsError: it has steps, or another writer has claimed it."""
@@ -141,7 +141,7 @@ class Index:
 
     def prioritize(self, stream_id: int, first: int, values: np.ndarray) -> int:
         """Set priorities `[T]` of a stream's steps; returns how many are used: of steps stored, if any are."""
-        return self._priorities.set(stream_id, first, values) if self._priorities else 0
+        return self.priorities.set(stream_id, first, values) if self.priorities else 0
 
     def address(self, stream_id: int, step: int) -> int | None:
         """None where the step was evicted or has not come yet."""
@@ -193,7 +193,11 @@ class Index:
 
     def items(self) -> np.ndarray:
         """Keys `[items, 2]` of all start steps, oldest first."""
-        return self.keys(self._ring[(self.evicted + np.arange(len(self))) % self.capacity], 1)[:, 0]
+        return self.item_keys(self.evicted, len(self))
+
+    def item_keys(self, first: int, n: int) -> np.ndarray:
+        """Keys `[n, 2]` of items `first ..`, counted from the first one ever; anything for those that have left."""
+        return self.keys(self._ring[(first + np.arange(n)) % self.capacity], 1)[:, 0]
 
     def evict_to(self, count: int) -> None:
         """Remove the oldest items until `count` were evicted ever; this follows another index of the same items."""
@@ -219,21 +223,6 @@ class Index:
         """Forget the steps of a stream without items, as the index that is followed has done."""
         self._drop(self.streams[stream_id])
 
-    def state(self) -> tuple[dict[str, np.ndarray], dict[str, int]]:
-        streams = [(s.id, s.next, s.begin, s.oldest, s.seen) for s in self.streams.values()]
-        chunks = [(s.id, chunk) for s in self.streams.values() for chunk in s.slots]
-        arrays = {
-            "streams": np.array(streams, _INT).reshape(-1, 5),
-            "chunks": np.array(chunks, _INT).reshape(-1, 2),
-            "items": self.items(),
-            "queue": np.array(self.queue, _INT).reshape(-1, 2),
-        }
-        if self._priorities:
-            slots = [slot for s in self.streams.values() for slot in s.slots.values()]
-            arrays["slots"] = np.array([*slots, *self._freed], _INT)  # draws by priority go by addresses
-            arrays["priorities"] = self._priorities.state(slots, self.chunk_length)
-        return arrays, {"created": self.created, "evicted": self.evicted}
-
     def require_room(self, arrays: dict[str, np.ndarray]) -> None:
         """ValueError where a state() does not fit into an index of this size."""
         chunks, items = arrays["chunks"], arrays["items"]
@@ -253,11 +242,11 @@ class Index:
             if stream.oldest > stream.next - self.length:
                 self._itemless[stream.id] = stream
         places = arrays.get("slots", np.empty(0, _INT)).tolist()
-        if self._priorities and 0 < len(places) <= self.slots:
-            self._fresh, self._freed = len(places), places[len(chunks) :] + places[: len(chunks)][::-1]
+        if self.priorities and 0 < len(places) <= self.slots:
+            self._fresh, self.freed = len(places), places[len(chunks) :] + places[: len(chunks)][::-1]
         places = [self._place_chunk(self.streams[stream_id], chunk) for stream_id, chunk in chunks.tolist()]
-        if self._priorities:
-            self._priorities.load(places, self.chunk_length, arrays.get("priorities"), list(self.streams))
+        if self.priorities:
+            self.priorities.load(places, self.chunk_length, arrays.get("priorities"), list(self.streams))
         self.created, self.evicted = int(counters["created"]), int(counters["evicted"])
         chunk, place = np.divmod(items[:, 1], self.chunk_length)
         run = np.flatnonzero((np.diff(items[:, 0], prepend=-1) != 0) | (np.diff(chunk, prepend=-1) != 0))
@@ -282,11 +271,11 @@ class Index:
         return addresses
 
     def _prioritized(self, n: int, rng: np.random.Generator) -> np.ndarray:
-        assert self._priorities is not None
+        assert self.priorities is not None
         once = self.selection.zero_on_sample  # each draw then changes the weights for the next
         drawn = []
         for count in [1] * n if once else [n]:
-            addresses = self._priorities.draw(rng.random(count))
+            addresses = self.priorities.draw(rng.random(count))
             if addresses is None:
                 addresses = self._ring[(self.evicted + rng.integers(0, len(self), count)) % self.capacity]
             elif once:
@@ -297,14 +286,14 @@ class Index:
 
     def _publish(self, stream: Stream, address: int, count: int) -> None:
         """The stream goes on by `count` steps, which lie side by side; each step that they complete starts an item."""
-        if self._priorities:
-            self._priorities.begin(address, count)
+        if self.priorities:
+            self.priorities.begin(address, count)
         length, chunk_length = self.length, self.chunk_length
         first = max(stream.oldest, stream.next - length + 1)
         stream.next += count
         stop = stream.next - length + 1
-        if first < stop and self._priorities:
-            self._priorities.add(stream.id, first)
+        if first < stop and self.priorities:
+            self.priorities.add(stream.id, first)
         while first < stop:
             chunk, place = divmod(first, chunk_length)
             n = min(stop - first, chunk_length - place, self.capacity)
@@ -346,15 +335,15 @@ class Index:
         if n == 1:
             address = self._cells[0][at]
             self._leave(*divmod(address, self.chunk_length))
-            if self._priorities:
-                self._priorities.remove(address)
+            if self.priorities:
+                self.priorities.remove(address)
             return
         addresses = self._ring[(at + np.arange(n)) % self.capacity]
         slots, places = np.divmod(addresses, self.chunk_length)
         for slot, place in dict(zip(slots.tolist(), places.tolist(), strict=True)).items():  # the last of each chunk
             self._leave(slot, place)
-        if self._priorities:
-            self._priorities.remove_all(addresses)
+        if self.priorities:
+            self.priorities.remove_all(addresses)
 
     def _leave(self, slot: int, place: int) -> None:
         """The items that start in this slot up to `place` are gone."""
@@ -363,20 +352,20 @@ class Index:
         stream.oldest = first_of[slot] + place + 1
         if place == self.chunk_length - 1:
             freed = stream.slots.pop(stream.oldest // self.chunk_length - 1)
-            self._freed.append(freed)
+            self.freed.append(freed)
             self.released(freed)
         if stream.oldest > stream.next - self.length:
             self._itemless[stream.id] = stream
 
     def _open_chunk(self, stream: Stream, chunk: int) -> int:
-        while not self._freed and self._fresh == self.slots:
+        while not self.freed and self._fresh == self.slots:
             gone = self.evict_oldest(stream)
             assert gone, f"{self.slots} slots cannot hold one stream of length {self.length}"
         return self._place_chunk(stream, chunk)
 
     def _place_chunk(self, stream: Stream, chunk: int) -> int:
-        if self._freed:
-            slot = self._freed.pop()
+        if self.freed:
+            slot = self.freed.pop()
         else:
             slot, self._fresh = self._fresh, self._fresh + 1
         if chunk - 1 in stream.slots:
@@ -389,7 +378,7 @@ class Index:
     def _drop(self, stream: Stream) -> None:
         """Forget the steps of a stream without items; should it go on, its next step begins it anew."""
         del self._itemless[stream.id]
-        self._freed.extend(freed := list(stream.slots.values()))
+        self.freed.extend(freed := list(stream.slots.values()))
         stream.slots.clear()
         for slot in freed:
             self.released(slot)

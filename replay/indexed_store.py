@@ -17,15 +17,16 @@ _INDEX_BYTES = 8  # an item's entry in the ring
 
 def plan(
     kind: str, schema: Schema, *, length: int, capacity: int | None, capacity_gb: float | None, chunk_length: int,
-    streams: int, selection: SelectionConfig,
+    streams: int, selection: SelectionConfig, step_bytes: int,
 ) -> Room:  # fmt: skip
-    """The room that a store of this kind has; ValueError: no bound, or one that so many streams do not fit in."""
+    """The room that a store of this kind has, which takes `step_bytes` of its own for a step; ValueError: no bound, or
+    one that so many streams do not fit in."""
     for name, value in (("length", length), ("chunk_length", chunk_length), ("streams", streams)):
         if value < 1:
             raise ValueError(f"{kind} {name} is {value}, allowed 1 or more; raise it.")
     if not capacity and not capacity_gb:
         raise ValueError(f"{kind} has no bound: give capacity (items), capacity_gb, or both.")
-    slot_bytes = chunk_length * (schema.nbytes + _INDEX_BYTES + selection.step_bytes)
+    slot_bytes = chunk_length * (schema.nbytes + _INDEX_BYTES + selection.step_bytes + step_bytes)
     per_stream = -(-(length - 1) // chunk_length) + 1  # the chunks an unfinished sequence may touch, and a new one
     bounds = [-(-capacity // chunk_length) + per_stream * streams] if capacity else []
     if capacity_gb:
@@ -51,6 +52,9 @@ class IndexedStore(Store):
     for `capacity` holds their partly filled chunks too, and more streams than that cost old items, never room.
     """
 
+    step_bytes = 0
+    """What the store takes for a step beside its row, its latents and the index."""
+
     def __init__(
         self,
         schema: Schema,
@@ -65,10 +69,11 @@ class IndexedStore(Store):
     ) -> None:
         room = plan(
             type(self).__name__, schema, length=length, capacity=capacity, capacity_gb=capacity_gb,
-            chunk_length=chunk_length, streams=streams, selection=selection,
+            chunk_length=chunk_length, streams=streams, selection=selection, step_bytes=self.step_bytes,
         )  # fmt: skip
         self.schema, self.length, self.chunk_length, self.online = schema, length, chunk_length, online
         self.selection = selection
+        self._saving = threading.Lock()  # taken before _lock, by those who save or replace the whole state
         self._lock = threading.Lock()
         self._grown = threading.Condition(self._lock)
         self._all = schema.all

@@ -1,20 +1,26 @@
 """A replay store in the memory of the process: packed rows and latents, `[slots * chunk]`, filled in place."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
-from replay.checkpoint import Lineage, verify
 from replay.indexed_store import IndexedStore
 from replay.layout import Batch, views
+from replay.lineage import Lineage, verify
 from replay.reserved import reserve
 from replay.step import Rows, check_rows
 from replay.store import check_latents
+from replay.tracked import Tracked
+
+_PATIENCE = 600.0  # seconds that a checkpoint waits for the one before it
 
 
 class MemoryStore(IndexedStore):
     """See `replay.store.Store` and `replay.indexed_store.IndexedStore`."""
+
+    step_bytes = 12  # the checkpoint file with its row, the one with its latents, the one with its priority
 
     def _begin(self) -> None:
         super()._begin()
@@ -22,6 +28,20 @@ class MemoryStore(IndexedStore):
         steps = self.slots * self.chunk_length
         self._rows, self._latents = (reserve((steps,), t) for t in (self.schema.row_dtype, self.schema.latent_dtype))
         self._data = views(self._rows) | views(self._latents)
+        values = {"latents": self._latents} if self.schema.latents else {}
+        if self._index.priorities:
+            values["priorities"] = self._index.priorities.of_steps
+        self._steps = {
+            kind: Tracked(array, self.chunk_length) for kind, array in {**values, "rows": self._rows}.items()
+        }
+        self._refresh = self._steps["latents"].replace if self.schema.latents else lambda address, count: None
+        if self._index.priorities:
+            self._index.priorities.replacing = self._steps["priorities"].replace
+        self._index.released = self._vacate
+
+    def _vacate(self, slot: int) -> None:
+        for tracked in self._steps.values():
+            tracked.vacate(slot)
 
     def append(self, stream: int, first_step_id: int, rows: Mapping[str, np.ndarray]) -> int:
         checked, n = check_rows(self._all, rows)
@@ -53,6 +73,7 @@ class MemoryStore(IndexedStore):
         with self._lock:
             for i, (stream, first) in enumerate(where):
                 for address, row, count in self._index.spans(stream, first, keys.shape[1]):
+                    self._refresh(address, count)
                     for key, value in checked.items():
                         self._data[key][address : address + count] = value[i, row : row + count]
                     written += count
@@ -65,20 +86,30 @@ class MemoryStore(IndexedStore):
             steps = np.concatenate([np.arange(a, a + count) for a, _, count in spans] or [np.empty(0, np.int64)])
             return {key: data[steps] for key, data in self._data.items()}
 
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        if not self._saving.acquire(timeout=_PATIENCE):
+            raise TimeoutError(f"Replay waited {_PATIENCE:g} s for a checkpoint under way: does the disk hang?")
+        try:
+            yield
+        finally:
+            self._saving.release()
+
     def checkpoint(self, directory: Path) -> None:
-        with self._lock:
-            self._lineage.save(Path(directory), self.schema, self._settings(), self._index, self._data, self._counters)
+        about = {"schema": self.schema.to_json(), "settings": self._settings()}
+        with self._alone():
+            self._lineage.save(Path(directory), about, self._lock, self._index, self._steps, self._counters)
 
     def verify(self, directory: Path) -> None:
         verify(Path(directory), self.schema, self._settings(), self._index)
 
     def restore(self, directory: Path) -> None:
-        with self._lock:
+        with self._alone(), self._lock:
             before = vars(self).copy()
             self._begin()
             try:
                 self._lineage.load(
-                    Path(directory), self.schema, self._settings(), self._index, self._data, self._counters
+                    Path(directory), self.schema, self._settings(), self._index, self._steps, self._counters
                 )
             except BaseException:
                 vars(self).update(before)
@@ -86,7 +117,7 @@ class MemoryStore(IndexedStore):
             self._grown.notify_all()
 
     def clear(self) -> None:
-        with self._lock:
+        with self._alone(), self._lock:
             self._begin()
 
 

@@ -26,13 +26,15 @@ class Priorities:
     ) -> None:
         self._config, self._length, self._items, self._spans = config, length, items, spans
         self._initial = np.float32(config.initial**config.exponent)
-        self._steps = reserve((steps,), np.dtype(np.float32))  # already raised to the exponent
+        self.of_steps = reserve((steps,), np.dtype(np.float32))  # already raised to the exponent
         self._known, self._unknown = SumTree(steps), SumTree(steps)
         self._new: dict[int, int] = {}  # stream -> its first item that was not weighed yet
+        self.replacing: Callable[[int, int], None] = lambda address, count: None
+        """Told where priorities are about to be replaced."""
 
     def begin(self, address: int, count: int) -> None:
         """New steps lie here."""
-        self._steps[address : address + count] = self._initial
+        self.of_steps[address : address + count] = self._initial
 
     def add(self, stream: int, first: int) -> None:
         """Items of this stream are new from start step `first` on."""
@@ -53,7 +55,8 @@ class Priorities:
         stored = 0
         for address, row, count in self._spans(stream, first, len(values)):
             some = np.asarray(values[row : row + count], np.float64)
-            self._steps[address : address + count] = some**self._config.exponent
+            self.replacing(address, count)
+            self.of_steps[address : address + count] = some**self._config.exponent
             stored += count
         if stored:
             self._weigh(stream, first - self._length + 1, first + len(values))
@@ -69,13 +72,9 @@ class Priorities:
                 return tree.draw(uniform)
         return None
 
-    def state(self, slots: list[int], chunk_length: int) -> np.ndarray:
-        """Priorities `[slots, chunk_length]` of the steps in these slots."""
-        return self._steps.reshape(-1, chunk_length)[slots]
-
     def load(self, slots: list[int], chunk_length: int, saved: np.ndarray | None, streams: list[int]) -> None:
-        """Take over a state() for these slots; None: all their steps are new."""
-        self._steps.reshape(-1, chunk_length)[slots] = self._initial if saved is None else saved
+        """Take over priorities `[slots, C]` of the steps in these slots; None: all are new."""
+        self.of_steps.reshape(-1, chunk_length)[slots] = self._initial if saved is None else saved
         self._new = {stream: self._items(stream).start for stream in streams}
 
     def _weigh(self, stream: int, first: int, stop: int) -> None:
@@ -85,7 +84,7 @@ class Priorities:
         if first >= stop:
             return
         spans = self._spans(stream, first, stop - first + self._length - 1)
-        steps = np.concatenate([self._steps[address : address + count] for address, _, count in spans])
+        steps = np.concatenate([self.of_steps[address : address + count] for address, _, count in spans])
         weights = weights_of(self._config, steps, self._length)
         unknown = np.isinf(weights)
         known = np.where(unknown, 0.0, weights)

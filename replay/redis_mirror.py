@@ -10,6 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from replay.index import UNIFORM, Index
+from replay.index_state import state_of
 from replay.redis_replay import RedisReplay
 from replay.redis_script import RECORD, SEGMENT, Counts, StreamState
 from replay.resp import ReplyError
@@ -155,7 +156,7 @@ class Mirror:
             "queue": self._queue(counts, records, made, items, {s: range(o, n) for s, n, _, o, _ in streams}),
         }
         if self._selection.priority and self.index:
-            old = self.index.state()[0]
+            old = state_of(self.index)[0]
             known = dict(zip(map(tuple, old["chunks"].tolist()), old["priorities"], strict=True))
             none = np.full(counts.chunk_length, self._selection.initial)
             arrays["priorities"] = np.array([known.get(chunk, none) for chunk in chunks]).reshape(

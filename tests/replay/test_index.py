@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from replay.index import Index
+from replay.index_state import state_of
 
 
 def index(
@@ -136,7 +137,7 @@ def test_a_state_that_does_not_fit_is_refused() -> None:
     it = index(slots=20)
     extend(it, 0, 30)
     with pytest.raises(ValueError, match="28 items in 15 chunks, this store has room for 8 in 4"):
-        index(slots=4).load(*it.state())
+        index(slots=4).load(*state_of(it))
 
 
 def test_steps_that_were_not_written_are_not_published() -> None:

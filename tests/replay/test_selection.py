@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from replay.index import Index
+from replay.index_state import state_of
 from replay.priorities import weights_of
 from replay.selection import Recency, SelectionConfig
 from tests.contracts.stores import SAVING, STORES, MakeStore, fill, memory, rows
@@ -235,7 +236,7 @@ def test_a_state_continues_the_draws_to_the_bit() -> None:
     some_priorities(it)
     drawn(it, 30, generator)
     for twin in (index(selection, 0, capacity=60, slots=20), index(selection, 0, capacity=90, slots=300)):
-        twin.load(*it.state())
+        twin.load(*state_of(it))
         state = generator.bit_generator.state
         expected = drawn(it, 100, generator)
         other = np.random.default_rng(0)
@@ -252,7 +253,7 @@ def test_a_state_continues_the_draws_to_the_bit() -> None:
 
 def test_a_state_without_priorities_starts_them_anew() -> None:
     it, twin = index(SelectionConfig()), index(KEPT, 0)
-    twin.load(*it.state())
+    twin.load(*state_of(it))
     assert_distributed(drawn(twin, 8000, np.random.default_rng(0)), dict.fromkeys(items(it), 1 / len(it)))
 
 
