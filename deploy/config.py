@@ -62,6 +62,8 @@ class RunConfig:
     falls due; 0 turns them off."""
     checkpoint_every: int = 1000
     """Updates between checkpoints; one more is written at the end and on Ctrl-C."""
+    checkpoint_seconds: float = 900.0
+    """Seconds after which one more checkpoint is written where updates are slow; 0 counts updates alone."""
     keep_checkpoints: int = 2
     metrics_port: int = 0
     """Serve Prometheus metrics at this port of 127.0.0.1; 0 serves none."""
@@ -73,6 +75,10 @@ class RunConfig:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1.")
         if self.mode not in ("inline", "local"):
             raise ValueError(f"mode={self.mode!r} is not one of inline, local.")
+        if self.checkpoint_seconds < 0:
+            raise ValueError(
+                f"checkpoint_seconds={self.checkpoint_seconds:g} must not be negative; 0 counts updates alone."
+            )
         if self.report_every < 0:
             raise ValueError(f"report_every={self.report_every} must not be negative; 0 turns reports off.")
         if (needed := start_items(self.learner)) > self.replay.capacity:
@@ -87,8 +93,8 @@ class RunConfig:
 
 
 FREE = (
-    "logdir", "frames", "log_every", "checkpoint_every", "keep_checkpoints", "report_every", "metrics_port",
-    "evaluation.", "learner.train_ratio", "replay.tolerance",
+    "logdir", "frames", "log_every", "checkpoint_every", "checkpoint_seconds", "keep_checkpoints", "report_every",
+    "metrics_port", "evaluation.", "learner.train_ratio", "replay.tolerance",
     "learner.threads", "learner.device", "learner.prefetch", "actor.flush_steps", "actor.flush_seconds",
 )  # fmt: skip
 """Fields (or, ending in a dot, groups) that may change when a run continues: how long and how fast, not what."""

@@ -121,7 +121,7 @@ class InlineRun:
             self.board.log(*self._counters(), self.store.stats(), self.latest | report)
         if config.evaluation.every and updates % config.evaluation.every == 0 and not self.endless:
             self.evaluate()
-        if updates % config.checkpoint_every == 0:
+        if self.checkpoints.due(updates, config.checkpoint_every, config.checkpoint_seconds):
             self.save()
         self._show()
 

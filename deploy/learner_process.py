@@ -136,7 +136,7 @@ class LearnerProcess:
                 self._progress(log)
             elif time.monotonic() - self._reported > REPORT:
                 self._progress()
-            if updates % config.checkpoint_every == 0:
+            if self.checkpoints.due(updates, config.checkpoint_every, config.checkpoint_seconds):
                 self.save()
 
     def close(self) -> None:

@@ -23,7 +23,7 @@ Stats = dict[str, float]
 KEYS = ("items", "gb", "steps", "age")
 OF_A_PROCESS = ("sampled", "sampled_online", "written_back", "stale", "queue")  # on Redis: what the learner has done
 CLOSING = 60.0  # seconds for a shard to write its open chunks
-MUTE = 10.0  # seconds without an answer after which a shard is said to be down
+MUTE = 10.0  # seconds without an answer after which a shard is shown as down
 
 
 class Shards:
@@ -135,5 +135,8 @@ class Shards:
             if now - heard > MUTE and name not in self.down:
                 self.down.add(name)
                 changed = True
-                self.note(f"{name} has not answered for {now - heard:.0f} s; training goes on with the others.")
+                self.note(
+                    f"{name} has not answered for {now - heard:.0f} s; whoever needs it waits, and after "
+                    f"{SILENCE:g} s of silence it is killed and restarted."
+                )
         return changed

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -42,6 +43,11 @@ class Checkpoints:
 
     def __init__(self, directory: Path, keep: int = 2):
         self.directory, self.keep = directory, keep
+        self._saved = time.monotonic()
+
+    def due(self, updates: int, every: int, seconds: float) -> bool:
+        """Whether to save after so many updates: after each `every`, and `seconds` after the last save (0: never)."""
+        return updates % every == 0 or 0 < seconds <= time.monotonic() - self._saved
 
     def numbers(self) -> list[int]:
         """Update counts of the checkpoints there are, oldest first."""
@@ -93,6 +99,7 @@ class Checkpoints:
                 # Renamed first: whoever reads at the same time finds a whole checkpoint or none.
                 gone = self.path(number).rename(self.directory / f".{number}.gone")
                 shutil.rmtree(gone, ignore_errors=True)
+            self._saved = time.monotonic()
         return final
 
     def _sweep(self, kind: str) -> None:

@@ -18,8 +18,7 @@ import numpy as np
 
 from replay.checkpoint import new_directory, read_file, verified_alike, write_file, write_index
 from replay.chunk_files import HEADER_BYTES, Chunk, ChunkFiles, DamagedError, share
-from replay.index import Index
-from replay.index_state import state_of
+from replay.step import Rows
 
 FORMAT = "nexus-replay-disk-checkpoint-1"
 _OPEN, _SEALED, _DAMAGED = range(3)
@@ -59,14 +58,14 @@ def save(
     directory: Path,
     previous: Previous,
     files: ChunkFiles,
-    index: Index,
+    arrays: Rows,
     chunks: Mapping[tuple[int, int], Chunk],
     settings: Mapping[str, int],
     counters: Mapping[str, int],
     lose: Callable[[Chunk, DamagedError], None],
 ) -> None:
-    """Write the state of a store that nobody changes meanwhile; `lose` is told of chunks that turn out to be gone."""
-    arrays, counts = state_of(index)
+    """Write the state of a store, `arrays` of its index, while nobody changes its chunks; `lose` is told of chunks that
+    turn out to be gone."""
     ordered = [chunks[stream, number] for stream, number in arrays["chunks"].tolist()]
     written: dict[str, dict[str, int]] = {}
     with new_directory(directory) as part:
@@ -89,7 +88,7 @@ def save(
         written["state.safetensors"] = write_file(part / "state.safetensors", arrays)
         content = {
             "format": FORMAT, "schema": files.schema.to_json(), "settings": dict(settings),
-            "counters": {**counts, **counters}, "files": written,
+            "counters": dict(counters), "files": written,
         }  # fmt: skip
         write_index(part, content)
     previous.follow(directory, written)
@@ -166,8 +165,8 @@ def _take(files: ChunkFiles, chunk: Chunk, name: str, out: np.ndarray) -> None:
     if name == "open":
         assert isinstance(chunk.rows, np.ndarray), chunk.name
         out[:] = chunk.rows
-    elif chunk.latents is not None:
-        out[:] = chunk.latents
+    elif (latents := chunk.latents) is not None:  # a sampler may give them up meanwhile
+        out[:] = latents
     else:
         files.read_latents(chunk, 0, out)
 

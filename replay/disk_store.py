@@ -17,6 +17,7 @@ from replay.chunk_files import Chunk, ChunkFiles, DamagedError, Header, suitable
 from replay.chunk_table import ChunkTable
 from replay.directory_lock import lock_directory
 from replay.index import UNIFORM
+from replay.index_state import state_of
 from replay.indexed_store import IndexedStore
 from replay.layout import Batch, views
 from replay.manifest import FORMAT, Content, read_manifest
@@ -309,11 +310,14 @@ class DiskStore(IndexedStore):
             self._chunks.check(chunk)
         with self._changing():
             self._sealer.drain()
-            with self._lock, self._chunks.quiet:
-                chunks = {chunk.id: chunk for chunk in self._chunks.values()}
+            with self._chunks.quiet:  # sampling goes on, whoever adds or refreshes waits
+                with self._lock:
+                    arrays, counts = state_of(self._index)
+                    chunks = {chunk.id: chunk for chunk in self._chunks.values()}
+                    counters = self._counters | counts
                 disk_checkpoint.save(
-                    Path(directory), self._previous, self.files, self._index, chunks, self._settings(),
-                    self._counters, self._chunks.lose,
+                    Path(directory), self._previous, self.files, arrays, chunks, self._settings(), counters,
+                    self._chunks.lose,
                 )  # fmt: skip
 
     def verify(self, directory: Path) -> None:

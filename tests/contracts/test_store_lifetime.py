@@ -169,6 +169,55 @@ def test_writers_samplers_and_write_backs_at_the_same_time(make: MakeStore) -> N
     assert not any(thread.is_alive() for thread in threads)
 
 
+def test_a_checkpoint_beside_live_traffic(make: MakeStore, tmp_path: Path) -> None:
+    store, errors, stop = make(length=5, capacity=150, chunk_length=4), [], threading.Event()
+    fill(store, 20, streams=4, block=5)
+
+    def guarded(work: object, *args: object) -> None:
+        try:
+            while not stop.is_set():
+                work(*args)  # type: ignore[operator]
+        except BaseException as error:
+            errors.append(error)
+
+    def write(stream: int) -> None:
+        first = store.streams()[stream].stop
+        store.append(stream, first, rows(stream, first, 3))
+
+    def learn(generator: np.random.Generator) -> None:
+        batch, keys = store.sample(6, 5, generator, timeout=20)
+        check_sequences(batch, keys)
+        store.write_back(keys, latents(6, 5, float(generator.integers(100))))
+
+    work = [(write, stream) for stream in range(4)] + [(learn, rng(seed)) for seed in range(2)]
+    threads = [threading.Thread(target=guarded, args=args, daemon=True) for args in work]
+    for thread in threads:
+        thread.start()
+    between = []
+    for number in range(4):
+        before = store.stats()["inserted"]
+        store.checkpoint(tmp_path / str(number))
+        between.append((before, store.stats()["inserted"]))
+        deadline = time.monotonic() + 60
+        while not errors and store.stats()["inserted"] < before + 40:
+            assert time.monotonic() < deadline, f"writing does not go on: {store.stats()}"
+            time.sleep(0.01)
+    stop.set()
+    for thread in threads:
+        thread.join(20)
+    assert not errors, errors[0]
+    assert not any(thread.is_alive() for thread in threads)
+    for number, (before, after) in enumerate(between if make in [STORES[name] for name in SAVING] else []):
+        again = make(length=5, capacity=150, chunk_length=4)
+        again.restore(tmp_path / str(number))
+        check_sequences(*again.sample(100, 5, rng()))
+        assert before <= again.stats()["inserted"] <= after
+        for stream, steps in again.streams().items():
+            content = again.read(stream, steps.start, len(steps))
+            np.testing.assert_array_equal(content["step"], np.arange(steps.start, steps.stop))
+            assert (content["deter"] == content["deter"][:, :1]).all(), "latents of two writes in one step"
+
+
 # --- checkpoints
 
 saving = pytest.mark.parametrize("make", SAVING, indirect=True)

@@ -39,6 +39,17 @@ def test_the_one_just_written_is_not_pruned_below_higher_numbers(tmp_path: Path)
     assert checkpoints.numbers() == [20]
 
 
+def test_one_is_due_after_so_many_updates_or_seconds(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path)
+    assert [n for n in range(1, 21) if checkpoints.due(n, every=8, seconds=0)] == [8, 16]
+    assert [n for n in range(1, 21) if checkpoints.due(n, every=8, seconds=1000)] == [8, 16]
+    checkpoints._saved -= 2000
+    _save(checkpoints, "best")
+    assert checkpoints.due(3, every=8, seconds=1000), "the best policy is no checkpoint of the run"
+    _save(checkpoints, 3)
+    assert not checkpoints.due(4, every=8, seconds=1000)
+
+
 def test_when_all_are_damaged_none_is_touched(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path)
     for number in (1, 2):

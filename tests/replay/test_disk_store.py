@@ -15,6 +15,7 @@ from replay.disk_store import DiskStore
 from replay.mapped import map_file
 from replay.step import Field, Schema
 from tests.contracts.stores import SCHEMA, check_sequences, fill, latents, rng, rows
+from tests.replay.beside import meanwhile_once
 from tests.replay.disk_lives import size
 from tests.replay.disk_process import LENGTH, store
 
@@ -88,6 +89,38 @@ def test_the_bounds_are_checked(quick: Path) -> None:
     with pytest.raises(ValueError, match="16 streams need 32; allow at least"):
         DiskStore(quick, SCHEMA, length=4, capacity_gb=1e-6, streams=16, chunk_length=8)
     store(quick).close()  # a refused store has not kept the directory
+
+
+# --- what others see
+
+
+def test_sampling_goes_on_while_a_checkpoint_is_written(
+    quick: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    it = store(quick)
+    fill(it, 300, block=7)
+    before = {stream: it.read(stream, steps.start, len(steps)) for stream, steps in it.streams().items()}
+    it._sealer.drain()
+    syncs, sync = 0, os.fsync
+
+    def sampled(descriptor: int) -> None:
+        nonlocal syncs
+        syncs += 1
+        with meanwhile_once(lambda: it.sample(5, LENGTH, rng(syncs))) as batches:
+            pass
+        check_sequences(*batches[0])  # type: ignore[misc]
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", sampled)
+    it.checkpoint(tmp_path / "saved")
+    monkeypatch.undo()
+    assert syncs > 4
+    fill(it, 330, block=7)
+    it.restore(tmp_path / "saved")
+    for stream, there in before.items():
+        again = it.read(stream, it.streams()[stream].start, len(there["step"]))
+        for key, value in there.items():
+            np.testing.assert_array_equal(again[key], value, key)
 
 
 # --- appending that has to wait
