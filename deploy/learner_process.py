@@ -6,7 +6,6 @@ It joins the run's Ray instance as a client of coordinator and shards, continues
 so are coordinator and shards: it saves where the replay is durable, says what the run continues from, and ends.
 """
 
-import logging
 import os
 import sys
 import threading
@@ -25,6 +24,7 @@ from deploy.coordinator_handle import CoordinatorHandle, CoordinatorLostError
 from deploy.interrupt import Interrupt
 from deploy.open_loop import open_loop_due, open_loop_metrics
 from deploy.policy_files import as_arrays, load_arrays, model_document
+from deploy.ray_cluster import join
 from deploy.ray_store import connect_store
 from deploy.ray_workers import ASK
 from deploy.remote import LONGEST_WAIT, Heartbeat
@@ -199,7 +199,7 @@ def main() -> int:
     """Run one learner; the exit code tells the supervisor whether a restart may help."""
     logdir, address, namespace, driver, checkpoint = Path(sys.argv[1]), *sys.argv[2:4], int(sys.argv[4]), sys.argv[5]
     threading.Thread(target=_do_not_outlive, args=(driver,), name="driver", daemon=True).start()
-    ray.init(address=address, namespace=namespace, log_to_driver=False, logging_level=logging.ERROR)
+    join(address, namespace)
     with Interrupt().listening() as interrupt:
         process = LearnerProcess(load_config(logdir), logdir, driver, interrupt)
         code = _run(process, checkpoint)

@@ -49,16 +49,25 @@ def start_local(namespace: str, store_bytes: int) -> str:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_DEDUP_LOGS", "0")
     secure_token()
-    import ray  # starting Ray reads the environment set above
-    from ray._private import ray_constants
+    from ray._private import ray_constants  # starting Ray reads the environment set above
 
     ray_constants.ENABLE_RAY_CLUSTER = False  # read from the environment when Ray was imported, which may be long ago
-    context: Any = ray.init(
-        address="local",  # whatever RAY_ADDRESS says and whoever else runs Ray here
-        namespace=namespace, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR,
-        object_store_memory=store_bytes, num_cpus=max(1, os.cpu_count() or 1),
+    context = join(
+        "local",  # whatever RAY_ADDRESS says and whoever else runs Ray here
+        namespace, include_dashboard=False, object_store_memory=store_bytes, num_cpus=max(1, os.cpu_count() or 1),
     )  # fmt: skip
     return str(context.address_info["gcs_address"])
+
+
+def join(address: str, namespace: str, **options: Any) -> Any:
+    """`ray.init` without a word on the terminal; returns its context."""
+    import ray
+    from ray._private import worker
+
+    # Whatever log_to_driver says, Ray's driver prints the errors of every process, nine lines about the OOM killer for
+    # each that dies, in a thread that no option turns off. The supervisor says what died, and why.
+    worker.listen_error_messages = lambda *_: None
+    return ray.init(address=address, namespace=namespace, log_to_driver=False, logging_level=logging.ERROR, **options)
 
 
 def lost_part() -> str:

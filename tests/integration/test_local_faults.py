@@ -43,6 +43,13 @@ def _output(logdir: Path) -> str:
     return (logdir.parent / "output.log").read_text()
 
 
+def _rays_own(logdir: Path) -> list[str]:
+    """Lines of Ray itself, with its prefix of a process or its C++ libraries' of time and place, on the terminal or in
+    the learner's log."""
+    said = _output(logdir) + (logdir / "learner.log").read_text()
+    return [line for line in said.splitlines() if re.search(r"raylet|pid=|OOM|^\S*\[\d{4}-", line)]
+
+
 @pytest.mark.timeout(280)
 def test_killed_actor_and_learner_come_back_and_everything_continues(logdir: Path) -> None:
     run = _start(logdir)
@@ -89,6 +96,7 @@ def test_killed_actor_and_learner_come_back_and_everything_continues(logdir: Pat
     assert [line["frames"] for line in scores] == sorted(line["frames"] for line in scores)
     again.send_signal(signal.SIGINT)
     assert again.wait(90) == 130, _output(logdir)
+    assert not _rays_own(logdir)
     assert not [p for p in members(logdir.parent) if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
 
     # No sequence is torn: whatever stands in replay is consecutive steps whose flags fit together.
