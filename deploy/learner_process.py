@@ -198,11 +198,12 @@ class LearnerProcess:
 def main() -> int:
     """Run one learner; the exit code tells the supervisor whether a restart may help."""
     logdir, address, namespace, driver, checkpoint = Path(sys.argv[1]), *sys.argv[2:4], int(sys.argv[4]), sys.argv[5]
-    threading.Thread(target=_do_not_outlive, args=(driver,), name="driver", daemon=True).start()
+    learns = threading.Event()
+    threading.Thread(target=_do_not_outlive, args=(driver, learns), name="driver", daemon=True).start()
     join(address, namespace)
     with Interrupt().listening() as interrupt:
         process = LearnerProcess(load_config(logdir), logdir, driver, interrupt)
-        code = _run(process, checkpoint)
+        code = _run(process, checkpoint, learns)
         process.close()
     sys.stdout.flush()
     if process.alone:
@@ -211,17 +212,21 @@ def main() -> int:
     return code
 
 
-def _do_not_outlive(driver: int) -> None:
+def _do_not_outlive(driver: int, learns: threading.Event) -> None:
     while os.getppid() == driver:
         time.sleep(0.5)
+    if not learns.is_set():  # there is nothing to save, and Ray waits for minutes for what is gone
+        print("The driver ended while this learner started; it ends too.", flush=True)
+        os._exit(1)
     time.sleep(ALONE)
     print(f"not ended within {ALONE:g} s of the driver's end", flush=True)
     os._exit(1)
 
 
-def _run(process: LearnerProcess, checkpoint: str) -> int:
+def _run(process: LearnerProcess, checkpoint: str, learns: threading.Event) -> int:
     try:
         process.restore(checkpoint)
+        learns.set()
         process.run()
     except NonFiniteError as error:
         print(error)
