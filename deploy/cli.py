@@ -120,8 +120,10 @@ def train(arguments: Sequence[str]) -> int:
     from deploy.scoreboard import solved_before
     from learner.checkpoint import NoWholeCheckpointError, disk_is_full
 
-    require_memory(config, print)
     require_writable_folder(Path(config.logdir), "--logdir")
+    if config.replay.kind == "disk" and config.replay.directory:
+        require_writable_folder(Path(config.replay.directory), "--replay.directory")
+    require_memory(config, print)
     named = any(argument.split("=")[0] == "--logdir" for argument in arguments)
     again = shlex.join(["nexus", "train", *arguments, *([] if named else ["--logdir", str(logdir)])])
     try:

@@ -5,15 +5,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from deploy.output_path import require_new_folder
+
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
     """A temporary folder to fill, which takes the name `path` when the block ends well, and goes when not.
 
-    ValueError: there is something at `path`.
+    ValueError: there is something at `path`, or it cannot be made.
     """
-    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        raise ValueError(f"{path} exists already; name a new folder with --out, or remove that one.")
+    require_new_folder(path, "--out")
     part = path.with_name(f".{path.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     try:

@@ -86,6 +86,7 @@ def plot(
     panels = [_panel_of(task, runs, published, frames, note) for task in wanted]
     if export_to is not None:
         export(runs.curves, export_to)
+    out.parent.mkdir(parents=True, exist_ok=True)
     with rc_context(STYLE):
         _figure(panels, {curve.method for curve in own}, band).savefig(out, dpi=160, facecolor="white")
     return runs.damaged

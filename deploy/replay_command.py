@@ -18,9 +18,10 @@ from rich.console import Console
 from deploy.command_numbers import positive
 from deploy.config import FILE, RunConfig, load_config
 from deploy.counted import counted
+from deploy.output_path import require_new_folder, require_writable_folder
 from deploy.presets import options_for
 from deploy.replay_sources import open_sources
-from learner.checkpoint import Checkpoints, read_document, verify
+from learner.checkpoint import Checkpoints, disk_is_full, read_document, verify
 from learner.config import LearnerConfig
 from learner.sequence import CONTEXT
 from replay.config import URLS, ReplayConfig
@@ -111,6 +112,7 @@ def _inspect(known: argparse.Namespace) -> int:
 
 
 def _export(known: argparse.Namespace) -> int:
+    require_new_folder(known.out, "--out")
     lost: list[str] = []
     with ExitStack() as stack:
         readers = _open(known, stack, damaged=lost)
@@ -139,9 +141,10 @@ def _export(known: argparse.Namespace) -> int:
         except ShardDownError as error:
             raise ValueError(str(error)) from error
         except OSError as error:
+            remedy = "Free some space, or name" if disk_is_full(error) else "Name"
             raise ValueError(
-                f"{known.out} cannot be written: {error.strerror or error}; nothing of it is left. Free some space, or "
-                "name another folder with --out."
+                f"{known.out} cannot be written: {error.strerror or error}; nothing of it is left. {remedy} another "
+                "folder with --out."
             ) from error
         damage = _damage(lost, readers)
     rest = found.describe()
@@ -173,6 +176,8 @@ def _import(known: argparse.Namespace, rest: Sequence[str]) -> int:
     from deploy.stores import inline_store
     from replay.foreign_rows import Reading
 
+    if not known.into.startswith(URLS):
+        require_writable_folder(Path(known.into), "--into")
     if absent := [str(path) for path in known.files if not path.exists()]:
         raise ValueError(f"{', '.join(absent)}: no such file or folder; name episode files or Minari datasets.")
     datasets = [path for path in known.files if is_minari(path)]
@@ -294,8 +299,6 @@ def _target(
     task = known.task or exported
     if known.into.startswith(URLS):
         place: dict[str, Any] = {"store": known.into, "prefix": known.prefix or IMPORTED}
-    elif Path(known.into).is_file():
-        raise ValueError(f"--into {known.into} is a file; name a folder, or Redis URLs.")
     else:
         place = {"store": "disk", "directory": known.into}
     if known.like is None and not known.task and not rest and (there := _what_is_there(known, place)):
