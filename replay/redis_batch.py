@@ -18,6 +18,13 @@ class ChunkReader:
         self._replay = replay
         self._row, self._packed = replay.schema.row_dtype, replay.schema.latent_dtype
         self._chunk, self._latents, self._life = (f"{replay.prefix}:{kind}".encode() for kind in ("c:", "l:", "life"))
+        self.foreign: set[bytes] = set()
+        """Keys of chunks and latents at which something else was found."""
+
+    def lies_in(self, stream: int, first: int, n: int) -> set[bytes]:
+        """Keys of the chunks that have the rows of a stream's steps from `first` on."""
+        length = self._replay.layout.chunk_length
+        return {_key(self._chunk, stream, chunk) for chunk in range(first // length, (first + n - 1) // length + 1)}
 
     def sequences(self, out: Batch, which: np.ndarray) -> tuple[np.ndarray, int, bytes]:
         """Fill sequences `which` of a batch whose keys are set.
@@ -64,12 +71,13 @@ class ChunkReader:
         at, start, size = 0, place * stride, self._replay.layout.chunk_length * stride
         while at < len(out):
             stop = min(at + size - start, len(out))
-            yield b"%b%016x:%d" % (kind, stream, chunk), start, out[at:stop]
+            yield _key(kind, stream, chunk), start, out[at:stop]
             at, start, chunk = stop, 0, chunk + 1
 
     def _exchange(self, requests: list[Request]) -> tuple[np.ndarray, bytes]:
         life = bytearray(_LIFE_BYTES)
         got = self._replay.reads.connection.get_ranges([*requests, (self._life, 0, memoryview(life))])
+        self.foreign.update(requests[i][0] for i in np.flatnonzero(got[:-1] < 0).tolist())
         return got[:-1], bytes(life)
 
     def _unmark(self, scratch: np.ndarray, latents: np.ndarray, which: np.ndarray, whole: np.ndarray) -> int:
@@ -80,3 +88,7 @@ class ChunkReader:
         scratch[stale] = 0
         latents.view(np.uint8).reshape(len(latents), -1)[which] = scratch[:, :-1]
         return int(np.count_nonzero(stale & whole))
+
+
+def _key(kind: bytes, stream: int, chunk: int) -> bytes:
+    return b"%b%016x:%d" % (kind, stream, chunk)

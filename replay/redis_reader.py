@@ -1,6 +1,6 @@
 """A replay on a Redis server to look into, with commands that change nothing there: a read-only user is enough."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,14 +11,15 @@ from replay.layout import views
 from replay.reader import Finding
 from replay.redis_layout import MARKER, Layout, stored_latents
 from replay.redis_refusal import ReplyError
-from replay.redis_rights import parse_meta, require_readable
+from replay.redis_rights import foreign_values, lost_log, parse_meta, require_readable, types_of
 from replay.redis_script import StreamState
 from replay.redis_url import parse
 from replay.resp import Connection, parse_info
-from replay.resp_wire import Reply
+from replay.resp_wire import Arg, Reply
 from replay.step import Rows, Schema
 
 PATIENCE = 5.0  # seconds for a server that does not answer
+LOST_LOG = "no run can go on with this replay; export its steps, and import them under another prefix"
 _MEASURED = 16  # chunks whose memory is asked for
 _PIPELINED = 1000
 _ATTEMPTS = 20
@@ -33,21 +34,23 @@ def open_replay(url: str, prefix: str = "") -> "RedisReader":
     connection = Connection(address, patience=PATIENCE)
     try:
         require_readable(connection.pipeline, address, prefix)
-        known = _replays(connection) if not prefix else {prefix: _meta(connection, prefix)}
-        if prefix and known[prefix] is None:
+        known = [prefix]
+        if not prefix:
+            known = _replays(connection)
+            if not known:
+                whose = f" that user {address.username} may read" if address.username else ""
+                raise ValueError(
+                    f"Redis {connection.label} has no replay in this database{whose}; is another one (/1, /2) meant?"
+                )
+            if len(known) > 1:
+                lines = "".join(f"\n  {name}: {_size(connection, name)}" for name in known)
+                raise ValueError(f"Redis {connection.label} has {len(known)} replays; choose one with --prefix:{lines}")
+            require_readable(connection.pipeline, address, known[0])
+        meta = parse_meta(connection.call("GET", f"{known[0]}:meta"))
+        if meta is None:
             there = ", ".join(_replays(connection)) or "none at all"
             raise ValueError(f"Redis {connection.label} has no replay under {prefix}; it has {there}.")
-        if not known:
-            whose = f" that user {address.username} may read" if address.username else ""
-            raise ValueError(
-                f"Redis {connection.label} has no replay in this database{whose}; is another one (/1, /2) meant?"
-            )
-        if len(known) > 1:
-            lines = "".join(f"\n  {name}: {_size(connection, name)}" for name in known)
-            raise ValueError(f"Redis {connection.label} has {len(known)} replays; choose one with --prefix:{lines}")
-        ((name, meta),) = known.items()
-        assert meta is not None
-        return RedisReader(connection, name, meta)
+        return RedisReader(connection, known[0], meta)
     except BaseException:
         connection.close()
         raise
@@ -63,7 +66,8 @@ class RedisReader:
         self.schema, self.length = Schema.from_json(meta["schema"]), int(meta["length"])
         self.stale = -1
         self._streams: dict[int, range] = {}
-        self._lost: set[str] = set()  # keys that are not there, or not whole
+        self._lost: set[str] = set()  # keys of chunks that are not there, or not whole
+        self._foreign: dict[str, str] = {}  # keys of chunks and latents with something else, and its type
         self._load()
         sizes = ("length", "chunk_length", "row_bytes", "latent_bytes", "capacity", "slots")
         self._layout = Layout(**{key: int(self._counts[key]) for key in sizes})
@@ -87,6 +91,7 @@ class RedisReader:
             count = len(ranges)
             ranges += self._ranges("c", stream, first_step_id, rows)
             got = self.connection.get_ranges(ranges)
+            self._find_foreign(str(ranges[i][0]) for i in np.flatnonzero(got < 0).tolist())
             self._load()
             whole = all(
                 len(out) == size for (_, _, out), size in zip(ranges[count:], got[count:].tolist(), strict=True)
@@ -115,13 +120,16 @@ class RedisReader:
         reply = self.connection.call("INFO")
         assert isinstance(reply, bytes)
         yield from _server(parse_info(reply))
+        yield from (Finding(False, f"{key} is missing: {LOST_LOG}") for key in self._lost_log())
         if verify:
             yield from self._verify()
-        elif self._lost:
-            yield Finding(False, *self.losses())
+            yield from (Finding(False, text) for text in self._foreign_values())
+        else:
+            yield from (Finding(False, text) for text in self.losses())
 
     def losses(self) -> list[str]:
-        return [f"{len(self._lost)} chunks are missing, such as {min(self._lost)}"] if self._lost else []
+        lost = [f"{len(self._lost)} chunks are missing, such as {min(self._lost)}"] if self._lost else []
+        return lost + self._foreign_values()
 
     def close(self) -> None:
         self.connection.close()
@@ -149,8 +157,25 @@ class RedisReader:
         if self.stale:
             yield Finding(None, f"{self.stale:,} latents are stale: they are zeros until the learner refreshes them")
 
+    def _lost_log(self) -> list[str]:
+        def ask(commands: Sequence[Sequence[Arg]]) -> list[Reply | ReplyError]:
+            replies = self.connection.pipeline(commands)
+            pairs = zip(commands, replies, strict=True)
+            self._find_foreign(str(command[1]) for command, reply in pairs if isinstance(reply, ReplyError))
+            return replies
+
+        return lost_log(ask, self.prefix, int(self._counts["head"]), int(self._counts["tail"]))
+
+    def _foreign_values(self) -> list[str]:
+        return [foreign_values(self._foreign)] if self._foreign else []
+
+    def _find_foreign(self, keys: Iterable[str]) -> None:
+        """Remember what lies at these keys instead of a string."""
+        types = types_of(self.connection.pipeline, set(keys) - self._foreign.keys())
+        self._foreign |= {key: kind for key, kind in types.items() if kind not in ("none", "string")}  # any more
+
     def _load(self) -> None:
-        """Counts and streams of one moment."""
+        """Counts and streams of one moment; ValueError: they are gone, or something else lies in their place."""
         keys = [f"{self.prefix}:{name}" for name in ("life", "counts", "streams")]
         replies = self.connection.pipeline(
             [("MULTI",), ("GET", keys[0]), ("HGETALL", keys[1]), ("HGETALL", keys[2]), ("EXEC",)]
@@ -159,6 +184,8 @@ class RedisReader:
         if isinstance(exec_reply, ReplyError):
             raise exec_reply
         assert isinstance(exec_reply, list)
+        if foreign := [key for key, reply in zip(keys, exec_reply, strict=True) if isinstance(reply, ReplyError)]:
+            raise ValueError(f"{self.where}: {foreign_values(types_of(self.connection.pipeline, foreign))}.")
         life, counts, streams = exec_reply
         if not counts:
             raise ValueError(f"{self.where} is gone: somebody has deleted it.")
@@ -202,6 +229,9 @@ class RedisReader:
         out: list[Reply | ReplyError] = []
         for i in range(0, len(ids), _PIPELINED):
             out += self.connection.pipeline([("STRLEN", self._key(kind, *id)) for id in ids[i : i + _PIPELINED]])
+        self._find_foreign(
+            self._key(kind, *id) for id, reply in zip(ids, out, strict=True) if isinstance(reply, ReplyError)
+        )
         return out
 
     def _measure(self, chunks: int) -> float:
@@ -233,35 +263,38 @@ def _server(info: dict[str, str]) -> Iterator[Finding]:
         yield Finding(False, f"the server has evicted {info['evicted_keys']} keys by itself: steps may be gone")
 
 
-def _replays(connection: Connection) -> dict[str, dict[str, Any] | None]:
-    """What is known of each replay in the database, by prefix."""
-    cursor, found = b"0", {}
-    while True:
-        reply = connection.call("SCAN", cursor, "MATCH", "*:meta", "COUNT", 1000)
-        assert isinstance(reply, list)
-        cursor, keys = reply
-        for key in keys:
-            name = key.decode(errors="replace").removesuffix(":meta")
-            if meta := _meta(connection, name):
-                found[name] = meta
-        if cursor == b"0":
-            return dict(sorted(found.items()))
+def _replays(connection: Connection) -> list[str]:
+    """Prefixes of the replays in the database, damaged ones too."""
+    found: set[str] = set()
+    for last in (":meta", ":counts"):
+        cursor = b"0"
+        while True:
+            reply = connection.call("SCAN", cursor, "MATCH", f"*{last}", "COUNT", 1000)
+            assert isinstance(reply, list)
+            cursor, keys = reply
+            found.update(key.decode(errors="replace").removesuffix(last) for key in keys)
+            if cursor == b"0":
+                break
+    return sorted(prefix for prefix in found if _is_replay(connection, prefix))
 
 
-def _meta(connection: Connection, prefix: str) -> dict[str, Any] | None:
-    try:
-        reply = connection.call("GET", f"{prefix}:meta")
-    except ReplyError as error:
-        if error.code == "WRONGTYPE" or error.about_keys:  # another program's
-            return None
-        raise
-    return parse_meta(reply)
+def _is_replay(connection: Connection, prefix: str) -> bool:
+    """Whether what lies there, or what is left of it, is no other program's."""
+    meta, counts = connection.pipeline([("GET", f"{prefix}:meta"), ("HMGET", f"{prefix}:counts", "created", "slots")])
+    for reply in (meta, counts):
+        if isinstance(reply, ReplyError) and reply.code != "WRONGTYPE" and not reply.about_keys:
+            raise reply
+    return parse_meta(meta) is not None or isinstance(counts, list) and None not in counts
 
 
 def _size(connection: Connection, prefix: str) -> str:
-    reply = connection.call("HMGET", f"{prefix}:counts", "steps", "created", "evicted")
-    assert isinstance(reply, list)
-    steps, created, evicted = (int(value or 0) for value in reply)
+    meta, counts = connection.pipeline(
+        [("GET", f"{prefix}:meta"), ("HMGET", f"{prefix}:counts", "steps", "created", "evicted")]
+    )
+    known = counts if isinstance(counts, list) and parse_meta(meta) else []
+    if not known or not all(value and value.isdigit() for value in known):
+        return "damaged"
+    steps, created, evicted = map(int, known)
     return f"{steps:,} steps, {created - evicted:,} sequences"
 
 

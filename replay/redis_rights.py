@@ -1,11 +1,11 @@
 """What a replay needs of a Redis server beside an answer: rights, commands, sizes, and keys of its own kind."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from replay.redis_refusal import ReplyError, allow, bring_back, require_fit
-from replay.redis_script import SHA, SOURCE, Counts
+from replay.redis_script import SEGMENT, SHA, SOURCE, Counts
 from replay.redis_url import Address
 from replay.resp import Check
 from replay.resp_wire import Arg, Reply, Wire
@@ -18,11 +18,38 @@ PROBE = ":probe"
 _COUNTS = Counts._fields[2:]  # those that lie in the counts hash
 _LIMITS = ("proto-max-bulk-len", "client-query-buffer-limit")
 _NONE = ":none"  # behind the prefix: a key that never exists
+_NAMED = 10  # keys that are named one by one
 
 
 def pattern(prefix: str) -> str:
     """Of Redis, for all keys that begin with `prefix`."""
     return "".join(f"\\{letter}" if letter in "*?[]\\" else letter for letter in prefix) + ":*"
+
+
+def types_of(ask: Ask, keys: Iterable[str]) -> dict[str, str]:
+    """What Redis calls the kinds of values at these keys."""
+    each = list(keys)
+    replies = ask([("TYPE", key) for key in each]) if each else []
+    return {key: reply.decode() if isinstance(reply, bytes) else "?" for key, reply in zip(each, replies, strict=True)}
+
+
+def foreign_values(types: Mapping[str, str]) -> str:
+    """Where values of these types lie that the replay cannot have written."""
+    keys = [f"{key} ({kind})" for key, kind in sorted(types.items())]
+    more = f" and {len(keys) - _NAMED} more" if len(keys) > _NAMED else ""
+    return f"another program's values lie at {', '.join(keys[:_NAMED])}{more}, where the replay has its own"
+
+
+def lost_log(ask: Ask, prefix: str, head: int, tail: int) -> list[str]:
+    """Keys of the log that are not there, of those that the records from `head` to `tail` lie in."""
+    places = range(head // SEGMENT, -(-tail // SEGMENT))
+    replies = ask([("GETRANGE", f"{prefix}:log:{i}", 0, 0) for i in places]) if places else ()
+    gone = [i for i, reply in zip(places, replies, strict=True) if reply == b""]
+    if not gone:
+        return []
+    (now,) = ask([("HMGET", f"{prefix}:counts", "head")])
+    assert isinstance(now, list), now
+    return [f"{prefix}:log:{i}" for i in gone if i >= int(now[0]) // SEGMENT]  # else it was trimmed meanwhile
 
 
 def writer_check(address: Address, prefix: str, largest: int) -> Check:
@@ -41,7 +68,7 @@ def writer_check(address: Address, prefix: str, largest: int) -> Check:
             ("HLEN", f"{prefix}:streams"), ("ZRANGE", f"{prefix}:idle", 0, 0), ("GETRANGE", part, 0, 0),
         ]  # fmt: skip
         others: list[tuple[Arg, ...]] = [
-            ("EXISTS", none), ("HGET", none, "-"), ("HGETALL", none), ("HKEYS", none), ("DEL", none),
+            ("EXISTS", none), ("TYPE", none), ("HGET", none, "-"), ("HGETALL", none), ("HKEYS", none), ("DEL", none),
             ("SET", none, "-", "XX"), ("SETRANGE", none, 0, ""), ("ZADD", none, "XX", 0, "-"), ("ZREM", none, "-"),
             ("HSET", probe, "-", "-"), ("DEL", probe), ("SCAN", 0, "COUNT", 1),
             ("SCRIPT", "LOAD", SOURCE), ("EVALSHA", SHA, 1, f"{prefix}:counts", "sync", 0, 0),
@@ -52,10 +79,11 @@ def writer_check(address: Address, prefix: str, largest: int) -> Check:
             return [wire.reply() for _ in commands]
 
         look = _Look(ask, address, prefix)
-        counts, life, meta, *_ = look(ours, belongs=True)
+        counts, life, meta, streams, *_ = look(ours, belongs=True)
         look(others)
         look.limits(largest)
-        look.content(counts, life, meta)
+        look.content(counts, life, meta, streams)
+        look.log(counts)
         look.conclude()
 
     return check
@@ -66,11 +94,13 @@ def require_readable(ask: Ask, address: Address, prefix: str) -> None:
     do."""
     look, keys = _Look(ask, address, prefix), prefix or "nexus"
     ours: list[tuple[Arg, ...]] = [
-        ("HMGET", f"{keys}:counts", *_COUNTS), ("GET", f"{keys}:life"), ("GET", f"{keys}:meta")
+        ("HMGET", f"{keys}:counts", *_COUNTS), ("GET", f"{keys}:life"), ("GET", f"{keys}:meta"),
+        ("HLEN", f"{keys}:streams"),
     ]  # fmt: skip
     parts = look(ours, belongs=bool(prefix))
     others: list[tuple[Arg, ...]] = [
-        ("HGETALL", keys + _NONE), ("GETRANGE", keys + _NONE, 0, 0), ("STRLEN", keys + _NONE), ("MULTI",), ("EXEC",)
+        ("HGETALL", keys + _NONE), ("GETRANGE", keys + _NONE, 0, 0), ("STRLEN", keys + _NONE), ("TYPE", keys + _NONE),
+        ("MULTI",), ("EXEC",),
     ]  # fmt: skip
     look(others if prefix else [*others, ("SCAN", 0, "COUNT", 1)])
     if prefix:
@@ -124,20 +154,31 @@ class _Look:
                     f"SET {name} {size}, and the same in redis.conf"
                 )
 
-    def content(self, counts: Any, life: Any, meta: Any) -> None:
+    def content(self, counts: Any, life: Any, meta: Any, streams: Any) -> None:
         """Whether a replay that is there has all its parts, as far as they could be read."""
-        if isinstance(life, ReplyError) or isinstance(meta, ReplyError) or not isinstance(counts, list):
+        if any(isinstance(part, ReplyError) for part in (counts, life, meta, streams)):
             return
-        if counts[_COUNTS.index("created")] is None:
+        if counts[_COUNTS.index("created")] is None and parse_meta(meta) is None:
             return  # there is none
         lacking = [name for name, value in zip(_COUNTS, counts, strict=True) if not (value or b"").isdigit()]
         bad = [f"{self._prefix}:counts ({', '.join(lacking)})"] if lacking else []
         bad += [f"{self._prefix}:life"] if len(life or b"") != 32 else []
         bad += [f"{self._prefix}:meta"] if parse_meta(meta) is None else []
-        if bad:
+        bad += [f"{self._prefix}:streams"] if not streams and counts[_COUNTS.index("tail")] not in (None, b"0") else []
+        self._damaged(bad)
+
+    def log(self, counts: Any) -> None:
+        """Whether the log of a replay that is well so far is there from the oldest item on."""
+        if self.problems or not isinstance(counts, list) or None in counts:
+            return
+        head, tail = (int(counts[_COUNTS.index(name)]) for name in ("head", "tail"))
+        self._damaged(lost_log(lambda commands: self(commands, belongs=True), self._prefix, head, tail))
+
+    def _damaged(self, parts: Sequence[str]) -> None:
+        if parts:
             self.problems.append(
-                f"its replay {self._prefix} is damaged or another program's: see {', '.join(bad)}; delete its keys, or "
-                "take another --replay.prefix"
+                f"its replay {self._prefix} is damaged or another program's: see {', '.join(parts)}; delete its keys, "
+                "or take another --replay.prefix"
             )
 
     def conclude(self) -> None:
@@ -153,8 +194,8 @@ class _Look:
         if self._foreign:
             database = f" -n {self._address.database}" if self._address.database else ""
             self.problems.append(
-                f"another program's values lie at {', '.join(self._foreign)}, where the replay has its own; take "
-                f"another --replay.prefix, or remove them: redis-cli{database} DEL {' '.join(self._foreign)}"
+                f"{foreign_values(types_of(self._ask, self._foreign))}; take another --replay.prefix, or remove them: "
+                f"redis-cli{database} DEL {' '.join(self._foreign)}"
             )
         if self.problems:
             raise ValueError(f"Redis {self._address.label} cannot be used: {'. Also, '.join(self.problems)}.")

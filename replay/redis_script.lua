@@ -21,7 +21,8 @@ ARGV[1]   the call:
   begin     stream writer               -> 1, or -1 - next where another writer has claimed the stream or it has steps
   append    stream first n rows latents -> steps that were new, or -1 - next where there is a gap before `first`
   write     stream first n latents [offset size]...
-                                        -> steps written; offset and size: only these parts of each row are given
+                                        -> steps written; offset and size: only these parts of each row are given;
+                                           those where another program's value lies are passed over
   sync      position events             -> [counts, up to so many records from `position` on]
   load                                  -> [counts, the streams hash]
   evict     chunks least                -> [chunks freed, slots]: the oldest go and the bound goes down with them
@@ -175,7 +176,7 @@ local function publish(s, n)
   end
 end
 
--- SETRANGE of a part that is outside the AOF; the value has its full size from the start.
+-- SETRANGE of a part that is outside the AOF; the value has its full size from the start. Another program's value stays.
 local function put_latents(s, chunk, place, part)
   local key = chunk_key('l:', s, chunk)
   redis.set_repl(redis.REPL_NONE)
@@ -187,6 +188,7 @@ local function put_latents(s, chunk, place, part)
   redis.set_repl(redis.REPL_ALL)
   return refused(reply) and redis.error_reply(at(reply, 'SETRANGE', key)) or reply
 end
+local function foreign(reply) return refused(reply) and string.find(reply.err, 'WRONGTYPE') end
 
 local function counted(...)
   local reply = {call('GET', prefix .. 'life'), call('HLEN', prefix .. 'streams')}
@@ -274,18 +276,18 @@ function calls.write(stream, first, n, latents, ...)
   while step < stop do
     local chunk, place = floor(step / count.chunk_length), step % count.chunk_length
     local some = #parts == 0 and min(count.chunk_length - place, stop - step) or 1
-    local from = (step - first) * given + 1
+    local from, reply = (step - first) * given + 1, 0
     if #parts == 0 then
-      local reply = put_latents(s, chunk, place * size, string.sub(latents, from, from + some * size - 1))
-      if refused(reply) then return reply end
+      reply = put_latents(s, chunk, place * size, string.sub(latents, from, from + some * size - 1))
     end
     for i = 1, #parts, 2 do
       local wide = tonumber(parts[i + 1])
-      local reply = put_latents(s, chunk, place * size + parts[i], string.sub(latents, from, from + wide - 1))
-      if refused(reply) then return reply end
+      reply = put_latents(s, chunk, place * size + parts[i], string.sub(latents, from, from + wide - 1))
+      if refused(reply) then break end
       from = from + wide
     end
-    step, written = step + some, written + some
+    if refused(reply) and not foreign(reply) then return reply end
+    step, written = step + some, written + (foreign(reply) and 0 or some)
   end
   return written
 end

@@ -15,7 +15,7 @@ from replay.redis_batch import ChunkReader
 from replay.redis_layout import MARKER, stored_latents
 from replay.redis_mirror import Mirror
 from replay.redis_replay import PIECE, RedisReplay
-from replay.redis_rights import FORMAT
+from replay.redis_rights import FORMAT, foreign_values, types_of
 from replay.redis_script import MissingReplayError, StreamState, stream_bytes
 from replay.room import most_items
 from replay.selection import SelectionConfig
@@ -68,6 +68,7 @@ class RedisStore(Store):
         self._lock = threading.Lock()
         self._counters = {"sampled": 0, "sampled_online": 0, "written_back": 0, "stale": 0}
         self._damaged: set[tuple[int, int]] = set()
+        self._foreign: dict[str, str] = {}  # types of the values that were found where the replay has its own
         self._chunks = ChunkReader(self._replay)
         self._mirror = Mirror(self._replay, online=online, selection=selection, note=note)
 
@@ -186,13 +187,16 @@ class RedisStore(Store):
                     f"{state}, {have} of {n} are stored; read newer steps."
                 )
             got = self._chunks.steps(stream, first_step_id, n)
+            self._look_for_foreign_values()
             if got is not None:  # else they were evicted meanwhile
                 rows, latents, stale, _ = got
                 self._counters["stale"] += stale
                 return views(rows) | views(latents)
+        lies_in = {key.decode() for key in self._chunks.lies_in(stream, first_step_id, n)}
+        foreign = {key: kind for key, kind in self._foreign.items() if key in lies_in}
         raise ValueError(
             f"Redis {self.label} lacks bytes of steps {first_step_id} to {stop - 1} of stream {stream}, which its "
-            "index has: keys of the replay were deleted."
+            f"index has: {foreign_values(foreign) if foreign else 'keys of the replay were deleted'}."
         )
 
     def streams(self) -> dict[int, range]:
@@ -298,6 +302,7 @@ class RedisStore(Store):
         missing = np.arange(n)
         while True:
             whole, stale, life = self._chunks.sequences(out, missing)
+            self._look_for_foreign_values()
             if life != mirror.counts.life or not mirror.current:
                 index.queue.extendleft(reversed(handed))
                 return False
@@ -314,9 +319,19 @@ class RedisStore(Store):
         self._counters["sampled_online"] += fresh
         return True
 
+    def _look_for_foreign_values(self) -> None:
+        """Say once of each key that something else than the replay's own lies there."""
+        new = {key.decode(errors="replace") for key in self._chunks.foreign} - self._foreign.keys()
+        if new:
+            types = types_of(self._replay.reads.connection.pipeline, sorted(new))
+            self._foreign |= types
+            self._note(f"Redis {self.label}: {foreign_values(types)}; steps and latents there are passed over.")
+
     def _look_for_damage(self, index: Index, keys: np.ndarray) -> None:
         for stream, step in keys.tolist():
             chunk = stream, step // self.chunk_length
+            if self._chunks.foreign & self._chunks.lies_in(stream, step, self.length):
+                continue
             if index.address(stream, step) is not None and chunk not in self._damaged:
                 self._damaged.add(chunk)
                 self._note(

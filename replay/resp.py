@@ -102,9 +102,9 @@ class Connection:
     def get_ranges(self, requests: Sequence[tuple[bytes | str, int, memoryview]], window: int = WINDOW) -> np.ndarray:
         """GETRANGE of `len(out)` bytes from `start` of `key` for each (key, start, out), received in `out` itself.
 
-        Returns the bytes received int64 `[n]`: fewer where the value ends, 0 where there is none. About `window` bytes
-        are asked for ahead. After a lost connection it goes on with the first range that is not complete: where
-        `epoch` went up in between, what came before and after need not fit together.
+        Returns the bytes received int64 `[n]`: fewer where the value ends, 0 where there is none, -1 where it is not a
+        string. About `window` bytes are asked for ahead. After a lost connection it goes on with the first range that
+        is not complete: where `epoch` went up in between, what came before and after need not fit together.
         """
         lengths = np.zeros(len(requests), np.int64)
         done = 0
@@ -122,13 +122,14 @@ class Connection:
                         ahead += len(room)
                         sent += 1
                     wire.send_bytes(b"".join(commands))
-                key, _, out = requests[i]
+                out = requests[i][2]
                 try:
                     lengths[i] = wire.bulk_into(out)
                 except ReplyError as error:
-                    error.key = key.decode() if isinstance(key, bytes) else key
-                    self._require_fit([error])
-                    raise
+                    if error.kind != "WRONGTYPE":
+                        self._require_fit([error])
+                        raise
+                    lengths[i] = -1
                 ahead -= len(out)
                 done = i + 1
 

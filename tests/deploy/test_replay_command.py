@@ -281,12 +281,20 @@ def test_redis_and_back(
     nexus("export", urls, "--prefix", "a", "--out", tmp_path / "out")
     assert json.loads((tmp_path / "out" / "index.json").read_text())["counts"]["episodes"] == len(all_of(trained))
     connection = Connection(parse(chosen[0]))
-    connection.call("DEL", min(key for key in connection.call("KEYS", "a:c:*")))  # type: ignore[union-attr]
-    connection.close()
+    chunk = min(connection.call("KEYS", "a:c:*"))  # type: ignore[arg-type]
+    connection.call("DEL", chunk)
     assert "1 chunks are missing, such as a:c:" in nexus(
         "export", urls, "--prefix", "a", "--out", tmp_path / "b", code=1
     )
     assert_among([read_npz(one) for one in (tmp_path / "b").glob("*.npz")], all_of(trained))
+    connection.call("LPUSH", chunk, "x")
+    said = f"another program's values lie at {chunk.decode()} (list)"
+    assert said in nexus("export", urls, "--prefix", "a", "--out", tmp_path / "c", code=1)
+    assert said in nexus("inspect", urls, "--prefix", "a", code=1)
+    connection.call("SET", "a:meta", "[1")
+    assert "damaged or another program's: see a:meta" in nexus("inspect", urls, "--prefix", "a", code=2)
+    assert "a: damaged" in nexus("inspect", urls, code=2)
+    connection.close()
 
 
 def test_other_programs_episodes_are_taken_in(exported: Path, trained: Path, nexus: Nexus, tmp_path: Path) -> None:

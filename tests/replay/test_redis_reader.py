@@ -102,6 +102,52 @@ def test_lost_chunks_are_holes_and_lost_latents_are_stale(server: RedisServer) -
     store.close()
 
 
+def test_chunks_of_another_type_are_holes_and_are_named(server: RedisServer) -> None:
+    store = redis(server)
+    play(store, steps=200)
+    before = list(episodes(store, Found()))
+    reader = open_replay(server.url_unix)
+    chunk, latents = "one:c:0000000000000000:4", "one:l:0000000000000001:2"
+    reader.connection.call("DEL", chunk, latents)
+    reader.connection.call("LPUSH", chunk, "x")
+    reader.connection.call("SADD", latents, "x")
+    with pytest.raises(MissingStepsError, match="Steps 64 to 79 of stream 0"):
+        reader.read(0, 60, 10)
+    assert reader.losses() == [
+        f"1 chunks are missing, such as {chunk}",
+        f"another program's values lie at {chunk} (list), where the replay has its own",
+    ]
+    kept = [one for one in before if one.stream or one.first + one.length <= 64 or one.first >= 80]
+    assert [(one.stream, one.first) for one in episodes(reader, Found())] == [(one.stream, one.first) for one in kept]
+    assert not reader.read(1, 32, 16)["deter"].any() and reader.read(1, 48, 16)["deter"].any()
+    both = f"another program's values lie at {chunk} (list), {latents} (set), where the replay has its own"
+    assert reader.losses()[-1] == both
+    assert texts(reader, False) == [f"1 of 26 chunks are missing, such as {chunk}", both]
+    assert reader.facts()["stale"] == 16 and reader.facts()["gb"] > 0
+    fresh = open_replay(server.url_unix)  # it has read nothing yet
+    assert texts(fresh, False)[-1] == both
+    for one in (reader, fresh, store):
+        one.close()
+
+
+@pytest.mark.parametrize("name", ["counts", "life", "meta", "streams"])
+def test_what_a_replay_is_known_by_is_of_another_type(server: RedisServer, name: str) -> None:
+    store = redis(server)
+    play(store, steps=60)
+    store.close()
+    reader, key = open_replay(server.url_unix), f"one:{name}"
+    reader.connection.call("RENAME", key, "aside")
+    reader.connection.call("ZADD", key, 1, "x")
+    said = rf"another program's values lie at {key} \(zset\), where the replay has its own"
+    for prefix in ("one", ""):
+        with pytest.raises(ValueError, match=said):
+            open_replay(server.url_unix, prefix).streams()
+    if name != "meta":  # it is read once
+        with pytest.raises(ValueError, match=said):
+            reader.streams()
+    reader.close()
+
+
 def test_one_of_several_is_chosen_by_its_prefix(server: RedisServer) -> None:
     with pytest.raises(ValueError, match="has no replay in this database"):
         open_replay(server.url_unix)
@@ -110,6 +156,7 @@ def test_one_of_several_is_chosen_by_its_prefix(server: RedisServer) -> None:
     two = open_replay(server.url_unix, "two:b")
     two.connection.call("SET", "other:meta", "{}")  # of another program
     two.connection.call("LPUSH", "list:meta", "1")
+    two.connection.call("HSET", "other:counts", "clicks", "1")
     with pytest.raises(ValueError, match=r"2 replays; choose one with --prefix:\n  one: 0 steps, .*\n  two:b: 100 st"):
         open_replay(server.url_unix)
     with pytest.raises(ValueError, match="has no replay under three; it has one, two:b"):
@@ -120,6 +167,29 @@ def test_one_of_several_is_chosen_by_its_prefix(server: RedisServer) -> None:
         reader.close()
     for store in stores:
         store.close()
+
+
+@pytest.mark.parametrize("damage", [("DEL",), ("SET", "[1"), ("LPUSH", "x")])
+@pytest.mark.parametrize("name", ["meta", "counts"])
+def test_a_damaged_replay_beside_a_whole_one_is_not_passed_over(
+    server: RedisServer, name: str, damage: tuple[str, ...]
+) -> None:
+    stores = [redis(server, prefix) for prefix in ("one", "two")]
+    play(stores[1], steps=50)
+    for store in stores:
+        store.close()
+    two = open_replay(server.url_unix, "two")
+    two.connection.call("DEL", f"one:{name}")
+    two.connection.call(damage[0], f"one:{name}", *damage[1:])
+    with pytest.raises(ValueError, match=r"2 replays; choose one with --prefix:\n  one: damaged\n  two: 100 steps"):
+        open_replay(server.url_unix)
+    with pytest.raises(ValueError, match="one"):
+        open_replay(server.url_unix, "one")
+    assert len(two.streams()) == 2
+    two.connection.call("DEL", "two:meta", "two:counts")
+    with pytest.raises(ValueError, match=f"one:{name}"):  # the only one
+        open_replay(server.url_unix)
+    two.close()
 
 
 def test_it_sends_nothing_that_writes(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,7 +207,7 @@ def test_it_sends_nothing_that_writes(server: RedisServer, monkeypatch: pytest.M
     whole(reader)
     reader.facts()
     list(reader.health(verify=True))
-    reading = {"SCAN", "GET", "HMGET", "HGETALL", "GETRANGE", "STRLEN", "MEMORY", "INFO"}
+    reading = {"SCAN", "GET", "HMGET", "HGETALL", "GETRANGE", "STRLEN", "HLEN", "TYPE", "MEMORY", "INFO"}
     assert sent == {"MULTI", "EXEC", *reading}
     reader.close()
     store.close()

@@ -5,12 +5,12 @@ import re
 import shlex
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 
 import pytest
 import redis
 
-from replay.redis_reader import open_replay
+from replay.redis_reader import LOST_LOG, open_replay
 from replay.redis_refusal import refusal
 from replay.resp import Connection
 from replay.store import ShardDownError
@@ -298,6 +298,24 @@ def test_foreign_keys_under_the_prefix(server: RedisServer, admin: Connection, n
     works(server.url_unix)
 
 
+@pytest.mark.parametrize("name", ["streams", "idle", "log:0"])
+def test_parts_of_a_replay_that_turned_foreign(server: RedisServer, admin: Connection, name: str) -> None:
+    store, key = open_store(server.url_unix), f"run[1]:{name}"
+    store.append(0, 0, rows(0, 0, 20))
+    store.close()
+    admin.call("DEL", key)
+    admin.call("PFADD", key, "x") if name == "streams" else admin.call("SADD", key, "x")
+    refused(server.url_unix, f"values lie at {key} ({'string' if name == 'streams' else 'set'})", "--replay.prefix")
+    if name == "log:0":  # who looks in can do without it, and tells
+        with closing(open_replay(server.url_unix, "run[1]")) as reader:
+            assert reader.read(0, 0, 20)["step"].tolist() == list(range(20))
+            assert any(f"values lie at {key} (set)" in text for good, text in reader.health(False) if good is False)
+        admin.call("DEL", key)
+        refused(server.url_unix, "run[1] is damaged or another program's", key, "delete its keys")
+        with closing(open_replay(server.url_unix, "run[1]")) as reader:
+            assert [text for good, text in reader.health(True) if good is False] == [f"{key} is missing: {LOST_LOG}"]
+
+
 @pytest.mark.parametrize(
     ("command", "named"),
     [
@@ -306,6 +324,7 @@ def test_foreign_keys_under_the_prefix(server: RedisServer, admin: Connection, n
         (("SET", "run[1]:life", "short"), "run[1]:life"),
         (("HDEL", "run[1]:counts", "tail"), "run[1]:counts (tail)"),
         (("HSET", "run[1]:counts", "chunks", "many"), "run[1]:counts (chunks)"),
+        (("DEL", "run[1]:streams"), "run[1]:streams"),
     ],
 )
 def test_a_replay_that_lacks_parts(
@@ -320,22 +339,35 @@ def test_a_replay_that_lacks_parts(
         open_replay(server.url_unix, "run[1]")
 
 
-@pytest.mark.parametrize("samples", [False, True])
-def test_a_chunk_that_turns_foreign_is_named_and_waited_for(
-    server: RedisServer, admin: Connection, samples: bool
+def test_a_chunk_that_turns_foreign_is_passed_over_by_samplers_and_waited_for_by_its_writer(
+    server: RedisServer, admin: Connection
 ) -> None:
     notes: list[str] = []
     store = open_store(server.url_unix, patience=60.0, note=notes.append)
     store.append(0, 0, rows(0, 0, 20))
     check_sequences(*store.sample(4, 4, rng()))
-    chunk = "run[1]:c:0000000000000000:2"
-    admin.call("RENAME", chunk, "aside")
-    admin.call("RPUSH", chunk, "x")
-    with meanwhile(lambda: store.sample(32, 4, rng()) if samples else store.append(0, 20, rows(0, 20, 2))):
-        until(lambda: any(f"another program's values lie at {chunk}, " in note for note in notes))
-        admin.call("RENAME", "aside", chunk)
-    assert len(notes) == 2 and "answers again" in notes[1], notes
+    chunk, latents = "run[1]:c:0000000000000000:2", "run[1]:l:0000000000000000:0"
+    for key in (chunk, latents):
+        admin.call("RENAME", key, f"aside {key}")
+        admin.call("RPUSH", key, "x")
+    batch, keys = store.sample(32, 4, rng())  # steps 16 to 19 are gone
+    check_sequences(batch, keys)
+    assert keys[..., 1].max() == 15
+    assert len(notes) == 1 and f"values lie at {chunk} (list), {latents} (list), " in notes[0], notes
+    fresh = {key: batch[key][:, None] for key in store.schema.latents}
+    assert store.write_back(keys[:, :1], fresh) == (keys[:, 0, 1] >= 8).sum() < len(keys)
+    assert store.write_back(keys[:, :1], {"stoch": fresh["stoch"]}) == (keys[:, 0, 1] >= 8).sum() > 0
+    with pytest.raises(ValueError, match=rf"lie at {re.escape(chunk)} \(list\)"):
+        store.read(0, 12, 8)
+    assert not store.read(0, 0, 8)["deter"].any()
+    with meanwhile(lambda: store.append(0, 20, rows(0, 20, 2))):
+        until(lambda: any(f"another program's values lie at {chunk} (list), " in note for note in notes[1:]))
+        admin.call("RENAME", f"aside {chunk}", chunk)
+    assert len(notes) == 3 and "answers again" in notes[2], notes
+    admin.call("RENAME", f"aside {latents}", latents)
     check_sequences(*store.sample(32, 4, rng()))
+    assert store.sample(32, 4, rng())[1][..., 1].max() == 21
+    assert len(notes) == 3
     store.close()
 
 

@@ -108,7 +108,12 @@ def test_a_refused_range_leaves_nothing_behind(connection: Connection) -> None:
     connection.pipeline([("SET", "a", value), ("LPUSH", "list", "x")])
     out = np.zeros((3, 500_000), np.uint8)
     requests = [("a", 0, out[0].data), ("list", 0, out[1].data), ("a", 0, out[2].data)]
-    with pytest.raises(ReplyError, match="WRONGTYPE"):
+    assert connection.get_ranges(requests).tolist() == [500_000, -1, 500_000]
+    np.testing.assert_array_equal(out, [value, np.zeros_like(value), value])
+    out[:] = 0
+    connection.call("ACL", "SETUSER", "narrow", "reset", "on", ">word", "~a", "+@all")
+    connection.call("AUTH", "narrow", "word")
+    with pytest.raises(ReplyError, match="NOPERM"):
         connection.get_ranges(requests)
     np.testing.assert_array_equal(out[0], value)
     assert connection.get_ranges(requests[::2]).tolist() == [500_000, 500_000]
