@@ -13,6 +13,7 @@ from actors.trivial_policies import RandomPolicy
 from world_models.space import Space, Spaces
 
 REPEATED = 50  # steps of an episode that are played twice
+LARGE = 1000  # numbers of one observation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +54,15 @@ def _check_names(environment: Environment, steps: int, seed: int) -> Iterator[Fi
         if not spaces:
             yield Finding(
                 severity="error", what="no keys", where=f"the {where} space", remedy="An agent needs at least one."
+            )
+    for key, space in environment.observation_space.items():
+        if len(space.shape) > 2 and not space.is_image and space.width > LARGE:
+            yield Finding(
+                severity="warning",
+                what=f"learned as a vector of {space.width:,} numbers, not as an image",
+                where=f"observation {key!r}",
+                remedy="An image is a uint8 Box of rows, columns and at most 16 channels (or of 1, 3 or 4 channels, "
+                "rows and columns).",
             )
 
 

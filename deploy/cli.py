@@ -65,7 +65,7 @@ def parse_train(arguments: Sequence[str]) -> "RunConfig":
     from deploy.command_numbers import number_registry
     from deploy.config import RunConfig
     from deploy.presets import apply
-    from deploy.task import spaces_of
+    from deploy.task import require_trainable
 
     parser = _train_parser()
     if arguments and arguments[0].startswith("-") and arguments[0] not in ("-h", "--help"):
@@ -88,7 +88,7 @@ def parse_train(arguments: Sequence[str]) -> "RunConfig":
     if not config.logdir:
         name = config.task.replace(":", "_").replace("/", "_")
         config = replace(config, logdir=str(Path("runs") / f"{name}-seed{config.seed}"))
-    spaces_of(config)  # an unknown or broken task is named before anything starts
+    require_trainable(config)  # what is wrong with the task is said before anything starts
     if config.offline:
         from deploy.replay_sources import open_sources
 

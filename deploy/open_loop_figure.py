@@ -1,5 +1,6 @@
 """Open-loop predictions of vectors and rewards as a figure: a row a dimension, a column a sequence, errors beside."""
 
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,11 +86,13 @@ def _pick(every: list[Dimension]) -> list[Dimension]:
     """The reward, and of the others those whose truth moves most (in symlog space), the keys taking turns; in order."""
     *others, reward = every
     moves = [float((np.sign(d.truth) * np.log1p(np.abs(d.truth))).std()) for d in others]
-    turn = [
-        sum(o.key == d.key and m > move for o, m in zip(others, moves, strict=True))
-        for d, move in zip(others, moves, strict=True)
-    ]
-    best = sorted(range(len(others)), key=lambda index: (turn[index], -moves[index]))[:DIMENSIONS]
+    order = sorted(range(len(others)), key=lambda index: -moves[index])
+    turns: Counter[str] = Counter()
+    turn = {}
+    for index in order:
+        turn[index] = turns[others[index].key]
+        turns[others[index].key] += 1
+    best = sorted(order, key=turn.__getitem__)[:DIMENSIONS]
     return [*(others[index] for index in sorted(best)), reward]
 
 

@@ -13,6 +13,7 @@ from deploy.config import RunConfig
 from deploy.import_path import own_folder_last
 from replay.step import Field, Schema
 from world_models.dreamer.config import DreamerConfig
+from world_models.dreamer.observation_keys import require_learnable
 from world_models.space import Space, Spaces
 
 
@@ -29,6 +30,15 @@ def spaces_of(config: RunConfig) -> tuple[Spaces, Spaces]:
             return environment.observation_space, environment.action_space
         finally:
             environment.close()
+
+
+def require_trainable(config: RunConfig) -> None:
+    """ValueError where the task cannot be made, or where no agent of this configuration fits its observations."""
+    observation, _ = spaces_of(config)
+    try:
+        require_learnable(observation, config.model)
+    except ValueError as error:
+        raise ValueError(f"Task {config.task!r}: {error}") from error
 
 
 class Probe:

@@ -116,6 +116,7 @@ OBSERVATIONS = [
     Tuple((Discrete(3, start=1), Box(-1, 1, (2,), np.float32))),
     Dict(a=Dict(b=Discrete(3, start=7), c=Box(0, 255, (9, 9, 3), np.uint8)), d=Tuple((MultiBinary(2), Discrete(2)))),
     Dict({"empty": Box(-1, 1, (0,), np.float32), "full": Box(-1, 1, (2,), np.float32)}),
+    Box(-1, 1, (4, 5, 6), np.float32), Box(0, 255, (2, 9, 9, 3), np.uint8), MultiBinary([2, 3, 4]),
 ]  # fmt: skip
 
 
@@ -176,6 +177,19 @@ def test_tuples_on_both_sides_get_names_of_their_own() -> None:
 def test_parts_that_would_have_one_name_are_refused(space: gymnasium.Space) -> None:
     with pytest.raises(ValueError, match="would both be called"):
         adapted(Plain(space))
+
+
+@pytest.mark.parametrize(
+    ("space", "is_large"),
+    [
+        (Box(0, 1, (64, 64, 3), np.float32), True), (Box(0, 255, (4, 64, 64, 3), np.uint8), True),
+        (Box(-1, 1, (4, 5, 6), np.float32), False), (Box(0, 255, (64, 64, 3), np.uint8), False),
+    ],
+)  # fmt: skip
+def test_a_picture_that_is_learned_as_a_vector_is_mentioned(space: Box, is_large: bool) -> None:
+    findings = [one for one in check_environment(adapted(Plain(space)), 12) if one.where.startswith("observation")]
+    assert [one.severity for one in findings] == ["warning"] * is_large
+    assert not is_large or f"a vector of {np.prod(space.shape):,} numbers, not as an image" in findings[0].what
 
 
 def test_the_check_plays_the_corners() -> None:

@@ -136,6 +136,15 @@ def test_the_figure_draws_what_moves() -> None:
     np.testing.assert_allclose(error, 0.01 * np.arange(1, 17), atol=1e-6)
 
 
+def test_keys_take_turns_though_one_has_thousands_of_dimensions_that_move_alike() -> None:
+    one = report()
+    wide = np.repeat(one.truth["joints"][..., :1, :1], 4000, -1)  # [B T 1 4000]
+    space = one.space | {"joints": Space(dtype=np.dtype(np.float32), shape=wide.shape[2:])}
+    alike = replace(one, space=space, truth=one.truth | {"joints": wide}, prediction=one.prediction | {"joints": wide})
+    words = [text.get_text() for text in open_loop_figure(alike, "a task").texts]
+    assert "joints[0,0]" in words and "mode" in words and any("8 of 4002 dimensions" in word for word in words)
+
+
 def test_files_are_whole_and_few(tmp_path: Path) -> None:
     for updates in (100, 200):
         written = write_pictures(report(updates), tmp_path, "a task", keep=1)

@@ -26,13 +26,18 @@ from world_models.dreamer.acting import ActingModel
 from world_models.dreamer.agent import Dreamer, Output
 from world_models.dreamer.config import DreamerConfig
 from world_models.dreamer.draws import draw_actions
-from world_models.space import Spaces
+from world_models.space import Space, Spaces
 
+BOARD = Space(dtype=np.dtype(np.float32), shape=(2, 3, 4))
 OBSERVATIONS = {
     "vector": {"vector": VECTOR},
     "image": {"image": IMAGE},
     "mixed": {"image": IMAGE, "vector": VECTOR, "kind": INTEGER, "on": SWITCH, "second.image/left": IMAGE},
-}
+    "many axes": {
+        "board": BOARD, "volume": replace(BOARD, shape=(2, 1, 2, 3)),
+        "kinds": replace(INTEGER, shape=(2, 2, 2)), "flags": replace(SWITCH, shape=(1, 2, 2)), "image": IMAGE,
+    },
+}  # fmt: skip
 ACTIONS = {
     "continuous": {"action": CONTINUOUS},
     "discrete": {"action": DISCRETE},
@@ -169,7 +174,7 @@ def test_acting_carries_state_per_environment_and_a_reset_forgets(greedy: bool) 
 
 def test_observations_that_the_model_does_not_understand_are_named() -> None:
     odd = replace(IMAGE, shape=(10, 12, 3))
-    with pytest.raises(ValueError, match=r"\(10, 12\) must be a multiple of 4"):
+    with pytest.raises(ValueError, match=r"'image': .*multiples of 4 from 12 to 64 .*got \(10, 12\)"):
         build({"image": odd}, ACTIONS["discrete"])
     with pytest.raises(ValueError, match="must share a size"):
         build({"a": IMAGE, "b": replace(IMAGE, shape=(16, 16, 3))}, ACTIONS["discrete"])

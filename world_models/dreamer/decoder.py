@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from world_models.chunks import in_chunks
 from world_models.distributions import Categorical, SquaredError
 from world_models.dreamer.config import DecoderConfig
-from world_models.dreamer.encoder import CHUNK, image_size, split_keys
+from world_models.dreamer.encoder import CHUNK
+from world_models.dreamer.observation_keys import image_size, require_blocks, split_keys
 from world_models.layers import MLP, BlockLinear, Dense, Linear, NormSilu, UpsampleConv2d, module_key
 from world_models.space import Spaces
 
@@ -46,11 +47,7 @@ class Decoder(nn.Module):
             stages = len(config.mults)
             self.minimum = tuple(n >> stages for n in image_size(self.images, stages))
             depths = [config.depth * m for m in config.mults]
-            if depths[-1] % config.blocks:
-                raise ValueError(
-                    f"decoder.blocks={config.blocks} must divide the channels of the first feature map, "
-                    f"decoder.depth * decoder.mults[-1] = {depths[-1]}; choose another number of blocks or depth."
-                )
+            require_blocks(config)
             channels = sum(space.shape[2] for space in self.images.values())
             first = self.minimum[0] * self.minimum[1] * depths[-1]
             self.blocks = config.blocks

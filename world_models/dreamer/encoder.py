@@ -6,38 +6,12 @@ from torch import Tensor, nn
 
 from world_models.chunks import in_chunks
 from world_models.dreamer.config import EncoderConfig
+from world_models.dreamer.observation_keys import image_size, split_keys
 from world_models.layers import MLP, Conv2d, NormSilu, concat_dict, total_width
 from world_models.space import Spaces
 
 CHUNK = 64
 """Images convolved at a time on a CPU."""
-
-
-def split_keys(spaces: Spaces) -> tuple[Spaces, Spaces]:
-    """Vector keys (at most two axes) and image keys, each in alphabetical order."""
-    for key, space in spaces.items():
-        if len(space.shape) == 3 and space.dtype.name != "uint8":
-            raise ValueError(f"Observation {key!r}: shape {space.shape}, dtype {space.dtype}; images must be uint8.")
-        if len(space.shape) > 3:
-            raise ValueError(f"Observation {key!r} has {len(space.shape)} axes; at most 3 (H W C) are understood.")
-    ordered = {key: spaces[key] for key in sorted(spaces)}
-    images = {key: space for key, space in ordered.items() if len(space.shape) == 3}
-    return {key: space for key, space in ordered.items() if key not in images}, images
-
-
-def image_size(images: Spaces, stages: int) -> tuple[int, int]:
-    """Common height and width of the image keys, checked to leave 3..16 pixels after `stages` halvings."""
-    sizes = {space.shape[:2] for space in images.values()}
-    if len(sizes) > 1:
-        raise ValueError(f"Image observations must share a size, got {sorted(sizes)}; resize them in the environment.")
-    ((height, width),) = sizes
-    factor = 2**stages
-    if any(n % factor or not 3 <= n // factor <= 16 for n in (height, width)):
-        good = [n * factor for n in (3, 4, 6, 8, 16)]
-        raise ValueError(
-            f"Image size {(height, width)} must be a multiple of {factor}: {good}; set environment.image_size."
-        )
-    return height, width
 
 
 class _Stage(nn.Module):
@@ -54,8 +28,8 @@ class _Stage(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Vectors: symlog, MLP. Images: stride-1 convolutions with max-pooling, flattened in H, W, C order. Vector features
-    come first (paper, Methods; facts of the official program)."""
+    """Vectors: flattened, symlog, MLP. Images: stride-1 convolutions with max-pooling, flattened in H, W, C order.
+    Vector features come first (paper, Methods; facts of the official program)."""
 
     def __init__(self, spaces: Spaces, config: EncoderConfig):
         super().__init__()
