@@ -64,6 +64,10 @@ class NotReadyError(RuntimeError):
     """The server is there, and will do what it is asked in a while."""
 
 
+class FullError(NotReadyError):
+    """The server takes no more clients, until some have gone."""
+
+
 def refusal(line: bytes) -> ReplyError:
     """The reply of an error line, which begins with a minus sign."""
     text = line[1:].decode(errors="replace")

@@ -3,12 +3,14 @@
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TypeVar
 
 import numpy as np
 
 from replay.redis_refusal import (
     UNFIT,
+    FullError,
     NotReadyError,
     OutOfMemoryReply,
     ReplyError,
@@ -41,7 +43,8 @@ class Connection:
     """One server. Every command must be idempotent, since a lost connection is made again and what had no answer is
     sent again: for `patience` seconds, with growing pauses; then ShardDownError, and from there on each call tries
     once until the server is back. `timeout` is how many seconds the server may stay silent. A server that nobody has
-    reached yet is waited for no longer than FIRST seconds; `known`: somebody has, before this connection was made.
+    reached yet is waited for no longer than FIRST seconds, unless it says that it is about to be ready; `known`:
+    somebody has, before this connection was made.
 
     Errors: ReplyError and OutOfMemoryReply for what the server refuses; ValueError, without a retry, for a wrong
     password, a server that is not Redis, older than 6.2, one that evicts by itself or is part of a Redis Cluster, and
@@ -172,7 +175,8 @@ class Connection:
                 now = time.monotonic()
                 failed = failed or now
                 there = isinstance(error, ValueError | NotReadyError)  # and says what is wrong
-                patience = self.patience if self.known or there else min(FIRST, self.patience)
+                passes = there and not isinstance(error, FullError)
+                patience = self.patience if self.known or passes else min(FIRST, self.patience)
                 said = str(error) if there else (getattr(error, "strerror", "") or str(error) or type(error).__name__)
                 if (there and said not in self._said) or not (self._lost or isinstance(error, _LookAgainError)):
                     self._lost = self._lost or now
@@ -232,12 +236,17 @@ def greet(wire: Wire, address: Address) -> dict[str, str]:
     """Logs in, checks that the server is one we can work with, and returns its INFO."""
     login = ["AUTH", *filter(None, [address.username]), address.password] if address.password else ["PING"]
     select = [("SELECT", address.database)] if address.database else []  # 0 it is already, and SELECT may be forbidden
-    wire.send([login, ("CLIENT", "SETNAME", "nexus"), *select, ("INFO",)])
+    with suppress(ConnectionError):  # it may have hung up already, and said why
+        wire.send([login, ("CLIENT", "SETNAME", "nexus"), *select, ("INFO",)])
     logged_in, _, *selected, text = (_welcome(wire.reply(), address) for _ in range(3 + len(select)))
     if isinstance(logged_in, ReplyError) and address.password:
         if "without any password" in str(logged_in):
             raise ValueError(f"Redis {address.label} has no password, one is given; leave it out or set requirepass.")
-        raise ValueError(f"Redis {address.label} refuses the password ({logged_in}); correct it.")
+        user = address.username or "default"
+        raise ValueError(
+            f"Redis {address.label} does not let user {user} in ({logged_in}): it knows no such user, has disabled it, "
+            f"or the password is wrong; see redis-cli ACL GETUSER {user}, and correct the URL or {PASSWORD_VARIABLE}."
+        )
     for command, reply in zip((*("SELECT" for _ in select), "INFO"), (*selected, text), strict=True):
         if not isinstance(reply, ReplyError):
             continue
@@ -275,7 +284,10 @@ def _welcome(reply: Reply | ReplyError, address: Address) -> Reply | ReplyError:
     """The reply, unless it is what Redis says unasked before it hangs up."""
     if isinstance(reply, ReplyError):
         if "max number of clients" in str(reply):
-            raise NotReadyError(f"Redis {address.label} has its maxclients connected already ({reply}).")
+            raise FullError(
+                f"Redis {address.label} has its maxclients connected already ({reply}); end some of them, or raise "
+                "maxclients in its redis.conf and restart it."
+            )
         if reply.code == "DENIED":
             raise ValueError(f"Redis {address.label} lets nobody in from outside: {reply}")
     return reply

@@ -4,12 +4,14 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
 
 import numpy as np
 import pytest
 
+from replay.redis_url import parse
 from replay.resp import Connection, ShardDownError
 from tests.replay.beside import meanwhile, meanwhile_once, progress
 from tests.replay.proxies import Listener, Proxy, answering, certificate
@@ -51,12 +53,17 @@ def test_passwords() -> None:
                 assert connection.call("PING") == b"PONG"
         plain = f"redis://127.0.0.1:{server.port}"
         refused(plain, f"{plain} wants a password: put it in the URL or set NEXUS_REDIS_PASSWORD")
-        refused(server.url_tcp.replace("sesame", "simsim"), "refuses the password .*WRONGPASS.*; correct it")
-        refused(server.url_unix.replace("sesame", "simsim"), "refuses the password")
+        said = r"does not let user {} in \(WRONGPASS.*\): it knows no such user, has disabled it, or the pass"
+        said += r"word is wrong; see redis-cli ACL GETUSER {}, and correct the URL or NEXUS_REDIS_PASSWORD"
+        refused(server.url_tcp.replace("sesame", "simsim"), said.replace("{}", "default"))
+        refused(server.url_unix.replace("sesame", "simsim"), said.replace("{}", "default"))
+        refused(server.url_tcp.replace("redis://:", "redis://nobody:"), said.replace("{}", "nobody"))
         with connected(server.url_tcp) as connection:
             connection.call("ACL", "SETUSER", "reader", "on", ">p@ss/word", "~*", "+@all", "-info")
             connection.call("ACL", "SETUSER", "writer", "on", ">p@ss/word", "~*", "+@all", "-client")
+            connection.call("ACL", "SETUSER", "asleep", "off", ">p@ss/word", "~*", "+@all")
         login = f":{quote('p@ss/word', safe='')}@127.0.0.1:{server.port}"
+        refused(f"redis://asleep{login}", said.replace("{}", "asleep"))
         refused(f"redis://reader{login}", r"refuses INFO .*NOPERM.*redis-cli ACL SETUSER reader \+info")
         with connected(f"redis://writer{login}") as connection:
             assert connection.call("ACL", "WHOAMI") == b"writer"
@@ -174,17 +181,19 @@ def test_a_hung_server_is_given_up_and_taken_back() -> None:
 
 
 def test_too_many_clients_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("replay.resp.FIRST", 60.0)
     notes: list[str] = []
     with RedisServer(maxclients=1) as full, connected(full.url_unix) as first:
         progress(lambda: answers(first, "PING") == b"PONG")  # the one that asked whether it has started may linger
-        with connected(full.url_unix, patience=0.1) as hasty, pytest.raises(ShardDownError):
-            hasty.call("PING")
-        with connected(full.url_unix, patience=60.0, notes=notes) as second:
-            with meanwhile_once(lambda: answers(second, "PING")) as said:
-                progress(lambda: bool(notes))
-                first.close()
-            assert said == [b"PONG"] and "answers again" in notes[-1]
+        with monkeypatch.context() as hasty, connected(full.url_unix, patience=600.0) as new:  # nobody has reached it
+            hasty.setattr("replay.resp.FIRST", 0.2)
+            with pytest.raises(ShardDownError, match="has its maxclients connected .*end some.* raise maxclients in"):
+                new.call("PING")
+        known = Connection(parse(full.url_unix), patience=60.0, known=True, note=notes.append)
+        with closing(known), meanwhile_once(lambda: answers(known, "PING")) as said:
+            progress(lambda: bool(notes))
+            assert "has its maxclients connected" in notes[0] and "Trying again for 60 s" in notes[0]
+            first.close()
+        assert said == [b"PONG"] and "answers again" in notes[-1] and len(notes) == 2
 
 
 def test_a_server_still_loading_is_waited_for() -> None:
