@@ -50,7 +50,7 @@ class Environment(Protocol):
         """Draw the present state for people: uint8 [H W 3]. Raises CannotDrawError where nothing can be drawn."""
 
     def close(self) -> None:
-        """Free what the environment holds; it is not used afterwards."""
+        """Free what the environment holds; it is not used afterwards. Raises nothing: what goes wrong is a warning."""
 
 
 def require_names(observation_space: Spaces, action_space: Spaces, task: str) -> None:

@@ -292,6 +292,8 @@ COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run one command. Errors a user can cause are one message, without a traceback, and exit code 2."""
+    if arguments is None:  # to the very end of this process, which is ours
+        sys.unraisablehook = _say_unraisable
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     own_folder_last(os.getcwd())  # environments of one's own lie where the command is given
     from deploy.redis_password import hide_passwords  # not before: a replay.py there is none of ours
@@ -342,6 +344,12 @@ def _dispatch(arguments: Sequence[str]) -> int:
     if name not in COMMANDS:
         return _complain(f"nexus has no command {name!r}; {_nearest(name)}")
     return COMMANDS[name](rest)
+
+
+def _say_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
+    """Errors of an environment's `__del__`; where none has been made, Python's own words."""
+    closing = sys.modules.get("actors.closing")
+    (closing.say_unraisable if closing else sys.__unraisablehook__)(unraisable)
 
 
 def _discard_output() -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from actors.closing import close_outside
 from actors.config import EnvironmentConfig
 from actors.environment import Step
 from actors.envs import rendering, unknown_task
@@ -111,7 +112,7 @@ class DmControlEnvironment:
         return self._draw(VIDEO_SIZE)
 
     def close(self) -> None:
-        self.raw.close()
+        close_outside(self.raw.close, self._name)
 
     def _observe(self, vectors: dict[str, Any]) -> dict[str, np.ndarray]:
         out = {}

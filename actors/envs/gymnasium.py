@@ -9,6 +9,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from actors.closing import close_outside
 from actors.config import EnvironmentConfig
 from actors.environment import CannotDrawError, Step
 from actors.envs import gymnasium_spaces
@@ -45,7 +46,7 @@ class GymnasiumEnvironment:
         if _keys(self._actions).keys() & self.observation_space.keys():  # two Tuples, say, number their parts alike
             self._actions = [_prefixed(leaf) for leaf in self._actions]
         self.action_space = _keys(self._actions)
-        self._places = {name: _place(environment, name) for name in ("reset", "step")}
+        self._places = {name: _place(environment, name) for name in ("reset", "step", "render")}
         self._last: Step | None = None
         self._seed = self._steps = 0
 
@@ -104,10 +105,16 @@ class GymnasiumEnvironment:
     def render(self) -> np.ndarray:
         if self.raw.render_mode == "rgb_array":
             try:
-                frame = self.raw.render()
+                frame = call_outside(self.raw.render)
             except Exception as error:  # no pygame, say
-                raise CannotDrawError(f"{self._task} cannot be drawn: {type(error).__name__}: {error}") from error
+                where = f"{self._task} cannot be drawn: {place_of(error)}".removesuffix(": ")
+                raise CannotDrawError(f"{where}: {type(error).__name__}: {error}") from error
             if isinstance(frame, np.ndarray):
+                if frame.ndim != 3 or frame.shape[-1] != 3:
+                    raise CannotDrawError(
+                        f"{self._task} cannot be drawn: render(){self._places['render']} returned an array of shape "
+                        f"{frame.shape}; return uint8 rows, columns and 3 colours."
+                    )
                 return frame.astype(np.uint8)
         for key, space in self.observation_space.items():
             if space.is_image and self._last is not None:
@@ -119,7 +126,7 @@ class GymnasiumEnvironment:
         )
 
     def close(self) -> None:
-        self.raw.close()
+        close_outside(self.raw.close, self._task)
 
     def _encode(self, observation: Any, call: str) -> dict[str, np.ndarray]:
         where = self._where(call, "observation") if self._check else ""

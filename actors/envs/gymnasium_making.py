@@ -13,6 +13,7 @@ from typing import Any
 import gymnasium
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 
+from actors.closing import close_outside
 from actors.envs import rendering, unknown_task
 from actors.faults import call_outside, place_of
 
@@ -43,7 +44,7 @@ def make_raw(task: str) -> gymnasium.Env:
         raise ValueError(f"Task {task!r} cannot be made: {_reason(error, creator)}") from error
     for side in ("observation_space", "action_space"):
         if not isinstance(getattr(environment, side, None), gymnasium.Space):
-            environment.close()
+            close_outside(environment.close, task)
             raise ValueError(
                 f"Task {task!r}: {_source(type(environment.unwrapped))} has no {side}; set self.{side} to a "
                 "gymnasium.spaces.Space in __init__."
