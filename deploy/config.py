@@ -13,7 +13,8 @@ from actors.actor_config import ActorConfig
 from actors.config import EnvironmentConfig
 from learner.config import LearnerConfig
 from learner.sequence import start_items
-from replay.config import URLS, ReplayConfig
+from replay.config import ReplayConfig
+from replay.redis_url import URLS
 from world_models.dataclass_json import differences, from_json, require_finite, to_json
 from world_models.dreamer.config import DreamerConfig
 

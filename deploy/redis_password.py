@@ -4,8 +4,7 @@ import os
 from collections.abc import Sequence
 from urllib.parse import unquote, urlsplit
 
-from replay.config import URLS
-from replay.redis_url import ESCAPES
+from replay.redis_url import ESCAPES, URLS
 from replay.redis_url import PASSWORD_VARIABLE as VARIABLE
 
 
@@ -24,7 +23,7 @@ def hide_passwords(arguments: Sequence[str]) -> list[str]:
         if not any(form in value for form in URLS):
             out.append(argument)
             continue
-        cleaned = [_split(url) for url in value.split(",")]
+        cleaned = [_split(url) if url else ("", "") for url in value.split(",")]  # an empty one is refused later
         found |= {password for _, password in cleaned if password}
         out.append(name + equals + ",".join(url for url, _ in cleaned))
     if len(found | ({os.environ[VARIABLE]} if os.environ.get(VARIABLE) and found else set())) > 1:

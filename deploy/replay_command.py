@@ -24,9 +24,10 @@ from deploy.replay_sources import open_sources
 from learner.checkpoint import Checkpoints, disk_is_full, read_document, verify
 from learner.config import LearnerConfig
 from learner.sequence import CONTEXT
-from replay.config import URLS, ReplayConfig
+from replay.config import ReplayConfig
 from replay.episodes import Episode, Found, append_episodes, episodes, fresh_streams, newest_episodes
 from replay.reader import Reader
+from replay.redis_url import URLS
 from replay.step import Rows, Schema
 from replay.store import ShardDownError
 from world_models.space import Space, Spaces

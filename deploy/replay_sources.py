@@ -7,8 +7,8 @@ from pathlib import Path
 from deploy.config import FILE, load_config
 from deploy.stores import replay_directory, replay_prefix, shard_names
 from learner.checkpoint import Checkpoints
-from replay.config import URLS
 from replay.reader import Reader
+from replay.redis_url import URLS, parse_servers
 from replay.snapshot import Snapshot
 from replay.store import ShardDownError
 
@@ -25,6 +25,7 @@ def open_sources(
     whole.
     """
     if where.startswith(URLS):
+        parse_servers(where)  # what cannot be meant is said before any is asked
         return _servers(where.split(","), prefix, down)
     path, names = Path(where), list[str]()
     if (path / FILE).exists():

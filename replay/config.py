@@ -4,10 +4,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-from replay.redis_url import ESCAPES
+from replay.redis_url import PASSWORD_VARIABLE, URLS, parse_servers
 from replay.selection import SelectionConfig
-
-URLS = ("redis://", "rediss://", "unix://")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,13 +56,20 @@ class ReplayConfig:
             raise ValueError(f"replay.compression={self.compression!r} is not allowed; give lz4, or leave it out.")
         if self.compression and self.kind != "disk":
             raise ValueError(f"replay.compression={self.compression} is for disk, not {self.store}; leave it out.")
-        if not all(url.startswith(URLS) for url in self.urls):
-            if any(form in self.store for form in URLS):  # what stands there may be half a password
-                raise ValueError(f"replay.store: not each of its Redis URLs begins with {', '.join(URLS)}; {ESCAPES}.")
+        if self.kind == "redis":
+            self._check_servers()
+
+    def _check_servers(self) -> None:
+        if not any(form in self.store for form in URLS):
+            said = "" if "@" in self.store else f"={self.store!r}"  # it may hold a password
             raise ValueError(
-                f"replay.store={self.store!r} is none of memory, ray, disk, nor a URL that begins with "
-                f"{', '.join(URLS)}; choose one."
+                f"replay.store{said} is none of memory, ray, disk, nor a URL that begins with {', '.join(URLS)}; "
+                "choose one."
             )
+        try:
+            parse_servers(self.store, {PASSWORD_VARIABLE: "-"})  # who only reads the configuration needs none
+        except ValueError as error:
+            raise ValueError(f"replay.store: {error}") from None
 
     @property
     def kind(self) -> Literal["memory", "disk", "redis"]:

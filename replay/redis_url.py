@@ -15,6 +15,7 @@ ESCAPES = (
     "in a user name or password write % as %25, / as %2F, @ as %40, : as %3A, # as %23, ? as %3F, & as %26, a comma as "
     "%2C, [ as %5B, ] as %5D, and a control character by its number, or set " + PASSWORD_VARIABLE
 )
+URLS = ("redis://", "rediss://", "unix://")
 _OPTIONS = {"redis": (), "rediss": ("ca", "cert", "key", "insecure"), "unix": ("password", "user", "db")}
 _LONGEST_SOCKET = 107  # bytes, sun_path of Linux
 
@@ -67,16 +68,16 @@ def parse(url: str, environment: Mapping[str, str] | None = None) -> Address:
     """
     scheme, colon, _ = url.partition("://")
     if not colon or scheme not in _OPTIONS:
-        raise ValueError(f"A Redis URL starts with {'://, '.join(_OPTIONS)}://, this one does not; write {FORMS}.")
+        raise ValueError(f"A Redis URL starts with {', '.join(URLS)}, this one does not; write {FORMS}.")
     if any(character < " " or character == "\x7f" for character in url):  # urlsplit() leaves some of them out
         raise ValueError(f"The {scheme}:// URL has a control character in it; {ESCAPES}.")
     try:
         parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
+        host = parts.hostname
         username, password = unquote(parts.username or ""), unquote(parts.password or "")
     except ValueError:
         raise ValueError(f"The host or port of the {scheme}:// URL cannot be read; {ESCAPES}.") from None
-    unix = scheme == "unix"
+    unix, port = scheme == "unix", 6379
     if parts.fragment or "#" in url or (not unix and "@" in parts.path + parts.query):
         raise ValueError(f"The {scheme}:// URL has a # or @ where none may stand; {ESCAPES}.")
     options = _options(scheme, parts.query)
@@ -87,6 +88,7 @@ def parse(url: str, environment: Mapping[str, str] | None = None) -> Address:
     else:
         if not host:
             raise ValueError(f"The {scheme}:// URL names no host; write {FORMS}.")
+        port = _port(parts.netloc, f"{scheme}://{host}")
         database = parts.path.removeprefix("/")
     if database and not (database.isascii() and database.isdigit()):
         raise ValueError(f"The database of the {scheme}:// URL is not a number; allowed is 0 or more, mostly 0 to 15.")
@@ -98,7 +100,7 @@ def parse(url: str, environment: Mapping[str, str] | None = None) -> Address:
         raise ValueError(f"insecure is {insecure}, allowed 0 (check the server's certificate) or 1 (take any).")
     return Address(
         host=host or "localhost",
-        port=6379 if port is None else port,
+        port=port,
         path=unquote(parts.path) if unix else "",
         username=username,
         password=password,
@@ -109,6 +111,33 @@ def parse(url: str, environment: Mapping[str, str] | None = None) -> Address:
         key=options.get("key", ""),
         insecure=insecure == "1",
     )
+
+
+def parse_servers(urls: str, environment: Mapping[str, str] | None = None) -> list[Address]:
+    """The servers that several URLs with commas between them name; ValueError as from `parse`."""
+    each = urls.split(",")
+    if not all(url.startswith(URLS) for url in each if url):  # what stands there may be half a password
+        raise ValueError(f"Not each of the Redis URLs begins with {', '.join(URLS)}; {ESCAPES}.")
+    if not all(each):
+        raise ValueError("A place between the commas of the Redis URLs is empty; give one URL a server.")
+    addresses = [parse(url, environment) for url in each]
+    labels = [address.label for address in addresses]
+    if twice := [label for label in labels if labels.count(label) > 1]:
+        raise ValueError(f"The Redis URLs name {twice[0]} twice; give each server once.")
+    return addresses
+
+
+def _port(netloc: str, server: str) -> int:
+    """The port behind the host; ValueError quotes one that is a number, and could not be half a password."""
+    _, bracket, behind = netloc.rpartition("@")[2].rpartition("]")
+    text = behind.removeprefix(":") if bracket else behind.partition(":")[2]
+    if not text:
+        return 6379
+    if not (text.isascii() and text.isdigit()):
+        raise ValueError(f"{server}: the port is not a number; take 1 to 65535, or leave it out for 6379.")
+    if not 1 <= int(text) <= 65535:
+        raise ValueError(f"{server}: port {text} is not allowed; take 1 to 65535, or leave it out for 6379.")
+    return int(text)
 
 
 def _options(scheme: str, query: str) -> dict[str, str]:

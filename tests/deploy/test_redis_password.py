@@ -3,6 +3,7 @@ from urllib.parse import quote
 
 import pytest
 
+from deploy.cli import main
 from deploy.redis_password import VARIABLE, hide_passwords
 from replay.config import ReplayConfig
 
@@ -54,8 +55,39 @@ def test_a_configuration_does_not_quote_half_a_password() -> None:
     with pytest.raises(ValueError, match="a comma as %2C") as error:
         ReplayConfig(store="redis://:ses,ame@h")
     assert "ame@h" not in str(error.value)
-    with pytest.raises(ValueError, match="not each of its Redis URLs begins") as error:
+    with pytest.raises(ValueError, match="Not each of the Redis URLs begins") as error:
         ReplayConfig(store="redis:/h,redis://:sesame@h")
     assert "sesame" not in str(error.value)
     with pytest.raises(ValueError, match="replay.store='discs' is none of memory, ray, disk"):
         ReplayConfig(store="discs")
+
+
+@pytest.mark.parametrize(
+    ("store", "message"),
+    [
+        ("redis://h:99999", "replay.store: redis://h: port 99999 is not allowed; take 1 to 65535"),
+        ("redis://h:port", "replay.store: redis://h: the port is not a number"),
+        ("redis://h/one", "replay.store: The database of the redis:// URL is not a number"),
+        ("redis://h?tls=1", "replay.store: The redis:// URL has options it cannot have"),
+        ("rediss://", "replay.store: The rediss:// URL names no host"),
+        ("redis://h,", "replay.store: A place between the commas of the Redis URLs is empty"),
+        ("redis://h,redis://h:6379", "replay.store: The Redis URLs name redis://h:6379 twice"),
+        ("http://:sesame@h", "replay.store is none of memory, ray, disk, nor a URL that begins with redis://"),
+    ],
+)
+def test_urls_are_checked_when_a_configuration_is_read(
+    store: str, message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, "")
+    with pytest.raises(ValueError, match=message.replace("?", r"\?")) as error:
+        ReplayConfig(store=store)
+    assert "sesame" not in str(error.value)
+    with pytest.raises(SystemExit) as ended:
+        main(["train", "gym:CartPole-v1", "--replay", store])
+    out, said = capsys.readouterr()
+    assert ended.value.code == 2 and not out and len(said.splitlines()) == 1, out + said
+
+
+def test_a_configuration_can_be_read_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, "")
+    assert ReplayConfig(store="redis://u@h,redis://u@i").shard_count == 2

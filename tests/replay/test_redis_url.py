@@ -2,7 +2,7 @@
 
 import pytest
 
-from replay.redis_url import Address, parse
+from replay.redis_url import Address, parse, parse_servers
 
 
 @pytest.mark.parametrize(
@@ -61,9 +61,19 @@ def test_the_password_may_come_from_the_environment_and_is_never_shown(monkeypat
         ("unix:///run/redis.sock?password=ses\name", "a control character in it"),
         ("redis://:sesame@", "names no host"),
         ("redis://sesame@box", "a user and no password"),
-        ("redis://:sesame@box:65536", "host or port"),
-        ("redis://:sesame@box:0", "port 0 .* take 1 to 65535"),
+        (
+            "redis://:sesame@box:65536",
+            "redis://box: port 65536 is not allowed; take 1 to 65535, or leave it out for 6379",
+        ),
+        ("redis://box:99999", "redis://box: port 99999 is not allowed; take 1 to 65535"),
+        ("redis://:sesame@box:-1", "redis://box: the port is not a number; take 1 to 65535"),
+        ("redis://box:sesame", "redis://box: the port is not a number; take 1 to 65535, or leave it out for 6379"),
+        ("redis://:sesame@[::1]x", "the port is not a number|host"),
+        ("redis://:sesame@box:0", "redis://box: port 0 .* take 1 to 65535"),
         ("redis://:sesame@[box", "host or port"),
+        ("redis://", "names no host"),
+        ("redis:///1", "names no host"),
+        ("rediss://:6379", "names no host"),
         ("redis://:sesame@box/two", "database .* not a number"),
         ("redis://:sesame@box/-1", "database .* not a number"),
         ("redis://:sesame@box?db=1", "allowed are none"),
@@ -84,3 +94,30 @@ def test_wrong_urls_are_explained_and_not_quoted(url: str, message: str) -> None
     with pytest.raises(ValueError, match=message) as caught:
         parse(url, {})
     assert "sesame" not in str(caught.value) and caught.value.__cause__ is None
+
+
+def test_several_servers() -> None:
+    each = parse_servers("redis://u@box,redis://box/1,unix:///s", {"NEXUS_REDIS_PASSWORD": "w"})
+    assert [one.label for one in each] == ["redis://box:6379", "redis://box:6379/1", "unix:///s"]
+
+
+@pytest.mark.parametrize(
+    ("urls", "message"),
+    [
+        ("redis://box,", "A place between the commas of the Redis URLs is empty; give one URL a server"),
+        ("redis://box,,redis://bax", "A place between the commas of the Redis URLs is empty"),
+        ("redis://box,box", "Not each of the Redis URLs begins with redis://, rediss://, unix://"),
+        ("redis://box,http://box", "Not each of the Redis URLs begins with"),
+        ("redis://:ses,,ame@box", "Not each of the Redis URLs begins with .* a comma as %2C"),
+        (
+            "redis://box,redis://u:sesame@BOX:6379/0",
+            "The Redis URLs name redis://box:6379 twice; give each server once",
+        ),
+        ("unix:///s?db=1,unix:///s?db=1&password=sesame", r"The Redis URLs name unix:///s\?db=1 twice"),
+        ("redis://box,redis://bax:99999", "port 99999 is not allowed"),
+    ],
+)
+def test_servers_that_cannot_be_meant(urls: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        parse_servers(urls, {"NEXUS_REDIS_PASSWORD": "w"})
+    assert "sesame" not in str(caught.value)
