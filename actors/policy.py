@@ -122,10 +122,14 @@ def load_policy(path: str | Path, device: str = "cpu", mode: bool = False, seed:
     if (folder / MANIFEST).exists():
         verify(folder, ("config.json", "model.safetensors"))
     fields = read_document(folder / "config.json")
-    observation, action = (
-        {key: Space.from_json(space) for key, space in fields[name].items()} for name in ("observation", "action")
-    )
-    model = ActingModel(observation, action, from_json(DreamerConfig, fields["model"]))
+    try:
+        observation, action = (
+            {key: Space.from_json(space) for key, space in fields[name].items()} for name in ("observation", "action")
+        )
+        config = from_json(DreamerConfig, fields["model"])
+    except (LookupError, TypeError, AttributeError) as error:
+        raise ValueError(f"{folder / 'config.json'} is not that of a policy trained here ({error!r}).") from error
+    model = ActingModel(observation, action, config)
     weights = read_arrays(folder / "model.safetensors")
     wanted = model.state_dict().keys()
     if missing := sorted(wanted - weights.keys()):

@@ -124,26 +124,40 @@ def save_config(config: RunConfig, logdir: Path) -> None:
     fresh.rename(logdir / FILE)
 
 
-def load_config(logdir: Path) -> RunConfig:
-    """Read `config.yaml`; ValueError names what is missing, unreadable or does not fit."""
+def read_values(logdir: Path) -> Any:
+    """What `config.yaml` says; ValueError names what is missing or unreadable."""
     path = logdir / FILE
     if not path.exists():
         raise ValueError(f"{logdir} holds no {FILE}; give the logdir of a run.")
+    if not (path.is_file() or path.is_dir()):
+        raise ValueError(f"{path} cannot be read: it is not a regular file.")
     try:
-        values = yaml.safe_load(path.read_text())
+        return yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not text, so not the {FILE} of a run.") from error
+    except (
+        yaml.YAMLError,
+        ValueError,
+        RecursionError,
+        LookupError,
+        AttributeError,
+    ) as error:  # PyYAML lets all through
+        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+
+
+def load_config(logdir: Path) -> RunConfig:
+    """Read `config.yaml`; ValueError names what is missing, unreadable or does not fit."""
+    values = read_values(logdir)
+    try:
         if values is None:
             raise ValueError("it is empty.")
         config = from_json(RunConfig, values)
         if "task" not in values:
             raise ValueError("it names no task; add e.g. task: gym:CartPole-v1.")
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not text, so not the {FILE} of a run.") from error
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise ValueError(f"{logdir / FILE}: {error}") from error
     return config
 
 

@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import yaml
 
 from actors.evaluation import confidence_interval
-from deploy.metrics import SCORES, Kind, read_lines
+from deploy.config import FILE, read_values
+from deploy.metrics import SCORES, Kind, in_short, read_lines
 
-CONFIG = "config.yaml"
 Band = Literal["ci95", "minmax", "none"]
 Note = Callable[[str], object]
 _LARGEST = 1e100  # numbers beyond it cannot be averaged and drawn without overflow
@@ -81,7 +80,7 @@ def find_runs(logdirs: Iterable[str | Path], note: Note = print) -> list[Path]:
         if not found:
             reason = (
                 "is not a directory" if not logdir.is_dir()
-                else "has no episode yet" if (logdir / CONFIG).exists()
+                else "has no episode yet" if (logdir / FILE).exists()
                 else f"holds no {SCORES}, so it is no run"
             )  # fmt: skip
             note(f"{logdir} {reason}: left out.")
@@ -124,7 +123,7 @@ def load_baselines(files: Iterable[str | Path]) -> list[Curve]:
         try:
             text = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
             entries = json.loads(text)
-        except (OSError, EOFError, ValueError, zlib.error) as error:
+        except (OSError, EOFError, ValueError, RecursionError, zlib.error) as error:
             raise ValueError(f"{file} cannot be read as JSON: {error}; give a .json or .json.gz file.") from error
         if not isinstance(entries, list):
             raise ValueError(f"{file} is not a list of curves, but a {type(entries).__name__}; see plot --export.")
@@ -196,12 +195,12 @@ def _run(path: Path, note: Note) -> _Run:
     unusable = 0
     for number, line in enumerate(read_lines(path / SCORES), start=1):
         where = f"{path / SCORES}, line {number}"
-        kind = line.get("kind") if isinstance(line, dict) else None
+        kind = line.get("kind")
         if kind not in scores:
-            raise ValueError(f"{where} is no score of kind train or eval: {_short(line)}; remove that line.")
+            raise ValueError(f"{where} is no score of kind train or eval: {in_short(line)}; remove that line.")
         frames, score = _number(line.get("frames")), _number(line.get("score"), missing=math.nan)
         if frames is None or score is None or not 0 <= frames < _LARGEST:
-            raise ValueError(f"{where} needs a number as frames and as score: {_short(line)}; remove that line.")
+            raise ValueError(f"{where} needs a number as frames and as score: {in_short(line)}; remove that line.")
         if abs(score) < _LARGEST:  # false for NaN
             xs, ys = scores[kind]
             xs.append(frames)
@@ -218,11 +217,8 @@ def _run(path: Path, note: Note) -> _Run:
 
 
 def _config(run: Path) -> dict[str, Any]:
-    file = run / CONFIG
-    try:
-        config = yaml.safe_load(file.read_text())
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise ValueError(f"{file} cannot be read ({error}); a run's directory has it beside {SCORES}.") from error
+    file = run / FILE
+    config = read_values(run)
     if not isinstance(config, dict) or not isinstance(config.get("task"), str):
         raise ValueError(f"{file} names no task; it is not a run's configuration.")
     seed = config.setdefault("seed", 0)
@@ -274,8 +270,3 @@ def _number(value: Any, missing: float | None = None) -> float | None:
         return float(value) if isinstance(value, (int, float)) else None
     except OverflowError:
         return math.inf
-
-
-def _short(line: Any) -> str:
-    text = json.dumps(line)
-    return text if len(text) <= 100 else f"{text[:100]}..."

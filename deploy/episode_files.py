@@ -101,11 +101,11 @@ def read_npz(file: Path, keys: Iterable[str] | None = None) -> Rows:
 def read_index(folder: Path) -> dict[str, Any] | None:
     """What our index says; None where there is none. ValueError: it is another program's, or damaged."""
     path = folder / INDEX
-    if not path.is_file():
+    if not path.exists():
         return None
     try:
         index = json.loads(path.read_bytes())
-    except ValueError as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} cannot be read as JSON: {error}; name the .npz files themselves.") from error
     if not isinstance(index, dict) or index.get("format") != FORMAT:
         raise ValueError(f"{path} does not say format {FORMAT!r}; name the .npz files themselves if it means others.")

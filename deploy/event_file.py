@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from google.protobuf.message import DecodeError
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
@@ -44,7 +45,7 @@ class EventFile:
 
 
 def read_events(path: Path) -> Iterator[tuple[bytes, Event]]:
-    """Whole records of an event file with what they hold; a torn last record ends the file."""
+    """Whole records of an event file with what they hold; a torn or damaged one ends the file."""
     data = path.read_bytes()
     start = 0
     while start + _HEADER_BYTES <= len(data):
@@ -52,5 +53,9 @@ def read_events(path: Path) -> Iterator[tuple[bytes, Event]]:
         end = start + _HEADER_BYTES + length + _CHECKSUM_BYTES
         if end > len(data):
             return
-        yield data[start:end], Event.FromString(data[start + _HEADER_BYTES : end - _CHECKSUM_BYTES])
+        try:
+            event = Event.FromString(data[start + _HEADER_BYTES : end - _CHECKSUM_BYTES])
+        except DecodeError:
+            return
+        yield data[start:end], event
         start = end

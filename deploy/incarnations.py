@@ -32,8 +32,11 @@ class Incarnations:
     def _read(self) -> int:
         if not self._path.exists():
             return -1
-        text = self._path.read_text(errors="replace").strip()
-        if not text.isdecimal():
+        try:
+            text = self._path.read_text(errors="replace").strip()
+        except OSError as error:
+            raise ValueError(f"{self._path} cannot be read: {error.strerror}.") from error
+        if not (text.isdecimal() and len(text) < 20):
             raise ValueError(
                 f"{self._path} holds {text[:40]!r}, allowed is the number of the actors' newest life; write one "
                 "that is higher than any before, such as 100000."

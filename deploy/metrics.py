@@ -19,6 +19,8 @@ METRICS, SCORES = "metrics.jsonl", "scores.jsonl"
 WALL_CLOCK_KEYS = ("time", "fps/")  # key prefixes that differ between two otherwise identical runs
 
 Kind = Literal["train", "eval"]
+_COUNTERS: dict[str, type] = {"frames": int, "updates": int}  # of every line
+_KINDS = {int: "whole number", str: "text"}
 
 
 class MetricsWriter:
@@ -90,7 +92,9 @@ class MetricsWriter:
             self.close()
             for path in self._files():
                 if path.suffix == ".jsonl":
-                    kept = (x for x in read_lines(path) if x["frames"] <= frames and x["updates"] <= updates)
+                    kept = (
+                        x for x in read_lines(path, **_COUNTERS) if x["frames"] <= frames and x["updates"] <= updates
+                    )
                     _replace(path, b"".join(map(_encode, kept)))
                 else:
                     events = [record for record, event in read_events(path) if event.step <= frames]
@@ -106,7 +110,9 @@ class MetricsWriter:
                 if name in self._lines:
                     self._lines.pop(name).close()
                 if (path := self._logdir / name).exists():
-                    kept = (x for x in read_lines(path) if x["updates"] <= updates or x.get("kind") == "train")
+                    kept = (
+                        x for x in read_lines(path, **_COUNTERS) if x["updates"] <= updates or x.get("kind") == "train"
+                    )
                     _replace(path, b"".join(_encode(x | {"updates": min(x["updates"], updates)}) for x in kept))
 
     def close(self) -> None:
@@ -146,20 +152,43 @@ class MetricsWriter:
         self._events.scalars(frames, {key: math.nan if value is None else value for key, value in values.items()})
 
 
-def read_lines(path: str | Path) -> Iterator[dict[str, Any]]:
+def read_lines(path: str | Path, **needed: type) -> Iterator[dict[str, Any]]:
     """The lines of a `.jsonl` log, oldest first; a last line torn by a crash is left out.
 
-    Raises ValueError naming file and line where an earlier line is damaged.
+    Raises ValueError naming the file where it cannot be read, and the line where an earlier one is damaged or has no
+    value of such a type under a `needed` key.
     """
     path = Path(path)
-    with path.open("rb") as file:
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path} is not a regular file; move it away.")
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}.") from error
+    with file:
         for number, data in enumerate(file, start=1):
             if not data.endswith(b"\n"):
                 return
+            where = f"{path}, line {number}"
             try:
-                yield json.loads(data)
-            except ValueError as error:
-                raise ValueError(f"{path}, line {number} is not JSON ({error}); remove that line.") from error
+                line = json.loads(data)
+            except (ValueError, RecursionError) as error:
+                raise ValueError(f"{where} is not JSON ({error}); remove that line.") from error
+            if not isinstance(line, dict):
+                raise ValueError(f"{where} is not a JSON object: {in_short(line)}; remove that line.")
+            for key, kind in needed.items():
+                if not isinstance(line.get(key), kind):
+                    raise ValueError(f"{where} has no {_KINDS[kind]} as {key}: {in_short(line)}; remove that line.")
+            yield line
+
+
+def in_short(line: Any) -> str:
+    """The beginning of a line of JSON, for a message."""
+    try:
+        text = json.dumps(line)
+    except RecursionError:  # what can be read can be too deep to be written
+        return "nested values"
+    return text if len(text) <= 100 else f"{text[:100]}..."
 
 
 def _encode(line: Mapping[str, Any]) -> bytes:

@@ -59,7 +59,7 @@ def read_facts(path: Path) -> dict[str, Any] | None:
     folder = _data_folder(path)
     try:
         facts = json.loads((folder / "metadata.json").read_bytes()).get(_OURS)
-    except (OSError, ValueError, AttributeError):  # what cannot be read says so when the episodes are
+    except (OSError, ValueError, RecursionError, AttributeError):  # what cannot be read says so when the episodes are
         return None
     return facts if isinstance(facts, dict) else None
 

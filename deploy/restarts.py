@@ -20,7 +20,7 @@ class RestartLog:
         self.counts = Counter(dict.fromkeys(processes, 0))
         """Restarts of each process, in all lives of the run."""
         if self.path.exists():
-            self.counts.update(line["process"] for line in read_lines(self.path))
+            self.counts.update(line["process"] for line in read_lines(self.path, process=str))
 
     def add(self, process: str, reason: str) -> None:
         """`process` has just been restarted since it ended for this `reason`."""

@@ -14,7 +14,7 @@ from deploy.metrics import SCORES, MetricsWriter, read_lines
 from deploy.offline import frames_per_update
 from deploy.progress import Progress, Status
 from deploy.prometheus import RunMetrics, serve
-from learner.checkpoint import Checkpoints, DamagedCheckpointError, read_document
+from learner.checkpoint import Checkpoints, read_document
 
 RECENT = 20  # training episodes in the displayed score
 
@@ -23,7 +23,7 @@ def best_score(checkpoints: Checkpoints) -> float | None:
     """The mean score of the policy kept as `best`; None if there is none."""
     try:
         return float(read_document(checkpoints.path("best") / "score.json")["mean"])
-    except DamagedCheckpointError:
+    except (LookupError, TypeError, ValueError):
         return None
 
 
@@ -43,7 +43,7 @@ def solved_before(config: RunConfig, logdir: Path) -> str:
     try:
         kept = read_document(Checkpoints(logdir / "checkpoints").path("best") / "score.json")
         mean, frames = float(kept["mean"]), int(kept["frames"])
-    except (DamagedCheckpointError, KeyError):
+    except (LookupError, TypeError, ValueError):
         return ""
     return solved_text(config, mean, frames) if is_solved(config, mean) else ""
 
@@ -186,12 +186,15 @@ class Scoreboard:
         """Continue from the logs themselves, cut back to these counters, and from the best policy kept."""
         self.metrics.truncate(frames=frames, updates=updates)
         evaluations: dict[int, list[float]] = {}
-        for line in read_lines(self.logdir / SCORES) if (self.logdir / SCORES).exists() else ():
+        scores = self.logdir / SCORES
+        for line in read_lines(scores, kind=str, updates=int) if scores.exists() else ():
+            self.episodes += line["kind"] == "train"
+            if not isinstance(score := line.get("score"), (int, float)):  # it was not finite
+                continue
             if line["kind"] == "train":
-                self.episodes += 1
-                self.scores.append(line["score"])
+                self.scores.append(score)
             else:
-                evaluations.setdefault(line["updates"], []).append(line["score"])
+                evaluations.setdefault(line["updates"], []).append(score)
         means = [sum(scores) / len(scores) for scores in evaluations.values()]
         if means:
             self.eval_score = means[-1]

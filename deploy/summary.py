@@ -96,7 +96,7 @@ def _final_scores(
     A policy that has been scored is not played again."""
     policy, file = find_model(logdir), logdir / "evaluation.json"
     version = _version(policy)
-    with suppress(OSError, ValueError, KeyError, TypeError):
+    with suppress(OSError, ValueError, RecursionError, LookupError, TypeError):
         kept = json.loads(file.read_text())
         if version and kept["version"] == version:
             print(f"Policy {policy}, {config.task}:\n  trained: {kept['trained']['text']}")

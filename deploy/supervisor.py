@@ -26,7 +26,7 @@ from deploy.scoreboard import Scoreboard
 from deploy.stores import actor_streams, require_empty, require_room, shard_names
 from deploy.supervised import LearnerChild, RunFailedError, Supervised
 from deploy.supervised_coordinator import SupervisedCoordinator
-from learner.checkpoint import Checkpoints, DamagedCheckpointError, read_document
+from learner.checkpoint import Checkpoints, read_document
 from learner.sequence import sample_length, start_items
 from replay.keys import newest_incarnation
 
@@ -80,7 +80,7 @@ class LocalRun:
         try:
             counters = read_document(self.checkpoints.path(numbers[-1]) / "state.json")["counters"]
             return int(counters["frames"]), int(counters["updates"])
-        except (IndexError, KeyError, DamagedCheckpointError):
+        except (LookupError, TypeError, ValueError):
             return 0, 0
 
     def _live(self) -> None:

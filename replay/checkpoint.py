@@ -91,7 +91,7 @@ def verified(directory: Path, *formats: str) -> dict[str, Any]:
     try:
         content: dict[str, Any] = json.loads((directory / "index.json").read_bytes())
         crc = content.pop("crc32")
-    except (OSError, ValueError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{directory} is no whole replay checkpoint: index.json: {error}.") from error
     if zlib.crc32(json.dumps(content).encode()) != crc or content.get("format") not in formats:
         raise ValueError(f"Replay checkpoint {directory} is damaged or of another format: see its index.json.")

@@ -60,11 +60,16 @@ class Content:
 
 
 def read_manifest(directory: Path) -> Content | None:
-    """What the manifest of a directory says, None where there is none. The store may be in use."""
+    """What the manifest of a directory says, None where there is none. The store may be in use.
+
+    ValueError: it cannot be read.
+    """
     try:
         raw = (directory / NAME).read_bytes()
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise ValueError(f"{directory / NAME} cannot be read: {error.strerror}.") from error
     content = Content()
     for line in raw.split(b"\n")[:-1] + [raw.rpartition(b"\n")[2]] * (not raw.endswith(b"\n") and bool(raw)):
         content.lines += 1
@@ -72,7 +77,7 @@ def read_manifest(directory: Path) -> Content | None:
             if line[:9] != b"%08x " % zlib.crc32(line[9:]):
                 raise ValueError("checksum")
             content.take(line[9:].decode())
-        except (ValueError, TypeError, IndexError):
+        except (ValueError, RecursionError, TypeError, IndexError):
             content.broken += 1
     return content
 

@@ -205,6 +205,6 @@ def parse_meta(stored: Reply | ReplyError) -> dict[str, Any] | None:
     """What is known of a replay, from its key `meta`; None: it is not a replay's."""
     try:
         meta = json.loads(stored) if isinstance(stored, bytes) else None
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return meta if isinstance(meta, dict) and meta.get("format") == FORMAT else None

@@ -21,7 +21,9 @@ def verify(path: Path, names: Collection[str] = ()) -> None:
     """Raises DamagedCheckpointError, naming the file, unless the files (all, or these) match the manifest."""
     try:
         sums = json.loads((path / MANIFEST).read_bytes())
-    except (OSError, ValueError) as error:
+        if not (isinstance(sums, dict) and sums):
+            raise ValueError("it lists no files")
+    except (OSError, ValueError, RecursionError) as error:
         raise DamagedCheckpointError(f"Checkpoint {path} has no readable {MANIFEST} ({error}).") from error
     for name in names or sums:
         if hashlib.sha256(_read(path / name)).hexdigest() != sums.get(name):
@@ -40,7 +42,7 @@ def read_document(path: Path) -> Any:
     """The content of a `.json` file. DamagedCheckpointError where it cannot be read."""
     try:
         return json.loads(_read(path))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DamagedCheckpointError(f"Checkpoint file {path} is damaged: {error}.") from error
 
 

@@ -162,8 +162,8 @@ def test_scores_that_are_no_finite_numbers_are_left_out_and_counted(tmp_path: Pa
 @pytest.mark.parametrize(
     ("config", "message"),
     [("seed: 0", "names no task"), ("task: null", "names no task"), ("- t", "names no task"), ("", "names no task"),
-     ("task: t\nseed: null", "seed is None"), ("task: t\nseed: one", "seed is 'one'"), ("task: [", "cannot be read"),
-     (b"\xff\xfe\x00", "cannot be read"), (None, "cannot be read")],
+     ("task: t\nseed: null", "seed is None"), ("task: t\nseed: one", "seed is 'one'"), ("task: [", "is not YAML"),
+     (b"\xff\xfe\x00", "is not text"), (None, "holds no config.yaml")],
 )  # fmt: skip
 def test_a_configuration_that_does_not_fit_is_named(tmp_path: Path, config: str | bytes | None, message: str) -> None:
     run = make_run(tmp_path / "run")
@@ -171,7 +171,7 @@ def test_a_configuration_that_does_not_fit_is_named(tmp_path: Path, config: str 
     if config is not None:
         (run / "config.yaml").write_bytes(config if isinstance(config, bytes) else config.encode())
     (damaged,) = load_runs([run], note=lambda text: None).damaged
-    assert damaged.startswith(f"{run}/config.yaml") and message in damaged
+    assert str(run) in damaged and "config.yaml" in damaged and message in damaged
 
 
 def test_a_configuration_without_a_seed_is_seed_0(tmp_path: Path) -> None:
