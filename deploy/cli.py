@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NoReturn
 from deploy.counted import counted
 from deploy.import_path import own_folder_last
 from deploy.interrupt import ENDED, ending_on_signals
+from deploy.output import hanging_up
 from deploy.output_path import require_writable_folder
 
 if TYPE_CHECKING:
@@ -144,9 +145,6 @@ def train(arguments: Sequence[str]) -> int:
         ) from None
     except NoWholeCheckpointError as error:
         raise ValueError(f"{error} {_what_is_left(config, logdir)}".rstrip()) from error
-    except BrokenPipeError:
-        print(f"The output was closed, so the run has stopped. Continue with:\n  {again}", file=sys.stderr)
-        return ENDED
     except OSError as error:
         if not disk_is_full(error):
             raise
@@ -155,8 +153,7 @@ def train(arguments: Sequence[str]) -> int:
             f"{logdir / 'checkpoints'} are whole. Free some space, then continue with:\n  {again}"
         ) from error
     if outcome == "interrupted":
-        print(f"Stopped and saved. Continue with:\n  {again}")
-        return ENDED
+        return _complain(f"Stopped and saved. Continue with:\n  {again}", ENDED)
     from deploy.summary import summarize
 
     summarize(config, logdir)
@@ -302,7 +299,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         arguments = hide_passwords(arguments)
     except ValueError as error:
         sys.exit(_complain(str(error)))
-    with ending_on_signals() as signals:
+    with ending_on_signals() as signals, hanging_up():
         code = _run(arguments, signals)
         if code == ENDED and not signals:  # the command itself has taken the signal
             signals.append(signal.SIGINT)  # another one, while the program exits, must not break that off
@@ -321,10 +318,9 @@ def _run(arguments: Sequence[str], signals: Sequence[int]) -> int:
             sys.stdout.flush()
         return code
     except KeyboardInterrupt as stopped:
+        if not stopped.args and signals[:1] == [signal.SIGHUP]:
+            return ENDED  # `nexus ... | head` wants no more lines
         return _complain(str(stopped) or f"{name} was stopped.", ENDED)
-    except BrokenPipeError:  # `nexus ... | head`
-        _discard_output()
-        return 0
     except Exception as error:
         if signals:  # an import or a library that a signal has broken off
             return _complain(f"{name} was stopped.", ENDED)
@@ -350,13 +346,6 @@ def _say_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
     """Errors of an environment's `__del__`; where none has been made, Python's own words."""
     closing = sys.modules.get("actors.closing")
     (closing.say_unraisable if closing else sys.__unraisablehook__)(unraisable)
-
-
-def _discard_output() -> None:
-    """Let what is still to be written at the exit go nowhere."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
-    os.close(nowhere)
 
 
 def _complain(message: str, code: int = 2) -> int:

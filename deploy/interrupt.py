@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: as the end of a command, and as a wish to save first."""
+"""Ctrl-C, SIGTERM and a terminal that hangs up: as the end of a command, and as a wish to save first."""
 
 import signal
 import threading
@@ -8,9 +8,14 @@ from contextlib import contextmanager
 from types import FrameType
 
 _AWAY = 2.0  # seconds after which a call waits for somebody who is away
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 ENDED = 130
-"""Exit code of a command that one of them has ended."""
+"""Exit code of a command that one of the signals has ended."""
+
+
+def _signals() -> list[signal.Signals]:
+    """Those to take over; what nohup has it ignore stays ignored."""
+    ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    return [signal.SIGINT, signal.SIGTERM, *([] if ignored else [signal.SIGHUP])]
 
 
 @contextmanager
@@ -23,7 +28,7 @@ def ending_on_signals() -> Iterator[list[int]]:
         if len(received) == 1:
             raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, end) for number in SIGNALS}
+    before = {number: signal.signal(number, end) for number in _signals()}
     try:
         yield received
     finally:
@@ -33,10 +38,12 @@ def ending_on_signals() -> Iterator[list[int]]:
 
 class Interrupt:
     """`asked` turns true at the first signal. A second one raises KeyboardInterrupt, and so does the first during a
-    long wait, for then nobody looks at `asked` and nothing can be saved; further ones leave the cleaning up alone."""
+    long wait, for then nobody looks at `asked` and nothing can be saved; further ones leave the cleaning up alone.
+    A terminal hangs up more than once (its shell and the system say so): that makes no second one."""
 
     def __init__(self) -> None:
         self.asked = False
+        self._pressed = 0
         self._insisted = False
         self._waits_since = 0.0
 
@@ -60,12 +67,13 @@ class Interrupt:
             stuck = self._waits_since and time.monotonic() - self._waits_since > _AWAY
             if self._insisted:
                 return
-            if self.asked or stuck:
+            self._pressed += number != signal.SIGHUP
+            if self._pressed > 1 or stuck:
                 self._insisted = True
                 raise KeyboardInterrupt
             self.asked = True
 
-        before = {number: signal.signal(number, ask) for number in SIGNALS}
+        before = {number: signal.signal(number, ask) for number in _signals()}
         try:
             yield self
         finally:

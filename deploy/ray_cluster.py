@@ -5,6 +5,7 @@ import ipaddress
 import logging
 import os
 import secrets
+import signal
 import stat
 from pathlib import Path
 from typing import Any
@@ -52,10 +53,15 @@ def start_local(namespace: str, store_bytes: int) -> str:
     from ray._private import ray_constants  # starting Ray reads the environment set above
 
     ray_constants.ENABLE_RAY_CLUSTER = False  # read from the environment when Ray was imported, which may be long ago
-    context = join(
-        "local",  # whatever RAY_ADDRESS says and whoever else runs Ray here
-        namespace, include_dashboard=False, object_store_memory=store_bytes, num_cpus=max(1, os.cpu_count() or 1),
-    )  # fmt: skip
+    # Ray's processes inherit what is blocked here: when the terminal hangs up they must stay until the run is saved.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    try:
+        context = join(
+            "local",  # whatever RAY_ADDRESS says and whoever else runs Ray here
+            namespace, include_dashboard=False, object_store_memory=store_bytes, num_cpus=max(1, os.cpu_count() or 1),
+        )  # fmt: skip
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return str(context.address_info["gcs_address"])
 
 

@@ -95,15 +95,19 @@ def test_a_second_ctrl_c_while_the_program_exits_changes_nothing() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (130, "left\n", "")
 
 
-def test_output_that_nobody_reads_is_no_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "arguments", [[], ["check-env", "gym:CartPole-v1", "--steps", "100"], ["plot", "--help"], ["plot", "nowhere"]]
+)
+def test_output_that_nobody_reads_ends_a_command_in_silence(tmp_path: Path, arguments: list[str]) -> None:
     reading, writing = os.pipe()
     os.close(reading)
-    for arguments in ([], ["check-env", "gym:CartPole-v1", "--steps", "100"], ["plot", "--help"]):
+    for errors in (subprocess.PIPE, writing):
         done = subprocess.run(
-            [sys.executable, "-m", "deploy.cli", *arguments], env=environment(), stdout=writing,
-            stderr=subprocess.PIPE, text=True, timeout=100,
+            [sys.executable, "-m", "deploy.cli", *arguments], cwd=tmp_path, env=environment(), stdout=writing,
+            stderr=errors, text=True, timeout=100,
         )  # fmt: skip
-        assert done.stderr == "", arguments
+        assert done.returncode == (2 if "nowhere" in arguments else 130)
+        assert not done.stderr or "nowhere" in arguments and "Error" not in done.stderr
     os.close(writing)
 
 

@@ -94,8 +94,11 @@ def test_killed_actor_and_learner_come_back_and_everything_continues(logdir: Pat
     wait_for(lambda: _updates(logdir) >= newest + 60, "updates after the restart")
     scores = lines(logdir / "scores.jsonl")
     assert [line["frames"] for line in scores] == sorted(line["frames"] for line in scores)
-    again.send_signal(signal.SIGINT)
+    for _ in range(2):  # its terminal is closed: the shell says so to the whole group, and then the system
+        os.killpg(again.pid, signal.SIGHUP)
     assert again.wait(90) == 130, _output(logdir)
+    assert "Stopped and saved" in _output(logdir)
+    assert checkpoints(logdir)[-1] >= _updates(logdir)
     assert not _rays_own(logdir)
     assert not [p for p in members(logdir.parent) if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from deploy.cli import main
-from tests.integration.runs import MY_MODULE, checkpoints, command, environment, lines, run, start, wait_for
+from tests.integration.runs import MY_MODULE, checkpoints, command, environment, lines, run, wait_for
 
 INLINE = ["--mode", "inline", "--learner.train-ratio", "8", "--checkpoint-every", "20", "--log-every", "10"]
 pytestmark = pytest.mark.timeout(200)
@@ -68,6 +68,25 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [["replay", "inspect", "run"], ["replay", "export", "run", "--out", "episodes"], ["plot", "run"]],
+    ids=["inspect", "export", "plot"],
+)
+def test_a_command_into_head_ends_in_silence(trained: Path, tmp_path: Path, arguments: list[str]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
+    for errors in (subprocess.PIPE, writing):
+        done = subprocess.run(
+            [sys.executable, "-m", "deploy.cli", *arguments], cwd=tmp_path, env=environment(), stdout=writing,
+            stderr=errors, text=True, timeout=100,
+        )  # fmt: skip
+        assert done.returncode == 130 and not done.stderr
+        shutil.rmtree(tmp_path / "episodes", ignore_errors=True)
+    os.close(writing)
+
+
 def test_another_configuration_is_refused_and_its_differences_listed(trained: Path, tmp_path: Path) -> None:
     shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
     before = (tmp_path / "run" / "config.yaml").read_text()
@@ -79,15 +98,32 @@ def test_another_configuration_is_refused_and_its_differences_listed(trained: Pa
     assert (tmp_path / "run" / "config.yaml").read_text() == before
 
 
-def test_one_directory_holds_one_run_at_a_time(tmp_path: Path) -> None:
-    first = start(tmp_path, command("gym:CartPole-v1", tmp_path / "run", *INLINE, "--frames", "100000"))
-    try:
-        wait_for(lambda: checkpoints(tmp_path / "run"), "the first run's checkpoint")
-        second = _train(tmp_path, 100_000)
-        assert second.returncode == 2 and f"in use by process {first.pid}" in second.stderr
-    finally:
-        first.terminate()
-        assert first.wait(120) == 130
+def test_one_directory_holds_one_run_at_a_time_which_saves_when_its_output_is_closed(tmp_path: Path) -> None:
+    evaluations = ["--evaluation.every", "10", "--evaluation.episodes", "1"]  # a line at each of them
+    arguments = command("gym:CartPole-v1", tmp_path / "run", *INLINE, *evaluations, "--frames", "100000")
+    with subprocess.Popen(
+        arguments, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as first:
+        assert first.stdout and first.stderr
+        try:
+            wait_for(lambda: checkpoints(tmp_path / "run"), "the first run's checkpoint")
+            second = _train(tmp_path, 100_000, *evaluations)
+            assert second.returncode == 2 and f"in use by process {first.pid}" in second.stderr
+            first.stdout.close()  # as `nexus train ... | head` does
+            assert first.wait(120) == 130
+            said = first.stderr.read()
+        finally:
+            first.kill()
+    assert said.startswith("Stopped and saved. Continue with:\n  nexus train") and len(said.splitlines()) == 2
+    _nothing_is_lost(tmp_path / "run")
+
+
+def _nothing_is_lost(logdir: Path) -> None:
+    newest = checkpoints(logdir)[-1]
+    counters = json.loads((logdir / "checkpoints" / f"{newest:010d}" / "state.json").read_text())["actor"]
+    episodes = lines(logdir / "scores.jsonl")
+    assert episodes and counters["frames"] >= episodes[-1]["frames"]
+    assert newest >= lines(logdir / "metrics.jsonl")[-1]["updates"]
 
 
 @pytest.mark.parametrize("damaged", ["model.safetensors", "state.json", "replay"])
