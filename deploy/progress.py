@@ -4,6 +4,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from rich.console import Console, Group, RenderableType
@@ -13,6 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from deploy.terminal import without_echo
 from replay.byte_size import byte_size
 
 _BARS = "▁▂▃▄▅▆▇█"
@@ -69,16 +71,19 @@ class Progress:
         self._status = Status(frames=0)
         # The panel is drawn by one thread of rich; it calls `_panel`, so it always shows the newest status.
         live = self._console.is_terminal and not self._console.is_dumb_terminal
+        self._echo = ExitStack()
         self._live = Live(get_renderable=self._panel, console=self._console, refresh_per_second=4) if live else None
 
     def __enter__(self) -> "Progress":
         if self._live:
+            self._echo.enter_context(without_echo(self._console.file))
             self._live.start()
         return self
 
     def __exit__(self, *error: object) -> None:
         if self._live:
-            self._live.stop()
+            with self._echo:
+                self._live.stop()
         elif self._times:
             self._console.print(self.line(), soft_wrap=True, highlight=False)
 

@@ -2,11 +2,16 @@
 
 import io
 import math
+import os
+import subprocess
+import sys
+import termios
 
 import pytest
 from rich.console import Console
 
 from deploy.progress import Progress, Status, duration, sparkline
+from tests.integration.runs import environment
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -123,3 +128,42 @@ def test_sparkline_and_duration() -> None:
     assert sparkline([-math.inf], 4) == ""
     assert sparkline([3.0, 3.0], 10) == "▁▁"
     assert [duration(n) for n in (5, 65, 3661, 90061)] == ["0:05", "1:05", "1:01:01", "1d 1:01:01"]
+
+
+IN_A_TERMINAL = """
+import fcntl, sys, termios
+from deploy.progress import Progress, Status
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+with Progress(task="t", total_frames=10, train_ratio=1) as progress:
+    progress.update(Status(frames=1))
+    progress.note("typing")
+    assert sys.stdin.readline() == "first\\n" and sys.stdin.readline() == "second\\n"
+print("over")
+"""
+
+
+def test_keys_leave_the_panel_of_a_terminal_alone() -> None:
+    terminal, its = os.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-c", IN_A_TERMINAL], env=environment() | {"TERM": "xterm"}, stdin=its, stdout=its, stderr=its,
+        start_new_session=True,
+    ) as process:  # fmt: skip
+        os.close(its)
+        try:
+            seen = _until(b"typing", terminal)
+            for keys in (b"first\n", b"second\n"):
+                os.write(terminal, keys)
+            seen += _until(b"over", terminal)
+            assert termios.tcgetattr(terminal)[3] & termios.ECHO
+        finally:
+            process.kill()
+            os.close(terminal)
+    assert b"first" not in seen and b"second" not in seen, seen.decode()
+    assert seen.count(b"\x1b[?25l") == seen.count(b"\x1b[?25h") == 1  # the cursor is back
+
+
+def _until(mark: bytes, terminal: int) -> bytes:
+    seen = b""
+    while mark not in seen:
+        seen += os.read(terminal, 4096)
+    return seen
