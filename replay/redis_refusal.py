@@ -1,6 +1,7 @@
 """What a Redis server says instead of doing what it was asked, and what can be done about it."""
 
 import re
+from collections.abc import Sequence
 
 # Redis 6.2 wraps what a script ran into: "ERR Error running script (call to f_...): @user_script:9: @user_script: 9:
 # -READONLY ...", or "@user_script: 9: -READONLY ..." where the script returns it; 7 appends " script: ..., on ...".
@@ -86,6 +87,29 @@ def allow(user: str, *commands: str, keys: str = "") -> str:
     """How an administrator lets `user` run commands, and use keys that match a pattern."""
     rights = [f"+{command.lower()}" for command in commands] + ([f"'~{keys}'"] if keys else [])
     return f"allow it: redis-cli ACL SETUSER {user or 'default'} {' '.join(rights)}"
+
+
+def lacking(
+    user: str, forbidden: Sequence[str], unknown: Sequence[str], keys: str = "", closed: bool | None = False
+) -> list[str]:
+    """Commands that `user` may not run, whether the keys of the pattern `keys` are `closed` to him (None: he may run
+    nothing that would tell), commands that the server does not know; and what to do."""
+    user, said = user or "default", list[str]()
+    if forbidden or closed:
+        what = [f"run {', '.join(forbidden)}"] if forbidden else []
+        what += [f"use keys like {keys}"] if closed else []
+        more = f" (nor, perhaps, use keys like {keys}: then '~{keys}' is needed too)" if closed is None else ""
+        said.append(
+            f"user {user} may not {' nor '.join(what)}{more}; {allow(user, *forbidden, keys=keys if closed else '')}"
+        )
+    if unknown:
+        said.append(f"it does not know {', '.join(unknown)}; {bring_back(*unknown)}")
+    return said
+
+
+def unusable(label: str, problems: Sequence[str]) -> ValueError:
+    """Everything that is wrong with the server `label`."""
+    return ValueError(f"Redis {label} cannot be used: {'. Also, '.join(problems)}.")
 
 
 def bring_back(*commands: str) -> str:

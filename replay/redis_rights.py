@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from replay.redis_refusal import ReplyError, allow, bring_back, require_fit
+from replay.redis_refusal import ReplyError, lacking, require_fit, unusable
 from replay.redis_script import SEGMENT, SHA, SOURCE, Counts
 from replay.redis_url import Address
 from replay.resp import Check
@@ -64,8 +64,9 @@ def writer_check(address: Address, prefix: str, largest: int) -> Check:
         none, probe = prefix + _NONE, prefix + PROBE
         part = suspect if suspect.startswith((f"{prefix}:c:", f"{prefix}:l:", f"{prefix}:log:")) else none
         ours: list[tuple[Arg, ...]] = [
-            ("HMGET", f"{prefix}:counts", *_COUNTS), ("GET", f"{prefix}:life"), ("GET", f"{prefix}:meta"),
-            ("HLEN", f"{prefix}:streams"), ("ZRANGE", f"{prefix}:idle", 0, 0), ("GETRANGE", part, 0, 0),
+            ("INFO", "server"), ("HMGET", f"{prefix}:counts", *_COUNTS), ("GET", f"{prefix}:life"),
+            ("GET", f"{prefix}:meta"), ("HLEN", f"{prefix}:streams"), ("ZRANGE", f"{prefix}:idle", 0, 0),
+            ("GETRANGE", part, 0, 0),
         ]  # fmt: skip
         others: list[tuple[Arg, ...]] = [
             ("EXISTS", none), ("TYPE", none), ("HGET", none, "-"), ("HGETALL", none), ("HKEYS", none), ("DEL", none),
@@ -79,7 +80,7 @@ def writer_check(address: Address, prefix: str, largest: int) -> Check:
             return [wire.reply() for _ in commands]
 
         look = _Look(ask, address, prefix)
-        counts, life, meta, streams, *_ = look(ours, belongs=True)
+        _, counts, life, meta, streams, *_ = look(ours, belongs=True)
         look(others)
         look.limits(largest)
         look.content(counts, life, meta, streams)
@@ -94,10 +95,10 @@ def require_readable(ask: Ask, address: Address, prefix: str) -> None:
     do."""
     look, keys = _Look(ask, address, prefix), prefix or "nexus"
     ours: list[tuple[Arg, ...]] = [
-        ("HMGET", f"{keys}:counts", *_COUNTS), ("GET", f"{keys}:life"), ("GET", f"{keys}:meta"),
+        ("INFO", "server"), ("HMGET", f"{keys}:counts", *_COUNTS), ("GET", f"{keys}:life"), ("GET", f"{keys}:meta"),
         ("HLEN", f"{keys}:streams"),
     ]  # fmt: skip
-    parts = look(ours, belongs=bool(prefix))
+    _, *parts = look(ours, belongs=bool(prefix))
     others: list[tuple[Arg, ...]] = [
         ("HGETALL", keys + _NONE), ("GETRANGE", keys + _NONE, 0, 0), ("STRLEN", keys + _NONE), ("TYPE", keys + _NONE),
         ("MULTI",), ("EXEC",),
@@ -116,7 +117,7 @@ class _Look:
         self.problems: list[str] = []
         self._forbidden: list[str] = []
         self._unknown: list[str] = []
-        self._closed = False  # keys may not be used
+        self._closed: bool | None = None  # whether keys with the prefix may not be used, as far as it is known
         self._foreign: list[str] = []
 
     def __call__(self, commands: Sequence[Sequence[Arg]], belongs: bool = False) -> Sequence[Reply | ReplyError]:
@@ -124,11 +125,13 @@ class _Look:
         replies = self._ask(commands)
         for command, reply in zip(commands, replies, strict=True):
             if not isinstance(reply, ReplyError):
+                if self._closed is None and len(command) > 1 and str(command[1]).startswith(f"{self._prefix}:"):
+                    self._closed = False
                 continue
             require_fit(reply, self._address.label)
             name = str(command[0]) + ("|LOAD" if command[0] == "SCRIPT" else "")
             if reply.about_keys:
-                self._closed = self._closed or bool(self._prefix)
+                self._closed = bool(self._prefix)
             elif reply.kind == "NOPERM" and (name != "EVALSHA" or "executing" not in str(reply)):
                 self._forbidden += [name] if name not in self._forbidden else []
             elif reply.kind == "UNKNOWN" and (name != "EVALSHA" or "called from" not in str(reply)):
@@ -183,14 +186,8 @@ class _Look:
 
     def conclude(self) -> None:
         """ValueError: there was something."""
-        user = self._address.username or "default"
-        if self._forbidden or self._closed:
-            what = [f"run {', '.join(self._forbidden)}"] if self._forbidden else []
-            what += [f"use keys that begin with {self._prefix}:"] if self._closed else []
-            remedy = allow(user, *self._forbidden, keys=pattern(self._prefix) if self._closed else "")
-            self.problems.append(f"user {user} may not {' nor '.join(what)}; {remedy}")
-        if self._unknown:
-            self.problems.append(f"it does not know {', '.join(self._unknown)}; {bring_back(*self._unknown)}")
+        closed = self._closed if self._prefix else False
+        self.problems += lacking(self._address.username, self._forbidden, self._unknown, pattern(self._prefix), closed)
         if self._foreign:
             database = f" -n {self._address.database}" if self._address.database else ""
             self.problems.append(
@@ -198,7 +195,7 @@ class _Look:
                 f"redis-cli{database} DEL {' '.join(self._foreign)}"
             )
         if self.problems:
-            raise ValueError(f"Redis {self._address.label} cannot be used: {'. Also, '.join(self.problems)}.")
+            raise unusable(self._address.label, self.problems)
 
 
 def parse_meta(stored: Reply | ReplyError) -> dict[str, Any] | None:

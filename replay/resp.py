@@ -14,9 +14,9 @@ from replay.redis_refusal import (
     NotReadyError,
     OutOfMemoryReply,
     ReplyError,
-    allow,
-    bring_back,
+    lacking,
     require_fit,
+    unusable,
 )
 from replay.redis_url import PASSWORD_VARIABLE, Address
 from replay.resp_wire import Arg, Reply, Wire, open_socket
@@ -233,7 +233,8 @@ class Connection:
 
 
 def greet(wire: Wire, address: Address) -> dict[str, str]:
-    """Logs in, checks that the server is one we can work with, and returns its INFO."""
+    """Logs in, checks that the server is one we can work with, and returns its INFO; nothing where the user may not ask
+    for it, which is then said with what else he may not do (replay/redis_rights.py)."""
     login = ["AUTH", *filter(None, [address.username]), address.password] if address.password else ["PING"]
     select = [("SELECT", address.database)] if address.database else []  # 0 it is already, and SELECT may be forbidden
     with suppress(ConnectionError):  # it may have hung up already, and said why
@@ -247,18 +248,20 @@ def greet(wire: Wire, address: Address) -> dict[str, str]:
             f"Redis {address.label} does not let user {user} in ({logged_in}): it knows no such user, has disabled it, "
             f"or the password is wrong; see redis-cli ACL GETUSER {user}, and correct the URL or {PASSWORD_VARIABLE}."
         )
-    for command, reply in zip((*("SELECT" for _ in select), "INFO"), (*selected, text), strict=True):
-        if not isinstance(reply, ReplyError):
-            continue
+    replies = {"SELECT": selected[0], "INFO": text} if selected else {"INFO": text}
+    refused = {command: reply for command, reply in replies.items() if isinstance(reply, ReplyError)}
+    for command, reply in refused.items():
         if reply.code == "NOAUTH":
             raise ValueError(f"Redis {address.label} wants a password: put it in the URL or set {PASSWORD_VARIABLE}.")
-        if reply.kind in ("NOPERM", "UNKNOWN"):
-            remedy = allow(address.username, command) if reply.kind == "NOPERM" else bring_back(command)
-            raise ValueError(f"Redis {address.label} refuses {command} ({reply}); {remedy}.")
         require_fit(reply, address.label)
-        if command == "SELECT":
-            raise ValueError(f"Redis {address.label} has no database {address.database} ({reply}); take another.")
-        raise ValueError(f"Redis {address.label} refuses {command}: {reply}.")
+        if reply.kind not in ("NOPERM", "UNKNOWN"):
+            remedy = f"; there is no database {address.database}, take another" if command == "SELECT" else ""
+            raise ValueError(f"Redis {address.label} refuses {command} ({reply}){remedy}.")
+    if "SELECT" in refused:  # what else is missing cannot be seen from another database
+        forbidden, unknown = ([c for c in refused if refused[c].kind == kind] for kind in ("NOPERM", "UNKNOWN"))
+        raise unusable(address.label, lacking(address.username, forbidden, unknown))
+    if refused:
+        return {}
     assert isinstance(text, bytes), f"INFO gave {text!r}"
     info = parse_info(text)
     if info.get("loading", "0") != "0":

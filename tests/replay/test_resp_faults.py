@@ -59,12 +59,12 @@ def test_passwords() -> None:
         refused(server.url_unix.replace("sesame", "simsim"), said.replace("{}", "default"))
         refused(server.url_tcp.replace("redis://:", "redis://nobody:"), said.replace("{}", "nobody"))
         with connected(server.url_tcp) as connection:
-            connection.call("ACL", "SETUSER", "reader", "on", ">p@ss/word", "~*", "+@all", "-info")
+            connection.call("ACL", "SETUSER", "reader", "on", ">p@ss/word", "~*", "+@all", "-info", "-select")
             connection.call("ACL", "SETUSER", "writer", "on", ">p@ss/word", "~*", "+@all", "-client")
             connection.call("ACL", "SETUSER", "asleep", "off", ">p@ss/word", "~*", "+@all")
         login = f":{quote('p@ss/word', safe='')}@127.0.0.1:{server.port}"
         refused(f"redis://asleep{login}", said.replace("{}", "asleep"))
-        refused(f"redis://reader{login}", r"refuses INFO .*NOPERM.*redis-cli ACL SETUSER reader \+info")
+        refused(f"redis://reader{login}/1", r"user reader may not run SELECT, INFO; .* reader \+select \+info")
         with connected(f"redis://writer{login}") as connection:
             assert connection.call("ACL", "WHOAMI") == b"writer"
 
