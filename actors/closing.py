@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from actors.faults import call_outside, place_of
+from actors.faults import call_outside, described, place_of
 
 PATIENCE = 30.0  # seconds for one close(), which may have a simulator to end
 _hung: set[str] = set()
@@ -31,7 +31,7 @@ def close_outside(close: Callable[[], object], task: str) -> None:
         _hung.add(task)
         _say(task, hung, f"still busy after {PATIENCE:g} s; the environments of this task are left open")
     except Exception as error:
-        _say(task, error, f"{type(error).__name__}: {' '.join(str(error).split())}")
+        _say(task, error, described(error))
 
 
 def _say(task: str, error: BaseException, what: str) -> None:
@@ -46,7 +46,7 @@ def say_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
     """For `sys.unraisablehook`: what somebody else's `__del__` raises is one line; our own keeps its traceback."""
     error = unraisable.exc_value
     if error is not None and (place := place_of(error)):
-        print(f"warning: {place}: {type(error).__name__}: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"warning: {place}: {described(error)}", file=sys.stderr)
     else:
         sys.__unraisablehook__(unraisable)
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from actors.counted import counted
 from actors.environment import CannotDrawError, Environment, Step, require_names
 from actors.faults import BrokenEnvironmentError, raised, require_array, require_keys, require_reward, with_slack
 from actors.trivial_policies import RandomPolicy
@@ -26,7 +27,7 @@ class Finding:
     remedy: str
 
     def __str__(self) -> str:
-        return f"{self.severity}: {self.where}: {self.what}. {self.remedy}"
+        return f"{self.severity}: {self.where}: {self.what.rstrip('.')}. {self.remedy}"
 
 
 def check_environment(environment: Environment, steps: int = 1000, seed: int = 0) -> list[Finding]:
@@ -102,7 +103,7 @@ def _check_episodes(environment: Environment, steps: int, seed: int) -> Iterator
     if not episodes and not step.is_last:
         yield Finding(
             severity="warning",
-            what=f"no episode ended in {steps} random steps, so the end could not be checked",
+            what=f"no episode ended in {counted(steps, 'random step')}, so the end could not be checked",
             where="the whole check",
             remedy="Check more steps, or set a time limit if episodes never end.",
         )

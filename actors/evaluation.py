@@ -7,6 +7,7 @@ from statistics import NormalDist, fmean, stdev
 
 import numpy as np
 
+from actors.counted import counted
 from actors.environment import Environment
 from actors.trivial_policies import Policy
 from actors.vector import Episode, VectorEnvironment
@@ -56,10 +57,9 @@ class Evaluation:
         low, high = self.interval
         scores = self.scores
         between = f"95 % interval [{low:.1f}, {high:.1f}]" if len(scores) > 1 else "no interval from one episode"
-        played = "1 episode" if len(scores) == 1 else f"{len(scores)} episodes"
         return (
-            f"mean {self.mean:.1f}, {between}, {played} from {min(scores):.1f} to {max(scores):.1f}, "
-            f"mean length {fmean(self.lengths):.0f} frames"
+            f"mean {self.mean:.1f}, {between}, {counted(len(scores), 'episode')} from {min(scores):.1f} to "
+            f"{max(scores):.1f}, mean length {fmean(self.lengths):.0f} frames"
         )
 
 
@@ -119,8 +119,8 @@ def run_episodes(
             if environments.lengths.max() > longest:
                 longest_seed = environments.seeds[int(environments.lengths.argmax())]
                 raise EndlessEpisodeError(
-                    f"An evaluation episode (seed {longest_seed}) has lasted more than {longest} frames; set "
-                    "environment.time_limit so that episodes end."
+                    f"An evaluation episode (seed {longest_seed}) has lasted more than {counted(longest, 'frame')}; "
+                    "set environment.time_limit so that episodes end."
                 )
             for episode in environments.finished():
                 if quota[episode.env_index]:

@@ -20,7 +20,7 @@ class BrokenEnvironmentError(ValueError):
     """An environment broke its own declaration: `what` is wrong, `where`, and the `remedy`."""
 
     def __init__(self, what: str, where: str, remedy: str) -> None:
-        super().__init__(f"{where}: {what}. {remedy}")
+        super().__init__(f"{where}: {what.rstrip('.')}. {remedy}")
         self.what, self.where, self.remedy = what, where, remedy
 
     def __reduce__(self) -> tuple[type, tuple[str, str, str]]:
@@ -37,7 +37,13 @@ def raised(error: Exception, where: str = "") -> BrokenEnvironmentError:
     remedy = "Correct that line, or the value it was given."
     if isinstance(error, ExitedError):
         return BrokenEnvironmentError(str(error), place, "Raise an error instead.")
-    return BrokenEnvironmentError(f"raised {type(error).__name__}: {error}", place, remedy)
+    return BrokenEnvironmentError(f"raised {described(error)}", place, remedy)
+
+
+def described(error: BaseException) -> str:
+    """`KeyError: 'goal'`: the error in one line, without a full stop at its end."""
+    text = " ".join(str(error.msg if isinstance(error, SyntaxError) else error).split()).rstrip(".")
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def place_of(error: BaseException) -> str:
@@ -49,8 +55,8 @@ def place_of(error: BaseException) -> str:
         chain.append(link)
         link = link.__cause__ or link.__context__
     for one in reversed(chain):
-        if isinstance(one, SyntaxError) and one.filename:
-            return f"{one.filename}, line {one.lineno}"
+        if isinstance(one, SyntaxError) and one.filename and not one.filename.startswith("<"):
+            return f"{one.filename}, line {one.lineno or 1}"
     frames = [frame for one in reversed(chain) for frame in reversed(traceback.extract_tb(one.__traceback__))]
     others = [frame for frame in frames if not _lies_in(frame.filename, _OURS) and not frame.filename.startswith("<")]
     theirs = [frame for frame in others if not _lies_in(frame.filename, _LIBRARIES)]
@@ -124,7 +130,7 @@ def require_array(
         raise BrokenEnvironmentError(
             f"wrong dtype: {array.dtype.name}, the space declares {dtype.name}",
             where,
-            f"Return value.astype(np.{dtype.name}), or declare the space with dtype=np.{array.dtype.name} {SWITCH}.",
+            _dtype_remedy(array.dtype, dtype),
         )
     if array.shape != shape:
         raise BrokenEnvironmentError(
@@ -156,6 +162,14 @@ def require_array(
             f"Widen the space's low and high, or clip the value to them {SWITCH}.",
         )
     return array
+
+
+def _dtype_remedy(given: np.dtype, declared: np.dtype) -> str:
+    if given.kind == "c":
+        return "Return its real and imaginary parts as two float32 arrays, and declare a Box for each."
+    if given.kind not in "fiub":
+        return f"Return numbers, a {declared.name} array."
+    return f"Return value.astype(np.{declared.name}), or declare the space with dtype=np.{given.name} {SWITCH}."
 
 
 def require_index(value: Any, where: str, start: int, count: int) -> int:

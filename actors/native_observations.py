@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from actors.counted import counted
 from world_models.space import Space, Spaces
 
 CHANNELS = (1, 3, 4)  # grey, RGB, RGBA
@@ -70,7 +71,8 @@ def _fitting(key: str, space: Space, value: Any) -> np.ndarray:
         start = np.broadcast_to(native.get("start", 0), own)
         first = start.flat[native["index"]] if "index" in native else start
         raise ValueError(
-            f"Observation {key!r} is {array.tolist()}; its {space.classes} values begin at {first.tolist()}."
+            f"Observation {key!r} is {array.tolist()}; its {counted(space.classes, 'value')} "
+            f"begin{'s' * (space.classes == 1)} at {first.tolist()}."
         )
     if out.dtype.kind == "f" and not np.isfinite(out).all():
         raise ValueError(f"Observation {key!r} is not finite in float32: {array.tolist()!r:.100}.")

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from deploy.counted import counted
+from actors.counted import counted
 from deploy.import_path import own_folder_last
 from deploy.interrupt import ENDED, ending_on_signals
 from deploy.output import hanging_up
@@ -250,7 +250,7 @@ def check_env(arguments: Sequence[str]) -> int:
     try:
         for name, spaces in (("observation", environment.observation_space), ("action", environment.action_space)):
             for key, space in spaces.items():
-                kind = f"{space.classes} classes" if space.discrete else f"{space.dtype}"
+                kind = counted(space.classes, "class", "classes") if space.discrete else f"{space.dtype}"
                 print(f"{name} {key}: {kind}, shape {list(space.shape)}")
         findings = check_environment(environment, known.steps)
     finally:

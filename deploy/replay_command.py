@@ -15,9 +15,9 @@ from typing import Any, TypeVar
 import numpy as np
 from rich.console import Console
 
+from actors.counted import counted
 from deploy.command_numbers import positive
 from deploy.config import FILE, RunConfig, load_config
-from deploy.counted import counted
 from deploy.output_path import require_new_folder, require_writable_folder
 from deploy.presets import options_for
 from deploy.replay_sources import open_sources

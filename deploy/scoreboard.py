@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, SupportsFloat
 
+from actors.counted import counted
 from actors.vector import Episode
 from deploy.config import RunConfig
-from deploy.counted import counted
 from deploy.metrics import SCORES, MetricsWriter, read_lines
 from deploy.offline import frames_per_update
 from deploy.progress import Progress, Status

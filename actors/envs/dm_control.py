@@ -134,4 +134,5 @@ class DmControlEnvironment:
             raise rendering.no_renderer(_REASONS) from error
 
     def _where(self, what: str) -> str:
-        return f"{self._name}, step {self._steps} of the episode with seed {self._seed}, {what}"
+        call = f"step() number {self._steps}" if self._steps else "reset()"
+        return f"{self._name}, {call} of the episode with seed {self._seed}, {what}"

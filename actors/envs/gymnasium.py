@@ -11,11 +11,12 @@ import numpy as np
 
 from actors.closing import close_outside
 from actors.config import EnvironmentConfig
+from actors.counted import counted
 from actors.environment import CannotDrawError, Step
 from actors.envs import gymnasium_spaces
 from actors.envs.gymnasium_making import make_raw, task_names
 from actors.envs.gymnasium_spaces import Leaf
-from actors.faults import BrokenEnvironmentError, call_outside, place_of, require_flag, require_reward
+from actors.faults import BrokenEnvironmentError, call_outside, described, place_of, require_flag, require_reward
 from world_models.space import Spaces
 
 # Pictures are read back, never shown; without this SDL looks for a display and complains.
@@ -108,7 +109,7 @@ class GymnasiumEnvironment:
                 frame = call_outside(self.raw.render)
             except Exception as error:  # no pygame, say
                 where = f"{self._task} cannot be drawn: {place_of(error)}".removesuffix(": ")
-                raise CannotDrawError(f"{where}: {type(error).__name__}: {error}") from error
+                raise CannotDrawError(f"{where}: {described(error)}") from error
             if isinstance(frame, np.ndarray):
                 if frame.ndim != 3 or frame.shape[-1] != 3:
                     raise CannotDrawError(
@@ -133,8 +134,8 @@ class GymnasiumEnvironment:
         return gymnasium_spaces.encode(self._observations, observation, where, self._check)
 
     def _where(self, call: str, what: str) -> str:
-        place = self._places[call]
-        return f"{self._task}, {call}() number {self._steps} of the episode with seed {self._seed}{place}, {what}"
+        number = f" number {self._steps}" if call == "step" else ""
+        return f"{self._task}, {call}(){number} of the episode with seed {self._seed}{self._places[call]}, {what}"
 
     def _broken(self, call: str, what: str, remedy: str) -> BrokenEnvironmentError:
         return BrokenEnvironmentError(what, f"{self._task}, {call}(){self._places[call]}", remedy)
@@ -158,5 +159,7 @@ def _place(environment: gymnasium.Env, method: str) -> str:
 
 def _given(answer: Any) -> str:
     return (
-        f"returned {len(answer)} values" if isinstance(answer, tuple) else f"returned a {type(answer).__name__} alone"
+        f"returned {counted(len(answer), 'value')}"
+        if isinstance(answer, tuple)
+        else f"returned a {type(answer).__name__} alone"
     )

@@ -6,8 +6,9 @@ import inspect
 import os
 import re
 import sys
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from importlib.machinery import SourceFileLoader
 from typing import Any
 
 import gymnasium
@@ -15,7 +16,7 @@ from gymnasium.envs.registration import EnvSpec, load_env_creator
 
 from actors.closing import close_outside
 from actors.envs import rendering, unknown_task
-from actors.faults import call_outside, place_of
+from actors.faults import call_outside, described, place_of
 
 PACKAGES = {"ALE": "ale_py", "minigrid": "minigrid", "highway": "highway_env", "procgen": "procgen"}
 """Modules that register the names of a namespace; the package is called like the module, with a dash."""
@@ -28,6 +29,35 @@ def task_names() -> list[str]:
 
 def make_raw(task: str) -> gymnasium.Env:
     """The raw environment `gym:ID` or `gym:MODULE:ID`; ValueError says why there is none, where, and what to do."""
+    with _naming_sources():
+        return _make_raw(task)
+
+
+@contextmanager
+def _naming_sources() -> Iterator[None]:
+    """Python names no file where it cannot read one at all: for NUL bytes, or where its parser gives up. Here the
+    error gets the file and the line."""
+    compiled = SourceFileLoader.source_to_code
+
+    def source_to_code(loader: Any, data: Any, path: Any, **options: Any) -> Any:
+        try:
+            return compiled(loader, data, path, **options)
+        except Exception as error:
+            if isinstance(error, SyntaxError) and error.filename:
+                raise
+            before, nul, _ = data.partition(b"\0") if isinstance(data, bytes) else (b"", b"", b"")
+            what = "a NUL byte; save the file as UTF-8" if nul else described(error)
+            line = 1 + before.count(b"\n") if nul else 1
+            raise SyntaxError(what, (path, line, None, None)) from None
+
+    SourceFileLoader.source_to_code = source_to_code  # type: ignore[method-assign, assignment]
+    try:
+        yield
+    finally:
+        SourceFileLoader.source_to_code = compiled  # type: ignore[method-assign]
+
+
+def _make_raw(task: str) -> gymnasium.Env:
     module, _, name = task.removeprefix("gym:").rpartition(":")
     namespace = name.rpartition("/")[0]
     if not module and importlib.util.find_spec(PACKAGES.get(namespace, "_")):
@@ -72,7 +102,7 @@ def _import(module: str, task: str) -> None:
             ) from error
         remedy = f"pip install {missing.partition('.')[0]}, or correct the import" if missing else "Correct that line"
         where = place_of(error) or f"module {module}"
-        raise ValueError(f"Task {task!r}: {where}: {type(error).__name__}: {_line(error)}. {remedy}.") from error
+        raise ValueError(f"Task {task!r}: {where}: {described(error)}. {remedy}.") from error
 
 
 def _spec(task: str, module: str, name: str) -> EnvSpec:
@@ -138,7 +168,7 @@ def _make(spec: EnvSpec, creator: Any, metadata: Any, options: dict[str, Any]) -
 
 def _reason(error: Exception, creator: Any) -> str:
     """What went wrong, at which line of whose file, and the remedy."""
-    text = _line(error)
+    text = " ".join(str(error).split())
     where = place_of(error) or _source(creator)
     if isinstance(error, gymnasium.error.DependencyNotInstalled) or isinstance(error.__cause__, ModuleNotFoundError):
         packages = re.search(r"pip install [^`']*(\"[^\"]*\"|'[^']*'|[\w.\[\]-]+)", text)
@@ -148,12 +178,16 @@ def _reason(error: Exception, creator: Any) -> str:
     if "must inherit from the gymnasium.Env class" in text or "Gym is incompatible with Gymnasium" in text:
         return f"{_source(creator)} makes no gymnasium.Env; derive its class from gymnasium.Env."
     if isinstance(error, TypeError) and (missing := re.search(r"missing \d+ required .*?: (.*?)( was raised|$)", text)):
-        return (
-            f"{_source(creator)} needs the arguments {missing.group(1)}; give them defaults, or register the task with "
-            "gymnasium.register(..., kwargs={...})."
-        )
-    text = text.partition(" was raised from the environment creator")[0]
-    return f"{where}: {type(error).__name__}: {text}. Correct that line, or what it needs."
+        names = missing.group(1)
+        several = names.count("'") > 2
+        needs = f"the arguments {names}; give them defaults" if several else f"the argument {names}; give it a default"
+        return f"{_source(creator)} needs {needs}, or register the task with gymnasium.register(..., kwargs={{...}})."
+    if isinstance(error, TypeError) and (
+        odd := re.search(r"__init__\(\) got an unexpected keyword argument '\w+'", text)
+    ):
+        return f"{_source(creator)}: {odd.group()}; take it, or register the task without it in kwargs."
+    text = described(error).partition(" was raised from the environment creator")[0]
+    return f"{where}: {text}. Correct that line, or what it needs."
 
 
 def _source(creator: Any) -> str:
@@ -161,7 +195,3 @@ def _source(creator: Any) -> str:
     with suppress(TypeError, OSError):
         return f"{inspect.getsourcefile(creator)}, line {inspect.getsourcelines(creator)[1]}, {creator.__name__}"
     return getattr(creator, "__name__", str(creator))
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error.msg if isinstance(error, SyntaxError) else error).split())

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from actors.counted import counted
 from actors.environment import Environment, Step
 from actors.native_actions import bounds, scale
 
@@ -74,7 +75,8 @@ class TimeLimit(Wrapper):
     def step(self, action: dict[str, np.ndarray]) -> Step:
         if self._frames >= self._limit:
             raise ValueError(
-                f"step() after the time limit of {self._limit} frames ended the episode; call reset(seed) first."
+                f"step() after the time limit of {counted(self._limit, 'frame')} ended the episode; call reset(seed) "
+                "first."
             )
         step = self.inner.step(action)
         self._frames += self.frames_per_step

@@ -116,7 +116,7 @@ def make_broken() -> Iterator[Callable[..., Environment]]:
 
 
 BROKEN = [
-    (WrongDtype, "wrong dtype: float64, the space declares uint8", ["observation['image']", "reset() number 0"]),
+    (WrongDtype, "wrong dtype: float64, the space declares uint8", ["observation['image']", "reset() of the episode"]),
     (WrongShape, r"wrong shape: (3,), the space declares (2,)", ["observation['vector']", "step() number 4"]),
     (NanReward, "wrong reward: nan, a reward must be finite", ["step() number 7", "reward"]),
     (OutsideItsSpace, "outside its space: element (1,) is 1.2", ["observation['vector']", "step() number 3"]),
@@ -188,6 +188,20 @@ def test_endless_episodes_are_mentioned(make_broken: Callable[..., Environment])
     findings = check_environment(make_broken(NeverEnds), steps=50)
     assert not errors(findings)
     assert "no episode ended in 50 random steps" in findings[0].what
+    said = [str(finding) for finding in check_environment(make_broken(Sound), steps=1)]
+    assert any("no episode ended in 1 random step, so" in line for line in said)
+
+
+class Blind(Sound):
+    observation_space = Box(-1, 1, (2,), np.float32)  # type: ignore[assignment]
+
+    def look(self) -> Any:
+        return super().look()["vector"]
+
+
+def test_a_finding_ends_each_sentence_with_one_full_stop(make_broken: Callable[..., Environment]) -> None:
+    (finding,) = check_environment(make_broken(Blind), steps=100)
+    assert str(finding).endswith("to the environment to get a video. Training needs none.")
 
 
 def test_a_sound_environment_has_no_findings(make_broken: Callable[..., Environment]) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from actors.counted import counted
 from deploy.cli import main
-from deploy.counted import counted
 from tests.integration.runs import environment
 
 pytestmark = pytest.mark.timeout(120)
@@ -113,3 +113,4 @@ def test_output_that_nobody_reads_ends_a_command_in_silence(tmp_path: Path, argu
 
 def test_numbers_agree_with_their_nouns() -> None:
     assert [counted(n, "episode") for n in (0, 1, 1200)] == ["0 episodes", "1 episode", "1,200 episodes"]
+    assert [counted(n, "class", "classes") for n in (1, 2)] == ["1 class", "2 classes"]

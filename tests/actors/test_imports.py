@@ -1,0 +1,48 @@
+"""Modules of environments that cannot be imported, and packages that are missing."""
+
+import itertools
+from pathlib import Path
+
+import pytest
+
+from actors.envs import make
+
+pytestmark = pytest.mark.timeout(60)
+_numbers = itertools.count()
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("def broken(:\n", "line 1: SyntaxError: invalid syntax. Correct that line."),
+        ("\nimport nosuchpackage_xyz\n", "line 2, in <module>: ModuleNotFoundError.*pip install nosuchpackage_xyz"),
+        ("import sys\nsys.exit(0)\n", "line 2, in <module>: .*tried to end the program"),
+        ("1 / 0\n", "line 1, in <module>: ZeroDivisionError: division by zero"),
+        ("import os\nx = 1\0\n", "line 2: SyntaxError: a NUL byte; save the file as UTF-8. Correct that line."),
+        ("# coding: nosuch\n", "line 1: SyntaxError: unknown encoding: nosuch. Correct that line."),
+        ("import os\nx = '\udcff'\n", "line 2: SyntaxError: .*can't decode byte 0xff.*. Correct that line."),
+        (f"x = {'-' * 200_000}1\n", "line 1: SyntaxError: MemoryError. Correct that line."),
+        ("\nexec('x = (')\n", "line 2, in <module>: SyntaxError: '.' was never closed. Correct that line."),
+    ],
+    ids=range(9),
+)
+def test_a_module_that_cannot_be_imported_is_named_with_its_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, message: str
+) -> None:
+    module = f"module_{next(_numbers)}_of_tests"
+    (tmp_path / f"{module}.py").write_text(source, encoding="utf-8", errors="surrogateescape")
+    (tmp_path / f"user_of_{module}.py").write_text(f"\nimport {module}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in (module, f"user_of_{module}"):
+        with pytest.raises(ValueError, match=message) as caught:
+            make(f"gym:{name}:C-v0")
+        assert f"gym:{name}:C-v0': {tmp_path / f'{module}.py'}, line" in str(caught.value)
+
+
+def test_missing_packages_are_named_with_the_command_that_installs_them() -> None:
+    with pytest.raises(ValueError, match=r"pip install .?swig.*box2d|pip install .*gymnasium\[box2d\]"):
+        make("gym:LunarLander-v3")
+    for task in ("gym:ALE/Pong-v5", "gym:ale_py:ALE/Pong-v5"):
+        with pytest.raises(ValueError, match="pip install ale-py") as caught:
+            make(task)
+        assert "Ant" not in str(caught.value) and "ale_py.py" not in str(caught.value)
