@@ -39,8 +39,8 @@ class ShardedStore(Store):
     left out and `note`d in one line: sampling goes on with the others, its steps are not refreshed, and appending to
     its streams raises GapError, so that their writers go on with new streams, of other shards. When it answers again,
     it is taken back. Streams stay where they are meanwhile, and where an earlier run or version has put them. Where
-    every shard is down, appending and sampling wait for one, for PATIENCE seconds, and raise the error. `waiting` is
-    entered around every call that may wait for a shard.
+    every shard is down, appending, sampling and whoever asks what is stored wait for one, for PATIENCE seconds, and
+    raise the error. `waiting` is entered around every call that may wait for a shard.
     """
 
     def __init__(
@@ -176,20 +176,20 @@ class ShardedStore(Store):
 
     def streams(self) -> dict[int, range]:
         found: dict[int, range] = {}
-        for i, one in self._ask(dict.fromkeys(range(len(self.shards)), lambda shard: shard.streams())).items():
+        for i, one in self._ask_all(lambda shard: shard.streams()).items():
             found |= one
             self._home.update(dict.fromkeys(one, i))
         return found
 
     def __len__(self) -> int:
-        return sum(self._each(len))
+        return sum(self._ask_all(len).values())
 
     def stats(self) -> dict[str, float]:
         """Sums over the shards; `age` is the mean over all items."""
-        return total_stats(self.each_stats().values())
+        return total_stats(self._ask_all(lambda shard: shard.stats()).values())
 
     def each_stats(self) -> dict[str, dict[str, float]]:
-        """Of every shard that is up, by name."""
+        """Of every shard that is up, by name; empty where none is."""
         each = self._ask(dict.fromkeys(range(len(self.shards)), lambda shard: shard.stats()))
         return {self.names[i]: stats for i, stats in each.items()}
 
@@ -232,11 +232,17 @@ class ShardedStore(Store):
             rows.setdefault(self._home_of(stream), []).append(row)
         return sorted(rows.items())
 
-    def _each(self, work: Callable[[Store], T]) -> Iterable[T]:
-        return self._ask(dict.fromkeys(range(len(self.shards)), work)).values()
+    def _ask_all(self, work: Callable[[Store], T]) -> dict[int, T]:
+        """What every shard answers that is up, and one is waited for; ShardDownError: none came back in time."""
+        while True:
+            with self._waiting():
+                self._wait_for_shard()
+            if answers := self._ask(dict.fromkeys(range(len(self.shards)), work)):
+                return answers
 
     def _ask(self, work: Mapping[int, Callable[[Store], T]]) -> dict[int, T]:
-        """What each shard answers, those that are down left out; ShardDownError when none is left."""
+        """What each shard answers, those that are down left out: nothing, where all are. ShardDownError: the only one
+        there is, is down, or the store was closed."""
         with self._waiting():
             try:
                 return self._answers({i: job for i, job in work.items() if i not in self._down})

@@ -17,6 +17,7 @@ from replay.store import GapError, ShardDownError
 from replay.writer import Writer
 from tests.contracts.stores import SCHEMA, check_sequences, latents, rng, rows
 from tests.replay.redis_servers import RedisServer
+from tests.replay.refusing_redis import meanwhile
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -95,11 +96,33 @@ def test_all_shards_down_is_an_error_that_names_them(monkeypatch: pytest.MonkeyP
     with RedisServer() as one, RedisServer() as two:
         store = ShardedStore([_open(one, []), _open(two, [])], names=["a", "b"], parallel=True)
         store.append(3, 0, rows(3, 0, 9))
+        keys = store.sample(4, 4, rng())[1]
         one.kill()
         two.kill()
-        for call in (lambda: store.sample(4, 4, rng(), timeout=3), lambda: store.append(3, 9, rows(3, 9, 1))):
+        calls: list[Callable[[], object]] = [
+            store.streams, store.stats, lambda: len(store), lambda: store.begin([5], 1),
+            lambda: store.sample(4, 4, rng(), timeout=3), lambda: store.append(3, 9, rows(3, 9, 1)),
+        ]  # fmt: skip
+        for call in calls:
             with pytest.raises(ShardDownError, match="down for .*: a, b"):
                 call()
+        assert store.available() == (0, 0) and store.each_stats() == {}
+        assert store.write_back(keys, latents(4, 4, 3)) == 0
+        store.close()
+
+
+def test_what_all_shards_hold_is_waited_for_while_none_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("replay.sharding.RETURN", 0.2)
+    with RedisServer(appendonly=True, appendfsync="always") as one, RedisServer() as two:
+        store = ShardedStore([_open(one, []), _open(two, [])], parallel=True)
+        stream = next(s for s in range(100) if store.shard(s) is store.shards[0])
+        store.append(stream, 0, rows(stream, 0, 9))
+        one.kill()
+        two.kill()
+        with meanwhile(lambda: (store.streams(), store.stats()["steps"], len(store))) as told:
+            _wait(lambda: len(store.down) == 2)
+            one.restart()
+        assert told == [({stream: range(9)}, 9, 6)]
         store.close()
 
 
