@@ -16,6 +16,7 @@ import numpy as np
 
 from actors.evaluation import confidence_interval
 from deploy.config import FILE, read_values
+from deploy.counted import counted
 from deploy.metrics import SCORES, Kind, in_short, read_lines
 
 Band = Literal["ci95", "minmax", "none"]
@@ -99,9 +100,6 @@ def load_runs(logdirs: Iterable[str | Path], *, method: str = "Nexus", note: Not
         except ValueError as error:
             damaged.append(str(error))
             note(f"Left out: {error}")
-        else:
-            if not any(len(xs) for xs, _ in runs[-1].scores.values()):
-                note(f"{path} has no episode yet: left out.")
     taken = [(run.task, run.seed) for run in runs]
     names = _names([run.path for run in runs]) if len(set(taken)) < len(taken) else {}
 
@@ -208,7 +206,10 @@ def _run(path: Path, note: Note) -> _Run:
         else:
             unusable += 1
     if unusable:
-        note(f"{path / SCORES}: {unusable} scores are not finite, or beyond {_LARGEST:g}: left out.")
+        are = "is" if unusable == 1 else "are"
+        note(f"{path / SCORES}: {counted(unusable, 'score')} {are} not finite, or beyond {_LARGEST:g}: left out.")
+    elif not any(xs for xs, _ in scores.values()):
+        note(f"{path} has no episode yet: left out.")
     ordered = {}
     for key, (xs, ys) in scores.items():
         order = np.argsort(xs, kind="stable")

@@ -16,6 +16,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from deploy.counted import counted
 from deploy.curves import (
     Aggregate,
     Band,
@@ -76,7 +77,7 @@ def plot(
     own = [*runs.curves, *runs.evaluations]
     wanted = list(tasks) or list(dict.fromkeys(curve.task for curve in own or published))
     if not [*own, *published]:
-        raise ValueError("there is nothing to draw yet: no episode has ended. Give a run, or --baselines.")
+        raise ValueError(f"There is nothing to draw: {_why_nothing(len(runs.damaged))}")
     known = dict.fromkeys(curve.task for curve in [*own, *published])
     if missing := [task for task in wanted if task not in known]:
         raise ValueError(f"there is no curve of {', '.join(missing)}; there are curves of {', '.join(sorted(known))}.")
@@ -90,6 +91,13 @@ def plot(
     with rc_context(STYLE):
         _figure(panels, {curve.method for curve in own}, band).savefig(out, dpi=160, facecolor="white")
     return runs.damaged
+
+
+def _why_nothing(damaged: int) -> str:
+    if not damaged:
+        return "no run has a score yet. Give one that has, or --baselines."
+    are, them = ("is", "it") if damaged == 1 else ("are", "them")
+    return f"{counted(damaged, 'run')} {are} damaged, no other has a score. Mend {them}, or give --baselines."
 
 
 class _Panel(NamedTuple):
@@ -233,7 +241,7 @@ def _legend(
         }
         colour, style = colours[method]
         handles.append(Line2D([], [], color=colour, linestyle=style, linewidth=2.6))
-        labels.append(f"{shortened(_label(method), 48)} ({_plural(len(seeds), 'seed')})")
+        labels.append(f"{shortened(_label(method), 48)} ({counted(len(seeds), 'seed')})")
     alone = Counter((curve.task, curve.method) for curve in curves if curve.method in own)
     if 1 in alone.values():
         handles.append(
@@ -288,10 +296,6 @@ def hls_hex(hue: float, lightness: float) -> str:
 
 def _label(method: str) -> str:
     return _PUBLISHED.get(method, method)
-
-
-def _plural(count: int, noun: str) -> str:
-    return f"{count} {noun}" + ("" if count == 1 else "s")
 
 
 def _frames(value: float, _: object) -> str:

@@ -190,6 +190,26 @@ def test_many_runs_of_one_seed_keep_apart(tmp_path: Path, number: int) -> None:
     assert len(set(lines)) >= number, "two runs look alike"
 
 
+def test_why_there_is_nothing_to_draw_is_said_as_it_is(tmp_path: Path) -> None:
+    first, second, silent = (make_run(tmp_path / name, scores=(), evaluation=None) for name in "abc")
+    for path in (first, second, silent):
+        (path / "scores.jsonl").touch()
+    nothing = r"^There is nothing to draw: "
+    with pytest.raises(ValueError, match=nothing + r"no run has a score yet\. Give one that has, or --baselines\.$"):
+        plot([silent], out=tmp_path / "p.png")
+    (first / "scores.jsonl").write_text("{\n")
+    with pytest.raises(ValueError, match=nothing + r"1 run is damaged, no other has a score\. Mend it, or give"):
+        plot([first], out=tmp_path / "p.png")
+    (second / "scores.jsonl").write_text("{\n")
+    with pytest.raises(ValueError, match=nothing + r"2 runs are damaged, no other has a score\. Mend them, or"):
+        plot([first, second, silent], out=tmp_path / "p.png")
+    (silent / "scores.jsonl").write_text('{"frames": 1, "score": NaN, "kind": "train"}\n')
+    notes: list[str] = []
+    with pytest.raises(ValueError, match=nothing + "no run has a score yet"):
+        plot([silent], out=tmp_path / "p.png", note=notes.append)
+    assert notes == [f"{silent}/scores.jsonl: 1 score is not finite, or beyond 1e+100: left out."]
+
+
 def test_a_damaged_run_is_left_out_and_reported(tmp_path: Path) -> None:
     run, damaged = make_run(tmp_path / "a"), make_run(tmp_path / "b")
     (damaged / "config.yaml").write_text("seed: 0")
