@@ -7,10 +7,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from actors.counted import counted
 from actors.environment import CannotDrawError, Environment, Step, require_names
 from actors.faults import BrokenEnvironmentError, raised, require_array, require_keys, require_reward, with_slack
 from actors.trivial_policies import RandomPolicy
+from replay.counted import counted
 from world_models.space import Space, Spaces
 
 REPEATED = 50  # steps of an episode that are played twice

@@ -7,10 +7,10 @@ from statistics import NormalDist, fmean, stdev
 
 import numpy as np
 
-from actors.counted import counted
 from actors.environment import Environment
 from actors.trivial_policies import Policy
 from actors.vector import Episode, VectorEnvironment
+from replay.counted import counted
 
 FIRST_INDEX = 1 << 20
 """Evaluation environments number from here, so that their seeds are not those of training."""

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from actors.counted import counted
+from replay.counted import counted
 from world_models.space import Space, Spaces
 
 CHANNELS = (1, 3, 4)  # grey, RGB, RGBA

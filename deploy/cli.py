@@ -13,11 +13,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from actors.counted import counted
 from deploy.import_path import own_folder_last
 from deploy.interrupt import ENDED, ending_on_signals
 from deploy.output import hanging_up
 from deploy.output_path import require_writable_folder
+from replay.counted import counted
 
 if TYPE_CHECKING:
     from deploy.config import RunConfig

@@ -16,8 +16,8 @@ import numpy as np
 
 from actors.evaluation import confidence_interval
 from deploy.config import FILE, read_values
-from deploy.counted import counted
 from deploy.metrics import SCORES, Kind, in_short, read_lines
+from replay.counted import counted
 
 Band = Literal["ci95", "minmax", "none"]
 Note = Callable[[str], object]

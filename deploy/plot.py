@@ -16,7 +16,6 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from deploy.counted import counted
 from deploy.curves import (
     Aggregate,
     Band,
@@ -32,6 +31,7 @@ from deploy.curves import (
 from deploy.figure_style import FAINT, INK, STYLE
 from deploy.figure_text import legend_lines, shortened
 from deploy.output_path import require_writable_file
+from replay.counted import counted
 
 _RUN_COLOURS = ("#0b6e8f", "#d1495b", "#7a4fa3", "#2f8f5b", "#c77b1e", "#3b4ba3")
 _BASELINE_COLOURS = ("#e8963a", "#8a8f98", "#6aa56a", "#b48ead", "#a98467")

@@ -15,7 +15,6 @@ from typing import Any, TypeVar
 import numpy as np
 from rich.console import Console
 
-from actors.counted import counted
 from deploy.command_numbers import positive
 from deploy.config import FILE, RunConfig, load_config
 from deploy.output_path import require_new_folder, require_writable_folder
@@ -25,6 +24,7 @@ from learner.checkpoint import Checkpoints, disk_is_full, read_document, verify
 from learner.config import LearnerConfig
 from learner.sequence import CONTEXT
 from replay.config import ReplayConfig
+from replay.counted import counted
 from replay.episodes import Episode, Found, append_episodes, episodes, fresh_streams, newest_episodes
 from replay.reader import Reader
 from replay.redis_url import URLS

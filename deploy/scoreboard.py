@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, SupportsFloat
 
-from actors.counted import counted
 from actors.vector import Episode
 from deploy.config import RunConfig
 from deploy.metrics import SCORES, MetricsWriter, read_lines
@@ -15,6 +14,7 @@ from deploy.offline import frames_per_update
 from deploy.progress import Progress, Status
 from deploy.prometheus import RunMetrics, serve
 from learner.checkpoint import Checkpoints, read_document
+from replay.counted import counted
 
 RECENT = 20  # training episodes in the displayed score
 

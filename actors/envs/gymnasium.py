@@ -11,12 +11,12 @@ import numpy as np
 
 from actors.closing import close_outside
 from actors.config import EnvironmentConfig
-from actors.counted import counted
 from actors.environment import CannotDrawError, Step
 from actors.envs import gymnasium_spaces
 from actors.envs.gymnasium_making import make_raw, task_names
 from actors.envs.gymnasium_spaces import Leaf
 from actors.faults import BrokenEnvironmentError, call_outside, described, place_of, require_flag, require_reward
+from replay.counted import counted
 from world_models.space import Spaces
 
 # Pictures are read back, never shown; without this SDL looks for a display and complains.

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from actors.counted import counted
 from actors.environment import Environment, Step
 from actors.native_actions import bounds, scale
+from replay.counted import counted
 
 
 class Wrapper:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from actors.counted import counted
 from deploy.cli import main
+from replay.counted import counted
 from tests.integration.runs import environment
 
 pytestmark = pytest.mark.timeout(120)
