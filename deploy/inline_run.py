@@ -82,6 +82,7 @@ class InlineRun:
                 self.save()
                 self.board.note(f"Saved at update {self.learner.updates:,}; the same command continues from there.")
                 raise
+            self._show()  # the newest counts
             self.board.busy("saving")
             self.save()
             self.board.end()

@@ -1,9 +1,11 @@
 """What stands at the end of a run: scores on fresh episodes, a curve, a video, and where they are."""
 
 import json
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from actors.environment import CannotDrawError
 from actors.evaluation import Evaluation, run_episodes
@@ -25,9 +27,18 @@ FRESH_SEED = 1_000_000
 
 
 def score(
-    path: Path, episodes: int, seed: int, mode: bool = False, video: Path | None = None, with_random: bool = False
+    path: Path,
+    episodes: int,
+    seed: int,
+    mode: bool = False,
+    video: Path | None = None,
+    with_random: bool = False,
+    undrawn: Callable[[CannotDrawError], object] | None = None,
 ) -> tuple[Evaluation, Evaluation | None]:
-    """Play `episodes` fresh episodes with the policy of a run or checkpoint, print the scores, write the video."""
+    """Play `episodes` fresh episodes with the policy of a run or checkpoint, print the scores, write the video.
+
+    `undrawn` is told why there is no video, and the scores go on without; where it is left out, CannotDrawError.
+    """
     if video:
         require_video_name(video)
         require_writable_file(video)
@@ -35,8 +46,15 @@ def score(
     config = replace(load_config(run_of(folder)), seed=seed)
     policy = load_policy(folder, mode=mode, seed=seed).policy
     print(f"Policy {folder}, {config.task}:")
-    ours = _play(config, policy, episodes, video)
-    print(f"  trained: {ours}")
+    try:
+        ours = _play(config, policy, episodes, video)
+    except CannotDrawError as error:
+        if undrawn is None:
+            raise
+        undrawn(error)
+        policy, video = load_policy(folder, mode=mode, seed=seed).policy, None  # as if it had not been tried
+        ours = _play(config, policy, episodes, video)
+    print(f"  {label(folder)}: {ours}")
     if video:
         print(f"  video: {video}")
     random = None
@@ -44,6 +62,14 @@ def score(
         random = _play(config, RandomPolicy(policy.model.action_space, seed), episodes, None)
         print(f"  random:  {random}")
     return ours, random
+
+
+def label(folder: Path) -> str:
+    """`trained`, or `untrained` where the checkpoint is from before the first update."""
+    updates: Any = int(folder.name) if folder.name.isdecimal() else None
+    with suppress(ValueError, LookupError, TypeError):
+        updates = read_document(folder / "score.json")["updates"]
+    return "untrained" if updates == 0 else "trained"
 
 
 def _play(config: RunConfig, policy: DreamerPolicy | RandomPolicy, episodes: int, video: Path | None) -> Evaluation:
@@ -99,19 +125,16 @@ def _final_scores(
     with suppress(OSError, ValueError, RecursionError, LookupError, TypeError):
         kept = json.loads(file.read_text())
         if version and kept["version"] == version:
-            print(f"Policy {policy}, {config.task}:\n  trained: {kept['trained']['text']}")
+            print(f"Policy {policy}, {config.task}:\n  {label(policy)}: {kept['trained']['text']}")
             print(f"  random:  {kept['random']['text']}")
             mean = float(kept["random"]["mean"])
             if video.exists():
                 places.append(("video", video))
             return mean
     seed = FRESH_SEED + config.seed
-    try:
-        ours, random = score(logdir, episodes, seed, video=video, with_random=True)
-        places.append(("video", video))
-    except CannotDrawError as error:  # the scores matter more
-        places.append(("video", f"none: {error}"))
-        ours, random = score(logdir, episodes, seed, with_random=True)
+    undrawn: list[CannotDrawError] = []
+    ours, random = score(logdir, episodes, seed, video=video, with_random=True, undrawn=undrawn.append)
+    places.append(("video", f"none: {undrawn[0]}" if undrawn else video))
     assert random is not None
     outcome = {
         name: {"mean": result.mean, "interval95": result.interval, "scores": result.scores, "text": str(result)}
