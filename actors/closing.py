@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from actors.envs import rendering
 from actors.faults import call_outside, described, place_of
 
 PATIENCE = 30.0  # seconds for one close(), which may have a simulator to end
@@ -45,6 +46,8 @@ def _say(task: str, error: BaseException, what: str) -> None:
 def say_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
     """For `sys.unraisablehook`: what somebody else's `__del__` raises is one line; our own keeps its traceback."""
     error = unraisable.exc_value
+    if error is not None and rendering.is_about_drawing(error):
+        return  # half-made pictures; that nothing draws is said already
     if error is not None and (place := place_of(error)):
         print(f"warning: {place}: {described(error)}", file=sys.stderr)
     else:

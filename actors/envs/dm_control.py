@@ -13,13 +13,13 @@ from actors.faults import BrokenEnvironmentError, require_reward
 from world_models.space import Space, Spaces
 
 # dm_control decides at import what it draws with.
-_REASONS = rendering.choose_backend()
+rendering.choose_backend()
 # A process draws from one thread here; dm_control's own drawing threads cannot be left without errors at exit.
 os.environ.setdefault("DISABLE_RENDER_THREAD_OFFLOADING", "1")
 try:
     from dm_control import suite
 except Exception as error:  # OpenGL's loaders raise all sorts of things
-    raise rendering.no_renderer(_REASONS) from error
+    raise rendering.no_renderer() from error
 
 VIDEO_SIZE = (240, 320)
 _SHORT = {"ball_in_cup": "cup"}  # the literature's dmc_cup_catch
@@ -131,7 +131,7 @@ class DmControlEnvironment:
         try:
             return self.raw.physics.render(*size, camera_id=self._camera)
         except RuntimeError as error:
-            raise rendering.no_renderer(_REASONS) from error
+            raise rendering.no_renderer() from error
 
     def _where(self, what: str) -> str:
         call = f"step() number {self._steps}" if self._steps else "reset()"

@@ -12,7 +12,7 @@ import numpy as np
 from actors.closing import close_outside
 from actors.config import EnvironmentConfig
 from actors.environment import CannotDrawError, Step
-from actors.envs import gymnasium_spaces
+from actors.envs import gymnasium_spaces, rendering
 from actors.envs.gymnasium_making import make_raw, task_names
 from actors.envs.gymnasium_spaces import Leaf
 from actors.faults import BrokenEnvironmentError, call_outside, described, place_of, require_flag, require_reward
@@ -108,6 +108,8 @@ class GymnasiumEnvironment:
             try:
                 frame = call_outside(self.raw.render)
             except Exception as error:  # no pygame, say
+                if rendering.is_about_drawing(error):
+                    raise rendering.no_renderer() from error
                 where = f"{self._task} cannot be drawn: {place_of(error)}".removesuffix(": ")
                 raise CannotDrawError(f"{where}: {described(error)}") from error
             if isinstance(frame, np.ndarray):

@@ -29,6 +29,7 @@ def task_names() -> list[str]:
 
 def make_raw(task: str) -> gymnasium.Env:
     """The raw environment `gym:ID` or `gym:MODULE:ID`; ValueError says why there is none, where, and what to do."""
+    rendering.choose_when_imported()
     with _naming_sources():
         return _make_raw(task)
 
@@ -66,8 +67,6 @@ def _make_raw(task: str) -> gymnasium.Env:
         _import(module, task)
     spec = _spec(task, module, name)
     creator = _creator(spec, task)
-    if "mujoco" in f"{spec.entry_point} {getattr(creator, '__module__', '')}".lower():
-        rendering.choose_backend()
     try:
         environment = call_outside(lambda: _made(spec, creator))
     except Exception as error:
@@ -89,6 +88,8 @@ def _import(module: str, task: str) -> None:
     try:
         call_outside(lambda: importlib.import_module(module))
     except Exception as error:
+        if rendering.is_about_drawing(error):
+            raise ValueError(f"Task {task!r}: {rendering.no_renderer()}") from error
         missing = error.name if isinstance(error, ModuleNotFoundError) else ""
         if missing and (module == missing or module.startswith(missing + ".")):
             package = module.partition(".")[0]
@@ -168,6 +169,8 @@ def _make(spec: EnvSpec, creator: Any, metadata: Any, options: dict[str, Any]) -
 
 def _reason(error: Exception, creator: Any) -> str:
     """What went wrong, at which line of whose file, and the remedy."""
+    if rendering.is_about_drawing(error):
+        return str(rendering.no_renderer())
     text = " ".join(str(error).split())
     where = place_of(error) or _source(creator)
     if isinstance(error, gymnasium.error.DependencyNotInstalled) or isinstance(error.__cause__, ModuleNotFoundError):
