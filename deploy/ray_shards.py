@@ -49,6 +49,11 @@ class Shards:
         self._heard = dict.fromkeys(self.names, time.monotonic())
         self.down: set[str] = set()
 
+    @property
+    def all_down(self) -> bool:
+        """No shard answers."""
+        return len(self.down) == len(self.names)
+
     def restore(self, checkpoints: Checkpoints) -> Path | None:
         """The newest checkpoint that is whole in every part; shards that roll back hold it then, others go on with
         what they have."""

@@ -181,17 +181,17 @@ class LearnerChild:
         self.note(f"the learner died ({how}); restarting it from {source}.")
         return True
 
-    def wait(self, timeout: float) -> None:
-        """Until it has saved and ended, as it was asked to; by SIGTERM too if that has not reached it in half the time:
-        it may be waiting for a store."""
+    def wait(self, timeout: float, patience: float) -> None:
+        """Until it has saved and ended, as it was asked to; by SIGTERM too if it has not within `patience` seconds: it
+        may be waiting for a store. RunFailedError: it could not save, or not within `timeout` seconds."""
         if self.process is None:
             return
         try:
             try:
-                code = self.process.wait(timeout / 2)
+                code = self.process.wait(patience)
             except subprocess.TimeoutExpired:
                 self.process.terminate()
-                code = self.process.wait(timeout / 2)
+                code = self.process.wait(timeout - patience)
         except subprocess.TimeoutExpired as error:
             raise RunFailedError(f"The learner has not saved within {timeout:g} s; see {self.log}.") from error
         if code:

@@ -23,7 +23,7 @@ from deploy.ray_shards import Shards
 from deploy.remote import ask, start
 from deploy.restarts import RestartLog
 from deploy.scoreboard import Scoreboard
-from deploy.stores import actor_streams, require_empty, require_room, shard_names
+from deploy.stores import actor_streams, require_empty, require_room, rolls_back, shard_names
 from deploy.supervised import LearnerChild, RunFailedError, Supervised
 from deploy.supervised_coordinator import SupervisedCoordinator
 from learner.checkpoint import Checkpoints, read_document
@@ -32,6 +32,7 @@ from replay.keys import newest_incarnation
 
 TICK = 0.25  # seconds between looks at everything
 STOPPING = 180.0  # seconds for the learner to save and end
+ASKED = 5.0  # seconds after which it is asked by a signal too, where its checkpoint takes no shard that it may wait for
 ACTORS_STOPPING = 10.0  # seconds for actors to flush their last rows
 BLOCKS = 4  # of rows that each environment of an actor must give before the actor's failures are forgotten
 
@@ -111,9 +112,10 @@ class LocalRun:
             self.learner.end()
 
     def _end_actors(self) -> None:
-        """They flush what they have when the coordinator says stop; those that do not end are stopped."""
+        """They flush what they have when the coordinator says stop, to shards that are up; those that do not end are
+        stopped."""
         tasks = [one.task for one in self.actors if one.task is not None]
-        if tasks:
+        if tasks and not (self._shards and self._shards.all_down):
             ray.wait(tasks, num_returns=len(tasks), timeout=ACTORS_STOPPING)
         for one in self.actors:
             if one.handle is not None:
@@ -325,7 +327,7 @@ class LocalRun:
         except RunFailedError as error:
             self.board.note(f"{error} The learner is asked to save by a signal.")
             self.learner.ask_to_end()
-        self.learner.wait(STOPPING)
+        self.learner.wait(STOPPING, STOPPING / 2 if rolls_back(self.config) else ASKED)
         if not lost_part():
             self._take_news(self.config.learner.batch_size * self.config.learner.batch_length)
         self.board.end()

@@ -82,6 +82,16 @@ def test_a_newer_checkpoint_lets_a_learners_failures_be_forgotten(child: Callabl
     assert one.restarts.failures == 1
 
 
+def test_a_learner_that_waits_for_a_store_is_asked_by_a_signal(child: Callable[[str], LearnerChild]) -> None:
+    one = child(
+        "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit(print('saved', flush=True))); "
+        "print('waits', flush=True); time.sleep(1000)"
+    )
+    _wait(lambda: "waits" in one.tail())
+    one.wait(1000.0, patience=0.1)  # not half of the time that it has
+    assert "saved" in one.tail() and one.process and one.process.poll() == 0
+
+
 def test_a_learner_that_hangs_is_killed_even_if_it_is_stopped(child: Callable[[str], LearnerChild]) -> None:
     one = child("import time; time.sleep(1000)")
     assert one.process
