@@ -11,7 +11,7 @@ from replay.layout import views
 from replay.reader import Finding
 from replay.redis_layout import MARKER, Layout, stored_latents
 from replay.redis_refusal import ReplyError
-from replay.redis_rights import foreign_values, lost_log, parse_meta, require_readable, types_of
+from replay.redis_rights import foreign_types, foreign_values, lost_log, parse_meta, require_readable, types_of
 from replay.redis_script import StreamState
 from replay.redis_url import parse
 from replay.resp import Connection, parse_info
@@ -171,8 +171,7 @@ class RedisReader:
 
     def _find_foreign(self, keys: Iterable[str]) -> None:
         """Remember what lies at these keys instead of a string."""
-        types = types_of(self.connection.pipeline, set(keys) - self._foreign.keys())
-        self._foreign |= {key: kind for key, kind in types.items() if kind not in ("none", "string")}  # any more
+        self._foreign |= foreign_types(self.connection.pipeline, set(keys) - self._foreign.keys())
 
     def _load(self) -> None:
         """Counts and streams of one moment; ValueError: they are gone, or something else lies in their place."""

@@ -33,6 +33,11 @@ def types_of(ask: Ask, keys: Iterable[str]) -> dict[str, str]:
     return {key: reply.decode() if isinstance(reply, bytes) else "?" for key, reply in zip(each, replies, strict=True)}
 
 
+def foreign_types(ask: Ask, keys: Iterable[str]) -> dict[str, str]:
+    """The same of those keys of chunks, latents and log at which no string lies; some may be back meanwhile."""
+    return {key: kind for key, kind in types_of(ask, keys).items() if kind not in ("none", "string")}
+
+
 def foreign_values(types: Mapping[str, str]) -> str:
     """Where values of these types lie that the replay cannot have written."""
     keys = [f"{key} ({kind})" for key, kind in sorted(types.items())]

@@ -66,8 +66,15 @@ class StreamState(NamedTuple):
 
     @classmethod
     def parse(cls, saved: Reply) -> "StreamState":
+        """ValueError: somebody else has written it."""
         assert isinstance(saved, bytes), saved
-        return cls(*map(int, saved.split()[:4]))
+        parts = saved.split()[:4]
+        if len(parts) < 4 or not all(part.isdigit() for part in parts):
+            raise ValueError(
+                f"A stream of the replay on Redis is at {saved.decode(errors='replace')!r} instead of at four numbers: "
+                "it is damaged; delete its keys, or take another --replay.prefix."
+            )
+        return cls(*map(int, parts))
 
     def stored(self, chunk_length: int) -> range:
         """The steps that are stored."""

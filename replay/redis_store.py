@@ -15,7 +15,7 @@ from replay.redis_batch import ChunkReader
 from replay.redis_layout import MARKER, stored_latents
 from replay.redis_mirror import Mirror
 from replay.redis_replay import PIECE, RedisReplay
-from replay.redis_rights import FORMAT, foreign_values, types_of
+from replay.redis_rights import FORMAT, foreign_types, foreign_values
 from replay.redis_script import MissingReplayError, StreamState, stream_bytes
 from replay.room import most_items
 from replay.selection import SelectionConfig
@@ -321,9 +321,8 @@ class RedisStore(Store):
 
     def _look_for_foreign_values(self) -> None:
         """Say once of each key that something else than the replay's own lies there."""
-        new = {key.decode(errors="replace") for key in self._chunks.foreign} - self._foreign.keys()
-        if new:
-            types = types_of(self._replay.reads.connection.pipeline, sorted(new))
+        new = {key.decode(errors="replace") for key in self._chunks.foreign.copy()} - self._foreign.keys()
+        if new and (types := foreign_types(self._replay.reads.connection.pipeline, sorted(new))):
             self._foreign |= types
             self._note(f"Redis {self.label}: {foreign_values(types)}; steps and latents there are passed over.")
 

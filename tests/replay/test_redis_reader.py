@@ -1,7 +1,9 @@
 """Looking into a replay on a real Redis server: while it is written, between others, with parts of it gone."""
 
 from collections.abc import Iterator
+from contextlib import closing
 
+import numpy as np
 import pytest
 
 from replay.episodes import Found, MissingStepsError, episodes
@@ -146,6 +148,18 @@ def test_what_a_replay_is_known_by_is_of_another_type(server: RedisServer, name:
         with pytest.raises(ValueError, match=said):
             reader.streams()
     reader.close()
+
+
+@pytest.mark.parametrize("state", ["1 2", "x 0 0 0"])
+def test_a_stream_of_which_nobody_knows_where_it_is(server: RedisServer, state: str) -> None:
+    store = redis(server)
+    play(store, steps=60)
+    with closing(open_replay(server.url_unix)) as reader:
+        reader.connection.call("HSET", "one:streams", "0000000000000001", state)
+        for call in (reader.streams, store.streams, lambda: store.sample(4, LENGTH, np.random.default_rng(0))):
+            with pytest.raises(ValueError, match=f"is at '{state}' instead of at four numbers: it is damaged"):
+                call()
+    store.close()
 
 
 def test_one_of_several_is_chosen_by_its_prefix(server: RedisServer) -> None:
