@@ -3,9 +3,10 @@
 import errno
 import fcntl
 import os
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
 import yaml
 
@@ -101,7 +102,7 @@ FREE = (
 """Fields (or, ending in a dot, groups) that may change when a run continues: how long and how fast, not what."""
 
 FILE = "config.yaml"
-_LOCKS: dict[Path, IO[str]] = {}
+_LOCKS: dict[Path, ExitStack] = {}
 
 
 def rooted(config: RunConfig) -> RunConfig:
@@ -168,18 +169,19 @@ def claim_logdir(config: RunConfig, logdir: Path) -> bool:
     running there.
     """
     logdir.mkdir(parents=True, exist_ok=True)
-    _lock(logdir)
-    continues = (logdir / FILE).exists()
-    if continues:
-        old = _plain(load_config(logdir))  # a field that is newer than the file has its default there
-        differ = {k: v for k, v in differences(old, _plain(config)).items() if not _free(k)}
-        if differ:
-            lines = "\n".join(f"  {key}: {a!r} there, {b!r} now" for key, (a, b) in differ.items())
-            raise ValueError(
-                f"{logdir} belongs to a run with another configuration:\n{lines}\n"
-                "Use another --logdir, or the old values to continue that run."
-            )
-    save_config(config, logdir)
+    with _lock(logdir) as held:
+        continues = (logdir / FILE).exists()
+        if continues:
+            old = _plain(load_config(logdir))  # a field that is newer than the file has its default there
+            differ = {k: v for k, v in differences(old, _plain(config)).items() if not _free(k)}
+            if differ:
+                lines = "\n".join(f"  {key}: {a!r} there, {b!r} now" for key, (a, b) in differ.items())
+                raise ValueError(
+                    f"{logdir} belongs to a run with another configuration:\n{lines}\n"
+                    "Use another --logdir, or the old values to continue that run."
+                )
+        save_config(config, logdir)
+        _LOCKS[logdir] = held.pop_all()  # from here on for as long as this process lives
     return continues
 
 
@@ -187,22 +189,30 @@ def _free(field: str) -> bool:
     return any(field == name or name.endswith(".") and field.startswith(name) for name in FREE)
 
 
-def _lock(logdir: Path) -> None:
-    """Hold `logdir` for as long as this process lives."""
-    file = (logdir / ".lock").open("a+")
+def _lock(logdir: Path) -> ExitStack:
+    """Holds `logdir` until it is closed; ValueError: another process does."""
+    path = logdir / ".lock"
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        file = path.open("a+", errors="replace")
     except OSError as error:
-        if error.errno not in (errno.EAGAIN, errno.EACCES):
-            raise
-        file.seek(0)
         raise ValueError(
-            f"{logdir} is in use by process {file.read().strip() or '?'}; stop it first, or use another --logdir."
+            f"{path} cannot be opened: {error.strerror}. Move it away, or use another --logdir."
         ) from error
-    file.truncate(0)
-    file.write(str(os.getpid()))
-    file.flush()
-    _LOCKS[logdir] = file
+    with ExitStack() as stack:
+        stack.enter_context(file)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.EACCES):
+                raise
+            file.seek(0)
+            raise ValueError(
+                f"{logdir} is in use by process {file.read().strip() or '?'}; stop it first, or use another --logdir."
+            ) from error
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        return stack.pop_all()
 
 
 def _plain(config: RunConfig) -> dict[str, Any]:

@@ -2,15 +2,17 @@
 
 import dataclasses
 import math
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 
 from deploy.cli import main, parse_train
-from deploy.config import FILE, RunConfig, load_config, save_config
+from deploy.config import FILE, RunConfig, claim_logdir, load_config, save_config
 from deploy.presets import options_for
 from world_models.dataclass_json import from_json, to_json
 
@@ -138,3 +140,24 @@ def test_the_options_of_a_run_are_found_from_its_configuration(tmp_path: Path, o
     assert (again.model, again.learner, again.environment) == (config.model, config.learner, config.environment)
     if options[:1] == ["--preset"]:
         assert options_for(config)[:2] == ["--preset", "quick"]
+
+
+def test_a_directory_that_is_refused_is_let_go(tmp_path: Path) -> None:
+    claim_logdir(RunConfig(), tmp_path / "taken")
+    held = len(psutil.Process().open_files())
+    for _ in range(2):
+        with pytest.raises(
+            ValueError, match=f"in use by process {os.getpid()}; stop it first, or use another --logdir"
+        ):
+            claim_logdir(RunConfig(), tmp_path / "taken")
+    (tmp_path / "taken" / ".lock").write_bytes(b"\xff\xfe")
+    with pytest.raises(ValueError, match="in use by process"):
+        claim_logdir(RunConfig(), tmp_path / "taken")
+    save_config(RunConfig(seed=1), tmp_path / "other")
+    with pytest.raises(ValueError, match="seed: 1 there, 0 now"):
+        claim_logdir(RunConfig(), tmp_path / "other")
+    assert len(psutil.Process().open_files()) == held
+    assert claim_logdir(RunConfig(seed=1), tmp_path / "other")
+    (tmp_path / "odd" / ".lock").mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"odd/\.lock cannot be opened: Is a directory\. Move it away"):
+        claim_logdir(RunConfig(), tmp_path / "odd")

@@ -3,7 +3,7 @@
 import contextlib
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import psutil
@@ -36,12 +36,27 @@ def members(directory: Path) -> list[psutil.Process]:
 
 def named(directory: Path, part: str) -> list[psutil.Process]:
     """Those with `part` in their command line."""
-    return [process for process in members(directory) if any(part in word for word in process.cmdline())]
+    return having(members(directory), part)
+
+
+def having(processes: Iterable[psutil.Process], part: str) -> list[psutil.Process]:
+    """Those of `processes` that have not ended, with `part` in their command line."""
+    found = []
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            if any(part in word for word in process.cmdline()):
+                found.append(process)
+    return found
 
 
 def end_all(directory: Path) -> None:
     """Kill whatever is left."""
-    for process in members(directory):
-        process.kill()
-        with contextlib.suppress(psutil.Error):
+    end(members(directory))
+
+
+def end(processes: Iterable[psutil.Process]) -> None:
+    """Kill them, and wait until they have ended."""
+    for process in processes:
+        with contextlib.suppress(psutil.Error):  # it may just have ended
+            process.kill()
             process.wait(10)
