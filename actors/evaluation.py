@@ -93,12 +93,14 @@ def run_episodes(
     video_episodes: int = 0,
     longest: int = 0,
     first_index: int = FIRST_INDEX,
+    watch: Callable[[Sequence[Episode], int], object] | None = None,
 ) -> Evaluation:
     """Play `episodes` episodes in one environment per maker and close them.
 
     The episodes are shared out beforehand: taking whichever end first would favour the short ones. The first
     environment's `video_episodes` first episodes are drawn. Raises EndlessEpisodeError for an episode of more than
-    `longest` frames, by default those of 30,000 steps.
+    `longest` frames, by default those of 30,000 steps. `watch` is told at every step which episodes have ended, and how
+    many frames have been played.
     """
     if episodes < 1:
         raise ValueError(f"episodes={episodes} must be at least 1; ask for more.")
@@ -126,6 +128,8 @@ def run_episodes(
                 if quota[episode.env_index]:
                     quota[episode.env_index] -= 1
                     finished.append(episode)
+            if watch:
+                watch(finished, draw * count * environments.frames_per_step)
             carry, actions, _ = policy.act(carry, rows, rows["is_first"], draw)
             draw += 1
     finally:

@@ -13,6 +13,7 @@ from actors.policy import DreamerPolicy, load_policy
 from actors.trivial_policies import RandomPolicy
 from actors.video import require_video_name, write_video
 from deploy.config import RunConfig, load_config
+from deploy.episode_progress import EpisodeProgress
 from deploy.metrics import SCORES
 from deploy.output_path import require_writable_file
 from deploy.plot import plot
@@ -47,19 +48,19 @@ def score(
     policy = load_policy(folder, mode=mode, seed=seed).policy
     print(f"Policy {folder}, {config.task}:")
     try:
-        ours = _play(config, policy, episodes, video)
+        ours = _play(config, policy, episodes, video, label(folder))
     except CannotDrawError as error:
         if undrawn is None:
             raise
         undrawn(error)
         policy, video = load_policy(folder, mode=mode, seed=seed).policy, None  # as if it had not been tried
-        ours = _play(config, policy, episodes, video)
+        ours = _play(config, policy, episodes, video, label(folder))
     print(f"  {label(folder)}: {ours}")
     if video:
         print(f"  video: {video}")
     random = None
     if with_random:
-        random = _play(config, RandomPolicy(policy.model.action_space, seed), episodes, None)
+        random = _play(config, RandomPolicy(policy.model.action_space, seed), episodes, None, "random")
         print(f"  random:  {random}")
     return ours, random
 
@@ -72,9 +73,12 @@ def label(folder: Path) -> str:
     return "untrained" if updates == 0 else "trained"
 
 
-def _play(config: RunConfig, policy: DreamerPolicy | RandomPolicy, episodes: int, video: Path | None) -> Evaluation:
-    maker = environment_maker(config)
-    result = run_episodes([maker] * min(PARALLEL, episodes), policy, episodes, config.seed, video_episodes=bool(video))
+def _play(
+    config: RunConfig, policy: DreamerPolicy | RandomPolicy, episodes: int, video: Path | None, title: str
+) -> Evaluation:
+    makers = [environment_maker(config)] * min(PARALLEL, episodes)
+    with EpisodeProgress(title, episodes) as progress:
+        result = run_episodes(makers, policy, episodes, config.seed, video_episodes=bool(video), watch=progress.update)
     if video:
         write_video(video, result.frames)
     return result

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from actors.envs.rendering import BACKENDS, try_backend
 from tests.integration.runs import environment
 
 pytestmark = pytest.mark.timeout(180)
@@ -50,9 +49,9 @@ def check(folder: Path, **environ: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_backend_is_chosen_before_a_module_of_ones_own_imports_mujoco(tmp_path: Path) -> None:
-    if all(try_backend(name) for name in BACKENDS):
-        pytest.skip("neither EGL nor OSMesa draws here; install libosmesa6 to run this")
     done = check(tmp_path)
+    if "MuJoCo cannot draw here (egl: " in done.stderr:  # both were tried
+        pytest.skip("neither EGL nor OSMesa draws here; install libosmesa6 to run this")
     assert (done.returncode, done.stderr) == (0, "")
     assert "0 errors, 0 warnings" in done.stdout
 
