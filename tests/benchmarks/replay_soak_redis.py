@@ -163,7 +163,7 @@ class RedisSite(Site):
 
     def _file(self, i: int) -> Path:
         """What the server appends to; Redis 7 has a folder of such files."""
-        return max(self.servers[i].folder.rglob("*.aof"), key=lambda path: path.stat().st_mtime)
+        return max(self.servers[i].folder.rglob("appendonly*aof"), key=lambda path: path.stat().st_mtime)
 
     def _alone(self, i: int, since: float) -> float:
         """Seconds until the workers went on without server i."""

@@ -309,6 +309,10 @@ def audit(store: Any, chunk_length: int) -> Audit:
             of_latents = {key: rows[key] for key in SCHEMA.latents}
             stale += int(checker.latents(of_latents, rows["origin"], rows["number"], keys[0]).sum())
             there.setdefault(stream, []).append((first, stop))
+    stored = store.streams()
+    for stream, pieces in there.items():  # what was evicted after it was read is no longer there, nor is what followed
+        start = stored[stream].start if stream in stored else pieces[-1][1]
+        there[stream] = [(max(first, start), stop) for first, stop in pieces if stop > start]
     return Audit(began, there, store.items(), store.stats(), stale)
 
 
