@@ -11,7 +11,7 @@ from replay.layout import views
 from replay.reader import Finding
 from replay.redis_layout import MARKER, Layout, stored_latents
 from replay.redis_refusal import ReplyError
-from replay.redis_rights import foreign_types, foreign_values, lost_log, parse_meta, require_readable, types_of
+from replay.redis_rights import COUNTED, foreign_types, foreign_values, lost_log, parse_meta, require_readable, types_of
 from replay.redis_script import StreamState
 from replay.redis_url import parse
 from replay.resp import Connection, parse_info
@@ -107,7 +107,7 @@ class RedisReader:
 
     def facts(self) -> dict[str, float]:
         self._load()
-        counts = {key: int(value) for key, value in self._counts.items()}
+        counts = {key: int(self._counts[key]) for key in COUNTED}
         facts: dict[str, float] = {
             "items": counts["created"] - counts["evicted"], "chunks": counts["chunks"],
             "chunk_length": counts["chunk_length"], "gb": self._measure(counts["chunks"]),

@@ -15,7 +15,7 @@ Ask = Callable[[Sequence[Sequence[Arg]]], Sequence[Reply | ReplyError]]
 FORMAT = "nexus-replay-redis-1"
 PROBE = ":probe"
 """Behind the prefix: what keys begin with that live for the length of one look at the server."""
-_COUNTS = Counts._fields[2:]  # those that lie in the counts hash
+COUNTED = Counts._fields[2:]  # those that lie in the counts hash
 _LIMITS = ("proto-max-bulk-len", "client-query-buffer-limit")
 _NONE = ":none"  # behind the prefix: a key that never exists
 _NAMED = 10  # keys that are named one by one
@@ -69,7 +69,7 @@ def writer_check(address: Address, prefix: str, largest: int) -> Check:
         none, probe = prefix + _NONE, prefix + PROBE
         part = suspect if suspect.startswith((f"{prefix}:c:", f"{prefix}:l:", f"{prefix}:log:")) else none
         ours: list[tuple[Arg, ...]] = [
-            ("INFO", "server"), ("HMGET", f"{prefix}:counts", *_COUNTS), ("GET", f"{prefix}:life"),
+            ("INFO", "server"), ("HMGET", f"{prefix}:counts", *COUNTED), ("GET", f"{prefix}:life"),
             ("GET", f"{prefix}:meta"), ("HLEN", f"{prefix}:streams"), ("ZRANGE", f"{prefix}:idle", 0, 0),
             ("GETRANGE", part, 0, 0),
         ]  # fmt: skip
@@ -91,6 +91,8 @@ def writer_check(address: Address, prefix: str, largest: int) -> Check:
         look.content(counts, life, meta, streams)
         look.log(counts)
         look.conclude()
+        look([("EVALSHA", SHA, 1, f"{prefix}:counts", "settle", info.get("run_id", ""))])  # NOREPLAY: nothing to settle
+        look.conclude()
 
     return check
 
@@ -100,7 +102,7 @@ def require_readable(ask: Ask, address: Address, prefix: str) -> None:
     do."""
     look, keys = _Look(ask, address, prefix), prefix or "nexus"
     ours: list[tuple[Arg, ...]] = [
-        ("INFO", "server"), ("HMGET", f"{keys}:counts", *_COUNTS), ("GET", f"{keys}:life"), ("GET", f"{keys}:meta"),
+        ("INFO", "server"), ("HMGET", f"{keys}:counts", *COUNTED), ("GET", f"{keys}:life"), ("GET", f"{keys}:meta"),
         ("HLEN", f"{keys}:streams"),
     ]  # fmt: skip
     _, *parts = look(ours, belongs=bool(prefix))
@@ -166,20 +168,20 @@ class _Look:
         """Whether a replay that is there has all its parts, as far as they could be read."""
         if any(isinstance(part, ReplyError) for part in (counts, life, meta, streams)):
             return
-        if counts[_COUNTS.index("created")] is None and parse_meta(meta) is None:
+        if counts[COUNTED.index("created")] is None and parse_meta(meta) is None:
             return  # there is none
-        lacking = [name for name, value in zip(_COUNTS, counts, strict=True) if not (value or b"").isdigit()]
+        lacking = [name for name, value in zip(COUNTED, counts, strict=True) if not (value or b"").isdigit()]
         bad = [f"{self._prefix}:counts ({', '.join(lacking)})"] if lacking else []
         bad += [f"{self._prefix}:life"] if len(life or b"") != 32 else []
         bad += [f"{self._prefix}:meta"] if parse_meta(meta) is None else []
-        bad += [f"{self._prefix}:streams"] if not streams and counts[_COUNTS.index("tail")] not in (None, b"0") else []
+        bad += [f"{self._prefix}:streams"] if not streams and counts[COUNTED.index("tail")] not in (None, b"0") else []
         self._damaged(bad)
 
     def log(self, counts: Any) -> None:
         """Whether the log of a replay that is well so far is there from the oldest item on."""
         if self.problems or not isinstance(counts, list) or None in counts:
             return
-        head, tail = (int(counts[_COUNTS.index(name)]) for name in ("head", "tail"))
+        head, tail = (int(counts[COUNTED.index(name)]) for name in ("head", "tail"))
         self._damaged(lost_log(lambda commands: self(commands, belongs=True), self._prefix, head, tail))
 
     def _damaged(self, parts: Sequence[str]) -> None:

@@ -27,6 +27,7 @@ ARGV[1]   the call:
   load                                  -> [counts, the streams hash]
   evict     chunks least                -> [chunks freed, slots]: the oldest go and the bound goes down with them
   clear     id                          -> keys deleted
+  settle    run                         -> 1, or 0 where it was called in this run of the server before
           `stream` is 8 bytes, most significant first; `counts` are life, number of streams, and the COUNTS below.
 
 A record is stream (8 bytes), next (int64 LE), created (int64 LE): after this event the stream is at step `next`, and
@@ -36,8 +37,13 @@ steps of a stream without items were dropped.
 Chunks come before the record, the record before the counts, and all or nothing of it enters the AOF. Near maxmemory
 Redis refuses the first command of a script that needs memory, and none after one that wrote: a call is refused as a
 whole, too.
+
+A server that finds its AOF torn in the middle of a call drops it, but leaves its first commands in the file; with the
+next call behind them they are carried out when the file is read once more. So the first call in each run of a server is
+`settle`: it sets everything that a call changes to what it is, and gives up sequences whose chunks were deleted so.
 ]]
 local RECORD, SEGMENT = 24, 2047 -- a segment of 49,128 bytes lies just under a size class of jemalloc
+local SETTLED = 63 -- segments of the log after the oldest that `settle` writes anew: no call deletes more
 local ROUNDS = 20000 -- most steps of eviction in one call: what is over a lowered bound goes bit by bit
 local COUNTS = {
   'created', 'evicted', 'tail', 'head', 'chunks', 'steps', 'inserted', 'drops', 'capacity', 'slots',
@@ -51,6 +57,9 @@ local count, streams = {}, {}
 
 local function text(n) return format('%.0f', n) end
 local function name(stream) return format('%02x%02x%02x%02x%02x%02x%02x%02x', string.byte(stream, 1, 8)) end
+local function raw(hex)
+  return (string.gsub(hex, '..', function(byte) return string.char(tonumber(byte, 16)) end))
+end
 local function chunk_key(kind, s, chunk) return prefix .. kind .. s.name .. ':' .. text(chunk) end
 local function log_key(position) return prefix .. 'log:' .. text(floor(position / SEGMENT)) end
 local function refused(reply) return type(reply) == 'table' and reply.err end
@@ -326,7 +335,7 @@ function calls.clear(id)
   if not load_counts() then return MISSING end
   local deleted = 0
   for _, stream in ipairs(call('HKEYS', prefix .. 'streams')) do
-    local s = get_stream((string.gsub(stream, '..', function(byte) return string.char(tonumber(byte, 16)) end)))
+    local s = get_stream(raw(stream))
     for chunk = floor(first_stored(s) / count.chunk_length), floor((s.next - 1) / count.chunk_length) do
       deleted = deleted + call('DEL', chunk_key('c:', s, chunk), chunk_key('l:', s, chunk))
     end
@@ -337,6 +346,44 @@ function calls.clear(id)
   call('HSET', KEYS[1], 'created', 0, 'evicted', 0, 'tail', 0, 'head', 0, 'chunks', 0, 'steps', 0, 'inserted', 0,
     'drops', 0)
   return deleted
+end
+
+function calls.settle(run)
+  if not load_counts() then return MISSING end
+  if call('HGET', KEYS[1], 'run') == run then return 0 end
+  for i = floor(count.head / SEGMENT), min(floor(count.tail / SEGMENT), floor(count.head / SEGMENT) + SETTLED) do
+    local key = log_key(i * SEGMENT)
+    call('SETRANGE', key, 0, call('GETRANGE', key, 0, -1))
+  end
+  local function gone(s) return call('EXISTS', chunk_key('c:', s, floor(first_stored(s) / count.chunk_length))) == 0 end
+  local saved, each = call('HGETALL', prefix .. 'streams'), {}
+  for i = 1, #saved, 2 do table.insert(each, get_stream(raw(saved[i]))) end
+  for _, s in ipairs(each) do
+    while not is_idle(s) and gone(s) do evict(math.huge) end -- items leave in their order, whoever's they are
+  end
+  for _, s in ipairs(each) do
+    if s.begin < s.next and is_idle(s) and gone(s) then drop(s) end
+  end
+  call('DEL', prefix .. 'streams', prefix .. 'idle')
+  count.chunks, count.steps = 0, 0
+  for i, s in ipairs(each) do
+    s.changed = s.next > 0
+    if not s.changed then call('HSET', prefix .. 'streams', s.name, saved[2 * i]) end -- with its writer
+    local ahead = floor((s.begin < s.next and s.next - 1 + count.chunk_length or s.next) / count.chunk_length)
+    while call('DEL', chunk_key('c:', s, ahead), chunk_key('l:', s, ahead)) > 0 do ahead = ahead + 1 end
+    if s.begin < s.next then
+      local first = first_stored(s)
+      count.chunks = count.chunks + floor((s.next - 1) / count.chunk_length) - floor(first / count.chunk_length) + 1
+      count.steps = count.steps + s.next - first
+      if is_idle(s) then set_idle(s) end
+    end
+  end
+  count.drops = count.drops + 1 -- who is reading chunks reads them again
+  call('SET', prefix .. 'life', string.sub(call('GET', prefix .. 'life'), 1, 16) .. format('%016.0f', count.drops))
+  save()
+  for _, field in ipairs(COUNTS) do call('HSET', KEYS[1], field, text(count[field])) end
+  call('HSET', KEYS[1], 'run', run)
+  return 1
 end
 
 return calls[ARGV[1]](unpack(ARGV, 2))
