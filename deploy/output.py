@@ -15,7 +15,7 @@ class Output:
     """A stream; what is written to it once its reader is lost goes nowhere.
 
     `hangs_up`: the process then gets the SIGHUP of a closed terminal, for whoever handles its signals knows whether
-    there is something to save.
+    there is something to save. A full disk is a ValueError instead.
     """
 
     def __init__(self, stream: TextIO, *, hangs_up: bool):
@@ -38,13 +38,14 @@ class Output:
         return getattr(self._stream, name)
 
     def _lose(self, error: OSError) -> None:
-        if error.errno not in _LOST:
-            raise error
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, self._stream.fileno())  # what is buffered is still to be written, at the exit at the latest
         os.close(nowhere)
-        if self._hangs_up:
-            os.kill(os.getpid(), signal.SIGHUP)
+        if not self._hangs_up:
+            return
+        if error.errno not in _LOST:
+            raise ValueError(f"The output cannot be written: {error.strerror}.") from error
+        os.kill(os.getpid(), signal.SIGHUP)
 
 
 @contextmanager
@@ -59,6 +60,6 @@ def hanging_up() -> Iterator[None]:
         yield
     finally:
         if sys.stdout:
-            with suppress(KeyboardInterrupt):  # it ends anyway
+            with suppress(KeyboardInterrupt, ValueError):  # it ends anyway
                 sys.stdout.flush()
         sys.stdout, sys.stderr = before

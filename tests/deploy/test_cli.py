@@ -111,6 +111,16 @@ def test_output_that_nobody_reads_ends_a_command_in_silence(tmp_path: Path, argu
     os.close(writing)
 
 
+@pytest.mark.parametrize("arguments", [[], ["doctor", "--help"]])
+def test_output_that_a_full_disk_does_not_take_is_one_message(arguments: list[str]) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "deploy.cli", *arguments], env=environment(), stdout=full, stderr=subprocess.PIPE,
+            text=True, timeout=100,
+        )  # fmt: skip
+    assert (done.returncode, done.stderr) == (2, "The output cannot be written: No space left on device.\n")
+
+
 def test_numbers_agree_with_their_nouns() -> None:
     assert [counted(n, "episode") for n in (0, 1, 1200)] == ["0 episodes", "1 episode", "1,200 episodes"]
     assert [counted(n, "class", "classes") for n in (1, 2)] == ["1 class", "2 classes"]

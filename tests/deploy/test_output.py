@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from deploy.interrupt import Interrupt, ending_on_signals
-from deploy.output import Output, hanging_up
+from deploy.output import hanging_up
 
 
 def _pipe() -> io.TextIOWrapper:
@@ -60,15 +60,6 @@ def test_a_run_is_asked_to_save_however_often_it_prints(lost: io.TextIOWrapper) 
         os.kill(os.getpid(), signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
-
-
-def test_what_is_wrong_with_a_file_is_still_raised() -> None:
-    with open("/dev/full", "w") as full:
-        output = Output(full, hangs_up=True)
-        output.write("x")
-        with pytest.raises(OSError, match="No space left"):
-            output.flush()
-        os.dup2(os.open(os.devnull, os.O_WRONLY), full.fileno())
 
 
 def test_under_nohup_the_loss_of_a_terminal_changes_nothing(lost: io.TextIOWrapper) -> None:
