@@ -66,7 +66,7 @@ def _make_raw(task: str) -> gymnasium.Env:
     if module:
         _import(module, task)
     spec = _spec(task, module, name)
-    creator = _creator(spec, task)
+    creator = _creator(spec, task, module)
     try:
         environment = call_outside(lambda: _made(spec, creator))
     except Exception as error:
@@ -115,23 +115,23 @@ def _spec(task: str, module: str, name: str) -> EnvSpec:
             package = PACKAGES[namespace].replace("_", "-")
             raise ValueError(f"Task {task!r} needs the package {package}: pip install {package}") from error
         if module:
-            source = getattr(sys.modules[module], "__file__", None) or module
             own = sorted(
                 key for key, spec in gymnasium.registry.items()
                 if module in str(spec.entry_point) or getattr(spec.entry_point, "__module__", "") == module
             )  # fmt: skip
             raise ValueError(
-                f"Importing {module!r} ({source}) did not register {name!r} with Gymnasium (it registered {own}); call "
-                f"gymnasium.register(id={name!r}, entry_point=YourClass) at the top level of that file."
+                f"Importing {module!r} ({_file(module)}) did not register {name!r} with Gymnasium (it registered "
+                f"{own}); call gymnasium.register(id={name!r}, entry_point=YourClass) at the top level of that file."
             ) from error
         raise unknown_task(task, task_names()) from error
 
 
-def _creator(spec: EnvSpec, task: str) -> Any:
+def _creator(spec: EnvSpec, task: str, module: str) -> Any:
     if spec.entry_point is None:
+        where = f" by {_file(module)}" if module else ""
         raise ValueError(
-            f"Task {task!r} is registered with vector_entry_point={spec.vector_entry_point!r} alone; register the "
-            "single environment too: gymnasium.register(id=..., entry_point=YourClass)."
+            f"Task {task!r} is registered{where} with vector_entry_point={spec.vector_entry_point!r} alone; "
+            "register the single environment too: gymnasium.register(id=..., entry_point=YourClass)."
         )
     if callable(spec.entry_point):
         return spec.entry_point
@@ -191,6 +191,10 @@ def _reason(error: Exception, creator: Any) -> str:
         return f"{_source(creator)}: {odd.group()}; take it, or register the task without it in kwargs."
     text = described(error).partition(" was raised from the environment creator")[0]
     return f"{where}: {text}. Correct that line, or what it needs."
+
+
+def _file(module: str) -> str:
+    return getattr(sys.modules[module], "__file__", None) or module
 
 
 def _source(creator: Any) -> str:

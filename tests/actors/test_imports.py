@@ -39,6 +39,25 @@ def test_a_module_that_cannot_be_imported_is_named_with_its_line(
         assert f"gym:{name}:C-v0': {tmp_path / f'{module}.py'}, line" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("", "did not register 'C-v0' with Gymnasium"),
+        ("import gymnasium\ngymnasium.register('C-v0', vector_entry_point='nothing:Env')\n", "'nothing:Env' alone"),
+    ],
+)
+def test_a_module_that_registers_no_environment_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, message: str
+) -> None:
+    module = f"module_{next(_numbers)}_of_tests"
+    name = f"NexusImports{next(_numbers)}-v0"
+    (tmp_path / f"{module}.py").write_text(source.replace("C-v0", name))
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ValueError, match=message.replace("C-v0", name)) as caught:
+        make(f"gym:{module}:{name}")
+    assert str(tmp_path / f"{module}.py") in str(caught.value)
+
+
 def test_missing_packages_are_named_with_the_command_that_installs_them() -> None:
     with pytest.raises(ValueError, match=r"pip install .?swig.*box2d|pip install .*gymnasium\[box2d\]"):
         make("gym:LunarLander-v3")
