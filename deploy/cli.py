@@ -116,15 +116,17 @@ def train(arguments: Sequence[str]) -> int:
     """`nexus train`."""
     config = parse_train(arguments)
     logdir = Path(config.logdir).absolute()
-    from deploy.config import claim_logdir
+    from deploy.config import claim_logdir, rooted
     from deploy.report_memory import require_memory
     from deploy.scoreboard import solved_before
+    from deploy.stores import damage
     from learner.checkpoint import NoWholeCheckpointError, disk_is_full
 
     require_writable_folder(Path(config.logdir), "--logdir")
     if config.replay.kind == "disk" and config.replay.directory:
         require_writable_folder(Path(config.replay.directory), "--replay.directory")
     require_memory(config, print)
+    there = rooted(config)
     named = any(argument.split("=")[0] == "--logdir" for argument in arguments)
     again = shlex.join(["nexus", "train", *arguments, *([] if named else ["--logdir", str(logdir)])])
     try:
@@ -153,12 +155,16 @@ def train(arguments: Sequence[str]) -> int:
             f"{logdir / 'checkpoints'} are whole. Free some space, then continue with:\n  {again}"
         ) from error
     if outcome == "interrupted":
+        if damaged := damage(there):
+            print(damaged)
         return _complain(f"Stopped and saved. Continue with:\n  {again}", ENDED)
     from deploy.summary import summarize
 
     summarize(config, logdir)
     if lost:
         print(f"Parts of {config.offline} are damaged, the run has learned without them: {'; '.join(lost)}.")
+    if damaged := damage(there):
+        print(damaged)
     return 1 if lost else 0
 
 

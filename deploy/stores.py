@@ -9,6 +9,7 @@ from pathlib import Path
 from deploy.config import RunConfig
 from learner.sequence import sample_length, start_items
 from replay.awaited import AwaitedStore
+from replay.counted import counted
 from replay.keys import stream_id
 from replay.memory_store import MemoryStore
 from replay.sharding import ShardedStore
@@ -105,6 +106,16 @@ def rolls_back(config: RunConfig) -> bool:
 def replay_directory(config: RunConfig) -> Path:
     """Where the shards of a disk replay lie."""
     return Path(config.replay.directory or Path(config.logdir) / "replay")
+
+
+def damage(config: RunConfig) -> str:
+    """What is to be said at a run's end of parts of its replay on disk that were set aside; nothing of a whole one."""
+    folder = replay_directory(config)
+    aside = sorted(folder.glob("shard-*/chunks/*.damaged")) if config.replay.kind == "disk" else []
+    if not aside:
+        return ""
+    files = f"{counted(len(aside), 'file')}, such as {aside[0].relative_to(folder)}"
+    return f"Damaged and left out of the replay in {folder}: {files}."
 
 
 def replay_prefix(config: RunConfig) -> str:

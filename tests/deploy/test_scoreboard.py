@@ -50,9 +50,11 @@ def test_a_solved_run_that_is_started_again_ends_at_once_with_its_summary(
 ) -> None:
     options = ("--mode", "inline", "--frames", "3000", "--learner.train-ratio", "4", "--evaluation.every", "10",
                "--evaluation.episodes", "1", "--evaluation.stop-score", "1")  # fmt: skip
-    arguments = command("gym:CartPole-v1", tmp_path / "run", *options)
+    arguments = command("gym:CartPole-v1", tmp_path / "run", "--replay", "disk", *options)
     done = run(tmp_path, arguments)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0 and "Damaged" not in done.stdout, done.stderr
+    chunks = tmp_path / "run" / "replay" / "shard-0" / "chunks"
+    (chunks / "0-0.rows.damaged").touch()  # as a chunk that failed its checksum is kept
     with pytest.raises(SystemExit) as ended:
         main(arguments[3:])
     assert ended.value.code == 0
@@ -60,6 +62,8 @@ def test_a_solved_run_that_is_started_again_ends_at_once_with_its_summary(
     scores = [line for line in first.splitlines() if line.startswith(("  trained: ", "  random:  "))]
     assert len(scores) == 2 and all(line in again.splitlines() for line in scores)
     assert "To train on, give --evaluation.stop-score a higher value" in again
+    assert again.splitlines()[-1].startswith("Damaged and left out of the replay in ")
+    assert again.splitlines()[-1].endswith("/run/replay: 1 file, such as shard-0/chunks/0-0.rows.damaged.")
     assert "frames/s" not in again and "evaluation at" not in again and "checkpoint: " in again
     assert json.loads((tmp_path / "run" / "evaluation.json").read_text())["version"]
     raised = replace(CONFIG, evaluation=replace(CONFIG.evaluation, stop_score=1000))

@@ -3,15 +3,17 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from deploy.cli import parse_train
 from deploy.config import RunConfig
 from deploy.inline_run import InlineRun
-from deploy.stores import actor_streams, inline_store, require_room
+from deploy.stores import actor_streams, damage, inline_store, require_room, shard
 from deploy.task import replay_schema, spaces_of
 from replay.memory_store import MemoryStore
 from tests.integration.runs import TINY
+from tests.replay.cartpole import play, schema
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -63,3 +65,26 @@ def test_a_run_that_could_never_train_does_not_begin(tmp_path: Path) -> None:
     config = _config(tmp_path / "run", 1, shards=2, capacity=32)
     with pytest.raises(ValueError, match="Training starts at 32 sequences, but replay has 16"):
         InlineRun(config, tmp_path / "run").run()
+
+
+def test_damage_of_a_disk_replay_is_said_when_it_is_met_and_known_at_the_end(tmp_path: Path) -> None:
+    config = _config(tmp_path / "run", 2, store="disk", shards=1, chunk_length=16, compression="")
+    notes: list[str] = []
+    store = shard("shard-0", schema(), config, notes.append)
+    play(store, steps=100)
+    store.close()
+    assert damage(config) == ""
+    first, second, *_ = sorted((tmp_path / "run" / "replay" / "shard-0" / "chunks").glob("*.rows"))
+    for file in (first, second):
+        content = bytearray(file.read_bytes())
+        content[-1] ^= 255
+        file.write_bytes(content)
+    store = shard("shard-0", schema(), config, notes.append)
+    rng = np.random.default_rng(0)
+    for _ in range(100):
+        store.sample(4, store.length, rng)
+    store.close()
+    for file in (first, second):
+        (line,) = (note for note in notes if file.name in note)
+        assert "chunk set aside, its sequences are lost" in line
+    assert damage(config).startswith(f"Damaged and left out of the replay in {tmp_path}/run/replay: 2 files, such as ")
