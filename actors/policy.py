@@ -9,7 +9,15 @@ import torch
 
 from actors.native_actions import native_action
 from actors.native_observations import flat_observation
-from world_models.checkpoint_files import MANIFEST, find_model, read_arrays, read_document, verify
+from world_models.checkpoint_files import (
+    MANIFEST,
+    DamagedCheckpointError,
+    find_model,
+    read_arrays,
+    read_document,
+    verify,
+    whole_beside,
+)
 from world_models.dataclass_json import from_json
 from world_models.distributions import one_hot
 from world_models.dreamer.acting import ActingModel, Carry
@@ -119,9 +127,14 @@ def load_policy(path: str | Path, device: str = "cpu", mode: bool = False, seed:
     """Load the policy of a checkpoint directory (`model.safetensors`, `config.json`), or of a run directory: its best
     checkpoint where there is one, else the newest. ValueError names what is missing, damaged or does not fit."""
     folder = find_model(Path(path))
-    if (folder / MANIFEST).exists():
-        verify(folder, ("config.json", "model.safetensors"))
-    fields = read_document(folder / "config.json")
+    try:
+        if (folder / MANIFEST).exists():
+            verify(folder, ("config.json", "model.safetensors"))
+        fields, weights = read_document(folder / "config.json"), read_arrays(folder / "model.safetensors")
+    except DamagedCheckpointError as error:
+        other = whole_beside(folder)
+        remedy = f"Name a whole one: {other}" if other else "No other checkpoint beside it is whole."
+        raise DamagedCheckpointError(f"{error} {remedy}") from error
     try:
         observation, action = (
             {key: Space.from_json(space) for key, space in fields[name].items()} for name in ("observation", "action")
@@ -130,7 +143,6 @@ def load_policy(path: str | Path, device: str = "cpu", mode: bool = False, seed:
     except (LookupError, TypeError, AttributeError) as error:
         raise ValueError(f"{folder / 'config.json'} is not that of a policy trained here ({error!r}).") from error
     model = ActingModel(observation, action, config)
-    weights = read_arrays(folder / "model.safetensors")
     wanted = model.state_dict().keys()
     if missing := sorted(wanted - weights.keys()):
         raise ValueError(f"{folder} lacks the parameters {missing}; it is not a DreamerV3 checkpoint of this version.")

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,17 @@ def find_model(path: Path) -> Path:
         if (folder / "model.safetensors").exists() and (folder / "config.json").exists():
             return folder
     raise ValueError(f"No model.safetensors under {path}; give a run directory or one of its checkpoints.")
+
+
+def whole_beside(folder: Path) -> Path | None:
+    """Of the checkpoints beside this one the best, or else the newest, whose policy is whole."""
+    numbered = sorted((p for p in folder.parent.glob("[0-9]*") if p.name.isdigit()), reverse=True)
+    for other in (folder.parent / "best", *numbered):
+        if other.name != folder.name:
+            with suppress(DamagedCheckpointError):
+                verify(other, ("config.json", "model.safetensors"))
+                return other
+    return None
 
 
 def run_of(folder: Path) -> Path:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.numpy import save
 
 from actors.policy import load_policy
 from deploy.config import RunConfig, load_config, save_config
@@ -77,7 +78,7 @@ def make_scores(run: Path) -> Path:
 
 
 def make_weights(folder: Path) -> Path:
-    (folder / "model.safetensors").write_bytes(b"")
+    (folder / "model.safetensors").write_bytes(save({}))
     return folder
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from learner.checkpoint import Checkpoints, DamagedCheckpointError
-from world_models.checkpoint_files import read_arrays, read_document, verify
+from world_models.checkpoint_files import read_arrays, read_document, verify, whole_beside
 
 
 def _save(checkpoints: Checkpoints, name: int | str) -> Path:
@@ -48,6 +48,21 @@ def test_one_is_due_after_so_many_updates_or_seconds(tmp_path: Path) -> None:
     assert checkpoints.due(3, every=8, seconds=1000), "the best policy is no checkpoint of the run"
     _save(checkpoints, 3)
     assert not checkpoints.due(4, every=8, seconds=1000)
+
+
+def test_beside_a_damaged_policy_the_newest_whole_one_is_found(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, keep=4)
+    names: list[int | str] = [1, 2, 3, "best"]
+    paths = [checkpoints.save(name, {"model": {"x": np.arange(4.0)}}, {"config": {}}) for name in names]
+    one, two, three, best = paths
+    assert whole_beside(best) == three and whole_beside(three) == best
+    _damage(three / "model.safetensors")
+    assert whole_beside(best) == two
+    _damage(best / "config.json")
+    assert whole_beside(three) == two
+    _damage(two / "model.safetensors")
+    (one / "manifest.json").unlink()
+    assert whole_beside(three) is None and whole_beside(tmp_path / "alone" / "policy") is None
 
 
 def test_when_all_are_damaged_none_is_touched(tmp_path: Path) -> None:
