@@ -169,7 +169,8 @@ class Site(ABC):
 
     def check(self, store: int, audit: Audit, fault: Fault) -> tuple[int, float]:
         """Compare an audit with what was acknowledged; how many steps are lost, and how old the oldest of them was."""
-        full = audit.stats["gb"] >= _KEPT * audit.stats["max_gb"]
+        chunk_gb = audit.stats["gb"] / max(1, audit.stats["chunks"])
+        full = audit.stats["gb"] + 2 * chunk_gb >= _KEPT * audit.stats["max_gb"]  # making room may free a chunk or two
         full, self._full[store] = full or self._full[store], full  # its bound may have been raised since
         enough = _KEPT * self._rooms[store]
         settled = self.ledgers[store].settle(audit, lambda steps: full or fault.shrinks or steps >= enough)
