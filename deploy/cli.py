@@ -17,7 +17,6 @@ from deploy.import_path import own_folder_last
 from deploy.interrupt import ENDED, ending_on_signals
 from deploy.output import hanging_up
 from deploy.output_path import require_writable_folder
-from replay.counted import counted
 
 if TYPE_CHECKING:
     from deploy.config import RunConfig
@@ -251,6 +250,7 @@ def check_env(arguments: Sequence[str]) -> int:
     from actors.config import EnvironmentConfig
     from actors.conformance import check_environment
     from actors.envs import make
+    from replay.counted import counted
 
     environment = make(known.task, EnvironmentConfig(observations=known.observations))
     try:

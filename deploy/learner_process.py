@@ -12,6 +12,7 @@ import threading
 import time
 import traceback
 from pathlib import Path
+from typing import NoReturn
 
 import ray
 import torch
@@ -195,21 +196,20 @@ class LearnerProcess:
         self.store.close()
 
 
-def main() -> int:
+def main() -> NoReturn:
     """Run one learner; the exit code tells the supervisor whether a restart may help."""
     logdir, address, namespace, driver, checkpoint = Path(sys.argv[1]), *sys.argv[2:4], int(sys.argv[4]), sys.argv[5]
     learns = threading.Event()
     threading.Thread(target=_do_not_outlive, args=(driver, learns), name="driver", daemon=True).start()
-    join(address, namespace)
     with Interrupt().listening() as interrupt:
+        join(address, namespace)
         process = LearnerProcess(load_config(logdir), logdir, driver, interrupt)
         code = _run(process, checkpoint, learns)
         process.close()
-    sys.stdout.flush()
-    if process.alone:
-        os._exit(code)  # leaving Ray waits for its processes, which are gone
-    ray.shutdown()
-    return code
+        sys.stdout.flush()
+        if not process.alone:  # leaving Ray waits for its processes, which are gone
+            ray.shutdown()
+        os._exit(code)  # while signals are listened to: what they ask for is done, and none is to change the code
 
 
 def _do_not_outlive(driver: int, learns: threading.Event) -> None:
@@ -241,4 +241,4 @@ def _run(process: LearnerProcess, checkpoint: str, learns: threading.Event) -> i
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -32,7 +32,7 @@ from replay.keys import newest_incarnation
 
 TICK = 0.25  # seconds between looks at everything
 STOPPING = 180.0  # seconds for the learner to save and end
-ASKED = 5.0  # seconds after which it is asked by a signal too, where its checkpoint takes no shard that it may wait for
+ASKED = 5.0  # seconds after which it is asked by a signal too, where its checkpoint needs no shard to wait for
 ACTORS_STOPPING = 10.0  # seconds for actors to flush their last rows
 BLOCKS = 4  # of rows that each environment of an actor must give before the actor's failures are forgotten
 
@@ -62,6 +62,7 @@ class LocalRun:
         self.frames = self.updates = 0
         self._processes: dict[str, int] = {}
         self._saved = -1  # updates of the newest checkpoint
+        self._learns = False  # the learner has been heard of since its last start
         self._config_time = (self.logdir / FILE).stat().st_mtime_ns
         self.lost: list[str] = []
         """What of the replay to learn from offline is damaged and was left out."""
@@ -269,6 +270,7 @@ class LocalRun:
             self._saved = saved
             self.shards.saved()
             self.coordinator.restarts.worked()
+        self._learns = LEARNER in news.last_seen
         if self.learner.check(saved, news.last_seen.get(LEARNER)):
             self.coordinator.ask("forget", LEARNER)
         for name, process in news.processes.items():
@@ -327,7 +329,8 @@ class LocalRun:
         except RunFailedError as error:
             self.board.note(f"{error} The learner is asked to save by a signal.")
             self.learner.ask_to_end()
-        self.learner.wait(STOPPING, STOPPING / 2 if rolls_back(self.config) else ASKED)
+        hears = self._learns and not rolls_back(self.config)  # one that is starting is ended by a signal
+        self.learner.wait(STOPPING, ASKED if hears else STOPPING / 2)
         if not lost_part():
             self._take_news(self.config.learner.batch_size * self.config.learner.batch_length)
         self.board.end()

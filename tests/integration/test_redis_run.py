@@ -102,7 +102,7 @@ def test_what_is_wrong_with_a_server_is_said_before_the_run_starts(
 ) -> None:
     evicting = RedisServer(tcp=True, maxmemory_policy="allkeys-lru")
     with RedisServer(tcp=True, password=PASSWORD) as server, evicting as evicts:
-        wrong = server.url_tcp.replace(PASSWORD, "wrong")
+        wrong = server.url_tcp.replace(PASSWORD, "mistyped")
         nobody = f"redis://127.0.0.1:{free_port()}"
         for url, message, code in ((wrong, "password", 2), (evicts.url_tcp, "noeviction", 2), (nobody, "running", 1)):
             arguments = command("gym:CartPole-v1", logdir / message, *LOCAL, "--replay", url)
@@ -111,4 +111,4 @@ def test_what_is_wrong_with_a_server_is_said_before_the_run_starts(
                 each.delenv(PASSWORD_VARIABLE)  # the command puts it there
                 main(arguments[3:])
             said = capsys.readouterr().err
-            assert ended.value.code == code and message in said and "wrong" not in said, said
+            assert ended.value.code == code and message in said and "mistyped" not in said, said
