@@ -15,6 +15,7 @@ import numpy as np
 from replay import latent_rows
 from replay.chunk_files import HEADER_BYTES, Chunk, ChunkFiles, DamagedError, Header
 from replay.compressed_rows import CompressedRows, require
+from replay.counted import counted
 from replay.episodes import MissingStepsError
 from replay.layout import views
 from replay.manifest import FORMAT, NAME, Content, read_manifest
@@ -137,15 +138,16 @@ class DiskReader:
         out = list(self._unreadable)
         aside = sorted(path.name for path in (self.directory / "chunks").glob("*.damaged"))
         if aside:
-            out.append(f"{len(aside)} damaged chunks were set aside, such as {aside[0]}")
+            out.append(f"damaged and set aside: {counted(len(aside), 'chunk')}, such as {aside[0]}")
         holes = sum(
             after.first - before.stop
             for pieces in self._pieces.values() for before, after in zip(pieces, pieces[1:], strict=False)
         )  # fmt: skip
         if holes:
-            out.append(f"{holes:,} steps between others are lost")
+            out.append(f"lost between others: {counted(holes, 'step')}")
         bad = list(self._damaged.values())
-        return out + bad[:_SAID] + ([f"and {len(bad) - _SAID} more damaged chunks"] if len(bad) > _SAID else [])
+        more = [f"and {counted(len(bad) - _SAID, 'more damaged chunk')}"] if len(bad) > _SAID else []
+        return out + bad[:_SAID] + more
 
     def close(self) -> None:
         self._maps.clear()
@@ -164,12 +166,10 @@ class DiskReader:
                 self._read_latents(stream, piece, piece.first - piece.number * self.chunk_length, latents)
                 stale += int(latent_rows.stale(latents).sum())
         self.stale = stale
-        yield Finding(
-            True, f"{good:,} chunks have the checksums they were written with ({time.monotonic() - begun:.1f} s)"
-        )
+        yield Finding(True, f"checksums fit: {counted(good, 'chunk')} ({time.monotonic() - begun:.1f} s)")
         if self.schema.latents:
-            note = f"{stale:,} of {rows:,} latents are stale: they are read as zeros until the learner refreshes them"
-            yield Finding(None, note) if stale else Finding(True, f"{rows:,} latents are whole")
+            note = f"stale latents: {stale:,} of {rows:,}, read as zeros until the learner refreshes them"
+            yield Finding(None, note) if stale else Finding(True, f"whole latents: {rows:,} of {rows:,}")
 
     def _rows(self, stream: int, piece: Piece) -> np.ndarray | CompressedRows:
         """All rows `[C, stride]` of a piece's chunk; DamagedError."""

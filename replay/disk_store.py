@@ -15,6 +15,7 @@ import numpy as np
 from replay import disk_checkpoint, latent_rows
 from replay.chunk_files import Chunk, ChunkFiles, DamagedError, Header, suitable_chunk_length, sync_directory
 from replay.chunk_table import ChunkTable
+from replay.counted import counted
 from replay.directory_lock import lock_directory
 from replay.index import UNIFORM
 from replay.index_state import state_of
@@ -123,8 +124,8 @@ class DiskStore(IndexedStore):
             self._index.online = self.online
         if content:
             self.note(
-                f"Replay {self.directory}: {len(self._index)} sequences in {self._index.used_slots} chunks of "
-                f"{len(self._index.streams)} streams are there again"
+                f"Replay {self.directory} has {counted(len(self._index), 'sequence')} in "
+                f"{counted(self._index.used_slots, 'chunk')} of {counted(len(self._index.streams), 'stream')} again"
                 + ("." if counts.get("closed") else f"; it was not closed, {what_is_lost(content)}.")
             )
 

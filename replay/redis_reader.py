@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from replay.byte_size import byte_size
+from replay.counted import counted
 from replay.episodes import MissingStepsError
 from replay.layout import views
 from replay.reader import Finding
@@ -128,7 +129,7 @@ class RedisReader:
             yield from (Finding(False, text) for text in self.losses())
 
     def losses(self) -> list[str]:
-        lost = [f"{len(self._lost)} chunks are missing, such as {min(self._lost)}"] if self._lost else []
+        lost = [f"missing: {counted(len(self._lost), 'chunk')}, such as {min(self._lost)}"] if self._lost else []
         return lost + self._foreign_values()
 
     def close(self) -> None:
@@ -145,9 +146,9 @@ class RedisReader:
         size, latent_size = (self._layout.chunk_length * n for n in (self._layout.row_bytes, self._layout.latent_bytes))
         lost = [id for id, got in zip(ids, rows, strict=True) if got != size and id in there]
         if lost:
-            yield Finding(False, f"{len(lost)} of {len(ids)} chunks are missing, such as {self._key('c', *lost[0])}")
+            yield Finding(False, f"missing chunks: {len(lost)} of {len(ids)}, such as {self._key('c', *lost[0])}")
         else:
-            yield Finding(True, f"{len(ids):,} of {len(ids):,} chunks are there in their full size")
+            yield Finding(True, f"chunks of full size: {len(ids):,} of {len(ids):,}")
         stale = [id for id, got in zip(ids, latents, strict=True) if got != latent_size and id in there]
         length = self._layout.chunk_length
         self.stale = sum(
@@ -155,7 +156,7 @@ class RedisReader:
             for stream, chunk in stale for steps in [before[stream]]
         )  # fmt: skip
         if self.stale:
-            yield Finding(None, f"{self.stale:,} latents are stale: they are zeros until the learner refreshes them")
+            yield Finding(None, f"stale latents: {self.stale:,}, zeros until the learner refreshes them")
 
     def _lost_log(self) -> list[str]:
         def ask(commands: Sequence[Sequence[Arg]]) -> list[Reply | ReplyError]:
@@ -294,7 +295,7 @@ def _size(connection: Connection, prefix: str) -> str:
     if not known or not all(value and value.isdigit() for value in known):
         return "damaged"
     steps, created, evicted = map(int, known)
-    return f"{steps:,} steps, {created - evicted:,} sequences"
+    return f"{counted(steps, 'step')}, {counted(created - evicted, 'sequence')}"
 
 
 def _pairs(flat: list[Any]) -> Iterator[tuple[Any, Any]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from replay.checkpoint import new_directory, verified, write_index
+from replay.counted import counted
 from replay.index import UNIFORM, Index
 from replay.layout import Batch, pack, views
 from replay.redis_batch import ChunkReader
@@ -254,7 +255,7 @@ class RedisStore(Store):
     def restore(self, directory: Path) -> None:
         """Checks that the server still has the replay that was marked, and goes on with what it holds now."""
         if (lost := self._lost_since(Path(directory))) > 0:
-            self._note(f"Redis {self.label} has lost {lost:,} steps since the checkpoint {directory}.")
+            self._note(f"Redis {self.label} has lost {counted(lost, 'step')} since the checkpoint {directory}.")
 
     def _lost_since(self, directory: Path) -> int:
         """How many steps fewer than the mark in `directory` says; ValueError: it is the mark of another replay."""

@@ -13,6 +13,7 @@ from typing import TypeVar
 import numpy as np
 
 from replay.checkpoint import new_directory
+from replay.counted import counted
 from replay.keys import incarnation_of, sequences, slot_of
 from replay.layout import Batch
 from replay.step import Rows
@@ -306,7 +307,7 @@ class ShardedStore(Store):
             with self._lock:
                 self._down.discard(i)
             gone = time.monotonic() - since
-            self._say(f"Replay shard {self.names[i]} is back after {gone:.0f} s with {items:,} sequences.")
+            self._say(f"Replay shard {self.names[i]} is back after {gone:.0f} s with {counted(items, 'sequence')}.")
             return
 
     def _wait_for_shard(self) -> float:

@@ -12,6 +12,7 @@ from replay.checked_files import CheckedFiles
 from replay.checkpoint import verified
 from replay.checkpoint_contents import FORMATS, SPANS, STATE, Contents
 from replay.chunk_files import DamagedError
+from replay.counted import counted
 from replay.episodes import MissingStepsError
 from replay.reader import Finding
 from replay.step import Field, Rows, Schema
@@ -88,7 +89,7 @@ class Snapshot:
     def health(self, verify: bool) -> Iterator[Finding]:
         gone = [chunk for chunk in self._chunks if self.schema.latents and chunk not in self._latents]
         if gone:
-            yield Finding(False, f"{len(gone)} of {len(self._chunks)} chunks have no latents")
+            yield Finding(False, f"chunks without latents: {len(gone)} of {len(self._chunks)}")
         begun = time.monotonic()
         if verify:
             self.files.check_all()
@@ -96,7 +97,7 @@ class Snapshot:
         yield from (Finding(False, line) for line in bad)
         if verify and not bad:
             took = time.monotonic() - begun
-            yield Finding(True, f"{len(self.sizes)} files have the checksums they were written with ({took:.1f} s)")
+            yield Finding(True, f"checksums fit: {counted(len(self.sizes), 'file')} ({took:.1f} s)")
 
     def losses(self) -> list[str]:
         return list(self.files.damaged.values())

@@ -120,7 +120,7 @@ def test_a_damaged_chunk_is_a_hole_between_whole_episodes(tmp_path: Path) -> Non
         ]
         assert found.headless == 2 and len(kept) < len(before)
         assert any(said in line for line in texts(reader, False))
-    assert any("16 of 384 latents are stale" in line for line in texts(reader, None))
+    assert any("stale latents: 16 of 384" in line for line in texts(reader, None))
     assert any("1 of" in line and "lines of the manifest" in line for line in texts(reader, None))
     assert "1 chunk files are missing, such as 0-4.rows" in texts(reader, False)
     assert not reader.read(1, 32, 16)["deter"].any() and reader.read(1, 48, 16)["deter"].any()

@@ -33,7 +33,7 @@ def test_a_closed_store_comes_back_as_it_was(quick: Path) -> None:
     it.close()
     said: list[str] = []
     it = store(quick, note=said.append)
-    assert said == [f"Replay {quick}: 111 sequences in 18 chunks of 3 streams are there again."]
+    assert said == [f"Replay {quick} has 111 sequences in 18 chunks of 3 streams again."]
     for stream, expected in before.items():
         for key, value in it.read(stream, 0, 40).items():
             np.testing.assert_array_equal(value, expected[key], key)

@@ -63,7 +63,7 @@ def test_it_reads_what_the_store_has(server: RedisServer, capacity: int) -> None
         assert facts[key] == stats[key], key
     assert facts["gb"] == pytest.approx(stats["gb"], rel=0.5)
     assert not texts(reader, False)
-    assert any("chunks are there in their full size" in line for line in texts(reader, True))
+    assert any("chunks of full size: " in line for line in texts(reader, True))
     assert any("AOF is off" in line for line in texts(reader, None))
     assert reader.facts()["stale"] == 0
     reader.close()
@@ -97,7 +97,7 @@ def test_lost_chunks_are_holes_and_lost_latents_are_stale(server: RedisServer) -
     found = Found()
     assert [(one.stream, one.first) for one in episodes(reader, found)] == [(one.stream, one.first) for one in kept]
     assert found.headless == 2 and len(kept) < len(before)
-    assert texts(reader, False) == ["1 of 26 chunks are missing, such as one:c:0000000000000000:4"]
+    assert texts(reader, False) == ["missing chunks: 1 of 26, such as one:c:0000000000000000:4"]
     assert reader.facts()["stale"] == 16
     assert not reader.read(1, 32, 16)["deter"].any() and reader.read(1, 48, 16)["deter"].any()
     reader.close()
@@ -116,7 +116,7 @@ def test_chunks_of_another_type_are_holes_and_are_named(server: RedisServer) -> 
     with pytest.raises(MissingStepsError, match="Steps 64 to 79 of stream 0"):
         reader.read(0, 60, 10)
     assert reader.losses() == [
-        f"1 chunks are missing, such as {chunk}",
+        f"missing: 1 chunk, such as {chunk}",
         f"another program's values lie at {chunk} (list), where the replay has its own",
     ]
     kept = [one for one in before if one.stream or one.first + one.length <= 64 or one.first >= 80]
@@ -124,7 +124,7 @@ def test_chunks_of_another_type_are_holes_and_are_named(server: RedisServer) -> 
     assert not reader.read(1, 32, 16)["deter"].any() and reader.read(1, 48, 16)["deter"].any()
     both = f"another program's values lie at {chunk} (list), {latents} (set), where the replay has its own"
     assert reader.losses()[-1] == both
-    assert texts(reader, False) == [f"1 of 26 chunks are missing, such as {chunk}", both]
+    assert texts(reader, False) == [f"missing chunks: 1 of 26, such as {chunk}", both]
     assert reader.facts()["stale"] == 16 and reader.facts()["gb"] > 0
     fresh = open_replay(server.url_unix)  # it has read nothing yet
     assert texts(fresh, False)[-1] == both
