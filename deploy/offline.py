@@ -10,6 +10,7 @@ import numpy as np
 from deploy.config import RunConfig
 from deploy.replay_sources import open_sources
 from learner.sequence import start_items
+from replay.counted import counted
 from replay.episodes import pieces
 from replay.reader import Reader
 from replay.step import Rows, Schema
@@ -49,7 +50,8 @@ def _copy(sources: Sequence[Reader], store: Store, config: RunConfig, note: Call
         _require_same_fields(store.schema, source.schema, config)
     total = sum(len(steps) for source in sources for steps in source.streams().values())
     if total > config.replay.capacity:
-        note(f"Of the {total:,} steps in {config.offline} only replay.capacity={config.replay.capacity:,} are kept.")
+        kept = counted(config.replay.capacity, "step is", "steps are")
+        note(f"Of the {total:,} steps in {config.offline} only {kept} kept: replay.capacity.")
     have = store.streams()
     copied, said = 0, time.monotonic()
     for source in sources:
@@ -68,13 +70,14 @@ def _copy(sources: Sequence[Reader], store: Store, config: RunConfig, note: Call
                 end = position + n
                 if time.monotonic() - said > SAY:
                     said = time.monotonic()
-                    note(f"copying {config.offline} into replay: {copied:,} of {total:,} steps")
+                    note(f"copying {config.offline} into replay: {copied:,} of {counted(total, 'step')}")
     if (items := len(store)) < (needed := min(start_items(config.learner), config.replay.capacity)):
         raise ValueError(
-            f"{config.offline} gives {items:,} sequences of {store.length} steps, training starts at {needed:,}; "
-            "lower --learner.start-items, or shorten --learner.batch-length."
+            f"{config.offline} gives {counted(items, 'sequence')} of {store.length} steps, training starts at "
+            f"{needed:,}; lower --learner.start-items, or shorten --learner.batch-length."
         )
-    note(f"Offline: {items:,} sequences of {total:,} steps from {config.offline}, {copied:,} copied now.")
+    what = f"{counted(items, 'sequence')} of {counted(total, 'step')}"
+    note(f"Offline: {what} from {config.offline}, {copied:,} copied now.")
 
 
 def _require_copy(store: Store, source: Reader, stream: int, done: int, config: RunConfig) -> None:

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from replay.byte_size import byte_size
+from replay.counted import counted
 from replay.episodes import FLAGS, Found, episodes
 from replay.reader import Reader
 from replay.step import Schema
@@ -138,7 +139,7 @@ def show(report: dict[str, Any], console: Console) -> None:
             _short(row["where"]), f"{row['streams']:,}", f"{row['steps']:,}", f"{row['items']:,}",
             byte_size(row["gb"] * 1e9),
             *([byte_size(row["max_gb"] * 1e9) if "max_gb" in row else ""] if full else []),
-            "" if row["overhead"] is None else f"{row['overhead']:+.1%}", f"{row['age']:,.0f} steps",
+            "" if row["overhead"] is None else f"{row['overhead']:+.1%}", counted(round(row["age"]), "step"),
         )  # fmt: skip
     console.print(table)
     console.print()
@@ -167,7 +168,7 @@ def _common(places: Sequence[str]) -> str:
     """Several shards by the folder that they share."""
     folders = {str(Path(place).parent) for place in places if "://" not in place}
     alike = len(places) > 1 and len(folders) == 1 and not any("://" in place for place in places)
-    return f"{folders.pop()} ({len(places)} shards)" if alike else ", ".join(places)
+    return f"{folders.pop()} ({counted(len(places), 'shard')})" if alike else ", ".join(places)
 
 
 def _short(place: str) -> str:
@@ -175,13 +176,14 @@ def _short(place: str) -> str:
 
 
 def _sentence(report: dict[str, Any], steps: int) -> str:
-    part = "" if report["looked_at"] == steps else f" in the newest {report['looked_at']:,} steps (--all reads all)"
+    newest = f" in the newest {counted(report['looked_at'], 'step')} (--all reads all)"
+    part = "" if report["looked_at"] == steps else newest
     found = report["episodes"]
     if found is None:
         text = f"no whole episode{part}"
     else:
         text = (
-            f"{found['whole']:,} whole episodes{part}: return {found['mean_return']:,.4g} on average, "
+            f"{counted(found['whole'], 'whole episode')}{part}: return {found['mean_return']:,.4g} on average, "
             f"{found['min_return']:,.4g} to {found['max_return']:,.4g}; {found['mean_length']:,.4g} steps"
         )
         rest = Found(running=found["running"], headless=found["headless"] or 0, abandoned=found["abandoned"]).describe()

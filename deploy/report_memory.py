@@ -15,6 +15,7 @@ from learner.sequence import sample_length
 from replay import indexed_store, redis_layout
 from replay.byte_size import byte_size
 from replay.chunk_files import suitable_chunk_length
+from replay.counted import counted
 from replay.disk_store import DiskStore
 from replay.manifest import read_manifest
 from replay.memory_store import MemoryStore
@@ -71,7 +72,9 @@ def forecast_replay(config: RunConfig) -> Forecast:
     if config.offline:
         least = most = _source(config)
         total = sum(least.values())
-        steps = f"{min(total, capacity):,} of the {total:,} steps" if total > capacity else f"the {total:,} steps"
+        steps = (
+            f"{min(total, capacity):,} of the {total:,} steps" if total > capacity else f"the {counted(total, 'step')}"
+        )
         text = f"{steps} in {config.offline}, {each}"
     else:
         total = config.frames // config.environment.action_repeat
@@ -81,9 +84,9 @@ def forecast_replay(config: RunConfig) -> Forecast:
         least, most = dict.fromkeys(streams, share + 1), dict.fromkeys(streams, 2 * share + 1)
         if replay.directory or replay.prefix:  # steps of an earlier run may lie there
             most = dict.fromkeys(streams, capacity)
-        text = f"{total:,} steps {each} and one more for each episode"
+        text = f"{counted(total, 'step')} {each} and one more for each episode"
         if total >= capacity:
-            text = f"up to {capacity:,} steps {each}"
+            text = f"up to {counted(capacity, 'step')} {each}"
     rooms = [_room(schema, config, name) for name in names]
 
     def nbytes(steps_of: Mapping[int, int], whole: bool) -> int:

@@ -147,8 +147,9 @@ def require_room(store: ShardedStore, config: RunConfig, streams: Sequence[int])
         more = f"replay.capacity_gb={replay.capacity_gb:g}" if replay.capacity_gb else "the servers' maxmemory"
     fewer = "Redis servers" if replay.urls else "replay.shards"
     raise ValueError(
-        f"Training starts at {needed:,} sequences, but replay has {room:,} of {store.length} steps at most: its "
-        f"capacity is shared out over {shards} shards, the {len(streams)} environments write to {len(each)} of them. "
+        f"Training starts at {counted(needed, 'sequence')}, but replay has {room:,} of {store.length} steps at most: "
+        f"its capacity is shared out over {counted(shards, 'shard')}, the "
+        f"{counted(len(streams), 'environment writes', 'environments write')} to {len(each)} of them. "
         f"Raise {more}, give fewer {fewer} or more actor.environments"
         + (f", or lower learner.start_items to {room}." if room else ".")
     )
@@ -165,11 +166,11 @@ def require_empty(store: ShardedStore, config: RunConfig) -> None:
     if not store.durable or named or not steps:
         return
     if config.replay.kind == "redis":
-        where = f"under the prefix {replay_prefix(config)} on {len(config.replay.urls)} Redis servers"
+        where = f"under the prefix {replay_prefix(config)} on {counted(len(config.replay.urls), 'Redis server')}"
         remedy = f"--replay.prefix {replay_prefix(config)}"
     else:
         where, remedy = f"in {replay_directory(config)}", f"--replay.directory {replay_directory(config)}"
     raise ValueError(
-        f"Replay {where} already holds {steps:,} steps of an earlier run, but {config.logdir} is new. Give another "
-        f"--logdir, or {remedy} to go on with these steps."
+        f"Replay {where} already holds {counted(steps, 'step')} of an earlier run, but {config.logdir} is new. Give "
+        f"another --logdir, or {remedy} to go on with these steps."
     )

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from replay.counted import counted
 from replay.priorities import Priorities
 from replay.reserved import reserve
 from replay.selection import Recency, SelectionConfig
@@ -228,8 +229,9 @@ class Index:
         chunks, items = arrays["chunks"], arrays["items"]
         if len(chunks) > self.slots or len(items) > self.capacity:
             raise ValueError(
-                f"The saved replay holds {len(items)} items in {len(chunks)} chunks, this store has room for "
-                f"{self.capacity} in {self.slots}; restore it with the capacity it was made with, or a larger one."
+                f"The saved replay holds {counted(len(items), 'item')} in {counted(len(chunks), 'chunk')}, this store "
+                f"has room for {self.capacity} in {self.slots}; restore it with the capacity it was made with, or a "
+                "larger one."
             )
 
     def load(self, arrays: dict[str, np.ndarray], counters: dict[str, Any]) -> None:

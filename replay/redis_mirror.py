@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from replay.counted import counted
 from replay.index import UNIFORM, Index
 from replay.index_state import state_of
 from replay.redis_replay import RedisReplay
@@ -109,8 +110,8 @@ class Mirror:
             if before is not None and self._epoch != epoch and self._id == counts.id:
                 lost = max(0, before.created - index.created)
                 self._note(
-                    f"Redis {script.connection.label} was restarted and has {len(index):,} sequences; the last "
-                    f"{lost:,} are lost."
+                    f"Redis {script.connection.label} was restarted and has {counted(len(index), 'sequence')}; the "
+                    f"last {lost:,} are lost."
                 )
             self.index, self._id, self._epoch, self._position = index, counts.id, epoch, counts.tail
             return
