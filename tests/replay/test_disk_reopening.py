@@ -129,7 +129,7 @@ def test_a_cleared_store_stays_empty(quick: Path) -> None:
     it.clear()
     it.close()
     said: list[str] = []
-    assert store(quick, note=said.append).streams() == {} and said[0].startswith(f"Replay {quick}: 0 sequences")
+    assert store(quick, note=said.append).streams() == {} and said[0].startswith(f"Replay {quick} has 0 sequences")
 
 
 def test_a_restored_store_is_durable(quick: Path, tmp_path: Path) -> None:
