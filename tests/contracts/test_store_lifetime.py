@@ -3,6 +3,8 @@
 import shutil
 import threading
 import time
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 
 from replay.store import Store
 from tests.contracts.stores import SAVING, STORES, MakeStore, check_sequences, fill, latents, rng, rows
+from tests.replay.beside import meanwhile, progress
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -170,15 +173,8 @@ def test_writers_samplers_and_write_backs_at_the_same_time(make: MakeStore) -> N
 
 
 def test_a_checkpoint_beside_live_traffic(make: MakeStore, tmp_path: Path) -> None:
-    store, errors, stop = make(length=5, capacity=150, chunk_length=4), [], threading.Event()
+    store = make(length=5, capacity=150, chunk_length=4)
     fill(store, 20, streams=4, block=5)
-
-    def guarded(work: object, *args: object) -> None:
-        try:
-            while not stop.is_set():
-                work(*args)  # type: ignore[operator]
-        except BaseException as error:
-            errors.append(error)
 
     def write(stream: int) -> None:
         first = store.streams()[stream].stop
@@ -189,24 +185,17 @@ def test_a_checkpoint_beside_live_traffic(make: MakeStore, tmp_path: Path) -> No
         check_sequences(batch, keys)
         store.write_back(keys, latents(6, 5, float(generator.integers(100))))
 
-    work = [(write, stream) for stream in range(4)] + [(learn, rng(seed)) for seed in range(2)]
-    threads = [threading.Thread(target=guarded, args=args, daemon=True) for args in work]
-    for thread in threads:
-        thread.start()
     between = []
-    for number in range(4):
-        before = store.stats()["inserted"]
-        store.checkpoint(tmp_path / str(number))
-        between.append((before, store.stats()["inserted"]))
-        deadline = time.monotonic() + 60
-        while not errors and store.stats()["inserted"] < before + 40:
-            assert time.monotonic() < deadline, f"writing does not go on: {store.stats()}"
-            time.sleep(0.01)
-    stop.set()
-    for thread in threads:
-        thread.join(20)
-    assert not errors, errors[0]
-    assert not any(thread.is_alive() for thread in threads)
+    with ExitStack() as traffic:
+        for stream in range(4):
+            traffic.enter_context(meanwhile(partial(write, stream)))
+        for seed in range(2):
+            traffic.enter_context(meanwhile(partial(learn, rng(seed))))
+        for number in range(4):
+            before = store.stats()["inserted"]
+            store.checkpoint(tmp_path / str(number))
+            between.append((before, store.stats()["inserted"]))
+            progress(lambda before=before: store.stats()["inserted"] >= before + 40)  # type: ignore[misc]
     for number, (before, after) in enumerate(between if make in [STORES[name] for name in SAVING] else []):
         again = make(length=5, capacity=150, chunk_length=4)
         again.restore(tmp_path / str(number))
