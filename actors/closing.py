@@ -35,6 +35,11 @@ def close_outside(close: Callable[[], object], task: str) -> None:
         _say(task, error, described(error))
 
 
+def warned() -> int:
+    """Warnings about `close` that were said in this process."""
+    return len(_said)
+
+
 def _say(task: str, error: BaseException, what: str) -> None:
     place = place_of(error)
     line = f"warning: {task}, close(){place and ', '}{place}: {what}"

@@ -1,9 +1,16 @@
 """Videos of episodes: MP4 (H.264) or GIF, by the file's name."""
 
+import errno
+import os
+import subprocess
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import numpy as np
+
+from replay.whole_file import whole_file
 
 SMALLEST = 256  # pixels; smaller pictures are enlarged by a whole factor
 
@@ -17,35 +24,42 @@ def require_video_name(path: Path) -> None:
 def write_video(path: str | Path, frames: Sequence[np.ndarray], fps: int = 30) -> Path:
     """Write uint8 pictures [H W 3] of one size as `.mp4` or `.gif`; returns the path.
 
-    Raises ValueError for another suffix or no pictures. The file appears whole or not at all.
+    Raises ValueError for another suffix or no pictures, OSError where it cannot be written. The file appears whole or
+    not at all.
     """
     path = Path(path)
     require_video_name(path)
     if not len(frames):
         raise ValueError(f"There are no pictures to write to {path}; record at least one step.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f".{path.stem}.new{path.suffix}")
     factor = max(1, -(-SMALLEST // min(frames[0].shape[:2])))
     pictures = [frame.repeat(factor, 0).repeat(factor, 1) for frame in frames]
-    try:
+    with whole_file(path) as fresh:
         (_write_mp4 if path.suffix == ".mp4" else _write_gif)(fresh, pictures, fps)
-        fresh.replace(path)
-    finally:
-        fresh.unlink(missing_ok=True)
     return path
 
 
 def _write_mp4(path: Path, frames: list[np.ndarray], fps: int) -> None:
-    from imageio_ffmpeg import write_frames
+    from imageio_ffmpeg import get_ffmpeg_exe
 
     height, width = (size - size % 2 for size in frames[0].shape[:2])  # H.264 halves the colour planes
-    writer = write_frames(str(path), (width, height), fps=fps, codec="libx264", quality=7, macro_block_size=1)
-    writer.send(None)
-    try:
-        for frame in frames:
-            writer.send(np.ascontiguousarray(frame[:height, :width]))
-    finally:
-        writer.close()
+    source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", f"{fps}", "-i", "-"]
+    encoding = ["-an", "-vcodec", "libx264", "-pix_fmt", "yuv420p", "-crf", "15"]
+    command = [get_ffmpeg_exe(), "-v", "error", "-y", *source, *encoding, str(path)]
+    with (
+        TemporaryFile() as said,
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=said) as ffmpeg,
+    ):
+        assert ffmpeg.stdin
+        with suppress(BrokenPipeError):  # it has ended, and says why
+            for frame in frames:
+                ffmpeg.stdin.write(np.ascontiguousarray(frame[:height, :width]).data)
+            ffmpeg.stdin.close()
+        if ffmpeg.wait():
+            said.seek(0)
+            why = said.read().decode(errors="replace").strip()
+            if "No space left" in why:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            raise OSError(errno.EIO, f"ffmpeg ended with {ffmpeg.returncode}: {why or 'it did not say why'}")
 
 
 def _write_gif(path: Path, frames: list[np.ndarray], fps: int) -> None:

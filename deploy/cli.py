@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import errno
 import os
 import shlex
 import signal
@@ -119,7 +120,7 @@ def train(arguments: Sequence[str]) -> int:
     from deploy.report_memory import require_memory
     from deploy.scoreboard import solved_before
     from deploy.stores import damage
-    from learner.checkpoint import NoWholeCheckpointError, disk_is_full
+    from learner.checkpoint import Checkpoints, NoWholeCheckpointError, continuation, disk_is_full
 
     require_writable_folder(Path(config.logdir), "--logdir")
     if config.replay.kind == "disk" and config.replay.directory:
@@ -134,7 +135,7 @@ def train(arguments: Sequence[str]) -> int:
         else:
             from deploy.supervisor import LocalRun as Run  # type: ignore[assignment]
         if before := solved_before(config, logdir):
-            claim_logdir(config, logdir)
+            claim_logdir(config, logdir).confirm()
             print(f"{logdir}: {before}. To train on, give --evaluation.stop-score a higher value, or 0.")
             outcome, lost = "solved", list[str]()
         else:
@@ -150,8 +151,8 @@ def train(arguments: Sequence[str]) -> int:
         if not disk_is_full(error):
             raise
         raise SystemExit(
-            f"The disk is full ({error.filename or logdir}). The run has stopped; the checkpoints in "
-            f"{logdir / 'checkpoints'} are whole. Free some space, then continue with:\n  {again}"
+            f"The disk is full ({error.filename or logdir}), and the run has stopped. Free some space; this command "
+            f"{continuation(max(Checkpoints(logdir / 'checkpoints').numbers(), default=-1))}:\n  {again}"
         ) from error
     if outcome == "interrupted":
         if damaged := damage(there):
@@ -196,7 +197,7 @@ def evaluate(arguments: Sequence[str]) -> int:
     parser.add_argument("--episodes", type=positive, default=20)
     parser.add_argument("--video", type=Path, help="write the first episode as .mp4 or .gif")
     parser.add_argument("--seed", type=whole, default=1_000_000, help="seed of the episodes")
-    parser.add_argument("--mode", action="store_true", help="take the most likely action in place of a sample")
+    parser.add_argument("--deterministic", action="store_true", help="take the most likely action in place of a sample")
     parser.add_argument("--random", action="store_true", help="score the random policy on the same episodes too")
     known = parser.parse_args(arguments)
     if known.seed < 0:
@@ -207,7 +208,7 @@ def evaluate(arguments: Sequence[str]) -> int:
     load_config(run_of(find_model(known.path)))  # what is wrong is said before PyTorch is loaded
     from deploy.summary import score
 
-    score(known.path, known.episodes, known.seed, known.mode, known.video, known.random)
+    score(known.path, known.episodes, known.seed, known.deterministic, known.video, known.random)
     return 0
 
 
@@ -247,6 +248,7 @@ def check_env(arguments: Sequence[str]) -> int:
     parser.add_argument("--steps", type=positive, default=1000)
     parser.add_argument("--observations", choices=("vectors", "pixels", "both"), default="vectors")
     known = parser.parse_args(arguments)
+    from actors.closing import warned
     from actors.config import EnvironmentConfig
     from actors.conformance import check_environment
     from actors.envs import make
@@ -264,10 +266,9 @@ def check_env(arguments: Sequence[str]) -> int:
     for finding in findings:
         print(finding)
     errors = sum(finding.severity == "error" for finding in findings)
-    print(
-        f"{known.task}: {counted(errors, 'error')}, {counted(len(findings) - errors, 'warning')} in "
-        f"{counted(known.steps, 'step')}"
-    )
+    warnings = len(findings) - errors + warned()
+    extent = "the check ended there" if errors else f"in {counted(known.steps, 'step')}"
+    print(f"{known.task}: {counted(errors, 'error')}, {counted(warnings, 'warning')}{';' * bool(errors)} {extent}")
     return 1 if errors else 0
 
 
@@ -287,6 +288,13 @@ def replay(arguments: Sequence[str]) -> int:
 
     return run(arguments)
 
+
+UNWRITABLE = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "Free some space, or write to another place."),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "Give this user the rights to it, or use another."),
+    errno.EIO: "The device has an error; write to another one.",
+}
+"""What a file system refuses in the middle of the work, and what to do."""
 
 COMMANDS = {
     "train": train, "eval": evaluate, "plot": plot, "replay": replay, "check-env": check_env, "doctor": doctor,
@@ -332,6 +340,9 @@ def _run(arguments: Sequence[str], signals: Sequence[int]) -> int:
             return _complain(f"{name} was stopped.", ENDED)
         if isinstance(error, ValueError):
             return _complain(str(error))
+        if isinstance(error, OSError) and error.errno in UNWRITABLE:
+            where = f"{error.filename}: " if error.filename else ""
+            return _complain(f"{name} has ended. {where}{error.strerror}. {UNWRITABLE[error.errno]}", 1)
         if type(error).__name__ not in ("RunFailedError", "NonFiniteError", "ShardDownError"):
             raise
         return _complain(str(error), 1)

@@ -6,7 +6,7 @@ import os
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import yaml
 
@@ -16,6 +16,7 @@ from learner.config import LearnerConfig
 from learner.sequence import start_items
 from replay.config import ReplayConfig
 from replay.redis_url import URLS
+from replay.whole_file import whole_file
 from world_models.dataclass_json import differences, from_json, require_finite, to_json
 from world_models.dreamer.config import DreamerConfig
 
@@ -118,11 +119,9 @@ def rooted(config: RunConfig) -> RunConfig:
 
 def save_config(config: RunConfig, logdir: Path) -> None:
     """Write `config.yaml`."""
-    logdir.mkdir(parents=True, exist_ok=True)
     text = yaml.safe_dump(to_json(config), sort_keys=False)
-    fresh = logdir / f".{FILE}.new"
-    fresh.write_text(text)
-    fresh.rename(logdir / FILE)
+    with whole_file(logdir / FILE) as fresh:
+        fresh.write_text(text)
 
 
 def read_values(logdir: Path) -> Any:
@@ -137,7 +136,10 @@ def read_values(logdir: Path) -> Any:
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}.") from error
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not text, so not the {FILE} of a run.") from error
+        raise ValueError(
+            f"{path} is not text, so not the {FILE} of a run; write the run's configuration back into it, or move "
+            f"{logdir} away to begin anew."
+        ) from error
     except (
         yaml.YAMLError,
         ValueError,
@@ -153,7 +155,9 @@ def load_config(logdir: Path) -> RunConfig:
     values = read_values(logdir)
     try:
         if values is None:
-            raise ValueError("it is empty.")
+            raise ValueError(
+                f"it is empty; write the run's configuration back into it, or move {logdir} away to begin anew."
+            )
         config = from_json(RunConfig, values)
         if "task" not in values:
             raise ValueError("it names no task; add e.g. task: gym:CartPole-v1.")
@@ -162,8 +166,22 @@ def load_config(logdir: Path) -> RunConfig:
     return config
 
 
-def claim_logdir(config: RunConfig, logdir: Path) -> bool:
-    """Make `logdir` the directory of this run; True if it continues one.
+class Claim(NamedTuple):
+    """A logdir that this process holds for as long as it lives."""
+
+    config: RunConfig
+    logdir: Path
+    continues: bool
+    """A run that began there."""
+
+    def confirm(self) -> None:
+        """Make it the directory of this configuration alone, once the run stands: a start that is refused may be tried
+        again with another one."""
+        save_config(self.config, self.logdir)
+
+
+def claim_logdir(config: RunConfig, logdir: Path) -> Claim:
+    """Hold `logdir` for this run.
 
     ValueError: it belongs to a run with another configuration (the differences are listed), or another process is
     running there.
@@ -180,9 +198,8 @@ def claim_logdir(config: RunConfig, logdir: Path) -> bool:
                     f"{logdir} belongs to a run with another configuration:\n{lines}\n"
                     "Use another --logdir, or the old values to continue that run."
                 )
-        save_config(config, logdir)
         _LOCKS[logdir] = held.pop_all()  # from here on for as long as this process lives
-    return continues
+    return Claim(config, logdir, continues)
 
 
 def _free(field: str) -> bool:

@@ -18,6 +18,7 @@ from actors.evaluation import confidence_interval
 from deploy.config import FILE, read_values
 from deploy.metrics import SCORES, Kind, in_short, read_lines
 from replay.counted import counted
+from replay.whole_file import whole_file
 
 Band = Literal["ci95", "minmax", "none"]
 Note = Callable[[str], object]
@@ -57,7 +58,7 @@ class Runs(NamedTuple):
     """Of training episodes, one a run; offline, where there are none, of evaluations."""
     evaluations: list[Curve]
     damaged: list[str]
-    """A line for each run that was left out because it cannot be read."""
+    """A line for each run that was left out because it cannot be read, or is not there."""
 
 
 class _Run(NamedTuple):
@@ -69,19 +70,14 @@ class _Run(NamedTuple):
 
 
 def find_runs(logdirs: Iterable[str | Path], note: Note = print) -> list[Path]:
-    """The run directories at or below `logdirs`: those with a scores.jsonl. What is none is left out and `note`d.
-
-    ValueError: a path that does not exist.
-    """
+    """The run directories at or below `logdirs`: those with a scores.jsonl. What is none is left out and `note`d."""
     runs: dict[Path, None] = {}
     for logdir in map(Path, logdirs):
-        if not logdir.exists():
-            raise ValueError(f"{logdir} does not exist; give the logdir of a run, or a directory of runs.")
         found = sorted(path.parent for path in logdir.rglob(SCORES)) if logdir.is_dir() else []
         if not found:
             reason = (
                 "is not a directory" if not logdir.is_dir()
-                else "has no episode yet" if (logdir / FILE).exists()
+                else "has no score yet" if (logdir / FILE).exists()
                 else f"holds no {SCORES}, so it is no run"
             )  # fmt: skip
             note(f"{logdir} {reason}: left out.")
@@ -90,11 +86,14 @@ def find_runs(logdirs: Iterable[str | Path], note: Note = print) -> list[Path]:
 
 
 def load_runs(logdirs: Iterable[str | Path], *, method: str = "Nexus", note: Note = print) -> Runs:
-    """Where one task has the same seed twice, the runs are told apart by their directories. ValueError: a path that
-    does not exist; whatever else is missing or wrong is left out and `note`d."""
+    """Where one task has the same seed twice, the runs are told apart by their directories. What is missing or wrong is
+    left out and `note`d."""
     runs: list[_Run] = []
-    damaged: list[str] = []
-    for path in find_runs(logdirs, note):
+    named = [Path(logdir) for logdir in logdirs]
+    damaged = [f"{logdir} does not exist." for logdir in named if not logdir.exists()]
+    for line in damaged:
+        note(f"Left out: {line}")
+    for path in find_runs([logdir for logdir in named if logdir.exists()], note):
         try:
             runs.append(_run(path, note))
         except ValueError as error:
@@ -136,8 +135,8 @@ def export(curves: Iterable[Curve], file: str | Path) -> None:
     ]
     data = json.dumps(entries).encode() + b"\n"
     file = Path(file)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(gzip.compress(data, mtime=0) if file.suffix == ".gz" else data)
+    with whole_file(file) as fresh:
+        fresh.write_bytes(gzip.compress(data, mtime=0) if file.suffix == ".gz" else data)
 
 
 def bin_width(curves: Sequence[Curve], frames: float, bins: int = 50) -> float:
@@ -209,7 +208,7 @@ def _run(path: Path, note: Note) -> _Run:
         are = "is" if unusable == 1 else "are"
         note(f"{path / SCORES}: {counted(unusable, 'score')} {are} not finite, or beyond {_LARGEST:g}: left out.")
     elif not any(xs for xs, _ in scores.values()):
-        note(f"{path} has no episode yet: left out.")
+        note(f"{path} has no score yet: left out.")
     ordered = {}
     for key, (xs, ys) in scores.items():
         order = np.argsort(xs, kind="stable")

@@ -16,6 +16,7 @@ from deploy.interrupt import Interrupt
 from deploy.offline import fill, frames_per_update
 from deploy.open_loop import open_loop_due, open_loop_metrics
 from deploy.policy_files import as_arrays, load_arrays, model_document, save_best
+from deploy.run_failed import RunFailedError
 from deploy.scoreboard import Scoreboard
 from deploy.stores import actor_streams, inline_store, require_empty, require_room, rolls_back
 from deploy.task import environment_maker, replay_schema, spaces_of
@@ -32,7 +33,7 @@ class InlineRun:
     """Builds or continues the run in `logdir`."""
 
     def __init__(self, config: RunConfig, logdir: Path):
-        self.continues, self.rolls_back = claim_logdir(config, logdir), rolls_back(config)
+        self.claim, self.rolls_back = claim_logdir(config, logdir), rolls_back(config)
         self.config, self.logdir = config, logdir = rooted(config), logdir.absolute()
         torch.set_num_threads(config.learner.threads or max(1, torch.get_num_threads() - 1))
         observation, action = spaces_of(config)
@@ -59,11 +60,12 @@ class InlineRun:
     def run(self) -> str:
         """Train until the budget is spent; returns how it ended: `done`, `solved` or `interrupted`.
 
-        Raises OSError where a checkpoint or log cannot be written; the checkpoints before it stay whole.
+        Raises RunFailedError where the environment breaks, once the run is saved; OSError where a checkpoint or log
+        cannot be written: the checkpoints before it stay whole.
         """
         with self.interrupt.listening(), self.board, closing(self.store):
-            path = self._checkpoint() if self.continues else None
-            if not (self.continues or self.config.offline):
+            path = self._checkpoint() if self.claim.continues else None
+            if not (self.claim.continues or self.config.offline):
                 require_empty(self.store, self.config)
             self.actor = self._build_actor(read_document(path / "state.json").get("incarnation", -1) if path else -1)
             if not self.config.offline:
@@ -72,16 +74,18 @@ class InlineRun:
                 self.restore(path)
             if self.config.offline:
                 self.lost = fill(self.store, self.config, self.board.note)
+            self.claim.confirm()
             self.board.begin(self.frames, self.learner.replayed)
             try:
                 while (self.due or self.frames < self.config.frames) and not self.board.solved():
                     if self.interrupt.asked:
                         break
                     self._turn()
-            except ValueError:  # the environment broke, in training or evaluation
+            except ValueError as error:  # the environment broke, in training or evaluation
+                self._show()
                 self.save()
                 self.board.note(f"Saved at update {self.learner.updates:,}; the same command continues from there.")
-                raise
+                raise RunFailedError(str(error)) from error
             self._show()  # the newest counts
             self.board.busy("saving")
             self.save()

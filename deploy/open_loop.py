@@ -9,6 +9,7 @@ from learner.checkpoint import disk_is_full
 from learner.learner import Learner
 from learner.open_loop import report_open_loop
 from learner.open_loop_report import OpenLoopReport
+from replay.whole_file import whole_file
 
 KEEP = 5
 """Reports whose pictures stay; the newest."""
@@ -43,14 +44,10 @@ def write_pictures(report: OpenLoopReport, folder: Path, title: str, keep: int =
     from deploy.open_loop_figure import open_loop_figure
     from deploy.open_loop_video import FPS, video_frames
 
-    folder.mkdir(parents=True, exist_ok=True)
     stem = folder / f"openloop-{report.updates:08d}"
-    figure, fresh = stem.with_suffix(".png"), folder / f".{stem.name}.new.png"
-    try:
+    figure = stem.with_suffix(".png")
+    with whole_file(figure) as fresh:
         open_loop_figure(report, title).savefig(fresh, dpi=110, facecolor="white")
-        fresh.replace(figure)
-    finally:
-        fresh.unlink(missing_ok=True)
     written = [figure]
     if frames := video_frames(report, title):
         written.append(write_video(stem.with_suffix(".mp4"), frames, FPS))

@@ -32,6 +32,7 @@ from deploy.figure_style import FAINT, INK, STYLE
 from deploy.figure_text import legend_lines, shortened
 from deploy.output_path import require_writable_file
 from replay.counted import counted
+from replay.whole_file import whole_file
 
 _RUN_COLOURS = ("#0b6e8f", "#d1495b", "#7a4fa3", "#2f8f5b", "#c77b1e", "#3b4ba3")
 _BASELINE_COLOURS = ("#e8963a", "#8a8f98", "#6aa56a", "#b48ead", "#a98467")
@@ -60,8 +61,9 @@ def plot(
 
     A baseline entry with a single point, such as a trivial policy's score, becomes a horizontal line. The x-axis ends
     at `frames`, else where the longest run does. `export_to` gets the runs' points in the baselines' format. What is
-    left out is `note`d; returns a line for each run among it that is damaged. ValueError: there is nothing to draw, or
-    a file cannot be written.
+    left out is `note`d; returns a line for each run among it that cannot be read. ValueError: there is nothing to draw,
+    or a file has no place where it can be written. OSError: it could not be written, for want of space, say; one that
+    was there stays.
     """
     out = Path(out)
     if out.suffix not in (".png", ".svg", ".pdf"):
@@ -80,24 +82,22 @@ def plot(
         raise ValueError(f"There is nothing to draw: {_why_nothing(len(runs.damaged))}")
     known = dict.fromkeys(curve.task for curve in [*own, *published])
     if missing := [task for task in wanted if task not in known]:
-        raise ValueError(f"there is no curve of {', '.join(missing)}; there are curves of {', '.join(sorted(known))}.")
+        raise ValueError(f"There is no curve of {', '.join(missing)}; there are curves of {', '.join(sorted(known))}.")
     for file, curves in files.items():
         if absent := [task for task in wanted if task not in {curve.task for curve in curves}]:
             note(f"{file} has no curve of {', '.join(absent)}.")
     panels = [_panel_of(task, runs, published, frames, note) for task in wanted]
     if export_to is not None:
         export(runs.curves, export_to)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with rc_context(STYLE):
-        _figure(panels, {curve.method for curve in own}, band).savefig(out, dpi=160, facecolor="white")
+    with rc_context(STYLE), whole_file(out) as fresh:
+        _figure(panels, {curve.method for curve in own}, band).savefig(fresh, dpi=160, facecolor="white")
     return runs.damaged
 
 
 def _why_nothing(damaged: int) -> str:
     if not damaged:
         return "no run has a score yet. Give one that has, or --baselines."
-    are, them = ("is", "it") if damaged == 1 else ("are", "them")
-    return f"{counted(damaged, 'run')} {are} damaged, no other has a score. Mend {them}, or give --baselines."
+    return f"{counted(damaged, 'run')} cannot be read, no other has a score. Give one that has, or --baselines."
 
 
 class _Panel(NamedTuple):

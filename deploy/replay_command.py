@@ -20,6 +20,7 @@ from deploy.config import FILE, RunConfig, load_config
 from deploy.output_path import require_new_folder, require_writable_folder
 from deploy.presets import options_for
 from deploy.replay_sources import open_sources
+from deploy.stores import replay_directory, rolls_back
 from learner.checkpoint import Checkpoints, disk_is_full, read_document, verify
 from learner.config import LearnerConfig
 from learner.sequence import CONTEXT
@@ -178,6 +179,7 @@ def _import(known: argparse.Namespace, rest: Sequence[str]) -> int:
     from replay.foreign_rows import Reading
 
     if not known.into.startswith(URLS):
+        _require_no_rollback(Path(known.into))
         require_writable_folder(Path(known.into), "--into")
     if absent := [str(path) for path in known.files if not path.exists()]:
         raise ValueError(f"{', '.join(absent)}: no such file or folder; name episode files or Minari datasets.")
@@ -225,6 +227,19 @@ def _import(known: argparse.Namespace, rest: Sequence[str]) -> int:
     again = ["nexus", "train", config.task if spaces else "TASK", *options, "--offline", known.into]
     print(f"Learn from them alone: {shlex.join(again)}")
     return 1 if damaged else 0
+
+
+def _require_no_rollback(into: Path) -> None:
+    """ValueError: what is imported there would be lost when the run that it belongs to continues."""
+    run = into.resolve().parent
+    if (run / FILE).exists():
+        config = replace(load_config(run), logdir=str(run))
+        if rolls_back(config) and replay_directory(config) == into.resolve():
+            raise ValueError(
+                f"--into {into} is the replay of the run {run}, which goes back to its newest checkpoint when it "
+                "continues: what is imported would be lost. Import into a folder of its own, and learn from that with "
+                "--offline or --replay.directory."
+            )
 
 
 def _open(

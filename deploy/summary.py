@@ -1,7 +1,7 @@
 """What stands at the end of a run: scores on fresh episodes, a curve, a video, and where they are."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -13,11 +13,13 @@ from actors.policy import DreamerPolicy, load_policy
 from actors.trivial_policies import RandomPolicy
 from actors.video import require_video_name, write_video
 from deploy.config import RunConfig, load_config
+from deploy.curves import load_runs
 from deploy.episode_progress import EpisodeProgress
 from deploy.metrics import SCORES
 from deploy.output_path import require_writable_file
 from deploy.plot import plot
 from deploy.task import environment_maker
+from replay.whole_file import whole_file
 from world_models.checkpoint_files import MANIFEST, DamagedCheckpointError, find_model, read_document, run_of
 
 PARALLEL = 16
@@ -34,11 +36,12 @@ def score(
     mode: bool = False,
     video: Path | None = None,
     with_random: bool = False,
-    undrawn: Callable[[CannotDrawError], object] | None = None,
+    undrawn: Callable[[CannotDrawError | OSError], object] | None = None,
 ) -> tuple[Evaluation, Evaluation | None]:
     """Play `episodes` fresh episodes with the policy of a run or checkpoint, print the scores, write the video.
 
-    `undrawn` is told why there is no video, and the scores go on without; where it is left out, CannotDrawError.
+    `undrawn` is told why there is no video, and the scores go on without. Where it is left out: CannotDrawError;
+    OSError if the video cannot be written, once the scores have been printed.
     """
     if video:
         require_video_name(video)
@@ -48,20 +51,25 @@ def score(
     policy = load_policy(folder, mode=mode, seed=seed).policy
     print(f"Policy {folder}, {config.task}:")
     try:
-        ours = _play(config, policy, episodes, video, label(folder))
+        ours = _play(config, policy, episodes, bool(video), label(folder))
     except CannotDrawError as error:
         if undrawn is None:
             raise
         undrawn(error)
         policy, video = load_policy(folder, mode=mode, seed=seed).policy, None  # as if it had not been tried
-        ours = _play(config, policy, episodes, video, label(folder))
+        ours = _play(config, policy, episodes, False, label(folder))
     print(f"  {label(folder)}: {ours}")
-    if video:
-        print(f"  video: {video}")
     random = None
     if with_random:
-        random = _play(config, RandomPolicy(policy.model.action_space, seed), episodes, None, "random")
+        random = _play(config, RandomPolicy(policy.model.action_space, seed), episodes, False, "random")
         print(f"  random:  {random}")
+    if video:
+        try:
+            print(f"  video: {write_video(video, ours.frames)}")
+        except OSError as error:
+            if undrawn is None:
+                raise
+            undrawn(error)
     return ours, random
 
 
@@ -74,14 +82,11 @@ def label(folder: Path) -> str:
 
 
 def _play(
-    config: RunConfig, policy: DreamerPolicy | RandomPolicy, episodes: int, video: Path | None, title: str
+    config: RunConfig, policy: DreamerPolicy | RandomPolicy, episodes: int, video: bool, title: str
 ) -> Evaluation:
     makers = [environment_maker(config)] * min(PARALLEL, episodes)
     with EpisodeProgress(title, episodes) as progress:
-        result = run_episodes(makers, policy, episodes, config.seed, video_episodes=bool(video), watch=progress.update)
-    if video:
-        write_video(video, result.frames)
-    return result
+        return run_episodes(makers, policy, episodes, config.seed, video_episodes=video, watch=progress.update)
 
 
 def summarize(config: RunConfig, logdir: Path, episodes: int = 20) -> None:
@@ -97,17 +102,12 @@ def summarize(config: RunConfig, logdir: Path, episodes: int = 20) -> None:
         ):
             raise ValueError("no episode has ended in training; set environment.time_limit so that they do.")
         random = _final_scores(config, logdir, episodes, video, places)
-    except ValueError as error:  # episodes that never end, say
-        places.append(("scores", f"none: {error}"))
-    else:
         line = {"task": config.task, "method": "random policy", "seed": 0, "xs": [0], "ys": [random]}
-        trivial.write_text(json.dumps([line]))
-    try:
-        baselines = [trivial] if trivial.exists() else []
-        plot([logdir], out=logdir / "curve.png", baselines=baselines)
-        places.insert(0, ("curve", logdir / "curve.png"))
-    except ValueError as error:
-        places.insert(0, ("curve", f"none: {error}"))
+        with whole_file(trivial) as fresh:
+            fresh.write_text(json.dumps([line]))
+    except (ValueError, OSError) as error:  # episodes that never end, say, or a full disk
+        places.append(("scores", f"none: {_reason(error)}"))
+    places.insert(0, ("curve", _curve(config, logdir, [trivial] if trivial.exists() else [])))
     for picture in sorted((logdir / "videos").glob("openloop-*.*"))[-1:]:
         places.append(("open loop", picture))
     try:
@@ -117,6 +117,21 @@ def summarize(config: RunConfig, logdir: Path, episodes: int = 20) -> None:
     print()
     for name, place in places:
         print(f"{name + ':':<12}{place}")
+
+
+def _curve(config: RunConfig, logdir: Path, baselines: Sequence[Path]) -> Path | str:
+    """Where it is, or why there is none."""
+    notes: list[str] = []
+    try:
+        runs = load_runs([logdir], note=notes.append)
+        if not (runs.curves or runs.evaluations or runs.damaged):
+            return "none: an offline run has one where --evaluation.every is set." if config.offline else (
+                "none: no episode has ended in training."
+            )  # fmt: skip
+        plot([logdir], out=logdir / "curve.png", baselines=baselines)
+    except (ValueError, OSError) as error:
+        return f"none: {_reason(error)}"
+    return logdir / "curve.png"
 
 
 def _final_scores(
@@ -136,16 +151,21 @@ def _final_scores(
                 places.append(("video", video))
             return mean
     seed = FRESH_SEED + config.seed
-    undrawn: list[CannotDrawError] = []
+    undrawn: list[CannotDrawError | OSError] = []
     ours, random = score(logdir, episodes, seed, video=video, with_random=True, undrawn=undrawn.append)
-    places.append(("video", f"none: {undrawn[0]}" if undrawn else video))
+    places.append(("video", f"none: {_reason(undrawn[0])}" if undrawn else video))
     assert random is not None
     outcome = {
         name: {"mean": result.mean, "interval95": result.interval, "scores": result.scores, "text": str(result)}
         for name, result in (("trained", ours), ("random", random))
     }
-    file.write_text(json.dumps({**outcome, "version": version}, indent=2))
+    with whole_file(file) as fresh:
+        fresh.write_text(json.dumps({**outcome, "version": version}, indent=2))
     return random.mean
+
+
+def _reason(error: Exception) -> str:
+    return f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)
 
 
 def _version(policy: Path) -> str:

@@ -16,15 +16,13 @@ from ray.actor import ActorHandle
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from actors.faults import BrokenEnvironmentError
+from deploy.run_failed import RunFailedError
+from learner.checkpoint import continuation
 
 SILENCE = 180.0  # seconds after which a mute process counts as hung
 START = 300.0  # the same for one that has never been heard of
 RESTARTS = 5  # in a row without progress between them
 WORKED = 60.0  # seconds that a process must have lived before its work counts as progress
-
-
-class RunFailedError(RuntimeError):
-    """The run cannot go on; the message says why and what to do."""
 
 
 @dataclass(kw_only=True)
@@ -168,9 +166,7 @@ class LearnerChild:
         if code == 3:
             raise RunFailedError(f"Training diverged. {self.tail()}")
         if code == 4:
-            raise RunFailedError(
-                f"{self.tail()} The checkpoints there are whole; free some space and give the same command."
-            )
+            raise RunFailedError(f"{self.tail()} Free some space; the same command {continuation(saved)}.")
         self.process = None
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
         try:

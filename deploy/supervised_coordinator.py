@@ -12,7 +12,8 @@ from deploy.coordinator import News
 from deploy.coordinator_handle import COORDINATOR
 from deploy.ray_cluster import lost_part
 from deploy.remote import ask
-from deploy.supervised import START, Restarts, RunFailedError, kill, reason_of
+from deploy.run_failed import RunFailedError
+from deploy.supervised import START, Restarts, kill, reason_of
 
 SILENCE = 60.0  # seconds; everybody waits for its answers
 

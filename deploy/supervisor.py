@@ -22,11 +22,12 @@ from deploy.ray_cluster import lost_part, object_store_bytes, start_local
 from deploy.ray_shards import Shards
 from deploy.remote import ask, start
 from deploy.restarts import RestartLog
+from deploy.run_failed import RunFailedError
 from deploy.scoreboard import Scoreboard
 from deploy.stores import actor_streams, require_empty, require_room, rolls_back, shard_names
-from deploy.supervised import LearnerChild, RunFailedError, Supervised
+from deploy.supervised import LearnerChild, Supervised
 from deploy.supervised_coordinator import SupervisedCoordinator
-from learner.checkpoint import Checkpoints, read_document
+from learner.checkpoint import Checkpoints, continuation, read_document
 from learner.sequence import sample_length, start_items
 from replay.keys import newest_incarnation
 
@@ -35,8 +36,6 @@ STOPPING = 180.0  # seconds for the learner to save and end
 ASKED = 5.0  # seconds after which it is asked by a signal too, where its checkpoint needs no shard to wait for
 ACTORS_STOPPING = 10.0  # seconds for actors to flush their last rows
 BLOCKS = 4  # of rows that each environment of an actor must give before the actor's failures are forgotten
-
-__all__ = ["LocalRun", "RunFailedError", "rows_of_work"]
 
 
 def rows_of_work(config: RunConfig, actor: int) -> int:
@@ -49,7 +48,7 @@ class LocalRun:
     """Builds or continues the run in `logdir`; `run` trains until the budget is spent."""
 
     def __init__(self, config: RunConfig, logdir: Path):
-        self.continues = claim_logdir(config, logdir.resolve())
+        self.claim = claim_logdir(config, logdir.resolve())
         self.config, self.logdir = rooted(config), logdir.resolve()
         self.board = Scoreboard(config, self.logdir)
         self.checkpoints = Checkpoints(self.logdir / "checkpoints", config.keep_checkpoints)
@@ -63,7 +62,7 @@ class LocalRun:
         self._processes: dict[str, int] = {}
         self._saved = -1  # updates of the newest checkpoint
         self._learns = False  # the learner has been heard of since its last start
-        self._config_time = (self.logdir / FILE).stat().st_mtime_ns
+        self._config_time = 0  # of the configuration's last change
         self.lost: list[str] = []
         """What of the replay to learn from offline is damaged and was left out."""
 
@@ -78,7 +77,7 @@ class LocalRun:
 
     def _last_counters(self) -> tuple[int, int]:
         """Frames and updates of the newest checkpoint, as far as it says; they are for the display alone."""
-        numbers = self.checkpoints.numbers() if self.continues else []
+        numbers = self.checkpoints.numbers() if self.claim.continues else []
         try:
             counters = read_document(self.checkpoints.path(numbers[-1]) / "state.json")["counters"]
             return int(counters["frames"]), int(counters["updates"])
@@ -97,8 +96,8 @@ class LocalRun:
                 self._save()
             if isinstance(error, RayError):
                 raise RunFailedError(
-                    f"Ray failed: {str(error).splitlines()[0]} The checkpoints in {self.checkpoints.directory} are "
-                    "whole; the same command continues."
+                    f"Ray failed: {str(error).splitlines()[0]} The same command "
+                    f"{continuation(max(self.checkpoints.numbers(), default=-1))}."
                 ) from error
             raise
         finally:
@@ -140,7 +139,7 @@ class LocalRun:
 
     def _begin(self, shards: Shards) -> tuple[Path | None, dict[str, int]]:
         """The checkpoint that every part of the run begins with, and its counters."""
-        if not self.continues:
+        if not self.claim.continues:
             return None, {}
         path = shards.restore(self.checkpoints)
         if path is None:
@@ -168,13 +167,15 @@ class LocalRun:
         path, counters = self._begin(self.shards)
         if config.offline:
             self.lost = fill(self.shards.store, config, note)
-        elif not self.continues:
+        elif not self.claim.continues:
             require_empty(self.shards.store, config)
         used = max(counters.get("incarnation", -1), newest_incarnation(self.shards.store.streams()))
         next_life = Incarnations(self.logdir, used).last + 1
         lives = (actor_streams(config, number, count, next_life) for number in range(count))
         if not config.offline:
             require_room(self.shards.store, config, [stream for streams in lives for stream in streams])
+        self.claim.confirm()
+        self._config_time = (self.logdir / FILE).stat().st_mtime_ns
 
         def coordinator(counters: Mapping[str, int], known: list[str]) -> ActorHandle:
             return start(

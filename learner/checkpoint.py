@@ -19,12 +19,20 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save
 
-from world_models.checkpoint_files import MANIFEST, DamagedCheckpointError, read_arrays, read_document, verify
+from world_models.checkpoint_files import (
+    MANIFEST,
+    DamagedCheckpointError,
+    numbered,
+    read_arrays,
+    read_document,
+    verify,
+)
 
 __all__ = [
     "Checkpoints",
     "DamagedCheckpointError",
     "NoWholeCheckpointError",
+    "continuation",
     "disk_is_full",
     "read_arrays",
     "read_document",
@@ -50,8 +58,8 @@ class Checkpoints:
         return updates % every == 0 or 0 < seconds <= time.monotonic() - self._saved
 
     def numbers(self) -> list[int]:
-        """Update counts of the checkpoints there are, oldest first."""
-        return sorted(int(path.name) for path in self.directory.glob(NUMBERED) if path.name.isdigit())
+        """Update counts of the checkpoints there are, oldest first. ValueError where the directory cannot be read."""
+        return [int(path.name) for path in numbered(self.directory)]
 
     def path(self, name: int | str) -> Path:
         return self.directory / (f"{name:010d}" if isinstance(name, int) else name)
@@ -150,6 +158,14 @@ def _set_aside(path: Path) -> None:
     shutil.rmtree(target, ignore_errors=True)
     with suppress(FileNotFoundError):  # another process was faster
         path.rename(target)
+
+
+def continuation(newest: int) -> str:
+    """What the same command does after a run that stopped unsaved; `newest`: updates of its newest checkpoint, -1 where
+    there is none."""
+    if newest < 0:
+        return "begins anew, since there is no checkpoint yet"
+    return f"continues from the checkpoint of update {newest:,}"
 
 
 def disk_is_full(error: OSError) -> bool:

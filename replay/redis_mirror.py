@@ -108,10 +108,11 @@ class Mirror:
             )
             index.load(*self._state(counts, fields, records))
             if before is not None and self._epoch != epoch and self._id == counts.id:
-                lost = max(0, before.created - index.created)
+                lost = before.created - index.created
+                missing = f"it lost the newest {counted(lost, 'sequence')}" if lost > 0 else "it lost none"
                 self._note(
-                    f"Redis {script.connection.label} was restarted and has {counted(len(index), 'sequence')}; the "
-                    f"last {lost:,} are lost."
+                    f"Redis {script.connection.label} was restarted and has {counted(len(index), 'sequence')}; "
+                    f"{missing}."
                 )
             self.index, self._id, self._epoch, self._position = index, counts.id, epoch, counts.tail
             return

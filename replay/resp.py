@@ -190,7 +190,7 @@ class Connection:
                     away = now - (self._lost or failed)
                     raise ShardDownError(
                         said if there
-                        else f"Redis {self.label} has not answered {what} for {away:.0f} s, at last: "
+                        else f"Redis {self.label} has not answered {what} for {away:.0f} s; the last error: "
                         f"{said.rstrip('.')}. Is it running, and is the address right (rediss:// where it wants TLS)?"
                     ) from error  # fmt: skip
                 self._closed.wait(delay)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
@@ -54,11 +55,22 @@ def _read(path: Path) -> bytes:
         raise DamagedCheckpointError(f"Checkpoint file {path} cannot be read ({error}).") from error
 
 
+def numbered(directory: Path) -> list[Path]:
+    """The numbered checkpoints in `directory`, oldest first. ValueError where it cannot be read."""
+    try:
+        names = [name for name in os.listdir(directory) if name.isdecimal()]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise ValueError(f"{directory} cannot be read: {error.strerror}. Give this user the rights to it.") from error
+    return [directory / name for name in sorted(names, key=int)]
+
+
 def find_model(path: Path) -> Path:
-    """The checkpoint directory that `path` means; ValueError where there is none."""
+    """The checkpoint directory that `path` means; ValueError where there is none, or it cannot be read."""
     checkpoints = path / "checkpoints"
-    numbered = sorted((p for p in checkpoints.glob("[0-9]*") if p.name.isdigit()), reverse=True)
-    for folder in (path, checkpoints / "best", checkpoints / ".best.old", *numbered):  # .old: killed while replacing it
+    newest_first = reversed(numbered(checkpoints) if checkpoints.is_dir() else [])
+    for folder in (path, checkpoints / "best", checkpoints / ".best.old", *newest_first):  # .old: killed at replacing
         if (folder / "model.safetensors").exists() and (folder / "config.json").exists():
             return folder
     raise ValueError(f"No model.safetensors under {path}; give a run directory or one of its checkpoints.")
@@ -66,8 +78,7 @@ def find_model(path: Path) -> Path:
 
 def whole_beside(folder: Path) -> Path | None:
     """Of the checkpoints beside this one the best, or else the newest, whose policy is whole."""
-    numbered = sorted((p for p in folder.parent.glob("[0-9]*") if p.name.isdigit()), reverse=True)
-    for other in (folder.parent / "best", *numbered):
+    for other in (folder.parent / "best", *reversed(numbered(folder.parent))):
         if other.name != folder.name:
             with suppress(DamagedCheckpointError):
                 verify(other, ("config.json", "model.safetensors"))

@@ -79,7 +79,9 @@ _NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: 
 
 
 def _shown(value: Any) -> str:
-    kinds = {str: "text", bool: "a truth value", list: "a list", dict: "fields", type(None): "nothing"}
+    if value is None:
+        return "empty"
+    kinds = {str: "text", bool: "a truth value", list: "a list", dict: "fields"}
     text = repr(value)
     return f"{text if len(text) <= 60 else text[:57] + '...'} ({kinds.get(type(value), type(value).__name__)})"
 

@@ -68,7 +68,7 @@ WRONG = {
     "learner:\n  train_ratio: true": "learner.train_ratio is True (a truth value), allowed: a number.",
     "learner:\n  train_ratio: .nan": "learner.train_ratio=nan must be a finite number.",
     "learner: 3": "learner is 3 (int), allowed are fields with their values.",
-    "learner:": "learner is None (nothing), allowed are fields with their values.",
+    "learner:": "learner is empty, allowed are fields with their values.",
     "seed: [1, 2]": "seed is [1, 2] (a list), allowed: a whole number.",
     "mode: lokal": "mode is 'lokal' (text), allowed: inline, local.",
     "mode: [local]": "mode is ['local'] (a list), allowed: inline, local.",
@@ -100,6 +100,8 @@ def test_a_file_that_is_no_configuration_is_named(tmp_path: Path, capsys: pytest
         with pytest.raises(ValueError, match=message) as caught:
             load_config(tmp_path)
         assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+        if message in ("it is empty", "is not text"):
+            assert str(caught.value).endswith(f"back into it, or move {tmp_path} away to begin anew.")
     path.unlink()
     path.mkdir()
     with pytest.raises(ValueError, match="cannot be read"):
@@ -157,7 +159,11 @@ def test_a_directory_that_is_refused_is_let_go(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="seed: 1 there, 0 now"):
         claim_logdir(RunConfig(), tmp_path / "other")
     assert len(psutil.Process().open_files()) == held
-    assert claim_logdir(RunConfig(seed=1), tmp_path / "other")
+    claim = claim_logdir(RunConfig(seed=2), tmp_path / "new")
+    assert not claim.continues and not (tmp_path / "new" / FILE).exists()  # should the start be refused
+    claim.confirm()
+    assert load_config(tmp_path / "new").seed == 2
+    assert claim_logdir(RunConfig(seed=1), tmp_path / "other").continues
     (tmp_path / "odd" / ".lock").mkdir(parents=True)
     with pytest.raises(ValueError, match=r"odd/\.lock cannot be opened: Is a directory\. Move it away"):
         claim_logdir(RunConfig(), tmp_path / "odd")

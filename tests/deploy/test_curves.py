@@ -121,11 +121,13 @@ def test_a_run_that_has_just_begun_does_not_keep_the_others_out(tmp_path: Path) 
     assert [line.split(tmp_path.name)[1] for line in notes] == [
         "/empty holds no scores.jsonl, so it is no run: left out.",
         "/picture.png is not a directory: left out.",
-        "/begun has no episode yet: left out.",
-        "/silent has no episode yet: left out.",
+        "/begun has no score yet: left out.",
+        "/silent has no score yet: left out.",
     ]
-    with pytest.raises(ValueError, match="nowhere does not exist"):
-        load_runs([run, tmp_path / "nowhere"])
+    notes.clear()
+    found = load_runs([run, tmp_path / "nowhere"], note=notes.append)
+    assert len(found.curves) == 1 and found.damaged == [f"{tmp_path / 'nowhere'} does not exist."]
+    assert notes == [f"Left out: {tmp_path / 'nowhere'} does not exist."]
 
 
 @pytest.mark.parametrize(

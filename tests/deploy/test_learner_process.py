@@ -14,7 +14,7 @@ from tests.integration.runs import environment
 @pytest.mark.timeout(100)
 def test_a_learner_whose_driver_died_while_it_started_ends_before_it_joins_ray(tmp_path: Path) -> None:
     config = parse_train(["gym:CartPole-v1", "--preset", "quick", "--logdir", str(tmp_path / "run")])
-    claim_logdir(config, tmp_path / "run")
+    claim_logdir(config, tmp_path / "run").confirm()
     with subprocess.Popen([sys.executable, "-c", ""]) as gone:
         gone.wait(60)
     command = [sys.executable, "-P", "-m", "deploy.learner_process", config.logdir, "127.0.0.1:1", "n", str(gone.pid)]

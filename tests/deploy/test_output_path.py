@@ -1,27 +1,12 @@
 """Where a command will write is tried before its work begins, and nothing is left of the attempt."""
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from deploy.cli import main
 from deploy.output_path import require_new_folder, require_writable_file, require_writable_folder
-
-
-@contextmanager
-def without_privileges() -> Iterator[None]:
-    """Root may write anywhere; nobody may not."""
-    if os.geteuid():
-        yield
-        return
-    os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
+from tests.privileges import without_privileges
 
 
 def test_a_place_that_may_not_be_written_to_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -105,7 +105,7 @@ def test_misuse_is_named(tmp_path: Path) -> None:
     run = make_run(tmp_path / "a")
     with pytest.raises(ValueError, match=r"p\.jpg must end in \.png"):
         plot([run], out=tmp_path / "p.jpg")
-    with pytest.raises(ValueError, match="there is no curve of walk; there are curves of t"):
+    with pytest.raises(ValueError, match="There is no curve of walk; there are curves of t"):
         plot([run], out=tmp_path / "p.png", tasks=["walk"])
     with pytest.raises(ValueError, match="nothing to draw"):
         plot([], out=tmp_path / "p.png")
@@ -198,10 +198,10 @@ def test_why_there_is_nothing_to_draw_is_said_as_it_is(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=nothing + r"no run has a score yet\. Give one that has, or --baselines\.$"):
         plot([silent], out=tmp_path / "p.png")
     (first / "scores.jsonl").write_text("{\n")
-    with pytest.raises(ValueError, match=nothing + r"1 run is damaged, no other has a score\. Mend it, or give"):
+    with pytest.raises(ValueError, match=nothing + r"1 run cannot be read, no other has a score\. Give one"):
         plot([first], out=tmp_path / "p.png")
     (second / "scores.jsonl").write_text("{\n")
-    with pytest.raises(ValueError, match=nothing + r"2 runs are damaged, no other has a score\. Mend them, or"):
+    with pytest.raises(ValueError, match=nothing + r"2 runs cannot be read, no other has a score\. Give one"):
         plot([first, second, silent], out=tmp_path / "p.png")
     (silent / "scores.jsonl").write_text('{"frames": 1, "score": NaN, "kind": "train"}\n')
     notes: list[str] = []

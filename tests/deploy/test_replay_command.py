@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deploy.cli import main
+from deploy.cli import main, parse_train
+from deploy.config import save_config
 from deploy.episode_files import read_npz, write_npz
 from deploy.replay_sources import open_sources
 from replay.episodes import Found, episodes
@@ -153,6 +154,14 @@ def test_damage_is_found_and_left_out(trained: Path, nexus: Nexus, tmp_path: Pat
     shutil.rmtree(max((tmp_path / "run" / "checkpoints").glob("[0-9]*")) / "replay" / "shard-1")
     assert "shard-1 is not there" in nexus("export", tmp_path / "run", "--out", tmp_path / "half", code=1)
     assert "shard-1 is not there" in nexus("inspect", tmp_path / "run", code=1)
+
+
+def test_a_replay_that_its_run_would_put_back_takes_no_import(exported: Path, nexus: Nexus, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    save_config(parse_train(["gym:CartPole-v1", "--mode", "inline", "--replay", "disk", "--logdir", "elsewhere"]), run)
+    said = nexus("import", exported, "--into", run / "replay", code=2)
+    assert said.startswith(f"--into {run / 'replay'} is the replay of the run {run}, which goes back to its newest")
+    assert not (run / "replay").exists()
 
 
 def test_offline_training_leaves_damage_out_and_says_so(

@@ -15,7 +15,8 @@ import ray
 from deploy.config import RunConfig
 from deploy.remote import ask, start
 from deploy.restarts import RestartLog
-from deploy.supervised import RESTARTS, SILENCE, LearnerChild, Restarts, RunFailedError, Supervised
+from deploy.run_failed import RunFailedError
+from deploy.supervised import RESTARTS, SILENCE, LearnerChild, Restarts, Supervised
 from deploy.supervisor import rows_of_work
 from tests.contracts import ray_stores
 

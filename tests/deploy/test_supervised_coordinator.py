@@ -19,7 +19,8 @@ from deploy.coordinator_handle import COORDINATOR, CoordinatorHandle, Coordinato
 from deploy.incarnations import Incarnations
 from deploy.remote import Heartbeat, start
 from deploy.restarts import RestartLog
-from deploy.supervised import RESTARTS, RunFailedError
+from deploy.run_failed import RunFailedError
+from deploy.supervised import RESTARTS
 from deploy.supervised_coordinator import SupervisedCoordinator
 from tests.contracts.ray_stores import started
 

@@ -1,18 +1,17 @@
 """What a user can do wrong, or a machine can do to him, and what the run then says."""
 
-import contextlib
 import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from deploy.cli import main
 from tests.integration.runs import MY_MODULE, checkpoints, command, environment, lines, run, wait_for
+from tests.small_disk import fill, small_disk
 
 INLINE = ["--mode", "inline", "--learner.train-ratio", "8", "--checkpoint-every", "20", "--log-every", "10"]
 pytestmark = pytest.mark.timeout(200)
@@ -146,28 +145,14 @@ def test_a_damaged_checkpoint_is_recognised_and_the_one_before_it_used(
     assert "Trying the checkpoint before it" in out and f"update {older}" in out
 
 
-@contextlib.contextmanager
-def _small_disk(path: Path, megabytes: int) -> Iterator[None]:
-    path.mkdir()
-    mount = shutil.which("mount")
-    done = mount and subprocess.run(
-        [mount, "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", path], capture_output=True
-    )
-    if not done or done.returncode:
-        pytest.skip("mounting a small tmpfs needs root")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "-l", path], check=True)
-
-
 def test_a_full_disk_stops_the_run_and_leaves_the_last_checkpoint_whole(tmp_path: Path) -> None:
-    with _small_disk(tmp_path / "run", 2):
+    with small_disk(tmp_path / "run", 2):
         done = _train(tmp_path, 100_000, "--keep-checkpoints", "1000", "--checkpoint-every", "4")
         assert done.returncode == 1, done.stdout + done.stderr
         assert "The disk is full" in done.stderr and "nexus train gym:CartPole-v1" in done.stderr
         assert "Traceback" not in done.stderr
         kept = checkpoints(tmp_path / "run")
+        assert f"this command continues from the checkpoint of update {kept[-1]}:" in done.stderr
         assert kept
         for number in kept[:-1]:
             shutil.rmtree(tmp_path / "run" / "checkpoints" / f"{number:010d}")
@@ -179,6 +164,11 @@ def test_a_full_disk_stops_the_run_and_leaves_the_last_checkpoint_whole(tmp_path
         again = _train(tmp_path, frames + 40, "--checkpoint-every", "4")
         assert again.returncode == 0, again.stdout + again.stderr
         assert f"update {kept[-1]}" in again.stdout
+        fill(tmp_path / "run")
+        scored = _nexus(tmp_path, "eval", "run", "--episodes", "1", "--video", "run/new.mp4")
+        assert scored.returncode == 1 and "trained: mean " in scored.stdout, scored.stdout + scored.stderr
+        remedy = "Free some space, or write to another place."
+        assert scored.stderr == f"nexus eval has ended. run/new.mp4: No space left on device. {remedy}\n"
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_batch(tmp_path: Path) -> None:
@@ -258,7 +248,7 @@ def test_an_environment_that_raises_is_named_and_progress_is_kept(tmp_path: Path
     (tmp_path / "mine.py").write_text(BROKEN)
     (tmp_path / "replay.py").write_text("raise SystemExit('not the package')")
     done = _train(tmp_path, 2000, task="gym:mine:Broken-v0")
-    assert done.returncode == 2, done.stdout + done.stderr
+    assert done.returncode == 1, done.stdout + done.stderr
     for part in ("raised ValueError: bad", "mine.py, line 13", "environment 3", "at frame 14"):
         assert part in done.stderr
     assert "Traceback" not in done.stderr and checkpoints(tmp_path / "run")

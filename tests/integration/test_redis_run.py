@@ -112,3 +112,4 @@ def test_what_is_wrong_with_a_server_is_said_before_the_run_starts(
                 main(arguments[3:])
             said = capsys.readouterr().err
             assert ended.value.code == code and message in said and "mistyped" not in said, said
+            assert not (logdir / message / "config.yaml").exists(), "the right address would be refused there"

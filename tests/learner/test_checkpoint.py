@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from learner.checkpoint import Checkpoints, DamagedCheckpointError
-from world_models.checkpoint_files import read_arrays, read_document, verify, whole_beside
+from tests.privileges import without_privileges
+from world_models.checkpoint_files import find_model, read_arrays, read_document, verify, whole_beside
 
 
 def _save(checkpoints: Checkpoints, name: int | str) -> Path:
@@ -98,3 +99,16 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
             read(folder / name)
         with pytest.raises(DamagedCheckpointError, match=name):
             verify(folder, [name])
+
+
+def test_a_directory_that_may_not_be_read_is_not_one_without_checkpoints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # nobody may pass the folders above it
+    checkpoints = Checkpoints(Path("checkpoints"))
+    checkpoints.directory.mkdir(mode=0o700)
+    tmp_path.chmod(0o755)
+    with without_privileges():
+        for read in (checkpoints.numbers, lambda: checkpoints.newest(print), lambda: find_model(Path())):
+            with pytest.raises(ValueError, match=r"^checkpoints cannot be read: Permission denied\. Give this user"):
+                read()

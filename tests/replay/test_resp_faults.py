@@ -144,7 +144,7 @@ def test_a_server_that_was_silent_is_asked_again(monkeypatch: pytest.MonkeyPatch
 
 def test_a_server_that_is_not_there(server: RedisServer) -> None:
     for url, why in ((f"redis://127.0.0.1:{free_port()}", "Connection refused"), ("unix:///nowhere", "No such file")):
-        with connected(url, patience=0.1) as connection, pytest.raises(ShardDownError, match=f"at last: {why}"):
+        with connected(url, patience=0.1) as connection, pytest.raises(ShardDownError, match=f"the last error: {why}"):
             connection.call("PING")
 
 
