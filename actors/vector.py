@@ -61,7 +61,13 @@ class VectorEnvironment:
         self.env_indices = list(env_indices) if env_indices is not None else list(range(len(makers)))
         if len(self.env_indices) != len(makers):
             raise ValueError(f"{len(makers)} environments but {len(self.env_indices)} indices; give one index each.")
-        self.environments = [make() for make in makers]
+        self.environments: list[Environment] = []
+        try:
+            for make in makers:
+                self.environments.append(make())
+        except BaseException:
+            self.close()
+            raise
         first = self.environments[0]
         self.observation_space, self.action_space = first.observation_space, first.action_space
         self.frames_per_step = first.frames_per_step

@@ -1,6 +1,6 @@
 """A run in one process: actor and learner take turns, and everything repeats bit for bit on a CPU."""
 
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -63,11 +63,12 @@ class InlineRun:
         Raises RunFailedError where the environment breaks, once the run is saved; OSError where a checkpoint or log
         cannot be written: the checkpoints before it stay whole.
         """
-        with self.interrupt.listening(), self.board, closing(self.store):
+        with self.interrupt.listening(), self.board, closing(self.store), ExitStack() as ending:
             path = self._checkpoint() if self.claim.continues else None
             if not (self.claim.continues or self.config.offline):
                 require_empty(self.store, self.config)
             self.actor = self._build_actor(read_document(path / "state.json").get("incarnation", -1) if path else -1)
+            ending.callback(self.actor.environments.close)
             if not self.config.offline:
                 require_room(self.store, self.config, self.actor.streams)
             if path:

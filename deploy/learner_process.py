@@ -38,7 +38,7 @@ from replay.store import Sample
 from world_models.dreamer.acting import ActingModel
 from world_models.snapshot import take_snapshot
 
-EXIT_NON_FINITE, EXIT_DISK = 3, 4
+EXIT_NON_FINITE, EXIT_DISK, EXIT_REFUSED = 3, 4, 5
 """Exit codes that a restart would not cure."""
 REPORT = 0.5  # seconds between progress reports
 CLOSING = 10.0  # seconds for the threads that make batches to end
@@ -203,7 +203,11 @@ def main() -> NoReturn:
     threading.Thread(target=_do_not_outlive, args=(driver, learns), name="driver", daemon=True).start()
     with Interrupt().listening() as interrupt:
         join(address, namespace)
-        process = LearnerProcess(load_config(logdir), logdir, driver, interrupt)
+        try:
+            process = LearnerProcess(load_config(logdir), logdir, driver, interrupt)
+        except ValueError as error:  # a device that there is not, say
+            print(error, flush=True)
+            os._exit(EXIT_REFUSED)
         code = _run(process, checkpoint, learns)
         process.close()
         sys.stdout.flush()

@@ -102,6 +102,12 @@ class ActorWorker:
 
     def run(self) -> None:
         """Act until told to stop."""
+        try:
+            self._act()
+        finally:
+            self.actor.environments.close()
+
+    def _act(self) -> None:
         actor = self.actor
         assert isinstance(actor.snapshots, RaySnapshots)
         snapshot = actor.snapshots.first(self.beat)

@@ -70,8 +70,10 @@ def _shard(reader: Reader, verify: bool) -> dict[str, Any]:
 
 
 def _overhead(schema: Schema, counts: dict[str, Any]) -> float | None:
-    """Bytes kept beyond those of the steps' values, as a share of these; None where there are no steps."""
+    """Bytes kept beyond those of the steps' values, as a share of these; None where there are no steps. Lost latents
+    (`stale`) take none."""
     raw = counts["steps"] * sum(field.nbytes for field in schema.all.values())
+    raw -= counts.get("stale", 0) * sum(field.nbytes for field in schema.latents.values())
     return counts["gb"] * 1e9 / raw - 1 if raw else None
 
 

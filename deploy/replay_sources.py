@@ -1,6 +1,7 @@
 """Stored replay to read from, named as a user names it. Torch-free."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,6 +42,21 @@ def open_sources(
     elif (path / "replay").is_dir() and (path / "state.json").exists():  # a checkpoint of a run
         path = path / "replay"
     return _folders(path, names, damaged)
+
+
+def open_all(
+    sources: Sequence[str], prefix: str, stack: ExitStack, down: list[str] | None = None,
+    damaged: list[str] | None = None,
+) -> list[Reader]:  # fmt: skip
+    """The shards of several, closed with `stack`. ValueError too where a server does not answer."""
+    readers: list[Reader] = []
+    for where in sources:
+        try:
+            some = open_sources(where, prefix, down, damaged)
+        except ShardDownError as error:
+            raise ValueError(str(error)) from error
+        readers += [stack.enter_context(closing(reader)) for reader in some]
+    return readers
 
 
 def _servers(urls: list[str], prefix: str, down: list[str] | None) -> list[Reader]:

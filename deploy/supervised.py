@@ -167,6 +167,8 @@ class LearnerChild:
             raise RunFailedError(f"Training diverged. {self.tail()}")
         if code == 4:
             raise RunFailedError(f"{self.tail()} Free some space; the same command {continuation(saved)}.")
+        if code == 5:
+            raise RunFailedError(f"The learner cannot start. {self.tail()}")
         self.process = None
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
         try:

@@ -129,8 +129,9 @@ class RedisReader:
             yield from (Finding(False, text) for text in self.losses())
 
     def losses(self) -> list[str]:
-        lost = [f"missing: {counted(len(self._lost), 'chunk')}, such as {min(self._lost)}"] if self._lost else []
-        return lost + self._foreign_values()
+        lost = self._lost - self._foreign.keys()
+        missing = [f"missing: {counted(len(lost), 'chunk')}, such as {min(lost)}"] if lost else []
+        return missing + self._foreign_values()
 
     def close(self) -> None:
         self.connection.close()
@@ -144,11 +145,11 @@ class RedisReader:
         self._load()  # what was evicted meanwhile is not missed
         there = {id for id in ids if id[1] in self._numbers(self._streams.get(id[0], range(0)))}
         size, latent_size = (self._layout.chunk_length * n for n in (self._layout.row_bytes, self._layout.latent_bytes))
-        lost = [id for id, got in zip(ids, rows, strict=True) if got != size and id in there]
-        if lost:
+        wrong = {id: got for id, got in zip(ids, rows, strict=True) if got != size and id in there}
+        if lost := [id for id, got in wrong.items() if not isinstance(got, ReplyError)]:  # else it is foreign
             yield Finding(False, f"missing chunks: {len(lost)} of {len(ids)}, such as {self._key('c', *lost[0])}")
         else:
-            yield Finding(True, f"chunks of full size: {len(ids):,} of {len(ids):,}")
+            yield Finding(True, f"chunks of full size: {len(ids) - len(wrong):,} of {len(ids):,}")
         stale = [id for id, got in zip(ids, latents, strict=True) if got != latent_size and id in there]
         length = self._layout.chunk_length
         self.stale = sum(

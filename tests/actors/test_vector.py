@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from actors.config import EnvironmentConfig
+from actors.environment import Environment
 from actors.envs import make
 from actors.trivial_policies import RandomPolicy
 from actors.vector import Rows, VectorEnvironment, episode_seed
@@ -45,6 +46,22 @@ def test_the_row_after_the_last_is_a_first_one(task: str) -> None:
     assert not rows["is_last"][rows["is_first"]].any()
     terminal = {"cartpole": rows["is_last"], "walker": np.zeros_like(rows["is_last"])}[task]
     np.testing.assert_array_equal(rows["is_terminal"], terminal)
+
+
+def test_environments_before_one_that_cannot_be_made_are_closed() -> None:
+    closed: list[int] = []
+
+    def fails() -> Environment:
+        raise RuntimeError("no display")
+
+    def make_one(number: int) -> Environment:
+        environment = make(*TASKS["cartpole"])
+        environment.close = lambda: closed.append(number)  # type: ignore[method-assign]
+        return environment
+
+    with pytest.raises(RuntimeError, match="no display"):
+        VectorEnvironment([partial(make_one, 0), partial(make_one, 1), fails], 0)
+    assert closed == [0, 1]
 
 
 def test_rows_have_the_dtypes_of_replay() -> None:

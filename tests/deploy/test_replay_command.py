@@ -162,6 +162,7 @@ def test_a_replay_that_its_run_would_put_back_takes_no_import(exported: Path, ne
     said = nexus("import", exported, "--into", run / "replay", code=2)
     assert said.startswith(f"--into {run / 'replay'} is the replay of the run {run}, which goes back to its newest")
     assert not (run / "replay").exists()
+    assert "port" in nexus("import", exported, "--into", "redis://localhost:99999", code=2)
 
 
 def test_offline_training_leaves_damage_out_and_says_so(

@@ -76,6 +76,12 @@ def test_a_learner_that_saves_nothing_newer_is_given_up(
     assert RestartLog(tmp_path, []).counts == {"learner": RESTARTS}
 
 
+def test_a_learner_that_refuses_its_configuration_is_not_started_again(child: Callable[[str], LearnerChild]) -> None:
+    one = child("print('torch sees no CUDA device; use cpu'); raise SystemExit(5)")
+    with pytest.raises(RunFailedError, match=r"(?s)^The learner cannot start\. .*sees no CUDA device; use cpu"):
+        _wait(lambda: one.check(-1, 0.0))
+
+
 def test_a_newer_checkpoint_lets_a_learners_failures_be_forgotten(child: Callable[[str], LearnerChild]) -> None:
     one = child("raise SystemExit(7)")
     for life in range(RESTARTS + 2):

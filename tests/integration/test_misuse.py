@@ -181,13 +181,26 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_batch(tmp_path: P
 
 
 def test_an_environment_of_ones_own_trains_and_passes_the_check(tmp_path: Path) -> None:
-    (tmp_path / "my_module.py").write_text(MY_MODULE)
+    closing = "    def close(self):\n        open('closed', 'a').write('x')\n\ngym.register"
+    (tmp_path / "my_module.py").write_text(MY_MODULE.replace("gym.register", closing))
     task = "gym:my_module:MyEnv-v0"
     checked = _nexus(tmp_path, "check-env", task, "--steps", "100")
     assert checked.returncode == 0, checked.stdout + checked.stderr
-    done = _train(tmp_path, 120, task=task)
+    (tmp_path / "closed").unlink()
+    code = (
+        "from pathlib import Path; from deploy.cli import parse_train; from deploy.inline_run import InlineRun\n"
+        f"config = parse_train({command(task, tmp_path / 'run', *INLINE, '--frames', '120')[4:]!r})\n"
+        "Path('closed').write_text('')\n"
+        "InlineRun(config, Path(config.logdir)).run()\n"
+    )
+    done = run(tmp_path, [sys.executable, "-c", code])
     assert done.returncode == 0, done.stdout + done.stderr
     assert lines(tmp_path / "run" / "scores.jsonl")
+    assert (tmp_path / "closed").read_text() == "xxxxx", "all four are closed, and the one that told the spaces"
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    section = readme.split("### A run directory")[1].split("The x-axis")[0]
+    left = {path.name for path in (tmp_path / "run").iterdir()} - {".lock"}
+    assert not [name for name in left if name not in section and not name.startswith("events.out.tfevents")], left
 
 
 def test_inline_mode_imports_only_what_its_environment_needs(tmp_path: Path) -> None:

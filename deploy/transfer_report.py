@@ -1,0 +1,27 @@
+"""What export and import of replay say while they go on, and of what they leave out."""
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
+
+from replay.counted import counted
+
+T = TypeVar("T")
+SAY = 10.0  # seconds between lines of progress
+NAMED = 10  # damaged parts that are named one by one
+
+
+def left_out(parts: Sequence[str]) -> list[str]:
+    """A line for each part that is damaged, the first ones by name."""
+    more = [f"Damaged and left out: {len(parts) - NAMED} more."] if len(parts) > NAMED else []
+    return [f"Damaged and left out: {part.rstrip('.')}." for part in parts[:NAMED]] + more
+
+
+def told(items: Iterable[T], done: str) -> Iterator[T]:
+    """The same items, with a line now and then about how many they were."""
+    said = time.monotonic()
+    for number, item in enumerate(items, start=1):
+        yield item
+        if time.monotonic() - said > SAY:
+            said = time.monotonic()
+            print(f"{done} {counted(number, 'episode')} so far", flush=True)
