@@ -68,7 +68,7 @@ class Progress:
         self._last_line = -float("inf")
         self._times: deque[tuple[float, int]] = deque()
         self._scores: list[float] = []
-        self._status = Status(frames=0)
+        self._status = self._printed = Status(frames=0)
         # The panel is drawn by one thread of rich; it calls `_panel`, so it always shows the newest status.
         live = self._console.is_terminal and not self._console.is_dumb_terminal
         self._echo = ExitStack()
@@ -84,7 +84,7 @@ class Progress:
         if self._live:
             with self._echo:
                 self._live.stop()
-        elif self._times:
+        elif self._status != self._printed:
             self._console.print(self.line(), soft_wrap=True, highlight=False)
 
     def update(self, status: Status) -> None:
@@ -98,7 +98,7 @@ class Progress:
         while len(self._times) > 2 and now - self._times[1][0] > _RATE_WINDOW:
             self._times.popleft()
         if not self._live and now - self._last_line >= self._line_seconds:
-            self._last_line = now
+            self._last_line, self._printed = now, status
             self._console.print(self.line(), soft_wrap=True, highlight=False)
 
     def note(self, text: str) -> None:

@@ -34,13 +34,8 @@ def secure_token() -> Path:
 
 
 def object_store_bytes(model: DreamerConfig) -> int:
-    """Room for eight policy snapshots, by a rough count of the acting parameters, within a third of the free memory."""
-    c, units = model.rssm, max(model.policy.units, model.encoder.units)
-    stoch, wide = c.stoch * c.classes, 4 * model.encoder.depth
-    recurrent = c.deter * (4 * c.deter // c.blocks + 3 * c.hidden)
-    around = c.hidden * (2 * c.deter + stoch * 3 + 2 * c.hidden) + units * (c.deter + stoch + 6 * units)
-    bytes_each = 4 * (recurrent + around + 16 * wide * (wide + c.hidden))
-    return max(LEAST_STORE, min(8 * bytes_each, psutil.virtual_memory().available // 3))
+    """Room for eight policy snapshots, within a third of the free memory."""
+    return max(LEAST_STORE, min(8 * 4 * model.acting_parameters, psutil.virtual_memory().available // 3))
 
 
 def start_local(namespace: str, store_bytes: int) -> str:

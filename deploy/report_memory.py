@@ -37,17 +37,50 @@ class Forecast:
         return f"{self.steps}, {' to '.join(sizes)}"
 
 
+BYTES_A_PARAMETER = 14
+"""Of a checkpoint for each acting parameter: at least 1.15 in the agent, each with two moments, 4 bytes each."""
+
+
 def require_memory(config: RunConfig, note: Callable[[str], None]) -> None:
-    """`note` the forecast of replay's size; ValueError where it exceeds the memory or the disk there is."""
+    """`note` the forecast of replay's and the checkpoints' size; ValueError where one exceeds the memory or the disk
+    there is."""
     forecast = forecast_replay(config)
+    _require_replay(config, forecast, note)
+    _require_checkpoints(config, forecast, note)
+
+
+def _require_checkpoints(config: RunConfig, replay: Forecast, note: Callable[[str], None]) -> None:
+    """Those that are kept, and one more while it is written; replay in memory lies in them once, one on disk beside
+    them."""
+    logdir = Path(config.logdir)
+    learner, steps = config.learner, config.frames // config.environment.action_repeat
+    updates = steps * learner.train_ratio / (learner.batch_size * learner.batch_length)
+    kept = min(config.keep_checkpoints, 1 + int(updates) // config.checkpoint_every)
+    least = (kept + 1) * BYTES_A_PARAMETER * config.model.acting_parameters
+    beside = config.replay.kind == "disk" and not config.replay.directory
+    least += replay.least if beside or config.replay.kind == "memory" else 0
+    there, free = _disk(logdir, logdir)
+    what = "Replay and checkpoints" if beside else "Checkpoints"
+    text = f"{what}: {byte_size(least)} or more; {byte_size(free)} of disk are free in {there}."
+    if least > 0.95 * free:
+        raise ValueError(f"{text} Name another --logdir, or lower --keep-checkpoints or --replay.capacity.")
+    note(text)
+
+
+def _disk(folder: Path, used: Path) -> tuple[Path, int]:
+    """The nearest folder that exists, and the bytes that are free there or lie in `used`."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    return there, shutil.disk_usage(there).free + sum(p.stat().st_size for p in used.rglob("*") if p.is_file())
+
+
+def _require_replay(config: RunConfig, forecast: Forecast, note: Callable[[str], None]) -> None:
     head, bound = f"Replay: {forecast}", "--replay.capacity, or bound it by --replay.capacity-gb"
     if config.replay.kind == "redis":
         servers = f"{len(config.replay.urls)} Redis servers" if len(config.replay.urls) > 1 else "the Redis server"
         note(f"{head}, on {servers}; allow more than that by maxmemory.")
     elif config.replay.kind == "disk":
         directory = replay_directory(config)
-        there = next(path for path in (directory, *directory.absolute().parents) if path.exists())
-        free = shutil.disk_usage(there).free + _used(directory)
+        there, free = _disk(directory, directory)
         note(f"{head}; {byte_size(free)} of disk are free in {there}.")
         if forecast.least > 0.95 * free:
             raise ValueError(
@@ -133,7 +166,3 @@ def _room(schema: Schema, config: RunConfig, name: str) -> Room:
         streams=streams, selection=replay.selection,
         step_bytes=(DiskStore if replay.kind == "disk" else MemoryStore).step_bytes,
     )  # fmt: skip
-
-
-def _used(directory: Path) -> int:
-    return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())

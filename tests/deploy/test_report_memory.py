@@ -109,7 +109,14 @@ def test_sizes_are_said_in_the_unit_that_suits_them(tmp_path: Path) -> None:
         r"Replay: 300 steps of 72 bytes and one more for each episode, [\d.]+ kB( to [\d.]+ kB)?; ", said[0]
     )
     require_memory(config_of(tmp_path / "run", "--frames", "5000000", "--replay.capacity", "1000000"), said.append)
-    assert re.match(r"Replay: up to 1,000,000 steps of 72 bytes, [\d.]+ MB; .* GB of memory are free", said[1]), said
+    assert re.match(r"Replay: up to 1,000,000 steps of 72 bytes, [\d.]+ MB; .* GB of memory are free", said[2]), said
+    assert all(re.fullmatch(r"Checkpoints: [\d.]+ [kM]B or more; .* of disk are free in .*", said[i]) for i in (1, 3))
+    assert said[1].split()[2] == "kB" and said[3].split()[2] == "MB", said  # replay lies in them
+    many = config_of(
+        tmp_path / "run", "--frames", "900000000", "--checkpoint-every", "1", "--keep-checkpoints", "9000000"
+    )
+    with pytest.raises(ValueError, match=r"Checkpoints: .* free in .*\. Name another --logdir, or lower --keep-ch"):
+        require_memory(many, said.append)
     large = config_of(tmp_path / "run", "--frames", "90000000000", "--replay.capacity", "80000000000")
     with pytest.raises(
         ValueError, match=r"up to 80,000,000,000 steps .*, [\d,]+ GB; .* Keep it on disk .* lower --rep"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from deploy.cli import main
-from tests.integration.runs import MY_MODULE, checkpoints, command, environment, lines, run, wait_for
+from tests.integration.runs import MY_MODULE, checkpoints, command, environment, lines, run, start, wait_for
 from tests.small_disk import fill, small_disk
 
 INLINE = ["--mode", "inline", "--learner.train-ratio", "8", "--checkpoint-every", "20", "--log-every", "10"]
@@ -147,23 +147,24 @@ def test_a_damaged_checkpoint_is_recognised_and_the_one_before_it_used(
 
 def test_a_full_disk_stops_the_run_and_leaves_the_last_checkpoint_whole(tmp_path: Path) -> None:
     with small_disk(tmp_path / "run", 2):
-        done = _train(tmp_path, 100_000, "--keep-checkpoints", "1000", "--checkpoint-every", "4")
-        assert done.returncode == 1, done.stdout + done.stderr
-        assert "The disk is full" in done.stderr and "nexus train gym:CartPole-v1" in done.stderr
-        assert "Traceback" not in done.stderr
+        options = [*INLINE, "--frames", "20000", "--replay.capacity", "1000", "--checkpoint-every", "4"]
+        with start(tmp_path, command("gym:CartPole-v1", tmp_path / "run", *options)) as training:
+            wait_for(lambda: checkpoints(tmp_path / "run"), "a checkpoint")
+            fill(tmp_path / "run")
+            assert training.wait(120) == 1
+        said = (tmp_path / "output.log").read_text()
+        assert "The disk is full" in said and "nexus train gym:CartPole-v1" in said and "Traceback" not in said
         kept = checkpoints(tmp_path / "run")
-        assert f"this command continues from the checkpoint of update {kept[-1]}:" in done.stderr
-        assert kept
-        for number in kept[:-1]:
-            shutil.rmtree(tmp_path / "run" / "checkpoints" / f"{number:010d}")
+        assert f"this command continues from the checkpoint of update {kept[-1]:,}:" in said
+        (tmp_path / "run" / "rest").unlink()
         (frames,) = {
             json.loads((tmp_path / "run" / "checkpoints" / f"{kept[-1]:010d}" / "state.json").read_text())["actor"][
                 "frames"
             ]
         }
-        again = _train(tmp_path, frames + 40, "--checkpoint-every", "4")
+        again = _train(tmp_path, frames + 40, "--replay.capacity", "1000", "--checkpoint-every", "4")
         assert again.returncode == 0, again.stdout + again.stderr
-        assert f"update {kept[-1]}" in again.stdout
+        assert f"update {kept[-1]:,}" in again.stdout
         fill(tmp_path / "run")
         scored = _nexus(tmp_path, "eval", "run", "--episodes", "1", "--video", "run/new.mp4")
         assert scored.returncode == 1 and "trained: mean " in scored.stdout, scored.stdout + scored.stderr

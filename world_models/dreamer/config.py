@@ -178,6 +178,16 @@ class DreamerConfig:
     def __post_init__(self) -> None:
         _positive(self, "horizon", "imagination_length", "slow_every")
 
+    @property
+    def acting_parameters(self) -> int:
+        """About how many parameters encoder, RSSM and policy have, which no spaces need be known for; a whole agent has
+        1.2 to 1.8 times as many."""
+        c, units = self.rssm, max(self.policy.units, self.encoder.units)
+        stoch, wide = c.stoch * c.classes, 4 * self.encoder.depth
+        recurrent = c.deter * (4 * c.deter // c.blocks + 3 * c.hidden)
+        around = c.hidden * (2 * c.deter + stoch * 3 + 2 * c.hidden) + units * (c.deter + stoch + 6 * units)
+        return recurrent + around + 16 * wide * (wide + c.hidden)
+
 
 # name: deter, hidden, classes, depth, units
 SIZES = {
