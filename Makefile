@@ -1,10 +1,10 @@
 # Everything runs in .venv, which the first target that needs it makes.
 #   make train   trains DreamerV3 on CartPole on this machine and says where the curve, the video and the policy are
-#   make test    runs the tests, in two processes side by side
+#   make test    runs the tests, in three processes side by side: many of them wait
 # Another interpreter: make PYTHON=python3.12 test. More of pytest: make test ARGS="-m slow". One process: WORKERS=0.
 
 PYTHON ?= python3
-WORKERS ?= 2
+WORKERS ?= 3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed

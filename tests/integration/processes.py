@@ -8,12 +8,13 @@ from pathlib import Path
 
 import psutil
 
+from tests.integration.forked import Forked
 from tests.integration.runs import start
 
 MARK = "PWD_OF_RUN"
 
 
-def start_marked(directory: Path, arguments: Sequence[str]) -> subprocess.Popen[str]:
+def start_marked(directory: Path, arguments: Sequence[str]) -> subprocess.Popen[str] | Forked:
     """Start a run in `directory`; everything that it starts inherits the mark."""
     os.environ[MARK] = str(directory)
     try:

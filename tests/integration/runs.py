@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from deploy.stores import shard as make_shard
 from deploy.task import replay_schema
 from replay.memory_store import MemoryStore
 from replay.step import Rows
+from tests.integration.forked import Forked
 from world_models.space import Space
 
 TINY = [
@@ -54,8 +56,11 @@ gym.register("MyEnv-v0", MyEnv)
 """
 
 
+NEXUS = [sys.executable, "-m", "deploy.cli"]
+
+
 def command(task: str, logdir: Path, *arguments: str) -> list[str]:
-    return [sys.executable, "-m", "deploy.cli", "train", task, *TINY, "--logdir", str(logdir), *arguments]
+    return [*NEXUS, "train", task, *TINY, "--logdir", str(logdir), *arguments]
 
 
 def environment() -> dict[str, str]:
@@ -63,16 +68,29 @@ def environment() -> dict[str, str]:
     return dict(os.environ, PYTHONPATH=str(root), OMP_NUM_THREADS="1", PYTHONUNBUFFERED="1")
 
 
-def start(directory: Path, arguments: Sequence[str]) -> subprocess.Popen[str]:
+def start(directory: Path, arguments: Sequence[str]) -> subprocess.Popen[str] | Forked:
     """Start a command in its own session, its output in `output.log`."""
     with (directory / "output.log").open("a") as log:
+        if _needs_torch(arguments):
+            return Forked(arguments[3:], directory, environment(), log, log)
         return subprocess.Popen(
             arguments, cwd=directory, env=environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
             text=True, start_new_session=True,
         )  # fmt: skip
 
 
+def _needs_torch(arguments: Sequence[str]) -> bool:
+    """Whether this is a command that imports PyTorch in its own process. The driver of local mode does not."""
+    return list(arguments[:3]) == NEXUS and (arguments[3] != "train" or "inline" in arguments)
+
+
 def run(directory: Path, arguments: Sequence[str], timeout: float = 200) -> subprocess.CompletedProcess[str]:
+    if _needs_torch(arguments):
+        with TemporaryFile("w+") as out, TemporaryFile("w+") as err:
+            with Forked(arguments[3:], directory, environment(), out, err) as process:
+                code = process.wait(timeout)
+            out.seek(0), err.seek(0)
+            return subprocess.CompletedProcess(arguments, code, out.read(), err.read())
     return subprocess.run(
         arguments, cwd=directory, env=environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True,
         timeout=timeout,

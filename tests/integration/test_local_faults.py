@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.integration.forked import Forked
 from tests.integration.processes import end_all, members, named, start_marked
 from tests.integration.runs import checkpoints, command, lines, replay_of, wait_for
 
@@ -31,7 +32,7 @@ def logdir(tmp_path: Path) -> Iterator[Path]:
     end_all(tmp_path)
 
 
-def _start(logdir: Path, arguments: list[str] | None = None) -> subprocess.Popen[str]:
+def _start(logdir: Path, arguments: list[str] | None = None) -> subprocess.Popen[str] | Forked:
     return start_marked(logdir.parent, arguments or _command(logdir))
 
 
