@@ -82,7 +82,9 @@ def _begin() -> socket.socket:
     _channel.settimeout(READY)
     env = dict(os.environ, OMP_NUM_THREADS="1", PYTHONUNBUFFERED="1", PYTHONPATH=str(Path(__file__).parents[2]))
     command = [sys.executable, "-u", "-m", "tests.integration.forked", str(other.fileno())]
-    parent = subprocess.Popen(command, env=env, pass_fds=[other.fileno()], stdin=subprocess.DEVNULL)
+    parent = subprocess.Popen(
+        command, env=env, pass_fds=[other.fileno()], stdin=subprocess.DEVNULL, start_new_session=True
+    )  # fmt: skip
     other.close()
 
     def close() -> None:

@@ -8,17 +8,16 @@ from pathlib import Path
 
 import psutil
 
-from tests.integration.forked import Forked
-from tests.integration.runs import start
+from tests.integration.runs import execute
 
 MARK = "PWD_OF_RUN"
 
 
-def start_marked(directory: Path, arguments: Sequence[str]) -> subprocess.Popen[str] | Forked:
+def start_marked(directory: Path, arguments: Sequence[str]) -> subprocess.Popen[str]:
     """Start a run in `directory`; everything that it starts inherits the mark."""
     os.environ[MARK] = str(directory)
     try:
-        return start(directory, arguments)
+        return execute(directory, arguments)
     finally:
         del os.environ[MARK]
 

@@ -70,9 +70,15 @@ def environment() -> dict[str, str]:
 
 def start(directory: Path, arguments: Sequence[str]) -> subprocess.Popen[str] | Forked:
     """Start a command in its own session, its output in `output.log`."""
+    if not _needs_torch(arguments):
+        return execute(directory, arguments)
     with (directory / "output.log").open("a") as log:
-        if _needs_torch(arguments):
-            return Forked(arguments[3:], directory, environment(), log, log)
+        return Forked(arguments[3:], directory, environment(), log, log)
+
+
+def execute(directory: Path, arguments: Sequence[str]) -> subprocess.Popen[str]:
+    """The same, never forked: it has the environment of now for all to see."""
+    with (directory / "output.log").open("a") as log:
         return subprocess.Popen(
             arguments, cwd=directory, env=environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
             text=True, start_new_session=True,

@@ -11,7 +11,6 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.integration.forked import Forked
 from tests.integration.processes import end_all, members, named, start_marked
 from tests.integration.runs import checkpoints, command, lines, replay_of, wait_for
 
@@ -32,7 +31,7 @@ def logdir(tmp_path: Path) -> Iterator[Path]:
     end_all(tmp_path)
 
 
-def _start(logdir: Path, arguments: list[str] | None = None) -> subprocess.Popen[str] | Forked:
+def _start(logdir: Path, arguments: list[str] | None = None) -> subprocess.Popen[str]:
     return start_marked(logdir.parent, arguments or _command(logdir))
 
 
