@@ -10,7 +10,7 @@ from tempfile import TemporaryFile
 
 import numpy as np
 
-from replay.whole_file import whole_file
+from replay.files.whole_file import whole_file
 
 SMALLEST = 256  # pixels; smaller pictures are enlarged by a whole factor
 

@@ -9,17 +9,17 @@ import torch
 from actors.actor import Actor
 from actors.evaluation import EndlessEpisodeError, run_episodes
 from actors.policy import DreamerPolicy
-from deploy.build import build_actor, build_agent
-from deploy.config import RunConfig, claim_logdir, rooted
-from deploy.incarnations import Incarnations
 from deploy.interrupt import Interrupt
-from deploy.offline import fill, frames_per_update
-from deploy.open_loop import open_loop_due, open_loop_metrics
-from deploy.policy_files import as_arrays, load_arrays, model_document, save_best
+from deploy.reports.open_loop import open_loop_due, open_loop_metrics
+from deploy.reports.scoreboard import Scoreboard
 from deploy.run_failed import RunFailedError
-from deploy.scoreboard import Scoreboard
-from deploy.stores import actor_streams, inline_store, require_empty, require_room, rolls_back
-from deploy.task import environment_maker, replay_schema, spaces_of
+from deploy.stored.offline import fill, frames_per_update
+from deploy.wiring.build import build_actor, build_agent
+from deploy.wiring.config import RunConfig, claim_logdir, rooted
+from deploy.wiring.incarnations import Incarnations
+from deploy.wiring.policy_files import as_arrays, load_arrays, model_document, save_best
+from deploy.wiring.stores import actor_streams, inline_store, require_empty, require_room, rolls_back
+from deploy.wiring.task import environment_maker, replay_schema, spaces_of
 from learner.checkpoint import Checkpoints, read_arrays, read_document
 from learner.learner import Learner
 from learner.train_ratio import TrainRatio

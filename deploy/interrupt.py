@@ -8,8 +8,6 @@ from contextlib import contextmanager
 from types import FrameType
 
 _AWAY = 2.0  # seconds after which a call waits for somebody who is away
-ENDED = 130
-"""Exit code of a command that one of the signals has ended."""
 
 
 def _signals() -> list[signal.Signals]:

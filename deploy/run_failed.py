@@ -1,5 +1,7 @@
-"""The error with which a run of any mode ends when it cannot go on. Exit code 1, where wrong arguments have 2."""
+"""The error with which a run of any mode ends when it cannot go on."""
+
+from replay.errors import NexusError
 
 
-class RunFailedError(RuntimeError):
-    """The run cannot go on; the message says why and what to do."""
+class RunFailedError(NexusError):
+    """The run cannot go on; what was learned is saved if that was possible."""

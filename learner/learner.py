@@ -16,6 +16,7 @@ from learner.config import LearnerConfig
 from learner.dreamer_step import DreamerStep
 from learner.sequence import CONTEXT, sample_length, start_items
 from replay.consecutive import consecutive
+from replay.errors import NexusError
 from replay.step import Rows
 from replay.store import Sample, Store
 from world_models.dreamer.acting import Carry
@@ -23,7 +24,7 @@ from world_models.dreamer.agent import Dreamer
 from world_models.dreamer.rssm import State
 
 
-class NonFiniteError(RuntimeError):
+class NonFiniteError(NexusError):
     """A loss or gradient was not finite; the batch and a report were saved."""
 
 

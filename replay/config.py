@@ -5,7 +5,60 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from replay.redis_url import PASSWORD_VARIABLE, URLS, parse_servers
-from replay.selection import SelectionConfig
+
+PRIORITY_BYTES = 21  # a step: float32, and float64 in two trees with 1/63 above their leaves
+RECENCY_BYTES = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelectionConfig:
+    """Fractions of draws by each way to choose an item; sequences of the online queue come before all of them."""
+
+    uniform: float | None = None
+    """Every item alike. None: what the other fractions leave."""
+    priority: float = 0.0
+    """By priority: the world model's loss at the item's steps when it was last trained on."""
+    recency: float = 0.0
+    """By age, counted in items: proportional to (1 + age) ** -recency_exponent."""
+    exponent: float = 0.8
+    """Priorities are raised to this power; 0 makes all known ones alike."""
+    maxfrac: float = 0.5
+    """An item's priority is maxfrac * max + (1 - maxfrac) * mean of those of its steps."""
+    initial: float = math.inf
+    """Priority of a step that has none yet; items with infinite ones come first, each as likely as the other."""
+    zero_on_sample: bool = True
+    """Drawing an item by priority sets its steps' priorities to 0, until the learner gives new ones."""
+    recency_exponent: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("uniform", "priority", "recency", "maxfrac"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= 1:
+                raise ValueError(f"replay.selection.{name} is {value}, allowed 0 to 1; it is a fraction.")
+        for name in ("exponent", "recency_exponent"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"replay.selection.{name} is {value}, allowed 0 or a positive number; 0 is off.")
+        if not self.initial >= 0:
+            raise ValueError(
+                f"replay.selection.initial is {self.initial}, allowed 0 or more; inf draws new items first."
+            )
+        if abs(sum(self.fractions) - 1) > 1e-6 or self.fractions[0] < 0:
+            raise ValueError(
+                f"replay.selection: uniform {self.uniform}, priority {self.priority} and recency {self.recency} must "
+                "add up to 1; leave uniform out to let it have the rest."
+            )
+
+    @property
+    def fractions(self) -> tuple[float, float, float]:
+        """Of draws: uniform, by priority, by recency."""
+        rest = 1 - self.priority - self.recency
+        return rest if self.uniform is None else self.uniform, self.priority, self.recency
+
+    @property
+    def step_bytes(self) -> int:
+        """Memory that choosing takes for each step a store has room for."""
+        return (PRIORITY_BYTES if self.priority else 0) + (RECENCY_BYTES if self.recency else 0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ from typing import Protocol, Self, runtime_checkable
 
 import numpy as np
 
+from replay.errors import NexusError
 from replay.keys import sequences
 from replay.layout import Batch, new_batch, unpack
 from replay.step import Rows, Schema, check_rows
@@ -43,7 +44,7 @@ class StreamExistsError(StreamError):
         )
 
 
-class ShardDownError(ConnectionError):
+class ShardDownError(NexusError, ConnectionError):
     """A store behind a connection does not answer; the message names it and how long it was waited for."""
 
 

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -16,6 +17,7 @@ begin()
 settings.register_profile("nexus", deadline=None)
 settings.load_profile("nexus")
 
+TESTS = Path(__file__).parent
 LONGEST = ("integration", "benchmarks", "deploy", "contracts", "parity", "replay")
 """Folders, those whose files take longest first."""
 LEFT = pytest.StashKey[list[str]]()
@@ -33,7 +35,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Of several workers none is to begin a long file when the others are done; otherwise the order stays random."""
     if hasattr(config, "workerinput"):
         places = {folder: place for place, folder in enumerate(LONGEST)}
-        items.sort(key=lambda item: places.get(item.path.parent.name, len(places)))
+        items.sort(key=lambda item: places.get(item.path.relative_to(TESTS).parts[0], len(places)))
 
 
 @pytest.hookimpl(trylast=True)

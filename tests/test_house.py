@@ -22,7 +22,8 @@ TOP = {
     "LICENSE",
 }
 EMPTY_NAMES = {"utils", "util", "common", "tools", "helpers", "helper", "misc"}
-LONGEST = 400
+LONGEST = 400  # lines of a file
+MOST = 22  # Python files of a folder
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -54,6 +55,16 @@ def test_files_are_short_and_named_for_what_they_hold() -> None:
     assert len(lengths) > 20
     assert not {path: lines for path, lines in lengths.items() if lines > LONGEST}
     assert not [path for path in sources() if path.stem in EMPTY_NAMES]
+
+
+def test_rooms_are_small_and_say_what_they_hold() -> None:
+    rooms: dict[str, int] = {}
+    for path in sources():
+        if path.parts[0] in PACKAGES:
+            rooms[str(path.parent)] = rooms.get(str(path.parent), 0) + 1
+    assert not {room: files for room, files in rooms.items() if files > MOST}
+    unsaid = [room for room in rooms if not ast.get_docstring(ast.parse((ROOT / room / "__init__.py").read_text()))]
+    assert not unsaid
 
 
 def breaches(source: str) -> Iterator[str]:

@@ -40,32 +40,40 @@ def test_the_tree_keeps_the_rules() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize(
-    ("module", "line", "rule"),
-    [
-        ("replay", "import torch", "The replay needs no torch"),
-        ("replay", "import world_models", "deploy -> actors | learner -> world_models | replay"),
-        ("learner", "import actors", "deploy -> actors | learner -> world_models | replay"),
-        ("actors", "import deploy", "deploy -> actors | learner -> world_models | replay"),
-        ("learner", "def start():\n    import ray", "Only deploy knows Ray"),
-        ("deploy", "import redis", "Only replay knows Redis"),
-        ("world_models", "import tests", "Nothing imports the tests"),
-        ("world_models/dreamer", "import world_models.genie", "Model families and planners stand alone"),
-        ("deploy", "import torch", None),  # deploy may, but for the modules that the supervisor is made of
-        ("deploy/metrics.py", "import torch", "What the supervisor is made of needs no torch"),
-    ],
-)
-def test_a_planted_violation_is_caught(tree: Path, module: str, line: str, rule: str | None) -> None:
+PLANTED = [
+    ("replay", "import torch", "The replay needs no torch"),
+    ("replay", "import world_models", "deploy -> actors | learner -> world_models | replay"),
+    ("learner", "import actors", "deploy -> actors | learner -> world_models | replay"),
+    ("actors", "import deploy", "deploy -> actors | learner -> world_models | replay"),
+    ("learner", "def start():\n    import ray", "Only deploy knows Ray"),
+    ("deploy/wiring", "import ray", "Only deploy.distributed knows Ray"),
+    ("deploy", "import redis", "Only replay knows Redis"),
+    ("deploy/stored", "import deploy.reports", "Rooms of deploy"),
+    ("deploy/reports", "import deploy.commands", "Rooms of deploy"),
+    ("replay/disk", "import replay.redis", "Rooms of replay"),
+    ("replay/indexing", "import replay.memory", "Rooms of replay"),
+    ("replay/store.py", "import replay.disk", "What every replay shares knows no room"),
+    ("world_models", "import tests", "Nothing imports the tests"),
+    ("world_models/dreamer", "import world_models.genie", "Model families and planners stand alone"),
+    ("deploy/reports/metrics.py", "import torch", "What the supervisor is made of needs no torch"),
+]
+
+
+def test_planted_violations_are_caught(tree: Path) -> None:
+    """Each is reported with the module where it was planted, under its rule."""
     (tree / "world_models" / "genie").mkdir(exist_ok=True)
-    for package in ("genie", "dreamer"):
-        (tree / "world_models" / package).mkdir(exist_ok=True)
-        (tree / "world_models" / package / "__init__.py").touch()
-    file = tree / module if module.endswith(".py") else tree / module / "planted.py"
-    with file.open("a") as source:
-        source.write(f"\n{line}\n")
+    (tree / "world_models" / "genie" / "__init__.py").touch()
+    (tree / "deploy" / "planted_torch.py").write_text("import torch\n")  # it may
+    modules = []
+    for number, (module, line, _) in enumerate(PLANTED):
+        file = tree / module if module.endswith(".py") else tree / module / f"planted_{number}.py"
+        with file.open("a") as source:
+            source.write(f"\n{line}\n")
+        modules.append(".".join(file.relative_to(tree).with_suffix("").parts))
     done = lint(tree)
-    if rule is None:
-        assert done.returncode == 0, done.stdout + done.stderr
-    else:
-        assert done.returncode == 1, done.stdout + done.stderr
-        assert f"{rule} BROKEN" in done.stdout
+    broken = done.stdout.split("Broken contracts")[-1]
+    assert done.returncode == 1, done.stdout + done.stderr
+    for (_, line, rule), module in zip(PLANTED, modules, strict=True):
+        assert f"{rule} BROKEN" in done.stdout, done.stdout
+        assert f"{module} -> {line.split()[-1]}" in broken, broken
+    assert "planted_torch" not in broken

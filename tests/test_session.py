@@ -13,7 +13,7 @@ LEAVES = """
 import socket, subprocess, tempfile
 from tests import conftest
 from tests.contracts.disk_stores import new_directory
-from tests.replay.redis_servers import RedisServer
+from tests.replay.redis.redis_servers import RedisServer
 
 conftest.GRACE = 1.0
 kept = []

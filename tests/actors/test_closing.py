@@ -19,8 +19,8 @@ from actors.envs import make
 from actors.evaluation import run_episodes
 from actors.trivial_policies import RandomPolicy
 from deploy.cli import main
-from deploy.config import RunConfig
-from deploy.task import spaces_of
+from deploy.wiring.config import RunConfig
+from deploy.wiring.task import spaces_of
 from tests.integration.runs import environment
 
 pytestmark = pytest.mark.timeout(120)

@@ -15,8 +15,8 @@ from actors.envs.gymnasium import GymnasiumEnvironment
 from actors.envs.wrappers import NormalizeActions
 from actors.native_actions import native_action
 from actors.policy import load_policy
-from deploy.config import RunConfig
-from deploy.policy_files import as_arrays, model_document
+from deploy.wiring.config import RunConfig
+from deploy.wiring.policy_files import as_arrays, model_document
 from learner.checkpoint import Checkpoints
 from tests.integration.runs import TINY
 from world_models.dreamer.acting import ActingModel

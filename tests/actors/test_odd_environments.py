@@ -355,8 +355,8 @@ def test_an_argument_that_the_class_does_not_take_is_named_with_the_class() -> N
 def test_an_environment_that_moves_leaves_the_commands_paths_alone(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from deploy.config import RunConfig, rooted
-    from deploy.task import spaces_of
+    from deploy.wiring.config import RunConfig, rooted
+    from deploy.wiring.task import spaces_of
 
     monkeypatch.chdir(tmp_path)
     config = rooted(RunConfig(task=registered(Moves), logdir="run"))

@@ -12,8 +12,8 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from deploy.config import RunConfig
-from deploy.presets import apply
+from deploy.wiring.config import RunConfig
+from deploy.wiring.presets import apply
 from learner.batch import to_device
 from learner.dreamer_step import DreamerStep
 from learner.sequence import CONTEXT

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from replay.memory_store import MemoryStore
+from replay.memory.memory_store import MemoryStore
 from replay.step import Field, Schema
 from tests.benchmarks.machine import describe, matmul_rate, median, versions
 from tests.benchmarks.replay_systems import BATCH, BLOCK, LENGTH, keep_memory

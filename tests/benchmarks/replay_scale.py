@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from replay.index import Index
-from replay.memory_store import MemoryStore
+from replay.indexing.index import Index
+from replay.memory.memory_store import MemoryStore
 from tests.benchmarks.machine import median
 from tests.benchmarks.replay_stores import Opener, disk_store
 from tests.benchmarks.replay_systems import BATCH, BLOCK, LENGTH, Job, System, measure

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from replay.disk_store import DiskStore
+from replay.disk.disk_store import DiskStore
 from tests.benchmarks.replay_soak_ledger import Audit, Ledger, Loss
 from tests.benchmarks.replay_soak_rows import LENGTH, SCHEMA
 from tests.benchmarks.replay_soak_site import GOES_ON, Fault, Kind, Site, SoakError

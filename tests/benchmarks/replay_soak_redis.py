@@ -5,13 +5,13 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from replay.redis.resp import Connection, parse_info
 from replay.redis_url import parse
-from replay.resp import Connection, parse_info
 from tests.benchmarks.replay_soak_ledger import Audit, Ledger, Loss
 from tests.benchmarks.replay_soak_rows import LENGTH
 from tests.benchmarks.replay_soak_site import Fault, Kind, Site
 from tests.benchmarks.replay_soak_workers import Worker, audit, open_redis, sample_from_redis, write_to_redis
-from tests.replay.redis_servers import RedisServer
+from tests.replay.redis.redis_servers import RedisServer
 
 SERVERS, WRITERS = 2, 2
 CAPACITY = 8000  # sequences of each server

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from replay.keys import stream_id
-from replay.redis_store import RedisStore
+from replay.redis.redis_store import RedisStore
 from replay.sharding import ShardedStore
 from replay.store import Block, Store
 from replay.writer import Writer

@@ -14,15 +14,15 @@ from typing import Any
 import psutil
 import redis
 
-from replay.disk_store import DiskStore
-from replay.memory_store import MemoryStore
-from replay.redis_store import RedisStore
+from replay.disk.disk_store import DiskStore
+from replay.memory.memory_store import MemoryStore
+from replay.redis.redis_store import RedisStore
 from replay.step import Schema
 from tests.benchmarks.replay_ceiling import Ceiling
 from tests.benchmarks.replay_redis_py import Chunks, RedisPy, RedisPySystem
 from tests.benchmarks.replay_systems import LENGTH, System, resident
 from tests.benchmarks.replay_work import Content
-from tests.replay.redis_servers import RedisServer
+from tests.replay.redis.redis_servers import RedisServer
 
 SYSTEMS = ("ceiling", "memory", "disk", "ray", "redis_unix", "redis_tcp", "redis_py_unix", "redis_py_tcp")
 REDIS_CHUNK = 168  # steps, 0.5 % below 2 MiB: redis-py's where there is no store of ours to take them from
@@ -90,10 +90,10 @@ class Opener:
         import ray
 
         from actors.actor_config import ActorConfig
-        from deploy.config import RunConfig
-        from deploy.ray_cluster import start_local
-        from deploy.ray_store import RayShard
-        from deploy.remote import ask, start
+        from deploy.distributed.ray_cluster import start_local
+        from deploy.distributed.ray_store import RayShard
+        from deploy.distributed.remote import ask, start
+        from deploy.wiring.config import RunConfig
         from replay.config import ReplayConfig
         from replay.sharding import ShardedStore
 
@@ -105,7 +105,7 @@ class Opener:
             actor=ActorConfig(environments=self.streams),
             replay=ReplayConfig(store="ray", capacity=self.steps, shards=1),
         )
-        shard = start("deploy.ray_store.RunShard", "shard-0", self.schema, config, "", cpus=0.1, threads=8)
+        shard = start("deploy.distributed.ray_store.RunShard", "shard-0", self.schema, config, "", cpus=0.1, threads=8)
         process = ask(shard, "status", timeout=120)["process"]
         store = ShardedStore([RayShard("shard-0", shard, self.schema, LENGTH)], parallel=True)
         every = [child.pid for child in psutil.Process().children(recursive=True)]

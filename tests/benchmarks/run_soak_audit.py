@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from deploy.replay_sources import open_sources
+from deploy.stored.sources import open_sources
 from replay.episodes import pieces
 from tests.benchmarks.run_soak_judge import judge
 

@@ -22,7 +22,7 @@ from learner.checkpoint import Checkpoints
 from tests.benchmarks.run_soak_audit import SoakError, lines, read_everything, require_forward
 from tests.benchmarks.run_soak_witness import Sampled, accounts, hook
 from tests.benchmarks.run_soak_world import TASK
-from tests.replay.redis_servers import RedisServer
+from tests.replay.redis.redis_servers import RedisServer
 
 MARK = "RUN_SOAK"  # in the environment of everything that belongs to a run
 STARTS = 300.0  # seconds until a run works, or works again
@@ -344,7 +344,7 @@ class RunSite:
         return found
 
     def _all(self, role: str) -> list[psutil.Process]:
-        pattern = "deploy.learner_process" if role == "learner" else rf"ray::{role}\b"
+        pattern = "deploy.distributed.learner_process" if role == "learner" else rf"ray::{role}\b"
         found = []
         for process in self._members():
             with suppress(psutil.Error):

@@ -30,7 +30,7 @@ def hook(folder: Path) -> dict[str, str]:
 def install() -> None:
     """Watch the store, where this process is one that learns. Nothing is imported before the process does so itself."""
     words = " ".join(sys.orig_argv)
-    if WHERE in os.environ and ("deploy.learner_process" in words or "deploy.cli train" in words):
+    if WHERE in os.environ and ("deploy.distributed.learner_process" in words or "deploy.cli train" in words):
         sys.meta_path.insert(0, _Finder())
 
 

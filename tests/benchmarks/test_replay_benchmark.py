@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from replay.memory_store import MemoryStore
+from replay.memory.memory_store import MemoryStore
 from tests.benchmarks.replay import main
 from tests.benchmarks.replay_stores import SYSTEMS
 from tests.benchmarks.replay_systems import BATCH, LENGTH, Job, measure

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from replay.memory_store import MemoryStore
+from replay.memory.memory_store import MemoryStore
 from replay.writer import Writer
 from tests.benchmarks.replay_soak_ledger import JITTER, Audit, Ledger, Loss
 from tests.benchmarks.replay_soak_rows import LENGTH, SCHEMA, Checker, Environments, TornError, latents

@@ -6,7 +6,7 @@ import weakref
 from pathlib import Path
 from typing import Any
 
-from replay.disk_store import DiskStore
+from replay.disk.disk_store import DiskStore
 from replay.store import Store
 from tests.session import SHARED_MEMORY, folder
 

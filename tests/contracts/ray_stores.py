@@ -6,9 +6,9 @@ from typing import Any
 
 import ray
 
-from deploy.ray_cluster import start_local
-from deploy.ray_store import RayShard, ShardServer
-from deploy.remote import ask, start
+from deploy.distributed.ray_cluster import start_local
+from deploy.distributed.ray_store import RayShard, ShardServer
+from deploy.distributed.remote import ask, start
 from replay.store import Store
 from tests.session import shared
 

@@ -4,9 +4,9 @@ import functools
 from collections import OrderedDict
 from typing import Any
 
-from replay.redis_store import RedisStore
+from replay.redis.redis_store import RedisStore
 from replay.store import Store
-from tests.replay.redis_servers import RedisServer
+from tests.replay.redis.redis_servers import RedisServer
 from tests.session import shared
 
 KEPT = 6  # stores open at a time; no test uses more

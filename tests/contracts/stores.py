@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from replay.memory_store import MemoryStore
+from replay.memory.memory_store import MemoryStore
 from replay.sharding import ShardedStore
 from replay.step import Field, Schema
 from replay.store import Store

@@ -88,7 +88,7 @@ def test_a_second_ctrl_c_while_the_program_exits_changes_nothing() -> None:
     code = (
         "import atexit, os, signal; from deploy import cli\n"
         "atexit.register(lambda: (os.kill(os.getpid(), signal.SIGINT), print('left')))\n"
-        "cli.COMMANDS['doctor'] = lambda arguments: cli.ENDED\n"
+        "import deploy.commands.doctor; deploy.commands.doctor.run = lambda arguments: cli.INTERRUPTED\n"
         "cli.main(['doctor'])"
     )
     done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, timeout=100)

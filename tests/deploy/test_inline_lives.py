@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deploy.cli import parse_train
-from deploy.config import _LOCKS
+from deploy.commands.train import parse_train
 from deploy.inline_run import InlineRun
-from deploy.stores import inline_store, rolls_back
-from deploy.task import replay_schema, spaces_of
+from deploy.wiring.config import _LOCKS
+from deploy.wiring.stores import inline_store, rolls_back
+from deploy.wiring.task import replay_schema, spaces_of
 from replay.keys import incarnation_of
 from replay.step import Rows
 from tests.integration.runs import TINY, checkpoints, wait_for
-from tests.replay.redis_servers import RedisServer
+from tests.replay.redis.redis_servers import RedisServer
 
 pytestmark = pytest.mark.timeout(150)
 KINDS = ["memory", "disk", "named disk", "redis"]
@@ -103,7 +103,7 @@ def test_no_row_of_one_life_joins_those_of_another(kind: str, tmp_path: Path, se
 def test_one_of_two_servers_goes_down_and_is_still_away_when_the_run_continues(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("deploy.stores.DOWN", 1.0)
+    monkeypatch.setattr("deploy.wiring.stores.DOWN", 1.0)
     with ExitStack() as stack:
         servers = [stack.enter_context(RedisServer(appendonly=True)) for _ in range(2)]
         site = Site("redis", tmp_path, servers)

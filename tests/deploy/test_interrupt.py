@@ -8,10 +8,10 @@ import time
 import pytest
 
 from deploy.interrupt import Interrupt
-from replay.redis_store import RedisStore
+from replay.redis.redis_store import RedisStore
 from replay.sharding import ShardedStore
 from tests.contracts.stores import SCHEMA, rows
-from tests.replay.redis_servers import RedisServer
+from tests.replay.redis.redis_servers import RedisServer
 
 pytestmark = pytest.mark.timeout(120)
 

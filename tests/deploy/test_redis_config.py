@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import yaml
 
+from replay.redis.resp import Connection, parse_info
 from replay.redis_url import Address
-from replay.resp import Connection, parse_info
-from tests.replay.redis_servers import EXECUTABLE, dying_with_the_test, free_port
+from tests.replay.redis.redis_servers import EXECUTABLE, dying_with_the_test, free_port
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]

@@ -128,7 +128,7 @@ def _serve(channel: socket.socket) -> list[str]:
 def _main() -> None:
     channel = socket.socket(fileno=int(sys.argv[1]))
     import deploy.inline_run
-    import deploy.summary  # noqa: F401  so that matplotlib is there too
+    import deploy.reports.summary  # noqa: F401  so that matplotlib is there too
     from deploy.cli import main
 
     arguments = _serve(channel)

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file
 
-from deploy.config import load_config
-from deploy.metrics import WALL_CLOCK_KEYS
-from deploy.stores import shard as make_shard
-from deploy.task import replay_schema
-from replay.memory_store import MemoryStore
+from deploy.reports.metrics import WALL_CLOCK_KEYS
+from deploy.wiring.config import load_config
+from deploy.wiring.stores import shard as make_shard
+from deploy.wiring.task import replay_schema
+from replay.memory.memory_store import MemoryStore
 from replay.step import Rows
 from tests.integration.forked import Forked
 from world_models.space import Space
@@ -39,10 +39,10 @@ from gymnasium import spaces
 
 class MyEnv(gym.Env):
     observation_space = spaces.Dict(
-        image=spaces.Box(0, 255, (48, 48, 3), np.uint8), vector=spaces.Box(-1, 1, (3,), np.float32))
+        image=spaces.Box(0, 255, (32, 32, 3), np.uint8), vector=spaces.Box(-1, 1, (3,), np.float32))
     action_space = spaces.Dict(button=spaces.Discrete(3), stick=spaces.Box(-1, 1, (2,), np.float32))
     def observe(self):
-        return {"image": np.full((48, 48, 3), int(127 + 127 * self.x[0]), np.uint8), "vector": self.x}
+        return {"image": np.full((32, 32, 3), int(127 + 127 * self.x[0]), np.uint8), "vector": self.x}
     def reset(self, seed=None, options=None):
         super().reset(seed=seed)
         self.x, self.t = self.np_random.uniform(-1, 1, 3).astype(np.float32), 0

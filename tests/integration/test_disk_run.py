@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from replay.disk_reader import DiskReader
+from replay.disk.disk_reader import DiskReader
 from replay.keys import incarnation_of
 from tests.integration.processes import end_all, members, named, start_marked
 from tests.integration.runs import checkpoints, command, lines, wait_for

@@ -9,8 +9,8 @@ import pytest
 
 from tests.integration.runs import MY_MODULE, checkpoints, command, differences, lines, run, start, state_of, wait_for
 
-# Checkpoints at updates 20, 40 and 60. 4 x 8 steps an update, 8 replayed ones an environment step.
-RATIO = ["--mode", "inline", "--learner.train-ratio", "8", "--checkpoint-every", "20", "--keep-checkpoints", "9",
+# Checkpoints at updates 10, 20 and 30. 4 x 8 steps an update, 4 replayed ones an environment step.
+RATIO = ["--mode", "inline", "--learner.train-ratio", "4", "--checkpoint-every", "10", "--keep-checkpoints", "9",
          "--log-every", "5"]  # fmt: skip
 
 # The tasks, and a process that is killed in the middle of its STEPS_TO_LIVE-th step.
@@ -46,10 +46,10 @@ def _command(
     )  # fmt: skip
 
 
-# With 3 the checkpoint at update 40 lies between the parts of a sequence.
+# With 3 the checkpoint at update 20 lies between the parts of a sequence.
 @pytest.mark.parametrize(
     ("task", "frames", "steps_to_live", "consecutive", "priority", "report"),
-    [("gym:my_module:Pole-v0", 360, 300, 3, 0.0, 56), ("gym:my_module:MyEnv-v0", 320, 250, 1, 0.5, 0)],
+    [("gym:my_module:Pole-v0", 360, 300, 3, 0.0, 28), ("gym:my_module:MyEnv-v0", 320, 250, 1, 0.5, 0)],
 )
 @pytest.mark.timeout(280)
 def test_killed_after_a_checkpoint_continues_bit_for_bit(
@@ -67,18 +67,18 @@ def test_killed_after_a_checkpoint_continues_bit_for_bit(
     done = run(tmp_path, _command(task, straight, frames, consecutive, priority, report))
     assert done.returncode == 0, done.stdout + done.stderr
     last = checkpoints(straight)[-1]
-    assert last >= 60
+    assert last >= 30
 
     monkeypatch.setenv("STEPS_TO_LIVE", str(steps_to_live))
     process = start(tmp_path, _command(task, killed, frames, consecutive, priority, report))
     monkeypatch.delenv("STEPS_TO_LIVE")
     assert process.wait(200) == -signal.SIGKILL, (tmp_path / "output.log").read_text()
-    assert checkpoints(killed)[-1] == 40
-    assert lines(killed / "metrics.jsonl")[-1]["updates"] > 40, "nothing to go back behind"
+    assert checkpoints(killed)[-1] == 20
+    assert lines(killed / "metrics.jsonl")[-1]["updates"] > 20, "nothing to go back behind"
 
     again = run(tmp_path, _command(task, killed, frames, consecutive, priority, report))
     assert again.returncode == 0, again.stdout + again.stderr
-    assert "update 40" in again.stdout
+    assert "update 20" in again.stdout
     assert checkpoints(killed)[-1] == last
     assert differences(state_of(straight, last), state_of(killed, last)) == []
     for name in ("scores.jsonl", "metrics.jsonl"):

@@ -69,7 +69,7 @@ def test_killed_actor_and_learner_come_back_and_everything_continues(logdir: Pat
     wait_for(lambda: _updates(logdir) >= before + 20, "training with another coordinator")
     before = _updates(logdir)
 
-    (learner,) = named(logdir.parent, "deploy.learner_process")
+    (learner,) = named(logdir.parent, "deploy.distributed.learner_process")
     learner.send_signal(signal.SIGKILL)
     wait_for(lambda: "the learner died (signal 9)" in _output(logdir), "the supervisor to notice")
     wait_for(lambda: _updates(logdir) > before + 20, "the learner to go on")

@@ -189,7 +189,9 @@ def test_an_environment_of_ones_own_trains_and_passes_the_check(tmp_path: Path) 
     assert checked.returncode == 0, checked.stdout + checked.stderr
     (tmp_path / "closed").unlink()
     code = (
-        "from pathlib import Path; from deploy.cli import parse_train; from deploy.inline_run import InlineRun\n"
+        "from pathlib import Path\n"
+        "from deploy.commands.train import parse_train\n"
+        "from deploy.inline_run import InlineRun\n"
         f"config = parse_train({command(task, tmp_path / 'run', *INLINE, '--frames', '120')[4:]!r})\n"
         "Path('closed').write_text('')\n"
         "InlineRun(config, Path(config.logdir)).run()\n"
@@ -208,7 +210,7 @@ def test_inline_mode_imports_only_what_its_environment_needs(tmp_path: Path) -> 
     code = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from deploy.cli import parse_train\n"
+        "from deploy.commands.train import parse_train\n"
         "from deploy.inline_run import InlineRun\n"
         f"config = parse_train({command('gym:CartPole-v1', tmp_path / 'run', *INLINE, '--frames', '60')[4:]!r})\n"
         "InlineRun(config, Path(config.logdir)).run()\n"
@@ -220,7 +222,7 @@ def test_inline_mode_imports_only_what_its_environment_needs(tmp_path: Path) -> 
 
 
 def test_the_supervisor_imports_no_torch() -> None:
-    code = "import sys, deploy.cli, deploy.supervisor; print('torch' in sys.modules)"
+    code = "import sys, deploy.cli, deploy.distributed.supervisor; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, timeout=100)
     assert done.stdout.strip() == "False", done.stdout + done.stderr
 
@@ -230,7 +232,9 @@ def test_rays_token_is_for_its_owner_alone(tmp_path: Path) -> None:
     path.write_text("secret")
     path.chmod(0o644)
     for token in (path, tmp_path / "fresh" / "token"):
-        code = "from deploy.ray_cluster import secure_token; print(oct(secure_token().stat().st_mode & 0o777))"
+        code = (
+            "from deploy.distributed.ray_cluster import secure_token; print(oct(secure_token().stat().st_mode & 0o777))"
+        )
         done = subprocess.run(
             [sys.executable, "-c", code], env=environment() | {"RAY_AUTH_TOKEN_PATH": os.fspath(token)},
             capture_output=True, text=True, timeout=60,

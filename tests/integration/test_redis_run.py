@@ -11,12 +11,12 @@ import pytest
 from deploy.cli import main
 from replay.episodes import Found, episodes
 from replay.keys import stream_id
-from replay.redis_reader import open_replay
+from replay.redis.redis_reader import open_replay
 from replay.redis_url import PASSWORD_VARIABLE
 from replay.sharding import shard_of
 from tests.integration.processes import end_all, start_marked
 from tests.integration.runs import checkpoints, command, lines, wait_for
-from tests.replay.redis_servers import RedisServer, connected, free_port
+from tests.replay.redis.redis_servers import RedisServer, connected, free_port
 
 LOCAL = [
     "--mode", "local", "--actor.actors", "2", "--actor.environments", "8", "--learner.train-ratio", "16",

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from deploy.task import replay_schema
+from deploy.wiring.task import replay_schema
 from learner.config import LearnerConfig
 from learner.learner import Learner
-from replay.memory_store import MemoryStore
-from replay.selection import SelectionConfig
+from replay.config import SelectionConfig
+from replay.memory.memory_store import MemoryStore
 from tests.world_models.small_agent import CONFIG, CONTINUOUS, VECTOR, build, random_batch, random_values
 
 OBSERVATION, ACTION = {"vector": VECTOR}, {"steer": CONTINUOUS}

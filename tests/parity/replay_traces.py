@@ -8,7 +8,7 @@ import numpy as np
 
 from replay.consecutive import consecutive
 from replay.layout import annotate
-from replay.memory_store import MemoryStore
+from replay.memory.memory_store import MemoryStore
 from replay.step import Field, Schema
 
 Check = Callable[[str, np.ndarray, np.ndarray, str], None]  # name, actual, expected, tolerance class

@@ -1,9 +1,8 @@
 import numpy as np
 import pytest
 
-from replay.config import ReplayConfig
-from replay.memory_store import MemoryStore
-from replay.selection import SelectionConfig
+from replay.config import ReplayConfig, SelectionConfig
+from replay.memory.memory_store import MemoryStore
 from replay.step import Field, Schema
 
 SCHEMA = Schema(fields={"x": Field(dtype=np.dtype(np.float32), shape=(250,))}, latents={})

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from replay.episodes import Found, append_episodes, cut, episodes, fresh_streams, newest_episodes
-from replay.memory_store import MemoryStore
+from replay.memory.memory_store import MemoryStore
+from replay.memory.snapshot import Snapshot
 from replay.sharding import ShardedStore
-from replay.snapshot import Snapshot
 from replay.step import Field, Rows, Schema
 from tests.replay.cartpole import LENGTH, assert_same, play, schema, whole
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from replay.index import Index
-from replay.memory_store import MemoryStore
-from replay.selection import SelectionConfig
+from replay.config import SelectionConfig
+from replay.indexing.index import Index
+from replay.memory.memory_store import MemoryStore
 from tests.contracts.stores import LOCAL, SCHEMA, STORES, check_sequences, rows
 
 pytestmark = pytest.mark.timeout(120)

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.actor_config import ActorConfig
-from deploy.config import RunConfig
-from deploy.stores import actor_streams
+from deploy.wiring.config import RunConfig
+from deploy.wiring.stores import actor_streams
 from replay.keys import stream_id
 from replay.sharding import ShardedStore, shard_of
 from tests.contracts.stores import check_sequences, latents, memory, rows

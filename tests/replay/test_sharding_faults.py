@@ -11,13 +11,13 @@ import pytest
 import redis
 
 from replay.awaited import AwaitedStore
-from replay.redis_store import RedisStore
+from replay.redis.redis_store import RedisStore
 from replay.sharding import ShardedStore
 from replay.store import GapError, ShardDownError
 from replay.writer import Writer
 from tests.contracts.stores import SCHEMA, check_sequences, latents, rng, rows
-from tests.replay.redis_servers import RedisServer
-from tests.replay.refusing_redis import meanwhile
+from tests.replay.redis.redis_servers import RedisServer
+from tests.replay.redis.refusing_redis import meanwhile
 
 pytestmark = pytest.mark.timeout(120)
 

@@ -1,0 +1,1 @@
+"""The subcommands of `nexus`, a file each."""

@@ -1,0 +1,269 @@
+"""`nexus doctor`: what of this machine works, what does not, and what to do about it.
+
+Every check really does the thing: it computes with torch, draws with MuJoCo, starts Ray, encodes a video. What can
+crash or hang runs in a process of its own, with a limit.
+"""
+
+import argparse
+import importlib.metadata
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+import psutil
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from actors.envs.rendering import BACKENDS, try_backend
+
+_PACKAGES = ("torch", "numpy", "ray", "gymnasium", "dm_control", "mujoco", "safetensors", "tensorboard", "matplotlib")
+_GB = 1e9
+
+_TORCH = """
+import torch
+x = torch.randn(256, 256)
+assert torch.isfinite(x @ x).all()
+print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
+if torch.cuda.is_available():
+    for i in range(torch.cuda.device_count()):
+        y = torch.randn(256, 256, device=f"cuda:{i}", dtype=torch.bfloat16)
+        assert torch.isfinite(y @ y).all()
+        p = torch.cuda.get_device_properties(i)
+        print(f"{p.name}, {p.total_memory / 1e9:.0f} GB, compute {p.major}.{p.minor}, CUDA {torch.version.cuda}")
+elif torch.version.cuda is None:
+    print("none: this torch is built for CPUs")
+else:
+    print(f"none found by this torch for CUDA {torch.version.cuda}")
+"""
+
+_RAY = """
+import os
+from deploy.distributed.ray_cluster import listening, loopback, start_local
+start_local("doctor", 80_000_000)
+import ray
+assert ray.get(ray.remote(lambda: 41 + 1).options(num_cpus=0.1).remote(), timeout=60) == 42
+sockets = listening()
+outside = [f"{name} on {address}:{port}" for name, address, port in sockets if not loopback(address)]
+where = f"all {len(sockets)} sockets listen on the loopback interface alone"
+if outside:
+    where = f"{len(outside)} of {len(sockets)} sockets can be reached from other machines: {', '.join(outside)}"
+token = os.environ.get("RAY_AUTH_MODE") == "token"
+print(f"{ray.cluster_resources()['CPU']:g} CPUs; {where}, {'protected by a token' if token else 'without a token'}")
+ray.shutdown()
+"""
+
+_ENVIRONMENT = """
+import gymnasium
+env = gymnasium.make("CartPole-v1")
+env.reset(seed=0)
+env.step(0)
+env.close()
+from dm_control import suite
+time_step = suite.load("cartpole", "swingup").reset()
+assert time_step.observation
+"""
+
+_VIDEO = """
+import sys
+import imageio, numpy
+with imageio.get_writer(sys.argv[1], fps=10) as video:
+    for n in range(4):
+        video.append_data(numpy.full((64, 64, 3), n * 60, numpy.uint8))
+"""
+
+
+class Verdict(Enum):
+    """How a check ended. Only FAILS keeps `nexus train` from working."""
+
+    WORKS = "works"
+    LIMITED = "limited"
+    FAILS = "fails"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One line of the report: what was checked, how it ended, what was seen, and what to do where it did not work."""
+
+    what: str
+    verdict: Verdict
+    seen: str
+    remedy: str = ""
+
+
+def diagnose(directory: str | Path = ".") -> Iterator[Finding]:
+    """Runs every check, one after the other; `directory` is where runs would be written."""
+    checks: tuple[Callable[[], Iterator[Finding]], ...] = (
+        _versions, _torch, _environments, _rendering, _ray, _video, _memory, lambda: check_disk(Path(directory)),
+    )  # fmt: skip
+    for check in checks:
+        yield from check()
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Returns the exit code."""
+    parser = argparse.ArgumentParser(prog="nexus doctor", description="What works on this machine, and what to do.")
+    parser.add_argument("directory", nargs="?", default=".", help="where runs will be written")
+    return doctor(parser.parse_args(arguments).directory)
+
+
+def doctor(directory: str | Path = ".", console: Console | None = None) -> int:
+    """Prints the report; the exit code is 1 if something fails without which `nexus train` cannot work, else 0."""
+    console = console or Console()
+    colours = {Verdict.WORKS: "green", Verdict.LIMITED: "yellow", Verdict.FAILS: "bold red"}
+    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    findings = []
+    with console.status("checking"):
+        for finding in diagnose(directory):
+            findings.append(finding)
+            seen = Text(finding.seen)
+            if finding.remedy:
+                seen.append(f"\n{finding.remedy}", style="italic")
+            table.add_row(Text(finding.verdict.value, style=colours[finding.verdict]), finding.what, seen)
+    console.print(table)
+    failed = [finding.what for finding in findings if finding.verdict is Verdict.FAILS]
+    limited = [finding.what for finding in findings if finding.verdict is Verdict.LIMITED]
+    if failed:
+        console.print(f"\nNot ready: {', '.join(failed)} must be mended first.", style="bold red")
+    elif limited:
+        console.print(f"\nReady to train. Limited: {', '.join(limited)}.", style="green")
+    else:
+        console.print("\nReady to train; everything works.", style="green")
+    return 1 if failed else 0
+
+
+def _versions() -> Iterator[Finding]:
+    found, missing = [], []
+    for name in _PACKAGES:
+        try:
+            found.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            missing.append(name)
+    python = f"Python {platform.python_version()} on {platform.system()} {platform.machine()}"
+    old = sys.version_info < (3, 11)
+    yield Finding(
+        what="Python", verdict=Verdict.FAILS if old else Verdict.WORKS, seen=python,
+        remedy="Nexus needs Python 3.11 or newer." if old else "",
+    )  # fmt: skip
+    yield Finding(
+        what="packages", verdict=Verdict.LIMITED if missing else Verdict.WORKS,
+        seen=", ".join(found) + (f"; not installed: {', '.join(missing)}" if missing else ""),
+        remedy="Install them with `make setup`." if missing else "",
+    )  # fmt: skip
+
+
+def _torch() -> Iterator[Finding]:
+    output, error = _run(_TORCH)
+    if error:
+        yield Finding(
+            what="torch", verdict=Verdict.FAILS, seen=error,
+            remedy="Install it anew: `rm -rf .venv && make setup`; a GPU's driver must fit torch's CUDA.",
+        )  # fmt: skip
+        return
+    torch, *gpus = output.splitlines()
+    yield Finding(what="torch", verdict=Verdict.WORKS, seen=torch)
+    for gpu in gpus:
+        none = gpu.startswith("none")
+        driver = shutil.which("nvidia-smi") is not None
+        yield Finding(
+            what="GPU", verdict=Verdict.LIMITED if none else Verdict.WORKS, seen=gpu,
+            remedy="" if not none
+            else "There is an NVIDIA driver here: install a torch built for it." if driver
+            else "Training runs on the CPU; small presets such as `quick` are made for that.",
+        )  # fmt: skip
+
+
+def _environments() -> Iterator[Finding]:
+    _, error = _run(_ENVIRONMENT)
+    yield Finding(
+        what="environments", verdict=Verdict.FAILS if error else Verdict.WORKS,
+        seen=error or "gymnasium and dm_control step",
+        remedy="`make setup` installs both; mujoco must be 3.x, 4.x breaks dm_control." if error else "",
+    )  # fmt: skip
+
+
+def _rendering() -> Iterator[Finding]:
+    reasons = {name: try_backend(name) for name in BACKENDS}
+    works = any(not reason for reason in reasons.values())
+    for name, reason in reasons.items():
+        yield Finding(
+            what=f"drawing, {name}", verdict=Verdict.LIMITED if reason else Verdict.WORKS,
+            seen=reason or "MuJoCo draws a picture",
+            remedy="" if not reason
+            else "Not needed: the other one works." if works
+            else f"Needed for pixels and videos of dm_control; on Debian: apt-get install {BACKENDS[name]}.",
+        )  # fmt: skip
+
+
+def _ray() -> Iterator[Finding]:
+    output, error = _run(_RAY, limit=120.0)
+    yield Finding(
+        what="Ray", verdict=Verdict.LIMITED if error else Verdict.WORKS, seen=error or f"starts here with {output}",
+        remedy="`nexus train --mode inline` needs no Ray; `ray stop` ends what earlier runs left." if error else "",
+    )  # fmt: skip
+
+
+def _video() -> Iterator[Finding]:
+    with tempfile.TemporaryDirectory() as folder:
+        _, error = _run(_VIDEO, str(Path(folder) / "video.mp4"))
+    yield Finding(
+        what="video", verdict=Verdict.LIMITED if error else Verdict.WORKS, seen=error or "an MP4 is encoded",
+        remedy="Videos can be written as .gif; for .mp4: pip install imageio-ffmpeg." if error else "",
+    )  # fmt: skip
+
+
+def _memory() -> Iterator[Finding]:
+    memory, cores = psutil.virtual_memory(), os.cpu_count() or 1
+    few = memory.available < 4 * _GB
+    yield Finding(
+        what="memory", verdict=Verdict.LIMITED if few else Verdict.WORKS,
+        seen=f"{memory.available / _GB:.1f} of {memory.total / _GB:.1f} GB free, {cores} cores",
+        remedy="Give the replay a bound, such as --replay.capacity_gb 1." if few else "",
+    )  # fmt: skip
+    shared = Path("/dev/shm")
+    if shared.is_dir() and (free := shutil.disk_usage(shared).free) < 0.5 * _GB:
+        yield Finding(
+            what="shared memory", verdict=Verdict.LIMITED, seen=f"{free / _GB:.2f} GB free in {shared}",
+            remedy="Ray falls back to slow files; in a container start it with --shm-size=2g.",
+        )  # fmt: skip
+
+
+def check_disk(directory: Path) -> Iterator[Finding]:
+    """Whether runs can be written at `directory`, or at the nearest folder above it that exists."""
+    there = next(path for path in (directory.absolute(), *directory.absolute().parents) if path.is_dir())
+    free, writable = shutil.disk_usage(there).free, True
+    try:
+        tempfile.TemporaryFile(dir=there).close()
+    except OSError:
+        writable = False
+    verdict = Verdict.FAILS if not writable else Verdict.LIMITED if free < 5 * _GB else Verdict.WORKS
+    yield Finding(
+        what="disk", verdict=verdict,
+        seen=f"{free / _GB:.0f} GB free in {there}" if writable else f"{there} cannot be written to",
+        remedy="" if verdict is Verdict.WORKS else "Choose another place with --logdir.",
+    )  # fmt: skip
+
+
+def _run(code: str, *arguments: str, limit: float = 60.0) -> tuple[str, str]:
+    """Output of a Python process and why it failed, which is empty if it did not."""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=limit,
+            stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return "", f"no answer within {limit:.0f} s"
+    if done.returncode == 0:
+        return done.stdout.strip(), ""
+    lines = done.stderr.strip().splitlines()
+    return "", lines[-1] if lines else f"the process ended with code {done.returncode}"

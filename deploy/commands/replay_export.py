@@ -1,0 +1,131 @@
+"""`nexus replay export`: whole episodes to files."""
+
+import argparse
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from deploy.stored.sources import open_all
+from deploy.stored.transfer_report import left_out, told
+from deploy.wiring.config import FILE, RunConfig, load_config
+from deploy.wiring.output_path import require_new_folder
+from learner.checkpoint import Checkpoints, disk_is_full, read_document, verify
+from replay.counted import counted
+from replay.episodes import Episode, Found, episodes, newest_episodes
+from replay.reader import Reader
+from replay.store import ShardDownError
+from world_models.space import Space, Spaces
+
+
+def export_episodes(known: argparse.Namespace) -> int:
+    """Returns the exit code: 1 where something was damaged and left out."""
+    require_new_folder(known.out, "--out")
+    lost: list[str] = []
+    with ExitStack() as stack:
+        readers = open_all(known.source, known.prefix, stack, damaged=lost)
+        schema = readers[0].schema
+        if odd := [reader.where for reader in readers if reader.schema.fields != schema.fields]:
+            raise ValueError(f"{odd[0]} has other keys than {readers[0].where}; export them one by one.")
+        task, spaces = _known_spaces(known)
+        if spaces:
+            _require_spaces(schema.fields, spaces, task)
+        found = Found()
+        source = told(_episodes(readers, known.episodes, found), "exported")
+        first = next(source, None)
+        if first is None:
+            raise ValueError(" ".join(["There is no whole episode to export.", *_damage(lost, readers)]))
+        source = chain([first], source)
+        facts = {"task": task} | _spaces_json(spaces)
+        try:
+            if known.format == "npz":
+                from deploy.stored.episode_files import write_episodes
+
+                counts = write_episodes(known.out, schema, source, facts)["counts"]
+            else:
+                from deploy.stored.minari_files import write_minari
+
+                counts = write_minari(known.out, schema, source, spaces, facts)
+        except ShardDownError as error:
+            raise ValueError(str(error)) from error
+        except OSError as error:
+            remedy = "Free some space, or name" if disk_is_full(error) else "Name"
+            raise ValueError(
+                f"{known.out} cannot be written: {error.strerror or error}; nothing of it is left. {remedy} another "
+                "folder with --out."
+            ) from error
+        damage = _damage(lost, readers)
+    rest = found.describe()
+    print(f"{counted(counts['episodes'], 'episode')}, {counted(counts['steps'], 'step')}: {known.out}")
+    if rest:
+        print(f"Not whole and left out: {rest}.")
+    for line in damage:
+        print(line)
+    if known.format == "minari":
+        parent = known.out.absolute().parent
+        print(f'MINARI_DATASETS_PATH={parent} python -c "import minari; minari.load_dataset({known.out.name!r})"')
+    return 1 if damage else 0
+
+
+def _damage(lost: Sequence[str], readers: Sequence[Reader]) -> list[str]:
+    """A line for each part of stored replay that is damaged, as far as it was looked at."""
+    return left_out([*lost, *(f"{reader.where}: {text}" for reader in readers for text in reader.losses())])
+
+
+def _episodes(readers: Sequence[Reader], number: int | None, found: Found) -> Iterator[Episode]:
+    if number is None:
+        for reader in readers:
+            yield from episodes(reader, found)
+        return
+    ends = [(episode.first + episode.length, i, episode) for i, reader in enumerate(readers)
+            for episode in newest_episodes(reader, number, found)]  # fmt: skip
+    yield from (episode for _, _, episode in sorted(ends, key=lambda one: one[:2])[-number:])
+
+
+def _known_spaces(known: argparse.Namespace) -> tuple[str, tuple[Spaces, Spaces] | None]:
+    """Task and spaces of what is exported, as far as the source or --task tells."""
+    if known.task:
+        from deploy.wiring.task import spaces_of
+
+        return known.task, spaces_of(RunConfig(task=known.task))
+    for source in map(Path, known.source):
+        folders = [source, source.parent]
+        if (source / FILE).exists():
+            checkpoints = Checkpoints(source / "checkpoints")
+            folders = [checkpoints.path(number) for number in reversed(checkpoints.numbers())]
+        for folder in folders:
+            try:
+                verify(folder, ["config.json"])
+                document = read_document(folder / "config.json")
+                spaces = [
+                    {k: Space.from_json(v) for k, v in document[part].items()} for part in ("observation", "action")
+                ]
+                return str(document["task"]), (spaces[0], spaces[1])
+            except (OSError, ValueError, KeyError, TypeError):
+                continue
+        if (source / FILE).exists():
+            from deploy.wiring.task import spaces_of
+
+            config = load_config(source)
+            return config.task, spaces_of(config)
+    return "", None
+
+
+def _require_spaces(fields: Mapping[str, Any], spaces: tuple[Spaces, Spaces], task: str) -> None:
+    for key, space in (spaces[0] | spaces[1]).items():
+        if key not in fields or (fields[key].dtype, fields[key].shape) != (space.dtype, space.shape):
+            there = f"{fields[key].dtype} {list(fields[key].shape)}" if key in fields else "not there"
+            raise ValueError(
+                f"The steps are not those of {task}: {key!r} is {there}, the task has {space.dtype} "
+                f"{list(space.shape)}."
+            )
+
+
+def _spaces_json(spaces: tuple[Spaces, Spaces] | None) -> dict[str, Any]:
+    if spaces is None:
+        return {}
+    return {
+        part: {key: space.to_json() for key, space in group.items()}
+        for part, group in zip(("observation", "action"), spaces, strict=True)
+    }

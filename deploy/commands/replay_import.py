@@ -1,0 +1,195 @@
+"""`nexus replay import`: a replay filled from files."""
+
+import argparse
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deploy.commands.train import parse_train
+from deploy.stored.sources import open_sources
+from deploy.stored.transfer_report import left_out, told
+from deploy.wiring.config import FILE, RunConfig, load_config
+from deploy.wiring.output_path import require_writable_folder
+from deploy.wiring.presets import options_for
+from deploy.wiring.stores import replay_directory, rolls_back
+from learner.config import LearnerConfig
+from learner.sequence import CONTEXT
+from replay.config import ReplayConfig
+from replay.counted import counted
+from replay.episodes import Found, append_episodes, fresh_streams
+from replay.redis_url import URLS, parse_servers
+from replay.step import Rows, Schema
+from replay.store import ShardDownError
+from world_models.space import Space, Spaces
+
+IMPORTED = "nexus:imported"
+
+
+def import_episodes(known: argparse.Namespace, rest: Sequence[str]) -> int:
+    """`rest`: options of `nexus train`. Returns the exit code: 1 where something was damaged and left out."""
+    from deploy.stored.episode_files import NpzEpisodes, read_index
+    from deploy.stored.gymnasium_data import is_action
+    from deploy.stored.minari_files import MinariEpisodes, is_minari, read_facts
+    from deploy.wiring.stores import inline_store
+    from replay.foreign_rows import Reading
+
+    if known.into.startswith(URLS):
+        parse_servers(known.into)
+    else:
+        _require_no_rollback(Path(known.into))
+        require_writable_folder(Path(known.into), "--into")
+    if absent := [str(path) for path in known.files if not path.exists()]:
+        raise ValueError(f"{', '.join(absent)}: no such file or folder; name episode files or Minari datasets.")
+    datasets = [path for path in known.files if is_minari(path)]
+    files = [path for path in known.files if path not in datasets]
+    indices = [index for path in files if path.is_dir() and (index := read_index(path))]
+    indices += [facts for path in datasets if (facts := read_facts(path))]
+    config, schema, spaces = _target(known, rest, indices)
+    actions = frozenset(spaces[1] if spaces else filter(is_action, schema.fields))
+    rename, ignore = _renamed(known.rename), frozenset(known.ignore)
+    reading = Reading(schema=schema, actions=actions, rename=rename, ignore=ignore)
+    found = Found()
+    sources: list[NpzEpisodes | MinariEpisodes] = []
+    if files:
+        npz = NpzEpisodes(files, reading, known.actions)
+        found, sources = npz.found, [npz]
+    if datasets:
+        sources.append(MinariEpisodes(datasets, schema, spaces[1] if spaces else None))
+
+    def damage() -> list[str]:
+        return left_out([text for source in sources for text in source.damaged.values()])
+
+    rows = _sound((one for source in sources for one in source), spaces[0] | spaces[1] if spaces else {})
+    first = next(rows, None)  # what does not fit is said before anything is made
+    if first is None:
+        why = " ".join(damage()) or f"{found.describe() or 'they are empty'}."
+        raise ValueError(f"There is no whole episode in these files: {why}")
+    with closing(inline_store(schema, config, print)) as store:
+        before = store.stats()
+        number, steps = append_episodes(store, told(chain([first], rows), "imported"), fresh_streams(store))
+        after = store.stats()
+    print(
+        f"{counted(number, 'episode')}, {counted(steps, 'step')}: {known.into} now has "
+        f"{counted(round(after['items']), 'sequence')} of {store.length}."
+    )
+    if found.describe():
+        print(f"Not whole and left out: {found.describe()}.")
+    for line in (damaged := damage()):
+        print(line)
+    if number and after["items"] == before["items"] and after["evicted"] == before["evicted"]:
+        print(f"They give no new sequence of {store.length} steps: import more of them at once.")
+    if after["evicted"] > before["evicted"]:
+        print(f"They did not all fit: raise --replay.capacity ({config.replay.capacity:,} steps) and import them anew.")
+    options = options_for(load_config(known.like)) if known.like else rest
+    again = ["nexus", "train", config.task if spaces else "TASK", *options, "--offline", known.into]
+    print(f"Learn from them alone: {shlex.join(again)}")
+    return 1 if damaged else 0
+
+
+def _require_no_rollback(into: Path) -> None:
+    """ValueError: what is imported there would be lost when the run that it belongs to continues."""
+    run = into.resolve().parent
+    if (run / FILE).exists():
+        config = replace(load_config(run), logdir=str(run))
+        if rolls_back(config) and replay_directory(config) == into.resolve():
+            raise ValueError(
+                f"--into {into} is the replay of the run {run}, which goes back to its newest checkpoint when it "
+                "continues: what is imported would be lost. Import into a folder of its own, and learn from that with "
+                "--offline or --replay.directory."
+            )
+
+
+def _target(
+    known: argparse.Namespace, rest: Sequence[str], indices: Sequence[Mapping[str, Any]]
+) -> tuple[RunConfig, Schema, tuple[Spaces, Spaces] | None]:
+    """Configuration of a run whose replay is to be filled, its steps, and the spaces of its task if it has one."""
+    from deploy.wiring.task import replay_schema, spaces_of
+
+    tasks = {str(index["task"]) for index in indices if index.get("task")}
+    exported = tasks.pop() if len(tasks) == 1 else ""
+    task = known.task or exported
+    if known.into.startswith(URLS):
+        place: dict[str, Any] = {"store": known.into, "prefix": known.prefix or IMPORTED}
+    else:
+        place = {"store": "disk", "directory": known.into}
+    if known.like is None and not known.task and not rest and (there := _what_is_there(known, place)):
+        replay, length, schema = there
+        learner = LearnerConfig(batch_length=length - CONTEXT, start_items=1)
+        config = RunConfig(task=task or RunConfig().task, replay=replay, learner=learner)
+        return config, schema, _spaces_in(indices) if task else None
+    if known.like is not None:
+        if rest or known.task:
+            raise ValueError(f"--like takes everything from {known.like}; leave out --task and {' '.join(rest)}.")
+        config = load_config(known.like)
+    elif task:
+        config = parse_train([task, *rest])
+    else:
+        raise ValueError("Whose steps are these? Say --task TASK, or --like LOGDIR for those of a run.")
+    config = replace(config, replay=replace(config.replay, **place))
+    brought = None if known.like or known.task else _spaces_in(indices)
+    spaces = brought or spaces_of(config)
+    return config, replay_schema(*spaces, config.model), spaces
+
+
+def _spaces_in(indices: Sequence[Mapping[str, Any]]) -> tuple[Spaces, Spaces] | None:
+    """Spaces that exported episodes bring with them."""
+    for index in indices:
+        if "observation" in index and "action" in index:
+            return _spaces_from(index)
+    return None
+
+
+def _what_is_there(known: argparse.Namespace, place: dict[str, Any]) -> tuple[ReplayConfig, int, Schema] | None:
+    """Settings, sequence length and steps of a replay that exists already; None: there is none."""
+    try:
+        readers = open_sources(known.into, place.get("prefix", ""))
+    except ShardDownError as error:
+        raise ValueError(str(error)) from error
+    except ValueError:  # to be made; what cannot be, says so then
+        return None
+    facts = [reader.facts() for reader in readers]
+    for reader in readers:
+        reader.close()
+    if "directory" in place and not (Path(known.into) / "shard-0").is_dir():
+        raise ValueError(f"--into {known.into} is a part of a replay; name the folder that has its shards.")
+    config = ReplayConfig(
+        **place, shards=len(readers), capacity=sum(int(fact["capacity"]) for fact in facts),
+        capacity_gb=sum(fact["max_gb"] for fact in facts) * (1 + 1e-9),
+    )  # fmt: skip
+    return config, readers[0].length, readers[0].schema
+
+
+def _renamed(pairs: Sequence[str]) -> dict[str, str]:
+    if bad := [pair for pair in pairs if pair.count("=") != 1]:
+        raise ValueError(f"--rename takes THEIRS=OURS, got {bad[0]!r}.")
+    return dict(pair.split("=") for pair in pairs)
+
+
+def _sound(rows: Iterable[Rows], known: Spaces) -> Iterator[Rows]:
+    """Rows whose values are finite and, as far as its spaces are known, inside the task's classes, else ValueError."""
+    for number, episode in enumerate(rows):
+        for key, value in episode.items():
+            where = f"Episode {number}, key {key!r}"
+            if value.dtype.kind == "f" and not np.isfinite(value).all():
+                step = int(np.argmin(np.isfinite(value).reshape(len(value), -1).all(1)))
+                raise ValueError(f"{where}: row {step} is not finite ({value[step]}); mend or leave out that episode.")
+            if key in known and known[key].discrete and value.dtype.kind == "i":
+                low, high = int(value.min()), int(value.max())
+                if low < 0 or high >= known[key].classes:
+                    raise ValueError(
+                        f"{where}: values from {low} to {high}, the task has classes 0 to {known[key].classes - 1}."
+                    )
+        yield episode
+
+
+def _spaces_from(document: Mapping[str, Any]) -> tuple[Spaces, Spaces]:
+    observation, action = (
+        {key: Space.from_json(fields) for key, fields in document[part].items()} for part in ("observation", "action")
+    )
+    return observation, action

@@ -1,0 +1,247 @@
+"""The learner of a local run, a process of its own:
+`python -m deploy.distributed.learner_process LOGDIR ADDRESS NAMESPACE DRIVER CHECKPOINT`.
+
+It joins the run's Ray instance as a client of coordinator and shards, continues from CHECKPOINT (a name, `newest` or
+`none`), and saves and ends when the coordinator says stop or at SIGTERM. When its parent, the process DRIVER, is gone,
+so are coordinator and shards: it saves where the replay is durable, says what the run continues from, and ends.
+"""
+
+import os
+import sys
+import threading
+import time
+import traceback
+from pathlib import Path
+from typing import NoReturn
+
+import ray
+import torch
+from ray.exceptions import RayError
+
+from deploy.distributed.coordinator import LEARNER
+from deploy.distributed.coordinator_handle import CoordinatorHandle, CoordinatorLostError
+from deploy.distributed.ray_cluster import join
+from deploy.distributed.ray_store import connect_store
+from deploy.distributed.ray_workers import ASK
+from deploy.distributed.remote import LONGEST_WAIT, Heartbeat
+from deploy.exit_codes import DISK_FULL, FAILED, NON_FINITE, REFUSED
+from deploy.interrupt import Interrupt
+from deploy.reports.open_loop import open_loop_due, open_loop_metrics
+from deploy.wiring.build import build_agent
+from deploy.wiring.config import RunConfig, load_config
+from deploy.wiring.policy_files import as_arrays, load_arrays, model_document
+from deploy.wiring.stores import rolls_back, shard_names
+from deploy.wiring.task import spaces_of
+from learner.checkpoint import Checkpoints, disk_is_full, read_arrays
+from learner.learner import Learner, NonFiniteError
+from replay.prefetch import Prefetch
+from replay.store import Sample
+from world_models.dreamer.acting import ActingModel
+from world_models.snapshot import take_snapshot
+
+REPORT = 0.5  # seconds between progress reports
+CLOSING = 10.0  # seconds for the threads that make batches to end
+ALONE = 120.0  # seconds to save and end once the driver is gone
+
+
+class LearnerProcess:
+    """Builds the learner and runs it to the end."""
+
+    def __init__(self, config: RunConfig, logdir: Path, driver: int, interrupt: Interrupt):
+        self.config, self.logdir, self.driver, self.interrupt = config, logdir, driver, interrupt
+        torch.set_num_threads(config.learner.threads or max(1, (os.cpu_count() or 2) - 1))
+        self.coordinator = CoordinatorHandle(lambda: self.alone or self.interrupt.asked)
+        observation, action = spaces_of(config)
+        names = [] if config.replay.kind == "redis" else shard_names(config)
+        shards = [ray.get_actor(name) for name in names]
+        self.beat = Heartbeat(self.coordinator, LEARNER)
+        self.store = connect_store(config, observation, action, shards, self.beat.waiting, print, samples=True)
+        self.agent = build_agent(config, observation, action)
+        self.acting = ActingModel.sharing(self.agent)
+        self.checkpoints = Checkpoints(logdir / "checkpoints", config.keep_checkpoints)
+        self.learner = Learner(
+            self.agent, config.learner, self.store, seed=config.seed, faults=logdir / "faults", source=self._prefetched,
+            prioritize=config.replay.selection.priority > 0,
+        )  # fmt: skip
+        self.document = model_document(config, observation, action)
+        self._prefetch: Prefetch[Sample] | None = None
+        self._reported = 0.0
+        self._saved = -1  # updates of its newest checkpoint
+        self._counters: dict[str, int] = {}  # as the coordinator last had them
+        self._ended = threading.Event()
+        threading.Thread(target=self._watch, name="watch", daemon=True).start()
+
+    @property
+    def alone(self) -> bool:
+        """The driver is gone."""
+        return os.getppid() != self.driver
+
+    def restore(self, name: str) -> None:
+        """Continue from checkpoint `name`, `newest` or `none`. Replay and counters live on in their own processes."""
+        if name == "newest":
+            path = self.checkpoints.newest(print)
+        else:
+            path = None if name == "none" else self.checkpoints.path(name)
+        if path is not None:
+            load_arrays(self.agent, read_arrays(path / "model.safetensors"))
+            self.learner.load(read_arrays(path / "training.safetensors"))
+            print(f"continuing at update {self.learner.updates} from {path.name}")
+            self._saved = self.learner.updates
+        self.coordinator.ask("rewind", self.learner.updates, self.learner.replayed_per_update)
+
+    def run(self) -> None:
+        """Train until told to stop, then save."""
+        try:
+            self._train()
+        except (OSError, RayError) as error:  # there is nobody left to answer
+            if not (self.alone or self.interrupt.asked):
+                raise
+            print(f"ending: {error}")
+        try:
+            if self._saved != self.learner.updates and self._may_save():
+                self.save()
+            if self._saved == self.learner.updates:
+                print(f"saved at update {self._saved}")
+                return
+        except (OSError, RayError) as error:
+            if not self.alone:
+                raise
+            print(error)
+        newest = max(self.checkpoints.numbers(), default=-1)
+        where = f"from checkpoint {newest}" if newest >= 0 else "anew, for there is no checkpoint"
+        print(f"The driver is gone, and coordinator and shards with it; the same command continues {where}.")
+
+    def _may_save(self) -> bool:
+        """Without its driver only beside a replay that has no part in a checkpoint, with the counters it knows."""
+        return not self.alone or bool(self._counters) and not rolls_back(self.config)
+
+    def _train(self) -> None:
+        learner, config = self.learner, self.config
+        while not (self.alone or self.interrupt.asked):
+            verdict = self.coordinator.ask("sample", learner.replayed_per_update, ASK)
+            if verdict == "stop":
+                return
+            if verdict == "publish":
+                self._publish()
+            if verdict != "go":
+                continue
+            metrics = learner.update()
+            updates = learner.updates
+            if updates % config.learner.publish_every == 0:
+                self._publish()
+            if updates % config.log_every == 0:
+                log = {key: float(value) for key, value in metrics.items()}
+                if open_loop_due(config, updates):
+                    log |= open_loop_metrics(learner, config, self.logdir, print)
+                self._progress(log)
+            elif time.monotonic() - self._reported > REPORT:
+                self._progress()
+            if self.checkpoints.due(updates, config.checkpoint_every, config.checkpoint_seconds):
+                self.save()
+
+    def close(self) -> None:
+        """End its threads; whoever still waits for a shard no longer does."""
+        self.store.close()
+        try:
+            if self._prefetch:
+                self._prefetch.close(timeout=CLOSING)
+        except TimeoutError as error:  # no reason to call what was saved unsaved
+            print(error)
+        self._ended.set()
+
+    def save(self) -> None:
+        """Write a checkpoint: model, optimiser, every shard and the run's counters."""
+        updates = self.learner.updates
+        if not self.alone:
+            try:
+                self._counters = self.coordinator.ask("counters")
+            except CoordinatorLostError as error:
+                if not self._counters:
+                    raise
+                print(f"{error} Its counters of {time.monotonic() - self._reported:.1f} s ago are saved.")
+        counters = self._counters | {"updates": updates}
+        self.checkpoints.save(
+            updates,
+            {"model": as_arrays(self.agent), "training": self.learner.state()},
+            {"config": self.document, "state": {"counters": counters}},
+            (lambda folder: self.store.checkpoint(folder / "replay")) if rolls_back(self.config) else None,
+        )
+        self._saved = updates
+        if not self.alone:
+            try:
+                self._progress()
+            except CoordinatorLostError as error:
+                print(error)
+
+    def _publish(self) -> None:
+        self.coordinator.ask("publish", take_snapshot(self.acting, 0, self.learner.updates))
+
+    def _progress(self, log: dict[str, float] | None = None) -> None:
+        self._counters = self.coordinator.ask("progress", self.learner.updates, log)
+        self._reported = time.monotonic()
+
+    def _prefetched(self, number: int) -> Sample:
+        if self._prefetch is None:  # begun late, so that no batch is drawn before replay is filled
+            depth = self.config.learner.prefetch
+            self._prefetch = Prefetch(self.learner.sample, number, depth, timeout=LONGEST_WAIT)
+        with self.beat.waiting():
+            return self._prefetch()
+
+    def _watch(self) -> None:
+        """When the driver is gone, or it is time to end, nobody waits for a shard that has no part in the last save."""
+        while not self.alone and not (self.interrupt.asked and not rolls_back(self.config)):
+            if self._ended.wait(0.2):
+                return
+        self.store.close()
+
+
+def main() -> NoReturn:
+    """Run one learner; the exit code tells the supervisor whether a restart may help."""
+    logdir, address, namespace, driver, checkpoint = Path(sys.argv[1]), *sys.argv[2:4], int(sys.argv[4]), sys.argv[5]
+    learns = threading.Event()
+    threading.Thread(target=_do_not_outlive, args=(driver, learns), name="driver", daemon=True).start()
+    with Interrupt().listening() as interrupt:
+        join(address, namespace)
+        try:
+            process = LearnerProcess(load_config(logdir), logdir, driver, interrupt)
+        except ValueError as error:  # a device that there is not, say
+            print(error, flush=True)
+            os._exit(REFUSED)
+        code = _run(process, checkpoint, learns)
+        process.close()
+        sys.stdout.flush()
+        if not process.alone:  # leaving Ray waits for its processes, which are gone
+            ray.shutdown()
+        os._exit(code)  # while signals are listened to: what they ask for is done, and none is to change the code
+
+
+def _do_not_outlive(driver: int, learns: threading.Event) -> None:
+    while os.getppid() == driver:
+        time.sleep(0.5)
+    if not learns.is_set():  # there is nothing to save, and Ray waits for minutes for what is gone
+        print("The driver ended while this learner started; it ends too.", flush=True)
+        os._exit(1)
+    time.sleep(ALONE)
+    print(f"not ended within {ALONE:g} s of the driver's end", flush=True)
+    os._exit(1)
+
+
+def _run(process: LearnerProcess, checkpoint: str, learns: threading.Event) -> int:
+    try:
+        process.restore(checkpoint)
+        learns.set()
+        process.run()
+    except NonFiniteError as error:
+        print(error)
+        return NON_FINITE
+    except Exception as error:
+        if isinstance(error, OSError) and disk_is_full(error):
+            print(f"The disk is full: {error}")
+            return DISK_FULL
+        traceback.print_exc()
+        return FAILED
+    return 0
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,224 @@
+"""Replay shards behind Ray: the plain store wrapped on one side, a client with the same contract on the other."""
+
+import os
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+from ray.actor import ActorHandle
+from ray.exceptions import RayActorError, RayTaskError
+
+from deploy.distributed.shared_batch import Place, SharedBatch, SharedBatches
+from deploy.wiring.config import RunConfig
+from deploy.wiring.stores import DOWN, PATIENCE, Note, Waiting, redis_shards, shard, shard_names
+from deploy.wiring.task import replay_schema
+from learner.checkpoint import Checkpoints
+from learner.sequence import sample_length
+from replay.layout import Batch, new_batch, pack, views
+from replay.sharding import ShardedStore
+from replay.step import Rows, Schema, check_rows
+from replay.store import Block, ShardDownError, Store
+from world_models.space import Spaces
+
+
+def connect_store(
+    config: RunConfig, observation: Spaces, action: Spaces, shards: Sequence[ActorHandle],
+    waiting: Waiting = nullcontext, note: Note = lambda line: None, samples: bool = False, patience: float = 0.0,
+    known: bool = True,
+) -> ShardedStore:  # fmt: skip
+    """The run's replay over its shard actors, or over the Redis servers it names; `waiting` is entered wherever one may
+    wait for them."""
+    schema, length = replay_schema(observation, action, config.model), sample_length(config.learner)
+    names = shard_names(config)
+    if config.replay.kind == "redis":
+        with waiting():
+            each = redis_shards(schema, config, note, samples=samples, patience=patience, known=known)
+    else:
+        down = DOWN if len(names) > 1 else PATIENCE
+        durable = config.replay.kind == "disk"
+        each = [RayShard(n, h, schema, length, down, durable) for n, h in zip(names, shards, strict=True)]
+    return ShardedStore(each, names, parallel=True, note=note, waiting=waiting)
+
+
+class ShardServer:
+    """A store as a Ray actor serves it: packed rows come in, whole batches go out."""
+
+    def __init__(self, store: Store):
+        self.store = store
+        self._shared = SharedBatches()
+
+    def append(self, where: Sequence[tuple[int, int, int]], rows: np.ndarray, latents: np.ndarray) -> list[int]:
+        """Blocks (stream, first step, count) of packed rows that lie one behind the other."""
+        blocks: list[Block] = []
+        stop = 0
+        for stream, first, count in where:
+            start, stop = stop, stop + count
+            blocks.append((stream, first, views(rows[start:stop]) | views(latents[start:stop])))
+        return self.store.append_many(blocks)
+
+    def sample(self, n: int, length: int, seed: int, timeout: float, online: bool) -> Batch:
+        batch = new_batch(self.store.schema, n, length)
+        self.store.sample_into(batch, np.random.default_rng(seed), timeout, online)
+        return batch
+
+    def sample_shared(self, place: Place, n: int, length: int, seed: int, timeout: float, online: bool) -> bool:
+        """`sample` into the caller's own memory; False where that cannot be reached."""
+        batch = self._shared.find(place, self.store.schema, n, length)
+        if batch is None:
+            return False
+        self.store.sample_into(batch, np.random.default_rng(seed), timeout, online)
+        return True
+
+    def do(self, method: str, *arguments: Any) -> Any:
+        """Any other method of the store."""
+        return getattr(self.store, method)(*arguments)
+
+
+class RunShard(ShardServer):
+    """One shard of a run; `remote.start` makes a Ray actor of it. The driver fills it; brought back by Ray, memory
+    takes its part of the newest whole checkpoint by itself, and a disk store what lies in its folder."""
+
+    def __init__(self, name: str, schema: Schema, config: RunConfig, logdir: str):
+        self.notes: list[str] = []
+        super().__init__(shard(name, schema, config, self.notes.append))
+        self.origin = "what its folder holds" if self.store.durable else "nothing"
+        if ray.get_runtime_context().was_current_actor_reconstructed and not self.store.durable:
+            path = Checkpoints(Path(logdir) / "checkpoints").newest(
+                self.notes.append, lambda path: self.store.restore(path / "replay" / name)
+            )
+            if path:
+                self.origin = f"checkpoint {int(path.name)}"
+
+    def status(self) -> dict[str, Any]:
+        """Counts, the process, what it began with, and what it had to say since the last call."""
+        notes, self.notes[:] = self.notes[:], []
+        return {"stats": self.store.stats(), "process": os.getpid(), "origin": self.origin, "notes": notes}
+
+
+class RayShard(Store):
+    """A shard as a `replay.store.Store`. Calls to one that died are repeated until it is back, for `down` seconds."""
+
+    def __init__(
+        self, name: str, handle: ActorHandle, schema: Schema, length: int, down: float = PATIENCE, durable: bool = False
+    ):
+        self.name, self.schema, self.length = name, schema, length
+        self.handle: Any = handle
+        self._memory = threading.local()  # of each thread: the batches it shares with the shard, by size
+        self._same_machine = True
+        self._closed = threading.Event()
+        self.down, self.durable = down, durable
+
+    def begin(self, streams: Sequence[int], writer: int) -> None:
+        self._do("begin", list(streams), writer)
+
+    def append(self, stream: int, first_step_id: int, rows: Mapping[str, np.ndarray]) -> int:
+        return self.append_many([(stream, first_step_id, rows)])[0]
+
+    def append_many(self, blocks: Sequence[Block]) -> list[int]:
+        where, rows, latents = [], [], []
+        for stream, first, block in blocks:
+            checked, n = check_rows(self.schema.all, block)  # packing would cast silently
+            where.append((stream, first, n))
+            rows.append(pack(self.schema.row_dtype, checked, n))
+            latents.append(pack(self.schema.latent_dtype, checked, n))
+        return self._call("append", where, np.concatenate(rows), np.concatenate(latents))
+
+    def sample_into(self, out: Batch, rng: np.random.Generator, timeout: float = 60.0, online: bool = True) -> None:
+        # The generator goes as a seed: its state would come back changed only in the shard's copy.
+        how = (*out.rows.shape, int(rng.integers(2**63)), timeout, online)
+        if not (self._same_machine and self._sample_shared(out, how)):
+            _copy(self._call("sample", *how, timeout=timeout + PATIENCE), out)
+
+    def _sample_shared(self, out: Batch, how: tuple[int, int, int, float, bool]) -> bool:
+        known: dict[tuple[int, int], SharedBatch] = self._memory.__dict__.setdefault("batches", {})
+        # Taken out while it is in use: after an error the shard may still be writing to it.
+        shared = known.pop(how[:2], None) or SharedBatch(self.schema, *how[:2])
+        self._same_machine = self._call("sample_shared", shared.place, *how, timeout=how[3] + PATIENCE)
+        if self._same_machine:
+            _copy(shared.batch, out)
+            known[how[:2]] = shared
+        return self._same_machine
+
+    def available(self) -> tuple[int, int]:
+        return self._do("available")
+
+    def room(self, streams: Sequence[int]) -> int:
+        return self._do("room", list(streams))
+
+    def write_back(self, keys: np.ndarray, latents: Mapping[str, np.ndarray]) -> int:
+        return self._do("write_back", keys, dict(latents))
+
+    def set_priority(self, keys: np.ndarray, values: np.ndarray) -> int:
+        return self._do("set_priority", keys, values)
+
+    def read(self, stream: int, first_step_id: int, n: int) -> Rows:
+        return self._do("read", stream, first_step_id, n)
+
+    def streams(self) -> dict[int, range]:
+        return self._do("streams")
+
+    def __len__(self) -> int:
+        return self._do("__len__")
+
+    def clear(self) -> None:
+        self._do("clear")
+
+    def stats(self) -> dict[str, float]:
+        return self._do("stats")
+
+    def checkpoint(self, directory: Path) -> None:
+        self._do("checkpoint", directory)
+
+    def verify(self, directory: Path) -> None:
+        self._do("verify", directory)
+
+    def restore(self, directory: Path) -> None:
+        self._do("restore", directory)
+
+    def close(self) -> None:
+        """Whoever waits for the shard gets ShardDownError."""
+        self._closed.set()
+
+    def _do(self, method: str, *arguments: Any) -> Any:
+        return self._call("do", method, *arguments)
+
+    def _call(self, method: str, *arguments: Any, timeout: float = PATIENCE) -> Any:
+        deadline, dead, pause = time.monotonic() + timeout, float("inf"), 0.1
+        while True:
+            reference: Any = self.handle.call.remote(method, *arguments)
+            try:
+                while True:
+                    ready, _ = ray.wait([reference], timeout=1.0)
+                    if ready:
+                        return ray.get(reference)
+                    self._require_open()
+                    if time.monotonic() >= deadline:
+                        raise TimeoutError(
+                            f"Replay shard {self.name} has not answered for {timeout:g} s: its process hangs, or the "
+                            "disk takes that long for its checkpoint. Look at `ray::shard` processes and the disk."
+                        )
+            except RayTaskError as error:
+                raise error.cause from error  # what the store raised
+            except RayActorError as error:
+                dead = min(dead, time.monotonic() + self.down)
+                if time.monotonic() + pause >= dead:
+                    raise ShardDownError(
+                        f"Replay shard {self.name} has not come back within {self.down:g} s ({error})."
+                    ) from error
+                self._closed.wait(pause)
+                self._require_open()
+                pause = min(2.0, pause * 2)
+
+    def _require_open(self) -> None:
+        if self._closed.is_set():
+            raise ShardDownError(f"The connection to replay shard {self.name} was closed.")
+
+
+def _copy(batch: Batch, out: Batch) -> None:
+    for theirs, mine in zip(batch, out, strict=True):
+        mine[...] = theirs

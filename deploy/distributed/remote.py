@@ -1,0 +1,89 @@
+"""The one place that turns plain classes into Ray actors. Torch-free."""
+
+import importlib
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import ray
+from ray.actor import ActorHandle
+
+from deploy.distributed.coordinator_handle import CoordinatorHandle
+
+LONGEST_WAIT = 1500.0  # seconds; a call to a shard that dies just before it gives up begins its patience anew
+
+
+class Host:
+    """Holds an object of a class given by name, so that whoever starts it need not import that class (and torch)."""
+
+    def __init__(self, path: str, *arguments: Any):
+        module, name = path.rsplit(".", 1)
+        self._object = getattr(importlib.import_module(module), name)(*arguments)
+
+    def call(self, method: str, *arguments: Any) -> Any:
+        """A method of the object."""
+        return getattr(self._object, method)(*arguments)
+
+
+def start(
+    path: str, *arguments: Any, cpus: float, threads: int = 1, name: str | None = None, label: str = "",
+    restarts: int = 0,
+) -> ActorHandle:  # fmt: skip
+    """Start `path(*arguments)` as a Ray actor that takes `threads` calls at once and is restarted by Ray `restarts`
+    times (-1: always). Methods are called through `call`. `label` is what `ps` shows."""
+    options = {"num_cpus": cpus, "max_concurrency": threads, "max_restarts": restarts}
+    actor_class: Any = ray.remote(type(label or name or path.rsplit(".", 1)[1], (Host,), {}))
+    return actor_class.options(**options, **({"name": name} if name else {})).remote(path, *arguments)
+
+
+def ask(handle: ActorHandle, method: str, *arguments: Any, timeout: float = 60.0) -> Any:
+    """Call a method and wait for its answer; ray.exceptions.GetTimeoutError after `timeout` seconds."""
+    return ray.get(handle.call.remote(method, *arguments), timeout=timeout)
+
+
+class Heartbeat:
+    """Tells the coordinator, without waiting and at most once in `every` seconds, that `name` is alive: at each call,
+    and while a `waiting()` block runs.
+
+    A block that has run for `longest` seconds no longer counts: no wait in a store or for a batch takes that long.
+    """
+
+    def __init__(self, coordinator: CoordinatorHandle, name: str, every: float = 1.0, longest: float = LONGEST_WAIT):
+        self.coordinator, self.name, self.every, self.longest = coordinator, name, every, longest
+        self._last = 0.0
+        self._waits: dict[object, float] = {}  # since when
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def __call__(self) -> None:
+        if time.monotonic() - self._last > self.every:
+            self._last = time.monotonic()
+            self.coordinator.tell("alive", self.name, os.getpid())
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """A wait, which has a limit of its own, is no silence; any thread may be in one."""
+        self()
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="heartbeat", daemon=True)
+                self._thread.start()
+            wait = object()
+            self._waits[wait] = time.monotonic()
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._waits[wait]
+
+    def _work(self) -> None:
+        while True:
+            time.sleep(self.every)
+            with self._lock:
+                latest = max(self._waits.values(), default=-self.longest)
+            if time.monotonic() - latest < self.longest:
+                with suppress(Exception):  # what is wrong, the process's own calls say; the next beat may come through
+                    self()

@@ -1,0 +1,73 @@
+"""The driver's side of the coordinator: asking it, and bringing it back. Torch-free."""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import ray
+from ray.actor import ActorHandle
+from ray.exceptions import GetTimeoutError, RayActorError
+
+from deploy.distributed.coordinator import News
+from deploy.distributed.coordinator_handle import COORDINATOR
+from deploy.distributed.ray_cluster import lost_part
+from deploy.distributed.remote import ask
+from deploy.distributed.supervised import START, Restarts, kill, reason_of
+from deploy.run_failed import RunFailedError
+
+SILENCE = 60.0  # seconds; everybody waits for its answers
+
+
+class SupervisedCoordinator:
+    """A coordinator that died or hangs is replaced by one that begins with the counters of the last news: what was
+    reported since, a quarter of a second's work, is not counted."""
+
+    def __init__(
+        self, start: Callable[[Mapping[str, int], list[str]], ActorHandle], note: Callable[[str], None],
+        restarted: Callable[[str, str], None],
+    ):  # fmt: skip
+        """`start(counters, known)`: see `Coordinator`. `restarted`: see `Supervised`."""
+        self.start, self.note, self.restarted = start, note, restarted
+        self.restarts = Restarts()
+        self._actor: ActorHandle | None = None
+        self._counters: Mapping[str, int] = {}
+        self._known: list[str] = []
+        self._process = 0  # its number, once it has answered
+
+    def launch(self, counters: Mapping[str, int]) -> None:
+        self._counters = counters
+        self._actor = self.start(counters, self._known)
+
+    def ask(self, method: str, *arguments: Any) -> Any:
+        """Wait for an answer. RunFailedError: it fails again and again, or Ray itself is gone."""
+        while True:
+            assert self._actor
+            patience = SILENCE if self._process else START
+            try:
+                return ask(self._actor, method, *arguments, timeout=patience)
+            except GetTimeoutError:
+                self._replace(f"silent for {patience:g} s")
+            except RayActorError as error:
+                self._replace(reason_of(error)[0])
+
+    def news(self) -> News:
+        """What is new since the last call."""
+        news: News = self.ask("news")
+        self._counters, self._known = news.counters, list(news.last_seen)
+        self._process = news.processes.get(COORDINATOR, 0)
+        return news
+
+    def _replace(self, reason: str) -> None:
+        if lost := lost_part():
+            raise RunFailedError(f"Ray cannot go on: its {lost} has ended.")
+        self.restarts.failed("The coordinator", reason)
+        time.sleep(max(0.0, self.restarts.retry_at - time.monotonic()))
+        if self._actor:
+            ray.kill(self._actor)
+        if self._process:
+            kill(self._process)
+        self._process = 0
+        self._actor = self.start(self._counters, self._known)
+        self.restarted(COORDINATOR, reason)
+        frames, updates = self._counters.get("frames", 0), self._counters.get("updates", 0)
+        self.note(f"the coordinator died ({reason}); another goes on at {frames:,} frames, update {updates:,}.")

@@ -1,0 +1,272 @@
+"""Score curves: read from runs and from published files, aggregated over seeds, exported.
+
+Legend: N seeds, P points. x is always environment frames, action repeats counted.
+"""
+
+import gzip
+import json
+import math
+import zlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from actors.evaluation import confidence_interval
+from deploy.reports.metrics import SCORES, Kind, in_short, read_lines
+from deploy.wiring.config import FILE, read_values
+from replay.counted import counted
+from replay.files.whole_file import whole_file
+
+Band = Literal["ci95", "minmax", "none"]
+Note = Callable[[str], object]
+_LARGEST = 1e100  # numbers beyond it cannot be averaged and drawn without overflow
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """Scores of one seed: `ys[i]` was reached at frame `xs[i]`, both [P], frames ascending."""
+
+    task: str
+    method: str
+    seed: int
+    xs: np.ndarray
+    ys: np.ndarray
+    constant: bool = False
+    """A single score without a course, such as a trivial policy's: drawn as a horizontal line."""
+    offline: bool = False
+    """Learnt from stored replay: `xs` are replayed frames, not those of environments."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Aggregate:
+    """Mean over seeds with its band, all [P]; `seeds` is N."""
+
+    xs: np.ndarray
+    mean: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    seeds: int
+
+
+class Runs(NamedTuple):
+    """What the score files of runs hold."""
+
+    curves: list[Curve]
+    """Of training episodes, one a run; offline, where there are none, of evaluations."""
+    evaluations: list[Curve]
+    damaged: list[str]
+    """A line for each run that was left out because it cannot be read, or is not there."""
+
+
+class _Run(NamedTuple):
+    path: Path
+    task: str
+    seed: int
+    offline: bool
+    scores: dict[Kind, tuple[np.ndarray, np.ndarray]]
+
+
+def find_runs(logdirs: Iterable[str | Path], note: Note = print) -> list[Path]:
+    """The run directories at or below `logdirs`: those with a scores.jsonl. What is none is left out and `note`d."""
+    runs: dict[Path, None] = {}
+    for logdir in map(Path, logdirs):
+        found = sorted(path.parent for path in logdir.rglob(SCORES)) if logdir.is_dir() else []
+        if not found:
+            reason = (
+                "is not a directory" if not logdir.is_dir()
+                else "has no score yet" if (logdir / FILE).exists()
+                else f"holds no {SCORES}, so it is no run"
+            )  # fmt: skip
+            note(f"{logdir} {reason}: left out.")
+        runs |= dict.fromkeys(found)
+    return list(runs)
+
+
+def load_runs(logdirs: Iterable[str | Path], *, method: str = "Nexus", note: Note = print) -> Runs:
+    """Where one task has the same seed twice, the runs are told apart by their directories. What is missing or wrong is
+    left out and `note`d."""
+    runs: list[_Run] = []
+    named = [Path(logdir) for logdir in logdirs]
+    damaged = [f"{logdir} does not exist." for logdir in named if not logdir.exists()]
+    for line in damaged:
+        note(f"Left out: {line}")
+    for path in find_runs([logdir for logdir in named if logdir.exists()], note):
+        try:
+            runs.append(_run(path, note))
+        except ValueError as error:
+            damaged.append(str(error))
+            note(f"Left out: {error}")
+    taken = [(run.task, run.seed) for run in runs]
+    names = _names([run.path for run in runs]) if len(set(taken)) < len(taken) else {}
+
+    def curves(kind: Kind) -> list[Curve]:
+        return [
+            Curve(task=run.task, method=names.get(run.path, method), seed=run.seed, offline=run.offline, xs=xs, ys=ys)
+            for run in runs
+            for xs, ys in [run.scores["eval" if run.offline else kind]]
+            if len(xs)
+        ]
+
+    return Runs(curves("train"), curves("eval"), damaged)
+
+
+def load_baselines(files: Iterable[str | Path]) -> list[Curve]:
+    """Curves from JSON (.gz) lists of {task, method, seed, xs, ys}; an entry of one point is a constant."""
+    curves = []
+    for file in map(Path, files):
+        try:
+            text = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+            entries = json.loads(text)
+        except (OSError, EOFError, ValueError, RecursionError, zlib.error) as error:
+            raise ValueError(f"{file} cannot be read as JSON: {error}; give a .json or .json.gz file.") from error
+        if not isinstance(entries, list):
+            raise ValueError(f"{file} is not a list of curves, but a {type(entries).__name__}; see plot --export.")
+        curves += [_entry(file, number, entry) for number, entry in enumerate(entries)]
+    return curves
+
+
+def export(curves: Iterable[Curve], file: str | Path) -> None:
+    """Writes every point in the format that `load_baselines` reads; compressed where the name ends in .gz."""
+    entries = [
+        {"task": c.task, "method": c.method, "seed": c.seed, "xs": c.xs.tolist(), "ys": c.ys.tolist()} for c in curves
+    ]
+    data = json.dumps(entries).encode() + b"\n"
+    file = Path(file)
+    with whole_file(file) as fresh:
+        fresh.write_bytes(gzip.compress(data, mtime=0) if file.suffix == ".gz" else data)
+
+
+def bin_width(curves: Sequence[Curve], frames: float, bins: int = 50) -> float:
+    """A round number of frames (1, 2 or 5 times a power of ten) that gives at most `bins` bins up to `frames` and
+    leaves none between two neighbouring points of the coarsest curve."""
+    gaps = [float(np.median(np.diff(np.unique(curve.xs)))) for curve in curves if len(np.unique(curve.xs)) > 1]
+    wanted = max(frames / bins, *gaps, 1.0) if gaps else max(frames / bins, 1.0)
+    power = 10.0 ** math.floor(math.log10(wanted))
+    return next(power * step for step in (1, 2, 5, 10) if power * step >= wanted * (1 - 1e-9))
+
+
+def aggregate(curves: Sequence[Curve], width: float, band: Band = "ci95") -> Aggregate:
+    """Mean and band over seeds, at multiples of `width` frames.
+
+    A seed's value at x is the mean of its episodes that ended in (x - width, x]; a bin without one is interpolated
+    between its neighbours. Points that fewer than half of the seeds reach are left out; where half of them have no
+    point in common, those that fewer than the most reach.
+    """
+    last = max(float(curve.xs[-1]) for curve in curves)
+    grid = width * np.arange(1, max(1, math.ceil(last / width - 1e-9)) + 1)  # [P]
+    rows = np.stack([_binned(curve, grid, width) for curve in curves])  # [N P]
+    count = np.isfinite(rows).sum(0)  # [P]
+    keep = count >= min(len(curves) / 2, count.max())
+    grid, rows, count = grid[keep], rows[:, keep], count[keep]
+    mean = np.nanmean(rows, 0)
+    low, high = mean, mean
+    if band == "minmax":
+        low, high = np.nanmin(rows, 0), np.nanmax(rows, 0)
+    elif band == "ci95":
+        ends = np.array([confidence_interval(column[np.isfinite(column)].tolist()) for column in rows.T])  # [P 2]
+        low, high = np.where(np.isnan(ends.T), mean, ends.T)
+    return Aggregate(xs=grid, mean=mean, low=low, high=high, seeds=len(curves))
+
+
+def task_name(task: str) -> str:
+    """The name that published curves use."""
+    return task.replace("dmc_cup_", "dmc_ball_in_cup_")
+
+
+def _binned(curve: Curve, grid: np.ndarray, width: float) -> np.ndarray:
+    index = np.maximum(np.ceil(curve.xs / width - 1e-9).astype(int) - 1, 0)  # the bin that ends at or after x
+    index, ys = index[index < len(grid)], curve.ys[index < len(grid)]
+    count = np.bincount(index, minlength=len(grid))
+    full = np.flatnonzero(count)
+    means = np.bincount(index, ys, minlength=len(grid))[full] / count[full]
+    return np.interp(grid, grid[full], means, left=np.nan, right=np.nan)
+
+
+def _run(path: Path, note: Note) -> _Run:
+    """ValueError names the file, and the line, that does not fit."""
+    config = _config(path)
+    scores: dict[Kind, tuple[list[float], list[float]]] = {"train": ([], []), "eval": ([], [])}
+    unusable = 0
+    for number, line in enumerate(read_lines(path / SCORES), start=1):
+        where = f"{path / SCORES}, line {number}"
+        kind = line.get("kind")
+        if kind not in scores:
+            raise ValueError(f"{where} is no score of kind train or eval: {in_short(line)}; remove that line.")
+        frames, score = _number(line.get("frames")), _number(line.get("score"), missing=math.nan)
+        if frames is None or score is None or not 0 <= frames < _LARGEST:
+            raise ValueError(f"{where} needs a number as frames and as score: {in_short(line)}; remove that line.")
+        if abs(score) < _LARGEST:  # false for NaN
+            xs, ys = scores[kind]
+            xs.append(frames)
+            ys.append(score)
+        else:
+            unusable += 1
+    if unusable:
+        are = "is" if unusable == 1 else "are"
+        note(f"{path / SCORES}: {counted(unusable, 'score')} {are} not finite, or beyond {_LARGEST:g}: left out.")
+    elif not any(xs for xs, _ in scores.values()):
+        note(f"{path} has no score yet: left out.")
+    ordered = {}
+    for key, (xs, ys) in scores.items():
+        order = np.argsort(xs, kind="stable")
+        ordered[key] = np.array(xs, np.float64)[order], np.array(ys, np.float64)[order]
+    return _Run(path, task_name(config["task"]), config["seed"], bool(config.get("offline")), ordered)
+
+
+def _config(run: Path) -> dict[str, Any]:
+    file = run / FILE
+    config = read_values(run)
+    if not isinstance(config, dict) or not isinstance(config.get("task"), str):
+        raise ValueError(f"{file} names no task; it is not a run's configuration.")
+    seed = config.setdefault("seed", 0)
+    if not isinstance(seed, int):
+        raise ValueError(f"{file}: seed is {seed!r}, which is no whole number; correct it.")
+    return config
+
+
+def _entry(file: Path, number: int, entry: Any) -> Curve:
+    wanted, where = ("task", "method", "seed", "xs", "ys"), f"{file}, entry {number}"
+    if not isinstance(entry, dict) or not set(wanted) <= entry.keys():
+        raise ValueError(f"{where} is not an object with {', '.join(wanted)}.")
+    for key in ("task", "method"):
+        if not isinstance(entry[key], str) or not entry[key]:
+            raise ValueError(f"{where}: {key} is {entry[key]!r}, which is no name; give a text.")
+    seed = entry["seed"]
+    if not isinstance(seed, int):
+        raise ValueError(f"{where}: seed is {seed!r}, which is no whole number; give 0 where there is none.")
+    try:
+        xs, ys = (np.array([np.nan if v is None else v for v in entry[key]], np.float64) for key in ("xs", "ys"))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{where}: xs and ys must be lists of numbers: {error}.") from error
+    if xs.ndim != 1 or xs.shape != ys.shape or not len(xs):
+        raise ValueError(f"{where}: xs {xs.shape} and ys {ys.shape} must be equally long lists.")
+    if not (good := (np.abs(ys) < _LARGEST) & (xs >= 0) & (xs < _LARGEST)).any():
+        raise ValueError(f"{where}: no point has finite frames among xs and a finite score among ys.")
+    order = np.argsort(xs[good], kind="stable")
+    return Curve(
+        task=task_name(entry["task"]), method=entry["method"], seed=seed, xs=xs[good][order], ys=ys[good][order],
+        constant=len(xs) == 1,
+    )  # fmt: skip
+
+
+def _names(paths: Sequence[Path]) -> dict[Path, str]:
+    """The shortest ends of the paths that tell them apart."""
+    full = {path: path.resolve().parts for path in paths}
+    for depth in range(1, max(map(len, full.values())) + 1):
+        names = {path: "/".join(parts[-depth:]) for path, parts in full.items()}
+        if len(set(names.values())) == len(set(full.values())):
+            break
+    return names
+
+
+def _number(value: Any, missing: float | None = None) -> float | None:
+    """`value` as a float; None where it is no number; `missing` for a null, as which a non-finite number is stored."""
+    if value is None:
+        return missing
+    try:
+        return float(value) if isinstance(value, (int, float)) else None
+    except OverflowError:
+        return math.inf

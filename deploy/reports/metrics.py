@@ -1,0 +1,218 @@
+"""What a run writes down while it goes: metrics.jsonl, scores.jsonl and TensorBoard events.
+
+Every line carries `frames` (environment frames, action repeats counted) and `updates` (gradient steps), so that a run
+that continues from a checkpoint can cut what was written after it and go on as if it had never stopped.
+"""
+
+import json
+import math
+import os
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, SupportsFloat
+
+from deploy.reports.event_file import PATTERN, EventFile, read_events
+
+METRICS, SCORES = "metrics.jsonl", "scores.jsonl"
+WALL_CLOCK_KEYS = ("time", "fps/")  # key prefixes that differ between two otherwise identical runs
+
+Kind = Literal["train", "eval"]
+_COUNTERS: dict[str, type] = {"frames": int, "updates": int}  # of every line
+_KINDS = {int: "whole number", str: "text"}
+
+
+class MetricsWriter:
+    """The logs of one run directory. One process owns them at a time; any of its threads may write.
+
+    Files are opened by the first write, so that `load` or `truncate` can cut them before. A line is on its way to the
+    disk when the call returns; `state` waits until it has arrived there.
+    """
+
+    def __init__(self, logdir: str | Path, *, tensorboard: bool = True) -> None:
+        self._logdir = Path(logdir)
+        self._logdir.mkdir(parents=True, exist_ok=True)
+        self._tensorboard = tensorboard
+        self._lock = threading.RLock()
+        self._lines: dict[str, BinaryIO] = {}
+        self._events: EventFile | None = None
+        self._frames = -1  # the largest frame count written so far
+        self._restart_step: int | None = None  # set by a cut: where the next event file takes over
+
+    def metrics(self, frames: int, updates: int, values: Mapping[str, SupportsFloat]) -> None:
+        """One line of named numbers (anything `float` accepts); a non-finite one is written as null."""
+        line = {"frames": int(frames), "updates": int(updates), "time": round(time.time(), 3)}
+        numbers = {key: _number(value) for key, value in values.items()}
+        if clash := line.keys() & numbers.keys():
+            raise ValueError(f"metric names {sorted(clash)} are taken by the line itself; choose other names.")
+        with self._lock:
+            self._append(METRICS, line | numbers)
+            self._scalars(int(frames), numbers)
+
+    def episode(
+        self, frames: int, updates: int, *, score: SupportsFloat, length: int, seed: int, kind: Kind, **more: Any
+    ) -> None:
+        """One finished episode: its undiscounted return, its length in environment frames, its seed."""
+        if kind not in ("train", "eval"):
+            raise ValueError(f"episode kind {kind!r} is not 'train' or 'eval'.")
+        line = {"frames": int(frames), "updates": int(updates), "score": _number(score), "length": int(length)}
+        line |= {"seed": int(seed), "kind": kind} | more
+        prefix = "episode" if kind == "train" else "eval"
+        with self._lock:
+            self._append(SCORES, line)
+            self._scalars(int(frames), {f"{prefix}/score": line["score"], f"{prefix}/length": line["length"]})
+
+    def state(self) -> dict[str, Any]:
+        """Where the logs end now, for the checkpoint (JSON); what it covers is safely on the disk."""
+        with self._lock:
+            files = {}
+            for path in self._files():
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())
+                    files[path.name] = os.fstat(file.fileno()).st_size
+            return {"frames": self._frames, "files": files}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Cuts the logs back to where `state` was taken."""
+        with self._lock:
+            self.close()
+            for path in self._files():
+                size = int(state["files"].get(path.name, 0))
+                if size == 0:
+                    path.unlink()
+                elif size < path.stat().st_size:
+                    os.truncate(path, size)
+            self._frames = int(state["frames"])
+            self._restart_step = self._frames + 1
+
+    def truncate(self, *, frames: int, updates: int) -> None:
+        """Drops every line beyond these counters; for logs whose sizes no checkpoint knows."""
+        with self._lock:
+            self.close()
+            for path in self._files():
+                if path.suffix == ".jsonl":
+                    kept = (
+                        x for x in read_lines(path, **_COUNTERS) if x["frames"] <= frames and x["updates"] <= updates
+                    )
+                    _replace(path, b"".join(map(_encode, kept)))
+                else:
+                    events = [record for record, event in read_events(path) if event.step <= frames]
+                    _replace(path, b"".join(events))
+            self._frames = frames
+            self._restart_step = frames + 1
+
+    def rewind(self, updates: int) -> None:
+        """Drops metrics and evaluations beyond `updates`, to which the learner alone has gone back: the environments
+        have not, so training episodes stay, with the updates that still count."""
+        with self._lock:
+            for name in (METRICS, SCORES):
+                if name in self._lines:
+                    self._lines.pop(name).close()
+                if (path := self._logdir / name).exists():
+                    kept = (
+                        x for x in read_lines(path, **_COUNTERS) if x["updates"] <= updates or x.get("kind") == "train"
+                    )
+                    _replace(path, b"".join(_encode(x | {"updates": min(x["updates"], updates)}) for x in kept))
+
+    def close(self) -> None:
+        with self._lock:
+            for file in self._lines.values():
+                file.close()
+            self._lines.clear()
+            if self._events is not None:
+                self._events.close()
+                self._events = None
+
+    def __enter__(self) -> "MetricsWriter":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def _files(self) -> list[Path]:
+        lines = [path for name in (METRICS, SCORES) if (path := self._logdir / name).exists()]
+        return lines + sorted(self._logdir.glob(PATTERN))
+
+    def _append(self, name: str, line: Mapping[str, Any]) -> None:
+        data = _encode(line)
+        if name not in self._lines:
+            path = self._logdir / name
+            _drop_torn_line(path)
+            self._lines[name] = path.open("ab")
+        self._lines[name].write(data)
+        self._lines[name].flush()
+        self._frames = max(self._frames, int(line["frames"]))
+
+    def _scalars(self, frames: int, values: Mapping[str, int | float | None]) -> None:
+        if not self._tensorboard:
+            return
+        if self._events is None:
+            self._events = EventFile(self._logdir, restart_step=self._restart_step)
+        self._events.scalars(frames, {key: math.nan if value is None else value for key, value in values.items()})
+
+
+def read_lines(path: str | Path, **needed: type) -> Iterator[dict[str, Any]]:
+    """The lines of a `.jsonl` log, oldest first; a last line torn by a crash is left out.
+
+    Raises ValueError naming the file where it cannot be read, and the line where an earlier one is damaged or has no
+    value of such a type under a `needed` key.
+    """
+    path = Path(path)
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path} is not a regular file; move it away.")
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}.") from error
+    with file:
+        for number, data in enumerate(file, start=1):
+            if not data.endswith(b"\n"):
+                return
+            where = f"{path}, line {number}"
+            try:
+                line = json.loads(data)
+            except (ValueError, RecursionError) as error:
+                raise ValueError(f"{where} is not JSON ({error}); remove that line.") from error
+            if not isinstance(line, dict):
+                raise ValueError(f"{where} is not a JSON object: {in_short(line)}; remove that line.")
+            for key, kind in needed.items():
+                if not isinstance(line.get(key), kind):
+                    raise ValueError(f"{where} has no {_KINDS[kind]} as {key}: {in_short(line)}; remove that line.")
+            yield line
+
+
+def in_short(line: Any) -> str:
+    """The beginning of a line of JSON, for a message."""
+    try:
+        text = json.dumps(line)
+    except RecursionError:  # what can be read can be too deep to be written
+        return "nested values"
+    return text if len(text) <= 100 else f"{text[:100]}..."
+
+
+def _encode(line: Mapping[str, Any]) -> bytes:
+    return json.dumps(line, allow_nan=False).encode() + b"\n"
+
+
+def _number(value: SupportsFloat) -> int | float | None:
+    if isinstance(value, (bool, int)):
+        return int(value)
+    number = float(value)
+    return number if math.isfinite(number) else None
+
+
+def _drop_torn_line(path: Path) -> None:
+    if path.exists():
+        data = path.read_bytes()
+        if data and not data.endswith(b"\n"):
+            os.truncate(path, data.rfind(b"\n") + 1)
+
+
+def _replace(path: Path, data: bytes) -> None:
+    fresh = path.with_name(f".{path.name}.new")  # hidden, so that no pattern takes a leftover for a log
+    with fresh.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)

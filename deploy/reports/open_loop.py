@@ -1,0 +1,57 @@
+"""Open-loop reports of a run: their numbers for the log, their pictures in `videos/`."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from actors.video import write_video
+from deploy.wiring.config import RunConfig
+from learner.checkpoint import disk_is_full
+from learner.learner import Learner
+from learner.open_loop import report_open_loop
+from learner.open_loop_report import OpenLoopReport
+from replay.files.whole_file import whole_file
+
+KEEP = 5
+"""Reports whose pictures stay; the newest."""
+
+
+def open_loop_due(config: RunConfig, updates: int) -> bool:
+    """Whether the metrics line at `updates` carries a report: the first line at or after each multiple of
+    `report_every`. So a report is never carried from one line to the next, over a checkpoint perhaps."""
+    every, line = config.report_every, config.log_every
+    return every > 0 and updates % line == 0 and updates // every > (updates - line) // every
+
+
+def open_loop_metrics(
+    learner: Learner, config: RunConfig, logdir: Path, note: Callable[[str], None]
+) -> dict[str, float]:
+    """`report/openloop_*` of the learner as it is now; its pictures are written on the way. Where they cannot be, a
+    `note` says why and the run goes on; a full disk raises OSError."""
+    report = report_open_loop(learner)
+    try:
+        write_pictures(report, logdir / "videos", config.task)
+    except (OSError, RuntimeError) as error:  # imageio raises RuntimeError where it finds no ffmpeg
+        if isinstance(error, OSError) and disk_is_full(error):
+            raise
+        note(f"No pictures of the open-loop report at update {report.updates:,}: {error}")
+    return report.metrics()
+
+
+def write_pictures(report: OpenLoopReport, folder: Path, title: str, keep: int = KEEP) -> list[Path]:
+    """Write `openloop-<updates>.mp4` (where a key is an image) and `.png`, whole or not at all; remove all but the
+    newest `keep` of each. Raises OSError where they cannot be written."""
+    # Imported here: matplotlib takes its time, and most processes never draw.
+    from deploy.reports.open_loop_figure import open_loop_figure
+    from deploy.reports.open_loop_video import FPS, video_frames
+
+    stem = folder / f"openloop-{report.updates:08d}"
+    figure = stem.with_suffix(".png")
+    with whole_file(figure) as fresh:
+        open_loop_figure(report, title).savefig(fresh, dpi=110, facecolor="white")
+    written = [figure]
+    if frames := video_frames(report, title):
+        written.append(write_video(stem.with_suffix(".mp4"), frames, FPS))
+    for path in written:
+        for old in sorted(folder.glob(f"openloop-*{path.suffix}"))[:-keep]:
+            old.unlink(missing_ok=True)
+    return written

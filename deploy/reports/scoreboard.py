@@ -1,0 +1,215 @@
+"""What a run reports while it goes: log lines, the live display, and the few numbers these remember. Torch-free."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, SupportsFloat
+
+from actors.vector import Episode
+from deploy.reports.metrics import SCORES, MetricsWriter, read_lines
+from deploy.reports.progress import Progress, Status
+from deploy.reports.prometheus import RunMetrics, serve
+from deploy.stored.offline import frames_per_update
+from deploy.wiring.config import RunConfig
+from learner.checkpoint import Checkpoints, read_document
+from replay.counted import counted
+
+RECENT = 20  # training episodes in the displayed score
+
+
+def best_score(checkpoints: Checkpoints) -> float | None:
+    """The mean score of the policy kept as `best`; None if there is none."""
+    try:
+        return float(read_document(checkpoints.path("best") / "score.json")["mean"])
+    except (LookupError, TypeError, ValueError):
+        return None
+
+
+def is_solved(config: RunConfig, best: float | None) -> bool:
+    """Whether a mean evaluation score is the one at which the run stops."""
+    stop = config.evaluation.stop_score
+    return bool(stop) and best is not None and best >= stop
+
+
+def solved_text(config: RunConfig, mean: float, frames: int) -> str:
+    """`solved: mean 500 >= 490 at 10,358 frames`."""
+    return f"solved: mean {round(mean, 1):g} >= {config.evaluation.stop_score:g} at {frames:,} frames"
+
+
+def solved_before(config: RunConfig, logdir: Path) -> str:
+    """What is to be said of a run that needs no more training, else nothing."""
+    try:
+        kept = read_document(Checkpoints(logdir / "checkpoints").path("best") / "score.json")
+        mean, frames = float(kept["mean"]), int(kept["frames"])
+    except (LookupError, TypeError, ValueError):
+        return ""
+    return solved_text(config, mean, frames) if is_solved(config, mean) else ""
+
+
+class Scoreboard:
+    """One per run; a context manager."""
+
+    def __init__(self, config: RunConfig, logdir: Path):
+        self.config, self.logdir = config, logdir
+        self.metrics = MetricsWriter(logdir)
+        self.progress = Progress(
+            task=config.task, total_frames=config.frames, train_ratio=config.learner.train_ratio, title=str(logdir),
+            stop_score=config.evaluation.stop_score if config.evaluation.every else 0.0,
+        )  # fmt: skip
+        self.note = self.progress.note
+        self.episodes = 0
+        self.scores: deque[float] = deque(maxlen=RECENT)
+        self.eval_score: float | None = None
+        self.best: float | None = None
+        self.loss: float | None = None
+        self.lag = 0.0
+        self.exported = RunMetrics()
+        self._stop_serving: Callable[[], None] = lambda: None
+        self._began: float | None = None
+        self._start = (0, 0)
+        self._status = Status(frames=0)
+
+    def __enter__(self) -> "Scoreboard":
+        if self.config.metrics_port:
+            url, self._stop_serving = serve(self.exported, self.config.metrics_port)
+            self.note(f"Prometheus metrics: {url}")
+        self.progress.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stop_serving()
+        self.progress.__exit__(*error)
+        self.metrics.close()
+
+    def begin(self, frames: int, replayed: int) -> None:
+        """Count rates from here."""
+        self._began, self._start = time.monotonic(), (frames, replayed)
+
+    def episode(self, episode: Episode, updates: int) -> None:
+        """A finished training episode; `updates`: of the learner when it ended."""
+        self.episodes += 1
+        self.scores.append(episode.score)
+        self.metrics.episode(
+            episode.frames, updates, score=episode.score, length=episode.length, seed=episode.seed, kind="train"
+        )
+
+    def evaluation(self, frames: int, updates: int, scores: list[float], lengths: list[int], seeds: list[int]) -> bool:
+        """Finished evaluation episodes of the policy that the run had at these counts; True: their mean is the best."""
+        for score, length, seed in zip(scores, lengths, seeds, strict=True):
+            self.metrics.episode(frames, updates, score=score, length=length, seed=seed, kind="eval")
+        self.eval_score = sum(scores) / len(scores)
+        better = self.best is None or self.eval_score > self.best
+        if better:
+            self.best = self.eval_score
+        self.note(
+            f"evaluation at {frames:,} frames, update {updates:,}: mean {self.eval_score:.1f} of "
+            + counted(len(scores), "episode")
+            + (", the best so far" if better else f" (best {self.best:.1f})")
+        )
+        if self.solved() and better:
+            self.note(solved_text(self.config, self.eval_score, frames))
+        return better
+
+    def solved(self) -> bool:
+        """Whether an evaluation has reached the score at which the run may stop."""
+        return is_solved(self.config, self.best)
+
+    def _rates(self, frames: int, replayed: int) -> tuple[float, float]:
+        if self._began is None:
+            return 0.0, 0.0
+        seconds = max(1e-9, time.monotonic() - self._began)
+        return (frames - self._start[0]) / seconds, (replayed - self._start[1]) / seconds
+
+    def _score(self) -> float | None:
+        return sum(self.scores) / len(self.scores) if self.scores else None
+
+    def show(
+        self, frames: int, steps: int, updates: int, replayed: int, replay: Mapping[str, float], doing: str
+    ) -> None:
+        """Refresh the live display."""
+        env, train = self._rates(frames, replayed)
+        self._show(
+            Status(
+                frames=frames, updates=updates, episodes=self.episodes, score=self._score(), eval_score=self.eval_score,
+                fps_env=env, fps_train=train, train_ratio=replayed / max(1, steps), policy_lag=self.lag,
+                replay_items=int(replay.get("items", 0)), replay_gb=replay.get("gb", 0.0), loss=self.loss, doing=doing,
+            )
+        )  # fmt: skip
+
+    def starting(self, frames: int, updates: int, doing: str) -> None:
+        """Refresh the live display of a run that goes on from these counters and has no other numbers yet."""
+        self._show(Status(frames=frames, updates=updates, eval_score=self.eval_score, doing=doing))
+
+    def busy(self, doing: str) -> None:
+        """Show what goes on beside the numbers that were shown last."""
+        self._show(replace(self._status, doing=doing))
+
+    def end(self) -> None:
+        """All is saved."""
+        self.busy("saved")
+
+    def _show(self, status: Status) -> None:
+        solved = self.solved()
+        doing = ("solved; saving" if status.doing == "saving" else "solved") if solved else status.doing
+        self._status = status
+        self.progress.update(replace(status, solved=solved, doing=doing))
+
+    def log(
+        self, frames: int, steps: int, updates: int, replayed: int, replay: Mapping[str, float],
+        values: Mapping[str, SupportsFloat],
+    ) -> None:  # fmt: skip
+        """Write one line of metrics; `values` are `report/...`, `restarts/...`, or the learner's without `train/`."""
+        env, train = self._rates(frames, replayed)
+        line: dict[str, Any] = {
+            key if key.startswith(("report/", "restarts/")) else f"train/{key}": value for key, value in values.items()
+        }
+        line |= {
+            "fps/env": env, "fps/train": train, "policy/lag": self.lag, "replay/ratio": replayed / max(1, steps),
+            "replay/age": replay["age"], "replay/size_gb": replay["gb"], "replay/items": replay["items"],
+        }  # fmt: skip
+        if self.scores:
+            line["episode/score"] = self._score()
+        if self.eval_score is not None:
+            line["eval/mean"] = self.eval_score
+        self.metrics.metrics(frames, updates, line)
+
+    def rewind(self, updates: int) -> None:
+        """The learner alone has gone back to `updates`: what the logs have of later ones is lost."""
+        if each := frames_per_update(self.config):  # offline the frames are the learner's
+            self.metrics.truncate(frames=updates * each, updates=updates)
+        else:
+            self.metrics.rewind(updates)
+
+    def reload(self, frames: int, updates: int) -> None:
+        """Continue from the logs themselves, cut back to these counters, and from the best policy kept."""
+        self.metrics.truncate(frames=frames, updates=updates)
+        evaluations: dict[int, list[float]] = {}
+        scores = self.logdir / SCORES
+        for line in read_lines(scores, kind=str, updates=int) if scores.exists() else ():
+            self.episodes += line["kind"] == "train"
+            if not isinstance(score := line.get("score"), (int, float)):  # it was not finite
+                continue
+            if line["kind"] == "train":
+                self.scores.append(score)
+            else:
+                evaluations.setdefault(line["updates"], []).append(score)
+        means = [sum(scores) / len(scores) for scores in evaluations.values()]
+        if means:
+            self.eval_score = means[-1]
+        kept = best_score(Checkpoints(self.logdir / "checkpoints"))
+        self.best = max([*means, *([] if kept is None else [kept])], default=None)
+
+    def state(self) -> dict[str, Any]:
+        """For checkpoints (JSON)."""
+        return {
+            "episodes": self.episodes, "scores": list(self.scores), "eval_score": self.eval_score, "best": self.best,
+            "metrics": self.metrics.state(),
+        }  # fmt: skip
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Continue from `state`; log lines written after it are cut."""
+        self.episodes, self.eval_score, self.best = state["episodes"], state["eval_score"], state["best"]
+        self.scores.extend(state["scores"])
+        self.metrics.load(state["metrics"])

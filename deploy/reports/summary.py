@@ -1,0 +1,176 @@
+"""What stands at the end of a run: scores on fresh episodes, a curve, a video, and where they are."""
+
+import json
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from actors.environment import CannotDrawError
+from actors.evaluation import Evaluation, run_episodes
+from actors.policy import DreamerPolicy, load_policy
+from actors.trivial_policies import RandomPolicy
+from actors.video import require_video_name, write_video
+from deploy.reports.curves import load_runs
+from deploy.reports.episode_progress import EpisodeProgress
+from deploy.reports.metrics import SCORES
+from deploy.reports.plot import plot
+from deploy.wiring.config import RunConfig, load_config
+from deploy.wiring.output_path import require_writable_file
+from deploy.wiring.task import environment_maker
+from replay.files.whole_file import whole_file
+from world_models.checkpoint_files import MANIFEST, DamagedCheckpointError, find_model, read_document, run_of
+
+PARALLEL = 16
+ENDLESS = 1000
+"""Frames of each environment without the end of an episode after which none is played to its end for a score."""
+FRESH_SEED = 1_000_000
+"""Seeds the episodes of final scores, unlike any evaluation during training."""
+
+
+def score(
+    path: Path,
+    episodes: int,
+    seed: int,
+    mode: bool = False,
+    video: Path | None = None,
+    with_random: bool = False,
+    undrawn: Callable[[CannotDrawError | OSError], object] | None = None,
+) -> tuple[Evaluation, Evaluation | None]:
+    """Play `episodes` fresh episodes with the policy of a run or checkpoint, print the scores, write the video.
+
+    `undrawn` is told why there is no video, and the scores go on without. Where it is left out: CannotDrawError;
+    OSError if the video cannot be written, once the scores have been printed.
+    """
+    if video:
+        require_video_name(video)
+        require_writable_file(video)
+    folder = find_model(path)
+    config = replace(load_config(run_of(folder)), seed=seed)
+    policy = load_policy(folder, mode=mode, seed=seed).policy
+    print(f"Policy {folder}, {config.task}:")
+    try:
+        ours = _play(config, policy, episodes, bool(video), label(folder))
+    except CannotDrawError as error:
+        if undrawn is None:
+            raise
+        undrawn(error)
+        policy, video = load_policy(folder, mode=mode, seed=seed).policy, None  # as if it had not been tried
+        ours = _play(config, policy, episodes, False, label(folder))
+    print(f"  {label(folder)}: {ours}")
+    random = None
+    if with_random:
+        random = _play(config, RandomPolicy(policy.model.action_space, seed), episodes, False, "random")
+        print(f"  random:  {random}")
+    if video:
+        try:
+            print(f"  video: {write_video(video, ours.frames)}")
+        except OSError as error:
+            if undrawn is None:
+                raise
+            undrawn(error)
+    return ours, random
+
+
+def label(folder: Path) -> str:
+    """`trained`, or `untrained` where the checkpoint is from before the first update."""
+    updates: Any = int(folder.name) if folder.name.isdecimal() else None
+    with suppress(ValueError, LookupError, TypeError):
+        updates = read_document(folder / "score.json")["updates"]
+    return "untrained" if updates == 0 else "trained"
+
+
+def _play(
+    config: RunConfig, policy: DreamerPolicy | RandomPolicy, episodes: int, video: bool, title: str
+) -> Evaluation:
+    makers = [environment_maker(config)] * min(PARALLEL, episodes)
+    with EpisodeProgress(title, episodes) as progress:
+        return run_episodes(makers, policy, episodes, config.seed, video_episodes=video, watch=progress.update)
+
+
+def summarize(config: RunConfig, logdir: Path, episodes: int = 20) -> None:
+    """Score the best policy beside the random one, draw the curve, record a video; the last lines say where, or why
+    there is none: the run itself is over and saved."""
+    video, trivial = logdir / "videos" / "best.mp4", logdir / "random.json"
+    places: list[tuple[str, Path | str]] = []
+    try:
+        if (
+            not config.offline
+            and not (logdir / SCORES).exists()
+            and config.frames > ENDLESS * config.actor.environments
+        ):
+            raise ValueError("no episode has ended in training; set environment.time_limit so that they do.")
+        random = _final_scores(config, logdir, episodes, video, places)
+        line = {"task": config.task, "method": "random policy", "seed": 0, "xs": [0], "ys": [random]}
+        with whole_file(trivial) as fresh:
+            fresh.write_text(json.dumps([line]))
+    except (ValueError, OSError) as error:  # episodes that never end, say, or a full disk
+        places.append(("scores", f"none: {_reason(error)}"))
+    places.insert(0, ("curve", _curve(config, logdir, [trivial] if trivial.exists() else [])))
+    for picture in sorted((logdir / "videos").glob("openloop-*.*"))[-1:]:
+        places.append(("open loop", picture))
+    try:
+        places.append(("checkpoint", find_model(logdir)))
+    except ValueError as error:
+        places.append(("checkpoint", f"none: {error}"))
+    print()
+    for name, place in places:
+        print(f"{name + ':':<12}{place}")
+
+
+def _curve(config: RunConfig, logdir: Path, baselines: Sequence[Path]) -> Path | str:
+    """Where it is, or why there is none."""
+    notes: list[str] = []
+    try:
+        runs = load_runs([logdir], note=notes.append)
+        if not (runs.curves or runs.evaluations or runs.damaged):
+            return "none: an offline run has one where --evaluation.every is set." if config.offline else (
+                "none: no episode has ended in training."
+            )  # fmt: skip
+        plot([logdir], out=logdir / "curve.png", baselines=baselines)
+    except (ValueError, OSError) as error:
+        return f"none: {_reason(error)}"
+    return logdir / "curve.png"
+
+
+def _final_scores(
+    config: RunConfig, logdir: Path, episodes: int, video: Path, places: list[tuple[str, Path | str]]
+) -> float:
+    """Writes `evaluation.json` and, where the task can be drawn, the video; returns the random policy's mean score.
+    A policy that has been scored is not played again."""
+    policy, file = find_model(logdir), logdir / "evaluation.json"
+    version = _version(policy)
+    with suppress(OSError, ValueError, RecursionError, LookupError, TypeError):
+        kept = json.loads(file.read_text())
+        if version and kept["version"] == version:
+            print(f"Policy {policy}, {config.task}:\n  {label(policy)}: {kept['trained']['text']}")
+            print(f"  random:  {kept['random']['text']}")
+            mean = float(kept["random"]["mean"])
+            if video.exists():
+                places.append(("video", video))
+            return mean
+    seed = FRESH_SEED + config.seed
+    undrawn: list[CannotDrawError | OSError] = []
+    ours, random = score(logdir, episodes, seed, video=video, with_random=True, undrawn=undrawn.append)
+    places.append(("video", f"none: {_reason(undrawn[0])}" if undrawn else video))
+    assert random is not None
+    outcome = {
+        name: {"mean": result.mean, "interval95": result.interval, "scores": result.scores, "text": str(result)}
+        for name, result in (("trained", ours), ("random", random))
+    }
+    with whole_file(file) as fresh:
+        fresh.write_text(json.dumps({**outcome, "version": version}, indent=2))
+    return random.mean
+
+
+def _reason(error: Exception) -> str:
+    return f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)
+
+
+def _version(policy: Path) -> str:
+    """What tells this policy from others: the checksum of its weights; nothing where there is none."""
+    try:
+        return str(read_document(policy / MANIFEST)["model.safetensors"])
+    except (DamagedCheckpointError, KeyError):
+        return ""

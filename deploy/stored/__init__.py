@@ -1,0 +1,1 @@
+"""Stored replay as users name it: sources, reports, episode files, data sets, forecasts."""

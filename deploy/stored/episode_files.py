@@ -1,0 +1,199 @@
+"""Episodes as compressed .npz files: ours, and those of the official DreamerV3 and its ports.
+
+Ours: a folder with one file an episode, keys as in replay without latents, and `index.json`, which names format,
+schema, spaces and episodes. Theirs: one file an episode, or the official replay's chunks `TIME-ID-SUCCESSOR-LENGTH.npz`
+that continue each other. Nothing in a file is a pickle.
+"""
+
+import json
+import re
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deploy.wiring.new_folder import new_folder
+from replay.episodes import Episode, Found, cut
+from replay.files.checkpoint import write_index
+from replay.foreign_rows import Reading, looks_leading
+from replay.step import Rows, Schema
+
+FORMAT = "nexus-episodes-1"
+INDEX = "index.json"
+_DAMAGE = (
+    OSError,
+    EOFError,
+    RuntimeError,
+    UnicodeError,
+    struct.error,
+    zlib.error,
+    zipfile.BadZipFile,
+)  # what zipfile raises where bytes of an archive were changed: some turn on encryption, or another compression
+_CHUNK = re.compile(r"(?P<time>[^-]+)-(?P<id>[^-]+)-(?P<successor>[^-]+)-(?P<length>\d+)")
+
+
+def write_episodes(out: Path, schema: Schema, episodes: Iterable[Episode], facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Write the folder `out`, complete or not at all; returns what its index says, `facts` included."""
+    listed: list[dict[str, Any]] = []
+    with new_folder(out) as folder:
+        for number, episode in enumerate(episodes):
+            name = f"{number:06d}-{episode.length}.npz"
+            write_npz(folder / name, {key: episode.rows[key] for key in schema.fields})
+            listed.append(
+                {
+                    "file": name, "crc32": zlib.crc32((folder / name).read_bytes()), "length": episode.length,
+                    "return": episode.score,
+                    "terminal": bool(episode.rows["is_terminal"][-1]),
+                    "stream": episode.stream, "first_step": episode.first,
+                }
+            )  # fmt: skip
+        if not listed:
+            raise ValueError("There is no whole episode to export.")
+        index = {
+            "format": FORMAT, **facts, "keys": schema.to_json()["fields"],
+            "counts": {"episodes": len(listed), "steps": sum(one["length"] for one in listed)},
+            "episodes": listed,
+        }  # fmt: skip
+        write_index(folder, index)
+    return index
+
+
+def write_npz(file: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """As `np.savez_compressed`, whatever the keys are called and however their memory lies."""
+    with zipfile.ZipFile(file, "x", zipfile.ZIP_DEFLATED) as archive:
+        for key, value in arrays.items():
+            with archive.open(f"{key}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.ascontiguousarray(value), allow_pickle=False)
+
+
+class DamagedFileError(ValueError):
+    """A file is not there, cut off, or does not hold what was written."""
+
+
+def read_npz(file: Path, keys: Iterable[str] | None = None) -> Rows:
+    """Arrays of a .npz file, `keys` of them where it has them, compared with the checksums of the archive.
+
+    DamagedFileError. ValueError: it holds something else than arrays, or pickled objects.
+    """
+    what, content = f"{file} cannot be read as .npz episodes", {}
+    try:
+        if not zipfile.is_zipfile(file):
+            raise DamagedFileError(f"{what}: it is no .npz archive" if file.is_file() else f"{what}: there is no file")
+        with zipfile.ZipFile(file) as archive:
+            for name in archive.namelist():
+                key = name.removesuffix(".npy")
+                if keys is None or key in keys:
+                    content[key] = archive.read(name)
+    except _DAMAGE as error:
+        raise DamagedFileError(f"{what}: {error}") from error
+    try:
+        return {key: np.lib.format.read_array(BytesIO(raw), allow_pickle=False) for key, raw in content.items()}
+    except ValueError as error:
+        raise ValueError(f"{what}: {error}") from error
+
+
+def read_index(folder: Path) -> dict[str, Any] | None:
+    """What our index says; None where there is none. ValueError: it is another program's, or damaged."""
+    path = folder / INDEX
+    if not path.exists():
+        return None
+    try:
+        index = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path} cannot be read as JSON: {error}; name the .npz files themselves.") from error
+    if not isinstance(index, dict) or index.get("format") != FORMAT:
+        raise ValueError(f"{path} does not say format {FORMAT!r}; name the .npz files themselves if it means others.")
+    crc = index.pop("crc32", None)  # older ones have none
+    if crc is not None and zlib.crc32(json.dumps(index).encode()) != crc:
+        raise ValueError(f"{path} is damaged: it fails its checksum; name the .npz files themselves, and --task.")
+    return index
+
+
+class NpzEpisodes:
+    """The episodes of .npz files and folders of them, as whole episodes in the rows of `reading.schema`.
+
+    `custom`: which custom the actions follow, `chosen` after the row, `leading` to it, or `auto`: what they look like.
+    `found` counts what is not whole, `damaged` names the files that are, and why.
+    """
+
+    def __init__(self, paths: Iterable[Path], reading: Reading, custom: str = "auto"):
+        self.reading, self.found = reading, Found()
+        self.damaged: dict[Path, str] = {}
+        self._crcs: dict[Path, int | None] = {}  # that our index names; older ones do not
+        ours: list[Path] = []
+        theirs: list[Path] = []
+        for path in paths:
+            if path.is_dir() and (index := read_index(path)):
+                named = {path / Path(str(one["file"])).name: one.get("crc32") for one in index["episodes"]}
+                ours += named
+                self._crcs |= named
+            else:
+                theirs += _all(path) if path.is_dir() else [path]
+        self.chains = [[file] for file in ours] + _chains(theirs)
+        leading = custom == "leading" or (custom == "auto" and self._looks_leading(theirs))
+        self.leading = frozenset(theirs) if leading else frozenset()
+
+    def __iter__(self) -> Iterator[Rows]:
+        for chain in self.chains:
+            for _, rows in cut(self._pieces(chain), self.found):
+                yield rows
+
+    def _pieces(self, chain: list[Path]) -> Iterator[tuple[int, Rows]]:
+        position = 0
+        for file in chain:
+            arrays = self._read(file)
+            if arrays is None:
+                position += 1  # no longer where the file before it ended
+                continue
+            reading = replace(self.reading, leading=file in self.leading)
+            rows = reading.fit(arrays, str(file), ends=len(chain) == 1)
+            yield position, rows
+            position += len(rows["is_first"])
+
+    def _read(self, file: Path, keys: Iterable[str] | None = None) -> Rows | None:
+        try:
+            rows, crc = read_npz(file, keys), self._crcs.get(file)
+            if crc is not None and zlib.crc32(file.read_bytes()) != crc:
+                raise DamagedFileError(f"{file} cannot be read as .npz episodes: it fails its checksum")
+            return rows
+        except DamagedFileError as error:
+            self.damaged[file] = str(error)
+            return None
+
+    def _looks_leading(self, files: list[Path]) -> bool:
+        keys = self.reading.actions
+        theirs = {key for key, ours in (self.reading.rename or {}).items() if ours in keys}
+        whole = [file for file in files if not _CHUNK.fullmatch(file.stem)]
+        arrays = (self._read(file, keys | theirs) or {} for file in whole)
+        return looks_leading(value for some in arrays for value in some.values())
+
+
+def _all(folder: Path) -> list[Path]:
+    files = sorted(folder.glob("*.npz"))
+    if not files:
+        raise ValueError(f"{folder} holds no .npz files; name a folder of episodes.")
+    return files
+
+
+def _chains(files: list[Path]) -> list[list[Path]]:
+    """Files that continue each other, in their order; every other file by itself."""
+    chunks = {match["id"]: (match["successor"], file) for file in files if (match := _CHUNK.fullmatch(file.stem))}
+    continued = {successor for successor, _ in chunks.values()}
+    chains: list[list[Path]] = []
+    for file in files:
+        match = _CHUNK.fullmatch(file.stem)
+        if match is None:
+            chains.append([file])
+        elif match["id"] not in continued:
+            chain, id = [], match["id"]
+            while id in chunks:
+                id, one = chunks.pop(id)
+                chain.append(one)
+            chains.append(chain)
+    return chains

@@ -1,0 +1,119 @@
+"""Stored replay to read from, named as a user names it. Torch-free."""
+
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
+from dataclasses import replace
+from pathlib import Path
+
+from deploy.wiring.config import FILE, load_config
+from deploy.wiring.stores import replay_directory, replay_prefix, shard_names
+from learner.checkpoint import Checkpoints
+from replay.memory.snapshot import Snapshot
+from replay.reader import Reader
+from replay.redis_url import URLS, parse_servers
+from replay.store import ShardDownError
+
+_PARTS = ("index.json", "state.safetensors", "manifest", "chunks")  # of a checkpoint, of a disk store
+
+
+def open_sources(
+    where: str, prefix: str = "", down: list[str] | None = None, damaged: list[str] | None = None
+) -> list[Reader]:
+    """The shards of a run's logdir, a disk replay, a checkpoint's replay folder, or of Redis URLs joined by commas.
+
+    ValueError: there is nothing to read. ShardDownError: a server does not answer; it is left out, and what is to be
+    said about it added to `down`, where that is given and others do answer. The same of folders that are `damaged` as a
+    whole.
+    """
+    if where.startswith(URLS):
+        parse_servers(where)  # what cannot be meant is said before any is asked
+        return _servers(where.split(","), prefix, down)
+    path, names = Path(where), list[str]()
+    if (path / FILE).exists():
+        config = replace(load_config(path), logdir=where)  # it may be named from another directory now
+        if config.replay.kind == "redis":
+            return open_sources(config.replay.store, replay_prefix(config), down)
+        if config.replay.kind == "disk":
+            return _folders(replay_directory(config), shard_names(config), damaged)
+        newest = Checkpoints(path / "checkpoints").numbers()
+        if not newest:
+            raise ValueError(f"{path} has no checkpoint, so no stored replay yet; let the run save one first.")
+        path, names = Checkpoints(path / "checkpoints").path(newest[-1]) / "replay", shard_names(config)
+    elif (path / "replay").is_dir() and (path / "state.json").exists():  # a checkpoint of a run
+        path = path / "replay"
+    return _folders(path, names, damaged)
+
+
+def open_all(
+    sources: Sequence[str], prefix: str, stack: ExitStack, down: list[str] | None = None,
+    damaged: list[str] | None = None,
+) -> list[Reader]:  # fmt: skip
+    """The shards of several, closed with `stack`. ValueError too where a server does not answer."""
+    readers: list[Reader] = []
+    for where in sources:
+        try:
+            some = open_sources(where, prefix, down, damaged)
+        except ShardDownError as error:
+            raise ValueError(str(error)) from error
+        readers += [stack.enter_context(closing(reader)) for reader in some]
+    return readers
+
+
+def _servers(urls: list[str], prefix: str, down: list[str] | None) -> list[Reader]:
+    from replay.redis.redis_reader import open_replay
+
+    readers: list[Reader] = []
+    try:
+        for i, url in enumerate(urls, start=1):
+            try:
+                readers.append(open_replay(url, prefix))
+            except ShardDownError as error:
+                if down is None or (i == len(urls) and not readers):
+                    raise
+                down.append(str(error))
+    except BaseException:
+        for reader in readers:
+            reader.close()
+        raise
+    return readers
+
+
+def _folders(path: Path, names: Sequence[str], damaged: list[str] | None) -> list[Reader]:
+    """Shards in a folder each, those with these names at least, or a single one in `path` itself."""
+    folders = [path] if _is_shard(path) else sorted(child for child in path.glob("*") if _is_shard(child))
+    if not folders:
+        raise ValueError(
+            f"{path} holds no stored replay. Give the logdir of a run, a disk replay's folder, the replay folder of a "
+            f"checkpoint, or Redis URLs ({', '.join(URLS)}). Episode files and Minari datasets become one by nexus "
+            "replay import."
+        )
+    readers: list[Reader] = []
+    for i, folder in enumerate(folders, start=1):
+        try:
+            readers.append(_open(folder))
+        except ValueError as error:
+            if damaged is None or (i == len(folders) and not readers):
+                raise
+            damaged.append(str(error))
+    if gone := [f"{path / name} is not there." for name in names if not (path / name).is_dir()]:
+        if damaged is None:
+            raise ValueError(" ".join(gone))
+        damaged += gone
+    return readers
+
+
+def _is_shard(path: Path) -> bool:
+    """Whether a shard lies here, be it damaged."""
+    return path.is_dir() and (path.name.startswith("shard-") or any((path / name).exists() for name in _PARTS))
+
+
+def _open(path: Path) -> Reader:
+    if (path / "index.json").exists() or (path / "state.safetensors").exists():
+        if any(path.glob("*.npz")):
+            raise ValueError(
+                f"{path} holds exported episodes; nexus replay import {path} --into DIR makes a replay of it."
+            )
+        return Snapshot(path)
+    from replay.disk.disk_reader import DiskReader
+
+    return DiskReader(path)

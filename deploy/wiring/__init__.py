@@ -1,0 +1,1 @@
+"""What a run is made of: its configuration, task, agent and stores."""

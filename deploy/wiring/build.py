@@ -1,0 +1,44 @@
+"""Wires the parts of a run together: replay, agent, actor."""
+
+import torch
+
+from actors.actor import Actor
+from actors.policy import DreamerPolicy
+from actors.vector import VectorEnvironment
+from deploy.wiring.config import RunConfig
+from deploy.wiring.stores import actor_streams
+from deploy.wiring.task import environment_maker
+from replay.store import Store
+from world_models.dreamer.acting import ActingModel
+from world_models.dreamer.agent import Dreamer
+from world_models.space import Spaces
+
+EPISODE_BITS = 20  # episodes of one environment in one life
+
+
+def build_agent(config: RunConfig, observation: Spaces, action: Spaces) -> Dreamer:
+    """A fresh agent whose initial parameters depend on the run's seed alone."""
+    torch.manual_seed(config.seed)
+    return Dreamer(observation, action, config.model)
+
+
+def build_actor(
+    config: RunConfig, model: ActingModel, store: Store, actor: int = 0, actors: int = 1, incarnation: int = 0,
+    steps: int = 0,
+) -> Actor:  # fmt: skip
+    """Actor number `actor` of `actors`, with its share of the environments. Its life `incarnation` has streams,
+    episodes and seeds of its own; `steps` is what the run has done before it."""
+    indices = list(range(actor, config.actor.environments, actors))
+    vector = VectorEnvironment([environment_maker(config)] * len(indices), config.seed, indices)
+    vector.episodes = [(incarnation << EPISODE_BITS) - 1] * len(indices)  # from which their seeds follow
+    seed = config.seed * 100_003 + incarnation * 1009 + actor
+    return Actor(
+        vector,
+        DreamerPolicy(model, seed=seed + 1),
+        store,
+        actor_streams(config, actor, actors, incarnation),
+        seed=seed,
+        random_steps=max(0, config.actor.random_steps - steps) // actors,
+        flush_steps=1 if config.mode == "inline" else config.actor.flush_steps,
+        flush_seconds=config.actor.flush_seconds,
+    )

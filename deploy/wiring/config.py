@@ -1,0 +1,236 @@
+"""Configuration of a run: one tree, whose parts stand beside what they configure."""
+
+import errno
+import fcntl
+import os
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import yaml
+
+from actors.actor_config import ActorConfig
+from actors.config import EnvironmentConfig
+from learner.config import LearnerConfig
+from learner.sequence import start_items
+from replay.config import ReplayConfig
+from replay.files.whole_file import whole_file
+from replay.redis_url import URLS
+from world_models.dataclass_json import differences, from_json, require_finite, to_json
+from world_models.dreamer.config import DreamerConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig:
+    """Evaluation episodes, apart from the training ones."""
+
+    every: int = 0
+    """Updates between evaluations; 0 turns them off."""
+    episodes: int = 10
+    stop_score: float = 0.0
+    """Stop the run when an evaluation reaches this mean score; 0 never stops."""
+
+    def __post_init__(self) -> None:
+        if self.every < 0 or self.episodes < 1:
+            raise ValueError(
+                f"evaluation.every={self.every} must not be negative, episodes={self.episodes} at least 1."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Everything that `nexus train` can be told."""
+
+    task: str = "gym:CartPole-v1"
+    logdir: str = ""
+    mode: Literal["inline", "local"] = "local"
+    """`inline`: one process, synchronous, repeatable; `local`: Ray actors on this machine."""
+    seed: int = 0
+    frames: int = 1_000_000
+    """Environment frames (action repeats counted) after which the run is done; offline: replayed frames."""
+    offline: str = ""
+    """Learn from stored replay alone, without actors: a run's logdir, a disk replay or checkpoint folder, or Redis
+    URLs. It is copied into the run's own replay first and stays as it is."""
+    environment: EnvironmentConfig = field(default_factory=EnvironmentConfig)
+    actor: ActorConfig = field(default_factory=ActorConfig)
+    replay: ReplayConfig = field(default_factory=ReplayConfig)
+    learner: LearnerConfig = field(default_factory=LearnerConfig)
+    model: DreamerConfig = field(default_factory=DreamerConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    log_every: int = 100
+    """Updates between lines of metrics."""
+    report_every: int = 2500
+    """Updates between open-loop reports (`report/openloop_*`, `videos/openloop-*`), each at the line of metrics that
+    falls due; 0 turns them off."""
+    checkpoint_every: int = 1000
+    """Updates between checkpoints; one more is written at the end and on Ctrl-C."""
+    checkpoint_seconds: float = 900.0
+    """Seconds after which one more checkpoint is written where updates are slow; 0 counts updates alone."""
+    keep_checkpoints: int = 2
+    metrics_port: int = 0
+    """Serve Prometheus metrics at this port of 127.0.0.1; 0 serves none."""
+
+    def __post_init__(self) -> None:
+        require_finite(self)
+        for name in ("frames", "log_every", "checkpoint_every", "keep_checkpoints"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 1.")
+        if self.mode not in ("inline", "local"):
+            raise ValueError(f"mode={self.mode!r} is not one of inline, local.")
+        if self.checkpoint_seconds < 0:
+            raise ValueError(
+                f"checkpoint_seconds={self.checkpoint_seconds:g} must not be negative; 0 counts updates alone."
+            )
+        if self.report_every < 0:
+            raise ValueError(f"report_every={self.report_every} must not be negative; 0 turns reports off.")
+        if (needed := start_items(self.learner)) > self.replay.capacity:
+            raise ValueError(
+                f"replay.capacity={self.replay.capacity} is less than the {needed} sequences at which training starts; "
+                "raise it, or lower learner.start_items (0: learner.batch_size * learner.batch_length)."
+            )
+        if not 0 <= self.metrics_port < 1 << 16:
+            raise ValueError(f"metrics_port={self.metrics_port} must lie in 0 to 65535; 0 serves none.")
+        if self.seed < 0:
+            raise ValueError(f"seed={self.seed} must not be negative.")
+
+
+FREE = (
+    "logdir", "frames", "log_every", "checkpoint_every", "checkpoint_seconds", "keep_checkpoints", "report_every",
+    "metrics_port", "evaluation.", "learner.train_ratio", "replay.tolerance",
+    "learner.threads", "learner.device", "learner.prefetch", "actor.flush_steps", "actor.flush_seconds",
+)  # fmt: skip
+"""Fields (or, ending in a dot, groups) that may change when a run continues: how long and how fast, not what."""
+
+FILE = "config.yaml"
+_LOCKS: dict[Path, ExitStack] = {}
+
+
+def rooted(config: RunConfig) -> RunConfig:
+    """The configuration with absolute paths: an environment may change the directory."""
+    replay = config.replay
+    if replay.directory:
+        replay = replace(replay, directory=os.path.abspath(replay.directory))
+    offline = config.offline
+    if offline and not offline.startswith(URLS):
+        offline = os.path.abspath(offline)
+    return replace(config, logdir=os.path.abspath(config.logdir), replay=replay, offline=offline)
+
+
+def save_config(config: RunConfig, logdir: Path) -> None:
+    """Write `config.yaml`."""
+    text = yaml.safe_dump(to_json(config), sort_keys=False)
+    with whole_file(logdir / FILE) as fresh:
+        fresh.write_text(text)
+
+
+def read_values(logdir: Path) -> Any:
+    """What `config.yaml` says; ValueError names what is missing or unreadable."""
+    path = logdir / FILE
+    if not path.exists():
+        raise ValueError(f"{logdir} holds no {FILE}; give the logdir of a run.")
+    if not (path.is_file() or path.is_dir()):
+        raise ValueError(f"{path} cannot be read: it is not a regular file.")
+    try:
+        return yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path} is not text, so not the {FILE} of a run; write the run's configuration back into it, or move "
+            f"{logdir} away to begin anew."
+        ) from error
+    except (
+        yaml.YAMLError,
+        ValueError,
+        RecursionError,
+        LookupError,
+        AttributeError,
+    ) as error:  # PyYAML lets all through
+        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+
+
+def load_config(logdir: Path) -> RunConfig:
+    """Read `config.yaml`; ValueError names what is missing, unreadable or does not fit."""
+    values = read_values(logdir)
+    try:
+        if values is None:
+            raise ValueError(
+                f"it is empty; write the run's configuration back into it, or move {logdir} away to begin anew."
+            )
+        config = from_json(RunConfig, values)
+        if "task" not in values:
+            raise ValueError("it names no task; add e.g. task: gym:CartPole-v1.")
+    except ValueError as error:
+        raise ValueError(f"{logdir / FILE}: {error}") from error
+    return config
+
+
+class Claim(NamedTuple):
+    """A logdir that this process holds for as long as it lives."""
+
+    config: RunConfig
+    logdir: Path
+    continues: bool
+    """A run that began there."""
+
+    def confirm(self) -> None:
+        """Make it the directory of this configuration alone, once the run stands: a start that is refused may be tried
+        again with another one."""
+        save_config(self.config, self.logdir)
+
+
+def claim_logdir(config: RunConfig, logdir: Path) -> Claim:
+    """Hold `logdir` for this run.
+
+    ValueError: it belongs to a run with another configuration (the differences are listed), or another process is
+    running there.
+    """
+    logdir.mkdir(parents=True, exist_ok=True)
+    with _lock(logdir) as held:
+        continues = (logdir / FILE).exists()
+        if continues:
+            old = _plain(load_config(logdir))  # a field that is newer than the file has its default there
+            differ = {k: v for k, v in differences(old, _plain(config)).items() if not _free(k)}
+            if differ:
+                lines = "\n".join(f"  {key}: {a!r} there, {b!r} now" for key, (a, b) in differ.items())
+                raise ValueError(
+                    f"{logdir} belongs to a run with another configuration:\n{lines}\n"
+                    "Use another --logdir, or the old values to continue that run."
+                )
+        _LOCKS[logdir] = held.pop_all()  # from here on for as long as this process lives
+    return Claim(config, logdir, continues)
+
+
+def _free(field: str) -> bool:
+    return any(field == name or name.endswith(".") and field.startswith(name) for name in FREE)
+
+
+def _lock(logdir: Path) -> ExitStack:
+    """Holds `logdir` until it is closed; ValueError: another process does."""
+    path = logdir / ".lock"
+    try:
+        file = path.open("a+", errors="replace")
+    except OSError as error:
+        raise ValueError(
+            f"{path} cannot be opened: {error.strerror}. Move it away, or use another --logdir."
+        ) from error
+    with ExitStack() as stack:
+        stack.enter_context(file)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.EACCES):
+                raise
+            file.seek(0)
+            raise ValueError(
+                f"{logdir} is in use by process {file.read().strip() or '?'}; stop it first, or use another --logdir."
+            ) from error
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        return stack.pop_all()
+
+
+def _plain(config: RunConfig) -> dict[str, Any]:
+    return yaml.safe_load(yaml.safe_dump(to_json(config)))

@@ -1,0 +1,112 @@
+"""Named settings: functions from a configuration to a configuration. Sizes and task presets keep the field's names."""
+
+import difflib
+from collections.abc import Callable
+from dataclasses import replace
+
+from deploy.wiring.config import EvaluationConfig, RunConfig
+from world_models.dataclass_json import differences, to_json
+from world_models.dreamer.config import DreamerConfig, sized
+
+Preset = Callable[[RunConfig], RunConfig]
+
+
+def gym(config: RunConfig) -> RunConfig:
+    """Any Gymnasium environment, on a laptop too: size1m, train ratio 128. Raise --size for hard tasks."""
+    return replace(
+        config,
+        learner=replace(config.learner, train_ratio=128.0),
+        replay=replace(config.replay, capacity=1_000_000),
+        model=sized("size1m", config.model),
+        evaluation=EvaluationConfig(every=1000, episodes=10),
+    )
+
+
+def dmc_proprio(config: RunConfig) -> RunConfig:
+    """DeepMind Control from vectors: size1m, train ratio 1024 (the published curves: 512 with action repeat 2)."""
+    return replace(
+        config,
+        frames=1_100_000,
+        learner=replace(config.learner, train_ratio=1024.0),
+        model=sized("size1m", config.model),
+    )
+
+
+def dmc_vision(config: RunConfig) -> RunConfig:
+    """DeepMind Control from 64x64 pixels."""
+    return replace(
+        config,
+        frames=1_100_000,
+        environment=replace(config.environment, observations="pixels"),
+        learner=replace(config.learner, train_ratio=256.0),
+    )
+
+
+def quick(config: RunConfig) -> RunConfig:
+    """A small network and short batches for two CPU cores: CartPole in minutes, with its own rate and warm-up."""
+    model = DreamerConfig()
+    rssm = replace(model.rssm, deter=128, hidden=64, stoch=16, classes=8, blocks=1)
+    model = replace(
+        model,
+        rssm=rssm,
+        encoder=replace(model.encoder, depth=4, layers=2, units=64),
+        decoder=replace(model.decoder, depth=4, blocks=1, layers=2, units=64),
+        reward=replace(model.reward, layers=2, units=64, bins=63),
+        continuation=replace(model.continuation, layers=2, units=64),
+        policy=replace(model.policy, layers=2, units=64),
+        value=replace(model.value, layers=2, units=64, bins=63),
+    )
+    optimizer = replace(config.learner.optimizer, lr=1e-3, warmup=100)
+    return replace(
+        config,
+        frames=200_000,
+        actor=replace(config.actor, actors=2, environments=8, random_steps=500),
+        replay=replace(config.replay, capacity=200_000),
+        learner=replace(
+            config.learner, batch_size=8, batch_length=16, train_ratio=16.0, publish_every=5, optimizer=optimizer
+        ),
+        model=model,
+        evaluation=EvaluationConfig(every=250, episodes=20, stop_score=SOLVED.get(config.task, 0.0)),
+        log_every=50,
+        report_every=1000,
+        checkpoint_every=500,
+    )
+
+
+SOLVED = {"gym:CartPole-v1": 490.0}
+"""Mean evaluation score at which `quick` stops; of at most 500, and above Gymnasium's own threshold of 475."""
+
+PRESETS: dict[str, Preset] = {"gym": gym, "dmc_proprio": dmc_proprio, "dmc_vision": dmc_vision, "quick": quick}
+
+TASK_PRESETS = (("gym:", "gym"), ("dmc_", "dmc_proprio"))
+"""Preset taken for tasks with this prefix when none is asked for."""
+
+
+def apply(config: RunConfig, preset: str = "", size: str = "") -> RunConfig:
+    """`config` under a preset (by default the task's own) and a size. ValueError names the nearest valid names."""
+    preset = preset or next((name for prefix, name in TASK_PRESETS if config.task.startswith(prefix)), "")
+    if preset:
+        if preset not in PRESETS:
+            near = difflib.get_close_matches(preset, PRESETS, n=3)
+            raise ValueError(
+                f"Unknown preset {preset!r}; nearest: {', '.join(near) or 'none'}. All: {', '.join(PRESETS)}."
+            )
+        config = PRESETS[preset](config)
+    return replace(config, model=sized(size, config.model)) if size else config
+
+
+def options_for(config: RunConfig) -> list[str]:
+    """The options of `nexus train TASK` that give the networks, batches and environments of `config`: the preset that
+    comes nearest, and what it leaves."""
+    wanted = {part: to_json(config)[part] for part in ("environment", "learner", "model")}
+
+    def left(preset: str) -> dict[str, tuple[object, object]]:
+        given = to_json(apply(RunConfig(task=config.task), preset))
+        return differences({part: given[part] for part in wanted}, wanted)
+
+    best = min(["", *PRESETS], key=lambda preset: len(left(preset)))
+    options = ["--preset", best] if best else []
+    for name, (_, value) in left(best).items():
+        texts = [str(item) for item in value] if isinstance(value, list) else [str(value)]
+        options += [f"--{name.replace('_', '-')}", *texts]
+    return options

@@ -1,0 +1,176 @@
+"""Which stores a run's replay is made of. Torch-free."""
+
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+from deploy.wiring.config import RunConfig
+from learner.sequence import sample_length, start_items
+from replay.awaited import AwaitedStore
+from replay.counted import counted
+from replay.keys import stream_id
+from replay.memory.memory_store import MemoryStore
+from replay.sharding import ShardedStore
+from replay.step import Schema
+from replay.store import ShardDownError, Store
+
+Note = Callable[[str], None]
+Waiting = Callable[[], AbstractContextManager[None]]
+CHUNK_LENGTH = 256  # steps side by side in memory
+PATIENCE = 600.0  # seconds a call waits for the only shard to come back, or for one that is busy, with a checkpoint say
+DOWN = 15.0  # seconds after which a shard is left out where there are others
+
+
+def shard_names(config: RunConfig) -> list[str]:
+    """Names of the shards: as Ray actors, as folders of checkpoints and of disk stores."""
+    return [f"shard-{i}" for i in range(config.replay.shard_count)]
+
+
+def shard(name: str, schema: Schema, config: RunConfig, note: Note) -> Store:
+    """One shard in this process: memory, or a folder on disk. Capacities are shared out evenly."""
+    replay = config.replay
+    length = sample_length(config.learner)
+    capacity = max(1, replay.capacity // replay.shard_count)
+    capacity_gb = replay.capacity_gb / replay.shard_count or None
+    if replay.kind == "disk":
+        from replay.disk.disk_store import DiskStore
+
+        return DiskStore(
+            replay_directory(config) / name, schema, length=length, capacity=capacity, capacity_gb=capacity_gb,
+            chunk_length=replay.chunk_length, streams=config.actor.environments, online=replay.online,
+            selection=replay.selection, note=note, compression=replay.compression,
+        )  # fmt: skip
+    return MemoryStore(
+        schema, length=length, capacity=capacity, capacity_gb=capacity_gb,
+        chunk_length=replay.chunk_length or CHUNK_LENGTH, streams=config.actor.environments, online=replay.online,
+        selection=replay.selection,
+    )  # fmt: skip
+
+
+def redis_shards(
+    schema: Schema, config: RunConfig, note: Note, *, samples: bool = False, patience: float = 0.0, known: bool = False
+) -> list[Store]:
+    """A store for each Redis server. Of several, those that are down are awaited; ShardDownError where none answers.
+
+    Only a process that `samples` needs an online queue, and with it an index of its own. `patience`: seconds of waiting
+    for a server, 0 for as long as suits one whose work stands still without it. `known`: the run works with the servers
+    already; else they are given up within seconds, and ValueError says what is wrong with one.
+    """
+    from replay.redis.redis_store import RedisStore
+
+    replay, length = config.replay, sample_length(config.learner)
+
+    def opener(url: str) -> Callable[[], Store]:
+        return lambda: RedisStore(
+            url, schema, prefix=replay_prefix(config), length=length,
+            capacity=max(1, replay.capacity // replay.shard_count),
+            capacity_gb=replay.capacity_gb / replay.shard_count or None, chunk_length=replay.chunk_length,
+            streams=config.actor.environments, online=replay.online and samples, selection=replay.selection, note=note,
+            patience=patience or (DOWN if len(replay.urls) > 1 else PATIENCE), known=known,
+        )  # fmt: skip
+
+    shards: list[Store] = []
+    down: list[ShardDownError] = []
+    for url in replay.urls:
+        try:
+            shards.append(opener(url)())
+        except ShardDownError as error:
+            down.append(error)
+            shards.append(AwaitedStore(opener(url), schema, length, durable=True))
+    if len(down) == len(shards):
+        raise down[0]
+    return shards
+
+
+def inline_store(schema: Schema, config: RunConfig, note: Note, waiting: Waiting = nullcontext) -> ShardedStore:
+    """Replay of inline mode: everything in this process, or on the Redis servers, for which one may be `waiting`."""
+    names = shard_names(config)
+    if config.replay.kind == "redis":
+        shards = redis_shards(schema, config, note, samples=True)
+        return ShardedStore(shards, names, parallel=True, note=note, waiting=waiting)
+    return ShardedStore([shard(name, schema, config, note) for name in names], names, note=note)
+
+
+def rolls_back(config: RunConfig) -> bool:
+    """Whether a run that continues puts its replay back to what the checkpoint holds, and goes on with its streams.
+
+    Any other replay stays as it is, and whoever continues begins new streams. What lies in a directory that was named
+    may be other runs' too.
+    """
+    replay = config.replay
+    return replay.kind == "memory" or config.mode == "inline" and replay.kind == "disk" and not replay.directory
+
+
+def replay_directory(config: RunConfig) -> Path:
+    """Where the shards of a disk replay lie."""
+    return Path(config.replay.directory or Path(config.logdir) / "replay")
+
+
+def damage(config: RunConfig) -> str:
+    """What is to be said at a run's end of parts of its replay on disk that were set aside; nothing of a whole one."""
+    folder = replay_directory(config)
+    aside = sorted(folder.glob("shard-*/chunks/*.damaged")) if config.replay.kind == "disk" else []
+    if not aside:
+        return ""
+    files = f"{counted(len(aside), 'file')}, such as {aside[0].relative_to(folder)}"
+    return f"Damaged and left out of the replay in {folder}: {files}."
+
+
+def replay_prefix(config: RunConfig) -> str:
+    """What the keys of this run on Redis begin with: the same for the same logdir, another one for any other."""
+    if config.replay.prefix:
+        return config.replay.prefix
+    path = os.path.abspath(config.logdir)
+    return f"nexus:{Path(path).name}-{hashlib.blake2b(path.encode(), digest_size=4).hexdigest()}"
+
+
+def actor_streams(config: RunConfig, actor: int, actors: int, incarnation: int) -> list[int]:
+    """The streams of one life of actor number `actor` of `actors`: one for each of its environments. The slots of all
+    actors lie side by side, each actor's too: so they spread evenly over the shards (`replay.sharding.shard_of`)."""
+    each = [len(range(number, config.actor.environments, actors)) for number in range(actor + 1)]
+    return [stream_id(actor, incarnation, slot) for slot in range(sum(each[:-1]), sum(each))]
+
+
+def require_room(store: ShardedStore, config: RunConfig, streams: Sequence[int]) -> None:
+    """ValueError: these streams never have as many sequences in replay as training needs to start. A replay of which a
+    shard is away was found large enough when its run began."""
+    needed, each = start_items(config.learner), store.spread(streams)
+    if store.down or (room := store.room(streams)) >= needed:
+        return
+    replay, shards = config.replay, len(store.shards)
+    least = -(-needed // len(each)) * shards
+    if replay.capacity < least:
+        more = f"replay.capacity={replay.capacity} to {least}"
+    else:
+        more = f"replay.capacity_gb={replay.capacity_gb:g}" if replay.capacity_gb else "the servers' maxmemory"
+    fewer = "Redis servers" if replay.urls else "replay.shards"
+    raise ValueError(
+        f"Training starts at {counted(needed, 'sequence')}, but replay has {room:,} of {store.length} steps at most: "
+        f"its capacity is shared out over {counted(shards, 'shard')}, the "
+        f"{counted(len(streams), 'environment writes', 'environments write')} to {len(each)} of them. "
+        f"Raise {more}, give fewer {fewer} or more actor.environments"
+        + (f", or lower learner.start_items to {room}." if room else ".")
+    )
+
+
+def require_empty(store: ShardedStore, config: RunConfig) -> None:
+    """ValueError: a new run finds steps of another one in a durable replay that it was not told to go on with, or not
+    every shard is there."""
+    steps = int(store.stats()["steps"])
+    if store.down:
+        away = [url for url, name in zip(config.replay.urls, store.names, strict=True) if name in store.down]
+        raise ValueError(f"{' and '.join(away)} cannot be reached; a new run begins with all its Redis servers.")
+    named = config.replay.prefix if config.replay.kind == "redis" else config.replay.directory
+    if not store.durable or named or not steps:
+        return
+    if config.replay.kind == "redis":
+        where = f"under the prefix {replay_prefix(config)} on {counted(len(config.replay.urls), 'Redis server')}"
+        remedy = f"--replay.prefix {replay_prefix(config)}"
+    else:
+        where, remedy = f"in {replay_directory(config)}", f"--replay.directory {replay_directory(config)}"
+    raise ValueError(
+        f"Replay {where} already holds {counted(steps, 'step')} of an earlier run, but {config.logdir} is new. Give "
+        f"another --logdir, or {remedy} to go on with these steps."
+    )

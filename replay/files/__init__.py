@@ -1,0 +1,1 @@
+"""Files of replay: whole or not at all, mapped into memory, compared with their checksums."""

@@ -1,0 +1,1 @@
+"""Where every step and sequence lies, and which sequence is drawn next."""

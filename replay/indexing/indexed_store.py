@@ -1,0 +1,172 @@
+"""What stores with an index of their own in this process have in common: bounds, bookkeeping, all but the payload."""
+
+import threading
+import time
+from collections.abc import Sequence
+
+import numpy as np
+
+from replay.config import SelectionConfig
+from replay.indexing.index import UNIFORM, Index
+from replay.indexing.room import Room, most_items
+from replay.step import Schema
+from replay.store import Store, check_priorities
+
+_INDEX_BYTES = 8  # an item's entry in the ring
+
+
+def plan(
+    kind: str, schema: Schema, *, length: int, capacity: int | None, capacity_gb: float | None, chunk_length: int,
+    streams: int, selection: SelectionConfig, step_bytes: int,
+) -> Room:  # fmt: skip
+    """The room that a store of this kind has, which takes `step_bytes` of its own for a step; ValueError: no bound, or
+    one that so many streams do not fit in."""
+    for name, value in (("length", length), ("chunk_length", chunk_length), ("streams", streams)):
+        if value < 1:
+            raise ValueError(f"{kind} {name} is {value}, allowed 1 or more; raise it.")
+    if not capacity and not capacity_gb:
+        raise ValueError(f"{kind} has no bound: give capacity (items), capacity_gb, or both.")
+    slot_bytes = chunk_length * (schema.nbytes + _INDEX_BYTES + selection.step_bytes + step_bytes)
+    per_stream = -(-(length - 1) // chunk_length) + 1  # the chunks an unfinished sequence may touch, and a new one
+    bounds = [-(-capacity // chunk_length) + per_stream * streams] if capacity else []
+    if capacity_gb:
+        bounds.append(int(capacity_gb * 1e9 / slot_bytes))
+    slots = min(bounds)
+    if slots < per_stream * streams:
+        need = per_stream * streams
+        raise ValueError(
+            f"capacity_gb {capacity_gb} holds {slots} chunks of {chunk_length} steps, {streams} streams need "
+            f"{need}; allow at least {need * slot_bytes / 1e9:.3g} GB, or lower chunk_length."
+        )
+    return Room(
+        length=length, chunk_length=chunk_length, slots=slots, slot_bytes=slot_bytes,
+        capacity=capacity or slots * chunk_length,
+    )  # fmt: skip
+
+
+class IndexedStore(Store):
+    """A bounded index under a lock, and counters; who derives from it keeps the steps at the index's addresses.
+
+    `length` is the number of steps of an item, `capacity` the number of items, `capacity_gb` a bound on the payload
+    (1e9 bytes); at least one bound is needed. `streams` is how many streams write at the same time: the room planned
+    for `capacity` holds their partly filled chunks too, and more streams than that cost old items, never room.
+    """
+
+    step_bytes = 0
+    """What the store takes for a step beside its row, its latents and the index."""
+
+    def __init__(
+        self,
+        schema: Schema,
+        *,
+        length: int,
+        capacity: int | None = None,
+        capacity_gb: float | None = None,
+        chunk_length: int = 256,
+        streams: int = 64,
+        online: bool = True,
+        selection: SelectionConfig = UNIFORM,
+    ) -> None:
+        room = plan(
+            type(self).__name__, schema, length=length, capacity=capacity, capacity_gb=capacity_gb,
+            chunk_length=chunk_length, streams=streams, selection=selection, step_bytes=self.step_bytes,
+        )  # fmt: skip
+        self.schema, self.length, self.chunk_length, self.online = schema, length, chunk_length, online
+        self.selection = selection
+        self._saving = threading.Lock()  # taken before _lock, by those who save or replace the whole state
+        self._lock = threading.Lock()
+        self._grown = threading.Condition(self._lock)
+        self._all = schema.all
+        self.slot_bytes, self.slots, self._capacity = room.slot_bytes, room.slots, room.capacity
+        self._begin()
+
+    def _begin(self) -> None:
+        """Know nothing."""
+        self._index = Index(
+            length=self.length,
+            chunk_length=self.chunk_length,
+            slots=self.slots,
+            capacity=self._capacity,
+            online=self.online,
+            selection=self.selection,
+        )
+        self._counters = {"inserted": 0, "sampled": 0, "sampled_online": 0, "written_back": 0}
+
+    @property
+    def max_gb(self) -> float:
+        """Gigabytes (1e9 bytes) this store takes at most."""
+        return self.slots * self.slot_bytes / 1e9
+
+    def begin(self, streams: Sequence[int], writer: int) -> None:
+        with self._lock:
+            for stream in streams:
+                self._index.begin(stream, writer)
+
+    def available(self) -> tuple[int, int]:
+        with self._lock:
+            return len(self._index), len(self._index.queue)
+
+    def room(self, streams: Sequence[int]) -> int:
+        return most_items(
+            len(streams), length=self.length, chunk_length=self.chunk_length, slots=self.slots, capacity=self._capacity
+        )
+
+    def set_priority(self, keys: np.ndarray, values: np.ndarray) -> int:
+        where = check_priorities(keys, values)
+        with self._lock:
+            return sum(self._index.prioritize(*start, row) for start, row in zip(where, values, strict=True))
+
+    def streams(self) -> dict[int, range]:
+        with self._lock:
+            return {stream.id: stream.stored(self.chunk_length) for stream in self._index.streams.values()}
+
+    def items(self) -> np.ndarray:
+        """Keys `[items, 2]` of the start steps of all items, oldest first."""
+        with self._lock:
+            return self._index.items()
+
+    def __len__(self) -> int:
+        with self._lock:
+            return len(self._index)
+
+    def stats(self) -> dict[str, float]:
+        """Counts since the store was made; `gb` is what is in use, `age` how many steps ago the mean item came."""
+        with self._lock:
+            index = self._index
+            return {
+                "items": len(index),
+                "steps": sum(len(s.stored(self.chunk_length)) for s in index.streams.values()),
+                "streams": len(index.streams),
+                "chunks": index.used_slots,
+                "queue": len(index.queue),
+                "gb": index.used_slots * self.slot_bytes / 1e9,
+                "max_gb": self.max_gb,
+                "evicted": index.evicted,
+                "age": len(index) / 2,
+                **self._counters,
+            }
+
+    def _settings(self) -> dict[str, int]:
+        return {"length": self.length, "chunk_length": self.chunk_length}
+
+    def _spans(self, stream: int, first_step_id: int, n: int) -> list[tuple[int, int, int]]:
+        """(address, row, count) of n steps; ValueError where they are not all stored."""
+        spans = list(self._index.spans(stream, first_step_id, n))
+        if sum(count for _, _, count in spans) < n:
+            known = self._index.streams.get(stream)
+            state = f"is at step {known.next}" if known else "is unknown"
+            raise ValueError(
+                f"Steps {first_step_id} to {first_step_id + n - 1} of stream {stream} are not all in replay: the "
+                f"stream {state}, {sum(count for _, _, count in spans)} of {n} are stored; read newer steps."
+            )
+        return spans
+
+    def _wait_for_items(self, timeout: float) -> None:
+        deadline = time.monotonic() + timeout
+        while not len(self._index):
+            left = deadline - time.monotonic()
+            if left <= 0 or not self._grown.wait(left):
+                raise TimeoutError(
+                    f"Sampling waited {timeout:g} s for the first sequence of {self.length} steps: replay holds "
+                    f"{self._counters['inserted']} steps in {len(self._index.streams)} streams. Are the actors writing?"
+                )

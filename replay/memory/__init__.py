@@ -1,0 +1,1 @@
+"""Replay in the memory of a process, and its checkpoints."""

@@ -1,0 +1,349 @@
+"""A replay store on a Redis server: what a process needs to write to it, to sample from it and to look into it."""
+
+import secrets
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from replay.config import SelectionConfig
+from replay.counted import counted
+from replay.files.checkpoint import new_directory, verified, write_index
+from replay.indexing.index import UNIFORM, Index
+from replay.indexing.room import most_items
+from replay.layout import Batch, pack, views
+from replay.redis.redis_batch import ChunkReader
+from replay.redis.redis_layout import MARKER, stored_latents
+from replay.redis.redis_mirror import Mirror
+from replay.redis.redis_replay import PIECE, RedisReplay
+from replay.redis.redis_rights import FORMAT, foreign_types, foreign_values
+from replay.redis.redis_script import MissingReplayError, StreamState, stream_bytes
+from replay.step import Rows, Schema, check_rows
+from replay.store import Block, GapError, Store, StreamExistsError, check_latents, check_priorities
+
+_POLL = 0.02
+_ATTEMPTS = 10
+
+
+class RedisStore(Store):
+    """See `replay.store.Store`; how the keys look stands in redis_script.lua.
+
+    Any number of processes may use the replay that goes by `prefix`, and replays with other prefixes may be on the
+    same server. The first process makes it; its schema, length and chunk_length stay, capacities may change later.
+    `capacity` counts items, `capacity_gb` bounds the memory of the chunks; `chunk_length` 0 is computed. A server with
+    less memory than that is refused; one that fills up later loses the oldest chunks first, for `patience` seconds.
+    A server that nobody has reached yet is given up within seconds, with ValueError where it is there and will not do;
+    `known`: the run has worked with it before, so it is waited for, and ShardDownError says why it cannot be used.
+
+    Only a process that samples keeps an index, and it has an online queue and priorities of its own: the sequences
+    that appear after it has opened the store, or all when it made the replay itself. The counts `sampled`,
+    `sampled_online`, `written_back` and `stale` in stats() are this process's too; `queue` is 0 where nothing samples.
+    """
+
+    durable = True
+
+    def __init__(
+        self,
+        url: str,
+        schema: Schema,
+        *,
+        prefix: str,
+        length: int,
+        capacity: int | None = None,
+        capacity_gb: float | None = None,
+        chunk_length: int = 0,
+        streams: int = 64,
+        online: bool = True,
+        selection: SelectionConfig = UNIFORM,
+        note: Callable[[str], None] = lambda line: None,
+        patience: float = 60.0,
+        known: bool = False,
+    ) -> None:
+        bounds = {"capacity": capacity, "capacity_gb": capacity_gb, "chunk_length": chunk_length, "streams": streams}
+        self._replay = RedisReplay(url, schema, prefix, bounds | {"length": length}, note, patience, known)
+        self.schema, self.length, self.prefix, self.label = schema, length, prefix, self._replay.label
+        self._all, self._stored = schema.all, stored_latents(schema)
+        self._online, self._selection, self._note = online, selection, note
+        self._lock = threading.Lock()
+        self._counters = {"sampled": 0, "sampled_online": 0, "written_back": 0, "stale": 0}
+        self._damaged: set[tuple[int, int]] = set()
+        self._foreign: dict[str, str] = {}  # types of the values that were found where the replay has its own
+        self._chunks = ChunkReader(self._replay)
+        self._mirror = Mirror(self._replay, online=online, selection=selection, note=note)
+
+    @property
+    def chunk_length(self) -> int:
+        return self._replay.layout.chunk_length
+
+    @property
+    def max_gb(self) -> float:
+        """Gigabytes (1e9 bytes) that the chunks on the server take at most."""
+        return self._replay.layout.nbytes / 1e9
+
+    def begin(self, streams: Sequence[int], writer: int) -> None:
+        replies = self._replay.insist([(b"begin", stream_bytes(stream), writer) for stream in streams])
+        for stream, reply in zip(streams, replies, strict=True):
+            if reply < 0:
+                raise StreamExistsError.at(stream, -1 - reply)
+
+    def append(self, stream: int, first_step_id: int, rows: Mapping[str, np.ndarray]) -> int:
+        return self.append_many([(stream, first_step_id, rows)])[0]
+
+    def append_many(self, blocks: Sequence[Block]) -> list[int]:
+        calls: list[tuple] = []
+        owners: list[int] = []
+        for k, (stream, first, given) in enumerate(blocks):
+            checked, n = check_rows(self._all, given)
+            rows, latents = pack(self.schema.row_dtype, checked, n), self._with_marker(checked, (n,))
+            most = max(1, PIECE // self.schema.row_dtype.itemsize)
+            for start in range(0, n, most) if n else [0]:
+                some = slice(start, min(start + most, n))
+                args = (stream_bytes(stream), first + start, some.stop - some.start, rows[some], latents[some])
+                calls.append((b"append", *args))
+                owners.append(k)
+        new = [0] * len(blocks)
+        for k, (_, raw, first, *_), reply in zip(owners, calls, self._replay.insist(calls), strict=True):
+            if reply < 0:
+                stream = int.from_bytes(raw, "big")
+                raise GapError(
+                    f"Stream {stream} continues at step {-1 - reply}, got step {first}: a gap. "
+                    "Send the missing steps first, or start a new stream.",
+                    stream,
+                )
+            new[k] += reply
+        return new
+
+    def sample_into(self, out: Batch, rng: np.random.Generator, timeout: float = 60.0, online: bool = True) -> None:
+        deadline = time.monotonic() + timeout
+        while True:
+            with self._lock:
+                items = len(self._synced())
+                if items and self._fill(out, rng, online, deadline):
+                    return
+                counts = self._mirror.counts
+            if time.monotonic() >= deadline:
+                assert counts is not None
+                raise TimeoutError(
+                    f"Sampling waited {timeout:g} s for the first sequence of {self.length} steps: replay on Redis "
+                    f"{self.label} was given {counts.inserted} steps in {counts.streams} streams. Are the actors "
+                    "writing?"
+                )
+            if not items:
+                time.sleep(min(_POLL, timeout))
+
+    def available(self) -> tuple[int, int]:
+        with self._lock:
+            index = self._synced()
+            return len(index), len(index.queue)
+
+    def room(self, streams: Sequence[int]) -> int:
+        layout = self._replay.layout
+        return most_items(
+            len(streams), length=self.length, chunk_length=layout.chunk_length, slots=layout.slots,
+            capacity=layout.capacity,
+        )  # fmt: skip
+
+    def write_back(self, keys: np.ndarray, latents: Mapping[str, np.ndarray]) -> int:
+        where, checked = check_latents(self.schema, keys, latents)
+        n, length = keys.shape[:2]
+        parts: list[int] = []
+        if checked.keys() == self.schema.latents.keys():
+            packed = self._with_marker(checked, (n, length))
+        else:  # each of its fields by itself, those that are not given stay
+            places = {key: self._stored.fields[key][:2] for key in checked} if self._stored.fields else {}
+            parts = [number for dtype, offset in places.values() for number in (offset, dtype.itemsize)]
+            packed = np.concatenate(
+                [np.ascontiguousarray(value).reshape(n, length, -1).view(np.uint8) for value in checked.values()], 2
+            )
+        calls = [
+            (b"write", stream_bytes(stream), first, length, packed[i], *parts)
+            for i, (stream, first) in enumerate(where)
+        ]
+        written = sum(self._replay.insist(calls))
+        self._counters["written_back"] += written
+        return written
+
+    def set_priority(self, keys: np.ndarray, values: np.ndarray) -> int:
+        where = check_priorities(keys, values)
+        if not self._selection.priority:
+            return 0
+        values = np.asarray(values)
+        with self._lock:
+            index = self._synced()
+            return sum(index.prioritize(stream, first, values[i]) for i, (stream, first) in enumerate(where))
+
+    def read(self, stream: int, first_step_id: int, n: int) -> Rows:
+        name = b"%016x" % stream
+        for _ in range(_ATTEMPTS):
+            saved = self._replay.reads.connection.call(b"HGET", f"{self.prefix}:streams", name)
+            stored = StreamState.parse(saved).stored(self.chunk_length) if saved else range(0)
+            stop = first_step_id + n
+            have = max(0, min(stop, stored.stop) - max(first_step_id, stored.start))
+            if have < n:
+                state = f"is at step {stored.stop}" if saved else "is unknown"
+                raise ValueError(
+                    f"Steps {first_step_id} to {stop - 1} of stream {stream} are not all in replay: the stream "
+                    f"{state}, {have} of {n} are stored; read newer steps."
+                )
+            got = self._chunks.steps(stream, first_step_id, n)
+            self._look_for_foreign_values()
+            if got is not None:  # else they were evicted meanwhile
+                rows, latents, stale, _ = got
+                self._counters["stale"] += stale
+                return views(rows) | views(latents)
+        lies_in = {key.decode() for key in self._chunks.lies_in(stream, first_step_id, n)}
+        foreign = {key: kind for key, kind in self._foreign.items() if key in lies_in}
+        raise ValueError(
+            f"Redis {self.label} lacks bytes of steps {first_step_id} to {stop - 1} of stream {stream}, which its "
+            f"index has: {foreign_values(foreign) if foreign else 'keys of the replay were deleted'}."
+        )
+
+    def streams(self) -> dict[int, range]:
+        counts, (fields,) = self._replay.counted(b"load")
+        assert isinstance(fields, list)
+        return {
+            int(name, 16): StreamState.parse(saved).stored(counts.chunk_length)
+            for name, saved in zip(fields[::2], fields[1::2], strict=True)
+        }
+
+    def items(self) -> np.ndarray:
+        """Keys `[items, 2]` of the start steps of all items, oldest first."""
+        with self._lock:
+            return self._synced().items()
+
+    def __len__(self) -> int:
+        return self._replay.counted(b"sync", 0, 0)[0].items
+
+    def ready(self) -> int:
+        self._replay.require_writable()
+        return len(self)
+
+    def stats(self) -> dict[str, float]:
+        """What the server holds, and what this process has done; `gb` is the memory of the chunks."""
+        queue = 0
+        if self._online and (self._replay.made or self._mirror.index):
+            with self._lock:
+                queue = len(self._synced().queue)
+        counts, _ = self._replay.counted(b"sync", 0, 0)
+        return {
+            "items": counts.items,
+            "steps": counts.steps,
+            "streams": counts.streams,
+            "chunks": counts.chunks,
+            "queue": queue,
+            "gb": counts.chunks * self._replay.layout.slot_bytes / 1e9,
+            "max_gb": counts.slots * self._replay.layout.slot_bytes / 1e9,
+            "evicted": counts.evicted,
+            "age": counts.items / 2,
+            "inserted": counts.inserted,
+            **self._counters,
+        }
+
+    def checkpoint(self, directory: Path) -> None:
+        """A mark that names the replay: the data stay on the server."""
+        counts, _ = self._replay.counted(b"sync", 0, 0)
+        mark = {"format": FORMAT, "id": counts.id, "prefix": self.prefix, "server": self.label}
+        counters = {"created": counts.created, "inserted": counts.inserted}
+        with new_directory(Path(directory)) as part:
+            write_index(part, {**mark, **self._identity(), "counters": counters})
+
+    def verify(self, directory: Path) -> None:
+        self._lost_since(Path(directory))
+
+    def restore(self, directory: Path) -> None:
+        """Checks that the server still has the replay that was marked, and goes on with what it holds now."""
+        if (lost := self._lost_since(Path(directory))) > 0:
+            self._note(f"Redis {self.label} has lost {counted(lost, 'step')} since the checkpoint {directory}.")
+
+    def _lost_since(self, directory: Path) -> int:
+        """How many steps fewer than the mark in `directory` says; ValueError: it is the mark of another replay."""
+        mark = verified(directory, FORMAT)
+        for key, here in self._identity().items():
+            if mark[key] != here:
+                raise ValueError(f"Replay checkpoint {directory} has other {key}: {mark[key]}, this store has {here}.")
+        counts, _ = self._replay.counted(b"sync", 0, 0)
+        if counts.id != mark["id"]:
+            raise ValueError(
+                f"Redis {self.label} has another replay under {self.prefix} ({counts.id}) than the one that "
+                f"{directory} belongs to ({mark['id']}): it was cleared, or came back without its data."
+            )
+        return int(mark["counters"]["inserted"] - counts.inserted)
+
+    def clear(self) -> None:
+        with self._lock:
+            self._replay.counted(b"sync", 0, 0)
+            self._replay.writes.many([(b"clear", secrets.token_hex(8))])
+            self._counters = dict.fromkeys(self._counters, 0)
+            self._replay.made = True
+
+    def close(self) -> None:
+        self._replay.close()
+
+    def _identity(self) -> dict[str, object]:
+        settings = {"length": self.length, "chunk_length": self.chunk_length}
+        return {"schema": self.schema.to_json(), "settings": settings}
+
+    def _synced(self) -> Index:
+        while True:
+            try:
+                return self._mirror.sync()
+            except MissingReplayError:
+                self._replay.begin_anew()
+
+    def _fill(self, out: Batch, rng: np.random.Generator, online: bool, deadline: float) -> bool:
+        """Draw and receive a batch; False: what came may not be what was drawn, or goes faster than it can be read."""
+        mirror, index = self._mirror, self._mirror.index
+        assert index is not None and mirror.counts is not None
+        n, length = out.rows.shape
+        starts, fresh = index.draw(n, rng, online)
+        out.keys[:] = index.keys(starts, length)
+        handed = [(stream, step) for stream, step in out.keys[:fresh, 0].tolist()]
+        missing = np.arange(n)
+        while True:
+            whole, stale, life = self._chunks.sequences(out, missing)
+            self._look_for_foreign_values()
+            if life != mirror.counts.life or not mirror.current:
+                index.queue.extendleft(reversed(handed))
+                return False
+            self._counters["stale"] += stale
+            missing = missing[~whole]
+            if not len(missing):
+                break
+            index = self._synced()  # the others were evicted on the way
+            self._look_for_damage(index, out.keys[missing, 0])
+            if not len(index) or time.monotonic() >= deadline:
+                return False
+            out.keys[missing] = index.keys(index.draw(len(missing), rng, False)[0], length)
+        self._counters["sampled"] += n * length
+        self._counters["sampled_online"] += fresh
+        return True
+
+    def _look_for_foreign_values(self) -> None:
+        """Say once of each key that something else than the replay's own lies there."""
+        new = {key.decode(errors="replace") for key in self._chunks.foreign.copy()} - self._foreign.keys()
+        if new and (types := foreign_types(self._replay.reads.connection.pipeline, sorted(new))):
+            self._foreign |= types
+            self._note(f"Redis {self.label}: {foreign_values(types)}; steps and latents there are passed over.")
+
+    def _look_for_damage(self, index: Index, keys: np.ndarray) -> None:
+        for stream, step in keys.tolist():
+            chunk = stream, step // self.chunk_length
+            if self._chunks.foreign & self._chunks.lies_in(stream, step, self.length):
+                continue
+            if index.address(stream, step) is not None and chunk not in self._damaged:
+                self._damaged.add(chunk)
+                self._note(
+                    f"Redis {self.label} lacks bytes of stream {stream} from step {step} on, which its index has; "
+                    "sequences that need them are passed over."
+                )
+
+    def _with_marker(self, latents: Mapping[str, np.ndarray], lead: tuple[int, ...]) -> np.ndarray:
+        """Latents `[*lead, ...]` packed as they are stored."""
+        packed = np.zeros(lead, self._stored)
+        for key in self.schema.latents:
+            packed[key] = latents[key]
+        if self.schema.latents:
+            packed[MARKER] = 1
+        return packed

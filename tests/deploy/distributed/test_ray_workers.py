@@ -1,0 +1,69 @@
+"""An environment worker of a local run, in this process, with a real coordinator and a real shard behind Ray."""
+
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import ray
+import torch
+
+from deploy.commands.train import parse_train
+from deploy.distributed.ray_workers import ActorWorker
+from deploy.distributed.remote import ask, start
+from deploy.wiring.build import build_agent
+from deploy.wiring.incarnations import Incarnations
+from deploy.wiring.task import replay_schema, spaces_of
+from tests.contracts.ray_stores import started
+from tests.integration.runs import MY_MODULE, TINY, wait_for
+from world_models.dreamer.acting import ActingModel
+from world_models.snapshot import take_snapshot
+
+pytestmark = pytest.mark.timeout(120)
+SLOW = MY_MODULE.replace("import gym", "import time, gym").replace("MyEnv-v0", "SlowEnv-v0").replace(
+    "self.t + 1\n", "self.t + 1\n        time.sleep(0.3 if self.t == 5 else 0)\n"
+)  # fmt: skip
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder with an environment that is slow at its fifth step: there a writer sends what it has."""
+    (tmp_path / "slow_module.py").write_text(SLOW)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    threads = torch.get_num_threads()
+    started()
+    yield tmp_path
+    torch.set_num_threads(threads)
+
+
+def test_what_an_actor_reports_is_stored_before_it_waits_and_episodes_have_their_own_frames(here: Path) -> None:
+    config = parse_train(["gym:slow_module:SlowEnv-v0", *TINY, "--logdir", str(here)])
+    actor = replace(config.actor, actors=1, environments=2, flush_steps=16, flush_seconds=0.2)
+    config = replace(config, actor=actor, replay=replace(config.replay, shards=1))
+    spaces = spaces_of(config)
+    schema = replay_schema(*spaces, config.model)
+    coordinator = start(
+        "deploy.distributed.coordinator.Coordinator", 1.0, 64.0, 64, {}, 0, Incarnations(here), cpus=0, threads=4,
+        name="coordinator",
+    )  # fmt: skip
+    shard = start("deploy.distributed.ray_store.RunShard", "shard-0", schema, config, str(here), cpus=0, threads=4)
+    thread: threading.Thread | None = None
+    try:
+        ask(coordinator, "publish", take_snapshot(ActingModel.sharing(build_agent(config, *spaces)), 0, 0))
+        worker = ActorWorker(config, spaces, 0, [shard], str(here))
+        thread = threading.Thread(target=worker.run, daemon=True)
+        thread.start()
+        # Nobody samples, so that the limiter stops inserting at its least size and the tolerance.
+        wait_for(lambda: ask(coordinator, "counters")["steps"] == 128, "the limiter to stop the actor")
+        assert ask(shard, "status")["stats"]["inserted"] == 128
+        episodes = ask(coordinator, "news").episodes
+        assert [episode.frames for episode, _ in episodes] == [40, 40, 80, 80, 120, 120]
+        assert (here / "incarnation").read_text() == "0\n"
+    finally:
+        ask(coordinator, "stop")
+        if thread:
+            thread.join(60)
+        for handle in (coordinator, shard):
+            ray.kill(handle)

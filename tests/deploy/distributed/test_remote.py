@@ -1,0 +1,70 @@
+"""Signs of life of a process that works, waits or hangs."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deploy.distributed.coordinator import Coordinator
+from deploy.distributed.remote import Heartbeat
+from deploy.wiring.incarnations import Incarnations
+
+pytestmark = pytest.mark.timeout(120)
+
+
+class Here:
+    """A coordinator in this process, told things as `CoordinatorHandle` tells them."""
+
+    def __init__(self, logdir: Path) -> None:
+        self.coordinator = Coordinator(1.0, 1.0, 1, {}, 0, Incarnations(logdir))
+        self.beats = self.lost = 0
+
+    def tell(self, method: str, *arguments: Any) -> None:
+        if self.lost:
+            self.lost -= 1
+            raise ConnectionError("the coordinator is away")
+        getattr(self.coordinator, method)(*arguments)
+        self.beats += 1
+
+
+def _wait(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.01)
+
+
+def test_a_process_that_waits_is_alive_for_as_long_as_a_wait_may_take(tmp_path: Path) -> None:
+    here = Here(tmp_path)
+    beat = Heartbeat(here, "learner", every=0.02, longest=1000)  # type: ignore[arg-type]
+    with beat.waiting():
+        _wait(lambda: here.beats >= 3)
+        with beat.waiting():  # a wait within a wait
+            before = here.beats
+            _wait(lambda: here.beats >= before + 3)
+        beat.longest = 0.1
+        _wait(lambda: _silence(here) > 0.5)  # it has waited longer than any wait may take: it hangs
+        before = here.beats
+        with beat.waiting():
+            assert here.beats > before
+    beat.longest = 1000
+    time.sleep(0.1)
+    before = here.beats
+    time.sleep(0.3)
+    assert here.beats <= before + 1, "a process that neither works nor waits gives no sign of life"
+
+
+def test_a_beat_that_is_lost_is_followed_by_the_next(tmp_path: Path) -> None:
+    here = Here(tmp_path)
+    beat = Heartbeat(here, "learner", every=0.02, longest=1000)  # type: ignore[arg-type]
+    with beat.waiting():
+        here.lost = 3
+        _wait(lambda: not here.lost)
+        before = here.beats
+        _wait(lambda: here.beats >= before + 3)
+
+
+def _silence(here: Here) -> float:
+    return here.coordinator.news().last_seen["learner"]

@@ -1,0 +1,102 @@
+"""A coordinator that dies or hangs is replaced, and everybody goes on with the one that takes its place."""
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+from ray.actor import ActorHandle
+
+from deploy.distributed import supervised_coordinator
+from deploy.distributed.coordinator import ActorReport
+from deploy.distributed.coordinator_handle import COORDINATOR, CoordinatorHandle, CoordinatorLostError
+from deploy.distributed.remote import Heartbeat, start
+from deploy.distributed.restarts import RestartLog
+from deploy.distributed.supervised import RESTARTS
+from deploy.distributed.supervised_coordinator import SupervisedCoordinator
+from deploy.run_failed import RunFailedError
+from deploy.wiring.incarnations import Incarnations
+from tests.contracts.ray_stores import started
+
+pytestmark = pytest.mark.timeout(100)
+
+
+def _wait(condition: Callable[[], Any]) -> Any:
+    deadline = time.monotonic() + 60
+    while not (value := condition()):
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.05)
+    return value
+
+
+def test_a_coordinator_that_dies_or_hangs_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started()
+
+    def begin(counters: Mapping[str, int], known: list[str]) -> ActorHandle:
+        return start(
+            "deploy.distributed.coordinator.Coordinator", 1.0, 600.0, 64, counters, 64, Incarnations(tmp_path), 0,
+            known, cpus=0, threads=4, name=COORDINATOR,
+        )  # fmt: skip
+
+    def report(rows: int) -> ActorReport:
+        return ActorReport(actor="actor 0", process=1, rows=rows, frames=rows, version=0)
+
+    notes, log = list[str](), RestartLog(tmp_path, [COORDINATOR])
+    one = SupervisedCoordinator(begin, notes.append, log.add)
+    gone = threading.Event()
+    handle = CoordinatorHandle(gone.is_set)
+    beat = Heartbeat(handle, "learner", every=0.05)
+    try:
+        one.launch({"frames": 1000, "updates": 7})
+        beat()
+        assert handle.ask("report", report(16), 16, 1) == "go"
+        _wait(lambda: "learner" in one.news().last_seen)
+        news = one.news()
+        assert news.frames == 1016 and news.last_seen.keys() == {"actor 0", "learner"}
+
+        # An actor waits for its answer while the coordinator dies; what it has reported is not counted again.
+        answers: list[Any] = []
+        thread = threading.Thread(
+            target=lambda: answers.append(handle.ask("report", report(64), 999, 50, again=(report(0), 16, 1))),
+            daemon=True,
+        )
+        thread.start()
+        _wait(lambda: one.news().frames == 1080)
+        os.kill(news.processes[COORDINATOR], signal.SIGKILL)
+        news = one.news()
+        assert log.counts[COORDINATOR] == 1
+        thread.join(60)
+        assert answers == ["go"] and one.news().frames == 1080 and one.news().updates == 7
+        assert "learner" in news.last_seen, "it would be taken for one that starts"
+        assert "the coordinator died" in notes[0] and "another goes on at 1,080 frames, update 7" in notes[0]
+
+        # One that hangs is killed. Signs of life find the next one.
+        process = one.news().processes[COORDINATOR]
+        os.kill(process, signal.SIGSTOP)
+        monkeypatch.setattr(supervised_coordinator, "SILENCE", 1.0)
+        _wait(lambda: one.news().processes[COORDINATOR] != process)
+        monkeypatch.undo()
+        assert log.counts[COORDINATOR] == 2 and not os.path.exists(f"/proc/{process}")
+        before = one.news().last_seen["learner"]
+        with beat.waiting():
+            _wait(lambda: one.news().last_seen["learner"] < before)
+
+        # Nobody brings it back: whoever waits is let go.
+        process = one.news().processes[COORDINATOR]
+        os.kill(process, signal.SIGKILL)
+        _wait(lambda: not os.path.exists(f"/proc/{process}"))
+        gone.set()
+        with pytest.raises(CoordinatorLostError, match="has not answered `counters`"):
+            handle.ask("counters")
+        one.restarts.failures = RESTARTS
+        with pytest.raises(RunFailedError, match="The coordinator failed 6 times in a row"):
+            one.news()
+    finally:
+        with contextlib.suppress(ValueError):  # it is gone
+            ray.kill(ray.get_actor(COORDINATOR))

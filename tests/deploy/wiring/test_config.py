@@ -1,0 +1,170 @@
+"""What a configuration refuses, from a command line and from an edited file."""
+
+import dataclasses
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import yaml
+
+from deploy.cli import main
+from deploy.commands.train import parse_train
+from deploy.wiring.config import FILE, RunConfig, claim_logdir, load_config, save_config
+from deploy.wiring.presets import options_for
+from world_models.dataclass_json import from_json, to_json
+
+
+def _floats(config: Any, prefix: str = "") -> Iterator[tuple[str, float]]:
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from _floats(value, f"{prefix}{field.name}.")
+        elif field.type in (float, float | None):
+            yield f"{prefix}{field.name}", value
+
+
+FLOATS = dict(_floats(RunConfig()))
+
+
+def _with(name: str, value: Any) -> dict[str, Any]:
+    tree = to_json(RunConfig())
+    *groups, last = name.split(".")
+    part = tree
+    for group in groups:
+        part = part[group]
+    part[last] = value
+    return tree
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("name", FLOATS)
+def test_a_number_that_is_not_finite_is_refused_in_every_field(name: str, value: float) -> None:
+    if value == FLOATS[name]:
+        assert from_json(RunConfig, _with(name, value)).replay.selection.initial == math.inf
+        return
+    with pytest.raises(ValueError, match=name.rpartition(".")[2]):
+        from_json(RunConfig, _with(name, value))
+
+
+def test_all_float_fields_were_looked_at() -> None:
+    assert {"learner.train_ratio", "learner.optimizer.lr", "model.lam", "replay.selection.uniform"} <= FLOATS.keys()
+
+
+@pytest.mark.parametrize("flag", ["--learner.train-ratio", "--learner.optimizer.lr", "--model.lam"])
+def test_a_flag_that_is_not_finite_is_refused(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        parse_train(["gym:CartPole-v1", flag, "nan"])
+    assert left.value.code == 2 and "must be a finite number" in capsys.readouterr().err
+
+
+WRONG = {
+    "learner:\n  batch_size: many": "learner.batch_size is 'many' (text), allowed: a whole number.",
+    "learner:\n  batch_size: 16.5": "learner.batch_size is 16.5 (float), allowed: a whole number.",
+    "frames: 1e6": "frames is '1e6' (text), allowed: a whole number; write 1000000.",
+    "learner:\n  optimizer:\n    lr: 1e-3": "learner.optimizer.lr is '1e-3' (text), allowed: a number; write 0.001.",
+    "learner:\n  train_ratio: true": "learner.train_ratio is True (a truth value), allowed: a number.",
+    "learner:\n  train_ratio: .nan": "learner.train_ratio=nan must be a finite number.",
+    "learner: 3": "learner is 3 (int), allowed are fields with their values.",
+    "learner:": "learner is empty, allowed are fields with their values.",
+    "seed: [1, 2]": "seed is [1, 2] (a list), allowed: a whole number.",
+    "mode: lokal": "mode is 'lokal' (text), allowed: inline, local.",
+    "mode: [local]": "mode is ['local'] (a list), allowed: inline, local.",
+    "environment:\n  image_size: 64": "environment.image_size is 64 (int), allowed: a list.",
+    "environment:\n  image_size: [a, b]": "environment.image_size[0] is 'a' (text), allowed: a whole number.",
+    "environment:\n  check_steps: 1": "environment.check_steps is 1 (int), allowed: true or false.",
+    "learner:\n  batchsize: 1": "Unknown field learner.batchsize; the nearest: batch_size",
+    "3: 4": "Unknown field 3; the nearest: ",
+    "frames: 0": "frames=0 must be at least 1.",
+}
+
+
+@pytest.mark.parametrize(("text", "message"), WRONG.items())
+def test_a_wrong_value_in_a_file_is_named_with_file_field_and_type(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / FILE).write_text(f"task: gym:CartPole-v1\n{text}\n")
+    with pytest.raises(ValueError) as caught:
+        load_config(tmp_path)
+    assert str(caught.value).startswith(f"{tmp_path / FILE}: {message}")
+
+
+def test_a_file_that_is_no_configuration_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / FILE
+    for content, message in (
+        (b"", "it is empty"), (b"seed: 1\n", "names no task"), (b"- a\n- b\n", "allowed are fields"),
+        (b"just text", "allowed are fields"), (b"a: [1\nb: {", "is not YAML"), (b"\x00\x01", "is not YAML"),
+        (b"\xff\xfe\x80\x81", "is not text"),
+    ):  # fmt: skip
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=message) as caught:
+            load_config(tmp_path)
+        assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+        if message in ("it is empty", "is not text"):
+            assert str(caught.value).endswith(f"back into it, or move {tmp_path} away to begin anew.")
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(ValueError, match="cannot be read"):
+        load_config(tmp_path)
+
+
+def test_commands_say_what_is_wrong_in_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "run"
+    save_config(RunConfig(), run)
+    document = yaml.safe_load((run / FILE).read_text())
+    document["learner"]["batch_size"] = [3]
+    (run / FILE).write_text(yaml.safe_dump(document))
+    for command in (
+        ["train", "gym:CartPole-v1", "--mode", "inline", "--logdir", str(run)],
+        ["replay", "inspect", str(run)],
+        ["replay", "import", str(tmp_path), "--into", "x", "--like", str(run)],
+    ):
+        with pytest.raises(SystemExit) as left:
+            main(command)
+        error = capsys.readouterr().err
+        assert left.value.code == 2, error
+        assert f"{run / FILE}: learner.batch_size is [3] (a list), allowed: a whole number." in error
+
+
+def test_a_configuration_comes_back_from_its_file(tmp_path: Path) -> None:
+    config = RunConfig(task="gym:CartPole-v1", seed=3)
+    save_config(config, tmp_path)
+    assert load_config(tmp_path) == config
+
+
+@pytest.mark.parametrize("options", [
+    [], ["--preset", "quick"], ["--size", "size12m"],
+    ["--preset", "quick", "--learner.batch-size", "4", "--environment.image-size", "32", "48"],
+])  # fmt: skip
+def test_the_options_of_a_run_are_found_from_its_configuration(tmp_path: Path, options: list[str]) -> None:
+    config = parse_train(["gym:CartPole-v1", *options])
+    again = parse_train(["gym:CartPole-v1", *options_for(config)])
+    assert (again.model, again.learner, again.environment) == (config.model, config.learner, config.environment)
+    if options[:1] == ["--preset"]:
+        assert options_for(config)[:2] == ["--preset", "quick"]
+
+
+def test_a_directory_that_is_refused_is_let_go(tmp_path: Path) -> None:
+    claim_logdir(RunConfig(), tmp_path / "taken")
+    held = len(psutil.Process().open_files())
+    for _ in range(2):
+        with pytest.raises(
+            ValueError, match=f"in use by process {os.getpid()}; stop it first, or use another --logdir"
+        ):
+            claim_logdir(RunConfig(), tmp_path / "taken")
+    (tmp_path / "taken" / ".lock").write_bytes(b"\xff\xfe")
+    with pytest.raises(ValueError, match="in use by process"):
+        claim_logdir(RunConfig(), tmp_path / "taken")
+    save_config(RunConfig(seed=1), tmp_path / "other")
+    with pytest.raises(ValueError, match="seed: 1 there, 0 now"):
+        claim_logdir(RunConfig(), tmp_path / "other")
+    assert len(psutil.Process().open_files()) == held
+    claim = claim_logdir(RunConfig(seed=2), tmp_path / "new")
+    assert not claim.continues and not (tmp_path / "new" / FILE).exists()  # should the start be refused
+    claim.confirm()
+    assert load_config(tmp_path / "new").seed == 2
+    assert claim_logdir(RunConfig(seed=1), tmp_path / "other").continues
+    (tmp_path / "odd" / ".lock").mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"odd/\.lock cannot be opened: Is a directory\. Move it away"):
+        claim_logdir(RunConfig(), tmp_path / "odd")

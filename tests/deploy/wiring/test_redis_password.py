@@ -1,0 +1,93 @@
+import os
+from urllib.parse import quote
+
+import pytest
+
+from deploy.cli import main
+from deploy.wiring.redis_password import VARIABLE, hide_passwords
+from replay.config import ReplayConfig
+
+
+@pytest.mark.parametrize(
+    ("given", "left", "password"),
+    [
+        (["--replay", "redis://:s3cret@h:6379/0"], ["--replay", "redis://h:6379/0"], "s3cret"),
+        (["--replay=redis://u:a%40b@h,redis://u:a%40b@i"], ["--replay=redis://u@h,redis://u@i"], "a@b"),
+        (["unix:///run/r.sock?password=x&db=2"], ["unix:///run/r.sock?db=2"], "x"),
+        (["unix:///run/r.sock?db=2&password=a+b"], ["unix:///run/r.sock?db=2"], "a+b"),
+        (["gym:my_module:MyEnv-v0", "redis://h"], ["gym:my_module:MyEnv-v0", "redis://h"], None),
+    ],
+)
+def test_passwords_go_into_the_environment(
+    given: list[str], left: list[str], password: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, "")  # so that it is as before at the end, whatever is set in between
+    assert hide_passwords(given) == left
+    assert (os.environ[VARIABLE] or None) == password
+
+
+def test_servers_share_one_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, "one")
+    assert hide_passwords(["redis://:one@h"]) == ["redis://h"]
+    with pytest.raises(ValueError, match="different passwords") as error:
+        hide_passwords(["redis://:two@h"])
+    assert "two" not in str(error.value)
+
+
+@pytest.mark.parametrize("password", ["ses,ame", "ses[ame", "ses]ame", "a[sesame]", "ses,redis//ame"])
+@pytest.mark.parametrize(
+    "form", ["--replay=redis://:{}@h", "redis://h,rediss://u:{}@i:1/0", "--replay=h,redis://:{}@i"]
+)
+def test_a_password_that_cannot_be_told_from_the_rest_goes_nowhere(
+    password: str, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, "")
+    with pytest.raises(
+        ValueError, match=r"a comma as %2C, \[ as %5B, \] as %5D.* or set NEXUS_REDIS_PASSWORD"
+    ) as error:
+        hide_passwords([form.format(password)])
+    assert not {"ses", "ame", "sesame"} & set(str(error.value).replace("@", " ").split())
+    escaped, form = quote(password, safe=""), form.replace("=h,", "=redis://h,")
+    assert password not in str(hide_passwords([form.format(escaped)])) and os.environ[VARIABLE] == password
+
+
+def test_a_configuration_does_not_quote_half_a_password() -> None:
+    with pytest.raises(ValueError, match="a comma as %2C") as error:
+        ReplayConfig(store="redis://:ses,ame@h")
+    assert "ame@h" not in str(error.value)
+    with pytest.raises(ValueError, match="Not each of the Redis URLs begins") as error:
+        ReplayConfig(store="redis:/h,redis://:sesame@h")
+    assert "sesame" not in str(error.value)
+    with pytest.raises(ValueError, match="replay.store='discs' is none of memory, ray, disk"):
+        ReplayConfig(store="discs")
+
+
+@pytest.mark.parametrize(
+    ("store", "message"),
+    [
+        ("redis://h:99999", "replay.store: redis://h: port 99999 is not allowed; take 1 to 65535"),
+        ("redis://h:port", "replay.store: redis://h: the port is not a number"),
+        ("redis://h/one", "replay.store: The database of the redis:// URL is not a number"),
+        ("redis://h?tls=1", "replay.store: The redis:// URL has options it cannot have"),
+        ("rediss://", "replay.store: The rediss:// URL names no host"),
+        ("redis://h,", "replay.store: A place between the commas of the Redis URLs is empty"),
+        ("redis://h,redis://h:6379", "replay.store: The Redis URLs name redis://h:6379 twice"),
+        ("http://:sesame@h", "replay.store is none of memory, ray, disk, nor a URL that begins with redis://"),
+    ],
+)
+def test_urls_are_checked_when_a_configuration_is_read(
+    store: str, message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, "")
+    with pytest.raises(ValueError, match=message.replace("?", r"\?")) as error:
+        ReplayConfig(store=store)
+    assert "sesame" not in str(error.value)
+    with pytest.raises(SystemExit) as ended:
+        main(["train", "gym:CartPole-v1", "--replay", store])
+    out, said = capsys.readouterr()
+    assert ended.value.code == 2 and not out and len(said.splitlines()) == 1, out + said
+
+
+def test_a_configuration_can_be_read_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, "")
+    assert ReplayConfig(store="redis://u@h,redis://u@i").shard_count == 2
