@@ -12,6 +12,8 @@ from actors.trivial_policies import Policy
 from actors.vector import Episode, VectorEnvironment
 from replay.counted import counted
 
+PARALLEL = 16
+"""Environments that evaluations step side by side, at most."""
 FIRST_INDEX = 1 << 20
 """Evaluation environments number from here, so that their seeds are not those of training."""
 

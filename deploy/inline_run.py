@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from actors.actor import Actor
-from actors.evaluation import EndlessEpisodeError, run_episodes
+from actors.evaluation import PARALLEL, EndlessEpisodeError, run_episodes
 from actors.policy import DreamerPolicy
 from deploy.interrupt import Interrupt
 from deploy.reports.open_loop import open_loop_due, open_loop_metrics
@@ -25,8 +25,6 @@ from learner.learner import Learner
 from learner.train_ratio import TrainRatio
 from replay.keys import newest_incarnation
 from world_models.dreamer.acting import ActingModel
-
-EVALUATION_ENVIRONMENTS = 16
 
 
 class InlineRun:
@@ -150,7 +148,7 @@ class InlineRun:
         """Score the policy on episodes of their own; keep it if it is the best so far."""
         updates, episodes = self.learner.updates, self.config.evaluation.episodes
         policy = DreamerPolicy(self.acting, seed=self.config.seed + 1)
-        makers = [environment_maker(self.config)] * min(episodes, EVALUATION_ENVIRONMENTS)
+        makers = [environment_maker(self.config)] * min(episodes, PARALLEL)
         if not self.board.episodes and not self.config.offline:
             return  # none has ended yet, so an evaluation would take even longer
         try:

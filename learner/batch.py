@@ -11,7 +11,7 @@ from world_models.dreamer.rssm import State
 from world_models.space import Spaces
 
 
-class Batch(NamedTuple):
+class DeviceBatch(NamedTuple):
     """One training batch of B sequences, T training columns behind one context column."""
 
     steps: dict[str, Tensor]
@@ -31,9 +31,9 @@ FLAGS = ("is_first", "is_last", "is_terminal", "reward")
 
 def to_device(
     arrays: dict[str, np.ndarray], observation: Spaces, action: Spaces, classes: int, device: torch.device
-) -> Batch:
+) -> DeviceBatch:
     """Numpy sequences `[B 1+T ...]` with first-column latents `deter [B D]`, `stoch [B S]` (indices, or one-hot
-    `[B S C]` as the reference vectors hold them) to a `Batch` on `device`.
+    `[B S C]` as the reference vectors hold them) to a `DeviceBatch` on `device`.
 
     The context column's observation, reward and flags are dropped, so training starts mid-episode without a reset.
     """
@@ -49,7 +49,7 @@ def to_device(
         stoch = one_hot(stoch.long(), classes)
     consec = arrays.get("consec")
     continues = np.zeros(len(stoch), bool) if consec is None else np.asarray(consec)[:, 0] > 0
-    return Batch(
+    return DeviceBatch(
         steps,
         State(move(arrays["deter"]).float(), stoch.float()),
         {key: value[:, :-1] for key, value in moves.items()},

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save
 
+from replay.files.whole_file import sync_directory
 from world_models.checkpoint_files import (
     MANIFEST,
     DamagedCheckpointError,
@@ -89,7 +90,7 @@ class Checkpoints:
             if extra:
                 extra(fresh)
             _write(fresh / MANIFEST, json.dumps(sums, indent=2).encode())
-            _sync(fresh)
+            sync_directory(fresh)
             if final.exists():  # `best` is replaced; a numbered one may be rewritten after a restart
                 old = self.directory / f".{final.name}.old"
                 final.rename(old)
@@ -97,7 +98,7 @@ class Checkpoints:
                 shutil.rmtree(old, ignore_errors=True)
             else:
                 fresh.rename(final)
-            _sync(self.directory)
+            sync_directory(self.directory)
         except BaseException:
             shutil.rmtree(fresh, ignore_errors=True)
             raise
@@ -179,11 +180,3 @@ def _write(path: Path, data: bytes) -> str:
         file.flush()
         os.fsync(file.fileno())
     return hashlib.sha256(data).hexdigest()
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from learner.batch import Batch
+from learner.batch import DeviceBatch
 from learner.config import LearnerConfig
 from learner.optimizer import LaProp
 from world_models.dreamer.acting import Carry
@@ -65,7 +65,7 @@ class DreamerStep:
             self.agent.action_space, rows, time, c.rssm.stoch, rows * take, c.imagination_length, self.generator
         )
 
-    def __call__(self, batch: Batch, draws: Draws | None = None) -> Update:
+    def __call__(self, batch: DeviceBatch, draws: Draws | None = None) -> Update:
         agent, start, first = self.agent, batch.start, batch.previous_action
         if self.carry is not None:  # a batch that continues the previous one starts from its final state
             start = State(*(_choose(batch.continues, a, b) for a, b in zip(self.carry.state, start, strict=True)))

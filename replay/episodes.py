@@ -48,7 +48,7 @@ class Source(Protocol):
         ...
 
 
-class Episode(NamedTuple):
+class StoredEpisode(NamedTuple):
     """Rows `[T, ...]` of steps first .. first + T - 1 of a stream."""
 
     stream: int
@@ -131,21 +131,21 @@ def cut(pieces: Iterable[tuple[int, Rows]], found: Found) -> Iterator[tuple[int,
     found.headless += state == "headless"
 
 
-def episodes(source: Source, found: Found, streams: Mapping[int, range] | None = None) -> Iterator[Episode]:
+def episodes(source: Source, found: Found, streams: Mapping[int, range] | None = None) -> Iterator[StoredEpisode]:
     """Whole episodes of a store, stream by stream, each in the order of its steps; `streams` limits the steps."""
     require_flags(source.schema)
     for stream, steps in sorted((source.streams() if streams is None else streams).items()):
         for first, rows in cut(pieces(source, stream, steps), found):
-            yield Episode(stream, first, rows)
+            yield StoredEpisode(stream, first, rows)
 
 
-def newest_episodes(source: Source, number: int, found: Found) -> Iterator[Episode]:
+def newest_episodes(source: Source, number: int, found: Found) -> Iterator[StoredEpisode]:
     """The `number` whole episodes that end last, by their step in the stream; older steps are hardly read."""
     spans = [
         span for stream, steps in source.streams().items() for span in _newest_spans(source, stream, steps, number)
     ]
     for end, stream, first in sorted(spans)[-number:]:
-        yield Episode(stream, first, source.read(stream, first, end - first))
+        yield StoredEpisode(stream, first, source.read(stream, first, end - first))
         found.whole += 1
 
 

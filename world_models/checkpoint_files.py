@@ -13,6 +13,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load
 
 MANIFEST = "manifest.json"
+RUN_CONFIG = "config.yaml"
+"""In a run's directory: what it was told."""
 
 
 class DamagedCheckpointError(ValueError):
@@ -89,6 +91,6 @@ def whole_beside(folder: Path) -> Path | None:
 def run_of(folder: Path) -> Path:
     """The run directory that a checkpoint belongs to; ValueError where there is none."""
     for parent in (folder, *folder.resolve().parents):
-        if (parent / "config.yaml").exists():
+        if (parent / RUN_CONFIG).exists():
             return parent
-    raise ValueError(f"{folder} does not lie in a run directory: no config.yaml above it says how to make the task.")
+    raise ValueError(f"{folder} does not lie in a run directory: no {RUN_CONFIG} above it says how to make the task.")

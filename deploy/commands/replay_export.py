@@ -9,13 +9,14 @@ from typing import Any
 
 from deploy.stored.sources import open_all
 from deploy.stored.transfer_report import left_out, told
-from deploy.wiring.config import FILE, RunConfig, load_config
+from deploy.wiring.config import RunConfig, load_config
 from deploy.wiring.output_path import require_new_folder
 from learner.checkpoint import Checkpoints, disk_is_full, read_document, verify
 from replay.counted import counted
-from replay.episodes import Episode, Found, episodes, newest_episodes
+from replay.episodes import Found, StoredEpisode, episodes, newest_episodes
 from replay.reader import Reader
 from replay.store import ShardDownError
+from world_models.checkpoint_files import RUN_CONFIG
 from world_models.space import Space, Spaces
 
 
@@ -73,7 +74,7 @@ def _damage(lost: Sequence[str], readers: Sequence[Reader]) -> list[str]:
     return left_out([*lost, *(f"{reader.where}: {text}" for reader in readers for text in reader.losses())])
 
 
-def _episodes(readers: Sequence[Reader], number: int | None, found: Found) -> Iterator[Episode]:
+def _episodes(readers: Sequence[Reader], number: int | None, found: Found) -> Iterator[StoredEpisode]:
     if number is None:
         for reader in readers:
             yield from episodes(reader, found)
@@ -91,7 +92,7 @@ def _known_spaces(known: argparse.Namespace) -> tuple[str, tuple[Spaces, Spaces]
         return known.task, spaces_of(RunConfig(task=known.task))
     for source in map(Path, known.source):
         folders = [source, source.parent]
-        if (source / FILE).exists():
+        if (source / RUN_CONFIG).exists():
             checkpoints = Checkpoints(source / "checkpoints")
             folders = [checkpoints.path(number) for number in reversed(checkpoints.numbers())]
         for folder in folders:
@@ -104,7 +105,7 @@ def _known_spaces(known: argparse.Namespace) -> tuple[str, tuple[Spaces, Spaces]
                 return str(document["task"]), (spaces[0], spaces[1])
             except (OSError, ValueError, KeyError, TypeError):
                 continue
-        if (source / FILE).exists():
+        if (source / RUN_CONFIG).exists():
             from deploy.wiring.task import spaces_of
 
             config = load_config(source)

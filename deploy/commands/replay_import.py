@@ -14,7 +14,7 @@ import numpy as np
 from deploy.commands.train import parse_train
 from deploy.stored.sources import open_sources
 from deploy.stored.transfer_report import left_out, told
-from deploy.wiring.config import FILE, RunConfig, load_config
+from deploy.wiring.config import RunConfig, load_config
 from deploy.wiring.output_path import require_writable_folder
 from deploy.wiring.presets import options_for
 from deploy.wiring.stores import replay_directory, rolls_back
@@ -26,6 +26,7 @@ from replay.episodes import Found, append_episodes, fresh_streams
 from replay.redis_url import URLS, parse_servers
 from replay.step import Rows, Schema
 from replay.store import ShardDownError
+from world_models.checkpoint_files import RUN_CONFIG
 from world_models.space import Space, Spaces
 
 IMPORTED = "nexus:imported"
@@ -95,7 +96,7 @@ def import_episodes(known: argparse.Namespace, rest: Sequence[str]) -> int:
 def _require_no_rollback(into: Path) -> None:
     """ValueError: what is imported there would be lost when the run that it belongs to continues."""
     run = into.resolve().parent
-    if (run / FILE).exists():
+    if (run / RUN_CONFIG).exists():
         config = replace(load_config(run), logdir=str(run))
         if rolls_back(config) and replay_directory(config) == into.resolve():
             raise ValueError(

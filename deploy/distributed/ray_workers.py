@@ -11,7 +11,7 @@ import ray
 import torch
 from ray.actor import ActorHandle
 
-from actors.evaluation import EndlessEpisodeError, run_episodes
+from actors.evaluation import PARALLEL, EndlessEpisodeError, run_episodes
 from actors.policy import DreamerPolicy
 from actors.vector import Episode
 from deploy.distributed.coordinator import ActorReport
@@ -165,7 +165,7 @@ class EvaluatorWorker:
     def run(self) -> None:
         """Evaluate until told to stop."""
         every, episodes = self.config.evaluation.every, self.config.evaluation.episodes
-        makers = [environment_maker(self.config)] * min(episodes, 16)
+        makers = [environment_maker(self.config)] * min(episodes, PARALLEL)
         version, done = -1, 0
         while not self.coordinator.ask("stopping"):
             self.beat()

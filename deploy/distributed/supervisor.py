@@ -24,12 +24,13 @@ from deploy.interrupt import Interrupt
 from deploy.reports.scoreboard import Scoreboard
 from deploy.run_failed import RunFailedError
 from deploy.stored.offline import fill, frames_per_update
-from deploy.wiring.config import FILE, RunConfig, claim_logdir, load_config, rooted
+from deploy.wiring.config import RunConfig, claim_logdir, load_config, rooted
 from deploy.wiring.incarnations import Incarnations
 from deploy.wiring.stores import actor_streams, require_empty, require_room, rolls_back, shard_names
 from learner.checkpoint import Checkpoints, continuation, read_document
 from learner.sequence import sample_length, start_items
 from replay.keys import newest_incarnation
+from world_models.checkpoint_files import RUN_CONFIG
 
 TICK = 0.25  # seconds between looks at everything
 STOPPING = 180.0  # seconds for the learner to save and end
@@ -175,7 +176,7 @@ class LocalRun:
         if not config.offline:
             require_room(self.shards.store, config, [stream for streams in lives for stream in streams])
         self.claim.confirm()
-        self._config_time = (self.logdir / FILE).stat().st_mtime_ns
+        self._config_time = (self.logdir / RUN_CONFIG).stat().st_mtime_ns
 
         def coordinator(counters: Mapping[str, int], known: list[str]) -> ActorHandle:
             return start(
@@ -245,7 +246,7 @@ class LocalRun:
     def _take_changes(self) -> None:
         """Take over a train ratio or tolerance that was edited in config.yaml while the run goes on."""
         try:
-            changed = (self.logdir / FILE).stat().st_mtime_ns
+            changed = (self.logdir / RUN_CONFIG).stat().st_mtime_ns
             if changed == self._config_time:
                 return
             self._config_time = changed
@@ -253,7 +254,7 @@ class LocalRun:
         except FileNotFoundError:  # an editor is about to put it back
             return
         except (OSError, ValueError, TypeError) as error:
-            self.board.note(f"{FILE} is not taken over: {error}")
+            self.board.note(f"{RUN_CONFIG} is not taken over: {error}")
             return
         ratio, tolerance = asked.learner.train_ratio, asked.replay.tolerance
         if (ratio, tolerance) == (self.config.learner.train_ratio, self.config.replay.tolerance) or asked.offline:
@@ -263,7 +264,9 @@ class LocalRun:
             replay=replace(self.config.replay, tolerance=tolerance),
         )  # fmt: skip
         self.coordinator.ask("set_ratio", *self._limits()[:2])
-        self.board.note(f"Train ratio {ratio:g} and tolerance {self._limits()[1]:g} from here on, as {FILE} says.")
+        self.board.note(
+            f"Train ratio {ratio:g} and tolerance {self._limits()[1]:g} from here on, as {RUN_CONFIG} says."
+        )
 
     def _check(self, news: News) -> None:
         assert self.learner

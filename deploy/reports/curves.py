@@ -16,9 +16,10 @@ import numpy as np
 
 from actors.evaluation import confidence_interval
 from deploy.reports.metrics import SCORES, Kind, in_short, read_lines
-from deploy.wiring.config import FILE, read_values
+from deploy.wiring.config import read_values
 from replay.counted import counted
 from replay.files.whole_file import whole_file
+from world_models.checkpoint_files import RUN_CONFIG
 
 Band = Literal["ci95", "minmax", "none"]
 Note = Callable[[str], object]
@@ -77,7 +78,7 @@ def find_runs(logdirs: Iterable[str | Path], note: Note = print) -> list[Path]:
         if not found:
             reason = (
                 "is not a directory" if not logdir.is_dir()
-                else "has no score yet" if (logdir / FILE).exists()
+                else "has no score yet" if (logdir / RUN_CONFIG).exists()
                 else f"holds no {SCORES}, so it is no run"
             )  # fmt: skip
             note(f"{logdir} {reason}: left out.")
@@ -217,7 +218,7 @@ def _run(path: Path, note: Note) -> _Run:
 
 
 def _config(run: Path) -> dict[str, Any]:
-    file = run / FILE
+    file = run / RUN_CONFIG
     config = read_values(run)
     if not isinstance(config, dict) or not isinstance(config.get("task"), str):
         raise ValueError(f"{file} names no task; it is not a run's configuration.")

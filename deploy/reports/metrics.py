@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal, SupportsFloat
 
 from deploy.reports.event_file import PATTERN, EventFile, read_events
+from replay.files.whole_file import write_durably
 
 METRICS, SCORES = "metrics.jsonl", "scores.jsonl"
 WALL_CLOCK_KEYS = ("time", "fps/")  # key prefixes that differ between two otherwise identical runs
@@ -95,10 +96,10 @@ class MetricsWriter:
                     kept = (
                         x for x in read_lines(path, **_COUNTERS) if x["frames"] <= frames and x["updates"] <= updates
                     )
-                    _replace(path, b"".join(map(_encode, kept)))
+                    write_durably(path, b"".join(map(_encode, kept)))
                 else:
                     events = [record for record, event in read_events(path) if event.step <= frames]
-                    _replace(path, b"".join(events))
+                    write_durably(path, b"".join(events))
             self._frames = frames
             self._restart_step = frames + 1
 
@@ -113,7 +114,7 @@ class MetricsWriter:
                     kept = (
                         x for x in read_lines(path, **_COUNTERS) if x["updates"] <= updates or x.get("kind") == "train"
                     )
-                    _replace(path, b"".join(_encode(x | {"updates": min(x["updates"], updates)}) for x in kept))
+                    write_durably(path, b"".join(_encode(x | {"updates": min(x["updates"], updates)}) for x in kept))
 
     def close(self) -> None:
         with self._lock:
@@ -207,12 +208,3 @@ def _drop_torn_line(path: Path) -> None:
         data = path.read_bytes()
         if data and not data.endswith(b"\n"):
             os.truncate(path, data.rfind(b"\n") + 1)
-
-
-def _replace(path: Path, data: bytes) -> None:
-    fresh = path.with_name(f".{path.name}.new")  # hidden, so that no pattern takes a leftover for a log
-    with fresh.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)

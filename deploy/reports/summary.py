@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from actors.environment import CannotDrawError
-from actors.evaluation import Evaluation, run_episodes
+from actors.evaluation import PARALLEL, Evaluation, run_episodes
 from actors.policy import DreamerPolicy, load_policy
 from actors.trivial_policies import RandomPolicy
 from actors.video import require_video_name, write_video
@@ -22,7 +22,6 @@ from deploy.wiring.task import environment_maker
 from replay.files.whole_file import whole_file
 from world_models.checkpoint_files import MANIFEST, DamagedCheckpointError, find_model, read_document, run_of
 
-PARALLEL = 16
 ENDLESS = 1000
 """Frames of each environment without the end of an episode after which none is played to its end for a score."""
 FRESH_SEED = 1_000_000

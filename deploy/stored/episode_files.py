@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from deploy.wiring.new_folder import new_folder
-from replay.episodes import Episode, Found, cut
+from replay.episodes import Found, StoredEpisode, cut
 from replay.files.checkpoint import write_index
 from replay.foreign_rows import Reading, looks_leading
 from replay.step import Rows, Schema
@@ -38,7 +38,9 @@ _DAMAGE = (
 _CHUNK = re.compile(r"(?P<time>[^-]+)-(?P<id>[^-]+)-(?P<successor>[^-]+)-(?P<length>\d+)")
 
 
-def write_episodes(out: Path, schema: Schema, episodes: Iterable[Episode], facts: Mapping[str, Any]) -> dict[str, Any]:
+def write_episodes(
+    out: Path, schema: Schema, episodes: Iterable[StoredEpisode], facts: Mapping[str, Any]
+) -> dict[str, Any]:
     """Write the folder `out`, complete or not at all; returns what its index says, `facts` included."""
     listed: list[dict[str, Any]] = []
     with new_folder(out) as folder:

@@ -25,7 +25,7 @@ from deploy.stored.gymnasium_data import (
     observation_tree,
 )
 from deploy.wiring.new_folder import new_folder
-from replay.episodes import Episode
+from replay.episodes import StoredEpisode
 from replay.foreign_rows import convert
 from replay.step import Rows, Schema
 from world_models.space import Spaces
@@ -67,7 +67,7 @@ def read_facts(path: Path) -> dict[str, Any] | None:
 def write_minari(
     out: Path,
     schema: Schema,
-    episodes: Iterable[Episode],
+    episodes: Iterable[StoredEpisode],
     spaces: tuple[Spaces, Spaces] | None,
     facts: Mapping[str, Any],
 ) -> dict[str, Any]:

@@ -5,13 +5,14 @@ from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 
-from deploy.wiring.config import FILE, load_config
+from deploy.wiring.config import load_config
 from deploy.wiring.stores import replay_directory, replay_prefix, shard_names
 from learner.checkpoint import Checkpoints
-from replay.memory.snapshot import Snapshot
+from replay.memory.checkpoint_reader import CheckpointReader
 from replay.reader import Reader
 from replay.redis_url import URLS, parse_servers
 from replay.store import ShardDownError
+from world_models.checkpoint_files import RUN_CONFIG
 
 _PARTS = ("index.json", "state.safetensors", "manifest", "chunks")  # of a checkpoint, of a disk store
 
@@ -29,7 +30,7 @@ def open_sources(
         parse_servers(where)  # what cannot be meant is said before any is asked
         return _servers(where.split(","), prefix, down)
     path, names = Path(where), list[str]()
-    if (path / FILE).exists():
+    if (path / RUN_CONFIG).exists():
         config = replace(load_config(path), logdir=where)  # it may be named from another directory now
         if config.replay.kind == "redis":
             return open_sources(config.replay.store, replay_prefix(config), down)
@@ -113,7 +114,7 @@ def _open(path: Path) -> Reader:
             raise ValueError(
                 f"{path} holds exported episodes; nexus replay import {path} --into DIR makes a replay of it."
             )
-        return Snapshot(path)
+        return CheckpointReader(path)
     from replay.disk.disk_reader import DiskReader
 
     return DiskReader(path)

@@ -10,13 +10,13 @@ from typing import Any, Literal, NamedTuple
 
 import yaml
 
-from actors.actor_config import ActorConfig
-from actors.config import EnvironmentConfig
+from actors.config import ActorConfig, EnvironmentConfig
 from learner.config import LearnerConfig
 from learner.sequence import start_items
 from replay.config import ReplayConfig
 from replay.files.whole_file import whole_file
 from replay.redis_url import URLS
+from world_models.checkpoint_files import RUN_CONFIG
 from world_models.dataclass_json import differences, from_json, require_finite, to_json
 from world_models.dreamer.config import DreamerConfig
 
@@ -102,7 +102,6 @@ FREE = (
 )  # fmt: skip
 """Fields (or, ending in a dot, groups) that may change when a run continues: how long and how fast, not what."""
 
-FILE = "config.yaml"
 _LOCKS: dict[Path, ExitStack] = {}
 
 
@@ -120,15 +119,15 @@ def rooted(config: RunConfig) -> RunConfig:
 def save_config(config: RunConfig, logdir: Path) -> None:
     """Write `config.yaml`."""
     text = yaml.safe_dump(to_json(config), sort_keys=False)
-    with whole_file(logdir / FILE) as fresh:
+    with whole_file(logdir / RUN_CONFIG) as fresh:
         fresh.write_text(text)
 
 
 def read_values(logdir: Path) -> Any:
     """What `config.yaml` says; ValueError names what is missing or unreadable."""
-    path = logdir / FILE
+    path = logdir / RUN_CONFIG
     if not path.exists():
-        raise ValueError(f"{logdir} holds no {FILE}; give the logdir of a run.")
+        raise ValueError(f"{logdir} holds no {RUN_CONFIG}; give the logdir of a run.")
     if not (path.is_file() or path.is_dir()):
         raise ValueError(f"{path} cannot be read: it is not a regular file.")
     try:
@@ -137,8 +136,8 @@ def read_values(logdir: Path) -> Any:
         raise ValueError(f"{path} cannot be read: {error.strerror}.") from error
     except UnicodeDecodeError as error:
         raise ValueError(
-            f"{path} is not text, so not the {FILE} of a run; write the run's configuration back into it, or move "
-            f"{logdir} away to begin anew."
+            f"{path} is not text, so not the {RUN_CONFIG} of a run; write the run's configuration back into it, or "
+            f"move {logdir} away to begin anew."
         ) from error
     except (
         yaml.YAMLError,
@@ -162,7 +161,7 @@ def load_config(logdir: Path) -> RunConfig:
         if "task" not in values:
             raise ValueError("it names no task; add e.g. task: gym:CartPole-v1.")
     except ValueError as error:
-        raise ValueError(f"{logdir / FILE}: {error}") from error
+        raise ValueError(f"{logdir / RUN_CONFIG}: {error}") from error
     return config
 
 
@@ -188,7 +187,7 @@ def claim_logdir(config: RunConfig, logdir: Path) -> Claim:
     """
     logdir.mkdir(parents=True, exist_ok=True)
     with _lock(logdir) as held:
-        continues = (logdir / FILE).exists()
+        continues = (logdir / RUN_CONFIG).exists()
         if continues:
             old = _plain(load_config(logdir))  # a field that is newer than the file has its default there
             differ = {k: v for k, v in differences(old, _plain(config)).items() if not _free(k)}

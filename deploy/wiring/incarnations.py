@@ -1,7 +1,8 @@
 """Numbers for the lives of a run's actors, which name their streams: none is ever given twice. Torch-free."""
 
-import os
 from pathlib import Path
+
+from replay.files.whole_file import write_durably
 
 FILE = "incarnation"
 
@@ -44,14 +45,4 @@ class Incarnations:
         return int(text)
 
     def _write(self, number: int) -> None:
-        fresh = self._path.with_name(f".{FILE}.new")
-        with fresh.open("w") as file:
-            file.write(f"{number}\n")
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(self._path)
-        directory = os.open(self._path.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        write_durably(self._path, f"{number}\n".encode())

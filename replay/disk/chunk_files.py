@@ -24,6 +24,7 @@ from replay.disk import latent_rows
 from replay.disk.compressed_rows import CompressedRows, compress, require
 from replay.files.checked_files import DamagedError
 from replay.files.mapped import map_file
+from replay.files.whole_file import sync_directory
 from replay.layout import views
 from replay.step import Schema
 
@@ -344,12 +345,3 @@ def write_all(file: int, content: bytes | np.ndarray, offset: int | None = None)
         else:
             done = os.pwrite(file, left, offset)
             left, offset = left[done:], offset + done
-
-
-def sync_directory(directory: Path) -> None:
-    """Make renamings in a directory last."""
-    file = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)

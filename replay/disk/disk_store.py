@@ -15,7 +15,7 @@ import numpy as np
 from replay.config import SelectionConfig
 from replay.counted import counted
 from replay.disk import disk_checkpoint, latent_rows
-from replay.disk.chunk_files import Chunk, ChunkFiles, Header, suitable_chunk_length, sync_directory
+from replay.disk.chunk_files import Chunk, ChunkFiles, Header, suitable_chunk_length
 from replay.disk.chunk_table import ChunkTable
 from replay.disk.directory_lock import lock_directory
 from replay.disk.manifest import FORMAT, Content, read_manifest
@@ -23,6 +23,7 @@ from replay.disk.reopening import check_stored, take_over, what_is_lost
 from replay.disk.sealing import Sealer
 from replay.disk.sequence_parts import Part, copy_latents, copy_rows, plan
 from replay.files.checked_files import DamagedError
+from replay.files.whole_file import sync_directory
 from replay.indexing.index import UNIFORM
 from replay.indexing.index_state import state_of
 from replay.indexing.indexed_store import IndexedStore

@@ -18,7 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from replay.disk.chunk_files import Header, sync_directory, write_all
+from replay.disk.chunk_files import Header, write_all
+from replay.files.whole_file import sync_directory
 
 FORMAT = "nexus-replay-disk-1"
 NAME = "manifest"

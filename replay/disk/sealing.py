@@ -16,8 +16,9 @@ from typing import Literal, TypeVar
 
 import numpy as np
 
-from replay.disk.chunk_files import Chunk, ChunkFiles, Header, sync_directory
+from replay.disk.chunk_files import Chunk, ChunkFiles, Header
 from replay.disk.manifest import Manifest
+from replay.files.whole_file import sync_directory
 
 T = TypeVar("T")
 Job = tuple[Literal["seal", "keep", "drop", "lose", "wipe"], Chunk | None]

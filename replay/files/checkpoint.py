@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load as decode
 
+from replay.files.whole_file import sync_directory
 from replay.step import Schema
 
 _BLOCK = 1 << 20  # bytes that are written and summed at a time
@@ -28,12 +29,12 @@ def new_directory(directory: Path) -> Iterator[Path]:
     part.mkdir(parents=True)
     try:
         yield part
-        _sync(part)
+        sync_directory(part)
         part.rename(directory)
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
         raise
-    _sync(directory.parent)
+    sync_directory(directory.parent)
 
 
 def write_file(path: Path, arrays: Mapping[str, np.ndarray]) -> dict[str, int]:
@@ -105,11 +106,3 @@ def verified_alike(directory: Path, schema: Schema, settings: Mapping[str, int],
         if here != content[what]:
             raise ValueError(f"Replay checkpoint {directory} has other {what}: {content[what]}, this store has {here}.")
     return content
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

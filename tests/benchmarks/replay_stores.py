@@ -89,7 +89,7 @@ class Opener:
         """One shard, a process of its own, batches made ahead."""
         import ray
 
-        from actors.actor_config import ActorConfig
+        from actors.config import ActorConfig
         from deploy.distributed.ray_cluster import start_local
         from deploy.distributed.ray_store import RayShard
         from deploy.distributed.remote import ask, start

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from learner.batch import Batch
+from learner.batch import DeviceBatch
 from learner.config import LearnerConfig, OptimizerConfig
 from learner.dreamer_step import DreamerStep, choose_device
 from tests.world_models.small_agent import CONTINUOUS, DISCRETE, IMAGE, VECTOR, build, random_batch
@@ -63,7 +63,7 @@ def test_draws_depend_on_seed_and_update_number() -> None:
     assert not torch.equal(a.draws(2, 4).posterior, b.draws(2, 4).posterior)
 
 
-def continuing(batch: Batch, rows: list[bool]) -> Batch:
+def continuing(batch: DeviceBatch, rows: list[bool]) -> DeviceBatch:
     return batch._replace(continues=torch.tensor(rows))
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from learner.batch import FLAGS, Batch, to_device
+from learner.batch import FLAGS, DeviceBatch, to_device
 from learner.config import LearnerConfig
 from learner.dreamer_step import DreamerStep, Update
 from learner.optimizer import learning_rate
@@ -214,7 +214,7 @@ def check_moments(check: Check, step: DreamerStep, noise: dict[str, np.ndarray])
     check.compare(f"{at}/step/value", np.int32(step.updates), "exact")
 
 
-def check_loss_gradients(check: Check, agent: Dreamer, batch: Batch, draws: Draws) -> None:
+def check_loss_gradients(check: Check, agent: Dreamer, batch: DeviceBatch, draws: Draws) -> None:
     """Gradient norm of every single loss in every module: zeros show where gradients are stopped."""
     output = agent.loss(batch.steps, batch.start, batch.previous_action, draws)
     losses = {loss_name(name): loss.mean() for name, loss in output.losses.items()}

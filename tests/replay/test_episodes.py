@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from replay.episodes import Found, append_episodes, cut, episodes, fresh_streams, newest_episodes
+from replay.memory.checkpoint_reader import CheckpointReader
 from replay.memory.memory_store import MemoryStore
-from replay.memory.snapshot import Snapshot
 from replay.sharding import ShardedStore
 from replay.step import Field, Rows, Schema
 from tests.replay.cartpole import LENGTH, assert_same, play, schema, whole
@@ -151,7 +151,7 @@ def test_a_checkpoint_reads_like_the_store_it_was_made_of(tmp_path: Path) -> Non
     store.checkpoint(tmp_path / "one")
     play(store, steps=150, environments=3, seed=1)
     store.checkpoint(tmp_path / "two")
-    snapshot = Snapshot(tmp_path / "two")
+    snapshot = CheckpointReader(tmp_path / "two")
     assert snapshot.schema == store.schema and snapshot.length == LENGTH
     assert snapshot.streams() == store.streams()
     facts, stats = snapshot.facts(), store.stats()
@@ -176,10 +176,10 @@ def test_a_damaged_checkpoint_says_where(tmp_path: Path) -> None:
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
     file.write_bytes(content)
-    (finding,) = Snapshot(tmp_path / "one").health(verify=True)
+    (finding,) = CheckpointReader(tmp_path / "one").health(verify=True)
     assert not finding.good and finding.text.startswith(f"{file.name} has")
     later.unlink()
-    snapshot, before = Snapshot(tmp_path / "one"), whole(store)
+    snapshot, before = CheckpointReader(tmp_path / "one"), whole(store)
     assert [text.split()[0] for text in snapshot.losses()] == [later.name]  # the other one nobody has read
     kept = whole(snapshot)
     known = [one["vector"].tobytes() for one in before]
@@ -187,7 +187,7 @@ def test_a_damaged_checkpoint_says_where(tmp_path: Path) -> None:
     assert [text.split()[0] for text in snapshot.losses()] == [later.name, file.name]
     (tmp_path / "one" / "state.safetensors").unlink()
     with pytest.raises(ValueError, match="is damaged: state.safetensors cannot be read"):
-        Snapshot(tmp_path / "one")
+        CheckpointReader(tmp_path / "one")
 
 
 def test_steps_without_flags_have_no_episodes() -> None:

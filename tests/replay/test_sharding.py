@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.actor_config import ActorConfig
+from actors.config import ActorConfig
 from deploy.wiring.config import RunConfig
 from deploy.wiring.stores import actor_streams
 from replay.keys import stream_id

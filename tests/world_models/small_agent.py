@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from learner.batch import Batch, to_device
+from learner.batch import DeviceBatch, to_device
 from world_models.dreamer.agent import Dreamer
 from world_models.dreamer.config import (
     DecoderConfig,
@@ -51,7 +51,7 @@ def random_values(rng: np.random.Generator, spaces: Spaces, *lead: int) -> dict[
     return out
 
 
-def random_batch(agent: Dreamer, rows: int = 2, time: int = 4, seed: int = 0) -> Batch:
+def random_batch(agent: Dreamer, rows: int = 2, time: int = 4, seed: int = 0) -> DeviceBatch:
     rng, c = np.random.default_rng(seed), agent.config.rssm
     arrays = random_values(rng, agent.observation_space, rows, 1 + time)
     arrays |= random_values(rng, agent.action_space, rows, 1 + time)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from learner.batch import Batch
+from learner.batch import DeviceBatch
 from tests.world_models.small_agent import CONTINUOUS, DISCRETE, IMAGE, INTEGER, SWITCH, VECTOR, build, random_batch
 from world_models.distributions import symlog
 from world_models.dreamer.agent import Dreamer
@@ -26,14 +26,14 @@ def agent() -> Dreamer:
 
 
 @pytest.fixture
-def batch(agent: Dreamer) -> Batch:
+def batch(agent: Dreamer) -> DeviceBatch:
     batch = random_batch(agent, ROWS, TIME)
     batch.steps["is_first"][:] = False
     batch.steps["is_first"][0, 1] = True
     return batch
 
 
-def predict(agent: Dreamer, batch: Batch, draw: Tensor) -> OpenLoop:
+def predict(agent: Dreamer, batch: DeviceBatch, draw: Tensor) -> OpenLoop:
     return open_loop(agent, batch.steps, batch.start, batch.previous_action, CONTEXT, draw)
 
 
@@ -41,14 +41,14 @@ def uniform(agent: Dreamer) -> Tensor:
     return torch.rand(ROWS, TIME, agent.config.rssm.stoch, generator=torch.Generator().manual_seed(5))
 
 
-def observed(agent: Dreamer, batch: Batch, draw: Tensor) -> Sequence:
+def observed(agent: Dreamer, batch: DeviceBatch, draw: Tensor) -> Sequence:
     """Filtering of all steps, as training does it."""
     action = concat_dict(agent.action_space, batch.previous_action)
     with torch.no_grad():
         return agent.rssm.observe(batch.start, agent.encoder(batch.steps), action, batch.steps["is_first"], draw)
 
 
-def test_the_context_is_filtered_as_in_training(agent: Dreamer, batch: Batch) -> None:
+def test_the_context_is_filtered_as_in_training(agent: Dreamer, batch: DeviceBatch) -> None:
     draw = uniform(agent)
     out, sequence = predict(agent, batch, draw), observed(agent, batch, draw)
     torch.testing.assert_close(out.deter[:, :CONTEXT], sequence.deter[:, :CONTEXT])
@@ -56,7 +56,7 @@ def test_the_context_is_filtered_as_in_training(agent: Dreamer, batch: Batch) ->
     assert not torch.allclose(out.deter[:, CONTEXT + 1 :], sequence.deter[:, CONTEXT + 1 :])
 
 
-def test_forced_to_the_posterior_it_walks_through_the_filtered_states(agent: Dreamer, batch: Batch) -> None:
+def test_forced_to_the_posterior_it_walks_through_the_filtered_states(agent: Dreamer, batch: DeviceBatch) -> None:
     sequence = observed(agent, batch, uniform(agent))
     out = predict(agent, batch, sequence.indices)
     assert torch.equal(out.stoch, sequence.stoch)
@@ -68,7 +68,7 @@ def test_forced_to_the_posterior_it_walks_through_the_filtered_states(agent: Dre
     assert torch.equal(out.prediction["kind"], decoded["kind"].pred())
 
 
-def test_behind_the_context_only_actions_count(agent: Dreamer, batch: Batch) -> None:
+def test_behind_the_context_only_actions_count(agent: Dreamer, batch: DeviceBatch) -> None:
     draw = uniform(agent)
     out = predict(agent, batch, draw)
     blind = {key: value.clone() for key, value in batch.steps.items()}
@@ -85,7 +85,7 @@ def test_behind_the_context_only_actions_count(agent: Dreamer, batch: Batch) -> 
     assert (other.deter[:, CONTEXT + 2] != out.deter[:, CONTEXT + 2]).any(-1).all()
 
 
-def test_errors_are_means_over_the_elements(agent: Dreamer, batch: Batch) -> None:
+def test_errors_are_means_over_the_elements(agent: Dreamer, batch: DeviceBatch) -> None:
     out, truth = predict(agent, batch, uniform(agent)), batch.steps
     image, vector = truth["image"].numpy() / 255.0, truth["vector"].numpy()
 
@@ -110,7 +110,7 @@ def test_errors_are_means_over_the_elements(agent: Dreamer, batch: Batch) -> Non
     assert all((still[:, CONTEXT - 1] == 0).all() for still in out.still.values())
 
 
-def test_a_new_episode_behind_the_context_ends_validity(agent: Dreamer, batch: Batch) -> None:
+def test_a_new_episode_behind_the_context_ends_validity(agent: Dreamer, batch: DeviceBatch) -> None:
     batch.steps["is_first"][1, CONTEXT] = True
     batch.steps["is_first"][2, 6] = True
     valid = predict(agent, batch, uniform(agent)).valid
@@ -118,7 +118,7 @@ def test_a_new_episode_behind_the_context_ends_validity(agent: Dreamer, batch: B
     assert valid[:, :CONTEXT].all()
 
 
-def test_draws_decide_everything(agent: Dreamer, batch: Batch) -> None:
+def test_draws_decide_everything(agent: Dreamer, batch: DeviceBatch) -> None:
     first, same = (predict(agent, batch, uniform(agent)) for _ in range(2))
     other = predict(agent, batch, 1 - uniform(agent))
     assert torch.equal(first.deter, same.deter) and not torch.equal(first.deter, other.deter)

@@ -13,8 +13,9 @@ import yaml
 
 from deploy.cli import main
 from deploy.commands.train import parse_train
-from deploy.wiring.config import FILE, RunConfig, claim_logdir, load_config, save_config
+from deploy.wiring.config import RunConfig, claim_logdir, load_config, save_config
 from deploy.wiring.presets import options_for
+from world_models.checkpoint_files import RUN_CONFIG
 from world_models.dataclass_json import from_json, to_json
 
 
@@ -84,14 +85,14 @@ WRONG = {
 
 @pytest.mark.parametrize(("text", "message"), WRONG.items())
 def test_a_wrong_value_in_a_file_is_named_with_file_field_and_type(tmp_path: Path, text: str, message: str) -> None:
-    (tmp_path / FILE).write_text(f"task: gym:CartPole-v1\n{text}\n")
+    (tmp_path / RUN_CONFIG).write_text(f"task: gym:CartPole-v1\n{text}\n")
     with pytest.raises(ValueError) as caught:
         load_config(tmp_path)
-    assert str(caught.value).startswith(f"{tmp_path / FILE}: {message}")
+    assert str(caught.value).startswith(f"{tmp_path / RUN_CONFIG}: {message}")
 
 
 def test_a_file_that_is_no_configuration_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = tmp_path / FILE
+    path = tmp_path / RUN_CONFIG
     for content, message in (
         (b"", "it is empty"), (b"seed: 1\n", "names no task"), (b"- a\n- b\n", "allowed are fields"),
         (b"just text", "allowed are fields"), (b"a: [1\nb: {", "is not YAML"), (b"\x00\x01", "is not YAML"),
@@ -112,9 +113,9 @@ def test_a_file_that_is_no_configuration_is_named(tmp_path: Path, capsys: pytest
 def test_commands_say_what_is_wrong_in_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "run"
     save_config(RunConfig(), run)
-    document = yaml.safe_load((run / FILE).read_text())
+    document = yaml.safe_load((run / RUN_CONFIG).read_text())
     document["learner"]["batch_size"] = [3]
-    (run / FILE).write_text(yaml.safe_dump(document))
+    (run / RUN_CONFIG).write_text(yaml.safe_dump(document))
     for command in (
         ["train", "gym:CartPole-v1", "--mode", "inline", "--logdir", str(run)],
         ["replay", "inspect", str(run)],
@@ -124,7 +125,7 @@ def test_commands_say_what_is_wrong_in_a_file(tmp_path: Path, capsys: pytest.Cap
             main(command)
         error = capsys.readouterr().err
         assert left.value.code == 2, error
-        assert f"{run / FILE}: learner.batch_size is [3] (a list), allowed: a whole number." in error
+        assert f"{run / RUN_CONFIG}: learner.batch_size is [3] (a list), allowed: a whole number." in error
 
 
 def test_a_configuration_comes_back_from_its_file(tmp_path: Path) -> None:
@@ -161,7 +162,7 @@ def test_a_directory_that_is_refused_is_let_go(tmp_path: Path) -> None:
         claim_logdir(RunConfig(), tmp_path / "other")
     assert len(psutil.Process().open_files()) == held
     claim = claim_logdir(RunConfig(seed=2), tmp_path / "new")
-    assert not claim.continues and not (tmp_path / "new" / FILE).exists()  # should the start be refused
+    assert not claim.continues and not (tmp_path / "new" / RUN_CONFIG).exists()  # should the start be refused
     claim.confirm()
     assert load_config(tmp_path / "new").seed == 2
     assert claim_logdir(RunConfig(seed=1), tmp_path / "other").continues

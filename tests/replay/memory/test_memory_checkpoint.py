@@ -13,8 +13,8 @@ from replay.config import SelectionConfig
 from replay.files.checkpoint import read_file, verified
 from replay.memory import lineage
 from replay.memory.checkpoint_contents import FORMATS, SPANS
+from replay.memory.checkpoint_reader import CheckpointReader
 from replay.memory.memory_store import MemoryStore
-from replay.memory.snapshot import Snapshot
 from tests.contracts.stores import SCHEMA, check_sequences, fill, latents, memory, rng, rows
 from tests.contracts.test_store_lifetime import assert_same
 
@@ -253,7 +253,7 @@ def test_checkpoints_of_the_first_format_are_read_and_gone_on_from(tmp_path: Pat
     twin.set_priority(keys, np.arange(24, dtype=np.float64).reshape(6, 4))
     it = restored(FIRST_FORMAT, twin)
     it.verify(FIRST_FORMAT)
-    snapshot = Snapshot(FIRST_FORMAT)
+    snapshot = CheckpointReader(FIRST_FORMAT)
     assert snapshot.streams() == it.streams() and [finding.good for finding in snapshot.health(verify=True)] == [True]
     assert snapshot.facts()["items"] == len(it)
     for stream, steps in it.streams().items():

@@ -17,7 +17,7 @@ from replay.reader import Finding
 from replay.step import Field, Rows, Schema
 
 
-class Snapshot:
+class CheckpointReader:
     """Streams and steps of one checkpointed store; see `replay.reader.Reader`.
 
     Steps in a damaged file are as good as missing, latents in one are zeros, as stale ones are.
