@@ -1,6 +1,7 @@
 """Settings every test shares."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from tests.session import begin, end, is_owner, leftovers, shared
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # small tensors: more threads only wait for each other
 os.environ.setdefault("MPLBACKEND", "Agg")
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored under nohup, and what is ignored stays so in every process
 begin()
 
 # Time is measured in benchmarks, never asserted in tests.
@@ -34,8 +36,8 @@ def _shared_ends() -> Iterator[None]:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Of several workers none is to begin a long file when the others are done; otherwise the order stays random."""
     if hasattr(config, "workerinput"):
-        places = {folder: place for place, folder in enumerate(LONGEST)}
-        items.sort(key=lambda item: places.get(item.path.relative_to(TESTS).parts[0], len(places)))
+        places = {TESTS / folder: place for place, folder in enumerate(LONGEST)}
+        items.sort(key=lambda item: min((places[up] for up in item.path.parents if up in places), default=len(places)))
 
 
 @pytest.hookimpl(trylast=True)

@@ -49,7 +49,7 @@ def _command(
 # With 3 the checkpoint at update 20 lies between the parts of a sequence.
 @pytest.mark.parametrize(
     ("task", "frames", "steps_to_live", "consecutive", "priority", "report"),
-    [("gym:my_module:Pole-v0", 360, 300, 3, 0.0, 28), ("gym:my_module:MyEnv-v0", 320, 250, 1, 0.5, 0)],
+    [("gym:my_module:Pole-v0", 360, 330, 3, 0.0, 28), ("gym:my_module:MyEnv-v0", 320, 250, 1, 0.5, 0)],
 )
 @pytest.mark.timeout(280)
 def test_killed_after_a_checkpoint_continues_bit_for_bit(
