@@ -10,6 +10,7 @@ from tempfile import TemporaryFile
 
 import numpy as np
 
+from replay.errors import NexusError
 from replay.files.whole_file import whole_file
 
 SMALLEST = 256  # pixels; smaller pictures are enlarged by a whole factor
@@ -24,8 +25,8 @@ def require_video_name(path: Path) -> None:
 def write_video(path: str | Path, frames: Sequence[np.ndarray], fps: int = 30) -> Path:
     """Write uint8 pictures [H W 3] of one size as `.mp4` or `.gif`; returns the path.
 
-    Raises ValueError for another suffix or no pictures, OSError where it cannot be written. The file appears whole or
-    not at all.
+    Raises ValueError for another suffix or no pictures, OSError where it cannot be written, NexusError where ffmpeg
+    fails. The file appears whole or not at all.
     """
     path = Path(path)
     require_video_name(path)
@@ -44,10 +45,12 @@ def _write_mp4(path: Path, frames: list[np.ndarray], fps: int) -> None:
     height, width = (size - size % 2 for size in frames[0].shape[:2])  # H.264 halves the colour planes
     source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", f"{fps}", "-i", "-"]
     encoding = ["-an", "-vcodec", "libx264", "-pix_fmt", "yuv420p", "-crf", "15"]
-    command = [get_ffmpeg_exe(), "-v", "error", "-y", *source, *encoding, str(path)]
+    command = [get_ffmpeg_exe(), "-v", "error", "-y", *source, *encoding, str(path.absolute())]
     with (
         TemporaryFile() as said,
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=said) as ffmpeg,
+        subprocess.Popen(  # in a group of its own: Ctrl-C is not for it
+            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=said, process_group=0
+        ) as ffmpeg,
     ):
         assert ffmpeg.stdin
         with suppress(BrokenPipeError):  # it has ended, and says why
@@ -59,7 +62,7 @@ def _write_mp4(path: Path, frames: list[np.ndarray], fps: int) -> None:
             why = said.read().decode(errors="replace").strip()
             if "No space left" in why:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            raise OSError(errno.EIO, f"ffmpeg ended with {ffmpeg.returncode}: {why or 'it did not say why'}")
+            raise NexusError(f"ffmpeg ended with {ffmpeg.returncode}: {why or 'it did not say why'}")
 
 
 def _write_gif(path: Path, frames: list[np.ndarray], fps: int) -> None:

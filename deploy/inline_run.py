@@ -71,9 +71,9 @@ class InlineRun:
                 require_room(self.store, self.config, self.actor.streams)
             if path:
                 self.restore(path)
+            self.claim.confirm()
             if self.config.offline:
                 self.lost = fill(self.store, self.config, self.board.note)
-            self.claim.confirm()
             self.board.begin(self.frames, self.learner.replayed)
             try:
                 while (self.due or self.frames < self.config.frames) and not self.board.solved():

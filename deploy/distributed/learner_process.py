@@ -206,7 +206,7 @@ def main() -> NoReturn:
             process = LearnerProcess(load_config(logdir), logdir, driver, interrupt)
         except ValueError as error:  # a device that there is not, say
             print(error, flush=True)
-            os._exit(REFUSED)
+            os._exit(FAILED if checkpoint == "newest" else REFUSED)  # a restart may come at a bad moment
         code = _run(process, checkpoint, learns)
         process.close()
         sys.stdout.flush()

@@ -167,6 +167,7 @@ class LocalRun:
         self._shards = Shards(config, spaces, self.logdir, note, light, restarted)
         path, counters = self._begin(self.shards)
         if config.offline:
+            self.claim.confirm()  # a copy that is cut off goes on, and from this source alone
             self.lost = fill(self.shards.store, config, note)
         elif not self.claim.continues:
             require_empty(self.shards.store, config)

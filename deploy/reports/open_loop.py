@@ -9,6 +9,7 @@ from learner.checkpoint import disk_is_full
 from learner.learner import Learner
 from learner.open_loop import report_open_loop
 from learner.open_loop_report import OpenLoopReport
+from replay.errors import NexusError
 from replay.files.whole_file import whole_file
 
 KEEP = 5
@@ -30,7 +31,7 @@ def open_loop_metrics(
     report = report_open_loop(learner)
     try:
         write_pictures(report, logdir / "videos", config.task)
-    except (OSError, RuntimeError) as error:  # imageio raises RuntimeError where it finds no ffmpeg
+    except (OSError, RuntimeError, NexusError) as error:  # imageio raises RuntimeError where it finds no ffmpeg
         if isinstance(error, OSError) and disk_is_full(error):
             raise
         note(f"No pictures of the open-loop report at update {report.updates:,}: {error}")

@@ -19,6 +19,7 @@ from deploy.reports.plot import plot
 from deploy.wiring.config import RunConfig, load_config
 from deploy.wiring.output_path import require_writable_file
 from deploy.wiring.task import environment_maker
+from replay.errors import NexusError
 from replay.files.whole_file import whole_file
 from world_models.checkpoint_files import MANIFEST, DamagedCheckpointError, find_model, read_document, run_of
 
@@ -35,7 +36,7 @@ def score(
     mode: bool = False,
     video: Path | None = None,
     with_random: bool = False,
-    undrawn: Callable[[CannotDrawError | OSError], object] | None = None,
+    undrawn: Callable[[Exception], object] | None = None,
 ) -> tuple[Evaluation, Evaluation | None]:
     """Play `episodes` fresh episodes with the policy of a run or checkpoint, print the scores, write the video.
 
@@ -65,7 +66,7 @@ def score(
     if video:
         try:
             print(f"  video: {write_video(video, ours.frames)}")
-        except OSError as error:
+        except (OSError, RuntimeError, NexusError) as error:  # imageio raises RuntimeError where it finds no ffmpeg
             if undrawn is None:
                 raise
             undrawn(error)
@@ -124,9 +125,9 @@ def _curve(config: RunConfig, logdir: Path, baselines: Sequence[Path]) -> Path |
     try:
         runs = load_runs([logdir], note=notes.append)
         if not (runs.curves or runs.evaluations or runs.damaged):
-            return "none: an offline run has one where --evaluation.every is set." if config.offline else (
-                "none: no episode has ended in training."
-            )  # fmt: skip
+            if config.offline and not config.evaluation.every:
+                return "none: an offline run has one if --evaluation.every is set."
+            return f"none: {notes[-1] if notes else 'there is no score.'}"
         plot([logdir], out=logdir / "curve.png", baselines=baselines)
     except (ValueError, OSError) as error:
         return f"none: {_reason(error)}"
@@ -150,7 +151,7 @@ def _final_scores(
                 places.append(("video", video))
             return mean
     seed = FRESH_SEED + config.seed
-    undrawn: list[CannotDrawError | OSError] = []
+    undrawn: list[Exception] = []
     ours, random = score(logdir, episodes, seed, video=video, with_random=True, undrawn=undrawn.append)
     places.append(("video", f"none: {_reason(undrawn[0])}" if undrawn else video))
     assert random is not None

@@ -2,11 +2,13 @@
 
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
+from deploy.stored.offline import frames_per_update
 from deploy.stored.sources import open_sources
 from deploy.wiring.config import RunConfig
 from deploy.wiring.stores import CHUNK_LENGTH, actor_streams, replay_directory, shard_names
@@ -56,8 +58,10 @@ def _require_checkpoints(config: RunConfig, replay: Forecast, note: Callable[[st
     logdir = Path(config.logdir)
     learner, steps = config.learner, config.frames // config.environment.action_repeat
     updates = steps * learner.train_ratio / (learner.batch_size * learner.batch_length)
-    kept = min(config.keep_checkpoints, 1 + int(updates) // config.checkpoint_every)
-    least = (kept + 1) * BYTES_A_PARAMETER * config.model.acting_parameters
+    if each := frames_per_update(config):
+        updates = config.frames / each
+    copies = min(config.keep_checkpoints + 1, 1 + int(updates) // config.checkpoint_every)
+    least = copies * BYTES_A_PARAMETER * config.model.acting_parameters
     beside = config.replay.kind == "disk" and not config.replay.directory
     least += replay.least if beside or config.replay.kind == "memory" else 0
     there, free = _disk(logdir, logdir)
@@ -71,7 +75,13 @@ def _require_checkpoints(config: RunConfig, replay: Forecast, note: Callable[[st
 def _disk(folder: Path, used: Path) -> tuple[Path, int]:
     """The nearest folder that exists, and the bytes that are free there or lie in `used`."""
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    return there, shutil.disk_usage(there).free + sum(p.stat().st_size for p in used.rglob("*") if p.is_file())
+    sizes: dict[int, int] = {}
+    for path in used.rglob("*"):
+        with suppress(FileNotFoundError):  # another process may be training there
+            if path.is_file():
+                stat = path.stat()
+                sizes[stat.st_ino] = stat.st_size  # checkpoints share files
+    return there, shutil.disk_usage(there).free + sum(sizes.values())
 
 
 def _require_replay(config: RunConfig, forecast: Forecast, note: Callable[[str], None]) -> None:

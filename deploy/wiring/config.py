@@ -14,7 +14,7 @@ from actors.config import ActorConfig, EnvironmentConfig
 from learner.config import LearnerConfig
 from learner.sequence import start_items
 from replay.config import ReplayConfig
-from replay.files.whole_file import whole_file
+from replay.files.whole_file import write_durably
 from replay.redis_url import URLS
 from world_models.checkpoint_files import RUN_CONFIG
 from world_models.dataclass_json import differences, from_json, require_finite, to_json
@@ -119,8 +119,7 @@ def rooted(config: RunConfig) -> RunConfig:
 def save_config(config: RunConfig, logdir: Path) -> None:
     """Write `config.yaml`."""
     text = yaml.safe_dump(to_json(config), sort_keys=False)
-    with whole_file(logdir / RUN_CONFIG) as fresh:
-        fresh.write_text(text)
+    write_durably(logdir / RUN_CONFIG, text.encode())
 
 
 def read_values(logdir: Path) -> Any:
@@ -174,8 +173,8 @@ class Claim(NamedTuple):
     """A run that began there."""
 
     def confirm(self) -> None:
-        """Make it the directory of this configuration alone, once the run stands: a start that is refused may be tried
-        again with another one."""
+        """Make it the directory of this configuration alone, once the run stands: a start that its stores refuse may be
+        tried again with another one. What a durable store has made by then keeps the schema of its steps."""
         save_config(self.config, self.logdir)
 
 

@@ -39,7 +39,7 @@ class Piece(NamedTuple):
 
 
 class DiskReader:
-    """The streams of one directory of `replay.disk_store`; see `replay.reader.Reader`.
+    """The streams of one directory of `replay.disk.disk_store`; see `replay.reader.Reader`.
 
     Chunks are verified when they are first read; a damaged one is as good as missing. While a run uses the directory,
     the newest steps in its open chunks are in its memory alone. ValueError: there is no disk replay.

@@ -36,7 +36,7 @@ _ASIDE = "restoring"  # the folder of what is about to replace the chunks
 
 
 class DiskStore(IndexedStore):
-    """See `replay.indexed_store.IndexedStore` (`capacity_gb` is a bound on the disk) and `replay.chunk_files`.
+    """See `IndexedStore` (`capacity_gb` is a bound on the disk) and `replay.disk.chunk_files`.
 
     A chunk is in memory while it fills, and until it is written, synced and listed in the manifest; twice `streams`
     chunks are there at most. Those that still fill are kept every `keep_seconds`, while steps come in: written as they

@@ -6,7 +6,8 @@
     9c2f61d8 ends <stream> <step>                                                     a stream without chunks
     5f00b7e3 counts {"inserted": ..., ...}
 
-Reading keeps every whole line and counts the others; which of the files exist decides in the end (replay.reopening).
+Reading keeps every whole line and counts the others; which of the files exist decides in the end
+(replay.disk.reopening).
 """
 
 import json

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -10,15 +10,20 @@ from pathlib import Path
 def whole_file(path: Path) -> Iterator[Path]:
     """A file beside `path`, with the same suffix, that takes its place once it is written; of one that could not be
     written nothing is left. OSError names `path`."""
-    fresh = path.with_name(f".{path.stem}.new{path.suffix}")
+    target = path.resolve()
+    if target.exists() and not target.is_file():  # /dev/stdout, say
+        yield path
+        return
+    fresh = target.with_name(f".{target.stem}.new{target.suffix}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
         yield fresh
-        fresh.replace(path)
+        fresh.replace(target)
     except OSError as error:
         raise OSError(error.errno, error.strerror or str(error), str(path)) from error
     finally:
-        fresh.unlink(missing_ok=True)
+        with suppress(OSError):
+            fresh.unlink()
 
 
 def write_durably(path: Path, data: bytes) -> None:

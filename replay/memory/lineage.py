@@ -1,4 +1,4 @@
-"""Checkpoints of a memory store; each writes what the one before it lacks. See `replay.checkpoint_contents`."""
+"""Checkpoints of a memory store; each writes what the one before it lacks. See `replay.memory.checkpoint_contents`."""
 
 import os
 import zlib

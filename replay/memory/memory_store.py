@@ -18,7 +18,7 @@ _PATIENCE = 600.0  # seconds that a checkpoint waits for the one before it
 
 
 class MemoryStore(IndexedStore):
-    """See `replay.store.Store` and `replay.indexed_store.IndexedStore`."""
+    """See `replay.store.Store` and `replay.indexing.indexed_store.IndexedStore`."""
 
     step_bytes = 12  # the checkpoint file with its row, the one with its latents, the one with its priority
 

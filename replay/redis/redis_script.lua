@@ -5,7 +5,7 @@ KEYS[1]   <prefix>:counts, a hash. All other keys begin with the same prefix:
           <prefix>:meta      JSON: schema and settings, written once
           <prefix>:life      id and number of drops, 32 bytes: the same before and after a read means that no chunk
                              that was read has been begun anew in between
-          <prefix>:streams   hash: stream -> "next begin oldest seen"; see replay/index.py for these four. Behind them
+          <prefix>:streams   hash: stream -> "next begin oldest seen"; see replay/indexing/index.py for these four. Behind them
                              the number of the writer that has claimed it, until its first step
           <prefix>:idle      sorted set: streams without items, by what they have `seen`
           <prefix>:log:<i>   the events in order, SEGMENT records of RECORD bytes each; the oldest are deleted when

@@ -120,6 +120,16 @@ def test_small_pictures_are_enlarged(tmp_path: Path, suffix: str) -> None:
         assert abs(np.frombuffer(list(reader)[1], np.uint8).mean() - 120) < 6
 
 
+def test_a_video_goes_where_its_name_leads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    frames = [np.zeros((64, 64, 3), np.uint8)] * 2
+    assert write_video("gym:task.mp4", frames) == Path("gym:task.mp4")  # no protocol of ffmpeg's
+    (tmp_path / "link.gif").symlink_to("target.gif")
+    write_video("link.gif", frames)
+    assert (tmp_path / "link.gif").is_symlink() and (tmp_path / "target.gif").stat().st_size
+    assert {path.name for path in tmp_path.iterdir()} == {"gym:task.mp4", "link.gif", "target.gif"}
+
+
 def test_bad_videos_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"name it \.mp4 or \.gif"):
         write_video(tmp_path / "a.avi", [np.zeros((8, 8, 3), np.uint8)])

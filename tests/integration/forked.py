@@ -68,10 +68,16 @@ _one_at_a_time = threading.Lock()
 
 
 def _ask(request: Mapping[str, Any], files: Sequence[int] = ()) -> dict[str, Any]:
+    global _channel
     with _one_at_a_time:
         channel = _channel or _begin()
-        socket.send_fds(channel, [json.dumps(request).encode()], list(files))
-        answer: dict[str, Any] = json.loads(channel.recv(1 << 16))
+        try:
+            socket.send_fds(channel, [json.dumps(request).encode()], list(files))
+            answer: dict[str, Any] = json.loads(channel.recv(1 << 16))
+        except BaseException:  # its answer would be taken for that to the next request
+            channel.close()
+            _channel = None
+            raise
         return answer
 
 

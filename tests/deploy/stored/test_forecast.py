@@ -112,6 +112,9 @@ def test_sizes_are_said_in_the_unit_that_suits_them(tmp_path: Path) -> None:
     assert re.match(r"Replay: up to 1,000,000 steps of 72 bytes, [\d.]+ MB; .* GB of memory are free", said[2]), said
     assert all(re.fullmatch(r"Checkpoints: [\d.]+ [kM]B or more; .* of disk are free in .*", said[i]) for i in (1, 3))
     assert said[1].split()[2] == "kB" and said[3].split()[2] == "MB", said  # replay lies in them
+    short = config_of(tmp_path / "run", "--frames", "300")
+    once = 14 * short.model.acting_parameters + forecast_replay(short).least
+    assert said[1].startswith(f"Checkpoints: {byte_size(once)} or more"), "it saves at its end alone"
     many = config_of(
         tmp_path / "run", "--frames", "900000000", "--checkpoint-every", "1", "--keep-checkpoints", "9000000"
     )

@@ -1,13 +1,15 @@
 """Copying stored replay into a run's own."""
 
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from deploy.cli import main
 from deploy.stored.offline import fill, frames_per_update
-from deploy.wiring.config import RunConfig
+from deploy.wiring.config import _LOCKS, RunConfig
 from deploy.wiring.presets import apply
 from deploy.wiring.stores import inline_store
 from deploy.wiring.task import replay_schema, spaces_of
@@ -117,3 +119,17 @@ def test_a_source_of_another_task_or_too_small_a_one_is_refused(tmp_path: Path) 
     missing = replace(config, offline=str(tmp_path / "nowhere"))
     with pytest.raises(ValueError, match="nowhere"):
         fill(_own(missing), missing, lambda line: None)
+
+
+def test_a_run_copies_from_one_source_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A copy that was refused, or cut off, is not joined by that of another source."""
+    logdir, schema = tmp_path / "run", _schema(_config(tmp_path))
+    options = ["--preset", "quick", "--mode", "inline", "--replay", "disk", "--replay.capacity", "5000"]
+    for name, said in (("one", "training starts at 4,000"), ("two", "belongs to a run with another configuration")):
+        _source(tmp_path / name, schema)
+        place = ["--offline", str(tmp_path / name), "--logdir", str(logdir), "--learner.start-items", "4000"]
+        with pytest.raises(SystemExit) as ended:
+            main(["train", "gym:CartPole-v1", *options, *place])
+        error = capsys.readouterr().err
+        assert ended.value.code == 2 and said in error, error
+        _LOCKS.pop(logdir, ExitStack()).close()  # this process would still hold it
