@@ -92,9 +92,9 @@ def test_a_newer_checkpoint_lets_a_learners_failures_be_forgotten(child: Callabl
 def test_a_learner_that_waits_for_a_store_is_asked_by_a_signal(child: Callable[[str], LearnerChild]) -> None:
     one = child(
         "import os, signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit(os.write(1, b'saved') - 5)); "
-        "print('waits', flush=True); time.sleep(1000)"
+        "print('listening', flush=True); time.sleep(1000)"
     )
-    _wait(lambda: "waits" in one.tail())
+    _wait(lambda: "listening" in one.tail())  # no word of this test's name, which the path of the log has
     one.wait(1000.0, patience=0.1)  # not half of the time that it has
     assert "saved" in one.tail() and one.process and one.process.poll() == 0
 
