@@ -1,4 +1,4 @@
-"""Replay batches on their way to the device."""
+"""Moves replay batches to the device."""
 
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ from world_models.space import Spaces
 
 
 class DeviceBatch(NamedTuple):
-    """One training batch of B sequences, T training columns behind one context column."""
+    """One training batch of B sequences, T training columns after one context column."""
 
     steps: dict[str, Tensor]
     """Observations, reward and flags of the training columns, `[B T ...]`."""
@@ -32,8 +32,8 @@ FLAGS = ("is_first", "is_last", "is_terminal", "reward")
 def to_device(
     arrays: dict[str, np.ndarray], observation: Spaces, action: Spaces, classes: int, device: torch.device
 ) -> DeviceBatch:
-    """Numpy sequences `[B 1+T ...]` with first-column latents `deter [B D]`, `stoch [B S]` (indices, or one-hot
-    `[B S C]` as the reference vectors hold them) to a `DeviceBatch` on `device`.
+    """Converts numpy sequences `[B 1+T ...]` with first-column latents `deter [B D]`, `stoch [B S]` (indices, or
+    one-hot `[B S C]` as in the reference vectors) to a `DeviceBatch` on `device`.
 
     The context column's observation, reward and flags are dropped, so training starts mid-episode without a reset.
     """

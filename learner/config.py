@@ -17,7 +17,7 @@ class OptimizerConfig:
     eps: float = 1e-20
     weight_decay: float = 0.0
     schedule: str = "const"
-    """`const`, `linear` (to a tenth) or `cosine`, over `anneal - warmup` updates behind the warm-up."""
+    """`const`, `linear` (to a tenth) or `cosine`, over `anneal - warmup` updates after the warm-up."""
     warmup: int = 1000
     """Updates over which the rate rises linearly from exactly 0."""
     anneal: int = 0
@@ -37,24 +37,24 @@ class OptimizerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LearnerConfig:
-    """Batches, train ratio, optimiser and where it all runs."""
+    """Batches, train ratio, optimiser and device."""
 
     batch_size: int = 16
     batch_length: int = 64
-    """Training steps of a sequence; replay adds one context step before them."""
+    """Training steps per sequence; replay adds one context step before them."""
     consecutive: int = 1
     """Cut each replayed sequence into this many batches, carrying the state from one to the next."""
     train_ratio: float = 32.0
-    """Replayed steps per environment step."""
+    """Replayed training steps per environment step."""
     start_items: int = 0
-    """Replayed sequences needed before the first update; 0 means batch_size * batch_length, the official number."""
+    """Replayed sequences needed before the first update; 0 means batch_size * batch_length, the official value."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     device: str = "auto"
     """`auto`, `cpu` or `cuda`."""
     precision: str = "auto"
     """`auto`: float32 on CPU, bfloat16 autocast on CUDA; or `float32`, `bfloat16`."""
     tf32: bool = True
-    """TensorFloat-32 in float32 products on CUDA (convolutions and matrix products alike)."""
+    """TensorFloat-32 for float32 matrix products and convolutions on CUDA."""
     threads: int = 0
     """CPU threads of the learner; 0 means all cores but one."""
     publish_every: int = 10

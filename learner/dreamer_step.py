@@ -17,7 +17,7 @@ from world_models.dreamer.rssm import State
 
 
 class Update(NamedTuple):
-    """What one update gives."""
+    """Result of one update."""
 
     metrics: dict[str, Tensor]
     latents: dict[str, Tensor]
@@ -28,7 +28,7 @@ class Update(NamedTuple):
 
 
 def choose_device(config: LearnerConfig) -> torch.device:
-    """The device that the configuration names; `auto` takes CUDA where there is one."""
+    """The configured device; `auto` is CUDA if available. Raises ValueError if CUDA is asked for and missing."""
     if config.device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if config.device.startswith("cuda") and not torch.cuda.is_available():

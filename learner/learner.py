@@ -1,4 +1,4 @@
-"""The learner: sample, update, write latents back. It knows a store and an update, and neither Ray nor Redis."""
+"""The learner: sample, update, write latents back. It depends on a store and an update, not on Ray or Redis."""
 
 import json
 import time
@@ -31,7 +31,7 @@ class NonFiniteError(NexusError):
 class Learner:
     """Updates `agent` on batches from `store`. `source(number)` replaces plain sampling, e.g. by a prefetcher.
 
-    `prioritize` gives the store each trained step's model loss: for a store that draws by priority.
+    With `prioritize`, the model loss of each trained step becomes its priority in the store.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Learner:
         return len(self.store) >= start_items(self.config)
 
     def sample(self, number: int) -> Sample:
-        """Batch `number` of the run: which sequences it draws depends on the replay content and this number alone."""
+        """Batch `number` of the run: its sequences depend only on the replay content, the run's seed and `number`."""
         rng = np.random.default_rng([self.seed, 1, number])
         return self.store.sample(self.config.batch_size, sample_length(self.config), rng)
 
@@ -91,7 +91,7 @@ class Learner:
         return result.metrics
 
     def _fetch(self) -> None:
-        """Queue the batches that one replayed sequence gives; each keeps the keys of its training columns."""
+        """Queue the batches cut from one replayed batch; each has the keys of its training columns."""
         batch, keys = self.source(self.updates // self.config.consecutive)
         latents = {key: batch.pop(key) for key in self.store.schema.latents}
         c = self.config
@@ -115,13 +115,14 @@ class Learner:
         }
         (folder / "report.json").write_text(json.dumps(report, indent=2))
         raise NonFiniteError(
-            f"Update {self.updates} gave non-finite {', '.join(bad)}. The batch and a report are in {folder}; the last "
-            "checkpoint is untouched. Look there for NaN or huge observations and rewards, or lower the learning rate."
+            f"Update {self.updates} produced non-finite {', '.join(bad)}. The batch and a report are in {folder}; the "
+            "last checkpoint is untouched. Check the batch for NaN or huge observations and rewards, or lower the "
+            "learning rate."
         )
 
     def state(self) -> Rows:
-        """Training state beside the model: optimiser, update count, and between the parts of a sequence the parts that
-        wait and the state carried into them."""
+        """Training state besides the model: optimiser, update count and, within a sequence, the parts still queued and
+        the state carried into them."""
         out = {f"optimizer.{key}": value.cpu().numpy() for key, value in self.step.optimizer.state_dict().items()}
         out["updates"] = np.array(self.updates)
         for i, (rows, keys) in enumerate(self._waiting):
@@ -134,7 +135,7 @@ class Learner:
         return out
 
     def load(self, state: Rows) -> None:
-        """Continue from `state`; the model is loaded apart from it."""
+        """Continue from `state`; the model is loaded separately."""
         step, device = self.step, self.step.device
         step.optimizer.load_state_dict({k: torch.tensor(v) for k, v in _below("optimizer.", state).items()})
         step.updates = int(state["updates"])

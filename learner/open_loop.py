@@ -1,4 +1,4 @@
-"""Open-loop reports: how far the world model's predictions hold, on sequences drawn from replay for this alone."""
+"""Open-loop reports: how long the world model's predictions stay accurate, on sequences sampled for the report only."""
 
 import numpy as np
 import torch
@@ -13,10 +13,10 @@ from world_models.dreamer.open_loop import REWARD, open_loop
 
 
 def report_open_loop(learner: Learner) -> OpenLoopReport:
-    """Draw a batch, show the model its first half, predict the other (as the official report does).
+    """Sample a batch, let the model observe its first half and predict the second (as in the official report).
 
-    Sequences and randomness depend on the replay content, the run's seed and the update count alone; nothing is written
-    back and no state of learner, model or replay moves.
+    Sequences and randomness depend only on the replay content, the run's seed and the update count; nothing is written
+    back and no state of learner, model or replay changes.
     """
     agent, config, updates = learner.agent, learner.config, learner.updates
     rng = np.random.default_rng([learner.seed, 2, updates])  # 1: training batches

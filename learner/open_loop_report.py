@@ -1,4 +1,4 @@
-"""What an open-loop report holds: truth and prediction, and how fast the error grows. Torch-free.
+"""An open-loop report: truth, prediction, and the error by horizon. Torch-free.
 
 Legend: B sequences, T time, C context steps.
 """
@@ -20,7 +20,7 @@ class OpenLoopReport:
 
     updates: int
     context: int
-    """C: steps the model was shown; it predicted the others."""
+    """C: steps that the model observed; it predicted the others."""
     space: Spaces
     truth: Rows
     """`[B T ...]`: images uint8, the others in their own units."""
@@ -29,7 +29,7 @@ class OpenLoopReport:
     error: Rows
     """`[B T]`: see `world_models.dreamer.open_loop.OpenLoop`."""
     still: Rows
-    """`[B T]`: error of holding the last context step."""
+    """`[B T]`: error of repeating the last context step."""
     valid: np.ndarray
     """`[B T]` bool: False from the step at which a new episode begins after the context."""
 
@@ -41,7 +41,7 @@ class OpenLoopReport:
 
     def metrics(self) -> dict[str, float]:
         """`report/openloop_<key>`: mean error; `.../step_N` and `.../last`: error N steps after the context;
-        `.../still`: mean error of holding the last context step."""
+        `.../still`: mean error of repeating the last context step."""
         weight, out = self.valid[:, self.context :], {}
         if not weight.any():
             return {}

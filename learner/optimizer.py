@@ -34,7 +34,7 @@ class LaProp:
     """The official chain per tensor: AGC, RMS scaling, momentum (both bias-corrected), weight decay, learning rate.
 
     All state, the step number included, lives in tensors on the parameters' device and is updated in place by
-    multi-tensor operations, so that a CUDA graph can capture `step`. `decayed(name)` says where weight decay applies.
+    multi-tensor operations, so that a CUDA graph can capture `step`. `decayed(name)` says whether weight decay applies.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class LaProp:
 
     @torch.no_grad()
     def increments(self, grads: list[Tensor]) -> list[Tensor]:
-        """Advance the moments by clipped gradients; returns what is to be added to the parameters."""
+        """Advance the moments by clipped gradients; returns the increments to add to the parameters."""
         c = self.config
         self.count += 1
         torch._foreach_mul_(self.nu, c.beta2)

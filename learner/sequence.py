@@ -1,4 +1,4 @@
-"""How long the sequences are that the learner asks of replay. Torch-free: actors and shards need it too."""
+"""Lengths of the sequences that the learner samples from replay. Torch-free: actors and shards need them too."""
 
 from learner.config import LearnerConfig
 
@@ -12,5 +12,5 @@ def sample_length(config: LearnerConfig) -> int:
 
 
 def start_items(config: LearnerConfig) -> int:
-    """Sequences in replay at which training starts."""
+    """Number of sequences in replay at which training starts."""
     return config.start_items or config.batch_size * config.batch_length

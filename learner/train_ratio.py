@@ -2,10 +2,10 @@
 
 
 class TrainRatio:
-    """Answers the updates due at an environment step count, `ratio` updates a step, without drift.
+    """Returns the updates due at an environment step count, `ratio` updates per step, without drift.
 
-    The first call answers 1, as the official program does. `ratio = train_ratio / (batch_size * batch_length)`;
-    0 never trains and a negative ratio answers 1 at every call.
+    The first call returns 1, as in the official program. `ratio = train_ratio / (batch_size * batch_length)`;
+    0 never trains, and a negative ratio returns 1 at every call.
     """
 
     def __init__(self, ratio: float):

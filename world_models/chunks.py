@@ -1,4 +1,4 @@
-"""Work on a few rows at a time where that keeps intermediate results in the caches."""
+"""Evaluation in chunks of rows, which keeps intermediate results in the CPU's caches."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,9 +8,9 @@ from torch import Tensor
 
 
 def in_chunks(function: Callable[..., Any], rows: int, *inputs: Tensor) -> Any:
-    """`function(*inputs)`, on a CPU `rows` rows of the first axis at a time; elsewhere in one go.
+    """`function(*inputs)`; on a CPU in chunks of `rows` rows along the first axis, on other devices in one call.
 
-    `function` returns a tensor, or a tuple of tensors, with the same first axis; rows must not depend on each other.
+    `function` returns a tensor, or a tuple of tensors, with the same first axis; rows must be independent.
     """
     if inputs[0].device.type != "cpu" or len(inputs[0]) <= rows:
         return function(*inputs)

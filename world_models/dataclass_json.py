@@ -23,10 +23,12 @@ def _plain(value: Any) -> Any:
 
 
 def from_json(kind: type[T], values: Any, where: str = "") -> T:
-    """The inverse of `to_json`; absent fields take their default. ValueError names the field, value and type of what
-    does not fit, and the nearest to an unknown field."""
+    """The inverse of `to_json`; missing fields take their defaults.
+
+    Raises ValueError naming the field, its value and the expected type, or the fields nearest to an unknown one.
+    """
     if not isinstance(values, Mapping):
-        raise ValueError(f"{where or 'It'} is {_shown(values)}, allowed are fields with their values.")
+        raise ValueError(f"{where or 'It'} is {_shown(values)}, expected a mapping of fields to values.")
     fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     hints = typing.get_type_hints(kind)
     arguments = {}
@@ -42,7 +44,7 @@ def from_json(kind: type[T], values: Any, where: str = "") -> T:
 
 
 def require_finite(config: Any, prefix: str = "") -> None:
-    """ValueError where a number in a tree of dataclasses is NaN, or infinite without being so by default."""
+    """Raises ValueError if a number in a tree of dataclasses is NaN, or infinite and not the field's default."""
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         if dataclasses.is_dataclass(value):
@@ -62,32 +64,32 @@ def _typed(hint: Any, value: Any, where: str) -> Any:
         return _typed(hint, value, where)
     if origin is typing.Literal:
         if value not in args:
-            raise ValueError(f"{where} is {_shown(value)}, allowed: {', '.join(map(str, args))}.")
+            raise ValueError(f"{where} is {_shown(value)}, expected one of: {', '.join(map(str, args))}.")
         return value
     if origin is tuple:
         if not isinstance(value, (list, tuple)):
-            raise ValueError(f"{where} is {_shown(value)}, allowed: a list.")
+            raise ValueError(f"{where} is {_shown(value)}, expected a list.")
         return tuple(_typed(args[0], item, f"{where}[{i}]") for i, item in enumerate(value))
     if hint is float and type(value) is int:
         return float(value)
     if type(value) is not hint:
-        raise ValueError(f"{where} is {_shown(value)}, allowed: {_NAMES[hint]}{_number_in(value, hint)}.")
+        raise ValueError(f"{where} is {_shown(value)}, expected {_NAMES[hint]}{_number_in(value, hint)}.")
     return value
 
 
-_NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+_NAMES = {bool: "true or false", int: "an integer", float: "a number", str: "a string"}
 
 
 def _shown(value: Any) -> str:
     if value is None:
         return "empty"
-    kinds = {str: "text", bool: "a truth value", list: "a list", dict: "fields"}
+    kinds = {str: "a string", bool: "a boolean", list: "a list", dict: "a mapping"}
     text = repr(value)
     return f"{text if len(text) <= 60 else text[:57] + '...'} ({kinds.get(type(value), type(value).__name__)})"
 
 
 def _number_in(value: Any, hint: type) -> str:
-    """YAML takes 1e6 and 1e-3 for text: how to write the number instead."""
+    """How to write a number that YAML reads as a string, such as 1e6 or 1e-3; empty for any other value."""
     try:
         number = float(value) if isinstance(value, str) else math.nan
     except ValueError:
@@ -98,7 +100,7 @@ def _number_in(value: Any, hint: type) -> str:
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], where: str = "") -> dict[str, tuple[Any, Any]]:
-    """Dotted fields in which two `to_json` values differ, each with both values."""
+    """Dotted names of the fields in which two `to_json` values differ, with both values."""
     out: dict[str, tuple[Any, Any]] = {}
     for name in sorted(old.keys() | new.keys()):
         a, b = old.get(name), new.get(name)

@@ -34,7 +34,7 @@ def two_hot_bins(bins: int, device: torch.device | None = None) -> Float[Tensor,
 
 
 class _CrossEntropy(torch.autograd.Function):
-    """`-sum_j weight_j log_softmax(logits)[index_j]`, whose gradient is made in one pass over the bins."""
+    """`-sum_j weight_j log_softmax(logits)[index_j]`, with its gradient computed in one pass over the bins."""
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, index: Tensor, weight: Tensor) -> Tensor:
@@ -52,7 +52,7 @@ class _CrossEntropy(torch.autograd.Function):
 class TwoHot:
     """Regression as classification over exponentially spaced bins (eqs. 10, 11).
 
-    Targets are interpolated linearly in raw, not symlog, space; a target out of range falls on the end bin.
+    Targets are interpolated linearly in raw, not symlog, space; an out-of-range target is assigned to the end bin.
     """
 
     def __init__(self, logits: Float[Tensor, "... K"], bins: Float[Tensor, " K"]):
@@ -88,7 +88,7 @@ class TwoHot:
         return torch.stack([lower, upper], -1), weight
 
     def cross_entropy(self, index: Int[Tensor, "... J"], weight: Float[Tensor, "... J"]) -> Float[Tensor, "..."]:
-        """To the target that has `weight` on the bins `index`."""
+        """Cross-entropy to a target with `weight` on the bins `index`."""
         return _CrossEntropy.apply(self.logits, index, weight)
 
     def loss(self, target: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
@@ -99,8 +99,8 @@ class TwoHot:
 def over_classes(normalize: Callable[[Tensor, int], Tensor], logits: Float[Tensor, "... C"]) -> Float[Tensor, "... C"]:
     """`torch.softmax` or `torch.log_softmax` over the last axis.
 
-    Torch vectorises along that axis; where it is shorter than a vector register, going across the axis before it is
-    ten times faster.
+    Torch vectorises along that axis; if it is shorter than a vector register, vectorising along the second-to-last axis
+    instead is ten times faster.
     """
     if logits.shape[-1] < 16 and logits.ndim > 1:
         return normalize(logits.mT, -2).mT
@@ -132,7 +132,7 @@ def categorical_entropy(log_p: Float[Tensor, "... C"]) -> Float[Tensor, "..."]:
 def pick_class(probs: Float[Tensor, "... C"], draw: Shaped[Tensor, "..."]) -> Int[Tensor, "..."]:
     """Class index by inverting the cumulative distribution at a uniform `draw` in [0, 1).
 
-    An integer `draw` is the index itself: that is how parity tests force the official samples.
+    An integer `draw` is used as the index itself, so that parity tests can force the official samples.
     """
     if not draw.is_floating_point():
         return draw.long()
@@ -141,7 +141,7 @@ def pick_class(probs: Float[Tensor, "... C"], draw: Shaped[Tensor, "..."]) -> In
 
 
 def one_hot(index: Int[Tensor, "..."], classes: int) -> Float[Tensor, "... C"]:
-    """One-hot in float32, without the host-side range check of torch's own."""
+    """One-hot in float32, without the host-side range check of `torch.nn.functional.one_hot`."""
     return torch.zeros(*index.shape, classes, device=index.device).scatter_(-1, index[..., None], 1.0)
 
 
@@ -161,8 +161,8 @@ def straight_through(probs: Float[Tensor, "... C"], index: Int[Tensor, "..."]) -
 
 
 class Categorical:
-    """Discrete action head, without unimix (as the official program; facts: the policy ignores it). Action `[...]` or
-    `[... n]` for a multi-discrete key: log-probability and entropy are summed over the key's `event` axes."""
+    """Categorical distribution without unimix (the official policy ignores it too). Values are `[...]`, or `[... n]`
+    for a multi-discrete key: log-probability and entropy are summed over the key's `event` axes."""
 
     def __init__(self, logits: Float[Tensor, "... C"], event: int = 0):
         self.log_probs = over_classes(torch.log_softmax, logits.float())
@@ -189,7 +189,7 @@ class Categorical:
 
     @property
     def entropy_range(self) -> tuple[float, float] | None:
-        """Smallest and largest entropy; None for several elements (the official metric skips those)."""
+        """Smallest and largest entropy; None if there are several elements (the official metric skips those)."""
         return None if self.event else (0.0, math.log(self.log_probs.shape[-1]))
 
 
@@ -222,7 +222,7 @@ class BoundedNormal:
 
     @property
     def entropy_range(self) -> tuple[float, float] | None:
-        """Smallest and largest entropy per element; None where summed, as the official aggregate has none."""
+        """Smallest and largest entropy of one element; None if the entropy is summed (as in the official aggregate)."""
         if self.event:
             return None
         lo, hi = (0.5 * math.log(2 * math.pi * math.e * std**2) for std in self.bounds)

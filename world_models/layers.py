@@ -19,7 +19,7 @@ NORM_EPS = 1e-4
 
 
 def init_weight(weight: Tensor, fan_in: int, scale: float) -> None:
-    """Truncated normal at two sigma with std `scale / sqrt(fan_in)` after truncation (1.1368 corrects for the cut)."""
+    """Truncated normal at two sigma with std `scale / sqrt(fan_in)` after truncation (1.1368 corrects for it)."""
     with torch.no_grad():
         nn.init.trunc_normal_(weight, std=1.0, a=-2.0, b=2.0).mul_(scale * 1.1368 / math.sqrt(fan_in))
 
@@ -40,33 +40,34 @@ class Linear(nn.Module):
 class BlockLinear(nn.Module):
     """Block-diagonal linear layer: `blocks` contiguous slices of the input, each with its own kernel `[G I/G O/G]`.
 
-    `shared` extra inputs are seen by every block, behind its own slice. The initial scale uses the FULL input width.
+    Every block also sees the `shared` extra inputs, after its own slice. The initial scale is computed from the input
+    width of all blocks together, not of one.
     """
 
     def __init__(self, inputs: int, outputs: int, blocks: int, shared: int = 0, scale: float = 1.0):
         super().__init__()
         for name, width in (("inputs", inputs), ("outputs", outputs)):
             if width % blocks:
-                raise ValueError(f"BlockLinear {name}={width} does not divide into {blocks} blocks; choose a multiple.")
+                raise ValueError(f"BlockLinear {name}={width} is not divisible by {blocks} blocks; choose a multiple.")
         self.blocks, self.own, self.outputs = blocks, inputs // blocks, outputs
         self.weight = nn.Parameter(torch.empty(blocks, self.own + shared, outputs // blocks))
         self.bias = nn.Parameter(torch.zeros(outputs))
         init_weight(self.weight, inputs + blocks * shared, scale)
 
     def split(self) -> tuple[Tensor, Tensor]:
-        """Kernel of the own slices `[G I/G O/G]` and of the shared inputs `[shared O]`, to be reused over a scan."""
+        """Kernels of the blocks' own slices `[G I/G O/G]` and of the shared inputs `[shared O]`, for use in a scan."""
         own, shared = self.weight.split([self.own, self.weight.shape[1] - self.own], 1)
         return own, shared.transpose(0, 1).reshape(-1, self.outputs)
 
     def by_block(
         self, x: Float[Tensor, "N I"], shared: Tensor | None = None, kernels: tuple[Tensor, Tensor] | None = None
     ) -> Float[Tensor, "G N P"]:
-        """The output with the block in front, P = O / G, as the batched product leaves it."""
+        """The output with the block axis first, as the batched product returns it; P = O / G."""
         own, common = kernels or self.split()
         x = x.unflatten(-1, (self.blocks, -1)).transpose(0, 1)  # [G N I/G]
         if shared is None:
             return torch.baddbmm(self.bias.view(self.blocks, 1, -1), x, own)
-        # Seen by every block alike, so one dense product replaces G copies of the shared inputs.
+        # All blocks see the same shared inputs, so one dense product replaces G copies of them.
         dense = torch.addmm(self.bias, shared, common).unflatten(-1, (self.blocks, -1))  # [N G O/G]
         return (dense + torch.bmm(x, own).transpose(0, 1)).transpose(0, 1)
 
@@ -77,7 +78,7 @@ class BlockLinear(nn.Module):
 
 
 class Conv2d(nn.Module):
-    """Stride-1 "same" convolution over `[N C H W]` held channels-last in memory."""
+    """Stride-1 "same" convolution over `[N C H W]`, stored channels-last."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, scale: float = 1.0):
         super().__init__()
@@ -93,10 +94,10 @@ class Conv2d(nn.Module):
 
 
 class UpsampleConv2d(Conv2d):
-    """Nearest-neighbour upsampling by 2 and then `Conv2d`, computed at the low resolution.
+    """Nearest-neighbour upsampling by 2 followed by `Conv2d`, computed at the low resolution.
 
     Neighbouring taps that read the same low-resolution pixel are summed first, so each of the four output phases is a
-    smaller convolution: 9 products a pixel in place of 25 for a 5x5 kernel. Equal to the plain order up to rounding.
+    smaller convolution: 9 products per pixel instead of 25 for a 5x5 kernel. The result differs only by rounding.
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, scale: float = 1.0):
@@ -117,7 +118,7 @@ class UpsampleConv2d(Conv2d):
 
 
 class _NormSilu(torch.autograd.Function):
-    """RMSNorm and SiLU in one node: saves the input alone, where the chain of operators would keep five tensors."""
+    """RMSNorm and SiLU as one autograd node: it saves only the input, where a chain of operators keeps five tensors."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, gain: Tensor) -> Tensor:
@@ -175,15 +176,15 @@ class MLP(nn.Sequential):
         super().__init__(*(Dense(inputs if i == 0 else units, units) for i in range(layers)))
 
     def layers(self) -> list[Dense]:
-        """The dense layers, for callers that take the first one apart."""
+        """The dense layers, for callers that split up the first one."""
         return [cast(Dense, layer) for layer in self]
 
 
 def concat_dict(spaces: Spaces, values: dict[str, Tensor], squash: bool = False) -> Float[Tensor, "... width"]:
     """Flatten the keys of a dict observation or action, alphabetically, into one float vector.
 
-    Integers become one-hot, floats pass (through symlog if `squash`). A key whose row holds `-inf` or `-1` is "not
-    available" and becomes zeros, as in the official program.
+    Integers become one-hot, floats are passed through (symlog if `squash`). A key whose row holds `-inf` or `-1` is
+    "not available" and becomes zeros, as in the official program.
     """
     parts = []
     for key in sorted(spaces):
@@ -208,5 +209,5 @@ def total_width(spaces: Spaces) -> int:
 
 
 def module_key(key: str) -> str:
-    """Name of the module that belongs to an observation or action key; the prefix keeps it clear of attribute names."""
+    """Name of the module for an observation or action key; the prefix avoids clashes with attribute names."""
     return "key_" + key.replace(".", "/")

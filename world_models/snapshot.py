@@ -1,6 +1,6 @@
 """Policy snapshots: the acting parameters as one contiguous buffer with a checksum.
 
-Imports no torch, so that processes which only pass snapshots on stay small.
+Does not import torch, so processes that only forward snapshots stay small.
 """
 
 import time
@@ -21,7 +21,7 @@ class Snapshot:
     version: int
     """Increases by one with every snapshot of a run."""
     updates: int
-    """Learner updates behind it."""
+    """Learner updates that its parameters have had."""
     time: float
     """Seconds since the epoch when it was taken."""
     buffer: np.ndarray
@@ -33,7 +33,7 @@ class Snapshot:
 
 
 class SnapshotSource(Protocol):
-    """Where actors find policies."""
+    """Where actors get policies from."""
 
     def newest(self, after: int) -> Snapshot | None:
         """The newest snapshot with a version above `after`; None if there is none."""
@@ -47,16 +47,16 @@ def take_snapshot(model: "nn.Module", version: int, updates: int) -> Snapshot:
 
 
 def load_snapshot(model: "nn.Module", snapshot: Snapshot) -> None:
-    """Write a snapshot into `model`. Raises ValueError for another size or a wrong checksum."""
+    """Write a snapshot into `model`. Raises ValueError if its size or checksum is wrong."""
     parameters = list(model.parameters())
     expected = sum(p.numel() for p in parameters)
     if snapshot.buffer.size != expected:
         raise ValueError(
-            f"Snapshot {snapshot.version} holds {snapshot.buffer.size} numbers, the policy {expected}: it comes from a "
-            "run with another configuration; use one logdir or replay service per configuration."
+            f"Snapshot {snapshot.version} holds {snapshot.buffer.size} numbers, the policy needs {expected}: it comes "
+            "from a run with another configuration; use one logdir or replay service per configuration."
         )
     if zlib.crc32(snapshot.buffer.data) != snapshot.checksum:
-        raise ValueError(f"Snapshot {snapshot.version} was damaged on its way (checksum differs); fetch it again.")
+        raise ValueError(f"Snapshot {snapshot.version} was damaged in transit (checksum mismatch); fetch it again.")
     first = 0
     for p in parameters:
         part = snapshot.buffer[first : first + p.numel()].reshape(p.shape)

@@ -1,4 +1,4 @@
-"""What one observation or action key holds. Torch-free, so that environments and the supervisor can use it."""
+"""The type of one observation or action key. Torch-free, so that environments and the supervisor can use it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class Space:
     low: np.ndarray | float | int = -np.inf
     high: np.ndarray | float | int = np.inf
     native: Mapping[str, Any] | None = None
-    """How the environment itself holds this action: JSON-ready `path`, `dtype`, `shape`, `start`, `low`, `high`."""
+    """How the environment itself represents the value: JSON-ready `path`, `dtype`, `shape`, `start`, `low`, `high`."""
 
     def __post_init__(self) -> None:
         dtype = np.dtype(self.dtype)

@@ -65,7 +65,7 @@ def test_block_linear_equals_a_dense_block_diagonal_layer(shared: int) -> None:
 
 
 def test_block_linear_names_the_width_that_does_not_divide() -> None:
-    with pytest.raises(ValueError, match="outputs=10 does not divide into 4 blocks"):
+    with pytest.raises(ValueError, match="outputs=10 is not divisible by 4 blocks"):
         BlockLinear(8, 10, 4)
 
 

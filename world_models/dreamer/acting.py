@@ -23,7 +23,7 @@ class Carry(NamedTuple):
 
 
 class ActingModel(nn.Module):
-    """Encoder, RSSM and policy of an agent; built afresh, or sharing the modules of a `Dreamer`."""
+    """Encoder, RSSM and policy of an agent; newly built, or sharing the modules of a `Dreamer`."""
 
     def __init__(self, observation: Spaces, action: Spaces, config: DreamerConfig, agent: Dreamer | None = None):
         super().__init__()
@@ -38,7 +38,7 @@ class ActingModel(nn.Module):
 
     @classmethod
     def sharing(cls, agent: Dreamer) -> "ActingModel":
-        """The acting part of `agent`, with the very same parameters."""
+        """The acting part of `agent`, sharing its parameters."""
         return cls(agent.observation_space, agent.action_space, agent.config, agent)
 
     def initial(self, rows: int) -> Carry:

@@ -27,7 +27,7 @@ MODEL_LOSSES = ("reconstruction", "reward", "continuation", "dynamics", "represe
 
 
 class Output(NamedTuple):
-    """What the losses of one batch leave behind."""
+    """Result of `Dreamer.loss` on one batch."""
 
     losses: dict[str, Tensor]
     """Unreduced, `[B T]` (`replay_value`: `[B T-1]`); observation keys under `reconstruction/<key>`."""
@@ -99,7 +99,7 @@ class Dreamer(nn.Module):
         return Output(losses, metrics, sequence, values)
 
     def _judge(self, features: Float[Tensor, "N H1 F"]) -> tuple[Tensor, Tensor, Tensor]:
-        """Reward, probability to continue, and slow value of imagined states."""
+        """Reward, continue probability and slow value of imagined states."""
         return self.reward(features).pred(), self.continuation(features).prob(), self.slow_value(features).pred()
 
     def world_model_losses(
@@ -144,7 +144,7 @@ class Dreamer(nn.Module):
 
     @torch.no_grad()
     def update_slow(self) -> None:
-        """Move the slow value towards the fast one; called after the optimiser step, with the new parameters."""
+        """Move the slow value towards the fast one; call it after the optimiser step."""
         rate = self.config.slow_rate * (self.slow_count % self.config.slow_every == 0).float()
         slow: list[Tensor] = list(self.slow_value.parameters())
         fast: list[Tensor] = list(self.value.parameters())

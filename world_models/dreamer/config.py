@@ -28,16 +28,16 @@ class RSSMConfig:
     prior_layers: int = 2
     posterior_layers: int = 1
     unimix: float = 0.01
-    """Share of the uniform distribution mixed into the latents."""
+    """Weight of the uniform distribution mixed into the latents."""
     free_nats: float = 1.0
-    """KL below this many nats per step is free."""
+    """KL below this many nats per step is not penalised."""
 
     def __post_init__(self) -> None:
         _positive(self, "deter", "hidden", "stoch", "classes", "blocks", "prior_layers", "posterior_layers")
         if self.deter % self.blocks:
             raise ValueError(f"rssm.deter={self.deter} must be a multiple of rssm.blocks={self.blocks}.")
         if self.classes > 127:
-            raise ValueError(f"rssm.classes={self.classes} exceeds 127, the most that replay stores as int8; lower it.")
+            raise ValueError(f"rssm.classes={self.classes} exceeds 127, the most that fit replay's int8; lower it.")
         if not 0 <= self.unimix < 1:
             raise ValueError(f"rssm.unimix={self.unimix} must lie in [0, 1).")
 
@@ -61,7 +61,7 @@ class EncoderConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DecoderConfig:
-    """Their mirror image (`decoder.py`)."""
+    """Mirror image of the encoder (`decoder.py`)."""
 
     depth: int = 64
     mults: tuple[int, ...] = (2, 3, 4, 4)
@@ -78,7 +78,7 @@ class DecoderConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class HeadConfig:
-    """Reward, continue and value (`heads.py`)."""
+    """Reward, continue and value heads (`heads.py`)."""
 
     layers: int = 1
     units: int = 1024
@@ -90,7 +90,7 @@ class HeadConfig:
     def __post_init__(self) -> None:
         _positive(self, "layers", "units")
         if self.bins < 2:
-            raise ValueError(f"bins={self.bins} must be at least 2; the official number is 255.")
+            raise ValueError(f"bins={self.bins} must be at least 2; the official value is 255.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +130,7 @@ class NormalizeConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LossScales:
-    """Weight of each loss in the total; `reconstruction` holds for every observation key."""
+    """Weight of each loss in the total; `reconstruction` applies to every observation key."""
 
     reconstruction: float = 1.0
     reward: float = 1.0
@@ -158,18 +158,18 @@ class DreamerConfig:
     horizon: int = 333
     """Discount is 1 - 1 / horizon."""
     discount_in_continue: bool = True
-    """The continue head predicts the discount too, so that imagination needs none of its own."""
+    """The continue head also predicts the discount, so imagination applies none of its own."""
     imagination_length: int = 15
     imagination_last: int = 0
-    """Imagine from the last this many steps of each sequence; 0 means from all."""
+    """Imagine only from this many last steps of each sequence; 0 means from all."""
     lam: float = 0.95
     entropy: float = 3e-4
     slow_rate: float = 0.02
-    """Rate at which the slow value follows the fast one."""
+    """Rate at which the slow value tracks the fast one."""
     slow_every: int = 1
     slow_regularizer: float = 1.0
     slow_target: bool = False
-    """Bootstrap on the slow value in place of the fast one."""
+    """Bootstrap from the slow value instead of the fast one."""
     reward_gradient: bool = True
     """Reward gradients reach the world model."""
     replay_value: bool = True
@@ -180,8 +180,8 @@ class DreamerConfig:
 
     @property
     def acting_parameters(self) -> int:
-        """About how many parameters encoder, RSSM and policy have, which no spaces need be known for; a whole agent has
-        1.2 to 1.8 times as many."""
+        """Approximate number of parameters of encoder, RSSM and policy, estimated without knowing the spaces; a whole
+        agent has 1.2 to 1.8 times as many."""
         c, units = self.rssm, max(self.policy.units, self.encoder.units)
         stoch, wide = c.stoch * c.classes, 4 * self.encoder.depth
         recurrent = c.deter * (4 * c.deter // c.blocks + 3 * c.hidden)
@@ -204,7 +204,7 @@ SIZES = {
 def resize(
     config: DreamerConfig, *, deter: int, hidden: int, classes: int, depth: int, units: int, **rssm: int
 ) -> DreamerConfig:
-    """The same configuration at other widths; `rssm` passes further RSSM fields."""
+    """`config` with these widths; `rssm` sets further RSSM fields."""
     return replace(
         config,
         rssm=replace(config.rssm, deter=deter, hidden=hidden, classes=classes, **rssm),

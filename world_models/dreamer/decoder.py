@@ -32,7 +32,7 @@ class _Stage(nn.Module):
 
 class Decoder(nn.Module):
     """Vectors: MLP and a linear output per key, in symlog space. Images: recurrent state and latents each give a first
-    feature map; their sum is normed and upsampled by convolutions to a sigmoid."""
+    feature map; their sum is normalised and upsampled by convolutions to a sigmoid."""
 
     def __init__(self, spaces: Spaces, deter: int, stoch: int, config: DecoderConfig):
         super().__init__()
@@ -64,7 +64,7 @@ class Decoder(nn.Module):
         """One distribution per observation key; image means lie in [0, 1]."""
         out: dict[str, Reconstruction] = {}
         if self.vectors:
-            hidden = self.mlp(torch.cat([stoch, deter], -1))  # this order, where every head takes [deter, stoch]
+            hidden = self.mlp(torch.cat([stoch, deter], -1))  # stoch first, unlike in the heads
             for key, space in self.vectors.items():
                 raw = self.vector_out[module_key(key)](hidden)
                 if space.discrete:

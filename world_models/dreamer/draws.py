@@ -1,4 +1,4 @@
-"""All randomness of one update, drawn beforehand.
+"""All randomness of one update, drawn in advance.
 
 The update is then a pure function of parameters, batch and draws: repeatable from (seed, update number) alone, without
 host synchronisation, and parity tests force the official samples through the same path.
@@ -25,7 +25,7 @@ class Draws(NamedTuple):
 
 
 def mix_seed(seed: int, number: int) -> int:
-    """A generator seed for draw `number` of `seed`, spread so that neighbouring pairs do not meet."""
+    """A generator seed for draw `number` of `seed`, spread so that neighbouring pairs do not collide."""
     return (seed * 0x9E3779B97F4A7C15 + number * 0xBF58476D1CE4E5B9 + 1) % 2**63
 
 

@@ -11,7 +11,7 @@ from world_models.layers import MLP, Conv2d, NormSilu, concat_dict, total_width
 from world_models.space import Spaces
 
 CHUNK = 64
-"""Images convolved at a time on a CPU."""
+"""Number of images convolved at a time on a CPU."""
 
 
 class _Stage(nn.Module):
@@ -29,7 +29,7 @@ class _Stage(nn.Module):
 
 class Encoder(nn.Module):
     """Vectors: flattened, symlog, MLP. Images: stride-1 convolutions with max-pooling, flattened in H, W, C order.
-    Vector features come first (paper, Methods; facts of the official program)."""
+    Vector features come first (paper, Methods, and the official program)."""
 
     def __init__(self, spaces: Spaces, config: EncoderConfig):
         super().__init__()

@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 class _GRUUpdate(torch.autograd.Function):
-    """One node in place of a dozen: the recurrent scan goes through here at every step."""
+    """One autograd node instead of a dozen, since every step of the recurrent scan passes through here."""
 
     @staticmethod
     def forward(ctx: Any, gates: Tensor, deter: Tensor) -> Tensor:

@@ -74,5 +74,5 @@ class Policy(nn.Module):
 
 
 def feature(deter: Float[Tensor, "... D"], stoch: Float[Tensor, "... Z"]) -> Float[Tensor, "... F"]:
-    """What every head sees: the recurrent state first."""
+    """Input of every head: the recurrent state, then the latents."""
     return torch.cat([deter, stoch], -1)

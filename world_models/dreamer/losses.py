@@ -17,12 +17,12 @@ from world_models.returns import lambda_return
 
 
 class LossOutput(NamedTuple):
-    """Losses, what to log of them, and what else was computed on the way."""
+    """Losses, metrics to log, and intermediate values."""
 
     losses: dict[str, Tensor]
     metrics: dict[str, Tensor]
     values: dict[str, Any]
-    """Intermediates, for parity and reports."""
+    """Intermediate values, for parity tests and reports."""
 
 
 def _value_loss(value: TwoHot, slow: Tensor, target: Tensor, regularizer: float) -> Tensor:
@@ -102,7 +102,7 @@ def replay_value_loss(
 ) -> LossOutput:
     """Value loss `[B T-1]` on replayed steps (paper, Methods, critic learning).
 
-    Hard terminals, the plain discount, and the imagined return at every step as bootstrap.
+    Uses hard terminals and the plain discount, and bootstraps from the imagined return at every step.
     """
     with torch.no_grad():
         fast = value.pred()

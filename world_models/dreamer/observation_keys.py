@@ -5,7 +5,7 @@ from world_models.space import Spaces
 
 
 def split_keys(spaces: Spaces) -> tuple[Spaces, Spaces]:
-    """Vector keys and image keys, each in alphabetical order; what is not an image is a vector, whatever its shape."""
+    """Vector keys and image keys, each in alphabetical order; all but images are vectors, whatever their shape."""
     ordered = {key: spaces[key] for key in sorted(spaces)}
     images = {key: space for key, space in ordered.items() if space.is_image}
     return {key: space for key, space in ordered.items() if key not in images}, images
@@ -24,13 +24,13 @@ def image_size(images: Spaces, stages: int) -> tuple[int, int]:
         good = ", ".join(str(n * factor) for n in (3, 4, 6, 8, 16))
         raise ValueError(
             f"Observation {keys}: height and width of an image must be multiples of {factor} from {3 * factor} to "
-            f"{16 * factor} ({good}, say), got {(height, width)}; set environment.image_size."
+            f"{16 * factor} (such as {good}), got {(height, width)}; set environment.image_size."
         )
     return height, width
 
 
 def require_blocks(config: DecoderConfig) -> None:
-    """ValueError unless the decoder of images can be built."""
+    """Raises ValueError unless the image decoder can be built."""
     if (channels := config.depth * config.mults[-1]) % config.blocks:
         raise ValueError(
             f"decoder.blocks={config.blocks} must divide the channels of the first feature map, "
@@ -39,7 +39,7 @@ def require_blocks(config: DecoderConfig) -> None:
 
 
 def require_learnable(spaces: Spaces, config: DreamerConfig) -> None:
-    """ValueError where an agent of this configuration cannot be built over these observations."""
+    """Raises ValueError if no agent of this configuration can be built for these observations."""
     if images := split_keys(spaces)[1]:
         for stages in (len(config.encoder.mults), len(config.decoder.mults)):
             image_size(images, stages)

@@ -141,7 +141,7 @@ def import_official(agent: Dreamer, arrays: Mapping[str, np.ndarray]) -> None:
     if missing or extra or wrong:
         raise ValueError(
             f"Official parameters do not fit this agent: missing {missing}, unexpected {extra}, wrong shape {wrong}; "
-            "check that sizes, observation keys and action keys of the configuration are those of the weights."
+            "check that the configuration's sizes, observation keys and action keys match the weights."
         )
     with torch.no_grad():
         for ours, value in converted.items():

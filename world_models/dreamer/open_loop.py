@@ -1,4 +1,4 @@
-"""Open-loop prediction: look at the first steps of a sequence, then predict the rest from the recorded actions alone.
+"""Open-loop prediction: observe the first steps of a sequence, then predict the rest from the recorded actions alone.
 
 Legend: B batch, T time, C context steps, S latents; `*shape` one element of a key.
 """
@@ -23,12 +23,12 @@ class OpenLoop(NamedTuple):
     """Per observation key and for `reward`; the first C steps are reconstructed, the others predicted."""
 
     prediction: dict[str, Tensor]
-    """`[B T *shape]`: images in [0, 1], vectors and reward in their own units, the likeliest class of integers."""
+    """`[B T *shape]`: images in [0, 1], vectors and reward in their own units, integers as the most likely class."""
     error: dict[str, Float[Tensor, "B T"]]
-    """Mean absolute error over the elements: images in [0, 1], vectors in symlog space where the decoder works there;
-    integers: the share of wrong ones."""
+    """Mean absolute error over the elements: images in [0, 1], vectors in symlog space if the decoder uses it; for
+    integers the fraction that is wrong."""
     still: dict[str, Float[Tensor, "B T"]]
-    """The same error of a forecast that holds the last context step."""
+    """The same error for a forecast that repeats the last context step."""
     valid: Bool[Tensor, "B T"]
     """False from the step at which a new episode begins after the context: no action leads there."""
     deter: Float[Tensor, "B T D"]
@@ -47,7 +47,7 @@ def open_loop(
     """Filter the first `context` steps of `batch` `[B T ...]`, roll the prior over the rest, decode all.
 
     `start` and `previous_action` as in `Dreamer.loss`; `draw` holds uniform numbers, or int64 indices to force.
-    Observations after the context are compared with, never looked at.
+    Observations after the context are only compared against, never fed to the model.
     """
     time = batch["is_first"].shape[1]
     assert 1 <= context < time, f"{context} context steps of {time}"

@@ -10,8 +10,8 @@ from world_models.dreamer.config import NormalizeConfig
 class ReturnScale(nn.Module):
     """Exponential averages of the 5th and 95th percentile; the scale is `max(limit, high - low)`.
 
-    `meanstd` and debiasing exist because the official program offers them. State lives in buffers, so that it moves,
-    saves and enters a CUDA graph with the model.
+    `meanstd` and debiasing exist because the official program offers them. The state is held in buffers, so it is
+    moved, saved and captured in CUDA graphs together with the model.
     """
 
     low: Tensor

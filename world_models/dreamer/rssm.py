@@ -126,9 +126,9 @@ class RSSM(nn.Module):
         reset: Bool[Tensor, "B T"],
         draw: Shaped[Tensor, "B T S"],
     ) -> Sequence:
-        """Filter a sequence. `action[:, t]` is the one that led into step t; a reset zeroes state and action."""
+        """Filter a sequence. `action[:, t]` is the action that led to step t; a reset zeroes state and action."""
         keep = (~reset).float()[..., None]  # [B T 1]
-        # All that does not depend on the state leaves the scan: action features and the tokens' share of the posterior.
+        # Computed outside the scan since independent of the state: action features and the posterior's token part.
         embedded = self.embed_action(action * keep).unbind(1)
         first, *rest = self.posterior_mlp.layers()
         from_deter, from_token = first.linear.weight.split([self.config.deter, tokens.shape[-1]], 1)

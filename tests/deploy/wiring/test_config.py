@@ -63,20 +63,20 @@ def test_a_flag_that_is_not_finite_is_refused(flag: str, capsys: pytest.CaptureF
 
 
 WRONG = {
-    "learner:\n  batch_size: many": "learner.batch_size is 'many' (text), allowed: a whole number.",
-    "learner:\n  batch_size: 16.5": "learner.batch_size is 16.5 (float), allowed: a whole number.",
-    "frames: 1e6": "frames is '1e6' (text), allowed: a whole number; write 1000000.",
-    "learner:\n  optimizer:\n    lr: 1e-3": "learner.optimizer.lr is '1e-3' (text), allowed: a number; write 0.001.",
-    "learner:\n  train_ratio: true": "learner.train_ratio is True (a truth value), allowed: a number.",
+    "learner:\n  batch_size: many": "learner.batch_size is 'many' (a string), expected an integer.",
+    "learner:\n  batch_size: 16.5": "learner.batch_size is 16.5 (float), expected an integer.",
+    "frames: 1e6": "frames is '1e6' (a string), expected an integer; write 1000000.",
+    "learner:\n  optimizer:\n    lr: 1e-3": "learner.optimizer.lr is '1e-3' (a string), expected a number; write 0.001",
+    "learner:\n  train_ratio: true": "learner.train_ratio is True (a boolean), expected a number.",
     "learner:\n  train_ratio: .nan": "learner.train_ratio=nan must be a finite number.",
-    "learner: 3": "learner is 3 (int), allowed are fields with their values.",
-    "learner:": "learner is empty, allowed are fields with their values.",
-    "seed: [1, 2]": "seed is [1, 2] (a list), allowed: a whole number.",
-    "mode: lokal": "mode is 'lokal' (text), allowed: inline, local.",
-    "mode: [local]": "mode is ['local'] (a list), allowed: inline, local.",
-    "environment:\n  image_size: 64": "environment.image_size is 64 (int), allowed: a list.",
-    "environment:\n  image_size: [a, b]": "environment.image_size[0] is 'a' (text), allowed: a whole number.",
-    "environment:\n  check_steps: 1": "environment.check_steps is 1 (int), allowed: true or false.",
+    "learner: 3": "learner is 3 (int), expected a mapping of fields to values.",
+    "learner:": "learner is empty, expected a mapping of fields to values.",
+    "seed: [1, 2]": "seed is [1, 2] (a list), expected an integer.",
+    "mode: lokal": "mode is 'lokal' (a string), expected one of: inline, local.",
+    "mode: [local]": "mode is ['local'] (a list), expected one of: inline, local.",
+    "environment:\n  image_size: 64": "environment.image_size is 64 (int), expected a list.",
+    "environment:\n  image_size: [a, b]": "environment.image_size[0] is 'a' (a string), expected an integer.",
+    "environment:\n  check_steps: 1": "environment.check_steps is 1 (int), expected true or false.",
     "learner:\n  batchsize: 1": "Unknown field learner.batchsize; the nearest: batch_size",
     "3: 4": "Unknown field 3; the nearest: ",
     "frames: 0": "frames=0 must be at least 1.",
@@ -94,8 +94,8 @@ def test_a_wrong_value_in_a_file_is_named_with_file_field_and_type(tmp_path: Pat
 def test_a_file_that_is_no_configuration_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / RUN_CONFIG
     for content, message in (
-        (b"", "it is empty"), (b"seed: 1\n", "names no task"), (b"- a\n- b\n", "allowed are fields"),
-        (b"just text", "allowed are fields"), (b"a: [1\nb: {", "is not YAML"), (b"\x00\x01", "is not YAML"),
+        (b"", "it is empty"), (b"seed: 1\n", "names no task"), (b"- a\n- b\n", "expected a mapping"),
+        (b"just text", "expected a mapping"), (b"a: [1\nb: {", "is not YAML"), (b"\x00\x01", "is not YAML"),
         (b"\xff\xfe\x80\x81", "is not text"),
     ):  # fmt: skip
         path.write_bytes(content)
@@ -125,7 +125,7 @@ def test_commands_say_what_is_wrong_in_a_file(tmp_path: Path, capsys: pytest.Cap
             main(command)
         error = capsys.readouterr().err
         assert left.value.code == 2, error
-        assert f"{run / RUN_CONFIG}: learner.batch_size is [3] (a list), allowed: a whole number." in error
+        assert f"{run / RUN_CONFIG}: learner.batch_size is [3] (a list), expected an integer." in error
 
 
 def test_a_configuration_comes_back_from_its_file(tmp_path: Path) -> None:
