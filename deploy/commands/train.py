@@ -103,7 +103,7 @@ def run(arguments: Sequence[str]) -> int:
         if config.mode == "inline":
             from deploy.inline_run import InlineRun as Run
         else:
-            from deploy.distributed.supervisor import LocalRun as Run  # type: ignore[assignment]
+            from deploy.distributed.supervisor.local_run import LocalRun as Run  # type: ignore[assignment]
         if before := solved_before(config, logdir):
             claim_logdir(config, logdir).confirm()
             print(f"{logdir}: {before}. To train on, give --evaluation.stop-score a higher value, or 0.")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 from actors.vector import Episode
-from deploy.distributed.coordinator_handle import COORDINATOR
+from deploy.distributed.coordinator_client import COORDINATOR
 from deploy.wiring.incarnations import Incarnations
 from replay.rate_limiter import RateLimiter
 from world_models.snapshot import Snapshot

@@ -19,11 +19,11 @@ import torch
 from ray.exceptions import RayError
 
 from deploy.distributed.coordinator import LEARNER
-from deploy.distributed.coordinator_handle import CoordinatorHandle, CoordinatorLostError
+from deploy.distributed.coordinator_client import CoordinatorClient, CoordinatorLostError
 from deploy.distributed.ray_cluster import join
-from deploy.distributed.ray_store import connect_store
-from deploy.distributed.ray_workers import ASK
 from deploy.distributed.remote import LONGEST_WAIT, Heartbeat
+from deploy.distributed.shard_client import connect_store
+from deploy.distributed.workers import ASK
 from deploy.exit_codes import DISK_FULL, FAILED, NON_FINITE, REFUSED
 from deploy.interrupt import Interrupt
 from deploy.reports.open_loop import open_loop_due, open_loop_metrics
@@ -50,7 +50,7 @@ class LearnerProcess:
     def __init__(self, config: RunConfig, logdir: Path, driver: int, interrupt: Interrupt):
         self.config, self.logdir, self.driver, self.interrupt = config, logdir, driver, interrupt
         torch.set_num_threads(config.learner.threads or max(1, (os.cpu_count() or 2) - 1))
-        self.coordinator = CoordinatorHandle(lambda: self.alone or self.interrupt.asked)
+        self.coordinator = CoordinatorClient(lambda: self.alone or self.interrupt.asked)
         observation, action = spaces_of(config)
         names = [] if config.replay.kind == "redis" else shard_names(config)
         shards = [ray.get_actor(name) for name in names]

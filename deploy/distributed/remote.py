@@ -11,7 +11,7 @@ from typing import Any
 import ray
 from ray.actor import ActorHandle
 
-from deploy.distributed.coordinator_handle import CoordinatorHandle
+from deploy.distributed.coordinator_client import CoordinatorClient
 
 LONGEST_WAIT = 1500.0  # seconds; a call to a shard that dies just before it gives up begins its patience anew
 
@@ -51,7 +51,7 @@ class Heartbeat:
     A block that has run for `longest` seconds no longer counts: no wait in a store or for a batch takes that long.
     """
 
-    def __init__(self, coordinator: CoordinatorHandle, name: str, every: float = 1.0, longest: float = LONGEST_WAIT):
+    def __init__(self, coordinator: CoordinatorClient, name: str, every: float = 1.0, longest: float = LONGEST_WAIT):
         self.coordinator, self.name, self.every, self.longest = coordinator, name, every, longest
         self._last = 0.0
         self._waits: dict[object, float] = {}  # since when

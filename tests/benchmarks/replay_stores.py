@@ -91,8 +91,8 @@ class Opener:
 
         from actors.config import ActorConfig
         from deploy.distributed.ray_cluster import start_local
-        from deploy.distributed.ray_store import RayShard
         from deploy.distributed.remote import ask, start
+        from deploy.distributed.shard_client import ShardClient
         from deploy.wiring.config import RunConfig
         from replay.config import ReplayConfig
         from replay.sharding import ShardedStore
@@ -105,9 +105,11 @@ class Opener:
             actor=ActorConfig(environments=self.streams),
             replay=ReplayConfig(store="ray", capacity=self.steps, shards=1),
         )
-        shard = start("deploy.distributed.ray_store.RunShard", "shard-0", self.schema, config, "", cpus=0.1, threads=8)
+        shard = start(
+            "deploy.distributed.shard_server.ShardServer", "shard-0", self.schema, config, "", cpus=0.1, threads=8
+        )
         process = ask(shard, "status", timeout=120)["process"]
-        store = ShardedStore([RayShard("shard-0", shard, self.schema, LENGTH)], parallel=True)
+        store = ShardedStore([ShardClient("shard-0", shard, self.schema, LENGTH)], parallel=True)
         every = [child.pid for child in psutil.Process().children(recursive=True)]
         return System(
             "ray", store, self.content("ray"), prefetch=True,

@@ -7,8 +7,9 @@ from typing import Any
 import ray
 
 from deploy.distributed.ray_cluster import start_local
-from deploy.distributed.ray_store import RayShard, ShardServer
 from deploy.distributed.remote import ask, start
+from deploy.distributed.shard_client import ShardClient
+from deploy.distributed.shard_server import StoreServer
 from replay.store import Store
 from tests.session import shared
 
@@ -19,12 +20,12 @@ class Stores:
     """In the actor: stores by number, the newest few."""
 
     def __init__(self) -> None:
-        self.servers: OrderedDict[int, ShardServer] = OrderedDict()
+        self.servers: OrderedDict[int, StoreServer] = OrderedDict()
 
     def make(self, number: int, settings: dict[str, Any]) -> None:
         from tests.contracts.stores import memory
 
-        self.servers[number] = ShardServer(memory(**settings))
+        self.servers[number] = StoreServer(memory(**settings))
         while len(self.servers) > KEPT:
             self.servers.popitem(last=False)
 
@@ -33,7 +34,7 @@ class Stores:
 
 
 class Handle:
-    """Of one store, as `RayShard` uses an actor's handle: `handle.call.remote(method, ...)`."""
+    """Of one store, as `ShardClient` uses an actor's handle: `handle.call.remote(method, ...)`."""
 
     def __init__(self, actor: Any, number: int):
         self.actor, self.number, self.call = actor, number, self
@@ -64,4 +65,4 @@ def ray_shard(**settings: Any) -> Store:
     memory(**settings)  # a wrong setting is refused here, without Ray's wrapping
     number = next(numbers)
     ask(actor(), "make", number, settings)
-    return RayShard(f"shard-{number}", Handle(actor(), number), SCHEMA, settings.get("length", 4))  # type: ignore[arg-type]
+    return ShardClient(f"shard-{number}", Handle(actor(), number), SCHEMA, settings.get("length", 4))  # type: ignore[arg-type]

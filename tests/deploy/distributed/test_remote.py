@@ -15,7 +15,7 @@ pytestmark = pytest.mark.timeout(120)
 
 
 class Here:
-    """A coordinator in this process, told things as `CoordinatorHandle` tells them."""
+    """A coordinator in this process, told things as `CoordinatorClient` tells them."""
 
     def __init__(self, logdir: Path) -> None:
         self.coordinator = Coordinator(1.0, 1.0, 1, {}, 0, Incarnations(logdir))

@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 
-from deploy.distributed.ray_store import RayShard
+from deploy.distributed.shard_client import ShardClient
 from deploy.distributed.shared_batch import SharedBatch, SharedBatches
 from replay.step import Field, Schema
 from tests.contracts.ray_stores import ray_shard
@@ -53,7 +53,7 @@ def test_a_schema_without_latents() -> None:
 
 def test_without_shared_memory_the_batch_comes_through_ray() -> None:
     store = ray_shard()
-    assert isinstance(store, RayShard)
+    assert isinstance(store, ShardClient)
     fill(store, 30)
     check_sequences(*store.sample(6, 4, rng()))
     assert store._same_machine

@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import save
 
 from actors.policy import load_policy
-from deploy.distributed.restarts import RestartLog
+from deploy.distributed.supervisor.restart_log import RestartLog
 from deploy.reports.curves import load_baselines, load_runs
 from deploy.reports.event_file import PATTERN, read_events
 from deploy.reports.metrics import MetricsWriter, read_lines

@@ -10,8 +10,8 @@ import ray
 import torch
 
 from deploy.commands.train import parse_train
-from deploy.distributed.ray_workers import ActorWorker
 from deploy.distributed.remote import ask, start
+from deploy.distributed.workers import ActorWorker
 from deploy.wiring.build import build_agent
 from deploy.wiring.incarnations import Incarnations
 from deploy.wiring.task import replay_schema, spaces_of
@@ -48,7 +48,9 @@ def test_what_an_actor_reports_is_stored_before_it_waits_and_episodes_have_their
         "deploy.distributed.coordinator.Coordinator", 1.0, 64.0, 64, {}, 0, Incarnations(here), cpus=0, threads=4,
         name="coordinator",
     )  # fmt: skip
-    shard = start("deploy.distributed.ray_store.RunShard", "shard-0", schema, config, str(here), cpus=0, threads=4)
+    shard = start(
+        "deploy.distributed.shard_server.ShardServer", "shard-0", schema, config, str(here), cpus=0, threads=4
+    )
     thread: threading.Thread | None = None
     try:
         ask(coordinator, "publish", take_snapshot(ActingModel.sharing(build_agent(config, *spaces)), 0, 0))

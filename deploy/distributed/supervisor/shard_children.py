@@ -8,9 +8,10 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
-from deploy.distributed.ray_store import connect_store
 from deploy.distributed.remote import ask, start
-from deploy.distributed.supervised import SILENCE, Restarts, kill
+from deploy.distributed.shard_client import connect_store
+from deploy.distributed.supervisor.process_end import kill
+from deploy.distributed.supervisor.restart_policy import SILENCE, RestartPolicy
 from deploy.wiring.config import RunConfig
 from deploy.wiring.stores import DOWN, rolls_back, shard_names
 from deploy.wiring.task import replay_schema
@@ -26,19 +27,19 @@ CLOSING = 60.0  # seconds for a shard to write its open chunks
 MUTE = 10.0  # seconds without an answer after which a shard is shown as down
 
 
-class Shards:
+class ShardChildren:
     """All shards of a run; `handles` are their actors, none where replay lies on Redis."""
 
     def __init__(
         self, config: RunConfig, spaces: tuple[Spaces, Spaces], logdir: Path, note: Callable[[str], None], cpus: float,
         restarted: Callable[[str, str], None],
     ):  # fmt: skip
-        """`restarted`: see `Supervised`."""
+        """`restarted`: see `WorkerChild`."""
         self.names, self.note, self.rolls_back = shard_names(config), note, rolls_back(config)
-        self.restarted, self._restarts = restarted, {name: Restarts() for name in self.names}
+        self.restarted, self._restarts = restarted, {name: RestartPolicy() for name in self.names}
         schema = replay_schema(*spaces, config.model)
         self.handles = [
-            start("deploy.distributed.ray_store.RunShard", name, schema, config, str(logdir),
+            start("deploy.distributed.shard_server.ShardServer", name, schema, config, str(logdir),
                   cpus=cpus, threads=8, name=name, restarts=-1)
             for name in self.names if config.replay.kind != "redis"
         ]  # fmt: skip

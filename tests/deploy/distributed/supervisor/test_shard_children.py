@@ -1,4 +1,4 @@
-"""Shards that do not answer: what is said of them, and that they come back."""
+"""ShardChildren that do not answer: what is said of them, and that they come back."""
 
 import os
 import signal
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 import ray
 
-from deploy.distributed.ray_shards import Shards
+from deploy.distributed.supervisor.shard_children import ShardChildren
 from deploy.wiring.config import RunConfig
 from deploy.wiring.task import spaces_of
 from replay.config import ReplayConfig
@@ -18,11 +18,11 @@ pytestmark = pytest.mark.timeout(120)
 
 
 @pytest.fixture(scope="module")
-def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Shards, list[str], list[str]]]:
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ShardChildren, list[str], list[str]]]:
     ray_stores.actor()  # Ray is there
     config = RunConfig(task="gym:CartPole-v1", replay=ReplayConfig(store="memory", shards=1, capacity=2000))
     notes, restarted = list[str](), list[str]()
-    shards = Shards(
+    shards = ShardChildren(
         config, spaces_of(config), tmp_path_factory.mktemp("run"), notes.append, 0,
         lambda name, reason: restarted.append(name),
     )  # fmt: skip
@@ -33,7 +33,7 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Shards, 
 
 
 @pytest.fixture
-def one(started: tuple[Shards, list[str], list[str]]) -> tuple[Shards, list[str], list[str]]:
+def one(started: tuple[ShardChildren, list[str], list[str]]) -> tuple[ShardChildren, list[str], list[str]]:
     """One shard that answers, what was said, and what was restarted since."""
     started[0].stats()
     started[1].clear()
@@ -42,10 +42,10 @@ def one(started: tuple[Shards, list[str], list[str]]) -> tuple[Shards, list[str]
 
 
 def test_a_shard_that_stops_answering_is_no_reason_to_say_that_others_go_on(
-    one: tuple[Shards, list[str], list[str]], monkeypatch: pytest.MonkeyPatch
+    one: tuple[ShardChildren, list[str], list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shards, notes, restarted = one
-    monkeypatch.setattr("deploy.distributed.ray_shards.MUTE", 1.0)
+    monkeypatch.setattr("deploy.distributed.supervisor.shard_children.MUTE", 1.0)
     [process] = shards.processes
     os.kill(process, signal.SIGSTOP)
     try:
@@ -61,11 +61,11 @@ def test_a_shard_that_stops_answering_is_no_reason_to_say_that_others_go_on(
 
 
 def test_a_shard_that_stays_silent_is_killed_and_counted(
-    one: tuple[Shards, list[str], list[str]], monkeypatch: pytest.MonkeyPatch
+    one: tuple[ShardChildren, list[str], list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shards, notes, restarted = one
-    monkeypatch.setattr("deploy.distributed.ray_shards.SILENCE", 1.0)
-    monkeypatch.setattr("deploy.distributed.ray_shards.MUTE", 1000.0)
+    monkeypatch.setattr("deploy.distributed.supervisor.shard_children.SILENCE", 1.0)
+    monkeypatch.setattr("deploy.distributed.supervisor.shard_children.MUTE", 1000.0)
     [process] = shards.processes
     os.kill(process, signal.SIGSTOP)
     time.sleep(1.1)

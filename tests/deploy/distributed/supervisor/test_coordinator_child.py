@@ -13,13 +13,13 @@ import pytest
 import ray
 from ray.actor import ActorHandle
 
-from deploy.distributed import supervised_coordinator
 from deploy.distributed.coordinator import ActorReport
-from deploy.distributed.coordinator_handle import COORDINATOR, CoordinatorHandle, CoordinatorLostError
+from deploy.distributed.coordinator_client import COORDINATOR, CoordinatorClient, CoordinatorLostError
 from deploy.distributed.remote import Heartbeat, start
-from deploy.distributed.restarts import RestartLog
-from deploy.distributed.supervised import RESTARTS
-from deploy.distributed.supervised_coordinator import SupervisedCoordinator
+from deploy.distributed.supervisor import coordinator_child
+from deploy.distributed.supervisor.coordinator_child import CoordinatorChild
+from deploy.distributed.supervisor.restart_log import RestartLog
+from deploy.distributed.supervisor.restart_policy import RESTARTS
 from deploy.run_failed import RunFailedError
 from deploy.wiring.incarnations import Incarnations
 from tests.contracts.ray_stores import started
@@ -48,9 +48,9 @@ def test_a_coordinator_that_dies_or_hangs_is_replaced(tmp_path: Path, monkeypatc
         return ActorReport(actor="actor 0", process=1, rows=rows, frames=rows, version=0)
 
     notes, log = list[str](), RestartLog(tmp_path, [COORDINATOR])
-    one = SupervisedCoordinator(begin, notes.append, log.add)
+    one = CoordinatorChild(begin, notes.append, log.add)
     gone = threading.Event()
-    handle = CoordinatorHandle(gone.is_set)
+    handle = CoordinatorClient(gone.is_set)
     beat = Heartbeat(handle, "learner", every=0.05)
     try:
         one.launch({"frames": 1000, "updates": 7})
@@ -79,7 +79,7 @@ def test_a_coordinator_that_dies_or_hangs_is_replaced(tmp_path: Path, monkeypatc
         # One that hangs is killed. Signs of life find the next one.
         process = one.news().processes[COORDINATOR]
         os.kill(process, signal.SIGSTOP)
-        monkeypatch.setattr(supervised_coordinator, "SILENCE", 1.0)
+        monkeypatch.setattr(coordinator_child, "SILENCE", 1.0)
         _wait(lambda: one.news().processes[COORDINATOR] != process)
         monkeypatch.undo()
         assert log.counts[COORDINATOR] == 2 and not os.path.exists(f"/proc/{process}")

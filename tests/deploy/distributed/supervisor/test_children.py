@@ -13,9 +13,11 @@ import pytest
 import ray
 
 from deploy.distributed.remote import ask, start
-from deploy.distributed.restarts import RestartLog
-from deploy.distributed.supervised import RESTARTS, SILENCE, LearnerChild, Restarts, Supervised
-from deploy.distributed.supervisor import rows_of_work
+from deploy.distributed.supervisor.learner_child import LearnerChild
+from deploy.distributed.supervisor.local_run import rows_of_work
+from deploy.distributed.supervisor.restart_log import RestartLog
+from deploy.distributed.supervisor.restart_policy import RESTARTS, SILENCE, RestartPolicy
+from deploy.distributed.supervisor.worker_child import WorkerChild
 from deploy.run_failed import RunFailedError
 from deploy.wiring.config import RunConfig
 from tests.contracts import ray_stores
@@ -116,9 +118,9 @@ def test_an_actor_that_hangs_is_killed_and_its_failures_are_forgotten_after_work
     log = RestartLog(tmp_path, ["actor 0", "actor 1"])
 
     def begin() -> Any:
-        return start("tests.deploy.distributed.test_supervised.Sleeper", cpus=0, threads=2)
+        return start("tests.deploy.distributed.supervisor.test_children.Sleeper", cpus=0, threads=2)
 
-    one = Supervised("actor 0", begin, tmp_path, lambda line: None, log.add)
+    one = WorkerChild("actor 0", begin, tmp_path, lambda line: None, log.add)
     one.launch()
     assert one.handle
     process = ask(one.handle, "process")
@@ -131,10 +133,10 @@ def test_an_actor_that_hangs_is_killed_and_its_failures_are_forgotten_after_work
     one.check(None, False)
     assert log.counts["actor 0"] == 1 and one.handle and ask(one.handle, "process") != process
 
-    monkeypatch.setattr("deploy.distributed.supervised.WORKED", 1000.0)
+    monkeypatch.setattr("deploy.distributed.supervisor.worker_child.WORKED", 1000.0)
     one.check(0.0, True)
     assert one.restarts.failures == 1, "it has not lived long enough"
-    monkeypatch.setattr("deploy.distributed.supervised.WORKED", 0.0)
+    monkeypatch.setattr("deploy.distributed.supervisor.worker_child.WORKED", 0.0)
     one.check(0.0, False)
     assert one.restarts.failures == 1, "it has lived, but done nothing"
     one.check(0.0, True)
@@ -154,7 +156,7 @@ def _with(config: RunConfig, environments: int, actors: int) -> RunConfig:
 
 
 def test_failures_in_a_row_end_the_run_and_the_first_is_forgiven_at_once() -> None:
-    restarts = Restarts()
+    restarts = RestartPolicy()
     restarts.failed("actor 0", "signal 9")
     assert restarts.retry_at <= time.monotonic()
     for _ in range(RESTARTS - 1):

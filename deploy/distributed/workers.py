@@ -15,9 +15,9 @@ from actors.evaluation import PARALLEL, EndlessEpisodeError, run_episodes
 from actors.policy import DreamerPolicy
 from actors.vector import Episode
 from deploy.distributed.coordinator import ActorReport
-from deploy.distributed.coordinator_handle import CoordinatorHandle
-from deploy.distributed.ray_store import connect_store
+from deploy.distributed.coordinator_client import CoordinatorClient
 from deploy.distributed.remote import Heartbeat
+from deploy.distributed.shard_client import connect_store
 from deploy.reports.scoreboard import best_score
 from deploy.wiring.build import build_actor
 from deploy.wiring.config import RunConfig
@@ -38,7 +38,7 @@ POLL = 0.1  # seconds between looks for a newer snapshot
 class RaySnapshots:
     """A `SnapshotSource` that never makes its caller wait: it fetches in the background and at most every 0.1 s."""
 
-    def __init__(self, coordinator: CoordinatorHandle):
+    def __init__(self, coordinator: CoordinatorClient):
         self.coordinator = coordinator
         self._pending: ray.ObjectRef | None = None
         self._asked = 0.0
@@ -78,7 +78,7 @@ class ActorWorker:
     ):  # fmt: skip
         enter(directory)
         torch.set_num_threads(1)
-        self.config, self.number, self.coordinator = config, actor, CoordinatorHandle()
+        self.config, self.number, self.coordinator = config, actor, CoordinatorClient()
         self.beat = Heartbeat(self.coordinator, f"actor {actor}")
         self.beat()
         incarnation = self.coordinator.ask("incarnation", actor)
@@ -156,7 +156,7 @@ class EvaluatorWorker:
     def __init__(self, config: RunConfig, spaces: tuple[Spaces, Spaces], logdir: str, directory: str):
         enter(directory)
         torch.set_num_threads(1)
-        self.config, self.coordinator = config, CoordinatorHandle()
+        self.config, self.coordinator = config, CoordinatorClient()
         self.beat = Heartbeat(self.coordinator, "evaluator")
         self.model = ActingModel(*spaces, config.model)
         self.checkpoints = Checkpoints(Path(logdir) / "checkpoints")

@@ -18,7 +18,7 @@ class CoordinatorLostError(ConnectionError):
     """The coordinator does not answer and nobody has brought it back."""
 
 
-class CoordinatorHandle:
+class CoordinatorClient:
     """Calls methods of the run's coordinator by name; may be used by any thread.
 
     `give_up`: looked at about once a second by whoever waits; true ends the wait.

@@ -13,13 +13,14 @@ from ray.actor import ActorHandle
 from ray.exceptions import RayError
 
 from deploy.distributed.coordinator import LEARNER, News
-from deploy.distributed.coordinator_handle import COORDINATOR
+from deploy.distributed.coordinator_client import COORDINATOR
 from deploy.distributed.ray_cluster import lost_part, object_store_bytes, start_local
-from deploy.distributed.ray_shards import Shards
 from deploy.distributed.remote import ask, start
-from deploy.distributed.restarts import RestartLog
-from deploy.distributed.supervised import LearnerChild, Supervised
-from deploy.distributed.supervised_coordinator import SupervisedCoordinator
+from deploy.distributed.supervisor.coordinator_child import CoordinatorChild
+from deploy.distributed.supervisor.learner_child import LearnerChild
+from deploy.distributed.supervisor.restart_log import RestartLog
+from deploy.distributed.supervisor.shard_children import ShardChildren
+from deploy.distributed.supervisor.worker_child import WorkerChild
 from deploy.interrupt import Interrupt
 from deploy.reports.scoreboard import Scoreboard
 from deploy.run_failed import RunFailedError
@@ -56,9 +57,9 @@ class LocalRun:
         self.interrupt = Interrupt()
         self.namespace = f"nexus-{os.getpid()}"
         self.learner: LearnerChild | None = None
-        self._shards: Shards | None = None
-        self.actors: list[Supervised] = []
-        self.evaluator: Supervised | None = None
+        self._shards: ShardChildren | None = None
+        self.actors: list[WorkerChild] = []
+        self.evaluator: WorkerChild | None = None
         self.frames = self.updates = 0
         self._processes: dict[str, int] = {}
         self._saved = -1  # updates of the newest checkpoint
@@ -138,7 +139,7 @@ class LocalRun:
             newest = max(self.checkpoints.numbers(), default=0)
             self.board.note(f"Saved at update {newest:,}; the same command continues from there.")
 
-    def _begin(self, shards: Shards) -> tuple[Path | None, dict[str, int]]:
+    def _begin(self, shards: ShardChildren) -> tuple[Path | None, dict[str, int]]:
         """The checkpoint that every part of the run begins with, and its counters."""
         if not self.claim.continues:
             return None, {}
@@ -164,7 +165,7 @@ class LocalRun:
         evaluators = ["evaluator"] if config.evaluation.every else []
         self.restarts = RestartLog(self.logdir, [COORDINATOR, LEARNER, *actors, *evaluators, *shards])
         restarted = self.restarts.add
-        self._shards = Shards(config, spaces, self.logdir, note, light, restarted)
+        self._shards = ShardChildren(config, spaces, self.logdir, note, light, restarted)
         path, counters = self._begin(self.shards)
         if config.offline:
             self.claim.confirm()  # a copy that is cut off goes on, and from this source alone
@@ -186,24 +187,24 @@ class LocalRun:
                 cpus=light, threads=count + 8, name=COORDINATOR,
             )  # fmt: skip
 
-        self.coordinator = SupervisedCoordinator(coordinator, note, restarted)
+        self.coordinator = CoordinatorChild(coordinator, note, restarted)
         self.coordinator.launch(counters)
 
         def actor(number: int) -> Callable[[], ActorHandle]:
             return lambda: start(
-                "deploy.distributed.ray_workers.ActorWorker", config, spaces, number, self.shards.handles, here,
+                "deploy.distributed.workers.ActorWorker", config, spaces, number, self.shards.handles, here,
                 cpus=heavy, threads=2, label=f"actor-{number}",
             )  # fmt: skip
 
         def evaluator() -> ActorHandle:
             return start(
-                "deploy.distributed.ray_workers.EvaluatorWorker", config, spaces, logdir, here, cpus=heavy,
+                "deploy.distributed.workers.EvaluatorWorker", config, spaces, logdir, here, cpus=heavy,
                 label="evaluator",
             )  # fmt: skip
 
-        self.actors = [Supervised(name, actor(i), self.logdir, note, restarted) for i, name in enumerate(actors)]
+        self.actors = [WorkerChild(name, actor(i), self.logdir, note, restarted) for i, name in enumerate(actors)]
         if config.evaluation.every:
-            self.evaluator = Supervised("evaluator", evaluator, self.logdir, note, restarted)
+            self.evaluator = WorkerChild("evaluator", evaluator, self.logdir, note, restarted)
         for one in [*self.actors, *([self.evaluator] if self.evaluator else [])]:
             one.launch()
         command = [sys.executable, "-u", "-P", "-m", "deploy.distributed.learner_process"]
@@ -212,7 +213,7 @@ class LocalRun:
         self.learner.launch(path.name if path else "none")
 
     @property
-    def shards(self) -> Shards:
+    def shards(self) -> ShardChildren:
         """Of a run that has started."""
         assert self._shards
         return self._shards
@@ -292,7 +293,7 @@ class LocalRun:
                 self.board.note(f"Training goes on without evaluations: {error}")
                 self.evaluator = None
 
-    def _check_one(self, one: Supervised, news: News, worked: bool) -> None:
+    def _check_one(self, one: WorkerChild, news: News, worked: bool) -> None:
         if one.check(news.last_seen.get(one.name), worked, news.processes.get(one.name)):
             self.coordinator.ask("forget", one.name)
 

@@ -9,16 +9,17 @@ from ray.actor import ActorHandle
 from ray.exceptions import GetTimeoutError, RayActorError
 
 from deploy.distributed.coordinator import News
-from deploy.distributed.coordinator_handle import COORDINATOR
+from deploy.distributed.coordinator_client import COORDINATOR
 from deploy.distributed.ray_cluster import lost_part
 from deploy.distributed.remote import ask
-from deploy.distributed.supervised import START, Restarts, kill, reason_of
+from deploy.distributed.supervisor.process_end import kill, reason_of
+from deploy.distributed.supervisor.restart_policy import START, RestartPolicy
 from deploy.run_failed import RunFailedError
 
 SILENCE = 60.0  # seconds; everybody waits for its answers
 
 
-class SupervisedCoordinator:
+class CoordinatorChild:
     """A coordinator that died or hangs is replaced by one that begins with the counters of the last news: what was
     reported since, a quarter of a second's work, is not counted."""
 
@@ -26,9 +27,9 @@ class SupervisedCoordinator:
         self, start: Callable[[Mapping[str, int], list[str]], ActorHandle], note: Callable[[str], None],
         restarted: Callable[[str, str], None],
     ):  # fmt: skip
-        """`start(counters, known)`: see `Coordinator`. `restarted`: see `Supervised`."""
+        """`start(counters, known)`: see `Coordinator`. `restarted`: see `WorkerChild`."""
         self.start, self.note, self.restarted = start, note, restarted
-        self.restarts = Restarts()
+        self.restarts = RestartPolicy()
         self._actor: ActorHandle | None = None
         self._counters: Mapping[str, int] = {}
         self._known: list[str] = []

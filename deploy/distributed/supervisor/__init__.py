@@ -1,0 +1,4 @@
+"""What runs in the supervisor's process: it starts the others of a local run, watches them and brings them back.
+
+It imports no torch.
+"""

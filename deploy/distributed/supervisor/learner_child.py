@@ -1,0 +1,105 @@
+"""The learner of a local run, as the supervisor starts it, watches it and brings it back."""
+
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from deploy.distributed.supervisor.restart_policy import START, RestartPolicy
+from deploy.exit_codes import DISK_FULL, NON_FINITE, REFUSED
+from deploy.run_failed import RunFailedError
+from learner.checkpoint import continuation
+
+
+class LearnerChild:
+    """The learner process, in a session of its own: Ctrl-C must not reach it while it starts. Only a newer checkpoint
+    lets its failures be forgotten: what it did beyond that is lost with it."""
+
+    def __init__(
+        self, command: list[str], logdir: Path, note: Callable[[str], None], restarted: Callable[[str, str], None]
+    ):
+        """`command`: to it comes the checkpoint to begin with. `restarted`: see `WorkerChild`."""
+        self.command, self.log, self.note, self.restarted = command, logdir / "learner.log", note, restarted
+        self.restarts = RestartPolicy()
+        self.process: subprocess.Popen | None = None
+        self._saved: int | None = None
+
+    def launch(self, checkpoint: str) -> None:
+        """`checkpoint`: its name, `none` or `newest`."""
+        self.restarts.begin()
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [*self.command, checkpoint], stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )  # fmt: skip
+
+    def check(self, saved: int, silent: float | None) -> bool:
+        """As `WorkerChild.check`; `saved`: updates of the newest checkpoint, -1 if there is none."""
+        self._saved = saved if self._saved is None else self._saved
+        if saved > self._saved:
+            self._saved = saved
+            self.restarts.worked()
+        if self.process is None:
+            if time.monotonic() >= self.restarts.retry_at:
+                self.launch("newest")
+                self.restarted("learner", self.restarts.reason)
+            return False
+        code = self.process.poll()
+        if code is None:
+            if self.restarts.hung(silent):
+                self.note(f"the learner has given no sign of life for {silent or START:.0f} s; it is killed.")
+                self.process.kill()
+            return False
+        if code == NON_FINITE:
+            raise RunFailedError(f"Training diverged. {self.tail()}")
+        if code == DISK_FULL:
+            raise RunFailedError(f"{self.tail()} Free some space; the same command {continuation(saved)}.")
+        if code == REFUSED:
+            raise RunFailedError(f"The learner cannot start. {self.tail()}")
+        self.process = None
+        how = f"signal {-code}" if code < 0 else f"exit code {code}"
+        try:
+            self.restarts.failed("The learner", how)
+        except RunFailedError as error:
+            raise RunFailedError(f"{error}. {self.tail()}") from error
+        source = f"checkpoint {saved}" if saved >= 0 else "the beginning"
+        self.note(f"the learner died ({how}); restarting it from {source}.")
+        return True
+
+    def wait(self, timeout: float, patience: float) -> None:
+        """Until it has saved and ended, as it was asked to; by SIGTERM too if it has not within `patience` seconds: it
+        may be waiting for a store. RunFailedError: it could not save, or not within `timeout` seconds."""
+        if self.process is None:
+            return
+        try:
+            try:
+                code = self.process.wait(patience)
+            except subprocess.TimeoutExpired:
+                self.process.terminate()
+                code = self.process.wait(timeout - patience)
+        except subprocess.TimeoutExpired as error:
+            raise RunFailedError(f"The learner has not saved within {timeout:g} s; see {self.log}.") from error
+        if code:
+            raise RunFailedError(f"The learner could not save (exit code {code}). {self.tail()}")
+
+    def ask_to_end(self) -> None:
+        """By a signal: it saves and ends, unless it cannot."""
+        if self.process:
+            self.process.terminate()
+
+    def end(self) -> None:
+        """Let nothing of it remain."""
+        if self.process and self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(10)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+
+    def tail(self, lines: int = 12) -> str:
+        """The end of its log."""
+        try:
+            text = self.log.read_text(errors="replace").splitlines()
+        except OSError:
+            return ""
+        return f"The end of {self.log}:\n" + "\n".join(text[-lines:])

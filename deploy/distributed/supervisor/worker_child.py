@@ -1,0 +1,81 @@
+"""An environment worker or the evaluator of a local run, as the supervisor starts it and brings it back."""
+
+import time
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+import ray
+from ray import ObjectRef
+from ray.actor import ActorHandle
+from ray.exceptions import RayError
+
+from actors.faults import BrokenEnvironmentError
+from deploy.distributed.supervisor.process_end import cause_of, kill, reason_of
+from deploy.distributed.supervisor.restart_policy import START, RestartPolicy
+
+WORKED = 60.0  # seconds that a process must have lived before its work counts as progress
+
+
+class WorkerChild:
+    """A Ray actor whose `run` goes on until the run is over. `restarted(name, reason)` is told of every restart."""
+
+    def __init__(
+        self, name: str, start: Callable[[], ActorHandle], logdir: Path, note: Callable[[str], None],
+        restarted: Callable[[str, str], None],
+    ):  # fmt: skip
+        self.name, self.start, self.note, self.restarted = name, start, note, restarted
+        self.log = logdir / f"{name.replace(' ', '-')}.log"
+        self.restarts = RestartPolicy()
+        self.died: float | None = None
+        self.handle: ActorHandle | None = None
+        self.task: ObjectRef | None = None
+
+    def launch(self) -> None:
+        self.restarts.begin()
+        self.handle = self.start()
+        self.task = self.handle.call.remote("run")
+
+    def check(self, silent: float | None, worked: bool, process: int | None = None) -> bool:
+        """Look once and do what is needed; True if it was found dead just now. Raises RunFailedError.
+
+        `silent`: seconds since its last sign of life, None before the first; `worked`: it got enough done in this life
+        that its failures may be forgotten; `process`: its number, once that is known.
+        """
+        if self.task is None:
+            if time.monotonic() >= self.restarts.retry_at:
+                self.launch()
+                self.restarted(self.name, self.restarts.reason)
+            return False
+        if self.died is not None and silent is not None:
+            self.note(f"{self.name} is back after {time.monotonic() - self.died:.1f} s.")
+            self.died = None
+        ready, _ = ray.wait([self.task], timeout=0)
+        if not ready:
+            if worked and self.restarts.alive > WORKED:
+                self.restarts.worked()
+            if self.restarts.hung(silent):
+                heard = f"silent for {silent:.0f} s" if silent is not None else f"starting for {START:.0f} s"
+                self.note(f"{self.name} has been {heard}; it is killed and restarted.")
+                assert self.handle is not None
+                ray.kill(self.handle)
+                if process:
+                    kill(process)
+            return False
+        self._bury()
+        return True
+
+    def _bury(self) -> None:
+        assert self.task is not None
+        reason, hopeless = "it ended by itself", False
+        try:
+            ray.get(self.task)
+        except RayError as error:
+            reason, own = reason_of(error)
+            broken = isinstance(cause_of(error), BrokenEnvironmentError)
+            hopeless = broken or own and reason == self.restarts.reason
+            with self.log.open("a") as log:
+                log.write(f"{datetime.now().isoformat(timespec='seconds')} {error}\n\n")
+        self.died, self.task = time.monotonic(), None
+        self.restarts.failed(self.name, reason, hopeless)
+        self.note(f"{self.name} died ({reason}); restarting it.")
