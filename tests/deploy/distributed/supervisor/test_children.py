@@ -14,9 +14,9 @@ import ray
 
 from deploy.distributed.remote import ask, start
 from deploy.distributed.supervisor.learner_child import LearnerChild
-from deploy.distributed.supervisor.local_run import rows_of_work
 from deploy.distributed.supervisor.restart_log import RestartLog
 from deploy.distributed.supervisor.restart_policy import RESTARTS, SILENCE, RestartPolicy
+from deploy.distributed.supervisor.watch import rows_of_work
 from deploy.distributed.supervisor.worker_child import WorkerChild
 from deploy.run_failed import RunFailedError
 from deploy.wiring.config import RunConfig

@@ -1,0 +1,82 @@
+"""The processes of a local run, as the supervisor holds them, and how they end."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import ray
+
+from deploy.distributed.coordinator import LEARNER
+from deploy.distributed.coordinator_client import COORDINATOR
+from deploy.distributed.supervisor.coordinator_child import CoordinatorChild
+from deploy.distributed.supervisor.learner_child import LearnerChild
+from deploy.distributed.supervisor.restart_log import RestartLog
+from deploy.distributed.supervisor.shard_children import ShardChildren
+from deploy.distributed.supervisor.worker_child import WorkerChild
+from deploy.run_failed import RunFailedError
+from deploy.wiring.config import RunConfig
+from deploy.wiring.stores import rolls_back, shard_names
+
+STOPPING = 180.0  # seconds for the learner to save and end
+ASKED = 5.0  # seconds after which it is asked by a signal too, where its checkpoint needs no shard to wait for
+ACTORS_STOPPING = 10.0  # seconds for actors to flush their last rows
+
+
+class Children:
+    """All processes of a run; those that have not been started yet are None or absent."""
+
+    def __init__(self, config: RunConfig, logdir: Path, note: Callable[[str], None]):
+        self.note, self.rolls_back = note, rolls_back(config)
+        self.actor_names = [f"actor {number}" for number in range(0 if config.offline else config.actor.actors)]
+        evaluators = ["evaluator"] if config.evaluation.every else []
+        shards = shard_names(config) if config.replay.kind != "redis" else []
+        self.restarts = RestartLog(logdir, [COORDINATOR, LEARNER, *self.actor_names, *evaluators, *shards])
+        self.shards: ShardChildren | None = None
+        self.coordinator: CoordinatorChild | None = None
+        self.actors: list[WorkerChild] = []
+        self.evaluator: WorkerChild | None = None
+        self.learner: LearnerChild | None = None
+
+    @property
+    def learner_runs(self) -> bool:
+        """There is a learner that can still save."""
+        return self.learner is not None and self.learner.process is not None and self.learner.process.poll() is None
+
+    def stop(self, learns: bool) -> None:
+        """Ask all to stop, and wait for the learner's last checkpoint; RunFailedError: it could not save.
+
+        `learns`: the learner has been heard of since its last start, so it hears the coordinator.
+        """
+        assert self.coordinator and self.learner
+        try:
+            self.coordinator.ask("stop")
+        except RunFailedError as error:
+            self.note(f"{error} The learner is asked to save by a signal.")
+            self.learner.ask_to_end()
+        hears = learns and not self.rolls_back  # one that is starting is ended by a signal
+        self.learner.wait(STOPPING, ASKED if hears else STOPPING / 2)
+
+    def end(self) -> None:
+        """Leave none of them behind, nor Ray."""
+        for close in (self._end_learner, self._end_actors, self._close_shards, ray.shutdown):
+            try:
+                close()
+            except Exception as error:  # the others must end too, and what was saved is saved
+                self.note(f"While ending: {str(error).splitlines()[0]}")
+
+    def _end_learner(self) -> None:
+        if self.learner:
+            self.learner.end()
+
+    def _end_actors(self) -> None:
+        """They flush what they have when the coordinator says stop, to shards that are up; those that do not end are
+        stopped."""
+        tasks = [one.task for one in self.actors if one.task is not None]
+        if tasks and not (self.shards and self.shards.all_down):
+            ray.wait(tasks, num_returns=len(tasks), timeout=ACTORS_STOPPING)
+        for one in self.actors:
+            if one.handle is not None:
+                ray.kill(one.handle)
+
+    def _close_shards(self) -> None:
+        if self.shards:
+            self.shards.close()

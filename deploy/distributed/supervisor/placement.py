@@ -1,0 +1,142 @@
+"""Starting the processes of a local run, each once those it needs are there."""
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import ray
+from ray.actor import ActorHandle
+
+from deploy.distributed.coordinator_client import COORDINATOR
+from deploy.distributed.remote import ask, start
+from deploy.distributed.supervisor.children import Children
+from deploy.distributed.supervisor.coordinator_child import CoordinatorChild
+from deploy.distributed.supervisor.learner_child import LearnerChild
+from deploy.distributed.supervisor.shard_children import ShardChildren
+from deploy.distributed.supervisor.worker_child import WorkerChild
+from deploy.reports.scoreboard import Scoreboard
+from deploy.stored.offline import fill, frames_per_update
+from deploy.wiring.config import Claim, RunConfig
+from deploy.wiring.incarnations import Incarnations
+from deploy.wiring.stores import actor_streams, require_empty, require_room, shard_names
+from learner.checkpoint import Checkpoints, read_document
+from learner.sequence import sample_length, start_items
+from replay.keys import newest_incarnation
+from world_models.space import Spaces
+
+LIGHT = 0.05  # CPUs that a shard or the coordinator takes
+
+
+class Placement:
+    """Fills `children` with the processes of the run that `claim` holds."""
+
+    def __init__(
+        self, config: RunConfig, claim: Claim, checkpoints: Checkpoints, board: Scoreboard, children: Children
+    ):
+        self.config, self.claim, self.logdir = config, claim, claim.logdir
+        self.checkpoints, self.board, self.children = checkpoints, board, children
+        self.here = os.getcwd()
+        workers = len(children.actor_names) + 1
+        self.heavy = max(0.01, min(1.0, ((os.cpu_count() or 1) - LIGHT * (len(shard_names(config)) + 2)) / workers))
+        self.lost: list[str] = []
+        """What of the replay to learn from offline is damaged and was left out."""
+
+    def place(self, address: str, namespace: str) -> None:
+        """Start everything in the Ray instance at `address`. ValueError: the replay that is there does not fit."""
+        probe = start("deploy.wiring.task.Probe", self.here, cpus=LIGHT)
+        spaces = ask(probe, "spaces", self.config, timeout=300)
+        ray.kill(probe)
+        restarted = self.children.restarts.add
+        shards = ShardChildren(self.config, spaces, self.logdir, self.board.note, LIGHT, restarted)
+        self.children.shards = shards
+        path, counters = self._begin(shards)
+        used = self._fit_replay(shards, counters)
+        self.claim.confirm()
+        self._place_coordinator(shards, counters, used)
+        self._place_workers(shards, spaces)
+        command = [sys.executable, "-u", "-P", "-m", "deploy.distributed.learner_process"]
+        command += [str(self.logdir), address, namespace, str(os.getpid())]
+        self.children.learner = LearnerChild(command, self.logdir, self.board.note, restarted)
+        self.children.learner.launch(path.name if path else "none")
+
+    def _begin(self, shards: ShardChildren) -> tuple[Path | None, dict[str, int]]:
+        """The checkpoint that every part of the run begins with, and its counters."""
+        if not self.claim.continues:
+            return None, {}
+        path = shards.restore(self.checkpoints)
+        if path is None:
+            self.board.note(f"{self.logdir} has no checkpoint yet: the run begins anew.")
+            self.board.metrics.truncate(frames=-1, updates=-1)
+            return None, {}
+        counters = read_document(path / "state.json")["counters"]
+        self.board.reload(counters["frames"], counters["updates"])
+        self.board.note(f"Continuing {self.logdir} at {counters['frames']:,} frames, update {counters['updates']:,}.")
+        return path, counters
+
+    def _fit_replay(self, shards: ShardChildren, counters: Mapping[str, int]) -> int:
+        """Require, or copy, the replay that the run begins with; returns the newest incarnation that has written."""
+        config, actors = self.config, len(self.children.actor_names)
+        if config.offline:
+            self.claim.confirm()  # a copy that is cut off goes on, and from this source alone
+            self.lost = fill(shards.store, config, self.board.note)
+        elif not self.claim.continues:
+            require_empty(shards.store, config)
+        used = max(counters.get("incarnation", -1), newest_incarnation(shards.store.streams()))
+        next_life = Incarnations(self.logdir, used).last + 1
+        lives = (actor_streams(config, number, actors, next_life) for number in range(actors))
+        if not config.offline:
+            require_room(shards.store, config, [stream for streams in lives for stream in streams])
+        return used
+
+    def _place_coordinator(self, shards: ShardChildren, counters: Mapping[str, int], used: int) -> None:
+        config, children = self.config, self.children
+
+        def begin(counters: Mapping[str, int], known: list[str]) -> ActorHandle:
+            return start(
+                "deploy.distributed.coordinator.Coordinator", *limiter_settings(config), counters,
+                int(shards.stats()[0]["steps"]), Incarnations(self.logdir, used), frames_per_update(config), known,
+                cpus=LIGHT, threads=len(children.actor_names) + 8, name=COORDINATOR,
+            )  # fmt: skip
+
+        children.coordinator = CoordinatorChild(begin, self.board.note, children.restarts.add)
+        children.coordinator.launch(counters)
+
+    def _place_workers(self, shards: ShardChildren, spaces: tuple[Spaces, Spaces]) -> None:
+        config, children = self.config, self.children
+
+        def actor(number: int) -> Callable[[], ActorHandle]:
+            return lambda: start(
+                "deploy.distributed.workers.ActorWorker", config, spaces, number, shards.handles, self.here,
+                cpus=self.heavy, threads=2, label=f"actor-{number}",
+            )  # fmt: skip
+
+        def evaluator() -> ActorHandle:
+            return start(
+                "deploy.distributed.workers.EvaluatorWorker", config, spaces, str(self.logdir), self.here,
+                cpus=self.heavy, label="evaluator",
+            )  # fmt: skip
+
+        def child(name: str, begin: Callable[[], ActorHandle]) -> WorkerChild:
+            return WorkerChild(name, begin, self.logdir, self.board.note, children.restarts.add)
+
+        children.actors = [child(name, actor(number)) for number, name in enumerate(children.actor_names)]
+        if config.evaluation.every:
+            children.evaluator = child("evaluator", evaluator)
+        for one in [*children.actors, *([children.evaluator] if children.evaluator else [])]:
+            one.launch()
+
+
+def limiter_settings(config: RunConfig) -> tuple[float, float, int]:
+    """Ratio, tolerance and least size of the rate limiter: room for the largest block and batch."""
+    learner = config.learner
+    if config.offline:
+        return 0.0, 0.0, 1
+    rows = config.actor.flush_steps * config.actor.environments
+    least = rows * learner.train_ratio + learner.batch_size * learner.batch_length
+    streams = config.actor.environments
+    return (
+        learner.train_ratio,
+        config.replay.tolerance or least,
+        start_items(learner) + streams * (sample_length(learner) - 1),
+    )

@@ -1,0 +1,136 @@
+"""Watching a local run: news into its logs, changes of its configuration, and the dead brought back."""
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from deploy.distributed.coordinator import LEARNER, News
+from deploy.distributed.ray_cluster import lost_part
+from deploy.distributed.supervisor.children import Children
+from deploy.distributed.supervisor.placement import limiter_settings
+from deploy.distributed.supervisor.worker_child import WorkerChild
+from deploy.reports.scoreboard import Scoreboard
+from deploy.run_failed import RunFailedError
+from deploy.wiring.config import RunConfig, load_config
+from learner.checkpoint import Checkpoints
+from world_models.checkpoint_files import RUN_CONFIG
+
+TICK = 0.25  # seconds between looks at everything
+BLOCKS = 4  # of rows that each environment of an actor must give before the actor's failures are forgotten
+
+
+class Watch:
+    """Looks after `children`, all of which have been started."""
+
+    def __init__(
+        self, config: RunConfig, logdir: Path, checkpoints: Checkpoints, board: Scoreboard, children: Children
+    ):
+        assert children.shards and children.coordinator and children.learner, "watching what has not started"
+        self.config, self.logdir, self.checkpoints, self.board = config, logdir, checkpoints, board
+        self.children, self.shards = children, children.shards
+        self.coordinator, self.learner = children.coordinator, children.learner
+        self.learns = False
+        """The learner has been heard of since its last start."""
+        self._batch = config.learner.batch_size * config.learner.batch_length
+        self._processes: dict[str, int] = {}
+        self._saved = -1  # updates of the newest checkpoint
+        self._config_time = 0  # of the configuration's last change that was looked at
+
+    def until_over(self, asked: Callable[[], bool]) -> None:
+        """Until the budget is spent, the task is solved, or it is `asked` to end. RunFailedError: it cannot go on."""
+        news = self.coordinator.news()
+        self.board.begin(news.frames, news.updates * self._batch)
+        while not asked() and not self.board.solved() and news.frames < self.config.frames:
+            time.sleep(TICK)
+            if lost := lost_part():
+                raise RunFailedError(f"Ray cannot go on: its {lost} has ended. The same command continues.")
+            self._take_changes()
+            news = self.take_news()
+            self._check(news)
+
+    def take_news(self) -> News:
+        """Write what has happened since the last call into the run's logs."""
+        news, board = self.coordinator.news(), self.board
+        board.lag = news.lag
+        for note in news.notes:
+            board.note(note)
+        if news.rewound is not None:
+            board.rewind(news.rewound)
+        for episode, updates in news.episodes:
+            board.episode(episode, updates)
+        for result in news.evaluations:
+            episodes = result["episodes"]
+            columns = [[episode[key] for episode in episodes] for key in ("score", "length", "seed")]
+            board.evaluation(result["frames"], result["updates"], *columns)
+        replay, changed = self.shards.stats()
+        if changed:
+            self.coordinator.ask("replay_lost", int(replay["steps"]))
+        restarts = self.children.restarts
+        for line in news.logs:
+            board.loss = line.values.get("loss/total")
+            limiter = {f"limiter/{key}": value for key, value in news.waiting.items()}
+            values = line.values | limiter | restarts.metrics()
+            board.log(line.frames, line.steps, line.updates, line.updates * self._batch, replay, values)
+        board.exported.update(
+            news.frames, news.updates, self.shards.each, self.shards.down, news.waiting, restarts.counts
+        )
+        doing = "training" if news.updates else "filling replay"
+        board.show(news.frames, news.steps, news.updates, news.updates * self._batch, replay, doing)
+        return news
+
+    def _take_changes(self) -> None:
+        """Take over a train ratio or tolerance that was edited in config.yaml while the run goes on."""
+        try:
+            changed = (self.logdir / RUN_CONFIG).stat().st_mtime_ns
+            if changed == self._config_time:
+                return
+            self._config_time = changed
+            asked = load_config(self.logdir)
+        except FileNotFoundError:  # an editor is about to put it back
+            return
+        except (OSError, ValueError, TypeError) as error:
+            self.board.note(f"{RUN_CONFIG} is not taken over: {error}")
+            return
+        ratio, tolerance = asked.learner.train_ratio, asked.replay.tolerance
+        if (ratio, tolerance) == (self.config.learner.train_ratio, self.config.replay.tolerance) or asked.offline:
+            return
+        self.config = replace(
+            self.config, learner=replace(self.config.learner, train_ratio=ratio),
+            replay=replace(self.config.replay, tolerance=tolerance),
+        )  # fmt: skip
+        new = limiter_settings(self.config)[:2]
+        self.coordinator.ask("set_ratio", *new)
+        self.board.note(f"Train ratio {ratio:g} and tolerance {new[1]:g} from here on, as {RUN_CONFIG} says.")
+
+    def _check(self, news: News) -> None:
+        saved = max(self.checkpoints.numbers(), default=-1)
+        if saved > self._saved:
+            self._saved = saved
+            self.shards.saved()
+            self.coordinator.restarts.worked()
+        self.learns = LEARNER in news.last_seen
+        if self.learner.check(saved, news.last_seen.get(LEARNER)):
+            self.coordinator.ask("forget", LEARNER)
+        for name, process in news.processes.items():
+            if self._processes.get(name) != process:
+                self.board.note(f"{name} runs as process {process}.")
+        self._processes |= news.processes
+        for i, one in enumerate(self.children.actors):
+            self._check_worker(one, news, news.rows.get(one.name, 0) >= rows_of_work(self.config, i))
+        if self.children.evaluator:
+            try:
+                self._check_worker(self.children.evaluator, news, bool(news.evaluations))
+            except RunFailedError as error:
+                self.board.note(f"Training goes on without evaluations: {error}")
+                self.children.evaluator = None
+
+    def _check_worker(self, one: WorkerChild, news: News, worked: bool) -> None:
+        if one.check(news.last_seen.get(one.name), worked, news.processes.get(one.name)):
+            self.coordinator.ask("forget", one.name)
+
+
+def rows_of_work(config: RunConfig, actor: int) -> int:
+    """Rows by which an actor has shown that it works."""
+    environments = len(range(actor, config.actor.environments, config.actor.actors))
+    return BLOCKS * config.actor.flush_steps * environments
