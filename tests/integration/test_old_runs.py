@@ -17,7 +17,7 @@ OLD = Path(__file__).parent / "old_runs"
 COMMANDS: dict[str, list[str]] = json.loads((OLD / "commands.json").read_text())
 ARCHIVES = sorted(path.name for path in OLD.glob("*.tar.xz"))
 
-FRAMES = "400"  # the old runs have 300; offline ones are those replayed
+FRAMES = "480"  # the old runs have 300; offline ones are those replayed, 32 an update
 
 pytestmark = pytest.mark.timeout(200)
 
