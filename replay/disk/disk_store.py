@@ -96,7 +96,7 @@ class DiskStore(IndexedStore):
     def _begin(self) -> None:
         super()._begin()
         self._counters["stale"] = 0
-        self._index.released = self._release
+        self._index.addresses.released = self._release
         self._chunks = ChunkTable(self.files, self.slots, self._lose)
         self._previous = disk_checkpoint.Previous()
 
@@ -114,7 +114,7 @@ class DiskStore(IndexedStore):
         )  # fmt: skip
         with self._lock:
             self._counters |= {key: counts.get(key, 0) for key in self._counters}
-            self._index.created = self._index.evicted = counts.get("evicted", 0)
+            self._index.ring.created = self._index.ring.evicted = counts.get("evicted", 0)
             self._index.online = False  # what is stored is no news
             for chunk, stop in found:
                 self._chunks.put(self._index.adopt(*chunk.id, chunk.first, stop), chunk)
@@ -125,9 +125,10 @@ class DiskStore(IndexedStore):
                     self._index.know(stream, step)
             self._index.online = self.online
         if content:
+            chunks = self._index.addresses.used_slots
             self.note(
                 f"Replay {self.directory} has {counted(len(self._index), 'sequence')} in "
-                f"{counted(self._index.used_slots, 'chunk')} of {counted(len(self._index.streams), 'stream')} again"
+                f"{counted(chunks, 'chunk')} of {counted(len(self._index.streams), 'stream')} again"
                 + ("." if counts.get("closed") else f"; it was not closed, {what_is_lost(content)}.")
             )
 
@@ -230,7 +231,7 @@ class DiskStore(IndexedStore):
             with self._lock:
                 self._wait_for_items(timeout)
                 starts, fresh = self._index.draw(len(left), rng, online)
-                out.keys[left] = self._index.keys(starts, length)
+                out.keys[left] = self._index.addresses.keys(starts, length)
                 sequences = plan(self._chunks, self._index, starts, length)
                 self._counters["sampled"] += 0 if attempt else n * length
                 self._counters["sampled_online"] += fresh
@@ -278,7 +279,7 @@ class DiskStore(IndexedStore):
                 raise ValueError(f"Replay {self.directory} was closed; open it again to write latents back.")
             spans = []
             for i, (stream, first) in enumerate(where):
-                for address, row, count in self._index.spans(stream, first, length):
+                for address, row, count in self._index.addresses.spans(stream, first, length):
                     slot, place = divmod(address, self.chunk_length)
                     spans.append((self._chunks[slot], place, i * length + row, count))
         for chunk, place, row, count in spans:

@@ -30,7 +30,7 @@ def plan(chunks: ChunkTable, index: Index, starts: np.ndarray, length: int) -> l
     """The parts of the sequences that start at addresses `[n]`. The store's lock is held."""
     step = chunks.files.chunk_length
     slots, places = np.divmod(starts, step)
-    addresses = index.addresses(starts, length) if (places > step - length).any() else None
+    addresses = index.addresses.of_sequences(starts, length) if (places > step - length).any() else None
     sequences = []
     for i, (slot, place) in enumerate(zip(slots.tolist(), places.tolist(), strict=True)):
         parts, column = [], 0

@@ -22,7 +22,7 @@ def capture(index: "Index", since: int) -> "IndexState":
         chunk_length=index.chunk_length,
         streams=[(s.id, s.next, s.begin, s.oldest, s.seen, s.slots.copy()) for s in index.streams.values()],
         queue=list(index.queue),
-        freed=index.freed.copy() if index.priorities else None,  # draws by priority go by addresses
+        freed=index.addresses.freed.copy() if index.priorities else None,  # draws by priority go by addresses
         first_item=first,
         items=index.item_keys(first, index.created - first),
         created=index.created,

@@ -137,9 +137,9 @@ class IndexedStore(Store):
                 "items": len(index),
                 "steps": sum(len(s.stored(self.chunk_length)) for s in index.streams.values()),
                 "streams": len(index.streams),
-                "chunks": index.used_slots,
+                "chunks": index.addresses.used_slots,
                 "queue": len(index.queue),
-                "gb": index.used_slots * self.slot_bytes / 1e9,
+                "gb": index.addresses.used_slots * self.slot_bytes / 1e9,
                 "max_gb": self.max_gb,
                 "evicted": index.evicted,
                 "age": len(index) / 2,
@@ -151,7 +151,7 @@ class IndexedStore(Store):
 
     def _spans(self, stream: int, first_step_id: int, n: int) -> list[tuple[int, int, int]]:
         """(address, row, count) of n steps; ValueError where they are not all stored."""
-        spans = list(self._index.spans(stream, first_step_id, n))
+        spans = list(self._index.addresses.spans(stream, first_step_id, n))
         if sum(count for _, _, count in spans) < n:
             known = self._index.streams.get(stream)
             state = f"is at step {known.next}" if known else "is unknown"

@@ -62,6 +62,10 @@ class Priorities:
             self._weigh(stream, first - self._length + 1, first + len(values))
         return stored
 
+    def zero(self, stream: int, start: int) -> None:
+        """Set the priorities of an item's steps to 0."""
+        self.set(stream, start, np.zeros(self._length))
+
     def draw(self, uniform: np.ndarray) -> np.ndarray | None:
         """Addresses `[n]` of items for numbers `[n]` in [0, 1); None: no item has a weight."""
         for stream, first in self._new.items():

@@ -205,7 +205,7 @@ class Lineage:
     def _put(index: Index, tracked: Tracked, spans: np.ndarray, arrays: Rows, number: int) -> None:
         row = 0
         for stream, first, n in spans.tolist():
-            for address, at, count in index.spans(stream, first, n):
+            for address, at, count in index.addresses.spans(stream, first, n):
                 tracked.put(address, count, arrays, row + at, number)
             row += n
 

@@ -37,7 +37,7 @@ class MemoryStore(IndexedStore):
         self._refresh = self._steps["latents"].replace if self.schema.latents else lambda address, count: None
         if self._index.priorities:
             self._index.priorities.replacing = self._steps["priorities"].replace
-        self._index.released = self._vacate
+        self._index.addresses.released = self._vacate
 
     def _vacate(self, slot: int) -> None:
         for tracked in self._steps.values():
@@ -61,8 +61,8 @@ class MemoryStore(IndexedStore):
         with self._lock:
             self._wait_for_items(timeout)
             starts, fresh = self._index.draw(n, rng, online)
-            out.keys[:] = self._index.keys(starts, length)
-            gather(self._rows, self._index.addresses(starts, length), out.rows)
+            out.keys[:] = self._index.addresses.keys(starts, length)
+            gather(self._rows, self._index.addresses.of_sequences(starts, length), out.rows)
             gather(self._latents, starts, out.latents)
             self._counters["sampled"] += n * length
             self._counters["sampled_online"] += fresh
@@ -72,7 +72,7 @@ class MemoryStore(IndexedStore):
         written = 0
         with self._lock:
             for i, (stream, first) in enumerate(where):
-                for address, row, count in self._index.spans(stream, first, keys.shape[1]):
+                for address, row, count in self._index.addresses.spans(stream, first, keys.shape[1]):
                     self._refresh(address, count)
                     for key, value in checked.items():
                         self._data[key][address : address + count] = value[i, row : row + count]

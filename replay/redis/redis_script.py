@@ -57,8 +57,8 @@ def stream_bytes(stream: int) -> bytes:
 
 
 class StreamState(NamedTuple):
-    """A stream's field in the streams hash; for the four see replay/indexing/index.py. Its writer is behind them at
-    first."""
+    """A stream's field in the streams hash; for the four see replay/indexing/address_map.py. At first its writer
+    is behind them."""
 
     next: int
     begin: int

@@ -298,14 +298,14 @@ class RedisStore(Store):
         assert index is not None and mirror.counts is not None
         n, length = out.rows.shape
         starts, fresh = index.draw(n, rng, online)
-        out.keys[:] = index.keys(starts, length)
+        out.keys[:] = index.addresses.keys(starts, length)
         handed = [(stream, step) for stream, step in out.keys[:fresh, 0].tolist()]
         missing = np.arange(n)
         while True:
             whole, stale, life = self._chunks.sequences(out, missing)
             self._look_for_foreign_values()
             if life != mirror.counts.life or not mirror.current:
-                index.queue.extendleft(reversed(handed))
+                index.queue.give_back(handed)
                 return False
             self._counters["stale"] += stale
             missing = missing[~whole]
@@ -315,7 +315,7 @@ class RedisStore(Store):
             self._look_for_damage(index, out.keys[missing, 0])
             if not len(index) or time.monotonic() >= deadline:
                 return False
-            out.keys[missing] = index.keys(index.draw(len(missing), rng, False)[0], length)
+            out.keys[missing] = index.addresses.keys(index.draw(len(missing), rng, False)[0], length)
         self._counters["sampled"] += n * length
         self._counters["sampled_online"] += fresh
         return True
@@ -332,7 +332,7 @@ class RedisStore(Store):
             chunk = stream, step // self.chunk_length
             if self._chunks.foreign & self._chunks.lies_in(stream, step, self.length):
                 continue
-            if index.address(stream, step) is not None and chunk not in self._damaged:
+            if index.addresses.of(stream, step) is not None and chunk not in self._damaged:
                 self._damaged.add(chunk)
                 self._note(
                     f"Redis {self.label} lacks bytes of stream {stream} from step {step} on, which its index has; "

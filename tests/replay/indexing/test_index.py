@@ -29,7 +29,7 @@ def test_items_leave_oldest_first_when_slots_run_out() -> None:
     extend(it, 0, 6)
     assert starts(it) == [(0, 0), (0, 1), (0, 2), (0, 3)]
     extend(it, 0, 1)  # a fourth chunk: the two items of the first one go
-    assert starts(it) == [(0, 2), (0, 3), (0, 4)] and it.used_slots == 3
+    assert starts(it) == [(0, 2), (0, 3), (0, 4)] and it.addresses.used_slots == 3
 
 
 def test_the_rest_of_a_dead_stream_goes_before_younger_items() -> None:
@@ -37,7 +37,7 @@ def test_the_rest_of_a_dead_stream_goes_before_younger_items() -> None:
     extend(it, 9, 2)  # never gets an item
     extend(it, 0, 6)
     extend(it, 0, 1)  # all slots are taken; stream 9 is older than the oldest item
-    assert it.address(9, 0) is None and starts(it)[0] == (0, 0)
+    assert it.addresses.of(9, 0) is None and starts(it)[0] == (0, 0)
 
 
 def test_a_young_stream_without_items_outlives_older_items() -> None:
@@ -45,7 +45,7 @@ def test_a_young_stream_without_items_outlives_older_items() -> None:
     extend(it, 0, 6)
     extend(it, 9, 2)
     extend(it, 0, 1)
-    assert it.address(9, 0) is not None and starts(it)[0] == (0, 2)
+    assert it.addresses.of(9, 0) is not None and starts(it)[0] == (0, 2)
 
 
 def test_a_stream_never_makes_room_for_itself_by_its_own_rest() -> None:
@@ -53,7 +53,7 @@ def test_a_stream_never_makes_room_for_itself_by_its_own_rest() -> None:
     extend(it, 0, 4)
     extend(it, 1, 1)
     extend(it, 0, 1)
-    assert starts(it) == [(0, 0)] and it.address(1, 0) is None
+    assert starts(it) == [(0, 0)] and it.addresses.of(1, 0) is None
 
 
 def test_an_online_sequence_of_a_dropped_stream_is_not_handed_out() -> None:
@@ -62,20 +62,20 @@ def test_an_online_sequence_of_a_dropped_stream_is_not_handed_out() -> None:
     assert list(it.queue) == [(0, 1)]
     extend(it, 1, 5)  # the items of stream 0 leave ...
     extend(it, 2, 1)  # ... and its chunk too
-    assert it.address(0, 1) is None
+    assert it.addresses.of(0, 1) is None
     extend(it, 1, 3)
     extend(it, 0, 3)  # in the chunk of step 1 again
-    assert it.streams[0].begin == 3 and it.address(0, 3) is not None
-    assert it.queue[0] == (0, 1)
+    assert it.streams[0].begin == 3 and it.addresses.of(0, 3) is not None
+    assert next(iter(it.queue)) == (0, 1)
     addresses, fresh = it.draw(1, np.random.default_rng(0), True)
-    assert fresh == 1 and it.keys(addresses, 2)[0].tolist() != [[0, 1], [0, 2]]
+    assert fresh == 1 and it.addresses.keys(addresses, 2)[0].tolist() != [[0, 1], [0, 2]]
 
 
 def test_evicting_to_a_count() -> None:
     it = index(slots=20)
     extend(it, 0, 8)
     it.evict_to(5)
-    assert it.evicted == 5 and starts(it) == [(0, 5)] and it.address(0, 3) is None
+    assert it.evicted == 5 and starts(it) == [(0, 5)] and it.addresses.of(0, 3) is None
     it.evict_to(2)
     assert it.evicted == 5
     it.evict_to(6)
@@ -89,12 +89,12 @@ def test_evicting_to_a_count() -> None:
 def test_chunks_that_leave_are_told() -> None:
     it = index(slots=3)
     told: list[int] = []
-    it.released = told.append
+    it.addresses.released = told.append
     extend(it, 9, 1)  # slot 0, without items
     extend(it, 0, 4)
     assert not told
     extend(it, 0, 1)  # no slot is left: the rest of stream 9 goes, for it is older than any item
-    assert told == [0] and it.address(9, 0) is None
+    assert told == [0] and it.addresses.of(9, 0) is None
     it.evict_to(3)  # items 0 to 2: the chunk of steps 0 and 1
     assert told == [0, 1]
 
@@ -106,7 +106,7 @@ def test_adopted_chunks_are_as_if_they_had_been_written() -> None:
     extend(it, 0, 3)
     for stream, chunk, first, stop in ((0, 0, 0, 4), (0, 1, 4, 8), (5, 0, 0, 4), (0, 2, 8, 11)):
         slot = other.adopt(stream, chunk, first, stop)
-        assert other.address(stream, first) == slot * 4
+        assert other.addresses.of(stream, first) == slot * 4
     assert starts(it) == starts(other)
     assert extend(it, 0, 2) == extend(other, 0, 2) and starts(it) == starts(other)
 
@@ -121,16 +121,16 @@ def test_an_adopted_stream_may_begin_anywhere_and_older_chunks_make_room() -> No
     assert starts(it) == [(7, step) for step in range(24, 30)]
     it.know(3, 40)
     assert it.streams[3].stored(4) == range(40, 40) and extend(it, 3, 1) == 1
-    assert it.address(3, 40) is not None
+    assert it.addresses.of(3, 40) is not None
 
 
 def test_addresses_of_what_is_not_there() -> None:
     it = index()
     extend(it, 0, 3)
-    assert [it.address(0, step) is None for step in (-1, 0, 2, 3, 4)] == [True, False, False, True, True]
-    assert it.address(5, 0) is None
-    assert list(it.spans(0, 1, 6)) == [(it.address(0, 1), 0, 1), (it.address(0, 2), 1, 1)]
-    assert list(it.spans(5, 0, 3)) == []
+    assert [it.addresses.of(0, step) is None for step in (-1, 0, 2, 3, 4)] == [True, False, False, True, True]
+    assert it.addresses.of(5, 0) is None
+    assert list(it.addresses.spans(0, 1, 6)) == [(it.addresses.of(0, 1), 0, 1), (it.addresses.of(0, 2), 1, 1)]
+    assert list(it.addresses.spans(5, 0, 3)) == []
 
 
 def test_a_state_that_does_not_fit_is_refused() -> None:
@@ -155,12 +155,12 @@ def test_addresses_and_keys_of_sequences_over_any_number_of_chunks(length: int, 
         for stream in (4, 7, 5):
             extend(it, stream, n)
     items = it.items()
-    first = np.array([it.address(stream, step) for stream, step in items.tolist()])
-    expected = [[it.address(stream, step + i) for i in range(length)] for stream, step in items.tolist()]
-    assert it.addresses(first, length).tolist() == expected
-    keys = it.keys(first, length)
+    first = np.array([it.addresses.of(stream, step) for stream, step in items.tolist()])
+    expected = [[it.addresses.of(stream, step + i) for i in range(length)] for stream, step in items.tolist()]
+    assert it.addresses.of_sequences(first, length).tolist() == expected
+    keys = it.addresses.keys(first, length)
     assert (keys[:, :, 0] == items[:, :1]).all() and (keys[:, :, 1] == items[:, 1:] + np.arange(length)).all()
-    assert it.addresses(first[:0], length).shape == (0, length)
+    assert it.addresses.of_sequences(first[:0], length).shape == (0, length)
 
 
 @pytest.mark.parametrize("slots", [60, 9])
@@ -171,9 +171,9 @@ def test_blocks_and_single_steps_leave_the_same_behind(slots: int) -> None:
         for _ in range(n):
             extend(single, stream, 1)
         assert starts(whole) == starts(single)
-        assert whole.used_slots == single.used_slots
+        assert whole.addresses.used_slots == single.addresses.used_slots
         assert {s.id: s.stored(3) for s in whole.streams.values()} == {
             s.id: s.stored(3) for s in single.streams.values()
         }
-    waiting = [[key for key in it.queue if it.address(*key) is not None] for it in (whole, single)]
+    waiting = [[key for key in it.queue if it.addresses.of(*key) is not None] for it in (whole, single)]
     assert waiting[0] == waiting[1] and waiting[0]

@@ -38,7 +38,7 @@ def extend(index: Index, stream: int, n: int) -> None:
 
 
 def drawn(index: Index, n: int, generator: np.random.Generator) -> list[tuple[int, int]]:
-    return [(s, t) for s, t in index.keys(index.draw(n, generator, False)[0], 1)[:, 0].tolist()]
+    return [(s, t) for s, t in index.addresses.keys(index.draw(n, generator, False)[0], 1)[:, 0].tolist()]
 
 
 def assert_distributed(draws: list, probability: dict) -> None:

@@ -51,7 +51,10 @@ def assert_same_content(it: MemoryStore, other: MemoryStore) -> None:
     np.testing.assert_array_equal(it.items(), other.items())
     for stream, steps in it.streams().items():
         mine, theirs = (
-            [s._index.priorities.of_steps[a : a + n] for a, _, n in s._index.spans(stream, steps.start, len(steps))]
+            [
+                s._index.priorities.of_steps[a : a + n]
+                for a, _, n in s._index.addresses.spans(stream, steps.start, len(steps))
+            ]
             if s._index.priorities
             else []
             for s in (it, other)
