@@ -1,14 +1,13 @@
 """The command `nexus`."""
 
-import difflib
 import errno
 import os
 import signal
 import sys
 from collections.abc import Sequence
-from importlib import import_module
 from typing import NoReturn
 
+from deploy.commands.dispatch import dispatch
 from deploy.exit_codes import FAILED, INTERRUPTED, MISUSED
 from deploy.import_path import own_folder_last
 from deploy.interrupt import ending_on_signals
@@ -38,7 +37,7 @@ COMMANDS = {
     name: f"deploy.commands.{name.replace('-', '_')}"
     for name in ("train", "eval", "plot", "replay", "check-env", "doctor")
 }
-"""The module of each; imported when it is given, since most need PyTorch or matplotlib."""
+"""The module of each."""
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -65,7 +64,7 @@ def _run(arguments: Sequence[str], signals: Sequence[int]) -> int:
     name = " ".join(["nexus", *arguments[:1]])
     try:
         try:
-            code = _dispatch(arguments)
+            code = dispatch("nexus", arguments, COMMANDS, DESCRIPTION)
         except SystemExit as left:
             code = _complain(left.code, FAILED) if isinstance(left.code, str) else left.code or 0
         if sys.stdout:
@@ -90,18 +89,6 @@ def _run(arguments: Sequence[str], signals: Sequence[int]) -> int:
         return _complain(str(error), FAILED)
 
 
-def _dispatch(arguments: Sequence[str]) -> int:
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print(DESCRIPTION)
-        print("nexus COMMAND --help explains each. Commands:", ", ".join(COMMANDS))
-        return 0 if arguments else MISUSED
-    name, *rest = arguments
-    if name not in COMMANDS:
-        return _complain(f"nexus has no command {name!r}; {_nearest(name)}")
-    code: int = import_module(COMMANDS[name]).run(rest)
-    return code
-
-
 def _say_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
     """Errors of an environment's `__del__`; where none has been made, Python's own words."""
     closing = sys.modules.get("actors.closing")
@@ -111,11 +98,6 @@ def _say_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
 def _complain(message: str, code: int = MISUSED) -> int:
     print(message, file=sys.stderr)
     return code
-
-
-def _nearest(name: str) -> str:
-    near = difflib.get_close_matches(name, COMMANDS, n=2)
-    return f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(COMMANDS)}."
 
 
 if __name__ == "__main__":

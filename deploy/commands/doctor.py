@@ -4,7 +4,6 @@ Every check really does the thing: it computes with torch, draws with MuJoCo, st
 crash or hang runs in a process of its own, with a limit.
 """
 
-import argparse
 import importlib.metadata
 import os
 import platform
@@ -21,8 +20,10 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+from tyro.conf import Positional
 
 from actors.envs.rendering import BACKENDS, try_backend
+from deploy.commands.parsing import parse
 
 _PACKAGES = ("torch", "numpy", "ray", "gymnasium", "dm_control", "mujoco", "safetensors", "tensorboard", "matplotlib")
 _GB = 1e9
@@ -107,11 +108,17 @@ def diagnose(directory: str | Path = ".") -> Iterator[Finding]:
         yield from check()
 
 
+@dataclass(frozen=True, kw_only=True)
+class Doctor:
+    """Check what works on this machine, and how to fix what does not."""
+
+    directory: Positional[Path] = Path(".")
+    """Where runs will be written."""
+
+
 def run(arguments: Sequence[str]) -> int:
     """Returns the exit code."""
-    parser = argparse.ArgumentParser(prog="nexus doctor", description="What works on this machine, and what to do.")
-    parser.add_argument("directory", nargs="?", default=".", help="where runs will be written")
-    return doctor(parser.parse_args(arguments).directory)
+    return doctor(parse(Doctor, arguments, prog="nexus doctor", example="nexus doctor").directory)
 
 
 def doctor(directory: str | Path = ".", console: Console | None = None) -> int:

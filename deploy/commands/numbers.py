@@ -1,13 +1,14 @@
-"""Numbers on a command line: what is not one is named with what is allowed."""
+"""Numbers on a command line: what is not one is refused, with what is allowed."""
 
-import argparse
-from typing import Any
+from collections.abc import Callable
+from types import UnionType
+from typing import Annotated, Any
 
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 
 def whole(text: str) -> int:
-    """ValueError where `text` is not a whole number."""
+    """ValueError if `text` is not a whole number."""
     try:
         return int(text)
     except ValueError:
@@ -21,36 +22,47 @@ def whole(text: str) -> int:
 
 
 def real(text: str) -> float:
-    """ValueError where `text` is not a number."""
+    """ValueError if `text` is not a number."""
     try:
         return float(text)
     except ValueError as error:
         raise ValueError(f"{text!r} is not a number.") from error
 
 
-def positive(text: str) -> int:
-    """For argparse: a whole number of at least 1."""
-    try:
+def _at_least(least: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
         number = whole(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
-    return number
+        if number < least:
+            raise ValueError(f"must be at least {least}, not {number}.")
+        return number
+
+    return read
+
+
+def _spec(kind: type | UnionType, read: Callable[[str], Any]) -> PrimitiveConstructorSpec[Any]:
+    return PrimitiveConstructorSpec(
+        nargs=1, metavar="FLOAT" if isinstance(0.5, kind) else "INT", instance_from_str=lambda texts: read(texts[0]),
+        is_instance=lambda value: isinstance(value, kind), str_from_instance=lambda value: [str(value)],
+    )  # fmt: skip
+
+
+Positive = Annotated[int, _spec(int, _at_least(1))]
+NotNegative = Annotated[int, _spec(int, _at_least(0))]
+PositiveOrNone = Annotated[int | None, _spec(int | None, _at_least(1))]
 
 
 def number_registry() -> ConstructorRegistry:
-    """For tyro."""
+    """How tyro reads every other `int`, `float` and `float | None`."""
     registry = ConstructorRegistry()
 
     @registry.primitive_rule
     def rule(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
-        if info.type not in (int, float):
-            return None
-        read: Any = whole if info.type is int else real
-        return PrimitiveConstructorSpec(
-            nargs=1, metavar=info.type.__name__.upper(), instance_from_str=lambda texts: read(texts[0]),
-            is_instance=lambda value: isinstance(value, info.type), str_from_instance=lambda value: [str(value)],
-        )  # fmt: skip
+        if info.type is int:
+            return _spec(int, whole)
+        if info.type is float:
+            return _spec(float, real)
+        if info.type == float | None:
+            return _spec(float | None, lambda text: None if text == "None" else real(text))
+        return None
 
     return registry

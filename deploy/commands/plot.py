@@ -1,31 +1,48 @@
 """`nexus plot`."""
 
-import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import Positional, arg
+
+from deploy.commands.parsing import OptionalPath, parse, several
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plot:
+    """Plot score against environment frames, aggregated over seeds."""
+
+    logdirs: Annotated[Positional[tuple[Path, ...]], several("LOGDIR")]
+    """Run directories."""
+    baselines: Annotated[tuple[Path, ...], arg(metavar="FILE [...]", help_behavior_hint="(optional)")] = ()
+    """Published curves to compare with: JSON lists (.json or .json.gz)."""
+    out: Path = Path("curves.png")
+    """The picture: .png, .svg or .pdf."""
+    export: OptionalPath = None
+    """Also write the runs' points to this file, in the format of the baselines."""
+    band: Literal["ci95", "minmax", "none"] = "ci95"
+    """Spread over seeds: 95 % confidence interval, minimum to maximum, or none."""
+    frames: Annotated[float | None, arg(help_behavior_hint="(default: all)")] = None
+    """Last frame of the x-axis."""
+    tasks: Annotated[tuple[str, ...], arg(metavar="TASK [...]", help_behavior_hint="(default: all)")] = ()
+    """Plot only these tasks."""
 
 
 def run(arguments: Sequence[str]) -> int:
     """Returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="nexus plot", description="Draw score curves: frames against score, seeds aggregated.",
-        epilog="example: nexus plot runs/* --baselines dmc_proprio-dreamerv3.json.gz --out curves.png",
+    given = parse(
+        Plot, arguments, prog="nexus plot",
+        example="nexus plot runs/* --baselines dmc_proprio-dreamerv3.json.gz",
     )  # fmt: skip
-    parser.add_argument("logdirs", nargs="+", type=Path)
-    parser.add_argument("--baselines", nargs="*", default=[], type=Path, help="JSON(.gz) lists of published curves")
-    parser.add_argument("--out", type=Path, default=Path("curves.png"), help=".png, .svg or .pdf")
-    parser.add_argument("--export", type=Path, help="write the runs' points in the baselines' format")
-    parser.add_argument("--band", choices=("ci95", "minmax", "none"), default="ci95")
-    parser.add_argument("--frames", type=float, help="where the x-axis ends")
-    parser.add_argument("--tasks", nargs="*", default=[], help="only these tasks")
-    known = parser.parse_args(arguments)
     from deploy.reports.plot import plot as draw
 
     damaged = draw(
-        known.logdirs, out=known.out, baselines=known.baselines, export_to=known.export, band=known.band,
-        frames=known.frames, tasks=known.tasks, note=partial(print, file=sys.stderr),
+        given.logdirs, out=given.out, baselines=given.baselines, export_to=given.export, band=given.band,
+        frames=given.frames, tasks=given.tasks, note=partial(print, file=sys.stderr),
     )  # fmt: skip
-    print(known.out)
+    print(given.out)
     return 1 if damaged else 0

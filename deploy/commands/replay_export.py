@@ -1,12 +1,17 @@
 """`nexus replay export`: whole episodes to files."""
 
-import argparse
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
+from tyro.conf import arg
+
+from deploy.commands.numbers import PositiveOrNone
+from deploy.commands.parsing import parse
+from deploy.commands.replay_source import ReplaySource
 from deploy.stored.sources import open_all
 from deploy.stored.transfer_report import left_out, told
 from deploy.wiring.config import RunConfig, load_config
@@ -20,57 +25,74 @@ from world_models.checkpoint_files import RUN_CONFIG
 from world_models.space import Space, Spaces
 
 
-def export_episodes(known: argparse.Namespace) -> int:
-    """Returns the exit code: 1 where something was damaged and left out."""
-    require_new_folder(known.out, "--out")
+@dataclass(frozen=True, kw_only=True)
+class Export(ReplaySource):
+    """Write the complete episodes of a replay to files."""
+
+    out: Path
+    """New folder for the files."""
+    format: Literal["npz", "minari"] = "npz"
+    """One compressed .npz file per episode, or a Minari dataset."""
+    episodes: Annotated[PositiveOrNone, arg(help_behavior_hint="(default: all)")] = None
+    """Export only the newest INT episodes."""
+    task: Annotated[str, arg(metavar="TASK", help_behavior_hint="(optional)")] = ""
+    """Task whose spaces and actions to write, if SOURCE does not record it."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Returns the exit code: 1 if something was damaged and left out."""
+    given = parse(
+        Export, arguments, prog="nexus replay export", example="nexus replay export runs/walker --out episodes"
+    )
+    require_new_folder(given.out, "--out")
     lost: list[str] = []
     with ExitStack() as stack:
-        readers = open_all(known.source, known.prefix, stack, damaged=lost)
+        readers = open_all(given.sources, given.prefix, stack, damaged=lost)
         schema = readers[0].schema
         if odd := [reader.where for reader in readers if reader.schema.fields != schema.fields]:
             raise ValueError(f"{odd[0]} has other keys than {readers[0].where}; export them one by one.")
-        task, spaces = _known_spaces(known)
+        task, spaces = _known_spaces(given)
         if spaces:
             _require_spaces(schema.fields, spaces, task)
         found = Found()
-        source = told(_episodes(readers, known.episodes, found), "exported")
+        source = told(_episodes(readers, given.episodes, found), "exported")
         first = next(source, None)
         if first is None:
             raise ValueError(" ".join(["There is no whole episode to export.", *_damage(lost, readers)]))
         source = chain([first], source)
         facts = {"task": task} | _spaces_json(spaces)
         try:
-            if known.format == "npz":
+            if given.format == "npz":
                 from deploy.stored.episode_files import write_episodes
 
-                counts = write_episodes(known.out, schema, source, facts)["counts"]
+                counts = write_episodes(given.out, schema, source, facts)["counts"]
             else:
                 from deploy.stored.minari_files import write_minari
 
-                counts = write_minari(known.out, schema, source, spaces, facts)
+                counts = write_minari(given.out, schema, source, spaces, facts)
         except ShardDownError as error:
             raise ValueError(str(error)) from error
         except OSError as error:
             remedy = "Free some space, or name" if disk_is_full(error) else "Name"
             raise ValueError(
-                f"{known.out} cannot be written: {error.strerror or error}; nothing of it is left. {remedy} another "
+                f"{given.out} cannot be written: {error.strerror or error}; nothing of it is left. {remedy} another "
                 "folder with --out."
             ) from error
         damage = _damage(lost, readers)
     rest = found.describe()
-    print(f"{counted(counts['episodes'], 'episode')}, {counted(counts['steps'], 'step')}: {known.out}")
+    print(f"{counted(counts['episodes'], 'episode')}, {counted(counts['steps'], 'step')}: {given.out}")
     if rest:
         print(f"Not whole and left out: {rest}.")
     for line in damage:
         print(line)
-    if known.format == "minari":
-        parent = known.out.absolute().parent
-        print(f'MINARI_DATASETS_PATH={parent} python -c "import minari; minari.load_dataset({known.out.name!r})"')
+    if given.format == "minari":
+        parent = given.out.absolute().parent
+        print(f'MINARI_DATASETS_PATH={parent} python -c "import minari; minari.load_dataset({given.out.name!r})"')
     return 1 if damage else 0
 
 
 def _damage(lost: Sequence[str], readers: Sequence[Reader]) -> list[str]:
-    """A line for each part of stored replay that is damaged, as far as it was looked at."""
+    """A line for each part of stored replay that was found damaged."""
     return left_out([*lost, *(f"{reader.where}: {text}" for reader in readers for text in reader.losses())])
 
 
@@ -84,13 +106,13 @@ def _episodes(readers: Sequence[Reader], number: int | None, found: Found) -> It
     yield from (episode for _, _, episode in sorted(ends, key=lambda one: one[:2])[-number:])
 
 
-def _known_spaces(known: argparse.Namespace) -> tuple[str, tuple[Spaces, Spaces] | None]:
-    """Task and spaces of what is exported, as far as the source or --task tells."""
-    if known.task:
+def _known_spaces(given: Export) -> tuple[str, tuple[Spaces, Spaces] | None]:
+    """Task and spaces of what is exported, as far as they are known from --task or the source."""
+    if given.task:
         from deploy.wiring.task import spaces_of
 
-        return known.task, spaces_of(RunConfig(task=known.task))
-    for source in map(Path, known.source):
+        return given.task, spaces_of(RunConfig(task=given.task))
+    for source in map(Path, given.sources):
         folders = [source, source.parent]
         if (source / RUN_CONFIG).exists():
             checkpoints = Checkpoints(source / "checkpoints")

@@ -1,17 +1,18 @@
 """`nexus replay import`: a replay filled from files."""
 
-import argparse
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from tyro.conf import Positional, arg
 
-from deploy.commands.train import parse_train
+from deploy.commands.parsing import OptionalPath, option_names, parse_known, several
+from deploy.commands.train import Train, parse_train
 from deploy.stored.sources import open_sources
 from deploy.stored.transfer_report import left_out, told
 from deploy.wiring.config import RunConfig, load_config
@@ -32,33 +33,62 @@ from world_models.space import Space, Spaces
 IMPORTED = "nexus:imported"
 
 
-def import_episodes(known: argparse.Namespace, rest: Sequence[str]) -> int:
-    """`rest`: options of `nexus train`. Returns the exit code: 1 where something was damaged and left out."""
+@dataclass(frozen=True, kw_only=True)
+class Import:
+    """Fill a replay from files of episodes.
+
+    Takes the options of `nexus train` too, for a replay that is new.
+    """
+
+    files: Annotated[Positional[tuple[Path, ...]], several("FILE")]
+    """Folders or .npz files from `nexus replay export`, DreamerV3 or its ports; Minari datasets."""
+    into: Annotated[str, arg(metavar="DIR|URL")]
+    """Replay on disk, new or existing, or Redis URLs separated by commas."""
+    task: Annotated[str, arg(metavar="TASK", help_behavior_hint="(optional)")] = ""
+    """Task that the steps come from; files exported by Nexus record it."""
+    like: OptionalPath = None
+    """Take the task and all settings from the run in this logdir."""
+    prefix: Annotated[str, arg(help_behavior_hint=f"(default: {IMPORTED})")] = ""
+    """Prefix of the keys on Redis."""
+    actions: Literal["auto", "chosen", "leading"] = "auto"
+    """Action in a row of an .npz file: `chosen` after its observation, `leading` to it, or `auto`: detect which."""
+    rename: Annotated[tuple[str, ...], arg(metavar="THEIRS=OURS [...]", help_behavior_hint="(optional)")] = ()
+    """Rename keys of .npz files."""
+    ignore: Annotated[tuple[str, ...], arg(metavar="KEY [...]", help_behavior_hint="(optional)")] = ()
+    """Leave out these keys of .npz files."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Returns the exit code: 1 if something was damaged and left out."""
+    given, rest = parse_known(
+        Import, arguments, prog="nexus replay import", others=tuple(option_names(Train)),
+        example="nexus replay import episodes --into demos --task dmc_walker_walk",
+    )  # fmt: skip
     from deploy.stored.episode_files import NpzEpisodes, read_index
     from deploy.stored.gymnasium_data import is_action
     from deploy.stored.minari_files import MinariEpisodes, is_minari, read_facts
     from deploy.wiring.stores import inline_store
     from replay.foreign_rows import Reading
 
-    if known.into.startswith(URLS):
-        parse_servers(known.into)
+    if given.into.startswith(URLS):
+        parse_servers(given.into)
     else:
-        _require_no_rollback(Path(known.into))
-        require_writable_folder(Path(known.into), "--into")
-    if absent := [str(path) for path in known.files if not path.exists()]:
+        _require_no_rollback(Path(given.into))
+        require_writable_folder(Path(given.into), "--into")
+    if absent := [str(path) for path in given.files if not path.exists()]:
         raise ValueError(f"{', '.join(absent)}: no such file or folder; name episode files or Minari datasets.")
-    datasets = [path for path in known.files if is_minari(path)]
-    files = [path for path in known.files if path not in datasets]
+    datasets = [path for path in given.files if is_minari(path)]
+    files = [path for path in given.files if path not in datasets]
     indices = [index for path in files if path.is_dir() and (index := read_index(path))]
     indices += [facts for path in datasets if (facts := read_facts(path))]
-    config, schema, spaces = _target(known, rest, indices)
+    config, schema, spaces = _target(given, rest, indices)
     actions = frozenset(spaces[1] if spaces else filter(is_action, schema.fields))
-    rename, ignore = _renamed(known.rename), frozenset(known.ignore)
+    rename, ignore = _renamed(given.rename), frozenset(given.ignore)
     reading = Reading(schema=schema, actions=actions, rename=rename, ignore=ignore)
     found = Found()
     sources: list[NpzEpisodes | MinariEpisodes] = []
     if files:
-        npz = NpzEpisodes(files, reading, known.actions)
+        npz = NpzEpisodes(files, reading, given.actions)
         found, sources = npz.found, [npz]
     if datasets:
         sources.append(MinariEpisodes(datasets, schema, spaces[1] if spaces else None))
@@ -76,7 +106,7 @@ def import_episodes(known: argparse.Namespace, rest: Sequence[str]) -> int:
         number, steps = append_episodes(store, told(chain([first], rows), "imported"), fresh_streams(store))
         after = store.stats()
     print(
-        f"{counted(number, 'episode')}, {counted(steps, 'step')}: {known.into} now has "
+        f"{counted(number, 'episode')}, {counted(steps, 'step')}: {given.into} now has "
         f"{counted(round(after['items']), 'sequence')} of {store.length}."
     )
     if found.describe():
@@ -87,8 +117,8 @@ def import_episodes(known: argparse.Namespace, rest: Sequence[str]) -> int:
         print(f"They give no new sequence of {store.length} steps: import more of them at once.")
     if after["evicted"] > before["evicted"]:
         print(f"They did not all fit: raise --replay.capacity ({config.replay.capacity:,} steps) and import them anew.")
-    options = options_for(load_config(known.like)) if known.like else rest
-    again = ["nexus", "train", config.task if spaces else "TASK", *options, "--offline", known.into]
+    options = options_for(load_config(given.like)) if given.like else rest
+    again = ["nexus", "train", config.task if spaces else "TASK", *options, "--offline", given.into]
     print(f"Learn from them alone: {shlex.join(again)}")
     return 1 if damaged else 0
 
@@ -107,33 +137,33 @@ def _require_no_rollback(into: Path) -> None:
 
 
 def _target(
-    known: argparse.Namespace, rest: Sequence[str], indices: Sequence[Mapping[str, Any]]
+    given: Import, rest: Sequence[str], indices: Sequence[Mapping[str, Any]]
 ) -> tuple[RunConfig, Schema, tuple[Spaces, Spaces] | None]:
     """Configuration of a run whose replay is to be filled, its steps, and the spaces of its task if it has one."""
     from deploy.wiring.task import replay_schema, spaces_of
 
     tasks = {str(index["task"]) for index in indices if index.get("task")}
     exported = tasks.pop() if len(tasks) == 1 else ""
-    task = known.task or exported
-    if known.into.startswith(URLS):
-        place: dict[str, Any] = {"store": known.into, "prefix": known.prefix or IMPORTED}
+    task = given.task or exported
+    if given.into.startswith(URLS):
+        place: dict[str, Any] = {"store": given.into, "prefix": given.prefix or IMPORTED}
     else:
-        place = {"store": "disk", "directory": known.into}
-    if known.like is None and not known.task and not rest and (there := _what_is_there(known, place)):
+        place = {"store": "disk", "directory": given.into}
+    if given.like is None and not given.task and not rest and (there := _what_is_there(given, place)):
         replay, length, schema = there
         learner = LearnerConfig(batch_length=length - CONTEXT, start_items=1)
         config = RunConfig(task=task or RunConfig().task, replay=replay, learner=learner)
         return config, schema, _spaces_in(indices) if task else None
-    if known.like is not None:
-        if rest or known.task:
-            raise ValueError(f"--like takes everything from {known.like}; leave out --task and {' '.join(rest)}.")
-        config = load_config(known.like)
+    if given.like is not None:
+        if rest or given.task:
+            raise ValueError(f"--like takes everything from {given.like}; leave out --task and {' '.join(rest)}.")
+        config = load_config(given.like)
     elif task:
         config = parse_train([task, *rest])
     else:
         raise ValueError("Whose steps are these? Say --task TASK, or --like LOGDIR for those of a run.")
     config = replace(config, replay=replace(config.replay, **place))
-    brought = None if known.like or known.task else _spaces_in(indices)
+    brought = None if given.like or given.task else _spaces_in(indices)
     spaces = brought or spaces_of(config)
     return config, replay_schema(*spaces, config.model), spaces
 
@@ -146,10 +176,10 @@ def _spaces_in(indices: Sequence[Mapping[str, Any]]) -> tuple[Spaces, Spaces] | 
     return None
 
 
-def _what_is_there(known: argparse.Namespace, place: dict[str, Any]) -> tuple[ReplayConfig, int, Schema] | None:
+def _what_is_there(given: Import, place: dict[str, Any]) -> tuple[ReplayConfig, int, Schema] | None:
     """Settings, sequence length and steps of a replay that exists already; None: there is none."""
     try:
-        readers = open_sources(known.into, place.get("prefix", ""))
+        readers = open_sources(given.into, place.get("prefix", ""))
     except ShardDownError as error:
         raise ValueError(str(error)) from error
     except ValueError:  # to be made; what cannot be, says so then
@@ -157,8 +187,8 @@ def _what_is_there(known: argparse.Namespace, place: dict[str, Any]) -> tuple[Re
     facts = [reader.facts() for reader in readers]
     for reader in readers:
         reader.close()
-    if "directory" in place and not (Path(known.into) / "shard-0").is_dir():
-        raise ValueError(f"--into {known.into} is a part of a replay; name the folder that has its shards.")
+    if "directory" in place and not (Path(given.into) / "shard-0").is_dir():
+        raise ValueError(f"--into {given.into} is a part of a replay; name the folder that has its shards.")
     config = ReplayConfig(
         **place, shards=len(readers), capacity=sum(int(fact["capacity"]) for fact in facts),
         capacity_gb=sum(fact["max_gb"] for fact in facts) * (1 + 1e-9),

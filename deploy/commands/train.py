@@ -1,17 +1,16 @@
 """`nexus train`."""
 
-import argparse
-import difflib
 import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
-from dataclasses import fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated
 
-import tyro
+from tyro.conf import FlagConversionOff, Positional, arg
 
-from deploy.commands.numbers import number_registry
+from deploy.commands.parsing import HELP, option_names, parse, parse_known
 from deploy.exit_codes import INTERRUPTED
 from deploy.reports.scoreboard import solved_before
 from deploy.stored.forecast import require_memory
@@ -25,67 +24,62 @@ from deploy.wiring.task import require_trainable
 from learner.checkpoint import Checkpoints, NoWholeCheckpointError, continuation, disk_is_full
 from world_models.dreamer.config import SIZES
 
-TRAIN = """Train DreamerV3 on TASK. The same command with the same --logdir continues the run.
-
-Tasks: gym:CartPole-v1, gym:my_module:MyEnv-v0 (imports my_module first), dmc_walker_walk.
-Presets: {presets}. Sizes: {sizes}.
-Every field below can be set behind them, e.g. --learner.batch-size 8 --model.rssm.deter 1024.
-"""
+EXAMPLE = "nexus train gym:CartPole-v1 --preset quick"
 
 
-def _train_parser() -> argparse.ArgumentParser:
-    description = TRAIN.format(presets=", ".join(PRESETS), sizes=", ".join(SIZES))
-    parser = argparse.ArgumentParser(
-        prog="nexus train", description=description, formatter_class=argparse.RawDescriptionHelpFormatter,
-        add_help=False, allow_abbrev=False,
-    )  # fmt: skip
-    parser.add_argument("task", metavar="TASK", nargs="?")
-    parser.add_argument("--preset", default="", help="named settings; DMC tasks take dmc_proprio by themselves")
-    parser.add_argument("--size", default="", help="network size")
-    parser.add_argument("--replay", default="", help="short for --replay.store: memory, disk or Redis URLs")
-    return parser
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """What the defaults of the other options depend on."""
+
+    task: Annotated[Positional[str], arg(help_behavior_hint="(required)", metavar="TASK")]
+    """gym:ID, gym:module:ID (imports the module first) or dmc_domain_task."""
+    preset: Annotated[str, arg(help_behavior_hint="(default: the task's)", metavar=f"{{{','.join(PRESETS)}}}")] = ""
+    """Named settings."""
+    size: Annotated[str, arg(help_behavior_hint="(default: the preset's)", metavar=f"{{{','.join(SIZES)}}}")] = ""
+    """Size of the networks."""
+    replay: Annotated[str, arg(help_behavior_hint="(optional)", metavar="STORE")] = ""
+    """Short for --replay.store: memory, disk or Redis URLs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train(Start):
+    """Train DreamerV3 on TASK.
+
+    The same command with the same --logdir continues the run.
+    """
+
+    config: Annotated[FlagConversionOff[RunConfig], arg(name="")]
 
 
 def parse_train(arguments: Sequence[str]) -> RunConfig:
-    """The configuration that a `nexus train` command line asks for; exits with a message where it is wrong."""
-    parser = _train_parser()
-    if arguments and arguments[0].startswith("-") and arguments[0] not in ("-h", "--help"):
-        parser.error("TASK comes first: nexus train TASK --options, e.g. nexus train gym:CartPole-v1 --logdir runs/1")
-    known, rest = parser.parse_known_args(arguments)
-    asks_help = any(flag in rest for flag in ("-h", "--help"))
-    if known.task is None and asks_help:
-        parser.print_help()
-        print()
-    if known.task is None and not asks_help:
-        parser.error("the TASK is missing, e.g. nexus train gym:CartPole-v1")
-    _require_known(rest)
-    default = apply(RunConfig(task=known.task or RunConfig().task), known.preset, known.size)
-    if known.replay:
-        default = replace(default, replay=replace(default.replay, store=known.replay))
-    config = tyro.cli(
-        RunConfig, default=default, args=rest, prog=f"nexus train {known.task or 'TASK'}",
-        config=(tyro.conf.FlagConversionOff, tyro.conf.AvoidSubcommands), registry=number_registry(),
-    )  # fmt: skip
+    """The configuration that a `nexus train` command line asks for. ValueError: one message with what is wrong."""
+    if arguments and not arguments[0].startswith("-"):
+        start, _ = parse_known(
+            Start, [argument for argument in arguments if argument not in HELP], prog="nexus train", example=EXAMPLE,
+            others=tuple(option_names(Train)),
+        )  # fmt: skip
+    elif any(flag in arguments for flag in HELP):
+        start = Start(task=RunConfig().task)
+    elif arguments:
+        raise ValueError(
+            "TASK comes first: nexus train TASK --options, e.g. nexus train gym:CartPole-v1 --logdir runs/1"
+        )
+    else:
+        raise ValueError(f"the TASK is missing, e.g. {EXAMPLE}")
+    default = apply(RunConfig(task=start.task), start.preset, start.size)
+    if start.replay:
+        default = replace(default, replay=replace(default.replay, store=start.replay))
+    config = parse(
+        Train, arguments, prog="nexus train", example=EXAMPLE, default=Train(task=start.task, config=default)
+    ).config
     if not config.logdir:
         name = config.task.replace(":", "_").replace("/", "_")
         config = replace(config, logdir=str(Path("runs") / f"{name}-seed{config.seed}"))
-    require_trainable(config)  # what is wrong with the task is said before anything starts
+    require_trainable(config)  # reports what is wrong with the task before anything starts
     if config.offline:
         for source in open_sources(config.offline, damaged=[]):
             source.close()
     return config
-
-
-def _require_known(rest: Sequence[str]) -> None:
-    """ValueError names the nearest to an option that there is not; tyro does so for dotted ones only."""
-    own = ["--preset", "--size", "--replay", "--help"]
-    options = [*own, *("--" + field.name.replace("_", "-") for field in fields(RunConfig))]
-    for argument in rest:
-        name = argument.split("=")[0].replace("_", "-")
-        if name.startswith("--") and "." not in name and name not in options:
-            near = difflib.get_close_matches(name, options, n=3)
-            hint = f"nearest: {', '.join(near)}" if near else "nexus train --help lists them all"
-            raise ValueError(f"nexus train has no option {name}; {hint}.")
 
 
 def run(arguments: Sequence[str]) -> int:

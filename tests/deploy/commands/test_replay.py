@@ -233,7 +233,7 @@ def test_the_newest_episodes_alone(trained: Path, nexus: Nexus, tmp_path: Path) 
     newest = sorted(one.first + one.length for one in everything)[-3:]
     index = json.loads((tmp_path / "few" / "index.json").read_text())
     assert [one["first_step"] + one["length"] for one in index["episodes"]] == newest
-    assert "argument --episodes: 0 is not at least 1" in nexus(
+    assert "--episodes: must be at least 1, not 0." in nexus(
         "export", trained, "--out", tmp_path / "none", "--episodes", 0, code=2
     )
 
