@@ -13,9 +13,9 @@ from replay.config import SelectionConfig
 from replay.counted import counted
 from replay.indexing.index import UNIFORM, Index
 from replay.indexing.index_state import state_of
+from replay.redis.redis_connection import ReplyError
 from replay.redis.redis_replay import RedisReplay
 from replay.redis.redis_script import RECORD, SEGMENT, Counts, StreamState
-from replay.redis.resp import ReplyError
 
 _EVENTS = 40_000  # taken in one by one, a reply of 1 MB; beyond, it is quicker to begin anew
 _ATTEMPTS = 20

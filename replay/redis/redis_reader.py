@@ -10,6 +10,7 @@ from replay.counted import counted
 from replay.episodes import MissingStepsError
 from replay.layout import views
 from replay.reader import Finding
+from replay.redis.redis_connection import Connection
 from replay.redis.redis_layout import MARKER, Layout, stored_latents
 from replay.redis.redis_refusal import ReplyError
 from replay.redis.redis_rights import (
@@ -22,8 +23,8 @@ from replay.redis.redis_rights import (
     types_of,
 )
 from replay.redis.redis_script import StreamState
-from replay.redis.resp import Connection, parse_info
-from replay.redis.resp_wire import Arg, Reply
+from replay.redis.redis_server import parse_info
+from replay.redis.redis_session import Arg, Reply
 from replay.redis_url import parse
 from replay.step import Rows, Schema
 

@@ -3,6 +3,8 @@
 import re
 from collections.abc import Sequence
 
+from replay.redis_url import PASSWORD_VARIABLE, Address
+
 # Redis 6.2 wraps what a script ran into: "ERR Error running script (call to f_...): @user_script:9: @user_script: 9:
 # -READONLY ...", or "@user_script: 9: -READONLY ..." where the script returns it; 7 appends " script: ..., on ...".
 _WRAPPING = re.compile(r"(ERR )?Error running script \(call to \w+\): (@\w+: ?\d+: )*-?|(@\w+: ?\d+: )+-?")
@@ -69,10 +71,39 @@ class FullError(NotReadyError):
     """The server takes no more clients, until some have gone."""
 
 
-def refusal(line: bytes) -> ReplyError:
-    """The reply of an error line, which begins with a minus sign."""
-    text = line[1:].decode(errors="replace")
+def refusal(text: str) -> ReplyError:
+    """What the server says, without the minus sign of its line."""
     return OutOfMemoryReply(text) if re.search(r"(^|-)OOM ", text) else ReplyError(text)
+
+
+def not_redis(label: str, seen: bytes | str) -> ValueError:
+    """`seen` came from the server `label`, or describes it, and is no reply of Redis."""
+    shown = repr(seen[:40]) if isinstance(seen, bytes) else f"no reply ({seen})"
+    return ValueError(f"{label} is not a Redis server, or wants TLS (rediss://): it sent {shown}. Check host and port.")
+
+
+def require_welcome(first: object, address: Address) -> None:
+    """FullError or ValueError where the first answer is what Redis says unasked before it hangs up."""
+    if not isinstance(first, ReplyError):
+        return
+    if "max number of clients" in str(first):
+        raise FullError(
+            f"Redis {address.label} has its maxclients connected already ({first}); end some of them, or raise "
+            "maxclients in its redis.conf and restart it."
+        )
+    if first.code == "DENIED":
+        raise ValueError(f"Redis {address.label} lets nobody in from outside: {first}")
+
+
+def not_let_in(error: ReplyError, address: Address) -> ValueError:
+    """What is wrong with the password, from what the server says to it."""
+    if "without any password" in str(error):
+        return ValueError(f"Redis {address.label} has no password, one is given; leave it out or set requirepass.")
+    user = address.username or "default"
+    return ValueError(
+        f"Redis {address.label} does not let user {user} in ({error}): it knows no such user, has disabled it, "
+        f"or the password is wrong; see redis-cli ACL GETUSER {user}, and correct the URL or {PASSWORD_VARIABLE}."
+    )
 
 
 def require_fit(error: ReplyError, label: str) -> None:

@@ -8,12 +8,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from replay.redis.redis_connection import Connection
 from replay.redis.redis_layout import Layout, plan
 from replay.redis.redis_refusal import OutOfMemoryReply, ReplyError
 from replay.redis.redis_rights import FORMAT, PROBE, parse_meta, pattern, writer_check
 from replay.redis.redis_script import Call, Counts, MissingReplayError, Script
-from replay.redis.resp import Connection, parse_info
-from replay.redis.resp_wire import Arg, Reply
+from replay.redis.redis_server import parse_info
+from replay.redis.redis_session import Arg, Reply
 from replay.redis_url import parse
 from replay.step import Schema
 from replay.store import ShardDownError

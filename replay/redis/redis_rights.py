@@ -4,10 +4,10 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from replay.redis.redis_connection import Check
 from replay.redis.redis_refusal import ReplyError, lacking, require_fit, unusable
 from replay.redis.redis_script import SEGMENT, SHA, SOURCE, Counts
-from replay.redis.resp import Check
-from replay.redis.resp_wire import Arg, Reply, Wire
+from replay.redis.redis_session import Arg, Reply, Session
 from replay.redis_url import Address
 
 Ask = Callable[[Sequence[Sequence[Arg]]], Sequence[Reply | ReplyError]]
@@ -62,7 +62,7 @@ def writer_check(address: Address, prefix: str, largest: int) -> Check:
     remedies: rights, commands, a limit below `largest` bytes, a replica or another state that takes no steps, keys of
     something else where the replay has its own, a replay that lacks parts."""
 
-    def check(wire: Wire, info: dict[str, str], suspect: str) -> None:
+    def check(session: Session, info: dict[str, str], suspect: str) -> None:
         if info.get("role") == "slave":
             at = f"{info.get('master_host')}:{info.get('master_port')}"
             require_fit(ReplyError(f"READONLY its master is {at}"), address.label)
@@ -80,11 +80,7 @@ def writer_check(address: Address, prefix: str, largest: int) -> Check:
             ("SCRIPT", "LOAD", SOURCE), ("EVALSHA", SHA, 1, f"{prefix}:counts", "sync", 0, 0),
         ]  # fmt: skip
 
-        def ask(commands: Sequence[Sequence[Arg]]) -> list[Reply | ReplyError]:
-            wire.send(commands)
-            return [wire.reply() for _ in commands]
-
-        look = _Look(ask, address, prefix)
+        look = _Look(session.ask, address, prefix)
         _, counts, life, meta, streams, *_ = look(ours, belongs=True)
         look(others)
         look.limits(largest)

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from replay.redis.resp import Connection, ReplyError
-from replay.redis.resp_wire import Arg, Reply
+from replay.redis.redis_connection import Connection, ReplyError
+from replay.redis.redis_session import Arg, Reply
 
 SOURCE = files("replay.redis").joinpath("redis_script.lua").read_bytes()
 SHA = hashlib.sha1(SOURCE).hexdigest()

@@ -5,7 +5,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from replay.redis.resp import Connection, parse_info
+from replay.redis.redis_connection import Connection
+from replay.redis.redis_server import parse_info
 from replay.redis_url import parse
 from tests.benchmarks.replay_soak_ledger import Audit, Ledger, Loss
 from tests.benchmarks.replay_soak_rows import LENGTH

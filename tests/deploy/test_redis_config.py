@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from replay.redis.resp import Connection, parse_info
+from replay.redis.redis_connection import Connection
+from replay.redis.redis_server import parse_info
 from replay.redis_url import Address
 from tests.replay.redis.redis_servers import EXECUTABLE, dying_with_the_test, free_port
 

@@ -15,7 +15,7 @@ from deploy.stored.episode_files import read_npz, write_npz
 from deploy.stored.sources import open_sources
 from deploy.wiring.config import save_config
 from replay.episodes import Found, episodes
-from replay.redis.resp import Connection
+from replay.redis.redis_connection import Connection
 from replay.redis_url import PASSWORD_VARIABLE, parse
 from replay.step import Rows
 from tests.integration.runs import command, run

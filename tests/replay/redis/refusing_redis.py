@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from replay.redis.redis_connection import Connection
 from replay.redis.redis_reader import open_replay
 from replay.redis.redis_store import RedisStore
-from replay.redis.resp import Connection
 from tests.contracts.stores import SCHEMA, check_sequences, rng, rows
 
 

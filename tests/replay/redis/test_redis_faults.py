@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from replay.redis.redis_connection import Connection, ReplyError, ShardDownError
 from replay.redis.redis_store import RedisStore
-from replay.redis.resp import Connection, ReplyError, ShardDownError
 from replay.redis_url import parse
 from tests.replay.redis.redis_servers import RedisServer, connected
 from tests.replay.redis.redis_workers import (

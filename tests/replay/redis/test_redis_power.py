@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from replay.redis.redis_connection import Connection
 from replay.redis.redis_mirror import Mirror
 from replay.redis.redis_store import RedisStore
-from replay.redis.resp import Connection
 from tests.contracts.stores import SCHEMA, check_sequences, fill, rows
 from tests.replay.redis.redis_servers import RedisServer, connected
 

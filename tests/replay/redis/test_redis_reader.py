@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from replay.episodes import Found, MissingStepsError, episodes
+from replay.redis.redis_connection import Connection, ReplyError, ShardDownError
 from replay.redis.redis_reader import RedisReader, open_replay
+from replay.redis.redis_session import Reply
 from replay.redis.redis_store import RedisStore
-from replay.redis.resp import Connection, ReplyError, ShardDownError
-from replay.redis.resp_wire import Reply
 from tests.replay.cartpole import LENGTH, assert_same, play, schema, whole
 from tests.replay.redis.redis_servers import RedisServer
 

@@ -29,5 +29,5 @@ from replay.redis.redis_refusal import refusal
     ],
 )  # fmt: skip
 def test_errors_are_read_through_what_a_script_wraps_them_in(line: str, kind: str, text: str, key: str) -> None:
-    error = refusal(b"-" + line.encode())
+    error = refusal(line)
     assert (error.kind, str(error), error.key) == (kind, text, key)

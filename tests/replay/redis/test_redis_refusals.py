@@ -10,8 +10,8 @@ from contextlib import closing, suppress
 import pytest
 import redis
 
+from replay.redis.redis_connection import Connection
 from replay.redis.redis_reader import LOST_LOG, open_replay
-from replay.redis.resp import Connection
 from replay.store import ShardDownError
 from tests.contracts.stores import check_sequences, rng, rows
 from tests.replay.redis.redis_servers import RedisServer, connected
@@ -358,7 +358,7 @@ def test_a_chunk_that_turns_foreign_is_passed_over_by_samplers_and_waited_for_by
 
 
 def test_a_server_that_was_never_there_is_given_up_within_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("replay.redis.resp.FIRST", 0.2)
+    monkeypatch.setattr("replay.redis.redis_connection.FIRST", 0.2)
     with pytest.raises(ShardDownError, match="has not answered .* Is it running, and is the address right"):
         open_store("unix:///nowhere/socket", patience=600.0)
 

@@ -9,10 +9,10 @@ import pytest
 
 from replay.config import SelectionConfig
 from replay.memory.memory_store import MemoryStore
+from replay.redis.redis_connection import Connection
 from replay.redis.redis_layout import allocated, plan
 from replay.redis.redis_script import SEGMENT, SOURCE
 from replay.redis.redis_store import RedisStore
-from replay.redis.resp import Connection
 from replay.redis_url import parse
 from replay.step import Field, Rows, Schema
 from replay.store import GapError

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from replay.redis.resp import Connection, OutOfMemoryReply, ReplyError, ShardDownError
+from replay.redis.redis_connection import Connection, OutOfMemoryReply, ReplyError, ShardDownError
 from tests.replay.redis.redis_servers import RedisServer, connected
 
 pytestmark = pytest.mark.timeout(120)

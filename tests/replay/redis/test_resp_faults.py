@@ -11,7 +11,7 @@ from urllib.parse import quote
 import numpy as np
 import pytest
 
-from replay.redis.resp import Connection, ShardDownError
+from replay.redis.redis_connection import Connection, ShardDownError
 from replay.redis_url import parse
 from tests.replay.beside import meanwhile, meanwhile_once, progress
 from tests.replay.redis.proxies import Listener, Proxy, answering, certificate
@@ -123,7 +123,7 @@ def test_a_server_that_stays_silent_is_waited_for_and_then_named() -> None:
 
 
 def test_a_server_that_was_silent_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("replay.redis.resp.FIRST", 60.0)
+    monkeypatch.setattr("replay.redis.redis_connection.FIRST", 60.0)
     heard: list[bytes] = []
 
     def silent_once(sock: socket.socket) -> None:
@@ -185,7 +185,7 @@ def test_too_many_clients_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> Non
     with RedisServer(maxclients=1) as full, connected(full.url_unix) as first:
         progress(lambda: answers(first, "PING") == b"PONG")  # the one that asked whether it has started may linger
         with monkeypatch.context() as hasty, connected(full.url_unix, patience=600.0) as new:  # nobody has reached it
-            hasty.setattr("replay.redis.resp.FIRST", 0.2)
+            hasty.setattr("replay.redis.redis_connection.FIRST", 0.2)
             with pytest.raises(ShardDownError, match="has its maxclients connected .*end some.* raise maxclients in"):
                 new.call("PING")
         known = Connection(parse(full.url_unix), patience=60.0, known=True, note=notes.append)

@@ -1,35 +1,25 @@
-"""A Redis client that receives into the caller's memory, keeps several requests in flight and comes back by itself."""
+"""A Redis client that comes back by itself: sessions with one server, one after the other, under a single name."""
 
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import TypeVar
 
 import numpy as np
 
-from replay.redis.redis_refusal import (
-    UNFIT,
-    FullError,
-    NotReadyError,
-    OutOfMemoryReply,
-    ReplyError,
-    lacking,
-    require_fit,
-    unusable,
-)
-from replay.redis.resp_wire import Arg, Reply, Wire, open_socket
-from replay.redis_url import PASSWORD_VARIABLE, Address
+from replay.redis.redis_ranges import Request
+from replay.redis.redis_refusal import UNFIT, FullError, NotReadyError, OutOfMemoryReply, ReplyError, require_fit
+from replay.redis.redis_server import require_supported
+from replay.redis.redis_session import Arg, Reply, Session
+from replay.redis_url import Address
 from replay.store import ShardDownError
 
-__all__ = ["Connection", "OutOfMemoryReply", "ReplyError", "ShardDownError", "parse_info"]
+__all__ = ["Connection", "OutOfMemoryReply", "ReplyError", "ShardDownError"]
 
 T = TypeVar("T")
-Check = Callable[[Wire, dict[str, str], str], None]
-"""What is asked of a server over a wire, knowing its INFO and the key, if any, that it refused to work on before."""
-OLDEST = (6, 2)
+Check = Callable[[Session, dict[str, str], str], None]
+"""What is asked of a server in a session, knowing its INFO and the key, if any, that it refused to work on before."""
 WINDOW = 1 << 20  # more is no faster, and the server builds its replies in memory it has to fetch first
-_FEWEST = 2  # requests in flight, whatever their size
 FIRST = 5.0  # seconds for a server that nobody has reached yet: its address may be wrong
 _FIRST_DELAY, _LONGEST_DELAY = 0.05, 2.0
 _PROBE = 1.0  # seconds for a server that has been given up
@@ -74,7 +64,7 @@ class Connection:
         """The server was fit for work once, so that whatever is wrong with it now may be mended."""
         self._check, self._note = check, note
         self._lock = threading.Lock()
-        self._wire: Wire | None = None
+        self._session: Session | None = None
         self._run_id = ""
         self._lost = 0.0  # since when the server does not answer
         self._said: set[str] = set()  # of what is wrong with it, since then
@@ -91,9 +81,8 @@ class Connection:
     def pipeline(self, commands: Sequence[Sequence[Arg]]) -> list[Reply | ReplyError]:
         """All commands are sent, then all replies read. Refusals stand in the list as exceptions."""
 
-        def exchange(wire: Wire) -> list[Reply | ReplyError]:
-            wire.send(commands)
-            replies = [wire.reply() for _ in commands]
+        def exchange(session: Session) -> list[Reply | ReplyError]:
+            replies = session.ask(commands)
             self._require_fit(replies)
             return replies
 
@@ -102,7 +91,7 @@ class Connection:
         first = commands[0][0]
         return self._insist(exchange, first.decode() if isinstance(first, bytes) else str(first))
 
-    def get_ranges(self, requests: Sequence[tuple[bytes | str, int, memoryview]], window: int = WINDOW) -> np.ndarray:
+    def get_ranges(self, requests: Sequence[Request], window: int = WINDOW) -> np.ndarray:
         """GETRANGE of `len(out)` bytes from `start` of `key` for each (key, start, out), received in `out` itself.
 
         Returns the bytes received int64 `[n]`: fewer where the value ends, 0 where there is none, -1 where it is not a
@@ -112,29 +101,16 @@ class Connection:
         lengths = np.zeros(len(requests), np.int64)
         done = 0
 
-        def exchange(wire: Wire) -> None:
+        def exchange(session: Session) -> None:
             nonlocal done
-            sent, ahead, n = done, 0, len(requests)
-            for i in range(done, n):
-                if sent < n and (ahead <= window // 2 or sent < i + _FEWEST):
-                    commands = []
-                    while sent < n and (ahead < window or sent < i + _FEWEST):
-                        name, start, room = requests[sent]
-                        assert room.itemsize == 1, f"ranges are received in bytes, got a memoryview of {room.format}"
-                        commands.append(_getrange(name, start, len(room)))
-                        ahead += len(room)
-                        sent += 1
-                    wire.send_bytes(b"".join(commands))
-                out = requests[i][2]
-                try:
-                    lengths[i] = wire.bulk_into(out)
-                except ReplyError as error:
-                    if error.kind != "WRONGTYPE":
-                        self._require_fit([error])
-                        raise
-                    lengths[i] = -1
-                ahead -= len(out)
-                done = i + 1
+            for reply in session.ranges(requests[done:], window):
+                if isinstance(reply, ReplyError):
+                    if reply.kind != "WRONGTYPE":
+                        self._require_fit([reply])
+                        raise reply
+                    reply = -1
+                lengths[done] = reply
+                done += 1
 
         self._insist(exchange, "GETRANGE")
         return lengths
@@ -142,13 +118,13 @@ class Connection:
     def close(self) -> None:
         """Ends the connection for good; a thread that waits for the server gets ShardDownError."""
         self._closed.set()
-        wire = self._wire
-        if wire is not None:
-            wire.hang_up()
+        session = self._session
+        if session is not None:
+            session.hang_up()
         with self._lock:
             self._drop()
 
-    def _insist(self, exchange: Callable[[Wire], T], what: str) -> T:
+    def _insist(self, exchange: Callable[[Session], T], what: str) -> T:
         """`exchange`, over new connections until it comes to its end."""
         wait = self.patience + 2 * self.timeout
         if not self._lock.acquire(timeout=wait):
@@ -161,13 +137,13 @@ class Connection:
         finally:
             self._lock.release()
 
-    def _repeat(self, exchange: Callable[[Wire], T], what: str) -> T:
+    def _repeat(self, exchange: Callable[[Session], T], what: str) -> T:
         failed, delay = 0.0, _FIRST_DELAY
         while True:
             if self._closed.is_set():
                 raise ShardDownError(f"The connection to Redis {self.label} was closed.")
             try:
-                return exchange(self._wire or self._connect())
+                return exchange(self._session or self._connect())
             except (OSError, ValueError, NotReadyError) as error:
                 self._drop()
                 if isinstance(error, ValueError) and not self.known:
@@ -206,20 +182,19 @@ class Connection:
                 require_fit(reply, self.label)
 
     def _drop(self) -> None:
-        wire, self._wire = self._wire, None
-        if wire is not None:
-            wire.close()
+        session, self._session = self._session, None
+        if session is not None:
+            session.close()
 
-    def _connect(self) -> Wire:
-        timeout = min(self.timeout, _PROBE) if self._given_up else self.timeout
-        wire = Wire(open_socket(self.address, timeout), self.label, timeout)
+    def _connect(self) -> Session:
+        session = Session(self.address, min(self.timeout, _PROBE) if self._given_up else self.timeout)
         try:
-            info = greet(wire, self.address)
+            info = require_supported(session)
             if self._check:
-                self._check(wire, info, self._suspect)
-            wire.set_timeout(self.timeout)
+                self._check(session, info, self._suspect)
+            session.set_timeout(self.timeout)
         except BaseException:
-            wire.close()
+            session.close()
             raise
         run_id = info.get("run_id", "")
         restarted = bool(self._run_id) and run_id != self._run_id
@@ -228,83 +203,5 @@ class Connection:
             self._note(f"Redis {self.label} answers again{after}.")
         self._said.clear()
         self.epoch += restarted
-        self._run_id, self._wire, self._lost, self._given_up, self.known = run_id, wire, 0.0, False, True
-        return wire
-
-
-def greet(wire: Wire, address: Address) -> dict[str, str]:
-    """Logs in, checks that the server is one we can work with, and returns its INFO; nothing where the user may not ask
-    for it, which is then said with what else he may not do (replay/redis/redis_rights.py)."""
-    login = ["AUTH", *filter(None, [address.username]), address.password] if address.password else ["PING"]
-    select = [("SELECT", address.database)] if address.database else []  # 0 it is already, and SELECT may be forbidden
-    with suppress(ConnectionError):  # it may have hung up already, and said why
-        wire.send([login, ("CLIENT", "SETNAME", "nexus"), *select, ("INFO",)])
-    logged_in, _, *selected, text = (_welcome(wire.reply(), address) for _ in range(3 + len(select)))
-    if isinstance(logged_in, ReplyError) and address.password:
-        if "without any password" in str(logged_in):
-            raise ValueError(f"Redis {address.label} has no password, one is given; leave it out or set requirepass.")
-        user = address.username or "default"
-        raise ValueError(
-            f"Redis {address.label} does not let user {user} in ({logged_in}): it knows no such user, has disabled it, "
-            f"or the password is wrong; see redis-cli ACL GETUSER {user}, and correct the URL or {PASSWORD_VARIABLE}."
-        )
-    replies = {"SELECT": selected[0], "INFO": text} if selected else {"INFO": text}
-    refused = {command: reply for command, reply in replies.items() if isinstance(reply, ReplyError)}
-    for command, reply in refused.items():
-        if reply.code == "NOAUTH":
-            raise ValueError(f"Redis {address.label} wants a password: put it in the URL or set {PASSWORD_VARIABLE}.")
-        require_fit(reply, address.label)
-        if reply.kind not in ("NOPERM", "UNKNOWN"):
-            remedy = f"; there is no database {address.database}, take another" if command == "SELECT" else ""
-            raise ValueError(f"Redis {address.label} refuses {command} ({reply}){remedy}.")
-    if "SELECT" in refused:  # what else is missing cannot be seen from another database
-        forbidden, unknown = ([c for c in refused if refused[c].kind == kind] for kind in ("NOPERM", "UNKNOWN"))
-        raise unusable(address.label, lacking(address.username, forbidden, unknown))
-    if refused:
-        return {}
-    assert isinstance(text, bytes), f"INFO gave {text!r}"
-    info = parse_info(text)
-    if info.get("loading", "0") != "0":
-        raise NotReadyError(f"Redis {address.label} is still loading its data.")
-    version = info.get("redis_version", "unknown")
-    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
-    if numbers < OLDEST:
-        raise ValueError(f"Redis {address.label} is version {version}; use {'.'.join(map(str, OLDEST))} or newer.")
-    if info.get("redis_mode") == "cluster":
-        raise ValueError(
-            f"Redis {address.label} is part of a Redis Cluster; give servers that stand alone, one URL each."
-        )
-    policy = info.get("maxmemory_policy", "unknown")
-    if policy != "noeviction":
-        raise ValueError(
-            f"Redis {address.label} has maxmemory-policy {policy} and would drop parts of the replay unseen; only "
-            "noeviction is allowed: redis-cli CONFIG SET maxmemory-policy noeviction, and the same in redis.conf."
-        )
-    return info
-
-
-def _welcome(reply: Reply | ReplyError, address: Address) -> Reply | ReplyError:
-    """The reply, unless it is what Redis says unasked before it hangs up."""
-    if isinstance(reply, ReplyError):
-        if "max number of clients" in str(reply):
-            raise FullError(
-                f"Redis {address.label} has its maxclients connected already ({reply}); end some of them, or raise "
-                "maxclients in its redis.conf and restart it."
-            )
-        if reply.code == "DENIED":
-            raise ValueError(f"Redis {address.label} lets nobody in from outside: {reply}")
-    return reply
-
-
-def parse_info(text: bytes) -> dict[str, str]:
-    """The fields of an INFO reply."""
-    lines = text.decode(errors="replace").splitlines()
-    return dict(line.split(":", 1) for line in lines if ":" in line and not line.startswith("#"))
-
-
-def _getrange(key: bytes | str, start: int, n: int) -> bytes:
-    name = key.encode() if isinstance(key, str) else key
-    first, last = (b"%d" % start, b"%d" % (start + n - 1)) if n else (b"1", b"0")
-    return b"*4\r\n$8\r\nGETRANGE\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (
-        len(name), name, len(first), first, len(last), last,
-    )  # fmt: skip
+        self._run_id, self._session, self._lost, self._given_up, self.known = run_id, session, 0.0, False, True
+        return session

@@ -1,0 +1,224 @@
+"""A session with a Redis server: redis-py opens the connection, logs in, sends commands and reads replies."""
+
+import socket
+import ssl
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from typing import Any, ClassVar, TypeAlias
+
+import numpy as np
+import redis
+from redis.connection import (
+    AbstractConnection,
+    DefaultParser,
+    PythonRespSerializer,
+    SSLConnection,
+    UnixDomainSocketConnection,
+)
+
+from replay.redis.redis_ranges import RangeReader, Request
+from replay.redis.redis_refusal import ReplyError, not_let_in, not_redis, refusal, require_welcome
+from replay.redis_url import Address
+
+Arg: TypeAlias = bytes | bytearray | memoryview | np.ndarray | str | int | np.integer
+Reply: TypeAlias = bytes | int | list[Any] | None
+_JOINED = 8192  # bytes; smaller arguments are copied into one piece with their neighbours
+_GREETING = 40  # bytes of what is no Redis server that a message quotes
+
+
+class _Parser(DefaultParser):  # type: ignore[misc, valid-type]
+    """Leaves refusals as the server words them; redis-py would take off their first word, and raise some at once."""
+
+    EXCEPTION_CLASSES: ClassVar[dict[str, Any]] = {}
+
+
+class Session:
+    """Has to be given up after any error but a ReplyError.
+
+    Errors: OSError where another try is worth it; ValueError and NotReadyError where the server will not do, or not
+    yet.
+    """
+
+    def __init__(self, address: Address, timeout: float) -> None:
+        self.address, self._timeout = address, timeout
+        self._redis = _connection(address, timeout, self._log_in)
+        try:
+            self._connect()
+            sock = self._redis._get_socket()
+            assert sock is not None, address
+            self._sock = sock
+            self._ranges = RangeReader(sock, address.label, timeout)
+        except BaseException:
+            self.close()
+            raise
+
+    def ask(self, commands: Sequence[Sequence[Arg]]) -> list[Reply | ReplyError]:
+        """All commands are sent, then all replies read. Refusals stand in the list as exceptions."""
+        try:
+            self._redis.send_packed_command(self._redis.pack_commands(commands), check_health=False)
+        except redis.TimeoutError:
+            raise TimeoutError(f"it took nothing for {self._timeout:g} s") from None
+        except redis.ConnectionError as error:
+            raise _cause(error) from None
+        return [self._reply() for _ in commands]
+
+    def ranges(self, requests: Sequence[Request], window: int) -> Iterator[int | ReplyError]:
+        """See RangeReader.read."""
+        return self._ranges.read(requests, window)
+
+    def set_timeout(self, timeout: float) -> None:
+        """How many seconds the server may stay silent from now on."""
+        self._timeout = timeout
+        self._sock.settimeout(timeout)
+        self._ranges.set_timeout(timeout)
+
+    def close(self) -> None:
+        self._redis.disconnect()
+
+    def hang_up(self) -> None:
+        """Wakes the thread that waits for this session; may be called from another one."""
+        with suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)
+
+    def _connect(self) -> None:
+        address = self.address
+        if address.tls:
+            _require_certificates(address)
+        try:
+            self._redis.connect()
+        except redis.TimeoutError:
+            tls = "TLS " if address.tls else ""
+            raise TimeoutError(f"no {tls}connection within {self._timeout:g} s") from None
+        except redis.ConnectionError as error:
+            cause = _cause(error)
+            if isinstance(cause, PermissionError) and address.path:
+                raise ValueError(f"This user may not open {address.path}; see unixsocketperm in redis.conf.") from None
+            if isinstance(cause, ssl.SSLCertVerificationError):
+                raise ValueError(
+                    f"The certificate of {address.label} is not to be trusted: {cause.verify_message}. Name the file "
+                    "of its authority with ca=FILE; insecure=1 takes any certificate."
+                ) from None
+            if isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError):
+                raise ValueError(
+                    f"{address.label} does not speak TLS as we do: {cause.reason}. Is it redis:// only?"
+                ) from None
+            raise cause from None
+
+    def _log_in(self, connection: AbstractConnection) -> None:
+        """What redis-py does in place of its own first steps on a new connection: the first answer tells what is at
+        the other end, and may be all that it says; then redis-py authenticates."""
+        sock = connection._get_socket()
+        assert sock is not None, self.address
+        connection._get_parser().on_connect(connection)
+        with suppress(OSError):  # it may have hung up already, and said why
+            sock.sendall(b"PING\r\n")
+        self._require_redis(sock)
+        require_welcome(self._reply(), self.address)
+        if not self.address.password:
+            return
+        try:
+            connection.on_connect()
+        except redis.ResponseError as error:
+            raise not_let_in(refusal(str(error)), self.address) from None
+        except redis.ConnectionError as error:
+            raise _cause(error) from None
+
+    def _require_redis(self, sock: socket.socket) -> None:
+        if self.address.tls:
+            return  # it cannot be looked at before it is taken out; redis-py's parser notices
+        try:
+            seen = sock.recv(_GREETING, socket.MSG_PEEK)
+        except TimeoutError:
+            raise TimeoutError(f"it was silent for {self._timeout:g} s") from None
+        if seen and seen[:1] not in b"+-:$*":
+            raise not_redis(self.address.label, seen)
+
+    def _reply(self) -> Reply | ReplyError:
+        try:
+            return _ours(self._redis.read_response(disable_decoding=True))
+        except redis.ResponseError as error:
+            return refusal(str(error))
+        except redis.TimeoutError:
+            raise TimeoutError(f"it was silent for {self._timeout:g} s") from None
+        except redis.InvalidResponse as error:
+            raise not_redis(self.address.label, str(error)) from None
+        except redis.ConnectionError as error:
+            cause = _cause(error)
+            if isinstance(cause, ssl.SSLError) and "CERTIFICATE" in (cause.reason or ""):  # only after the handshake
+                raise ValueError(
+                    f"{self.address.label} refuses our certificate ({cause.reason}); give one it trusts: "
+                    "cert=FILE&key=FILE."
+                ) from None
+            raise cause from None
+
+
+def _connection(address: Address, timeout: float, log_in: Callable[[AbstractConnection], None]) -> AbstractConnection:
+    kind: type[Any] = redis.Connection
+    where: dict[str, Any] = {"host": address.host, "port": address.port}
+    if address.path:
+        kind, where = UnixDomainSocketConnection, {"path": address.path}
+    elif address.tls:
+        kind = SSLConnection
+        where |= {
+            "ssl_ca_certs": address.ca or None,
+            "ssl_certfile": address.certificate or None,
+            "ssl_keyfile": address.key or None,
+            "ssl_cert_reqs": "none" if address.insecure else "required",
+        }
+    return kind(
+        **where,
+        username=address.username or None,
+        password=address.password or None,
+        socket_timeout=timeout,
+        socket_connect_timeout=timeout,
+        protocol=2,  # it answers in order and says nothing unasked
+        parser_class=_Parser,
+        encoding_errors="replace",
+        command_packer=PythonRespSerializer(_JOINED, _encoded),  # hiredis's copies large values
+        driver_info=None,  # no CLIENT SETINFO, which Redis 6.2 does not know
+        redis_connect_func=log_in,
+    )
+
+
+def _require_certificates(address: Address) -> None:
+    """ValueError: redis-py could not use the certificate files."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        if address.ca:
+            context.load_verify_locations(address.ca)
+        if address.certificate:
+            context.load_cert_chain(address.certificate, address.key or None)
+    except OSError as error:  # SSLError is one too
+        files = ", ".join(filter(None, (address.ca, address.certificate, address.key)))
+        raise ValueError(f"The certificate files {files} of {address.label} cannot be used: {error}.") from error
+
+
+def _cause(error: redis.ConnectionError) -> OSError:
+    """What redis-py has worded in its own way."""
+    context: BaseException | None = error
+    while context is not None and not isinstance(context, OSError):
+        context = context.__context__
+    return context or ConnectionResetError("it closed the connection")
+
+
+def _ours(reply: Any) -> Any:
+    """A reply with refusals inside it as ReplyErrors."""
+    if isinstance(reply, list):
+        return [_ours(part) for part in reply]
+    return refusal(str(reply)) if isinstance(reply, redis.ResponseError) else reply
+
+
+def _encoded(arg: Arg) -> bytes | memoryview:
+    """An argument as it goes out: a large array as it lies in memory, everything else in a copy."""
+    if isinstance(arg, str):
+        return arg.encode()
+    if isinstance(arg, int | np.integer):
+        return b"%d" % arg
+    if isinstance(arg, np.ndarray):
+        if arg.nbytes < _JOINED:
+            return arg.tobytes()
+        return np.ascontiguousarray(arg).reshape(-1).view(np.uint8).data
+    if isinstance(arg, bytes):
+        return arg
+    view = memoryview(arg).cast("B")
+    return view if len(view) >= _JOINED else bytes(view)
