@@ -22,7 +22,7 @@ from replay.redis_url import Address
 
 Arg: TypeAlias = bytes | bytearray | memoryview | np.ndarray | str | int | np.integer
 Reply: TypeAlias = bytes | int | list[Any] | None
-_JOINED = 8192  # bytes; smaller arguments are copied into one piece with their neighbours
+_JOINED = 1 << 16  # bytes; smaller arguments are copied into one piece with their neighbours
 _GREETING = 40  # bytes of what is no Redis server that a message quotes
 
 
