@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from actors.policy import Arrays, DreamerPolicy
-from actors.trivial_policies import RandomPolicy
+from actors.trivial_policies import Arrays, RandomPolicy
 from actors.vector import Episode, VectorEnvironment
 from replay.store import Store
 from replay.writer import Writer
+from world_models.dreamer.policy import DreamerPolicy
 from world_models.snapshot import SnapshotSource
 
 

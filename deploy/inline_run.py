@@ -8,7 +8,6 @@ import torch
 
 from actors.actor import Actor
 from actors.evaluation import PARALLEL, EndlessEpisodeError, run_episodes
-from actors.policy import DreamerPolicy
 from deploy.interrupt import Interrupt
 from deploy.reports.open_loop import open_loop_due, open_loop_metrics
 from deploy.reports.scoreboard import Scoreboard
@@ -25,6 +24,7 @@ from learner.learner import Learner
 from learner.train_ratio import TrainRatio
 from replay.keys import newest_incarnation
 from world_models.dreamer.acting import ActingModel
+from world_models.dreamer.policy import DreamerPolicy
 
 
 class InlineRun:

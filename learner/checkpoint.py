@@ -28,6 +28,8 @@ from world_models.checkpoint_files import (
     read_document,
     verify,
 )
+from world_models.families import UnknownModelError
+from world_models.model_document import read_family
 
 __all__ = [
     "Checkpoints",
@@ -131,7 +133,8 @@ class Checkpoints:
         """The newest whole checkpoint; a damaged one is passed over, `note`d and renamed. None if there is none at all.
 
         `accept` may refuse one too, by a ValueError: replay files carry checksums of their own. Raises
-        NoWholeCheckpointError when there are checkpoints and every one is damaged.
+        NoWholeCheckpointError when there are checkpoints and every one is damaged, UnknownModelError for a model that
+        this version does not read.
         """
         self._recover(NUMBERED)
         damaged: list[Path] = []
@@ -139,7 +142,11 @@ class Checkpoints:
             path = self.path(number)
             try:
                 verify(path)
+                if (path / "config.json").exists():
+                    read_family(path)
                 accept(path)
+            except UnknownModelError:
+                raise  # it is whole: nothing to set aside
             except ValueError as error:
                 if path.exists():  # else it was pruned under our eyes
                     note(f"{error} Trying the checkpoint before it.")

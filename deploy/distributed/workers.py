@@ -12,7 +12,6 @@ import torch
 from ray.actor import ActorHandle
 
 from actors.evaluation import PARALLEL, EndlessEpisodeError, run_episodes
-from actors.policy import DreamerPolicy
 from actors.vector import Episode
 from deploy.distributed.coordinator import ActorReport
 from deploy.distributed.coordinator_client import CoordinatorClient
@@ -26,6 +25,7 @@ from deploy.wiring.stores import actor_streams
 from deploy.wiring.task import enter, environment_maker
 from learner.checkpoint import Checkpoints
 from world_models.dreamer.acting import ActingModel
+from world_models.dreamer.policy import DreamerPolicy
 from world_models.snapshot import Snapshot
 from world_models.space import Spaces
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from actors.environment import CannotDrawError
 from actors.evaluation import PARALLEL, Evaluation, run_episodes
-from actors.policy import DreamerPolicy, load_policy
-from actors.trivial_policies import RandomPolicy
+from actors.policy import load_policy
+from actors.trivial_policies import Policy, RandomPolicy
 from actors.video import require_video_name, write_video
 from deploy.reports.curves import load_runs
 from deploy.reports.episode_progress import EpisodeProgress
@@ -81,9 +81,7 @@ def label(folder: Path) -> str:
     return "untrained" if updates == 0 else "trained"
 
 
-def _play(
-    config: RunConfig, policy: DreamerPolicy | RandomPolicy, episodes: int, video: bool, title: str
-) -> Evaluation:
+def _play(config: RunConfig, policy: Policy, episodes: int, video: bool, title: str) -> Evaluation:
     makers = [environment_maker(config)] * min(PARALLEL, episodes)
     with EpisodeProgress(title, episodes) as progress:
         return run_episodes(makers, policy, episodes, config.seed, video_episodes=video, watch=progress.update)

@@ -3,7 +3,6 @@
 import torch
 
 from actors.actor import Actor
-from actors.policy import DreamerPolicy
 from actors.vector import VectorEnvironment
 from deploy.wiring.config import RunConfig
 from deploy.wiring.stores import actor_streams
@@ -11,6 +10,8 @@ from deploy.wiring.task import environment_maker
 from replay.store import Store
 from world_models.dreamer.acting import ActingModel
 from world_models.dreamer.agent import Dreamer
+from world_models.dreamer.policy import DreamerPolicy
+from world_models.families import family_of
 from world_models.space import Spaces
 
 EPISODE_BITS = 20  # episodes of one environment in one life
@@ -19,7 +20,8 @@ EPISODE_BITS = 20  # episodes of one environment in one life
 def build_agent(config: RunConfig, observation: Spaces, action: Spaces) -> Dreamer:
     """A fresh agent whose initial parameters depend on the run's seed alone."""
     torch.manual_seed(config.seed)
-    return Dreamer(observation, action, config.model)
+    agent: Dreamer = family_of(config.model).build(observation, action, config.model)
+    return agent
 
 
 def build_actor(

@@ -9,8 +9,8 @@ from torch import nn
 
 from deploy.wiring.config import RunConfig
 from learner.checkpoint import Checkpoints
-from world_models.dataclass_json import to_json
 from world_models.dreamer.acting import ActingModel
+from world_models.model_document import ModelDocument
 from world_models.space import Spaces
 
 BEST = "best"
@@ -27,13 +27,9 @@ def load_arrays(module: nn.Module, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def model_document(config: RunConfig, observation: Spaces, action: Spaces) -> dict[str, Any]:
-    """What `config.json` says: enough to build the model again without the environment."""
-    return {
-        "task": config.task,
-        "observation": {key: space.to_json() for key, space in observation.items()},
-        "action": {key: space.to_json() for key, space in action.items()},
-        "model": to_json(config.model),
-    }
+    """The `config.json` of the run's checkpoints."""
+    document = ModelDocument(task=config.task, observation=observation, action=action, config=config.model)
+    return document.to_json()
 
 
 def save_best(checkpoints: Checkpoints, config: RunConfig, model: ActingModel, score: Mapping[str, Any]) -> None:

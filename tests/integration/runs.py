@@ -20,7 +20,7 @@ from deploy.wiring.task import replay_schema
 from replay.memory.memory_store import MemoryStore
 from replay.step import Rows
 from tests.integration.forked import Forked
-from world_models.space import Space
+from world_models.model_document import read_model_document
 
 TINY = [
     "--preset", "quick",
@@ -140,11 +140,8 @@ def state_of(logdir: Path, number: int) -> dict[str, Any]:
 def replay_of(logdir: Path, folder: Path) -> Rows:
     """Every row of every stream of a checkpoint's replay, latents included."""
     config = load_config(logdir)
-    document = json.loads((folder / "config.json").read_text())
-    observation, action = (
-        {key: Space.from_json(fields) for key, fields in document[name].items()} for name in ("observation", "action")
-    )
-    schema = replay_schema(observation, action, config.model)
+    document = read_model_document(folder)
+    schema = replay_schema(document.observation, document.action, config.model)
     out: Rows = {}
     for shard in sorted((folder / "replay").iterdir()):
         store = make_shard(shard.name, schema, config, print)

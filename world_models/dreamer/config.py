@@ -1,6 +1,7 @@
 """Configuration of DreamerV3. Defaults are the official ones at size200m; presets are functions over these."""
 
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 
 def _positive(owner: object, *names: str) -> None:
@@ -145,6 +146,8 @@ class LossScales:
 @dataclass(frozen=True, kw_only=True)
 class DreamerConfig:
     """The whole agent: networks, losses, horizon, imagination."""
+
+    family: ClassVar[str] = "dreamer"
 
     rssm: RSSMConfig = field(default_factory=RSSMConfig)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)

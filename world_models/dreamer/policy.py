@@ -1,0 +1,67 @@
+"""DreamerV3's policy as actors use it: numpy in, numpy out, a recurrent state per environment."""
+
+import numpy as np
+import torch
+
+from world_models.distributions import one_hot
+from world_models.dreamer.acting import ActingModel, Carry
+from world_models.dreamer.draws import draw_actions, mix_seed
+from world_models.dreamer.rssm import State
+from world_models.snapshot import Snapshot, load_snapshot
+
+Arrays = dict[str, np.ndarray]
+
+
+class DreamerPolicy:
+    """Acts for N environments; `seed` and the `draw` number given at each step fix every sample.
+
+    `mode=True` takes each action distribution's mode in place of a sample.
+    """
+
+    def __init__(self, model: ActingModel, seed: int = 0, mode: bool = False):
+        self.model, self.seed, self.mode = model, seed, mode
+        self.version = 0
+        self.device = next(model.parameters()).device
+        self.generator = torch.Generator(self.device)
+
+    def initial(self, rows: int) -> Carry:
+        """State before the first step of N environments."""
+        return self.model.initial(rows)
+
+    def act(self, carry: Carry, observation: Arrays, is_first: np.ndarray, draw: int) -> tuple[Carry, Arrays, Arrays]:
+        """Observation keys `[N ...]`, `is_first` bool `[N]` to the next carry, actions `[N ...]` and the latents to
+        store: `deter` float16 `[N D]`, `stoch` int8 `[N S]`."""
+        self.generator.manual_seed(mix_seed(self.seed, draw))
+        rows, config = len(is_first), self.model.rssm.config
+        posterior = torch.rand(rows, config.stoch, generator=self.generator, device=self.device)
+        noise = None if self.mode else draw_actions(self.model.action_space, (rows,), self.generator)
+        obs = {key: torch.as_tensor(observation[key], device=self.device) for key in self.model.observation_space}
+        reset = torch.as_tensor(is_first, device=self.device)
+        carry, index, _ = self.model.act(carry, obs, reset, posterior, noise)
+        actions = {key: value.cpu().numpy() for key, value in carry.action.items()}
+        latents = {
+            "deter": carry.state.deter.half().cpu().numpy(),
+            "stoch": index.to(torch.int8).cpu().numpy(),
+        }
+        return carry, actions, latents
+
+    def override(self, carry: Carry, actions: Arrays) -> Carry:
+        """The carry as if `actions` had been sampled."""
+        return Carry(carry.state, {key: torch.as_tensor(value, device=self.device) for key, value in actions.items()})
+
+    def load(self, snapshot: Snapshot) -> None:
+        """Take over a snapshot's parameters and version."""
+        load_snapshot(self.model, snapshot)
+        self.version = snapshot.version
+
+    def state(self, carry: Carry) -> Arrays:
+        """A carry as arrays, for checkpoints."""
+        out = {"deter": carry.state.deter.cpu().numpy(), "stoch": carry.state.stoch.argmax(-1).cpu().numpy(),
+               "empty": (carry.state.stoch.sum(-1) == 0).cpu().numpy()}  # fmt: skip
+        return out | {f"action/{key}": value.cpu().numpy() for key, value in carry.action.items()}
+
+    def restore(self, arrays: Arrays) -> Carry:
+        """The carry that `state` wrote."""
+        tensors = {key: torch.as_tensor(value, device=self.device) for key, value in arrays.items()}
+        stoch = one_hot(tensors["stoch"].long(), self.model.rssm.config.classes) * ~tensors["empty"][..., None]
+        return Carry(State(tensors["deter"], stoch), {key: tensors[f"action/{key}"] for key in self.model.action_space})

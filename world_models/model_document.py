@@ -1,0 +1,72 @@
+"""What `config.json` of a checkpoint says: enough to build its model again without the environment. Torch-free."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from world_models.checkpoint_files import read_document
+from world_models.dataclass_json import to_json
+from world_models.families import Family, UnknownModelError, family_in, family_of
+from world_models.space import Space, Spaces
+
+CONFIG = "config.json"
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelDocument:
+    """The model of a checkpoint."""
+
+    task: str
+    """What it was trained on."""
+    observation: Spaces
+    action: Spaces
+    config: Any
+    """Of the family's own class."""
+
+    @property
+    def family(self) -> Family:
+        return family_of(self.config)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "family": self.family.name,
+            "format": self.family.format,
+            "task": self.task,
+            "observation": {key: space.to_json() for key, space in self.observation.items()},
+            "action": {key: space.to_json() for key, space in self.action.items()},
+            "model": to_json(self.config),
+        }
+
+    @classmethod
+    def from_json(cls, fields: Any) -> "ModelDocument":
+        """The inverse. UnknownModelError, ValueError, LookupError, TypeError, AttributeError: `fields` are others."""
+        family = family_in(fields)
+        observation, action = (
+            {key: Space.from_json(space) for key, space in fields[part].items()} for part in ("observation", "action")
+        )
+        return cls(task=fields["task"], observation=observation, action=action, config=family.config(fields["model"]))
+
+
+def read_model_document(folder: Path) -> ModelDocument:
+    """The `config.json` of a checkpoint directory. ValueError names the file and what is wrong with it."""
+    return _read(folder, ModelDocument.from_json)
+
+
+def read_family(folder: Path) -> Family:
+    """The family of the model in a checkpoint directory. ValueError as from `read_model_document`."""
+    return _read(folder, family_in)
+
+
+def _read(folder: Path, parse: Callable[[Any], T]) -> T:
+    path = folder / CONFIG
+    fields = read_document(path)
+    try:
+        return parse(fields)
+    except UnknownModelError as error:
+        raise UnknownModelError(f"{path}: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    except (LookupError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is not that of a model trained here ({error!r}).") from error
