@@ -17,36 +17,38 @@ DESCRIPTION = """Train agents inside learned world models, on this machine or a 
 
   nexus train gym:CartPole-v1 --preset quick           learn CartPole in minutes on a CPU
   nexus train dmc_walker_walk --environment.action-repeat 2 --learner.train-ratio 512
-  nexus train gym:CartPole-v1 --preset quick --replay disk     replay larger than memory, kept through crashes
+  nexus train gym:CartPole-v1 --preset quick --replay disk     replay on disk: larger than memory, survives crashes
   nexus train gym:CartPole-v1 --preset quick --offline runs/cartpole   learn from stored replay alone
-  nexus replay inspect runs/cartpole                   what a run has stored, and whether it is whole
+  nexus replay inspect runs/cartpole                   what a run has stored, and whether it is intact
   nexus eval runs/cartpole --episodes 20 --video cartpole.mp4
   nexus plot runs/* --baselines dmc_proprio-dreamerv3.json.gz --out curves.png
   nexus check-env gym:my_module:MyEnv-v0               what is wrong with an environment, and where
-  nexus doctor                                         what works on this machine, and what to do about the rest
+  nexus doctor                                         what works on this machine, and how to fix the rest
 """
 
 UNWRITABLE = {
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "Free some space, or write to another place."),
-    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "Give this user the rights to it, or use another."),
-    errno.EIO: "The device has an error; write to another one.",
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "Free some space, or write somewhere else."),
+    **dict.fromkeys(
+        (errno.EACCES, errno.EPERM, errno.EROFS), "Allow this user to write there, or write somewhere else."
+    ),
+    errno.EIO: "The device reports an I/O error; write to another device.",
 }
-"""What a file system refuses in the middle of the work, and what to do."""
+"""Errors of a file system in the middle of a command, and what to do about them."""
 
 COMMANDS = {
     name: f"deploy.commands.{name.replace('-', '_')}"
     for name in ("train", "eval", "plot", "replay", "check-env", "doctor")
 }
-"""The module of each."""
+"""Module of each command."""
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run one command. Errors a user can cause are one message, without a traceback, and exit code 2."""
-    if arguments is None:  # to the very end of this process, which is ours
-        sys.unraisablehook = _say_unraisable
+    """Run one command. What the user got wrong is reported in one message, without a traceback, with exit code 2."""
+    if arguments is None:  # this process is ours to its very end
+        sys.unraisablehook = _report_unraisable
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    own_folder_last(os.getcwd())  # environments of one's own lie where the command is given
-    from deploy.wiring.redis_password import hide_passwords  # not before: a replay.py there is none of ours
+    own_folder_last(os.getcwd())  # the user's environments are modules of the working directory
+    from deploy.wiring.redis_password import hide_passwords  # not earlier: the user may have a replay.py there
 
     try:
         arguments = hide_passwords(arguments)
@@ -54,13 +56,13 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         sys.exit(_complain(str(error)))
     with ending_on_signals() as signals, hanging_up():
         code = _run(arguments, signals)
-        if code == INTERRUPTED and not signals:  # the command itself has taken the signal
-            signals.append(signal.SIGINT)  # another one, while the program exits, must not break that off
+        if code == INTERRUPTED and not signals:  # the command handled the signal itself
+            signals.append(signal.SIGINT)  # so that another one does not break off the exit
     sys.exit(code)
 
 
 def _run(arguments: Sequence[str], signals: Sequence[int]) -> int:
-    """The exit code of one command; its errors are said. `signals`: those received."""
+    """Run one command, report its errors and return its exit code. `signals`: those received so far."""
     name = " ".join(["nexus", *arguments[:1]])
     try:
         try:
@@ -72,25 +74,25 @@ def _run(arguments: Sequence[str], signals: Sequence[int]) -> int:
         return code
     except KeyboardInterrupt as stopped:
         if not stopped.args and signals[:1] == [signal.SIGHUP]:
-            return INTERRUPTED  # `nexus ... | head` wants no more lines
+            return INTERRUPTED  # `nexus ... | head` has closed the pipe
         return _complain(str(stopped) or f"{name} was stopped.", INTERRUPTED)
     except Exception as error:
-        if signals:  # an import or a library that a signal has broken off
+        if signals:  # a signal interrupted an import or a library
             return _complain(f"{name} was stopped.", INTERRUPTED)
         if isinstance(error, ValueError):
             return _complain(str(error))
         if isinstance(error, OSError) and error.errno in UNWRITABLE:
             where = f"{error.filename}: " if error.filename else ""
-            return _complain(f"{name} has ended. {where}{error.strerror}. {UNWRITABLE[error.errno]}", FAILED)
-        from replay.errors import NexusError  # not before own_folder_last
+            return _complain(f"{name} failed: {where}{error.strerror}. {UNWRITABLE[error.errno]}", FAILED)
+        from replay.errors import NexusError  # not before own_folder_last()
 
         if not isinstance(error, NexusError):
             raise
         return _complain(str(error), FAILED)
 
 
-def _say_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
-    """Errors of an environment's `__del__`; where none has been made, Python's own words."""
+def _report_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
+    """Report an error in an environment's `__del__`; before any environment exists, as Python does."""
     closing = sys.modules.get("actors.closing")
     (closing.say_unraisable if closing else sys.__unraisablehook__)(unraisable)
 

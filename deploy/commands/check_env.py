@@ -44,6 +44,6 @@ def run(arguments: Sequence[str]) -> int:
         print(finding)
     errors = sum(finding.severity == "error" for finding in findings)
     warnings = len(findings) - errors + warned()
-    extent = "the check ended there" if errors else f"in {counted(given.steps, 'step')}"
+    extent = "the check stopped there" if errors else f"in {counted(given.steps, 'step')}"
     print(f"{given.task}: {counted(errors, 'error')}, {counted(warnings, 'warning')}{';' * bool(errors)} {extent}")
     return 1 if errors else 0

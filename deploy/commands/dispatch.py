@@ -1,4 +1,4 @@
-"""Which subcommand a command line names."""
+"""Run the subcommand that a command line names."""
 
 import difflib
 from collections.abc import Mapping, Sequence
@@ -8,9 +8,10 @@ from deploy.exit_codes import MISUSED
 
 
 def dispatch(prog: str, arguments: Sequence[str], commands: Mapping[str, str], description: str) -> int:
-    """The exit code of `run` in the module of the subcommand that `arguments` begin with; ValueError: there is none.
+    """Run the subcommand that `arguments` begin with and return its exit code. ValueError: there is no such command.
 
-    `commands`: the module of each. Only the one that is named is imported, since most need PyTorch or matplotlib.
+    `commands` maps names to modules with a function `run`. Only the module of the given command is imported: most need
+    PyTorch or matplotlib.
     """
     if not arguments or arguments[0] in ("-h", "--help"):
         print(description)

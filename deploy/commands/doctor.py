@@ -1,7 +1,7 @@
-"""`nexus doctor`: what of this machine works, what does not, and what to do about it.
+"""`nexus doctor`: what works on this machine, what does not, and how to fix it.
 
-Every check really does the thing: it computes with torch, draws with MuJoCo, starts Ray, encodes a video. What can
-crash or hang runs in a process of its own, with a limit.
+Every check does the real thing: computes with torch, renders with MuJoCo, starts Ray, encodes a video. Whatever can
+crash or hang runs in its own process, with a time limit.
 """
 
 import importlib.metadata
@@ -40,9 +40,9 @@ if torch.cuda.is_available():
         p = torch.cuda.get_device_properties(i)
         print(f"{p.name}, {p.total_memory / 1e9:.0f} GB, compute {p.major}.{p.minor}, CUDA {torch.version.cuda}")
 elif torch.version.cuda is None:
-    print("none: this torch is built for CPUs")
+    print("none: this torch is a CPU build")
 else:
-    print(f"none found by this torch for CUDA {torch.version.cuda}")
+    print(f"none found by this torch, built for CUDA {torch.version.cuda}")
 """
 
 _RAY = """
@@ -91,7 +91,7 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One line of the report: what was checked, how it ended, what was seen, and what to do where it did not work."""
+    """One line of the report: what was checked, the verdict, what was found, and the remedy if it does not work."""
 
     what: str
     verdict: Verdict
@@ -100,7 +100,7 @@ class Finding:
 
 
 def diagnose(directory: str | Path = ".") -> Iterator[Finding]:
-    """Runs every check, one after the other; `directory` is where runs would be written."""
+    """Run every check in turn. `directory`: where runs will be written."""
     checks: tuple[Callable[[], Iterator[Finding]], ...] = (
         _versions, _torch, _environments, _rendering, _ray, _video, _memory, lambda: check_disk(Path(directory)),
     )  # fmt: skip
@@ -122,7 +122,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def doctor(directory: str | Path = ".", console: Console | None = None) -> int:
-    """Prints the report; the exit code is 1 if something fails without which `nexus train` cannot work, else 0."""
+    """Print the report. The exit code is 1 if `nexus train` cannot work, else 0."""
     console = console or Console()
     colours = {Verdict.WORKS: "green", Verdict.LIMITED: "yellow", Verdict.FAILS: "bold red"}
     table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
@@ -141,7 +141,7 @@ def doctor(directory: str | Path = ".", console: Console | None = None) -> int:
     failed = [finding.what for finding in findings if finding.verdict is Verdict.FAILS]
     limited = [finding.what for finding in findings if finding.verdict is Verdict.LIMITED]
     if failed:
-        console.print(f"\nNot ready: {', '.join(failed)} must be mended first.", style="bold red")
+        console.print(f"\nNot ready; fix first: {', '.join(failed)}.", style="bold red")
     elif limited:
         console.print(f"\nReady to train. Limited: {', '.join(limited)}.", style="green")
     else:
@@ -174,7 +174,7 @@ def _torch() -> Iterator[Finding]:
     if error:
         yield Finding(
             what="torch", verdict=Verdict.FAILS, seen=error,
-            remedy="Install it anew: `rm -rf .venv && make setup`; a GPU's driver must fit torch's CUDA.",
+            remedy="Reinstall it: `rm -rf .venv && make setup`; a GPU's driver must support torch's CUDA version.",
         )  # fmt: skip
         return
     torch, *gpus = output.splitlines()
@@ -185,8 +185,8 @@ def _torch() -> Iterator[Finding]:
         yield Finding(
             what="GPU", verdict=Verdict.LIMITED if none else Verdict.WORKS, seen=gpu,
             remedy="" if not none
-            else "There is an NVIDIA driver here: install a torch built for it." if driver
-            else "Training runs on the CPU; small presets such as `quick` are made for that.",
+            else "This machine has an NVIDIA driver: install a torch built for its CUDA version." if driver
+            else "Training runs on the CPU; use a small preset such as `quick`.",
         )  # fmt: skip
 
 
@@ -194,8 +194,8 @@ def _environments() -> Iterator[Finding]:
     _, error = _run(_ENVIRONMENT)
     yield Finding(
         what="environments", verdict=Verdict.FAILS if error else Verdict.WORKS,
-        seen=error or "gymnasium and dm_control step",
-        remedy="`make setup` installs both; mujoco must be 3.x, 4.x breaks dm_control." if error else "",
+        seen=error or "gymnasium and dm_control environments run",
+        remedy="`make setup` installs both; mujoco must be 3.x: 4.x breaks dm_control." if error else "",
     )  # fmt: skip
 
 
@@ -204,19 +204,19 @@ def _rendering() -> Iterator[Finding]:
     works = any(not reason for reason in reasons.values())
     for name, reason in reasons.items():
         yield Finding(
-            what=f"drawing, {name}", verdict=Verdict.LIMITED if reason else Verdict.WORKS,
-            seen=reason or "MuJoCo draws a picture",
+            what=f"rendering, {name}", verdict=Verdict.LIMITED if reason else Verdict.WORKS,
+            seen=reason or "MuJoCo renders an image",
             remedy="" if not reason
-            else "Not needed: the other one works." if works
-            else f"Needed for pixels and videos of dm_control; on Debian: apt-get install {BACKENDS[name]}.",
+            else "Not needed: the other backend works." if works
+            else f"Needed for pixels and videos of dm_control. On Debian: apt-get install {BACKENDS[name]}.",
         )  # fmt: skip
 
 
 def _ray() -> Iterator[Finding]:
     output, error = _run(_RAY, limit=120.0)
     yield Finding(
-        what="Ray", verdict=Verdict.LIMITED if error else Verdict.WORKS, seen=error or f"starts here with {output}",
-        remedy="`nexus train --mode inline` needs no Ray; `ray stop` ends what earlier runs left." if error else "",
+        what="Ray", verdict=Verdict.LIMITED if error else Verdict.WORKS, seen=error or f"starts with {output}",
+        remedy="`nexus train --mode inline` needs no Ray; `ray stop` ends leftover processes." if error else "",
     )  # fmt: skip
 
 
@@ -224,8 +224,8 @@ def _video() -> Iterator[Finding]:
     with tempfile.TemporaryDirectory() as folder:
         _, error = _run(_VIDEO, str(Path(folder) / "video.mp4"))
     yield Finding(
-        what="video", verdict=Verdict.LIMITED if error else Verdict.WORKS, seen=error or "an MP4 is encoded",
-        remedy="Videos can be written as .gif; for .mp4: pip install imageio-ffmpeg." if error else "",
+        what="video", verdict=Verdict.LIMITED if error else Verdict.WORKS, seen=error or "encodes MP4",
+        remedy="Write videos as .gif instead, or pip install imageio-ffmpeg." if error else "",
     )  # fmt: skip
 
 
@@ -235,18 +235,18 @@ def _memory() -> Iterator[Finding]:
     yield Finding(
         what="memory", verdict=Verdict.LIMITED if few else Verdict.WORKS,
         seen=f"{memory.available / _GB:.1f} of {memory.total / _GB:.1f} GB free, {cores} cores",
-        remedy="Give the replay a bound, such as --replay.capacity_gb 1." if few else "",
+        remedy="Limit the replay, e.g. --replay.capacity-gb 1." if few else "",
     )  # fmt: skip
     shared = Path("/dev/shm")
     if shared.is_dir() and (free := shutil.disk_usage(shared).free) < 0.5 * _GB:
         yield Finding(
             what="shared memory", verdict=Verdict.LIMITED, seen=f"{free / _GB:.2f} GB free in {shared}",
-            remedy="Ray falls back to slow files; in a container start it with --shm-size=2g.",
+            remedy="Ray falls back to slow files. Start a container with --shm-size=2g.",
         )  # fmt: skip
 
 
 def check_disk(directory: Path) -> Iterator[Finding]:
-    """Whether runs can be written at `directory`, or at the nearest folder above it that exists."""
+    """Whether runs can be written to `directory`, or to its nearest existing parent."""
     there = next(path for path in (directory.absolute(), *directory.absolute().parents) if path.is_dir())
     free, writable = shutil.disk_usage(there).free, True
     try:
@@ -257,12 +257,12 @@ def check_disk(directory: Path) -> Iterator[Finding]:
     yield Finding(
         what="disk", verdict=verdict,
         seen=f"{free / _GB:.0f} GB free in {there}" if writable else f"{there} cannot be written to",
-        remedy="" if verdict is Verdict.WORKS else "Choose another place with --logdir.",
+        remedy="" if verdict is Verdict.WORKS else "Choose another directory with --logdir.",
     )  # fmt: skip
 
 
 def _run(code: str, *arguments: str, limit: float = 60.0) -> tuple[str, str]:
-    """Output of a Python process and why it failed, which is empty if it did not."""
+    """The output of a Python process, and why it failed: empty if it did not."""
     try:
         done = subprocess.run(
             [sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=limit,
@@ -273,4 +273,4 @@ def _run(code: str, *arguments: str, limit: float = 60.0) -> tuple[str, str]:
     if done.returncode == 0:
         return done.stdout.strip(), ""
     lines = done.stderr.strip().splitlines()
-    return "", lines[-1] if lines else f"the process ended with code {done.returncode}"
+    return "", lines[-1] if lines else f"the process exited with code {done.returncode}"

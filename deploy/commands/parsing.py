@@ -16,12 +16,13 @@ _POSITIONAL: Any = tyro.conf.Positional
 _MARKERS: Any = (
     tyro.conf.AvoidSubcommands,
     tyro.conf.FlagCreatePairsOff,
+    tyro.conf.HelptextFromCommentsOff,
     tyro.conf.PositionalMetavarFromFieldName,
 )
 T = TypeVar("T")
 
 OptionalPath = Annotated[Path | None, tyro.conf.DisallowNone, tyro.conf.arg(help_behavior_hint="(optional)")]
-"""A file that is written only if it is named."""
+"""A path that may be left out."""
 
 
 def several(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""`nexus replay export`: whole episodes to files."""
+"""`nexus replay export`: writes whole episodes to files."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -50,7 +50,7 @@ def run(arguments: Sequence[str]) -> int:
         readers = open_all(given.sources, given.prefix, stack, damaged=lost)
         schema = readers[0].schema
         if odd := [reader.where for reader in readers if reader.schema.fields != schema.fields]:
-            raise ValueError(f"{odd[0]} has other keys than {readers[0].where}; export them one by one.")
+            raise ValueError(f"{odd[0]} and {readers[0].where} have different keys; export them separately.")
         task, spaces = _known_spaces(given)
         if spaces:
             _require_spaces(schema.fields, spaces, task)
@@ -75,14 +75,14 @@ def run(arguments: Sequence[str]) -> int:
         except OSError as error:
             remedy = "Free some space, or name" if disk_is_full(error) else "Name"
             raise ValueError(
-                f"{given.out} cannot be written: {error.strerror or error}; nothing of it is left. {remedy} another "
+                f"{given.out} cannot be written: {error.strerror or error}; no part of it was kept. {remedy} another "
                 "folder with --out."
             ) from error
         damage = _damage(lost, readers)
     rest = found.describe()
     print(f"{counted(counts['episodes'], 'episode')}, {counted(counts['steps'], 'step')}: {given.out}")
     if rest:
-        print(f"Not whole and left out: {rest}.")
+        print(f"Incomplete and left out: {rest}.")
     for line in damage:
         print(line)
     if given.format == "minari":
@@ -138,10 +138,9 @@ def _known_spaces(given: Export) -> tuple[str, tuple[Spaces, Spaces] | None]:
 def _require_spaces(fields: Mapping[str, Any], spaces: tuple[Spaces, Spaces], task: str) -> None:
     for key, space in (spaces[0] | spaces[1]).items():
         if key not in fields or (fields[key].dtype, fields[key].shape) != (space.dtype, space.shape):
-            there = f"{fields[key].dtype} {list(fields[key].shape)}" if key in fields else "not there"
+            there = f"{fields[key].dtype} {list(fields[key].shape)}" if key in fields else "missing"
             raise ValueError(
-                f"The steps are not those of {task}: {key!r} is {there}, the task has {space.dtype} "
-                f"{list(space.shape)}."
+                f"The steps are not from {task}: {key!r} is {there}, the task has {space.dtype} {list(space.shape)}."
             )
 
 

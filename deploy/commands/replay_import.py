@@ -1,4 +1,4 @@
-"""`nexus replay import`: a replay filled from files."""
+"""`nexus replay import`: fills a replay from files."""
 
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -97,7 +97,7 @@ def run(arguments: Sequence[str]) -> int:
         return left_out([text for source in sources for text in source.damaged.values()])
 
     rows = _sound((one for source in sources for one in source), spaces[0] | spaces[1] if spaces else {})
-    first = next(rows, None)  # what does not fit is said before anything is made
+    first = next(rows, None)  # what does not fit is reported before anything is created
     if first is None:
         why = " ".join(damage()) or f"{found.describe() or 'they are empty'}."
         raise ValueError(f"There is no whole episode in these files: {why}")
@@ -110,28 +110,28 @@ def run(arguments: Sequence[str]) -> int:
         f"{counted(round(after['items']), 'sequence')} of {store.length}."
     )
     if found.describe():
-        print(f"Not whole and left out: {found.describe()}.")
+        print(f"Incomplete and left out: {found.describe()}.")
     for line in (damaged := damage()):
         print(line)
     if number and after["items"] == before["items"] and after["evicted"] == before["evicted"]:
-        print(f"They give no new sequence of {store.length} steps: import more of them at once.")
+        print(f"They add no new sequence of {store.length} steps: import more episodes at once.")
     if after["evicted"] > before["evicted"]:
-        print(f"They did not all fit: raise --replay.capacity ({config.replay.capacity:,} steps) and import them anew.")
+        print(f"Not all of them fit: raise --replay.capacity ({config.replay.capacity:,} steps) and import them again.")
     options = options_for(load_config(given.like)) if given.like else rest
     again = ["nexus", "train", config.task if spaces else "TASK", *options, "--offline", given.into]
-    print(f"Learn from them alone: {shlex.join(again)}")
+    print(f"Train on them alone: {shlex.join(again)}")
     return 1 if damaged else 0
 
 
 def _require_no_rollback(into: Path) -> None:
-    """ValueError: what is imported there would be lost when the run that it belongs to continues."""
+    """ValueError: steps imported there would be lost when the run that owns the replay continues."""
     run = into.resolve().parent
     if (run / RUN_CONFIG).exists():
         config = replace(load_config(run), logdir=str(run))
         if rolls_back(config) and replay_directory(config) == into.resolve():
             raise ValueError(
                 f"--into {into} is the replay of the run {run}, which goes back to its newest checkpoint when it "
-                "continues: what is imported would be lost. Import into a folder of its own, and learn from that with "
+                "continues: imported steps would be lost. Import into a separate folder, and train on that with "
                 "--offline or --replay.directory."
             )
 
@@ -139,7 +139,7 @@ def _require_no_rollback(into: Path) -> None:
 def _target(
     given: Import, rest: Sequence[str], indices: Sequence[Mapping[str, Any]]
 ) -> tuple[RunConfig, Schema, tuple[Spaces, Spaces] | None]:
-    """Configuration of a run whose replay is to be filled, its steps, and the spaces of its task if it has one."""
+    """Configuration of the run whose replay is filled, schema of its steps, and spaces of its task if known."""
     from deploy.wiring.task import replay_schema, spaces_of
 
     tasks = {str(index["task"]) for index in indices if index.get("task")}
@@ -161,7 +161,7 @@ def _target(
     elif task:
         config = parse_train([task, *rest])
     else:
-        raise ValueError("Whose steps are these? Say --task TASK, or --like LOGDIR for those of a run.")
+        raise ValueError("The task of these steps is unknown; give --task TASK, or --like LOGDIR for that of a run.")
     config = replace(config, replay=replace(config.replay, **place))
     brought = None if given.like or given.task else _spaces_in(indices)
     spaces = brought or spaces_of(config)
@@ -169,7 +169,7 @@ def _target(
 
 
 def _spaces_in(indices: Sequence[Mapping[str, Any]]) -> tuple[Spaces, Spaces] | None:
-    """Spaces that exported episodes bring with them."""
+    """The spaces that exported episodes record."""
     for index in indices:
         if "observation" in index and "action" in index:
             return _spaces_from(index)
@@ -177,18 +177,18 @@ def _spaces_in(indices: Sequence[Mapping[str, Any]]) -> tuple[Spaces, Spaces] | 
 
 
 def _what_is_there(given: Import, place: dict[str, Any]) -> tuple[ReplayConfig, int, Schema] | None:
-    """Settings, sequence length and steps of a replay that exists already; None: there is none."""
+    """Settings, sequence length and schema of the replay at --into; None if there is none yet."""
     try:
         readers = open_sources(given.into, place.get("prefix", ""))
     except ShardDownError as error:
         raise ValueError(str(error)) from error
-    except ValueError:  # to be made; what cannot be, says so then
+    except ValueError:  # not there yet; what prevents its creation is reported then
         return None
     facts = [reader.facts() for reader in readers]
     for reader in readers:
         reader.close()
     if "directory" in place and not (Path(given.into) / "shard-0").is_dir():
-        raise ValueError(f"--into {given.into} is a part of a replay; name the folder that has its shards.")
+        raise ValueError(f"--into {given.into} is one shard of a replay; name the folder that holds its shards.")
     config = ReplayConfig(
         **place, shards=len(readers), capacity=sum(int(fact["capacity"]) for fact in facts),
         capacity_gb=sum(fact["max_gb"] for fact in facts) * (1 + 1e-9),
@@ -203,13 +203,13 @@ def _renamed(pairs: Sequence[str]) -> dict[str, str]:
 
 
 def _sound(rows: Iterable[Rows], known: Spaces) -> Iterator[Rows]:
-    """Rows whose values are finite and, as far as its spaces are known, inside the task's classes, else ValueError."""
+    """The same rows. ValueError: a value is not finite, or outside the classes of its space (`known`)."""
     for number, episode in enumerate(rows):
         for key, value in episode.items():
             where = f"Episode {number}, key {key!r}"
             if value.dtype.kind == "f" and not np.isfinite(value).all():
                 step = int(np.argmin(np.isfinite(value).reshape(len(value), -1).all(1)))
-                raise ValueError(f"{where}: row {step} is not finite ({value[step]}); mend or leave out that episode.")
+                raise ValueError(f"{where}: row {step} is not finite ({value[step]}); fix or leave out that episode.")
             if key in known and known[key].discrete and value.dtype.kind == "i":
                 low, high = int(value.min()), int(value.max())
                 if low < 0 or high >= known[key].classes:

@@ -46,6 +46,8 @@ class Train(Start):
     """Train DreamerV3 on TASK.
 
     The same command with the same --logdir continues the run.
+
+    Every field of the configuration is an option, e.g. --learner.batch-size 8.
     """
 
     config: Annotated[FlagConversionOff[RunConfig], arg(name="")]
@@ -100,7 +102,7 @@ def run(arguments: Sequence[str]) -> int:
             from deploy.distributed.supervisor.local_run import LocalRun as Run  # type: ignore[assignment]
         if before := solved_before(config, logdir):
             claim_logdir(config, logdir).confirm()
-            print(f"{logdir}: {before}. To train on, give --evaluation.stop-score a higher value, or 0.")
+            print(f"{logdir}: {before}. To continue training, raise --evaluation.stop-score, or set it to 0.")
             outcome, lost = "solved", list[str]()
         else:
             run = Run(config, logdir)
@@ -127,14 +129,14 @@ def run(arguments: Sequence[str]) -> int:
 
     summarize(config, logdir)
     if lost:
-        print(f"Parts of {config.offline} are damaged, the run has learned without them: {'; '.join(lost)}.")
+        print(f"Parts of {config.offline} are damaged and were not used: {'; '.join(lost)}.")
     if damaged := damage(there):
         print(damaged)
     return 1 if lost else 0
 
 
 def _what_is_left(config: RunConfig, logdir: Path) -> str:
-    """Of a run all of whose checkpoints are damaged: how to learn from its replay, where that is whole."""
+    """For a run whose checkpoints are all damaged: how to train on its replay, if that is intact."""
     with ExitStack() as stack:
         try:
             readers = [stack.enter_context(closing(one)) for one in open_sources(str(logdir))]
@@ -143,4 +145,4 @@ def _what_is_left(config: RunConfig, logdir: Path) -> str:
             return ""
     new = logdir.with_name(f"{logdir.name}-offline")
     again = ["nexus", "train", config.task, *options_for(config), "--offline", str(logdir), "--logdir", str(new)]
-    return f"Its stored replay is whole; to learn from that: {shlex.join(again)}" if whole else ""
+    return f"Its stored replay is intact; to train on it: {shlex.join(again)}" if whole else ""

@@ -168,8 +168,8 @@ def test_a_full_disk_stops_the_run_and_leaves_the_last_checkpoint_whole(tmp_path
         fill(tmp_path / "run")
         scored = _nexus(tmp_path, "eval", "run", "--episodes", "1", "--video", "run/new.mp4")
         assert scored.returncode == 1 and "trained: mean " in scored.stdout, scored.stdout + scored.stderr
-        remedy = "Free some space, or write to another place."
-        assert scored.stderr == f"nexus eval has ended. run/new.mp4: No space left on device. {remedy}\n"
+        remedy = "Free some space, or write somewhere else."
+        assert scored.stderr == f"nexus eval failed: run/new.mp4: No space left on device. {remedy}\n"
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_batch(tmp_path: Path) -> None:

@@ -22,7 +22,8 @@ def test_this_machine_is_ready(tmp_path: Path) -> None:
     assert isinstance(console.file, io.StringIO)
     report = console.file.getvalue()
     assert "Ready to train" in report
-    for part in ("Python", "torch", "GPU", "environments", "drawing, egl", "drawing, osmesa", "Ray", "memory", "disk"):
+    packages, machine = ("Python", "torch", "Ray", "environments"), ("GPU", "memory", "disk")
+    for part in (*packages, *machine, "rendering, egl", "rendering, osmesa"):
         assert part in report
     said = " ".join(report.split())
     assert "sockets listen on the loopback interface alone, protected by a token" in said
@@ -38,7 +39,7 @@ def test_what_is_broken_is_named_with_its_remedy(tmp_path: Path) -> None:
         timeout=200,
     )  # fmt: skip
     assert done.returncode == 1, done.stdout + done.stderr
-    assert "Not ready: torch, environments must be mended first" in done.stdout
+    assert "Not ready; fix first: torch, environments." in done.stdout
     for part in ("torch is broken here", "ray is broken here", "imageio is broken here", "mujoco is broken here"):
         assert part in done.stdout
     for remedy in ("make setup", "--mode inline", "apt-get install libosmesa6", ".gif"):

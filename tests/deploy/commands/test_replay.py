@@ -177,7 +177,7 @@ def test_offline_training_leaves_damage_out_and_says_so(
         main(command("gym:CartPole-v1", tmp_path / "run", *arguments)[3:])
     out = capsys.readouterr().out
     assert ended.value.code == 1, out
-    assert "Damaged and left out: " in out and "the run has learned without them: " in out
+    assert "Damaged and left out: " in out and "are damaged and were not used: " in out
     assert list((tmp_path / "run" / "checkpoints").glob("[0-9]*")), "it has learned"
 
 
@@ -347,7 +347,7 @@ def test_what_cannot_be_done_is_said(trained: Path, exported: Path, nexus: Nexus
         (("export", trained, "--out", exported / "index.json" / "x"), "x cannot be written to: Not a directory. Name"),
         (
             ("export", trained, "--out", tmp_path / "x", "--task", "gym:Pendulum-v1"),
-            "The steps are not those of gym:Pe",
+            "The steps are not from gym:Pe",
         ),
         (("import", exported, "--into", exported / "index.json"), "index.json cannot be written to: it is a file"),
         (
@@ -355,7 +355,10 @@ def test_what_cannot_be_done_is_said(trained: Path, exported: Path, nexus: Nexus
             "x cannot be written to: Not a directory. Name",
         ),
         (("import", exported, "--into", "/proc/x"), "--into /proc/x cannot be written to: No such file"),
-        (("import", next(exported.glob("*.npz")), "--into", tmp_path / "x"), "Whose steps are these? Say --task"),
+        (
+            ("import", next(exported.glob("*.npz")), "--into", tmp_path / "x"),
+            "The task of these steps is unknown; give --task",
+        ),
         (("import", exported, "--into", tmp_path / "x", "--task", "gym:Pendulum-v1"), "key 'vector' is float32 ["),
         (("import", tmp_path / "no.npz", "--into", tmp_path / "x", *CARTPOLE), "no.npz: no such file or folder"),
         (("import", exported, "--into", tmp_path / "y", *CARTPOLE, "--rename", "a"), "--rename takes THEIRS=OURS"),

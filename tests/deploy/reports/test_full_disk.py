@@ -32,8 +32,8 @@ def test_a_video_or_picture_appears_whole_or_not_at_all(tmp_path: Path, capfd: p
             with pytest.raises(SystemExit) as ended:
                 main(["plot", str(run), "--out", str(disk / "old.png"), *options])
             out, error = capfd.readouterr()
-            remedy = "Free some space, or write to another place."
-            assert error == f"nexus plot has ended. {disk / name}: No space left on device. {remedy}\n", out
+            remedy = "Free some space, or write somewhere else."
+            assert error == f"nexus plot failed: {disk / name}: No space left on device. {remedy}\n", out
             assert ended.value.code == 1
         left = {path.name: path.read_bytes() for path in disk.iterdir() if path.name != "rest"}
     assert left == dict.fromkeys(("old.mp4", "old.gif", "old.png", "old.json"), b"of before")

@@ -61,7 +61,7 @@ def test_a_solved_run_that_is_started_again_ends_at_once_with_its_summary(
     first, again = done.stdout, capsys.readouterr().out
     scores = [line for line in first.splitlines() if line.startswith(("  trained: ", "  random:  "))]
     assert len(scores) == 2 and all(line in again.splitlines() for line in scores)
-    assert "To train on, give --evaluation.stop-score a higher value" in again
+    assert "To continue training, raise --evaluation.stop-score" in again
     assert again.splitlines()[-1].startswith("Damaged and left out of the replay in ")
     assert again.splitlines()[-1].endswith("/run/replay: 1 file, such as shard-0/chunks/0-0.rows.damaged.")
     assert "frames/s" not in again and "evaluation at" not in again and "checkpoint: " in again
