@@ -3,27 +3,41 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from urllib.parse import unquote, urlsplit
+from typing import Any
+from urllib.parse import urlsplit
 
 PASSWORD_VARIABLE = "NEXUS_REDIS_PASSWORD"
 FORMS = (
     "redis://[[user]:password@]host[:port][/database], "
-    "rediss://... for TLS [?ca=FILE][&cert=FILE&key=FILE][&insecure=1], "
-    "unix:///path/of/socket[?password=...][&user=...][&db=...]"
+    "rediss://... for TLS [?ssl_ca_certs=FILE][&ssl_certfile=FILE&ssl_keyfile=FILE][&ssl_cert_reqs=none], "
+    "unix://[[user]:password@]/path/of/socket[?db=...]"
 )
 ESCAPES = (
     "in a user name or password write % as %25, / as %2F, @ as %40, : as %3A, # as %23, ? as %3F, & as %26, a comma as "
     "%2C, [ as %5B, ] as %5D, and a control character by its number, or set " + PASSWORD_VARIABLE
 )
 URLS = ("redis://", "rediss://", "unix://")
-_OPTIONS = {"redis": (), "rediss": ("ca", "cert", "key", "insecure"), "unix": ("password", "user", "db")}
+_LOGIN = ("username", "password", "db")
+_SOCKET = ("socket_timeout", "socket_connect_timeout")
+_TLS = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname")
+_OPTIONS = {
+    "redis": (*_LOGIN, *_SOCKET, "socket_keepalive"),
+    "rediss": (*_LOGIN, *_SOCKET, "socket_keepalive", *_TLS),
+    "unix": (*_LOGIN, *_SOCKET),
+}
+"""What may follow a URL's question mark, under redis-py's names; encodings, pools and retries are not the user's."""
+_SHORT = {
+    "rediss": {"ca": "ssl_ca_certs", "cert": "ssl_certfile", "key": "ssl_keyfile", "insecure": "ssl_cert_reqs"},
+    "unix": {"user": "username"},
+}
+_CHECKS = ("required", "optional", "none")  # of the server's certificate
 _LONGEST_SOCKET = 107  # bytes, sun_path of Linux
 
 
 @dataclass(frozen=True, kw_only=True)
 class Address:
-    """A Redis server, on a unix socket where there is a `path`. `ca` is a file of certificates to trust instead of the
-    system's, `certificate` and `key` are the client's own; `insecure` trusts any, and is for trusted networks only.
+    """A Redis server, on a unix socket if there is a `path`. `options` are those of its URL, as redis-py's connections
+    take them: certificates to trust besides the system's, the client's own, how long to wait.
     """
 
     host: str = "localhost"
@@ -33,10 +47,7 @@ class Address:
     password: str = field(default="", repr=False)
     tls: bool = False
     database: int = 0
-    ca: str = ""
-    certificate: str = ""
-    key: str = ""
-    insecure: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not 1 <= self.port <= 65535:
@@ -47,8 +58,11 @@ class Address:
             raise ValueError(
                 f"The socket path {self.path} is longer than {_LONGEST_SOCKET} bytes; put it in a shorter folder."
             )
-        if self.key and not self.certificate:
+        if "ssl_keyfile" in self.options and "ssl_certfile" not in self.options:
             raise ValueError("A client key needs its certificate: give cert=FILE too.")
+        for name in _SOCKET:
+            if name in self.options and not self.options[name] > 0:
+                raise ValueError(f"{name} is {self.options[name]}, allowed are more than 0 seconds.")
 
     @property
     def label(self) -> str:
@@ -64,7 +78,8 @@ class Address:
 def parse(url: str, environment: Mapping[str, str] | None = None) -> Address:
     """The server a URL names; a password it lacks is taken from NEXUS_REDIS_PASSWORD in `environment` (the process's).
 
-    ValueError says what is wrong with the URL without quoting it, since it may hold the password anywhere.
+    redis-py reads it, once it is known to mean what redis-py makes of it. ValueError says what is wrong with the URL
+    without quoting it, since it may hold the password anywhere.
     """
     scheme, colon, _ = url.partition("://")
     if not colon or scheme not in _OPTIONS:
@@ -74,43 +89,45 @@ def parse(url: str, environment: Mapping[str, str] | None = None) -> Address:
     try:
         parts = urlsplit(url)
         host = parts.hostname
-        username, password = unquote(parts.username or ""), unquote(parts.password or "")
     except ValueError:
         raise ValueError(f"The host or port of the {scheme}:// URL cannot be read; {ESCAPES}.") from None
-    unix, port = scheme == "unix", 6379
+    unix = scheme == "unix"
     if parts.fragment or "#" in url or (not unix and "@" in parts.path + parts.query):
         raise ValueError(f"The {scheme}:// URL has a # or @ where none may stand; {ESCAPES}.")
     options = _options(scheme, parts.query)
     if unix:
-        if parts.netloc or len(parts.path) < 2:
+        if host or len(parts.path) < 2:
             raise ValueError("A unix:// URL has three slashes and an absolute path; write unix:///path/of/socket.")
-        username, password, database = options.get("user", ""), options.get("password", ""), options.get("db", "")
+    elif not host:
+        raise ValueError(f"The {scheme}:// URL names no host; write {FORMS}.")
     else:
-        if not host:
-            raise ValueError(f"The {scheme}:// URL names no host; write {FORMS}.")
-        port = _port(parts.netloc, f"{scheme}://{host}")
-        database = parts.path.removeprefix("/")
-    if database and not (database.isascii() and database.isdigit()):
+        _require_port(parts.netloc, f"{scheme}://{host}")
+    databases = [*filter(None, ["" if unix else parts.path.removeprefix("/"), options.get("db", "")])]
+    if not all(text.isascii() and text.isdigit() for text in databases):
         raise ValueError(f"The database of the {scheme}:// URL is not a number; allowed is 0 or more, mostly 0 to 15.")
-    password = password or (os.environ if environment is None else environment).get(PASSWORD_VARIABLE, "")
-    if username and not password:
-        raise ValueError(f"The {scheme}:// URL names a user and no password; add it, or set {PASSWORD_VARIABLE}.")
-    insecure = options.get("insecure", "0")
-    if insecure not in ("0", "1"):
-        raise ValueError(f"insecure is {insecure}, allowed 0 (check the server's certificate) or 1 (take any).")
-    return Address(
-        host=host or "localhost",
-        port=port,
-        path=unquote(parts.path) if unix else "",
-        username=username,
-        password=password,
-        tls=scheme == "rediss",
-        database=int(database or 0),
-        ca=options.get("ca", ""),
-        certificate=options.get("cert", ""),
-        key=options.get("key", ""),
-        insecure=insecure == "1",
+    if len(databases) > 1:
+        raise ValueError(f"The {scheme}:// URL names its database twice; write it behind the host or as db.")
+    return _read(scheme, url.partition("?")[0], options, environment)
+
+
+def _read(scheme: str, url: str, options: Mapping[str, str], environment: Mapping[str, str] | None) -> Address:
+    """What redis-py makes of a URL and its options."""
+    from redis.connection import parse_url  # a quarter of a second that a run without Redis need not spend
+
+    query = "&".join(f"{name}={text.replace('+', '%2B')}" for name, text in options.items())  # else + is a space
+    try:
+        given = parse_url(f"{url}?{query}")
+    except ValueError as error:
+        raise ValueError(f"{error} It is a number of seconds.") from None
+    known = {name: given.pop(name) for name in ("host", "port", "path", "username") if name in given}
+    password = given.pop("password", "") or (os.environ if environment is None else environment).get(
+        PASSWORD_VARIABLE, ""
     )
+    if known.get("username") and not password:
+        raise ValueError(f"The {scheme}:// URL names a user and no password; add it, or set {PASSWORD_VARIABLE}.")
+    database = given.pop("db", 0)
+    given.pop("connection_class", None)  # a class of its own for unix:// and rediss://
+    return Address(**known, password=password, tls=scheme == "rediss", database=database, options=given)
 
 
 def parse_servers(urls: str, environment: Mapping[str, str] | None = None) -> list[Address]:
@@ -127,25 +144,33 @@ def parse_servers(urls: str, environment: Mapping[str, str] | None = None) -> li
     return addresses
 
 
-def _port(netloc: str, server: str) -> int:
-    """The port behind the host; ValueError quotes one that is a number, and could not be half a password."""
+def _require_port(netloc: str, server: str) -> None:
+    """ValueError quotes a port behind the host that is a number, and could not be half a password."""
     _, bracket, behind = netloc.rpartition("@")[2].rpartition("]")
     text = behind.removeprefix(":") if bracket else behind.partition(":")[2]
     if not text:
-        return 6379
+        return
     if not (text.isascii() and text.isdigit()):
         raise ValueError(f"{server}: the port is not a number; take 1 to 65535, or leave it out for 6379.")
     if not 1 <= int(text) <= 65535:
         raise ValueError(f"{server}: port {text} is not allowed; take 1 to 65535, or leave it out for 6379.")
-    return int(text)
 
 
 def _options(scheme: str, query: str) -> dict[str, str]:
+    """The options behind the question mark, percent-encoded as they are, under redis-py's names."""
     pairs = [part.partition("=") for part in query.split("&") if part]
-    options = {name: unquote(value) for name, _, value in pairs}
-    if len(options) < len(pairs) or not set(options) <= set(_OPTIONS[scheme]):
-        allowed = ", ".join(_OPTIONS[scheme]) or "none"
+    short, allowed = _SHORT.get(scheme, {}), _OPTIONS[scheme]
+    options = {short.get(name, name): text for name, _, text in pairs}
+    if len(options) < len(pairs) or not set(options) <= set(allowed):
         raise ValueError(
-            f"The {scheme}:// URL has options it cannot have, or one twice; allowed are {allowed}; {ESCAPES}."
+            f"The {scheme}:// URL has options it cannot have, or one twice; allowed are "
+            f"{', '.join((*short, *allowed))}; {ESCAPES}."
         )
+    if any(name == "insecure" for name, _, _ in pairs):
+        insecure = options.pop("ssl_cert_reqs")
+        if insecure not in ("0", "1"):
+            raise ValueError(f"insecure is {insecure}, allowed 0 (check the server's certificate) or 1 (take any).")
+        options |= {"ssl_cert_reqs": "none"} if insecure == "1" else {}
+    if (checked := options.get("ssl_cert_reqs", "required")) not in _CHECKS:
+        raise ValueError(f"ssl_cert_reqs is {checked}, allowed are {', '.join(_CHECKS)}.")
     return options

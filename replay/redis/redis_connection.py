@@ -32,9 +32,10 @@ class _LookAgainError(ConnectionError):
 class Connection:
     """One server. Every command must be idempotent, since a lost connection is made again and what had no answer is
     sent again: for `patience` seconds, with growing pauses; then ShardDownError, and from there on each call tries
-    once until the server is back. `timeout` is how many seconds the server may stay silent. A server that nobody has
-    reached yet is waited for no longer than FIRST seconds, unless it says that it is about to be ready; `known`:
-    somebody has, before this connection was made.
+    once until the server is back. (redis-py's own retries count attempts, and close() could not wake them.) `timeout`
+    is how many seconds the server may stay silent, if its URL does not say. A server that nobody has reached yet is
+    waited for no longer than FIRST seconds, unless it says that it is about to be ready; `known`: somebody has, before
+    this connection was made.
 
     Errors: ReplyError and OutOfMemoryReply for what the server refuses; ValueError, without a retry, for a wrong
     password, a server that is not Redis, older than 6.2, one that evicts by itself or is part of a Redis Cluster, and
@@ -57,7 +58,8 @@ class Connection:
             raise ValueError(
                 f"timeout is {timeout}, patience {patience}: allowed are more than 0 and 0 or more seconds."
             )
-        self.address, self.label, self.timeout, self.patience = address, address.label, timeout, patience
+        self.address, self.label, self.patience = address, address.label, patience
+        self.timeout = float(address.options.get("socket_timeout", timeout))
         self.epoch = 0
         """How often the server was found restarted: what it held may be older than what it had answered."""
         self.known = known

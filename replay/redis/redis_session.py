@@ -88,7 +88,7 @@ class Session:
             self._redis.connect()
         except redis.TimeoutError:
             tls = "TLS " if address.tls else ""
-            raise TimeoutError(f"no {tls}connection within {self._timeout:g} s") from None
+            raise TimeoutError(f"no {tls}connection within {self._redis.socket_connect_timeout:g} s") from None
         except redis.ConnectionError as error:
             cause = _cause(error)
             if isinstance(cause, PermissionError) and address.path:
@@ -153,24 +153,18 @@ class Session:
 
 
 def _connection(address: Address, timeout: float, log_in: Callable[[AbstractConnection], None]) -> AbstractConnection:
-    kind: type[Any] = redis.Connection
+    kind: type[Any] = SSLConnection if address.tls else redis.Connection
     where: dict[str, Any] = {"host": address.host, "port": address.port}
     if address.path:
         kind, where = UnixDomainSocketConnection, {"path": address.path}
-    elif address.tls:
-        kind = SSLConnection
-        where |= {
-            "ssl_ca_certs": address.ca or None,
-            "ssl_certfile": address.certificate or None,
-            "ssl_keyfile": address.key or None,
-            "ssl_cert_reqs": "none" if address.insecure else "required",
-        }
+    waits = {
+        "socket_timeout": timeout,
+        "socket_connect_timeout": min(timeout, address.options.get("socket_connect_timeout", timeout)),
+    }
     return kind(
-        **where,
+        **{**where, **address.options, **waits},
         username=address.username or None,
         password=address.password or None,
-        socket_timeout=timeout,
-        socket_connect_timeout=timeout,
         protocol=2,  # it answers in order and says nothing unasked
         parser_class=_Parser,
         encoding_errors="replace",
@@ -182,14 +176,16 @@ def _connection(address: Address, timeout: float, log_in: Callable[[AbstractConn
 
 def _require_certificates(address: Address) -> None:
     """ValueError: redis-py could not use the certificate files."""
+    authorities = [address.options.get(name) for name in ("ssl_ca_certs", "ssl_ca_path")]
+    own = [address.options.get(name) for name in ("ssl_certfile", "ssl_keyfile")]
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
-        if address.ca:
-            context.load_verify_locations(address.ca)
-        if address.certificate:
-            context.load_cert_chain(address.certificate, address.key or None)
+        if any(authorities):
+            context.load_verify_locations(*authorities)
+        if own[0]:
+            context.load_cert_chain(own[0], own[1])
     except OSError as error:  # SSLError is one too
-        files = ", ".join(filter(None, (address.ca, address.certificate, address.key)))
+        files = ", ".join(filter(None, authorities + own))
         raise ValueError(f"The certificate files {files} of {address.label} cannot be used: {error}.") from error
 
 

@@ -15,6 +15,9 @@ from replay.config import ReplayConfig
         (["--replay=redis://u:a%40b@h,redis://u:a%40b@i"], ["--replay=redis://u@h,redis://u@i"], "a@b"),
         (["unix:///run/r.sock?password=x&db=2"], ["unix:///run/r.sock?db=2"], "x"),
         (["unix:///run/r.sock?db=2&password=a+b"], ["unix:///run/r.sock?db=2"], "a+b"),
+        (["unix://u:a%40b@/run/r.sock?db=2"], ["unix://u@/run/r.sock?db=2"], "a@b"),
+        (["redis://h?username=u&password=x&db=2"], ["redis://h?username=u&db=2"], "x"),
+        (["rediss://h?ssl_ca_certs=a.crt&password=x"], ["rediss://h?ssl_ca_certs=a.crt"], "x"),
         (["gym:my_module:MyEnv-v0", "redis://h"], ["gym:my_module:MyEnv-v0", "redis://h"], None),
     ],
 )

@@ -4,6 +4,8 @@ import pytest
 
 from replay.redis_url import Address, parse, parse_servers
 
+CERTIFICATES = {"ssl_ca_certs": "/a b.crt", "ssl_certfile": "me.crt", "ssl_keyfile": "me.key"}
+
 
 @pytest.mark.parametrize(
     ("url", "address", "label"),
@@ -18,14 +20,46 @@ from replay.redis_url import Address, parse, parse_servers
         ("rediss://box", Address(host="box", tls=True), "rediss://box:6379"),
         (
             "rediss://box?ca=/a%20b.crt&cert=me.crt&key=me.key&insecure=1",
-            Address(host="box", tls=True, ca="/a b.crt", certificate="me.crt", key="me.key", insecure=True),
+            Address(host="box", tls=True, options=CERTIFICATES | {"ssl_cert_reqs": "none"}),
             "rediss://box:6379",
+        ),
+        (
+            "rediss://box?ssl_ca_certs=/a%20b.crt&ssl_certfile=me.crt&ssl_keyfile=me.key&ssl_cert_reqs=optional"
+            "&ssl_check_hostname=false",
+            Address(
+                host="box",
+                tls=True,
+                options=CERTIFICATES | {"ssl_cert_reqs": "optional", "ssl_check_hostname": False},
+            ),
+            "rediss://box:6379",
+        ),
+        (
+            "rediss://box?insecure=0&ssl_ca_path=/a+b",
+            Address(host="box", tls=True, options={"ssl_ca_path": "/a+b"}),
+            "rediss://box:6379",
+        ),
+        (
+            "redis://box?db=2&username=me&password=a%2520b",
+            Address(host="box", database=2, username="me", password="a%20b"),
+            "redis://box:6379/2",
+        ),
+        (
+            "redis://box?socket_timeout=2.5&socket_connect_timeout=1&socket_keepalive=no",
+            Address(
+                host="box", options={"socket_timeout": 2.5, "socket_connect_timeout": 1, "socket_keepalive": False}
+            ),
+            "redis://box:6379",
         ),
         ("unix:///run/redis.sock", Address(path="/run/redis.sock"), "unix:///run/redis.sock"),
         (
             "unix:///run/a%20b@c?user=me&password=a+b%26&db=2",
             Address(path="/run/a b@c", username="me", password="a+b&", database=2),
             "unix:///run/a b@c?db=2",
+        ),
+        (
+            "unix://me:p%40ss@/run/redis.sock?db=1",
+            Address(path="/run/redis.sock", username="me", password="p@ss", database=1),
+            "unix:///run/redis.sock?db=1",
         ),
     ],
 )
@@ -76,17 +110,28 @@ def test_the_password_may_come_from_the_environment_and_is_never_shown(monkeypat
         ("rediss://:6379", "names no host"),
         ("redis://:sesame@box/two", "database .* not a number"),
         ("redis://:sesame@box/-1", "database .* not a number"),
-        ("redis://:sesame@box?db=1", "allowed are none"),
-        ("redis://box?sesame", "allowed are none"),
-        ("rediss://box?cafile=sesame", "allowed are ca, cert, key, insecure"),
+        ("redis://:sesame@box/1?db=1", "names its database twice; write it behind the host or as db"),
+        ("redis://:sesame@box?db=one", "database .* not a number"),
+        ("redis://box?sesame", "allowed are username, password, db, socket_timeout, .*or set NEXUS_REDIS_PASSWORD"),
+        ("redis://box?ssl_ca_certs=sesame", "options it cannot have"),
+        ("redis://box?p%61ssword=sesame", "options it cannot have"),
+        ("redis://box?max_connections=5&password=sesame", "options it cannot have"),
+        ("redis://box?socket_timeout=soon&password=sesame", "'socket_timeout' .* a number of seconds"),
+        ("redis://box?socket_connect_timeout=0&password=sesame", "socket_connect_timeout is 0.0, allowed are more"),
+        ("rediss://box?cafile=sesame", "allowed are ca, cert, key, insecure, username, .* ssl_ca_certs"),
+        ("rediss://box?ca=sesame&ssl_ca_certs=b", "one twice"),
+        ("rediss://box?insecure=1&ssl_cert_reqs=none", "one twice"),
+        ("rediss://:sesame@box?ssl_cert_reqs=never", "ssl_cert_reqs is never, allowed are required, optional, none"),
+        ("rediss://box?ssl_keyfile=sesame", "cert=FILE"),
         ("rediss://box?ca=sesame&ca=b", "one twice"),
         ("rediss://box?key=sesame", "cert=FILE"),
         ("rediss://box?insecure=yes", "allowed 0 .* or 1"),
         ("unix://run/redis.sock", "three slashes"),
-        ("unix://me:sesame@/run/redis.sock", "three slashes"),
+        ("unix://me:sesame@box/run/redis.sock", "three slashes"),
+        ("unix://sesame@/run/redis.sock", "a user and no password"),
         ("unix:///", "three slashes"),
         ("unix:///run/redis.sock?password=ses#ame", "# as %23"),
-        ("unix:///run/redis.sock?password=12&sesame", "allowed are password, user, db"),
+        ("unix:///run/redis.sock?password=12&sesame", "allowed are user, username, password, db"),
         ("unix:///" + 200 * "a", "longer than 107 bytes"),
     ],
 )

@@ -1,4 +1,4 @@
-"""What the RESP client does when servers, lines and neighbours misbehave: real servers, real signals, real sockets."""
+"""What the client does when servers, lines and neighbours misbehave: real servers, real signals, real sockets."""
 
 import socket
 import ssl

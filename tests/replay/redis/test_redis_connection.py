@@ -1,4 +1,4 @@
-"""The RESP client against real Redis servers."""
+"""The client against real Redis servers."""
 
 import signal
 import threading
@@ -48,6 +48,8 @@ def test_replies_of_every_kind(connection: Connection) -> None:
     with pytest.raises(ReplyError, match="unknown command") as caught:
         connection.call("NEXUS")
     assert caught.value.code == "ERR"
+    with pytest.raises(ReplyError, match="BAD \ufffd"):
+        connection.call("EVAL", b"return redis.error_reply('BAD \xff')", 0)
     assert connection.call("PING") == b"PONG"
 
 
