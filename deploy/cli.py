@@ -7,24 +7,30 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from deploy.commands.dispatch import dispatch
+from deploy.commands.dispatch import Command, dispatch
 from deploy.exit_codes import FAILED, INTERRUPTED, MISUSED
 from deploy.import_path import own_folder_last
 from deploy.interrupt import ending_on_signals
 from deploy.output import hanging_up
 
-DESCRIPTION = """Train agents inside learned world models, on this machine or a cluster.
-
-  nexus train gym:CartPole-v1 --preset quick           learn CartPole in minutes on a CPU
-  nexus train dmc_walker_walk --environment.action-repeat 2 --learner.train-ratio 512
-  nexus train gym:CartPole-v1 --preset quick --replay disk     replay on disk: larger than memory, survives crashes
-  nexus train gym:CartPole-v1 --preset quick --offline runs/cartpole   learn from stored replay alone
-  nexus replay inspect runs/cartpole                   what a run has stored, and whether it is intact
-  nexus eval runs/cartpole --episodes 20 --video cartpole.mp4
-  nexus plot runs/* --baselines dmc_proprio-dreamerv3.json.gz --out curves.png
-  nexus check-env gym:my_module:MyEnv-v0               what is wrong with an environment, and where
-  nexus doctor                                         what works on this machine, and how to fix the rest
-"""
+COMMANDS = {
+    "train": Command("deploy.commands.train", "train DreamerV3 on a task, or continue a run"),
+    "eval": Command("deploy.commands.eval", "score a trained policy on fresh episodes"),
+    "plot": Command("deploy.commands.plot", "plot score curves of runs and published ones"),
+    "replay": Command("deploy.commands.replay", "inspect, export and import stored replay"),
+    "check-env": Command("deploy.commands.check_env", "report what is wrong with an environment, and where"),
+    "doctor": Command("deploy.commands.doctor", "check what works on this machine, and how to fix the rest"),
+}
+EXAMPLES = (
+    "nexus train gym:CartPole-v1 --preset quick     # learns in minutes on a CPU",
+    "nexus train dmc_walker_walk --environment.action-repeat 2",
+    "nexus train dmc_walker_walk --replay disk      # larger than memory, durable",
+    "nexus train gym:CartPole-v1 --preset quick --offline runs/cartpole",
+    "nexus replay inspect runs/cartpole             # what a run has stored",
+    "nexus eval runs/cartpole --episodes 20 --video cartpole.mp4",
+    "nexus plot runs/* --baselines dmc_proprio-dreamerv3.json.gz",
+    "nexus check-env gym:my_module:MyEnv-v0",
+)
 
 UNWRITABLE = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "Free some space, or write somewhere else."),
@@ -34,12 +40,6 @@ UNWRITABLE = {
     errno.EIO: "The device reports an I/O error; write to another device.",
 }
 """Errors of a file system in the middle of a command, and what to do about them."""
-
-COMMANDS = {
-    name: f"deploy.commands.{name.replace('-', '_')}"
-    for name in ("train", "eval", "plot", "replay", "check-env", "doctor")
-}
-"""Module of each command."""
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -66,7 +66,7 @@ def _run(arguments: Sequence[str], signals: Sequence[int]) -> int:
     name = " ".join(["nexus", *arguments[:1]])
     try:
         try:
-            code = dispatch("nexus", arguments, COMMANDS, DESCRIPTION)
+            code = dispatch("nexus", arguments, COMMANDS, "Train agents inside learned world models.", EXAMPLES)
         except SystemExit as left:
             code = _complain(left.code, FAILED) if isinstance(left.code, str) else left.code or 0
         if sys.stdout:

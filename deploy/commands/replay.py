@@ -2,20 +2,24 @@
 
 from collections.abc import Sequence
 
-from deploy.commands.dispatch import dispatch
+from deploy.commands.dispatch import Command, dispatch
 
-DESCRIPTION = """Inspect, export and import stored replay: of a run, on disk, in a checkpoint, or on Redis servers.
-
-  nexus replay inspect runs/walker                     what is stored, and whether it is intact
-  nexus replay inspect redis://host-a,redis://host-b --json
-  nexus replay export runs/walker --out episodes       one compressed .npz file per episode
-  nexus replay export runs/walker --format minari --out walker-v0 --episodes 100
-  nexus replay import episodes --into demos --task dmc_walker_walk
-  nexus train dmc_walker_walk --offline demos          train on what was imported
-"""
-COMMANDS = {name: f"deploy.commands.replay_{name}" for name in ("inspect", "export", "import")}
+DESCRIPTION = "Inspect, export and import stored replay: of a run, on disk, in a\ncheckpoint, or on Redis servers."
+COMMANDS = {
+    "inspect": Command("deploy.commands.replay_inspect", "report what is stored, and whether it is intact"),
+    "export": Command("deploy.commands.replay_export", "write episodes to .npz files or a Minari dataset"),
+    "import": Command("deploy.commands.replay_import", "fill a replay from such files"),
+}
+EXAMPLES = (
+    "nexus replay inspect runs/walker",
+    "nexus replay inspect redis://host-a,redis://host-b --json",
+    "nexus replay export runs/walker --out episodes",
+    "nexus replay export runs/walker --format minari --out walker-v0 --episodes 100",
+    "nexus replay import episodes --into demos --task dmc_walker_walk",
+    "nexus train dmc_walker_walk --offline demos    # train on what was imported",
+)
 
 
 def run(arguments: Sequence[str]) -> int:
     """Returns the exit code."""
-    return dispatch("nexus replay", arguments, COMMANDS, DESCRIPTION)
+    return dispatch("nexus replay", arguments, COMMANDS, DESCRIPTION, EXAMPLES)

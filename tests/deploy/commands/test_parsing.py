@@ -33,6 +33,17 @@ def test_help_names_every_option_and_ends_with_an_example(
     assert "\x1b" not in out, "no colours in a pipe"
 
 
+@pytest.mark.parametrize("command", ["", "replay "])
+def test_help_of_the_commands_lists_them(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, error = nexus(f"{command}--help", capsys)
+    assert code == 0 and not error and out.startswith(f"usage: nexus {command}COMMAND ...")
+    assert all(len(line) <= 80 for line in out.splitlines()), "it fits a terminal"
+    for name in COMMANDS:
+        first = name.removeprefix(command).split()[0]
+        assert f"\n  {first} " in out or not name.startswith(command)
+    assert nexus(command, capsys)[:2] == (2, out), "without a command too, but that is wrong"
+
+
 def test_help_of_train_shows_the_defaults_of_a_preset(capsys: pytest.CaptureFixture[str]) -> None:
     _, out, _ = nexus(f"{CARTPOLE} --preset quick --help", capsys)
     shown = out.split("--learner.batch-size INT")[1].split("--learner.")[0]
