@@ -4,10 +4,11 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
+from replay.step import RESERVED
 from world_models.space import Spaces
 
-# Replay writes these next to the observation and action keys, so no environment may use them as names.
-RESERVED = frozenset({"reward", "is_first", "is_last", "is_terminal", "version", "deter", "stoch"})
+_TAKEN = frozenset({*RESERVED, "deter", "stoch"})
+"""What replay stores beside the observation and action keys, latents included."""
 
 
 class CannotDrawError(ValueError):
@@ -56,9 +57,9 @@ class Environment(Protocol):
 def require_names(observation_space: Spaces, action_space: Spaces, task: str) -> None:
     """Raise ValueError unless all keys are distinct and none is reserved for replay."""
     for where, keys in (("observation", observation_space), ("action", action_space)):
-        if taken := sorted(RESERVED & keys.keys()):
+        if taken := sorted(_TAKEN & keys.keys()):
             raise ValueError(
-                f"{task}: {where} keys {taken} are reserved ({sorted(RESERVED)}); rename them in the environment."
+                f"{task}: {where} keys {taken} are reserved ({sorted(_TAKEN)}); rename them in the environment."
             )
     if both := sorted(observation_space.keys() & action_space.keys()):
         raise ValueError(f"{task}: keys {both} are both an observation and an action; rename one of each.")

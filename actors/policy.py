@@ -12,6 +12,8 @@ from actors.native_observations import flat_observation
 from actors.trivial_policies import Policy
 from world_models.checkpoint_files import (
     MANIFEST,
+    MODEL_CONFIG,
+    WEIGHTS,
     DamagedCheckpointError,
     find_model,
     read_arrays,
@@ -73,8 +75,8 @@ def load_policy(path: str | Path, device: str = "cpu", mode: bool = False, seed:
     folder = find_model(Path(path))
     try:
         if (folder / MANIFEST).exists():
-            verify(folder, ("config.json", "model.safetensors"))
-        document, weights = read_model_document(folder), read_arrays(folder / "model.safetensors")
+            verify(folder, (MODEL_CONFIG, WEIGHTS))
+        document, weights = read_model_document(folder), read_arrays(folder / WEIGHTS)
     except DamagedCheckpointError as error:
         other = whole_beside(folder)
         remedy = f"Name a whole one: {other}" if other else "No other checkpoint beside it is whole."

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from replay.step import FLAGS
 from world_models.distributions import one_hot
 from world_models.dreamer.rssm import State
 from world_models.space import Spaces
@@ -24,9 +25,6 @@ class DeviceBatch(NamedTuple):
     """`[B ...]`: the action taken at the last training step, for a batch that continues this one."""
     continues: Tensor
     """`[B]` bool: the sequence continues the previous batch, whose final state replaces `start`."""
-
-
-FLAGS = ("is_first", "is_last", "is_terminal", "reward")
 
 
 def to_device(

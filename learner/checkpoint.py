@@ -22,6 +22,7 @@ from safetensors.numpy import save
 from replay.files.whole_file import sync_directory
 from world_models.checkpoint_files import (
     MANIFEST,
+    MODEL_CONFIG,
     DamagedCheckpointError,
     numbered,
     read_arrays,
@@ -142,7 +143,7 @@ class Checkpoints:
             path = self.path(number)
             try:
                 verify(path)
-                if (path / "config.json").exists():
+                if (path / MODEL_CONFIG).exists():
                     read_family(path)
                 accept(path)
             except UnknownModelError:

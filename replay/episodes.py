@@ -14,10 +14,9 @@ import numpy as np
 
 from replay.keys import newest_incarnation, stream_id
 from replay.sharding import ShardedStore
-from replay.step import Rows, Schema
+from replay.step import FLAGS, Rows, Schema
 from replay.store import Store
 
-FLAGS = ("reward", "is_first", "is_last", "is_terminal")
 _READ_BYTES = 16 << 20  # of one read: what is in memory besides the open episode
 _APPEND_BYTES = 4 << 20
 _IMPORTER = (1 << 24) - 1  # the actor number of streams that no actor writes

@@ -45,6 +45,8 @@ def packed(fields: Mapping[str, Field]) -> np.dtype:
     )
 
 
+FLAGS = ("reward", "is_first", "is_last", "is_terminal")
+"""Keys that an environment gives beside its observation."""
 RESERVED: Mapping[str, Field] = {
     "reward": Field(dtype=np.dtype(np.float32)),
     "is_first": Field(dtype=np.dtype(np.bool_)),

@@ -13,6 +13,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load
 
 MANIFEST = "manifest.json"
+MODEL_CONFIG, WEIGHTS = "config.json", "model.safetensors"  # of the Hugging Face hub
+BEST = "best"  # the directory of the policy with the best evaluation score
 RUN_CONFIG = "config.yaml"
 """In a run's directory: what it was told."""
 
@@ -72,18 +74,18 @@ def find_model(path: Path) -> Path:
     """The checkpoint directory that `path` means; ValueError where there is none, or it cannot be read."""
     checkpoints = path / "checkpoints"
     newest_first = reversed(numbered(checkpoints) if checkpoints.is_dir() else [])
-    for folder in (path, checkpoints / "best", checkpoints / ".best.old", *newest_first):  # .old: killed at replacing
-        if (folder / "model.safetensors").exists() and (folder / "config.json").exists():
+    for folder in (path, checkpoints / BEST, checkpoints / f".{BEST}.old", *newest_first):  # .old: killed at replacing
+        if (folder / WEIGHTS).exists() and (folder / MODEL_CONFIG).exists():
             return folder
-    raise ValueError(f"No model.safetensors under {path}; give a run directory or one of its checkpoints.")
+    raise ValueError(f"No {WEIGHTS} under {path}; give a run directory or one of its checkpoints.")
 
 
 def whole_beside(folder: Path) -> Path | None:
     """Of the checkpoints beside this one the best, or else the newest, whose policy is whole."""
-    for other in (folder.parent / "best", *reversed(numbered(folder.parent))):
+    for other in (folder.parent / BEST, *reversed(numbered(folder.parent))):
         if other.name != folder.name:
             with suppress(DamagedCheckpointError):
-                verify(other, ("config.json", "model.safetensors"))
+                verify(other, (MODEL_CONFIG, WEIGHTS))
                 return other
     return None
 

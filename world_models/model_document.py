@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from world_models.checkpoint_files import read_document
+from world_models.checkpoint_files import MODEL_CONFIG, read_document
 from world_models.dataclass_json import to_json
 from world_models.families import Family, UnknownModelError, family_in, family_of
 from world_models.space import Space, Spaces
 
-CONFIG = "config.json"
 T = TypeVar("T")
 
 
@@ -60,7 +59,7 @@ def read_family(folder: Path) -> Family:
 
 
 def _read(folder: Path, parse: Callable[[Any], T]) -> T:
-    path = folder / CONFIG
+    path = folder / MODEL_CONFIG
     fields = read_document(path)
     try:
         return parse(fields)

@@ -16,13 +16,14 @@ from deploy.stored.sources import open_all
 from deploy.stored.transfer_report import left_out, told
 from deploy.wiring.config import RunConfig, load_config
 from deploy.wiring.output_path import require_new_folder
-from learner.checkpoint import Checkpoints, disk_is_full, read_document, verify
+from learner.checkpoint import Checkpoints, disk_is_full, verify
 from replay.counted import counted
 from replay.episodes import Found, StoredEpisode, episodes, newest_episodes
 from replay.reader import Reader
 from replay.store import ShardDownError
-from world_models.checkpoint_files import RUN_CONFIG
-from world_models.space import Space, Spaces
+from world_models.checkpoint_files import MODEL_CONFIG, RUN_CONFIG
+from world_models.model_document import read_model_document
+from world_models.space import Spaces
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,14 +120,11 @@ def _known_spaces(given: Export) -> tuple[str, tuple[Spaces, Spaces] | None]:
             folders = [checkpoints.path(number) for number in reversed(checkpoints.numbers())]
         for folder in folders:
             try:
-                verify(folder, ["config.json"])
-                document = read_document(folder / "config.json")
-                spaces = [
-                    {k: Space.from_json(v) for k, v in document[part].items()} for part in ("observation", "action")
-                ]
-                return str(document["task"]), (spaces[0], spaces[1])
-            except (OSError, ValueError, KeyError, TypeError):
+                verify(folder, [MODEL_CONFIG])
+                document = read_model_document(folder)
+            except ValueError:
                 continue
+            return document.task, (document.observation, document.action)
         if (source / RUN_CONFIG).exists():
             from deploy.wiring.task import spaces_of
 

@@ -15,6 +15,7 @@ from deploy.stored.offline import frames_per_update
 from deploy.wiring.config import RunConfig
 from learner.checkpoint import Checkpoints, read_document
 from replay.counted import counted
+from world_models.checkpoint_files import BEST
 
 RECENT = 20  # training episodes in the displayed score
 
@@ -22,7 +23,7 @@ RECENT = 20  # training episodes in the displayed score
 def best_score(checkpoints: Checkpoints) -> float | None:
     """The mean score of the policy kept as `best`; None if there is none."""
     try:
-        return float(read_document(checkpoints.path("best") / "score.json")["mean"])
+        return float(read_document(checkpoints.path(BEST) / "score.json")["mean"])
     except (LookupError, TypeError, ValueError):
         return None
 
@@ -41,7 +42,7 @@ def solved_text(config: RunConfig, mean: float, frames: int) -> str:
 def solved_before(config: RunConfig, logdir: Path) -> str:
     """What is to be said of a run that needs no more training, else nothing."""
     try:
-        kept = read_document(Checkpoints(logdir / "checkpoints").path("best") / "score.json")
+        kept = read_document(Checkpoints(logdir / "checkpoints").path(BEST) / "score.json")
         mean, frames = float(kept["mean"]), int(kept["frames"])
     except (LookupError, TypeError, ValueError):
         return ""

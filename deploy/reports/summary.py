@@ -21,7 +21,7 @@ from deploy.wiring.output_path import require_writable_file
 from deploy.wiring.task import environment_maker
 from replay.errors import NexusError
 from replay.files.whole_file import whole_file
-from world_models.checkpoint_files import MANIFEST, DamagedCheckpointError, find_model, read_document, run_of
+from world_models.checkpoint_files import MANIFEST, WEIGHTS, DamagedCheckpointError, find_model, read_document, run_of
 
 ENDLESS = 1000
 """Frames of each environment without the end of an episode after which none is played to its end for a score."""
@@ -169,6 +169,6 @@ def _reason(error: Exception) -> str:
 def _version(policy: Path) -> str:
     """What tells this policy from others: the checksum of its weights; nothing where there is none."""
     try:
-        return str(read_document(policy / MANIFEST)["model.safetensors"])
+        return str(read_document(policy / MANIFEST)[WEIGHTS])
     except (DamagedCheckpointError, KeyError):
         return ""

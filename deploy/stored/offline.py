@@ -8,6 +8,7 @@ from contextlib import ExitStack
 import numpy as np
 
 from deploy.stored.sources import open_sources
+from deploy.stored.transfer_report import SAY
 from deploy.wiring.config import RunConfig
 from learner.sequence import start_items
 from replay.counted import counted
@@ -15,8 +16,6 @@ from replay.episodes import pieces
 from replay.reader import Reader
 from replay.step import Rows, Schema
 from replay.store import Store
-
-SAY = 10.0  # seconds between lines of progress
 
 
 def frames_per_update(config: RunConfig) -> int:

@@ -1,4 +1,4 @@
-"""What export and import of replay say while they go on, and of what they leave out."""
+"""What copying of replay (export, import, offline runs) reports while it goes on, and of what it leaves out."""
 
 import time
 from collections.abc import Iterable, Iterator, Sequence

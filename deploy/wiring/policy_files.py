@@ -9,11 +9,10 @@ from torch import nn
 
 from deploy.wiring.config import RunConfig
 from learner.checkpoint import Checkpoints
+from world_models.checkpoint_files import BEST
 from world_models.dreamer.acting import ActingModel
 from world_models.model_document import ModelDocument
 from world_models.space import Spaces
-
-BEST = "best"
 
 
 def as_arrays(module: nn.Module) -> dict[str, np.ndarray]:

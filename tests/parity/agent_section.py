@@ -7,10 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from learner.batch import FLAGS, DeviceBatch, to_device
+from learner.batch import DeviceBatch, to_device
 from learner.config import LearnerConfig
 from learner.dreamer_step import DreamerStep, Update
 from learner.optimizer import learning_rate
+from replay.step import FLAGS
 from tests.parity.check import Check
 from tests.parity.official_config import agent_config, loss_name, optimizer_config, spaces
 from world_models.distributions import BoundedNormal
