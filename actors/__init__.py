@@ -1,1 +1,1 @@
-"""Everything that acts in environments: adapters, vectorised stepping, policies, evaluation."""
+"""Acting in environments: adapters, vectorised stepping, policies, evaluation."""

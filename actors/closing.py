@@ -1,4 +1,4 @@
-"""The end of somebody else's environment: the work is done, so whatever goes wrong there is one warning and no more."""
+"""Closing third-party environments: the work is done by then, so any failure is reported as one warning."""
 
 import signal
 import sys
@@ -11,18 +11,18 @@ from types import FrameType
 from actors.envs import rendering
 from actors.faults import call_outside, described, place_of
 
-PATIENCE = 30.0  # seconds for one close(), which may have a simulator to end
+PATIENCE = 30.0  # seconds for one close(), which may have to stop a simulator
 _hung: set[str] = set()
 _said: set[str] = set()
 
 
 class _HungError(BaseException):
-    """No Exception, so that an environment that ignores its own errors does not ignore this."""
+    """Not an Exception, so that an environment that swallows its own errors does not swallow this one."""
 
 
 def close_outside(close: Callable[[], object], task: str) -> None:
-    """Call an environment's own `close`. Its errors are said once, with their place; so is that it does not come back,
-    after which this task's other environments are left open. Only the main thread can tell that."""
+    """Call an environment's own `close`. An error is reported once, with its location. A call that does not return is
+    reported too (from the main thread only), and the task's other environments are then left open."""
     if task in _hung:
         return
     try:
@@ -30,13 +30,13 @@ def close_outside(close: Callable[[], object], task: str) -> None:
             call_outside(close)
     except _HungError as hung:
         _hung.add(task)
-        _say(task, hung, f"still busy after {PATIENCE:g} s; the environments of this task are left open")
+        _say(task, hung, f"did not return within {PATIENCE:g} s; the environments of this task are left open")
     except Exception as error:
         _say(task, error, described(error))
 
 
 def warned() -> int:
-    """Warnings about `close` that were said in this process."""
+    """Number of warnings about `close` in this process."""
     return len(_said)
 
 
@@ -49,10 +49,10 @@ def _say(task: str, error: BaseException, what: str) -> None:
 
 
 def say_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
-    """For `sys.unraisablehook`: what somebody else's `__del__` raises is one line; our own keeps its traceback."""
+    """For `sys.unraisablehook`: an error in a third-party `__del__` becomes one line; ours keep their traceback."""
     error = unraisable.exc_value
     if error is not None and rendering.is_about_drawing(error):
-        return  # half-made pictures; that nothing draws is said already
+        return  # from a half-built renderer; that rendering fails has been reported already
     if error is not None and (place := place_of(error)):
         print(f"warning: {place}: {described(error)}", file=sys.stderr)
     else:
@@ -61,7 +61,7 @@ def say_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
 
 @contextmanager
 def _limited() -> Iterator[None]:
-    """_HungError if the block lasts longer than PATIENCE; a timer that runs already goes on afterwards."""
+    """Raises _HungError if the block takes longer than PATIENCE; an already running timer is resumed afterwards."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

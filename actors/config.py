@@ -1,4 +1,4 @@
-"""How the environments of a run are set up, and how actors share them out. Torch-free."""
+"""Configuration of environments, and of the actors that share them. Torch-free."""
 
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -8,12 +8,12 @@ Observations = Literal["vectors", "pixels", "both"]
 
 @dataclass(frozen=True, kw_only=True)
 class EnvironmentConfig:
-    """Options of one environment; the task's name chooses the rest.
+    """Options of one environment; the task name determines the rest.
 
-    `time_limit` counts frames and comes on top of the environment's own; 0 leaves it at that. `observations`,
-    `camera` and `fast_rendering` concern suites that draw their own images (dm_control): `camera=-1` is the task's
-    usual one, `fast_rendering` drops anti-aliasing and shadows, 4-6 times faster, and the pixels differ from those of
-    the published results. Images of another size are resized to `image_size`; (0, 0) keeps the environment's own.
+    `time_limit` counts frames and applies in addition to the environment's own; 0 adds none. `observations`, `camera`
+    and `fast_rendering` apply to suites that render their own images (dm_control): `camera=-1` is the task's usual
+    camera; `fast_rendering` turns off anti-aliasing and shadows, which is 4-6 times faster, but pixels differ from
+    those of the published results. Images are resized to `image_size`; (0, 0) keeps the environment's own size.
     """
 
     action_repeat: int = 1
@@ -44,18 +44,18 @@ class EnvironmentConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ActorConfig:
-    """Processes, environments and blocks of rows."""
+    """Actor processes, their environments, and the blocks of rows they send."""
 
     actors: int = 1
     """Actor processes in local mode; inline mode has one, with all environments."""
     environments: int = 16
-    """Environments in all, shared out over the actors."""
+    """Total number of environments, divided among the actors."""
     random_steps: int = 0
-    """First environment steps with uniform random actions."""
+    """Number of initial environment steps with uniformly random actions."""
     flush_steps: int = 16
-    """Steps of each environment sent to replay at a time in local mode; inline mode sends every step."""
+    """Steps of each environment per block sent to replay in local mode; inline mode sends every step at once."""
     flush_seconds: float = 0.5
-    """Longest time a step waits for its block."""
+    """Longest time that a step waits for its block to fill, in seconds."""
 
     def __post_init__(self) -> None:
         for name in ("actors", "environments", "flush_steps"):
@@ -63,7 +63,10 @@ class ActorConfig:
                 raise ValueError(f"actor.{name}={getattr(self, name)} must be at least 1.")
         if self.environments < self.actors:
             raise ValueError(
-                f"actor.environments={self.environments} is below actor.actors={self.actors}; every actor needs one."
+                f"actor.environments={self.environments} is below actor.actors={self.actors}; "
+                "every actor needs at least one."
             )
         if not 0 < self.flush_seconds <= 1:
-            raise ValueError(f"actor.flush_seconds={self.flush_seconds} must lie in (0, 1]: replay promises a second.")
+            raise ValueError(
+                f"actor.flush_seconds={self.flush_seconds} must lie in (0, 1]: steps must reach replay within a second."
+            )

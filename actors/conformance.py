@@ -1,4 +1,4 @@
-"""Does an environment keep the contract? The thorough check, before a run; `faults` has the one made at every step."""
+"""A thorough check of an environment against the contract, before a run; `faults` has the cheap checks of each step."""
 
 import warnings
 from collections.abc import Iterator
@@ -13,13 +13,13 @@ from actors.trivial_policies import RandomPolicy
 from replay.counted import counted
 from world_models.space import Space, Spaces
 
-REPEATED = 50  # steps of an episode that are played twice
-LARGE = 1000  # numbers of one observation
+REPEATED = 50  # steps of an episode that are run twice
+LARGE = 1000  # numbers in one observation
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One thing that is wrong. An `error` breaks or spoils training, a `warning` is good to know."""
+    """One problem. An `error` breaks or degrades training, a `warning` is worth knowing."""
 
     severity: Literal["error", "warning"]
     what: str
@@ -31,21 +31,21 @@ class Finding:
 
 
 def check_environment(environment: Environment, steps: int = 1000, seed: int = 0) -> list[Finding]:
-    """Play `steps` steps and report everything found; an empty list means that the environment is fine.
+    """Run `steps` steps and return all problems found; an empty list means that the environment is fine.
 
-    The corners of the action space come first, then random actions. Looks at names, dtypes, shapes, bounds, rewards,
-    the end of episodes, steps beyond it, repeatability under a seed and drawing. Make the environment with
+    Actions are the corners of the action space first, then random. Checks names, dtypes, shapes, bounds, rewards, the
+    end of episodes, steps after it, repeatability under a seed, and rendering. Make the environment with
     `check_steps=True`: only its adapter sees the raw values.
     """
     findings: list[Finding] = []
     for check in (_check_names, _check_episodes, _check_repeatable, _check_drawing):
         try:
             findings += check(environment, steps, seed)
-        except Exception as error:  # whatever a stranger's environment raises is a finding
+        except Exception as error:  # whatever a third-party environment raises is a finding
             fault = error if isinstance(error, BrokenEnvironmentError) else raised(error)
             findings.append(Finding(severity="error", what=fault.what, where=fault.where, remedy=fault.remedy))
         if any(finding.severity == "error" for finding in findings):
-            break  # what follows would trip over the same thing
+            break  # later checks would fail for the same reason
     return findings
 
 
@@ -60,10 +60,10 @@ def _check_names(environment: Environment, steps: int, seed: int) -> Iterator[Fi
         if len(space.shape) > 2 and not space.is_image and space.width > LARGE:
             yield Finding(
                 severity="warning",
-                what=f"learned as a vector of {space.width:,} numbers, not as an image",
+                what=f"treated as a vector of {space.width:,} numbers, not as an image",
                 where=f"observation {key!r}",
-                remedy="An image is a uint8 Box of rows, columns and at most 16 channels (or of 1, 3 or 4 channels, "
-                "rows and columns).",
+                remedy="An image is a uint8 Box of shape [rows, columns, channels] with at most 16 channels, or "
+                "[channels, rows, columns] with 1, 3 or 4.",
             )
 
 
@@ -103,7 +103,7 @@ def _check_episodes(environment: Environment, steps: int, seed: int) -> Iterator
     if not episodes and not step.is_last:
         yield Finding(
             severity="warning",
-            what=f"no episode ended in {counted(steps, 'random step')}, so the end could not be checked",
+            what=f"no episode ended in {counted(steps, 'random step')}, so episode ends could not be checked",
             where="the whole check",
             remedy="Check more steps, or set a time limit if episodes never end.",
         )
@@ -169,7 +169,7 @@ def _check_repeatable(environment: Environment, steps: int, seed: int) -> Iterat
                 what=f"not repeatable: two episodes with seed {seed} and equal actions differ: {differing}",
                 where="reset()" if t == 0 else f"step {t} after reset()",
                 remedy="Draw every random number from the generator that reset(seed=seed) seeds (self.np_random in "
-                "Gymnasium, after super().reset(seed=seed)); else an open episode cannot be continued exactly.",
+                "Gymnasium, after super().reset(seed=seed)); otherwise an open episode cannot be continued exactly.",
             )
             return
 
@@ -184,7 +184,7 @@ def _check_drawing(environment: Environment, steps: int, seed: int) -> Iterator[
     if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[-1] != 3:
         yield Finding(
             severity="error",
-            what=f"wrong picture: {frame.dtype.name} of shape {frame.shape}",
+            what=f"wrong image: {frame.dtype.name} of shape {frame.shape}",
             where="render()",
             remedy="Return uint8 [H W 3].",
         )
@@ -194,7 +194,7 @@ def _reset(environment: Environment, seed: int) -> Step:
     step = environment.reset(seed)
     _require_step(environment, step, f"reset({seed})")
     if step.is_last:
-        raise BrokenEnvironmentError("the episode is over at once", f"reset({seed})", "Begin with is_last=False.")
+        raise BrokenEnvironmentError("the episode is already over", f"reset({seed})", "Begin with is_last=False.")
     return step
 
 
@@ -211,7 +211,7 @@ def _require_step(environment: Environment, step: Step, where: str) -> None:
 
 
 def _actions(spaces: Spaces, seed: int) -> Iterator[dict[str, np.ndarray]]:
-    """The corners of the space and its middle, then random ones."""
+    """The corners and the centre of the space, then random actions."""
     for corner in (-1, 1, 0):
         yield {key: _corner(space, corner) for key, space in spaces.items()}
     policy, draw = RandomPolicy(spaces, seed), 0

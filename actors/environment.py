@@ -1,4 +1,4 @@
-"""What every environment looks like to the actors. An episode is one `reset` and the `step`s after it."""
+"""The interface of an environment to the actors. An episode is one `reset` and the `step`s after it."""
 
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -12,14 +12,14 @@ _TAKEN = frozenset({*RESERVED, "deter", "stoch"})
 
 
 class CannotDrawError(ValueError):
-    """An environment draws nothing, or cannot on this machine; the message says what to do."""
+    """An environment cannot be rendered, at all or on this machine; the message says what to do."""
 
 
 class Step(NamedTuple):
     """One observation with the reward and flags that came with it.
 
-    `is_last` ends the episode; `is_terminal` says that nothing follows in the task itself either. A time limit is
-    `is_last` alone (truncation), a termination is both.
+    `is_last` marks the end of the episode; `is_terminal` means that the task itself ended there. A truncation, such as
+    a time limit, sets only `is_last`; a termination sets both.
     """
 
     observation: dict[str, np.ndarray]
@@ -32,9 +32,9 @@ class Step(NamedTuple):
 class Environment(Protocol):
     """A task to act in. Contract: tests/contracts/test_environment.py.
 
-    Continuous actions arrive in [-1, 1] per dimension, unclipped (dimensions without bounds as they are), discrete ones
-    as int32. One `step` lasts `frames_per_step` frames. `reset` with the same seed and the same actions gives the same
-    episode. `step` before a reset, or after `is_last`, raises ValueError.
+    Continuous actions arrive scaled to [-1, 1] per dimension but unclipped (dimensions without bounds are not scaled),
+    discrete ones as int32. One `step` takes `frames_per_step` frames. `reset` with the same seed, followed by the same
+    actions, gives the same episode. `step` before a reset, or after `is_last`, raises ValueError.
     """
 
     observation_space: Spaces
@@ -48,10 +48,10 @@ class Environment(Protocol):
         """Apply one action, an array of the space's shape for every key of `action_space`."""
 
     def render(self) -> np.ndarray:
-        """Draw the present state for people: uint8 [H W 3]. Raises CannotDrawError where nothing can be drawn."""
+        """Render the current state for people: uint8 `[H W 3]`. Raises CannotDrawError if it cannot be rendered."""
 
     def close(self) -> None:
-        """Free what the environment holds; it is not used afterwards. Raises nothing: what goes wrong is a warning."""
+        """Free the environment's resources; it is not used afterwards. Raises nothing: errors become warnings."""
 
 
 def require_names(observation_space: Spaces, action_space: Spaces, task: str) -> None:

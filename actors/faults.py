@@ -1,4 +1,4 @@
-"""Cheap checks of what an environment returns, made at every step of training, with errors that name the place."""
+"""Cheap checks of what an environment returns, made at every training step; errors name the location."""
 
 import math
 import os
@@ -17,7 +17,7 @@ SWITCH = "(environment.check_steps=false trains without these checks)"
 
 
 class BrokenEnvironmentError(ValueError):
-    """An environment broke its own declaration: `what` is wrong, `where`, and the `remedy`."""
+    """An environment violated its own declaration: `what` is wrong, `where`, and the `remedy`."""
 
     def __init__(self, what: str, where: str, remedy: str) -> None:
         super().__init__(f"{where}: {what.rstrip('.')}. {remedy}")
@@ -32,7 +32,7 @@ class ExitedError(RuntimeError):
 
 
 def raised(error: Exception, where: str = "") -> BrokenEnvironmentError:
-    """What an environment raised by itself, with the line that did."""
+    """An error raised by an environment's own code, with the line that raised it."""
     place = ", ".join(part for part in (where, place_of(error)) if part)
     remedy = "Correct that line, or the value it was given."
     if isinstance(error, ExitedError):
@@ -41,14 +41,14 @@ def raised(error: Exception, where: str = "") -> BrokenEnvironmentError:
 
 
 def described(error: BaseException) -> str:
-    """`KeyError: 'goal'`: the error in one line, without a full stop at its end."""
+    """`KeyError: 'goal'`: the error in one line, without a trailing full stop."""
     text = " ".join(str(error.msg if isinstance(error, SyntaxError) else error).split()).rstrip(".")
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def place_of(error: BaseException) -> str:
-    """File, line and function where an environment's own code failed: the innermost one that is neither ours nor a
-    library's, else the innermost that is not ours; empty where all are."""
+    """File, line and function where an environment's own code failed: the innermost frame that is neither ours nor a
+    library's, else the innermost that is not ours; empty if all are ours."""
     chain: list[BaseException] = []
     link: BaseException | None = error
     while link is not None and link not in chain:
@@ -77,11 +77,11 @@ _LIBRARIES = tuple({sysconfig.get_paths()[name] + os.sep for name in ("stdlib", 
 
 
 def call_outside(call: Callable[[], T]) -> T:
-    """Run somebody else's code, which must not end the program: ExitedError where it tries to."""
+    """Run third-party code, which must not end the program. Raises ExitedError if it tries to."""
     pid, leave = os.getpid(), os._exit
 
     def refuse(code: int) -> NoReturn:
-        if os.getpid() != pid:  # a process that it has forked may end
+        if os.getpid() != pid:  # a process that it forked may exit
             leave(code)
         raise SystemExit(code)
 
@@ -95,7 +95,7 @@ def call_outside(call: Callable[[], T]) -> T:
 
 
 def with_slack(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Bounds widened a little: rounding in an environment's float32 arithmetic does not count as leaving its space."""
+    """Slightly widened bounds, so that float32 rounding in an environment does not count as leaving its space."""
     with np.errstate(over="ignore"):  # beyond the largest float64 everything is allowed
         slack = SLACK + sum(SLACK * np.where(np.isfinite(side), np.abs(side), 0) for side in (low, high))
         return low - slack, high + slack
@@ -122,7 +122,7 @@ def require_array(
     array = np.asarray(value)
     if array.dtype == object:
         raise BrokenEnvironmentError(
-            "wrong dtype: object, an array of things that are no numbers or whose shapes differ",
+            "wrong dtype: object, an array of parts that are not numbers or differ in shape",
             where,
             f"Return one {dtype.name} array of shape {shape}.",
         )
@@ -143,12 +143,12 @@ def require_array(
         raise BrokenEnvironmentError(
             f"not finite: element {index} is {array[index]}",
             where,
-            "Find the division, logarithm or overflow that made it.",
+            "Find the division, logarithm or overflow that produced it.",
         )
     if array.dtype == np.float64 and (np.abs(array) > LARGEST).any():
         index = _first(np.abs(array) > LARGEST)
         raise BrokenEnvironmentError(
-            f"too large: element {index} is {array[index]:g}, float32 ends at {LARGEST:.3g}",
+            f"too large: element {index} is {array[index]:g}, the largest float32 is {LARGEST:.3g}",
             where,
             "Scale the value, or take its logarithm.",
         )
@@ -215,17 +215,17 @@ def require_reward(value: Any, where: str) -> float:
         raise BrokenEnvironmentError(
             f"wrong reward: {reward}, a reward must be finite",
             where,
-            "Find the division, logarithm or overflow that made it.",
+            "Find the division, logarithm or overflow that produced it.",
         )
     if abs(reward) > LARGEST:
         raise BrokenEnvironmentError(
-            f"wrong reward: {reward:g}, float32 ends at {LARGEST:.3g}", where, "Scale the rewards down."
+            f"wrong reward: {reward:g}, the largest float32 is {LARGEST:.3g}", where, "Scale the rewards down."
         )
     return reward
 
 
 def require_flag(value: Any, where: str) -> bool:
-    """`value` as a bool; raises BrokenEnvironmentError where it is not plainly true or false."""
+    """`value` as a bool; raises BrokenEnvironmentError unless it is clearly true or false."""
     if isinstance(value, bool | np.bool_):
         return bool(value)
     array = np.asarray(value) if isinstance(value, int | np.ndarray | np.generic) else None
@@ -237,7 +237,7 @@ def require_flag(value: Any, where: str) -> bool:
 
 
 def _sorted(keys: Iterable[Any]) -> list[Any]:
-    """In one order, though they may be of several types."""
+    """The keys in a fixed order, whatever their types."""
     return sorted(keys, key=lambda key: (type(key).__name__, key))
 
 

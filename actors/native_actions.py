@@ -1,4 +1,4 @@
-"""From the agent's actions, flat and in [-1, 1], to those that the environment's own `step` takes. Torch-free.
+"""Converts the agent's actions, flat and in [-1, 1], to those that the environment's own `step` takes. Torch-free.
 
 Legend: T actions.
 """
@@ -12,15 +12,15 @@ from world_models.space import Space, Spaces
 
 
 def affine(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """`center` and `half`: center + half * action maps [-1, 1] to [low, high]; a dimension that lacks a bound stays."""
+    """`center` and `half`: center + half * action maps [-1, 1] to [low, high]; identity if a bound is missing."""
     bounded = np.isfinite(low) & np.isfinite(high)
     least, most = np.where(bounded, low, 0), np.where(bounded, high, 0)
-    # Halved first: the sum and the difference of the largest bounds are beyond float64.
+    # Halved first: the sum and the difference of the largest bounds overflow float64.
     return np.where(bounded, most / 2 + least / 2, 0.0), np.where(bounded, most / 2 - least / 2, 1.0)
 
 
 def bounds(space: Space) -> tuple[np.ndarray, np.ndarray]:
-    """The environment's own, in float64 and the space's shape; infinite where there are none."""
+    """The environment's own bounds in float64, in the shape of the space; infinite where there are none."""
     native: Mapping[str, Any] = space.native or {}
     low, high = (np.asarray(native.get(side, getattr(space, side)), np.float64) for side in ("low", "high"))
     return tuple(side.reshape(space.shape) if side.ndim else np.full(space.shape, side) for side in (low, high))  # type: ignore[return-value]
@@ -38,8 +38,8 @@ def scale(action: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
 
 
 def within(values: np.ndarray, dtype: np.dtype, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """float64 values `[..., *shape]` as `dtype`, rounded, and inside bounds `[*shape]` of that dtype: rounding to it
-    must not lead out, and its largest integers have no float64."""
+    """float64 values `[..., *shape]` rounded to `dtype`, within bounds `[*shape]` of that dtype: rounding must not
+    leave them, and the largest integers have no exact float64."""
     if dtype.kind == "f":
         with np.errstate(over="ignore"):
             return np.asarray(np.clip(values.astype(dtype), low, high))
@@ -49,7 +49,7 @@ def within(values: np.ndarray, dtype: np.dtype, low: np.ndarray, high: np.ndarra
 
 
 def native_values(spaces: Sequence[Space], values: Sequence[np.ndarray]) -> np.ndarray:
-    """Agent's actions `[T, ...]` of the keys that one space of the environment became, as that space has them."""
+    """The agent's actions `[T, ...]` for the keys of one space of the environment, as values of that space."""
     first, (count, *_) = spaces[0], values[0].shape
     native: Mapping[str, Any] = first.native or {}
     shape, dtype = tuple(native.get("shape", first.shape)), np.dtype(native.get("dtype", first.dtype))
@@ -62,7 +62,7 @@ def native_values(spaces: Sequence[Space], values: Sequence[np.ndarray]) -> np.n
 
 
 def native_action(spaces: Spaces, action: Mapping[str, np.ndarray]) -> Any:
-    """One action of the agent, per key of `spaces`, as `Space.native` describes it: scaled, clipped, counted from the
+    """One action of the agent, per key of `spaces`, as `Space.native` describes it: scaled, clipped, offset by the
     environment's first value, nested."""
     rows = {key: np.asarray(value)[None] for key, value in action.items()}
     return _nested(spaces, lambda keys: _single(spaces[keys[0]], _values(spaces, rows, keys)[0]))
@@ -78,7 +78,7 @@ def _values(spaces: Spaces, rows: Mapping[str, np.ndarray], keys: list[str]) -> 
 
 
 def _single(space: Space, value: Any) -> Any:
-    """A Discrete's value is a number, that of a Box without axes an array."""
+    """A Discrete takes a number, a Box without axes an array."""
     return value if space.discrete else np.asarray(value)
 
 
@@ -93,7 +93,7 @@ def _nested(spaces: Spaces, value: Callable[[list[str]], Any]) -> Any:
 
 
 def by_path(spaces: Spaces) -> dict[tuple[Any, ...], list[str]]:
-    """The environment's own spaces and the keys each became."""
+    """The paths of the environment's own spaces, and the keys of each."""
     parts: dict[tuple[Any, ...], list[str]] = {}
     for key, space in spaces.items():
         path = (space.native or {}).get("path", [] if len(spaces) == 1 else key.split("/"))
@@ -102,7 +102,7 @@ def by_path(spaces: Spaces) -> dict[tuple[Any, ...], list[str]]:
 
 
 def _tuples(node: Any) -> Any:
-    """Children numbered from 0 are those of a Tuple."""
+    """`node` with every dict whose keys count from 0 as a tuple."""
     if not isinstance(node, dict):
         return node
     children = {key: _tuples(child) for key, child in node.items()}

@@ -1,4 +1,4 @@
-"""From an environment's own observation to the agent's flat one, in training and for a loaded policy. Torch-free."""
+"""Converts an environment's own observation to the agent's, in training and for a loaded policy. Torch-free."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,7 +12,7 @@ CHANNELS = (1, 3, 4)  # grey, RGB, RGBA
 
 
 def encoded(space: Space, value: Any) -> np.ndarray:
-    """The environment's own value as a new array of `space`, as `Space.native` describes it: counted from 0, channels
+    """The environment's own value, described by `Space.native`, as a new array of `space`: classes from 0, channels
     last, resized."""
     native: Mapping[str, Any] = space.native or {}
     if space.is_image:
@@ -24,8 +24,8 @@ def encoded(space: Space, value: Any) -> np.ndarray:
 
 
 def flat_observation(spaces: Spaces, observation: Any) -> dict[str, np.ndarray]:
-    """An environment's own observation (or a dict of our keys) as new arrays per key; ValueError names what is missing
-    or does not fit."""
+    """An environment's own observation (or a dict of our keys) as new arrays per key. Raises ValueError naming what is
+    missing or does not fit."""
     known = _flat(observation) if isinstance(observation, Mapping) else {}
     out: dict[str, np.ndarray] = {}
     missing = []
@@ -43,7 +43,7 @@ def flat_observation(spaces: Spaces, observation: Any) -> dict[str, np.ndarray]:
 
 def _part(observation: Any, path: Sequence[Any], spaces: Spaces) -> Any:
     if not path and (len(spaces) > 1 and all(not space.native for space in spaces.values())):
-        raise LookupError  # from before paths were stored: only keys tell the parts apart
+        raise LookupError  # from before paths were stored: only the keys identify the parts
     for part in path:
         if not isinstance(observation, Mapping | tuple | list):
             raise LookupError
@@ -61,9 +61,9 @@ def _fitting(key: str, space: Space, value: Any) -> np.ndarray:
         if array.dtype.kind not in "fiub":
             raise ValueError
     except ValueError:
-        raise ValueError(f"Observation {key!r} is no array of numbers: {value!r:.100}.") from None
+        raise ValueError(f"Observation {key!r} is not an array of numbers: {value!r:.100}.") from None
     if array.shape == space.shape and "index" not in native and array.shape != own:
-        return array.astype(space.dtype)  # it is ours already
+        return array.astype(space.dtype)  # already in our form
     if array.shape != own and (space.is_image or array.size != np.prod(own, dtype=int)):
         raise ValueError(f"Observation {key!r} has shape {array.shape}, not {own}.")
     out = encoded(space, array.reshape(own))
@@ -87,12 +87,12 @@ def _flat(tree: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def channels_first(shape: tuple[int, ...]) -> bool:
-    """Whether an image of this shape has its channels in front."""
+    """Whether an image of this shape has its channels first."""
     return len(shape) == 3 and shape[-1] not in CHANNELS and shape[0] in CHANNELS
 
 
 def image(value: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """uint8 `[H W]`, `[H W C]` or `[C H W]` as a new array of `shape`, channels last, resized where it has to be."""
+    """uint8 `[H W]`, `[H W C]` or `[C H W]` as a new array of `shape`, channels last, resized if necessary."""
     if value.ndim == 2:
         value = value[..., None]
     elif channels_first(value.shape):
@@ -101,7 +101,7 @@ def image(value: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """uint8 [H W C] as [height width C]: averaged where it shrinks, repeated where it grows."""
+    """uint8 [H W C] as [height width C]: pixels are averaged when shrinking, repeated when growing."""
     from PIL import Image
 
     shrinks = image.shape[0] > height or image.shape[1] > width

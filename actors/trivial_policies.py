@@ -1,4 +1,4 @@
-"""Policies that learn nothing: what a score has to beat."""
+"""Policies that learn nothing: the baselines that a score has to beat."""
 
 from typing import Any, Protocol
 
@@ -10,7 +10,7 @@ Arrays = dict[str, np.ndarray]
 
 
 class Policy(Protocol):
-    """What acts for N environments at once; the same `draw` gives the same actions."""
+    """Acts for N environments at once; the same `draw` gives the same actions."""
 
     def initial(self, rows: int) -> Any:
         """The carry before the first step of N environments."""

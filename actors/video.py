@@ -17,16 +17,16 @@ SMALLEST = 256  # pixels; smaller pictures are enlarged by a whole factor
 
 
 def require_video_name(path: Path) -> None:
-    """Raises ValueError unless the suffix is one that can be written."""
+    """Raises ValueError unless the suffix is one of a supported format."""
     if path.suffix not in (".mp4", ".gif"):
-        raise ValueError(f"A video named {path.name!r} has no known format; name it .mp4 or .gif.")
+        raise ValueError(f"A video named {path.name!r} has no supported format; name it .mp4 or .gif.")
 
 
 def write_video(path: str | Path, frames: Sequence[np.ndarray], fps: int = 30) -> Path:
     """Write uint8 pictures [H W 3] of one size as `.mp4` or `.gif`; returns the path.
 
-    Raises ValueError for another suffix or no pictures, OSError where it cannot be written, NexusError where ffmpeg
-    fails. The file appears whole or not at all.
+    Raises ValueError for another suffix or no pictures, OSError if the file cannot be written, NexusError if ffmpeg
+    fails. The file is complete or absent.
     """
     path = Path(path)
     require_video_name(path)
@@ -48,12 +48,12 @@ def _write_mp4(path: Path, frames: list[np.ndarray], fps: int) -> None:
     command = [get_ffmpeg_exe(), "-v", "error", "-y", *source, *encoding, str(path.absolute())]
     with (
         TemporaryFile() as said,
-        subprocess.Popen(  # in a group of its own: Ctrl-C is not for it
+        subprocess.Popen(  # in its own process group, out of reach of Ctrl-C
             command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=said, process_group=0
         ) as ffmpeg,
     ):
         assert ffmpeg.stdin
-        with suppress(BrokenPipeError):  # it has ended, and says why
+        with suppress(BrokenPipeError):  # it has exited; standard error says why
             for frame in frames:
                 ffmpeg.stdin.write(np.ascontiguousarray(frame[:height, :width]).data)
             ffmpeg.stdin.close()
@@ -62,13 +62,13 @@ def _write_mp4(path: Path, frames: list[np.ndarray], fps: int) -> None:
             why = said.read().decode(errors="replace").strip()
             if "No space left" in why:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            raise NexusError(f"ffmpeg ended with {ffmpeg.returncode}: {why or 'it did not say why'}")
+            raise NexusError(f"ffmpeg exited with code {ffmpeg.returncode}: {why or 'no reason given'}")
 
 
 def _write_gif(path: Path, frames: list[np.ndarray], fps: int) -> None:
     from PIL import Image
 
     first, *others = (Image.fromarray(frame) for frame in frames)
-    # GIF counts hundredths of a second, and viewers slow down anything below two of them.
+    # GIF counts in hundredths of a second, and viewers slow down anything below two.
     duration = max(20, round(100 / fps) * 10)
     first.save(path, save_all=True, append_images=others, duration=duration, loop=0)

@@ -12,7 +12,7 @@ from actors.envs.wrappers import FrameStack, NormalizeActions, TimeLimit
 
 @dataclass(frozen=True, kw_only=True)
 class Suite:
-    """Tasks that share a prefix and an adapter; the adapter is imported only when one of them is asked for."""
+    """Tasks that share a prefix and an adapter; the adapter is imported only when one of them is requested."""
 
     prefix: str
     module: str
@@ -27,7 +27,7 @@ SUITES = (
 
 
 def task_names() -> list[str]:
-    """All tasks of the suites installed here."""
+    """All tasks of the installed suites."""
     names = []
     for suite in SUITES:
         if importlib.util.find_spec(suite.package):
@@ -36,9 +36,9 @@ def task_names() -> list[str]:
 
 
 def make(task: str, config: EnvironmentConfig | None = None) -> Environment:
-    """The environment of a task, with the wrappers its configuration asks for.
+    """The environment of a task, with the wrappers that its configuration asks for.
 
-    Raises ValueError, naming the nearest tasks, when there is no such task.
+    Raises ValueError, naming the nearest tasks, if there is no such task.
     """
     config = config or EnvironmentConfig()
     suite = next((suite for suite in SUITES if task.startswith(suite.prefix)), None)
@@ -59,7 +59,7 @@ def make(task: str, config: EnvironmentConfig | None = None) -> Environment:
 
 
 def unknown_task(task: str, names: list[str]) -> ValueError:
-    """The error for a task nobody knows: what was asked, what is nearest, how names are formed."""
+    """The error for an unknown task: its name, the nearest names, and how names are formed."""
     near = difflib.get_close_matches(task, names, n=4, cutoff=0.5)
     nearest = f" The nearest are {', '.join(near)}." if near else ""
     examples = ", ".join(suite.example for suite in SUITES)

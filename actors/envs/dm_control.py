@@ -12,18 +12,18 @@ from actors.envs import rendering, unknown_task
 from actors.faults import BrokenEnvironmentError, require_reward
 from world_models.space import Space, Spaces
 
-# dm_control decides at import what it draws with.
+# dm_control chooses its renderer at import.
 rendering.choose_backend()
-# A process draws from one thread here; dm_control's own drawing threads cannot be left without errors at exit.
+# A process renders from one thread here; dm_control's own rendering threads cause errors at exit.
 os.environ.setdefault("DISABLE_RENDER_THREAD_OFFLOADING", "1")
 try:
     from dm_control import suite
-except Exception as error:  # OpenGL's loaders raise all sorts of things
+except Exception as error:  # OpenGL loaders raise many kinds of errors
     raise rendering.no_renderer() from error
 
 VIDEO_SIZE = (240, 320)
-_SHORT = {"ball_in_cup": "cup"}  # the literature's dmc_cup_catch
-_CAMERAS = {"quadruped": 2}  # the usual view of a domain where it is not camera 0
+_SHORT = {"ball_in_cup": "cup"}  # dmc_cup_catch in the literature
+_CAMERAS = {"quadruped": 2}  # the usual camera of domains where it is not 0
 
 
 def _tasks() -> dict[str, tuple[str, str]]:
@@ -36,7 +36,7 @@ def task_names() -> list[str]:
 
 
 def make(task: str, config: EnvironmentConfig) -> "DmControlEnvironment":
-    """The environment of one suite task. Raises ValueError for an unknown one, or where pixels cannot be drawn."""
+    """The environment of one suite task. Raises ValueError if it is unknown, or if pixels cannot be rendered."""
     tasks = _tasks() | {f"dmc_{pair[0]}_{pair[1]}": pair for pair in suite.ALL_TASKS}
     if task not in tasks:
         raise unknown_task(task, list(tasks))
@@ -47,13 +47,13 @@ def make(task: str, config: EnvironmentConfig) -> "DmControlEnvironment":
 class DmControlEnvironment:
     """A suite task as an Environment.
 
-    `frames_per_step` control steps make one step: rewards are summed, and only the last one is observed. The
-    suite's time limits are truncations; episodes last 1000 frames.
+    One step is `frames_per_step` control steps: rewards are summed, and only the last one is observed. The suite's time
+    limits are truncations; episodes last 1000 frames.
     """
 
     def __init__(self, domain: str, task: str, config: EnvironmentConfig) -> None:
         self._name = f"dmc_{domain}_{task}"
-        # Constructing an environment per seed would compile the model each time; `reset` reseeds the task instead.
+        # A new environment per seed would compile the model each time; `reset` reseeds the task instead.
         self.raw = suite.load(domain, task, task_kwargs={"random": 0})
         self.frames_per_step = config.action_repeat
         self._check = config.check_steps
@@ -105,7 +105,7 @@ class DmControlEnvironment:
             require_reward(reward, self._where("reward"))
         last = bool(time_step.last())
         self._open = not last
-        # A discount of 0 says that the task ended; at a time limit it is 1.
+        # A discount of 0 means that the task ended; at a time limit it is 1.
         return Step(self._observe(time_step.observation), float(reward), last, last and time_step.discount == 0)
 
     def render(self) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Any Gymnasium environment: `gym:CartPole-v1`, or `gym:my_module:MyEnv-v0`, which importing my_module registers."""
+"""Any Gymnasium environment: `gym:CartPole-v1`, or `gym:my_module:MyEnv-v0`, registered by importing my_module."""
 
 import os
 import re
@@ -19,7 +19,7 @@ from actors.faults import BrokenEnvironmentError, call_outside, described, place
 from replay.counted import counted
 from world_models.space import Spaces
 
-# Pictures are read back, never shown; without this SDL looks for a display and complains.
+# Frames are read back, never displayed; without this, SDL looks for a display and complains.
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 
 __all__ = ["GymnasiumEnvironment", "make", "task_names"]
@@ -27,7 +27,7 @@ _FIVE = "Return observation, reward, terminated, truncated, info."
 
 
 def make(task: str, config: EnvironmentConfig) -> "GymnasiumEnvironment":
-    """The environment `gym:ID` or `gym:MODULE:ID`. Raises ValueError if there is none or it cannot be made."""
+    """The environment `gym:ID` or `gym:MODULE:ID`. Raises ValueError if it does not exist or cannot be made."""
     return GymnasiumEnvironment(make_raw(task), task, config)
 
 
@@ -44,7 +44,7 @@ class GymnasiumEnvironment:
         )
         self._actions = gymnasium_spaces.flatten(environment.action_space, actions=True, image_size=config.image_size)
         self.observation_space = _keys(self._observations)
-        if _keys(self._actions).keys() & self.observation_space.keys():  # two Tuples, say, number their parts alike
+        if _keys(self._actions).keys() & self.observation_space.keys():  # e.g. two Tuples: both count
             self._actions = [_prefixed(leaf) for leaf in self._actions]
         self.action_space = _keys(self._actions)
         self._places = {name: _place(environment, name) for name in ("reset", "step", "render")}
@@ -100,23 +100,23 @@ class GymnasiumEnvironment:
         return value if value is True or value is False else require_flag(value, self._where("step", name))
 
     def probe_step_after_end(self, action: dict[str, np.ndarray]) -> Step:
-        """Step the raw environment past its end; only check_environment wants to know what happens then."""
+        """Step the raw environment past its end, to let check_environment see what happens."""
         return self._step(action)
 
     def render(self) -> np.ndarray:
         if self.raw.render_mode == "rgb_array":
             try:
                 frame = call_outside(self.raw.render)
-            except Exception as error:  # no pygame, say
+            except Exception as error:  # e.g. pygame is missing
                 if rendering.is_about_drawing(error):
                     raise rendering.no_renderer() from error
-                where = f"{self._task} cannot be drawn: {place_of(error)}".removesuffix(": ")
+                where = f"{self._task} cannot be rendered: {place_of(error)}".removesuffix(": ")
                 raise CannotDrawError(f"{where}: {described(error)}") from error
             if isinstance(frame, np.ndarray):
                 if frame.ndim != 3 or frame.shape[-1] != 3:
                     raise CannotDrawError(
-                        f"{self._task} cannot be drawn: render(){self._places['render']} returned an array of shape "
-                        f"{frame.shape}; return uint8 rows, columns and 3 colours."
+                        f"{self._task} cannot be rendered: render(){self._places['render']} returned an array of shape "
+                        f"{frame.shape}; return a uint8 array of shape [H, W, 3]."
                     )
                 return frame.astype(np.uint8)
         for key, space in self.observation_space.items():
@@ -124,7 +124,7 @@ class GymnasiumEnvironment:
                 image = self._last.observation[key]
                 return image[..., :3] if space.shape[-1] >= 3 else np.repeat(image[..., :1], 3, -1)
         raise CannotDrawError(
-            f"{self._task} draws nothing: it has no image observation and no 'rgb_array' in "
+            f"{self._task} cannot be rendered: it has no image observation and no 'rgb_array' in "
             "metadata['render_modes']; add that mode to the environment to get a video."
         )
 

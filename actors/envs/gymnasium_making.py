@@ -1,4 +1,4 @@
-"""Finding and making a Gymnasium environment: what goes wrong in somebody else's code is said with its place."""
+"""Finds and makes Gymnasium environments; errors in third-party code are reported with their location."""
 
 import importlib
 import importlib.util
@@ -19,7 +19,7 @@ from actors.envs import rendering, unknown_task
 from actors.faults import call_outside, described, place_of
 
 PACKAGES = {"ALE": "ale_py", "minigrid": "minigrid", "highway": "highway_env", "procgen": "procgen"}
-"""Modules that register the names of a namespace; the package is called like the module, with a dash."""
+"""The module that registers each namespace; its package has the same name, with dashes."""
 
 
 def task_names() -> list[str]:
@@ -28,7 +28,7 @@ def task_names() -> list[str]:
 
 
 def make_raw(task: str) -> gymnasium.Env:
-    """The raw environment `gym:ID` or `gym:MODULE:ID`; ValueError says why there is none, where, and what to do."""
+    """The raw environment `gym:ID` or `gym:MODULE:ID`. Raises ValueError saying what failed, where, and what to do."""
     rendering.choose_when_imported()
     with _naming_sources():
         return _make_raw(task)
@@ -36,8 +36,7 @@ def make_raw(task: str) -> gymnasium.Env:
 
 @contextmanager
 def _naming_sources() -> Iterator[None]:
-    """Python names no file where it cannot read one at all: for NUL bytes, or where its parser gives up. Here the
-    error gets the file and the line."""
+    """Adds file and line to errors in which Python names neither: NUL bytes in a file, or a parser that gives up."""
     compiled = SourceFileLoader.source_to_code
 
     def source_to_code(loader: Any, data: Any, path: Any, **options: Any) -> Any:
@@ -83,7 +82,7 @@ def _make_raw(task: str) -> gymnasium.Env:
 
 def _import(module: str, task: str) -> None:
     if os.getcwd() not in sys.path and "" not in sys.path:
-        sys.path.append(os.getcwd())  # last: no file there may stand in for an installed package
+        sys.path.append(os.getcwd())  # last, so that no file there shadows an installed package
     importlib.invalidate_caches()
     try:
         call_outside(lambda: importlib.import_module(module))
@@ -96,7 +95,7 @@ def _import(module: str, task: str) -> None:
             remedy = (
                 f"install the package: pip install {package.replace('_', '-')}"
                 if package in PACKAGES.values()
-                else f"start the command where {module.replace('.', '/')}.py lies, or add its folder to PYTHONPATH"
+                else f"run the command in the folder of {module.replace('.', '/')}.py, or add that folder to PYTHONPATH"
             )
             raise ValueError(
                 f"Task {task!r}: there is no module {module!r} in {os.getcwd()} or on PYTHONPATH; {remedy}."
@@ -152,14 +151,14 @@ def _made(spec: EnvSpec, creator: Any) -> gymnasium.Env:
     except TypeError as error:
         if not options or "unexpected keyword argument 'render_mode'" not in str(error):
             raise
-    return _make(spec, creator, metadata, {})  # it declares pictures, and takes no render_mode
+    return _make(spec, creator, metadata, {})  # it declares rgb_array but does not take render_mode
 
 
 def _make(spec: EnvSpec, creator: Any, metadata: Any, options: dict[str, Any]) -> gymnasium.Env:
     if isinstance(metadata, dict | property) or not isinstance(creator, type):
-        # Our own checks name key, place and remedy, so Gymnasium's passive checker stays off.
+        # Our own checks name the key, the location and the remedy, so Gymnasium's passive checker stays off.
         return gymnasium.make(spec, disable_env_checker=True, **options)
-    environment = creator(**{**spec.kwargs, **options})  # Gymnasium refuses any other metadata
+    environment = creator(**{**spec.kwargs, **options})  # Gymnasium rejects any other metadata
     if not isinstance(environment, gymnasium.Env):
         raise TypeError(f"The environment must inherit from the gymnasium.Env class, actual class: {creator}")
     if spec.max_episode_steps is not None:
@@ -168,7 +167,7 @@ def _make(spec: EnvSpec, creator: Any, metadata: Any, options: dict[str, Any]) -
 
 
 def _reason(error: Exception, creator: Any) -> str:
-    """What went wrong, at which line of whose file, and the remedy."""
+    """What went wrong, in which file and line, and the remedy."""
     if rendering.is_about_drawing(error):
         return str(rendering.no_renderer())
     text = " ".join(str(error).split())
@@ -179,7 +178,7 @@ def _reason(error: Exception, creator: Any) -> str:
     if isinstance(error, ModuleNotFoundError):
         return f"{where}: {text}; pip install {(error.name or '').partition('.')[0]}"
     if "must inherit from the gymnasium.Env class" in text or "Gym is incompatible with Gymnasium" in text:
-        return f"{_source(creator)} makes no gymnasium.Env; derive its class from gymnasium.Env."
+        return f"{_source(creator)} does not make a gymnasium.Env; derive its class from gymnasium.Env."
     if isinstance(error, TypeError) and (missing := re.search(r"missing \d+ required .*?: (.*?)( was raised|$)", text)):
         names = missing.group(1)
         several = names.count("'") > 2
@@ -190,7 +189,7 @@ def _reason(error: Exception, creator: Any) -> str:
     ):
         return f"{_source(creator)}: {odd.group()}; take it, or register the task without it in kwargs."
     text = described(error).partition(" was raised from the environment creator")[0]
-    return f"{where}: {text}. Correct that line, or what it needs."
+    return f"{where}: {text}. Correct that line, or what it depends on."
 
 
 def _file(module: str) -> str:

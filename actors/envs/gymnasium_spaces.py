@@ -17,9 +17,9 @@ FLOAT, INT, BYTE, BOOL = (np.dtype(kind) for kind in (np.float32, np.int32, np.u
 
 @dataclass(frozen=True, kw_only=True)
 class Leaf:
-    """One space without children: where it sits in the nested space, and the keys it becomes.
+    """One space without children: its path in the nested space, and the keys it maps to.
 
-    `low` and `high` are the bounds to check against; None where every value of the dtype is inside.
+    `low` and `high` are the bounds to check against; None if every value of the dtype is allowed.
     """
 
     path: tuple[Any, ...]
@@ -46,9 +46,9 @@ class Leaf:
 def flatten(space: gym_spaces.Space, *, actions: bool, image_size: tuple[int, int]) -> list[Leaf]:
     """All leaves of a space.
 
-    A lone space is called `action`, `image` (uint8 rows, columns and channels) or `vector`; the children of Dict and
-    Tuple spaces are called by their path, `a/b`. One without elements becomes no key. Raises ValueError for spaces
-    without a fixed size, and for two that would have one name.
+    A single space is named `action`, `image` (uint8 rows, columns and channels) or `vector`; the children of Dict and
+    Tuple spaces are named by their path, `a/b`. A space without elements gets no key. Raises ValueError for spaces
+    without a fixed size, and for two spaces with the same name.
     """
     leaves = [_named(_leaf(raw, path, actions, image_size), actions) for path, raw in _walk(space, ())]
     taken: dict[str, Leaf] = {}
@@ -65,7 +65,7 @@ def flatten(space: gym_spaces.Space, *, actions: bool, image_size: tuple[int, in
 
 
 def _named(leaf: Leaf, actions: bool) -> Leaf:
-    """The leaf with `Space.native` of its keys, without the keys that have no elements."""
+    """The leaf with `Space.native` filled in for its keys, and without keys that have no elements."""
     native: dict[str, Any] = {"path": list(leaf.path), "shape": list(leaf.shape), "dtype": leaf.dtype.name}
     native["start"] = np.asarray(getattr(leaf.raw, "start", 0)).tolist()
     if actions and isinstance(leaf.raw, gym_spaces.Box):
@@ -127,7 +127,7 @@ def _box(raw: gym_spaces.Box, path: tuple[Any, ...], name: str) -> Leaf:
         return Leaf(path=path, raw=raw, keys={name: Space(dtype=BOOL, shape=shape)})
     low, high = np.asarray(raw.low, np.float64), np.asarray(raw.high, np.float64)
     least, most = with_slack(low, high) if raw.dtype.kind == "f" else (low, high)
-    # Comparing costs more than all other checks together, so sides without any bound are left out.
+    # Comparing costs more than all other checks together, so sides without any bound are skipped.
     return Leaf(
         path=path,
         raw=raw,
@@ -138,7 +138,7 @@ def _box(raw: gym_spaces.Box, path: tuple[Any, ...], name: str) -> Leaf:
 
 
 def _bound(side: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    with np.errstate(over="ignore"):  # a float64 bound beyond float32 is no bound
+    with np.errstate(over="ignore"):  # a float64 bound beyond float32 counts as none
         return side.reshape(shape).astype(np.float32)
 
 

@@ -1,4 +1,4 @@
-"""Which OpenGL MuJoCo draws with: EGL, else OSMesa, found out by really drawing in a process of its own."""
+"""Chooses MuJoCo's OpenGL backend: EGL, else OSMesa, whichever renders an image in a subprocess."""
 
 import os
 import re
@@ -10,7 +10,7 @@ from typing import Any
 
 from actors.environment import CannotDrawError
 
-BACKENDS = {"egl": "libegl1 (and libgl1-mesa-dri where there is no GPU driver)", "osmesa": "libosmesa6"}
+BACKENDS = {"egl": "libegl1 (and libgl1-mesa-dri if there is no GPU driver)", "osmesa": "libosmesa6"}
 NONE = "disabled"
 _SIGNS = re.compile(r"OpenGL|GLContext|opengl_context|OSMesa|\bE?GL\b", re.IGNORECASE)
 _reasons: dict[str, str] = {}
@@ -28,9 +28,9 @@ assert renderer.render().max() > 0, "the picture is black"
 
 
 def try_backend(name: str, timeout: float = 60.0) -> str:
-    """Empty if MuJoCo draws with this backend, else why not.
+    """Empty if MuJoCo can render with this backend, else the reason why not.
 
-    It is tried in a subprocess, as a failed import of OpenGL cannot be undone.
+    The backend is tried in a subprocess, since a failed import of OpenGL cannot be undone.
     """
     environ = os.environ | {"MUJOCO_GL": name, "PYOPENGL_PLATFORM": name}
     try:
@@ -38,7 +38,7 @@ def try_backend(name: str, timeout: float = 60.0) -> str:
             [sys.executable, "-c", _DRAW], env=environ, capture_output=True, text=True, timeout=timeout
         )
     except subprocess.TimeoutExpired:
-        return f"drawing one picture took more than {timeout:.0f} s"
+        return f"rendering one image took more than {timeout:.0f} s"
     if done.returncode == 0:
         return ""
     lines = done.stderr.strip().splitlines()
@@ -47,11 +47,11 @@ def try_backend(name: str, timeout: float = 60.0) -> str:
 
 
 def choose_backend() -> None:
-    """Set MUJOCO_GL, which child processes inherit, to the first backend that draws.
+    """Set MUJOCO_GL, which child processes inherit, to the first backend that works.
 
-    A MUJOCO_GL that is set already is kept. Call it before MuJoCo is imported.
+    A MUJOCO_GL that is already set is kept. Call this before MuJoCo is imported.
     """
-    warnings.filterwarnings("ignore", module=r"glfw\b")  # what cannot be drawn is said in our own words
+    warnings.filterwarnings("ignore", module=r"glfw\b")  # we report rendering failures ourselves
     if os.environ.get("MUJOCO_GL"):
         return
     for name in BACKENDS:
@@ -63,7 +63,7 @@ def choose_backend() -> None:
 
 
 class _BeforeMujoco(MetaPathFinder):
-    """Finds no module: it chooses the backend when somebody's own code imports MuJoCo for the first time."""
+    """An import hook that finds no module: it chooses the backend when MuJoCo is first imported."""
 
     def find_spec(self, name: str, path: Any, target: Any = None) -> None:
         if name in ("mujoco", "dm_control"):
@@ -72,24 +72,24 @@ class _BeforeMujoco(MetaPathFinder):
 
 
 def choose_when_imported() -> None:
-    """Let whoever imports MuJoCo first find a backend chosen: only then trying them is worth its second or two."""
+    """Choose the backend when MuJoCo is first imported, and not before: trying them takes a second or two."""
     if "mujoco" not in sys.modules and not any(isinstance(finder, _BeforeMujoco) for finder in sys.meta_path):
         sys.meta_path.insert(0, _BeforeMujoco())
 
 
 def is_about_drawing(error: BaseException) -> bool:
-    """Whether MuJoCo, or what draws for it, has raised this because nothing can be drawn."""
+    """Whether MuJoCo or its OpenGL backend raised this because it cannot render."""
     return "MUJOCO_GL" in str(error) or (
         "mujoco" in sys.modules and bool(_SIGNS.search(f"{type(error).__module__} {error}"))
     )
 
 
 def no_renderer() -> CannotDrawError:
-    """The error for a task that must draw where nothing can."""
+    """The error for a task that needs rendering when no backend works."""
     tried = "; ".join(f"{name}: {reason}" for name, reason in _reasons.items() if reason)
     tried = tried or f"MUJOCO_GL={os.environ.get('MUJOCO_GL')}"
     packages = ", or ".join(f"{package} for MUJOCO_GL={name}" for name, package in BACKENDS.items())
     return CannotDrawError(
-        f"MuJoCo cannot draw here ({tried}). Install the Debian package {packages}, and leave MUJOCO_GL unset: the one "
-        "that works is found by itself. libosmesa6 needs neither a GPU nor a display."
+        f"MuJoCo cannot render here ({tried}). Install the Debian package {packages}, and leave MUJOCO_GL unset: a "
+        "backend that works is chosen automatically. libosmesa6 needs neither a GPU nor a display."
     )

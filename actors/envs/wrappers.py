@@ -1,5 +1,5 @@
-"""Environments around environments: action scaling, time limit, frame stack. Adapters repeat actions themselves, since
-they need not draw, convert or check the frames in between.
+"""Environment wrappers: action scaling, time limit, frame stack. Adapters repeat actions themselves, since they need
+not render, convert or check the frames in between.
 """
 
 from dataclasses import replace
@@ -12,7 +12,7 @@ from replay.counted import counted
 
 
 class Wrapper:
-    """Passes everything through; the base of the others."""
+    """Passes everything through; the base class of the others."""
 
     def __init__(self, inner: Environment) -> None:
         self.inner = inner
@@ -34,7 +34,7 @@ class Wrapper:
 
 
 class NormalizeActions(Wrapper):
-    """Clips continuous actions to [-1, 1] and rescales them to the inner bounds.
+    """Clips continuous actions to [-1, 1] and rescales them to the inner environment's bounds.
 
     A dimension that lacks a lower or upper bound is not scaled, only clipped to the bound it has.
     """
@@ -61,7 +61,7 @@ class NormalizeActions(Wrapper):
 
 
 class TimeLimit(Wrapper):
-    """Truncates an episode after a number of frames."""
+    """Truncates episodes after a number of frames."""
 
     def __init__(self, inner: Environment, frames: int) -> None:
         super().__init__(inner)
@@ -84,7 +84,7 @@ class TimeLimit(Wrapper):
 
 
 class FrameStack(Wrapper):
-    """Joins the last `count` images along the channels, oldest first: [H W C] -> [H W count*C]; vectors stay."""
+    """Joins the last `count` images along the channels, oldest first: [H W C] -> [H W count*C]. Vectors are kept."""
 
     def __init__(self, inner: Environment, count: int) -> None:
         super().__init__(inner)

@@ -1,1 +1,1 @@
-"""What a run reports: logs, the live display, curves, videos and the final summary."""
+"""Reports of a run: logs, the live display, curves, videos and the final summary."""

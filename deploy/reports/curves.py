@@ -23,7 +23,7 @@ from world_models.checkpoint_files import RUN_CONFIG
 
 Band = Literal["ci95", "minmax", "none"]
 Note = Callable[[str], object]
-_LARGEST = 1e100  # numbers beyond it cannot be averaged and drawn without overflow
+_LARGEST = 1e100  # larger numbers cannot be averaged and drawn without overflow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,9 +36,9 @@ class Curve:
     xs: np.ndarray
     ys: np.ndarray
     constant: bool = False
-    """A single score without a course, such as a trivial policy's: drawn as a horizontal line."""
+    """A single score, such as that of a trivial policy: drawn as a horizontal line."""
     offline: bool = False
-    """Learnt from stored replay: `xs` are replayed frames, not those of environments."""
+    """Learned from stored replay: `xs` counts replayed frames, not environment frames."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,13 +53,13 @@ class Aggregate:
 
 
 class Runs(NamedTuple):
-    """What the score files of runs hold."""
+    """The scores of several runs."""
 
     curves: list[Curve]
-    """Of training episodes, one a run; offline, where there are none, of evaluations."""
+    """One per run, of its training episodes; for an offline run, which has none, of its evaluations."""
     evaluations: list[Curve]
     damaged: list[str]
-    """A line for each run that was left out because it cannot be read, or is not there."""
+    """One line for each run that was skipped because it is unreadable or missing."""
 
 
 class _Run(NamedTuple):
@@ -71,7 +71,7 @@ class _Run(NamedTuple):
 
 
 def find_runs(logdirs: Iterable[str | Path], note: Note = print) -> list[Path]:
-    """The run directories at or below `logdirs`: those with a scores.jsonl. What is none is left out and `note`d."""
+    """The run directories at or below `logdirs`, those with a scores.jsonl. `note` is told of others."""
     runs: dict[Path, None] = {}
     for logdir in map(Path, logdirs):
         found = sorted(path.parent for path in logdir.rglob(SCORES)) if logdir.is_dir() else []
@@ -79,7 +79,7 @@ def find_runs(logdirs: Iterable[str | Path], note: Note = print) -> list[Path]:
             reason = (
                 "is not a directory" if not logdir.is_dir()
                 else "has no score yet" if (logdir / RUN_CONFIG).exists()
-                else f"holds no {SCORES}, so it is no run"
+                else f"has no {SCORES}, so it is not a run"
             )  # fmt: skip
             note(f"{logdir} {reason}: left out.")
         runs |= dict.fromkeys(found)
@@ -87,8 +87,8 @@ def find_runs(logdirs: Iterable[str | Path], note: Note = print) -> list[Path]:
 
 
 def load_runs(logdirs: Iterable[str | Path], *, method: str = "Nexus", note: Note = print) -> Runs:
-    """Where one task has the same seed twice, the runs are told apart by their directories. What is missing or wrong is
-    left out and `note`d."""
+    """The scores of the runs in `logdirs`; those with the same task and seed are told apart by their directories.
+    `note` is told of missing and damaged runs, which are skipped."""
     runs: list[_Run] = []
     named = [Path(logdir) for logdir in logdirs]
     damaged = [f"{logdir} does not exist." for logdir in named if not logdir.exists()]
@@ -130,7 +130,7 @@ def load_baselines(files: Iterable[str | Path]) -> list[Curve]:
 
 
 def export(curves: Iterable[Curve], file: str | Path) -> None:
-    """Writes every point in the format that `load_baselines` reads; compressed where the name ends in .gz."""
+    """Writes every point in the format that `load_baselines` reads; compressed if the name ends in .gz."""
     entries = [
         {"task": c.task, "method": c.method, "seed": c.seed, "xs": c.xs.tolist(), "ys": c.ys.tolist()} for c in curves
     ]
@@ -141,8 +141,8 @@ def export(curves: Iterable[Curve], file: str | Path) -> None:
 
 
 def bin_width(curves: Sequence[Curve], frames: float, bins: int = 50) -> float:
-    """A round number of frames (1, 2 or 5 times a power of ten) that gives at most `bins` bins up to `frames` and
-    leaves none between two neighbouring points of the coarsest curve."""
+    """A round number of frames (1, 2 or 5 times a power of ten) that gives at most `bins` bins up to `frames` and no
+    empty bin between neighbouring points of the coarsest curve."""
     gaps = [float(np.median(np.diff(np.unique(curve.xs)))) for curve in curves if len(np.unique(curve.xs)) > 1]
     wanted = max(frames / bins, *gaps, 1.0) if gaps else max(frames / bins, 1.0)
     power = 10.0 ** math.floor(math.log10(wanted))
@@ -152,9 +152,9 @@ def bin_width(curves: Sequence[Curve], frames: float, bins: int = 50) -> float:
 def aggregate(curves: Sequence[Curve], width: float, band: Band = "ci95") -> Aggregate:
     """Mean and band over seeds, at multiples of `width` frames.
 
-    A seed's value at x is the mean of its episodes that ended in (x - width, x]; a bin without one is interpolated
-    between its neighbours. Points that fewer than half of the seeds reach are left out; where half of them have no
-    point in common, those that fewer than the most reach.
+    A seed's value at x is the mean of its episodes that ended in (x - width, x]; an empty bin is interpolated between
+    its neighbours. Points that fewer than half of the seeds reach are dropped; if no point is reached by half of them,
+    all but the points reached by most.
     """
     last = max(float(curve.xs[-1]) for curve in curves)
     grid = width * np.arange(1, max(1, math.ceil(last / width - 1e-9)) + 1)  # [P]
@@ -187,7 +187,7 @@ def _binned(curve: Curve, grid: np.ndarray, width: float) -> np.ndarray:
 
 
 def _run(path: Path, note: Note) -> _Run:
-    """ValueError names the file, and the line, that does not fit."""
+    """Raises ValueError naming the file, and the line, that is wrong."""
     config = _config(path)
     scores: dict[Kind, tuple[list[float], list[float]]] = {"train": ([], []), "eval": ([], [])}
     unusable = 0
@@ -195,10 +195,10 @@ def _run(path: Path, note: Note) -> _Run:
         where = f"{path / SCORES}, line {number}"
         kind = line.get("kind")
         if kind not in scores:
-            raise ValueError(f"{where} is no score of kind train or eval: {in_short(line)}; remove that line.")
+            raise ValueError(f"{where} is not a score of kind train or eval: {in_short(line)}; remove that line.")
         frames, score = _number(line.get("frames")), _number(line.get("score"), missing=math.nan)
         if frames is None or score is None or not 0 <= frames < _LARGEST:
-            raise ValueError(f"{where} needs a number as frames and as score: {in_short(line)}; remove that line.")
+            raise ValueError(f"{where} needs numbers for frames and score: {in_short(line)}; remove that line.")
         if abs(score) < _LARGEST:  # false for NaN
             xs, ys = scores[kind]
             xs.append(frames)
@@ -221,10 +221,10 @@ def _config(run: Path) -> dict[str, Any]:
     file = run / RUN_CONFIG
     config = read_values(run)
     if not isinstance(config, dict) or not isinstance(config.get("task"), str):
-        raise ValueError(f"{file} names no task; it is not a run's configuration.")
+        raise ValueError(f"{file} names no task, so it is not the configuration of a run.")
     seed = config.setdefault("seed", 0)
     if not isinstance(seed, int):
-        raise ValueError(f"{file}: seed is {seed!r}, which is no whole number; correct it.")
+        raise ValueError(f"{file}: seed is {seed!r}, which is not an integer; correct it.")
     return config
 
 
@@ -234,16 +234,16 @@ def _entry(file: Path, number: int, entry: Any) -> Curve:
         raise ValueError(f"{where} is not an object with {', '.join(wanted)}.")
     for key in ("task", "method"):
         if not isinstance(entry[key], str) or not entry[key]:
-            raise ValueError(f"{where}: {key} is {entry[key]!r}, which is no name; give a text.")
+            raise ValueError(f"{where}: {key} is {entry[key]!r}, which is not a string.")
     seed = entry["seed"]
     if not isinstance(seed, int):
-        raise ValueError(f"{where}: seed is {seed!r}, which is no whole number; give 0 where there is none.")
+        raise ValueError(f"{where}: seed is {seed!r}, which is not an integer; use 0 if there is none.")
     try:
         xs, ys = (np.array([np.nan if v is None else v for v in entry[key]], np.float64) for key in ("xs", "ys"))
     except (TypeError, ValueError) as error:
         raise ValueError(f"{where}: xs and ys must be lists of numbers: {error}.") from error
     if xs.ndim != 1 or xs.shape != ys.shape or not len(xs):
-        raise ValueError(f"{where}: xs {xs.shape} and ys {ys.shape} must be equally long lists.")
+        raise ValueError(f"{where}: xs {xs.shape} and ys {ys.shape} must be lists of equal length.")
     if not (good := (np.abs(ys) < _LARGEST) & (xs >= 0) & (xs < _LARGEST)).any():
         raise ValueError(f"{where}: no point has finite frames among xs and a finite score among ys.")
     order = np.argsort(xs[good], kind="stable")
@@ -254,7 +254,7 @@ def _entry(file: Path, number: int, entry: Any) -> Curve:
 
 
 def _names(paths: Sequence[Path]) -> dict[Path, str]:
-    """The shortest ends of the paths that tell them apart."""
+    """The shortest path suffixes that are all different."""
     full = {path: path.resolve().parts for path in paths}
     for depth in range(1, max(map(len, full.values())) + 1):
         names = {path: "/".join(parts[-depth:]) for path, parts in full.items()}
@@ -264,7 +264,7 @@ def _names(paths: Sequence[Path]) -> dict[Path, str]:
 
 
 def _number(value: Any, missing: float | None = None) -> float | None:
-    """`value` as a float; None where it is no number; `missing` for a null, as which a non-finite number is stored."""
+    """`value` as a float; None if it is not a number; `missing` for a null, which stands for a non-finite number."""
     if value is None:
         return missing
     try:

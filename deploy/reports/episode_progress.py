@@ -1,4 +1,4 @@
-"""What is shown while the episodes of a score are played: a bar in a terminal, a plain line now and then elsewhere."""
+"""Progress of the episodes played for a score: a bar in a terminal, a plain line from time to time elsewhere."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -15,8 +15,8 @@ from deploy.reports.progress import duration
 
 
 class EpisodeProgress:
-    """A context manager; `update` may be called at every step. The bar leaves nothing behind; a plain line comes only
-    after `line_seconds`. On standard error, so that the scores alone are the output."""
+    """A context manager; `update` may be called at every step. The bar disappears at the end; a plain line is printed
+    every `line_seconds`. Written to standard error, so that the output holds only the scores."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class EpisodeProgress:
             self._live.stop()
 
     def update(self, finished: Sequence[Episode], frames: int) -> None:
-        """`finished`: all episodes that count so far; `frames`: played in all, those of open episodes too."""
+        """`finished`: all episodes counted so far; `frames`: total played, including those of open episodes."""
         if len(finished) != self._done:
             self._done, self._score = len(finished), fmean(episode.score for episode in finished)
         self._frames, now = frames, self._clock()

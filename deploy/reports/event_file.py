@@ -1,4 +1,4 @@
-"""TensorBoard event files, written without torch and cut back when a run continues from a checkpoint."""
+"""TensorBoard event files, written without torch; a run that continues from a checkpoint drops its later points."""
 
 import struct
 import time
@@ -15,9 +15,9 @@ _HEADER_BYTES, _CHECKSUM_BYTES = 12, 4  # a record is: length uint64, its crc ui
 
 
 class EventFile:
-    """One session's scalars, in a new file of its own: a running TensorBoard never sees a file shrink and grow again.
+    """One session's scalars, in a new file: a running TensorBoard never sees a file shrink and grow again.
 
-    With `restart_step` the file opens with a restart mark, on which TensorBoard forgets points at that step and beyond.
+    With `restart_step` the file starts with a restart event, at which TensorBoard drops all points from that step on.
     """
 
     def __init__(self, logdir: Path, restart_step: int | None = None) -> None:
@@ -45,7 +45,7 @@ class EventFile:
 
 
 def read_events(path: Path) -> Iterator[tuple[bytes, Event]]:
-    """Whole records of an event file with what they hold; a torn or damaged one ends the file."""
+    """Complete records of an event file, raw and parsed; reading stops at the first torn or damaged one."""
     data = path.read_bytes()
     start = 0
     while start + _HEADER_BYTES <= len(data):

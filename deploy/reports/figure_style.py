@@ -1,4 +1,4 @@
-"""How every drawn figure looks."""
+"""The style of all figures."""
 
 from typing import Any
 

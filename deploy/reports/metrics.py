@@ -1,7 +1,7 @@
-"""What a run writes down while it goes: metrics.jsonl, scores.jsonl and TensorBoard events.
+"""The logs of a run: metrics.jsonl, scores.jsonl and TensorBoard events.
 
-Every line carries `frames` (environment frames, action repeats counted) and `updates` (gradient steps), so that a run
-that continues from a checkpoint can cut what was written after it and go on as if it had never stopped.
+Every line has `frames` (environment frames, action repeats counted) and `updates` (gradient steps), so that a run that
+continues from a checkpoint can cut the lines written after it and continue as if it had never stopped.
 """
 
 import json
@@ -25,10 +25,10 @@ _KINDS = {int: "whole number", str: "text"}
 
 
 class MetricsWriter:
-    """The logs of one run directory. One process owns them at a time; any of its threads may write.
+    """The logs of one run directory. One process at a time owns them; any of its threads may write.
 
-    Files are opened by the first write, so that `load` or `truncate` can cut them before. A line is on its way to the
-    disk when the call returns; `state` waits until it has arrived there.
+    Files are opened by the first write, so that `load` or `truncate` can cut them before. A line has been handed to the
+    operating system when the call returns; `state` waits until all lines are on disk.
     """
 
     def __init__(self, logdir: str | Path, *, tensorboard: bool = True) -> None:
@@ -38,15 +38,15 @@ class MetricsWriter:
         self._lock = threading.RLock()
         self._lines: dict[str, BinaryIO] = {}
         self._events: EventFile | None = None
-        self._frames = -1  # the largest frame count written so far
-        self._restart_step: int | None = None  # set by a cut: where the next event file takes over
+        self._frames = -1  # largest frame count written so far
+        self._restart_step: int | None = None  # set by a cut: the step at which the next event file starts
 
     def metrics(self, frames: int, updates: int, values: Mapping[str, SupportsFloat]) -> None:
-        """One line of named numbers (anything `float` accepts); a non-finite one is written as null."""
+        """One line of named numbers (anything `float` accepts); non-finite numbers are written as null."""
         line = {"frames": int(frames), "updates": int(updates), "time": round(time.time(), 3)}
         numbers = {key: _number(value) for key, value in values.items()}
         if clash := line.keys() & numbers.keys():
-            raise ValueError(f"metric names {sorted(clash)} are taken by the line itself; choose other names.")
+            raise ValueError(f"metric names {sorted(clash)} are reserved for the line itself; choose other names.")
         with self._lock:
             self._append(METRICS, line | numbers)
             self._scalars(int(frames), numbers)
@@ -65,7 +65,7 @@ class MetricsWriter:
             self._scalars(int(frames), {f"{prefix}/score": line["score"], f"{prefix}/length": line["length"]})
 
     def state(self) -> dict[str, Any]:
-        """Where the logs end now, for the checkpoint (JSON); what it covers is safely on the disk."""
+        """Where the logs end now, for the checkpoint (JSON); everything up to there is on disk."""
         with self._lock:
             files = {}
             for path in self._files():
@@ -75,7 +75,7 @@ class MetricsWriter:
             return {"frames": self._frames, "files": files}
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Cuts the logs back to where `state` was taken."""
+        """Cuts the logs back to where `state` was called."""
         with self._lock:
             self.close()
             for path in self._files():
@@ -88,7 +88,7 @@ class MetricsWriter:
             self._restart_step = self._frames + 1
 
     def truncate(self, *, frames: int, updates: int) -> None:
-        """Drops every line beyond these counters; for logs whose sizes no checkpoint knows."""
+        """Drops every line beyond these counters; for logs whose sizes are not in a checkpoint."""
         with self._lock:
             self.close()
             for path in self._files():
@@ -104,8 +104,8 @@ class MetricsWriter:
             self._restart_step = frames + 1
 
     def rewind(self, updates: int) -> None:
-        """Drops metrics and evaluations beyond `updates`, to which the learner alone has gone back: the environments
-        have not, so training episodes stay, with the updates that still count."""
+        """Drops metrics and evaluations beyond `updates` after only the learner has gone back to it. Training episodes
+        stay, since the environments have not gone back, with their update count capped at `updates`."""
         with self._lock:
             for name in (METRICS, SCORES):
                 if name in self._lines:
@@ -154,10 +154,10 @@ class MetricsWriter:
 
 
 def read_lines(path: str | Path, **needed: type) -> Iterator[dict[str, Any]]:
-    """The lines of a `.jsonl` log, oldest first; a last line torn by a crash is left out.
+    """The lines of a `.jsonl` log, oldest first, without a last line torn by a crash.
 
-    Raises ValueError naming the file where it cannot be read, and the line where an earlier one is damaged or has no
-    value of such a type under a `needed` key.
+    Raises ValueError naming the file if it cannot be read, and the line if an earlier one is damaged or has no value of
+    the right type under a `needed` key.
     """
     path = Path(path)
     if path.exists() and not path.is_file():
@@ -184,10 +184,10 @@ def read_lines(path: str | Path, **needed: type) -> Iterator[dict[str, Any]]:
 
 
 def in_short(line: Any) -> str:
-    """The beginning of a line of JSON, for a message."""
+    """The start of a line of JSON, for a message."""
     try:
         text = json.dumps(line)
-    except RecursionError:  # what can be read can be too deep to be written
+    except RecursionError:  # nested too deeply to be written, though it could be read
         return "nested values"
     return text if len(text) <= 100 else f"{text[:100]}..."
 

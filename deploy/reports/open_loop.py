@@ -1,4 +1,4 @@
-"""Open-loop reports of a run: their numbers for the log, their pictures in `videos/`."""
+"""Open-loop reports of a run: metrics for the log, pictures in `videos/`."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,12 +13,12 @@ from replay.errors import NexusError
 from replay.files.whole_file import whole_file
 
 KEEP = 5
-"""Reports whose pictures stay; the newest."""
+"""Number of newest reports whose pictures are kept."""
 
 
 def open_loop_due(config: RunConfig, updates: int) -> bool:
-    """Whether the metrics line at `updates` carries a report: the first line at or after each multiple of
-    `report_every`. So a report is never carried from one line to the next, over a checkpoint perhaps."""
+    """Whether the metrics line at `updates` includes a report: it is the first line at or after a multiple of
+    `report_every`. No pending report has to be remembered between lines, or saved in a checkpoint."""
     every, line = config.report_every, config.log_every
     return every > 0 and updates % line == 0 and updates // every > (updates - line) // every
 
@@ -26,12 +26,12 @@ def open_loop_due(config: RunConfig, updates: int) -> bool:
 def open_loop_metrics(
     learner: Learner, config: RunConfig, logdir: Path, note: Callable[[str], None]
 ) -> dict[str, float]:
-    """`report/openloop_*` of the learner as it is now; its pictures are written on the way. Where they cannot be, a
-    `note` says why and the run goes on; a full disk raises OSError."""
+    """Metrics `report/openloop_*` of the learner's current state; also writes the pictures. If that fails, `note` is
+    told why and the run continues, except that a full disk raises OSError."""
     report = report_open_loop(learner)
     try:
         write_pictures(report, logdir / "videos", config.task)
-    except (OSError, RuntimeError, NexusError) as error:  # imageio raises RuntimeError where it finds no ffmpeg
+    except (OSError, RuntimeError, NexusError) as error:  # imageio raises RuntimeError if it finds no ffmpeg
         if isinstance(error, OSError) and disk_is_full(error):
             raise
         note(f"No pictures of the open-loop report at update {report.updates:,}: {error}")
@@ -39,9 +39,9 @@ def open_loop_metrics(
 
 
 def write_pictures(report: OpenLoopReport, folder: Path, title: str, keep: int = KEEP) -> list[Path]:
-    """Write `openloop-<updates>.mp4` (where a key is an image) and `.png`, whole or not at all; remove all but the
-    newest `keep` of each. Raises OSError where they cannot be written."""
-    # Imported here: matplotlib takes its time, and most processes never draw.
+    """Write `openloop-<updates>.mp4` (if a key is an image) and `.png`, each complete or absent; remove all but the
+    newest `keep` of each. Raises OSError if they cannot be written."""
+    # Imported here: matplotlib loads slowly, and most processes never draw.
     from deploy.reports.open_loop_figure import open_loop_figure
     from deploy.reports.open_loop_video import FPS, video_frames
 

@@ -1,4 +1,4 @@
-"""Open-loop predictions of vectors and rewards as a figure: a row a dimension, a column a sequence, errors beside."""
+"""Open-loop predictions of vectors and rewards as a figure: a row per dimension, a column per sequence, plus errors."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class Dimension:
 
 
 def open_loop_figure(report: OpenLoopReport, title: str) -> Figure:
-    """Truth against prediction of the dimensions that move most, the reward last, and their errors by horizon."""
+    """Truth and prediction of the dimensions that vary most, the reward last, and their errors by horizon."""
     every = dimensions(report)
     shown = _pick(every)
     order = np.argsort(-report.valid.sum(1), kind="stable")[:SEQUENCES]
@@ -63,7 +63,7 @@ def open_loop_figure(report: OpenLoopReport, title: str) -> Figure:
 
 
 def dimensions(report: OpenLoopReport) -> list[Dimension]:
-    """Every element of every key that is no image, and the reward last."""
+    """Every element of every key that is not an image, and the reward last."""
     found = []
     for key, truth in report.truth.items():
         space = report.space.get(key)
@@ -83,7 +83,7 @@ def dimensions(report: OpenLoopReport) -> list[Dimension]:
 
 
 def _pick(every: list[Dimension]) -> list[Dimension]:
-    """The reward, and of the others those whose truth moves most (in symlog space), the keys taking turns; in order."""
+    """The reward and the dimensions whose truth varies most (in symlog space), taken from keys in turn; in order."""
     *others, reward = every
     moves = [float((np.sign(d.truth) * np.log1p(np.abs(d.truth))).std()) for d in others]
     order = sorted(range(len(others)), key=lambda index: -moves[index])
@@ -117,7 +117,7 @@ def _sequence(axes: Axes, report: OpenLoopReport, dimension: Dimension, sequence
     every = dimension.truth
     low, high = float(every.min()), float(every.max())
     room = 0.25 * (high - low) or max(0.1, 0.1 * abs(low))
-    axes.set_ylim(low - room, high + room)  # a prediction that runs away leaves the panel
+    axes.set_ylim(low - room, high + room)  # a prediction that diverges leaves the panel
     axes.set_xlim(steps[0] - 0.5, steps[-1] + 0.5)
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.yaxis.set_major_locator(MaxNLocator(3))
@@ -142,7 +142,7 @@ def _error(axes: Axes, report: OpenLoopReport, dimension: Dimension) -> None:
 def _head(figure: Figure, height: float, title: str, report: OpenLoopReport, shown: int, every: int) -> None:
     note = f"open-loop prediction after {report.updates:,} updates"
     if shown < every:
-        note += f"  ·  {shown} of {every} dimensions, those that move most"
+        note += f"  ·  {shown} of {every} dimensions, those that vary most"
     figure.text(0.015, 1 - 0.3 / height, title, fontsize=13, fontweight="bold", va="center")
     figure.text(0.015, 1 - 0.56 / height, note, fontsize=9.5, color=FAINT, va="center")
     handles = [

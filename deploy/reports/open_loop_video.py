@@ -1,4 +1,4 @@
-"""Open-loop predictions of images as a video: truth, prediction and error over one another, a column a sequence."""
+"""Video of open-loop predictions of images: truth, prediction and error stacked, one column per sequence."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -16,17 +16,17 @@ TILE = 128  # pixels an image is enlarged to, by a whole factor
 BORDER, GAP, MARGIN, GUTTER = 3, 10, 20, 104
 HEADER, CHART, FOOTER, LEAST_WIDTH = 78, 64, 40, 600
 ERROR_RANGE = 0.5
-"""Error at which the colour scale ends; 1 is black in place of white."""
+"""Error at the end of the colour scale; an error of 1 is black instead of white."""
 
 _BACK, _INK, _FAINT, _LINE = "#10141a", "#eceff3", "#8d97a5", "#2a313b"
 _CONTEXT, _OPEN, _BROKEN = "#35b88a", "#f2913d", "#4a525e"
 
 
 def video_frames(report: OpenLoopReport, title: str) -> list[np.ndarray]:
-    """One picture `[H W 3]` uint8 a step, the last one held for a second. Empty where no key is an image.
+    """One picture `[H W 3]` uint8 per step, the last held for a second. Empty if no key is an image.
 
-    Borders are green while the model looks (context), orange while it predicts from the actions alone, and grey once a
-    new episode has begun, which no action could have told.
+    Borders are green while the model observes (context), orange while it predicts from the actions alone, and grey once
+    a new episode has begun, which actions cannot predict.
     """
     keys = [key for key, space in report.space.items() if space.is_image]
     if not keys:
@@ -53,7 +53,7 @@ def _rows(report: OpenLoopReport, key: str, columns: np.ndarray) -> list[tuple[s
 
 
 def _rgb(images: np.ndarray) -> np.ndarray:
-    """`[... C]` to `[... 3]`: of stacked frames the newest, of other channels their mean."""
+    """`[... C]` to `[... 3]`: the newest of stacked frames, the mean of other channels."""
     channels = images.shape[-1]
     if channels % 3 == 0:
         return images[..., -3:]
@@ -64,7 +64,7 @@ def _base(
     report: OpenLoopReport, keys: Sequence[str], rows: list[tuple[str, np.ndarray]], cell: tuple[int, int],
     columns: int, title: str,
 ) -> Image.Image:  # fmt: skip
-    """All that never changes: title, row labels, colour scale, the chart's captions."""
+    """Everything that is the same in all frames: title, row labels, colour scale, the chart's captions."""
     width = GUTTER + max(columns * cell[1] - GAP, LEAST_WIDTH) + MARGIN
     height = HEADER + len(rows) * cell[0] + CHART + FOOTER
     picture = Image.new("RGB", (width + width % 2, height + height % 2), _BACK)
@@ -100,7 +100,7 @@ def _scale(picture: Image.Image, draw: ImageDraw.ImageDraw, top: int) -> None:
 
 
 def _chart(report: OpenLoopReport, keys: Sequence[str], width: int, fade: float) -> Image.Image:
-    """Error of all sequences against time, green in the context, then orange; `fade` towards the background."""
+    """Error of all sequences over time, green in the context, then orange; `fade` blends it into the background."""
     fine = 4  # drawn larger and scaled down: PIL's lines have hard edges
     steps, context = report.valid.shape[1], report.context
     picture = Image.new("RGB", (width * fine, CHART * fine), _BACK)
@@ -131,7 +131,7 @@ def _chart(report: OpenLoopReport, keys: Sequence[str], width: int, fade: float)
 
 
 def _curve(report: OpenLoopReport, keys: Sequence[str], errors: dict[str, np.ndarray]) -> np.ndarray:
-    """Mean over keys and valid sequences at each step `[T]`; NaN where none is valid."""
+    """Mean over keys and valid sequences at each step `[T]`; NaN if none is valid."""
     mean = np.mean([errors[key] for key in keys], 0)  # [B T]
     count = report.valid.sum(0)
     return np.divide((mean * report.valid).sum(0), count, out=np.full(len(count), np.nan), where=count > 0)
@@ -173,7 +173,7 @@ def _frame(
 
 
 def _state(draw: ImageDraw.ImageDraw, right: int, text: str, colour: str) -> None:
-    """The word for what the model is doing, in a pill."""
+    """The model's current phase, in a rounded box."""
     font = _font(13, bold=True)
     width = round(draw.textlength(text, font)) + 24
     draw.rounded_rectangle((right - width, 13, right, 37), radius=12, fill=colour)
@@ -188,5 +188,5 @@ def _colour_scale() -> np.ndarray:
 
 @cache
 def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
-    folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"  # matplotlib brings them, so they are always there
+    folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"  # they come with matplotlib, so they are always there
     return ImageFont.truetype(str(folder / ("DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf")), size)

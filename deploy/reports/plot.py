@@ -1,4 +1,4 @@
-"""Draws score curves: runs and published ones on the same axes, a panel a task."""
+"""Draws score curves of runs and published ones on the same axes, one panel per task."""
 
 import math
 from collections import Counter
@@ -36,14 +36,14 @@ from replay.files.whole_file import whole_file
 
 _RUN_COLOURS = ("#0b6e8f", "#d1495b", "#7a4fa3", "#2f8f5b", "#c77b1e", "#3b4ba3")
 _BASELINE_COLOURS = ("#e8963a", "#8a8f98", "#6aa56a", "#b48ead", "#a98467")
-_STYLES = ("-", "--", "-.", ":")  # of lines, where there are more than colours
+_STYLES = ("-", "--", "-.", ":")  # for when there are more lines than colours
 _EPISODES: dict[str, Any] = {"alpha": 0.25, "markersize": 4, "markeredgewidth": 0}
 Colour = tuple[str, Any]
-"""Of a line, and its style."""
+"""The colour of a line, and its style."""
 _FRAMES = "environment frames, action repeats counted"
-_REPLAYED = "replayed frames"  # of runs without an environment
+_REPLAYED = "replayed frames"  # for offline runs
 _PUBLISHED = {"dreamerv3": "DreamerV3, published", "ppo_fixhp": "PPO, published", "sac": "SAC, published"}
-_BANDS = {"ci95": "mean and 95 % interval over seeds", "minmax": "mean, least and greatest seed", "none": "mean"}
+_BANDS = {"ci95": "mean and 95 % interval over seeds", "minmax": "mean, minimum and maximum over seeds", "none": "mean"}
 
 
 def plot(
@@ -60,10 +60,10 @@ def plot(
     """Draws the runs in `logdirs` and the published curves of their tasks into `out` (.png, .svg or .pdf).
 
     A baseline entry with a single point, such as a trivial policy's score, becomes a horizontal line. The x-axis ends
-    at `frames`, else where the longest run does. `export_to` gets the runs' points in the baselines' format. What is
-    left out is `note`d; returns a line for each run among it that cannot be read. ValueError: there is nothing to draw,
-    or a file has no place where it can be written. OSError: it could not be written, for want of space, say; one that
-    was there stays.
+    at `frames`, by default where the longest run ends. The runs' points are written to `export_to` in the format of
+    baselines. `note` is told of everything skipped; returns one line for each run that cannot be read. Raises
+    ValueError if there is nothing to draw or no permission to write a file, OSError if writing fails, for example for
+    lack of space; an existing file is then kept.
     """
     out = Path(out)
     if out.suffix not in (".png", ".svg", ".pdf"):
@@ -82,10 +82,10 @@ def plot(
         raise ValueError(f"There is nothing to draw: {_why_nothing(len(runs.damaged))}")
     known = dict.fromkeys(curve.task for curve in [*own, *published])
     if missing := [task for task in wanted if task not in known]:
-        raise ValueError(f"There is no curve of {', '.join(missing)}; there are curves of {', '.join(sorted(known))}.")
+        raise ValueError(f"There is no curve for {', '.join(missing)}, only for {', '.join(sorted(known))}.")
     for file, curves in files.items():
         if absent := [task for task in wanted if task not in {curve.task for curve in curves}]:
-            note(f"{file} has no curve of {', '.join(absent)}.")
+            note(f"{file} has no curve for {', '.join(absent)}.")
     panels = [_panel_of(task, runs, published, frames, note) for task in wanted]
     if export_to is not None:
         export(runs.curves, export_to)
@@ -96,12 +96,12 @@ def plot(
 
 def _why_nothing(damaged: int) -> str:
     if not damaged:
-        return "no run has a score yet. Give one that has, or --baselines."
-    return f"{counted(damaged, 'run')} cannot be read, no other has a score. Give one that has, or --baselines."
+        return "no run has a score yet. Name one that has, or give --baselines."
+    return f"{counted(damaged, 'run')} cannot be read, no other has a score. Name one that has, or give --baselines."
 
 
 class _Panel(NamedTuple):
-    """What is drawn of one task, up to `end` frames."""
+    """The contents of one task's panel, up to `end` frames."""
 
     task: str
     curves: list[Curve]
@@ -111,7 +111,7 @@ class _Panel(NamedTuple):
 
 
 def _panel_of(task: str, runs: Runs, published: list[Curve], frames: float | None, note: Note) -> _Panel:
-    """A curve that begins beyond the end of the axis is left out: it would be in the legend alone."""
+    """A curve that begins beyond the end of the axis is dropped: it would only be in the legend."""
     own, evaluations = ([c for c in curves if c.task == task] for curves in (runs.curves, runs.evaluations))
     others = [curve for curve in published if curve.task == task]
     lines, constants = [*own, *(c for c in others if not c.constant)], [c for c in others if c.constant]
@@ -119,7 +119,7 @@ def _panel_of(task: str, runs: Runs, published: list[Curve], frames: float | Non
     beyond = [curve for curve in lines if curve.xs[0] > end]
     for method in dict.fromkeys(curve.method for curve in beyond):
         begin = min(curve.xs[0] for curve in beyond if curve.method == method)
-        note(f"{_label(method)} begins at {begin:,.0f} frames of {task}, where the axis has ended: --frames shows it.")
+        note(f"{_label(method)} begins at {begin:,.0f} frames of {task}, after the axis ends; raise --frames.")
     return _Panel(task, [curve for curve in lines if curve.xs[0] <= end], constants, evaluations, end)
 
 
@@ -171,7 +171,7 @@ def _panel(axes: Axes, panel: _Panel, colours: dict[str, Colour], own: set[str],
     for method in dict.fromkeys(curve.method for curve in panel.curves):
         group = [curve for curve in panel.curves if curve.method == method]
         mine, (colour, style) = method in own, colours[method]
-        if mine and len(group) == 1:  # a single seed has no band, but its episodes can be seen
+        if mine and len(group) == 1:  # a single seed has no band, so show its episodes
             axes.plot(group[0].xs, group[0].ys, ".", color=colour, **_EPISODES)
         mean = cut(aggregate(group, bin_width(group, panel.end), band), max(c.xs[-1] for c in group), panel.end)
         axes.fill_between(mean.xs, mean.low, mean.high, color=colour, alpha=0.16, linewidth=0)
@@ -189,8 +189,8 @@ def _panel(axes: Axes, panel: _Panel, colours: dict[str, Colour], own: set[str],
 
 
 def _limits(axes: Axes, panel: _Panel) -> None:
-    """Frames up to the end, with room for the last points, and the scores seen until then; an interval may reach beyond
-    what is possible."""
+    """Limits: frames up to the end, with room for the last points, and the scores until then. Intervals do not count,
+    since they may extend beyond possible scores."""
     curves = [*panel.curves, *panel.evaluations]
     scores = np.concatenate(
         [curve.ys[curve.xs <= panel.end] for curve in curves] + [curve.ys for curve in panel.constants] + [np.zeros(1)]
@@ -202,7 +202,7 @@ def _limits(axes: Axes, panel: _Panel) -> None:
 
 
 def _constants(axes: Axes, curves: list[Curve]) -> None:
-    """Horizontal lines with their names beside the right edge, moved up where they would cover each other."""
+    """Horizontal lines with their names at the right edge, moved up if they would overlap."""
     scores = {
         method: float(np.mean([curve.ys[0] for curve in curves if curve.method == method]))
         for method in dict.fromkeys(curve.method for curve in curves)
@@ -255,14 +255,14 @@ def _legend(
 
 
 def _described(curves: list[Curve], band: Band) -> str:
-    """What the lines and bands are; a band needs a second seed."""
+    """Says what lines and bands are; a band needs a second seed."""
     seeds = {(curve.task, curve.method, curve.seed) for curve in curves}
     return _BANDS[band] if len({one[:2] for one in seeds}) < len(seeds) else "mean of neighbouring episodes"
 
 
 def cut(mean: Aggregate, reach: float, end: float) -> Aggregate:
-    """The part up to `end`: the last bin ends with the curves' last point, `reach`, and a line that goes on beyond the
-    end of the axis is led up to it."""
+    """The part up to `end`: the last bin ends at the curves' last point, `reach`, and a line that continues beyond the
+    end of the axis is interpolated there."""
     xs = np.minimum(mean.xs, reach)
     last = int(np.searchsorted(xs, end, side="right"))
     if last == len(xs):
@@ -273,7 +273,7 @@ def cut(mean: Aggregate, reach: float, end: float) -> Aggregate:
 
 
 def _colours(methods: list[str], own: set[str]) -> dict[str, Colour]:
-    """A colour and a line style for each; the same two are never given twice."""
+    """A colour and a line style for each method; no pair is used twice."""
     mine = [method for method in methods if method in own]
     others = [method for method in methods if method not in own]
     return {

@@ -1,4 +1,4 @@
-"""What a run shows while it goes: a live panel in a terminal, plain lines anywhere else."""
+"""The progress display of a run: a live panel in a terminal, plain lines elsewhere."""
 
 import math
 import time
@@ -18,12 +18,12 @@ from deploy.terminal import without_echo
 from replay.byte_size import byte_size
 
 _BARS = "▁▂▃▄▅▆▇█"
-_RATE_WINDOW = 180.0  # seconds the ETA looks back
+_RATE_WINDOW = 180.0  # seconds over which the ETA measures the rate
 
 
 @dataclass(frozen=True, kw_only=True)
 class Status:
-    """A run's numbers at one moment; None means not known yet."""
+    """A run's numbers at one moment; None means unknown so far."""
 
     frames: int
     updates: int = 0
@@ -37,15 +37,15 @@ class Status:
     replay_items: int | None = None
     replay_gb: float | None = None
     loss: float | None = None
-    doing: str = ""  # what the run is busy with, e.g. "filling replay"
-    solved: bool = False  # nothing is left to do, whatever the frames say
+    doing: str = ""  # what the run is doing, e.g. "filling replay"
+    solved: bool = False  # nothing is left to do, whatever the frame count
 
 
 class Progress:
-    """Shows `Status` after `Status`; a context manager.
+    """Shows the newest `Status`; a context manager.
 
-    `update` may be called as often as one likes: the panel redraws four times a second, plain lines come every
-    `line_seconds`. `note` prints a lasting line. Nothing in here changes the run.
+    `update` may be called at any rate: the panel is redrawn four times a second, a plain line is printed every
+    `line_seconds`. `note` prints a permanent line. Nothing here affects the run.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Progress:
         self._times: deque[tuple[float, int]] = deque()
         self._scores: list[float] = []
         self._status = self._printed = Status(frames=0)
-        # The panel is drawn by one thread of rich; it calls `_panel`, so it always shows the newest status.
+        # A thread of rich draws the panel by calling `_panel`, so it always shows the newest status.
         live = self._console.is_terminal and not self._console.is_dumb_terminal
         self._echo = ExitStack()
         self._live = Live(get_renderable=self._panel, console=self._console, refresh_per_second=4) if live else None
@@ -91,7 +91,7 @@ class Progress:
         now = self._clock()
         if status.score is not None and status.score != self._status.score:
             self._scores.append(status.score)
-        if self._status.updates == 0 < self._train_ratio:  # filling replay has another pace
+        if self._status.updates == 0 < self._train_ratio:  # filling replay has a different pace
             self._times.clear()
         self._status = status
         self._times.append((now, status.frames))
@@ -102,12 +102,12 @@ class Progress:
             self._console.print(self.line(), soft_wrap=True, highlight=False)
 
     def note(self, text: str) -> None:
-        """Prints a lasting line above the panel."""
+        """Prints a permanent line above the panel."""
         self._console.print(text, soft_wrap=True, highlight=False, markup=False)
 
     def eta(self) -> float | None:
-        """Seconds to the last frame at the pace of the last minutes; None while there is no pace of training yet, and
-        when nothing is left to do."""
+        """Seconds to the last frame at the rate of the last minutes; None until training has a rate, and when nothing
+        is left to do."""
         if self._status.solved:
             return None
         if len(self._times) < 2:
@@ -185,7 +185,7 @@ class Progress:
 
 
 def sparkline(values: list[float], width: int) -> str:
-    """At most `width` bars, each the mean of its share of the finite `values`, from the least to the greatest."""
+    """At most `width` bars, each the mean of its share of the finite `values`, scaled from smallest to largest."""
     values = [value for value in values if math.isfinite(value)]
     if not values:
         return ""
@@ -198,7 +198,7 @@ def sparkline(values: list[float], width: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    """`4:05` or `2:04:05`; days in front where there are any."""
+    """`4:05` or `2:04:05`, preceded by days if there are any."""
     minutes, second = divmod(round(seconds), 60)
     hours, minute = divmod(minutes, 60)
     days, hour = divmod(hours, 24)

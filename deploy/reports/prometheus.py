@@ -1,4 +1,4 @@
-"""What a run tells Prometheus: replay shard by shard, the rate limiter, progress. On the loopback interface alone."""
+"""Prometheus metrics of a run: each replay shard, the rate limiter, progress. On the loopback interface only."""
 
 import threading
 from collections.abc import Callable, Iterable, Mapping
@@ -14,23 +14,23 @@ GAUGES = {
     "items": ("nexus_replay_items", "Sequences that can be sampled", 1.0),
     "steps": ("nexus_replay_steps", "Stored environment steps", 1.0),
     "streams": ("nexus_replay_streams", "Streams with stored steps", 1.0),
-    "queue": ("nexus_replay_online_queue_items", "Newest sequences that wait to be handed out once", 1.0),
+    "queue": ("nexus_replay_online_queue_items", "Newest sequences that wait to be sampled once", 1.0),
     "gb": ("nexus_replay_size_bytes", "Bytes in use", 1e9),
-    "max_gb": ("nexus_replay_size_limit_bytes", "Bytes that the shard takes at most", 1e9),
+    "max_gb": ("nexus_replay_size_limit_bytes", "Most bytes that the shard may use", 1e9),
     "age": ("nexus_replay_age_items", "Sequences that came after the mean one", 1.0),
 }
 COUNTERS = {
     "inserted": ("nexus_replay_inserted_steps", "Steps appended"),
-    "sampled": ("nexus_replay_sampled_steps", "Steps handed out"),
-    "sampled_online": ("nexus_replay_sampled_online_items", "Sequences handed out by the online queue"),
-    "written_back": ("nexus_replay_refreshed_steps", "Steps whose latents the learner refreshed"),
-    "evicted": ("nexus_replay_evicted_items", "Sequences that made room for newer ones"),
-    "stale": ("nexus_replay_stale_latents", "Latents read as zeros, since they were lost or torn"),
+    "sampled": ("nexus_replay_sampled_steps", "Steps sampled"),
+    "sampled_online": ("nexus_replay_sampled_online_items", "Sequences sampled from the online queue"),
+    "written_back": ("nexus_replay_refreshed_steps", "Steps whose latents were refreshed by the learner"),
+    "evicted": ("nexus_replay_evicted_items", "Sequences evicted to make room for newer ones"),
+    "stale": ("nexus_replay_stale_latents", "Latents read as zeros because they were lost or torn"),
 }
 
 
 class RunMetrics(Collector):
-    """The newest numbers; the run updates them, the HTTP thread reads them."""
+    """The newest values; the run updates them, the HTTP thread reads them."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -44,7 +44,7 @@ class RunMetrics(Collector):
         self, frames: int, updates: int, shards: Mapping[str, Stats], down: Iterable[str] = (),
         limiter: Stats | None = None, restarts: Stats | None = None,
     ) -> None:  # fmt: skip
-        """Take over the run's numbers: stats by shard, names of the shards that do not answer, the limiter's stats,
+        """Set the run's values: statistics by shard, names of the shards that do not answer, the limiter's statistics,
         restarts by process."""
         with self._lock:
             self._restarts = dict(restarts or {})
@@ -66,14 +66,14 @@ class RunMetrics(Collector):
             yield from _family(GaugeMetricFamily(name, text, labels=["shard"]), shards, key, scale)
         for key, (name, text) in COUNTERS.items():
             yield from _family(CounterMetricFamily(name, text, labels=["shard"]), shards, key, 1.0)
-        restarted = CounterMetricFamily("nexus_restarts", "Restarts of a process of the run", labels=["process"])
+        restarted = CounterMetricFamily("nexus_restarts", "Restarts of this process of the run", labels=["process"])
         for name, count in restarts.items():
             restarted.add_metric([name], count)
         if restarts:
             yield restarted
         if limiter:
             yield GaugeMetricFamily(
-                "nexus_limiter_ahead_steps", "Above 0 inserting is ahead of sampling, below behind", limiter["ahead"]
+                "nexus_limiter_ahead_steps", "Steps that inserting is ahead of sampling", limiter["ahead"]
             )
             waited = CounterMetricFamily("nexus_limiter_wait_seconds", "Time spent waiting", labels=["side"])
             for side in ("insert", "sample"):
@@ -90,7 +90,8 @@ def _family(family: Metric, shards: Mapping[str, Stats], key: str, scale: float)
 
 
 def serve(metrics: RunMetrics, port: int) -> tuple[str, Callable[[], None]]:
-    """Answer at the URL returned (a free port for 0) until the function returned is called. ValueError: port taken."""
+    """Serve the metrics (port 0: any free port). Returns the URL and a function that stops the server. Raises
+    ValueError if the port cannot be opened."""
     registry = CollectorRegistry()
     registry.register(metrics)
     try:

@@ -1,4 +1,4 @@
-"""What a run reports while it goes: log lines, the live display, and the few numbers these remember. Torch-free."""
+"""Reports of a run in progress: log lines, the live display, and the few numbers both need. Torch-free."""
 
 import time
 from collections import deque
@@ -29,7 +29,7 @@ def best_score(checkpoints: Checkpoints) -> float | None:
 
 
 def is_solved(config: RunConfig, best: float | None) -> bool:
-    """Whether a mean evaluation score is the one at which the run stops."""
+    """Whether a mean evaluation score reaches the one at which the run stops."""
     stop = config.evaluation.stop_score
     return bool(stop) and best is not None and best >= stop
 
@@ -40,7 +40,7 @@ def solved_text(config: RunConfig, mean: float, frames: int) -> str:
 
 
 def solved_before(config: RunConfig, logdir: Path) -> str:
-    """What is to be said of a run that needs no more training, else nothing."""
+    """The message for a run that needs no more training; empty for any other."""
     try:
         kept = read_document(Checkpoints(logdir / "checkpoints").path(BEST) / "score.json")
         mean, frames = float(kept["mean"]), int(kept["frames"])
@@ -50,7 +50,7 @@ def solved_before(config: RunConfig, logdir: Path) -> str:
 
 
 class Scoreboard:
-    """One per run; a context manager."""
+    """All reports of one run; a context manager."""
 
     def __init__(self, config: RunConfig, logdir: Path):
         self.config, self.logdir = config, logdir
@@ -85,11 +85,11 @@ class Scoreboard:
         self.metrics.close()
 
     def begin(self, frames: int, replayed: int) -> None:
-        """Count rates from here."""
+        """Start measuring rates from these counts."""
         self._began, self._start = time.monotonic(), (frames, replayed)
 
     def episode(self, episode: Episode, updates: int) -> None:
-        """A finished training episode; `updates`: of the learner when it ended."""
+        """Record a finished training episode; `updates`: the learner's count when it ended."""
         self.episodes += 1
         self.scores.append(episode.score)
         self.metrics.episode(
@@ -97,7 +97,7 @@ class Scoreboard:
         )
 
     def evaluation(self, frames: int, updates: int, scores: list[float], lengths: list[int], seeds: list[int]) -> bool:
-        """Finished evaluation episodes of the policy that the run had at these counts; True: their mean is the best."""
+        """Record the evaluation episodes of the policy at these counts; True if their mean is the best so far."""
         for score, length, seed in zip(scores, lengths, seeds, strict=True):
             self.metrics.episode(frames, updates, score=score, length=length, seed=seed, kind="eval")
         self.eval_score = sum(scores) / len(scores)
@@ -140,15 +140,15 @@ class Scoreboard:
         )  # fmt: skip
 
     def starting(self, frames: int, updates: int, doing: str) -> None:
-        """Refresh the live display of a run that goes on from these counters and has no other numbers yet."""
+        """Refresh the live display of a run that continues from these counters and has no other numbers yet."""
         self._show(Status(frames=frames, updates=updates, eval_score=self.eval_score, doing=doing))
 
     def busy(self, doing: str) -> None:
-        """Show what goes on beside the numbers that were shown last."""
+        """Show what the run is doing, with the numbers shown last."""
         self._show(replace(self._status, doing=doing))
 
     def end(self) -> None:
-        """All is saved."""
+        """Show that the run has ended and everything is saved."""
         self.busy("saved")
 
     def _show(self, status: Status) -> None:
@@ -177,14 +177,14 @@ class Scoreboard:
         self.metrics.metrics(frames, updates, line)
 
     def rewind(self, updates: int) -> None:
-        """The learner alone has gone back to `updates`: what the logs have of later ones is lost."""
+        """Drop what the logs hold of updates after `updates`, to which only the learner has gone back."""
         if each := frames_per_update(self.config):  # offline the frames are the learner's
             self.metrics.truncate(frames=updates * each, updates=updates)
         else:
             self.metrics.rewind(updates)
 
     def reload(self, frames: int, updates: int) -> None:
-        """Continue from the logs themselves, cut back to these counters, and from the best policy kept."""
+        """Continue from the logs, cut back to these counters, and from the best policy kept."""
         self.metrics.truncate(frames=frames, updates=updates)
         evaluations: dict[int, list[float]] = {}
         scores = self.logdir / SCORES

@@ -1,4 +1,4 @@
-"""What stands at the end of a run: scores on fresh episodes, a curve, a video, and where they are."""
+"""The summary at the end of a run: scores on fresh episodes, a curve, a video, and their paths."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -24,9 +24,9 @@ from replay.files.whole_file import whole_file
 from world_models.checkpoint_files import MANIFEST, WEIGHTS, DamagedCheckpointError, find_model, read_document, run_of
 
 ENDLESS = 1000
-"""Frames of each environment without the end of an episode after which none is played to its end for a score."""
+"""If training saw no episode end in this many frames of each environment, no episode is played for a score."""
 FRESH_SEED = 1_000_000
-"""Seeds the episodes of final scores, unlike any evaluation during training."""
+"""Seed of the episodes for final scores, different from that of any evaluation during training."""
 
 
 def score(
@@ -40,8 +40,8 @@ def score(
 ) -> tuple[Evaluation, Evaluation | None]:
     """Play `episodes` fresh episodes with the policy of a run or checkpoint, print the scores, write the video.
 
-    `undrawn` is told why there is no video, and the scores go on without. Where it is left out: CannotDrawError;
-    OSError if the video cannot be written, once the scores have been printed.
+    If there can be no video, `undrawn` is called with the error and the scores continue without. Without `undrawn` this
+    raises CannotDrawError, or OSError, after printing the scores, if the video cannot be written.
     """
     if video:
         require_video_name(video)
@@ -56,7 +56,7 @@ def score(
         if undrawn is None:
             raise
         undrawn(error)
-        policy, video = load_policy(folder, mode=mode, seed=seed).policy, None  # as if it had not been tried
+        policy, video = load_policy(folder, mode=mode, seed=seed).policy, None  # start over without
         ours = _play(config, policy, episodes, False, label(folder))
     print(f"  {label(folder)}: {ours}")
     random = None
@@ -66,7 +66,7 @@ def score(
     if video:
         try:
             print(f"  video: {write_video(video, ours.frames)}")
-        except (OSError, RuntimeError, NexusError) as error:  # imageio raises RuntimeError where it finds no ffmpeg
+        except (OSError, RuntimeError, NexusError) as error:  # imageio raises RuntimeError if it finds no ffmpeg
             if undrawn is None:
                 raise
             undrawn(error)
@@ -74,7 +74,7 @@ def score(
 
 
 def label(folder: Path) -> str:
-    """`trained`, or `untrained` where the checkpoint is from before the first update."""
+    """`trained`, or `untrained` for a checkpoint from before the first update."""
     updates: Any = int(folder.name) if folder.name.isdecimal() else None
     with suppress(ValueError, LookupError, TypeError):
         updates = read_document(folder / "score.json")["updates"]
@@ -88,8 +88,8 @@ def _play(config: RunConfig, policy: Policy, episodes: int, video: bool, title: 
 
 
 def summarize(config: RunConfig, logdir: Path, episodes: int = 20) -> None:
-    """Score the best policy beside the random one, draw the curve, record a video; the last lines say where, or why
-    there is none: the run itself is over and saved."""
+    """Score the best policy and a random one, draw the curve, record a video. The last lines give their paths, or why
+    one is missing; the run itself is over and saved."""
     video, trivial = logdir / "videos" / "best.mp4", logdir / "random.json"
     places: list[tuple[str, Path | str]] = []
     try:
@@ -103,7 +103,7 @@ def summarize(config: RunConfig, logdir: Path, episodes: int = 20) -> None:
         line = {"task": config.task, "method": "random policy", "seed": 0, "xs": [0], "ys": [random]}
         with whole_file(trivial) as fresh:
             fresh.write_text(json.dumps([line]))
-    except (ValueError, OSError) as error:  # episodes that never end, say, or a full disk
+    except (ValueError, OSError) as error:  # e.g. episodes that never end, or a full disk
         places.append(("scores", f"none: {_reason(error)}"))
     places.insert(0, ("curve", _curve(config, logdir, [trivial] if trivial.exists() else [])))
     for picture in sorted((logdir / "videos").glob("openloop-*.*"))[-1:]:
@@ -118,13 +118,13 @@ def summarize(config: RunConfig, logdir: Path, episodes: int = 20) -> None:
 
 
 def _curve(config: RunConfig, logdir: Path, baselines: Sequence[Path]) -> Path | str:
-    """Where it is, or why there is none."""
+    """Draw the curve. Returns its path, or why there is none."""
     notes: list[str] = []
     try:
         runs = load_runs([logdir], note=notes.append)
         if not (runs.curves or runs.evaluations or runs.damaged):
             if config.offline and not config.evaluation.every:
-                return "none: an offline run has one if --evaluation.every is set."
+                return "none: an offline run has a curve only if --evaluation.every is set."
             return f"none: {notes[-1] if notes else 'there is no score.'}"
         plot([logdir], out=logdir / "curve.png", baselines=baselines)
     except (ValueError, OSError) as error:
@@ -135,8 +135,8 @@ def _curve(config: RunConfig, logdir: Path, baselines: Sequence[Path]) -> Path |
 def _final_scores(
     config: RunConfig, logdir: Path, episodes: int, video: Path, places: list[tuple[str, Path | str]]
 ) -> float:
-    """Writes `evaluation.json` and, where the task can be drawn, the video; returns the random policy's mean score.
-    A policy that has been scored is not played again."""
+    """Write `evaluation.json` and, if the task can be rendered, the video. Returns the random policy's mean score.
+    A policy that has been scored already is not played again."""
     policy, file = find_model(logdir), logdir / "evaluation.json"
     version = _version(policy)
     with suppress(OSError, ValueError, RecursionError, LookupError, TypeError):
@@ -167,7 +167,7 @@ def _reason(error: Exception) -> str:
 
 
 def _version(policy: Path) -> str:
-    """What tells this policy from others: the checksum of its weights; nothing where there is none."""
+    """Identifies the policy by the checksum of its weights; empty if there is none."""
     try:
         return str(read_document(policy / MANIFEST)[WEIGHTS])
     except (DamagedCheckpointError, KeyError):

@@ -1,1 +1,1 @@
-"""Stored replay as users name it: sources, reports, episode files, data sets, forecasts."""
+"""Stored replay: sources that users name, reports, episode files, datasets, size forecasts."""

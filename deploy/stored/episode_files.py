@@ -1,8 +1,8 @@
 """Episodes as compressed .npz files: ours, and those of the official DreamerV3 and its ports.
 
-Ours: a folder with one file an episode, keys as in replay without latents, and `index.json`, which names format,
-schema, spaces and episodes. Theirs: one file an episode, or the official replay's chunks `TIME-ID-SUCCESSOR-LENGTH.npz`
-that continue each other. Nothing in a file is a pickle.
+Ours: a folder with one file per episode, keyed as in replay but without latents, and `index.json`, which holds format,
+schema, spaces and episodes. Theirs: one file per episode, or the official replay's consecutive chunks
+`TIME-ID-SUCCESSOR-LENGTH.npz`. No file contains pickles.
 """
 
 import json
@@ -34,14 +34,14 @@ _DAMAGE = (
     struct.error,
     zlib.error,
     zipfile.BadZipFile,
-)  # what zipfile raises where bytes of an archive were changed: some turn on encryption, or another compression
+)  # what zipfile raises if bytes of an archive have changed: some turn on encryption, or another compression
 _CHUNK = re.compile(r"(?P<time>[^-]+)-(?P<id>[^-]+)-(?P<successor>[^-]+)-(?P<length>\d+)")
 
 
 def write_episodes(
     out: Path, schema: Schema, episodes: Iterable[StoredEpisode], facts: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Write the folder `out`, complete or not at all; returns what its index says, `facts` included."""
+    """Write the folder `out`, complete or not at all. Returns the content of its index, including `facts`."""
     listed: list[dict[str, Any]] = []
     with new_folder(out) as folder:
         for number, episode in enumerate(episodes):
@@ -67,7 +67,7 @@ def write_episodes(
 
 
 def write_npz(file: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """As `np.savez_compressed`, whatever the keys are called and however their memory lies."""
+    """Like `np.savez_compressed`, but for any key names and memory layouts."""
     with zipfile.ZipFile(file, "x", zipfile.ZIP_DEFLATED) as archive:
         for key, value in arrays.items():
             with archive.open(f"{key}.npy", "w", force_zip64=True) as member:
@@ -75,18 +75,18 @@ def write_npz(file: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 class DamagedFileError(ValueError):
-    """A file is not there, cut off, or does not hold what was written."""
+    """A file is missing, truncated, or differs from what was written."""
 
 
 def read_npz(file: Path, keys: Iterable[str] | None = None) -> Rows:
-    """Arrays of a .npz file, `keys` of them where it has them, compared with the checksums of the archive.
+    """Arrays of a .npz file (or only those of `keys` that it has), verified by the archive's checksums.
 
-    DamagedFileError. ValueError: it holds something else than arrays, or pickled objects.
+    Raises DamagedFileError if it is damaged, ValueError if it holds anything but arrays, or pickled objects.
     """
     what, content = f"{file} cannot be read as .npz episodes", {}
     try:
         if not zipfile.is_zipfile(file):
-            raise DamagedFileError(f"{what}: it is no .npz archive" if file.is_file() else f"{what}: there is no file")
+            raise DamagedFileError(f"{what}: not an .npz archive" if file.is_file() else f"{what}: there is no file")
         with zipfile.ZipFile(file) as archive:
             for name in archive.namelist():
                 key = name.removesuffix(".npy")
@@ -101,7 +101,7 @@ def read_npz(file: Path, keys: Iterable[str] | None = None) -> Rows:
 
 
 def read_index(folder: Path) -> dict[str, Any] | None:
-    """What our index says; None where there is none. ValueError: it is another program's, or damaged."""
+    """The content of our index; None if there is none. Raises ValueError if it is another program's or damaged."""
     path = folder / INDEX
     if not path.exists():
         return None
@@ -110,24 +110,24 @@ def read_index(folder: Path) -> dict[str, Any] | None:
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} cannot be read as JSON: {error}; name the .npz files themselves.") from error
     if not isinstance(index, dict) or index.get("format") != FORMAT:
-        raise ValueError(f"{path} does not say format {FORMAT!r}; name the .npz files themselves if it means others.")
-    crc = index.pop("crc32", None)  # older ones have none
+        raise ValueError(f"{path} does not have format {FORMAT!r}; name the .npz files themselves if it is not ours.")
+    crc = index.pop("crc32", None)  # older indices have none
     if crc is not None and zlib.crc32(json.dumps(index).encode()) != crc:
         raise ValueError(f"{path} is damaged: it fails its checksum; name the .npz files themselves, and --task.")
     return index
 
 
 class NpzEpisodes:
-    """The episodes of .npz files and folders of them, as whole episodes in the rows of `reading.schema`.
+    """The episodes of .npz files and folders of them, as whole episodes in rows of `reading.schema`.
 
-    `custom`: which custom the actions follow, `chosen` after the row, `leading` to it, or `auto`: what they look like.
-    `found` counts what is not whole, `damaged` names the files that are, and why.
+    `custom` is the convention for actions: each row holds the action `chosen` after it, or the one `leading` to it;
+    `auto` infers which. `found` counts episodes that are not whole, `damaged` lists damaged files and why.
     """
 
     def __init__(self, paths: Iterable[Path], reading: Reading, custom: str = "auto"):
         self.reading, self.found = reading, Found()
         self.damaged: dict[Path, str] = {}
-        self._crcs: dict[Path, int | None] = {}  # that our index names; older ones do not
+        self._crcs: dict[Path, int | None] = {}  # from our index; older ones have none
         ours: list[Path] = []
         theirs: list[Path] = []
         for path in paths:
@@ -151,7 +151,7 @@ class NpzEpisodes:
         for file in chain:
             arrays = self._read(file)
             if arrays is None:
-                position += 1  # no longer where the file before it ended
+                position += 1  # no longer continues the file before it
                 continue
             reading = replace(self.reading, leading=file in self.leading)
             rows = reading.fit(arrays, str(file), ends=len(chain) == 1)
@@ -184,7 +184,7 @@ def _all(folder: Path) -> list[Path]:
 
 
 def _chains(files: list[Path]) -> list[list[Path]]:
-    """Files that continue each other, in their order; every other file by itself."""
+    """Chains of consecutive files in order; any other file is a chain of its own."""
     chunks = {match["id"]: (match["successor"], file) for file in files if (match := _CHUNK.fullmatch(file.stem))}
     continued = {successor for successor, _ in chunks.values()}
     chains: list[list[Path]] = []

@@ -1,4 +1,4 @@
-"""What replay will take, known before the run."""
+"""Forecasts the size of replay and checkpoints before a run."""
 
 import shutil
 from collections.abc import Callable, Mapping
@@ -29,7 +29,7 @@ from replay.step import Schema
 
 @dataclass(frozen=True, kw_only=True)
 class Forecast:
-    """Bytes that a run's replay will take when the run ends: at least, and if every episode were one step long."""
+    """Bytes of replay at the end of a run: at least `least`; `most`, if every episode had only one step."""
 
     steps: str
     least: int
@@ -41,20 +41,20 @@ class Forecast:
 
 
 BYTES_A_PARAMETER = 14
-"""Of a checkpoint for each acting parameter: at least 1.15 in the agent, each with two moments, 4 bytes each."""
+"""Checkpoint bytes per acting parameter: at least 1.15 parameters in the agent, each with two moments, at 4 bytes."""
 
 
 def require_memory(config: RunConfig, note: Callable[[str], None]) -> None:
-    """`note` the forecast of replay's and the checkpoints' size; ValueError where one exceeds the memory or the disk
-    there is."""
+    """Report the forecast sizes of replay and checkpoints by `note`. Raises ValueError if one exceeds the available
+    memory or disk."""
     forecast = forecast_replay(config)
     _require_replay(config, forecast, note)
     _require_checkpoints(config, forecast, note)
 
 
 def _require_checkpoints(config: RunConfig, replay: Forecast, note: Callable[[str], None]) -> None:
-    """Those that are kept, and one more while it is written; replay in memory lies in them once, one on disk beside
-    them."""
+    """Checkpoints that are kept, plus one being written. They contain replay in memory once; replay on disk is stored
+    beside them."""
     logdir = Path(config.logdir)
     learner, steps = config.learner, config.frames // config.environment.action_repeat
     updates = steps * learner.train_ratio / (learner.batch_size * learner.batch_length)
@@ -68,12 +68,12 @@ def _require_checkpoints(config: RunConfig, replay: Forecast, note: Callable[[st
     what = "Replay and checkpoints" if beside else "Checkpoints"
     text = f"{what}: {byte_size(least)} or more; {byte_size(free)} of disk are free in {there}."
     if least > 0.95 * free:
-        raise ValueError(f"{text} Name another --logdir, or lower --keep-checkpoints or --replay.capacity.")
+        raise ValueError(f"{text} Choose another --logdir, or lower --keep-checkpoints or --replay.capacity.")
     note(text)
 
 
 def _disk(folder: Path, used: Path) -> tuple[Path, int]:
-    """The nearest folder that exists, and the bytes that are free there or lie in `used`."""
+    """The nearest existing parent folder, and the bytes that are free there or already in `used`."""
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     sizes: dict[int, int] = {}
     for path in used.rglob("*"):
@@ -88,14 +88,14 @@ def _require_replay(config: RunConfig, forecast: Forecast, note: Callable[[str],
     head, bound = f"Replay: {forecast}", "--replay.capacity, or bound it by --replay.capacity-gb"
     if config.replay.kind == "redis":
         servers = f"{len(config.replay.urls)} Redis servers" if len(config.replay.urls) > 1 else "the Redis server"
-        note(f"{head}, on {servers}; allow more than that by maxmemory.")
+        note(f"{head}, on {servers}; set maxmemory above that.")
     elif config.replay.kind == "disk":
         directory = replay_directory(config)
         there, free = _disk(directory, directory)
         note(f"{head}; {byte_size(free)} of disk are free in {there}.")
         if forecast.least > 0.95 * free:
             raise ValueError(
-                f"{head}; {byte_size(free)} of disk are free in {there}. Name another --replay.directory, lower "
+                f"{head}; {byte_size(free)} of disk are free in {there}. Choose another --replay.directory, lower "
                 f"{bound} {0.8 * free / 1e9:.3g}."
             )
     else:
@@ -109,7 +109,7 @@ def _require_replay(config: RunConfig, forecast: Forecast, note: Callable[[str],
 
 
 def forecast_replay(config: RunConfig) -> Forecast:
-    """By the arithmetic of the stores themselves: whole chunks of each stream, on the shard it will lie on."""
+    """Computed as the stores do: whole chunks of each stream, on the shard it belongs to."""
     schema, names = replay_schema(*spaces_of(config), config.model), shard_names(config)
     replay, capacity = config.replay, config.replay.capacity
     each = f"of {schema.nbytes:,} bytes"
@@ -124,11 +124,11 @@ def forecast_replay(config: RunConfig) -> Forecast:
         total = config.frames // config.environment.action_repeat
         actors = 1 if config.mode == "inline" else config.actor.actors
         streams = [stream for actor in range(actors) for stream in actor_streams(config, actor, actors, 0)]
-        share = -(-total // len(streams))  # the row that an episode begins with is no step of the environment
+        share = -(-total // len(streams))  # the first row of an episode is not an environment step
         least, most = dict.fromkeys(streams, share + 1), dict.fromkeys(streams, 2 * share + 1)
-        if replay.directory or replay.prefix:  # steps of an earlier run may lie there
+        if replay.directory or replay.prefix:  # steps of an earlier run may be there
             most = dict.fromkeys(streams, capacity)
-        text = f"{counted(total, 'step')} {each} and one more for each episode"
+        text = f"{counted(total, 'step')} {each} plus one for each episode"
         if total >= capacity:
             text = f"up to {counted(capacity, 'step')} {each}"
     rooms = [_room(schema, config, name) for name in names]
@@ -137,12 +137,12 @@ def forecast_replay(config: RunConfig) -> Forecast:
         shards = [[n for stream, n in steps_of.items() if shard_of(stream, names) == i] for i in range(len(names))]
         return sum(room.nbytes(some, whole) for room, some in zip(rooms, shards, strict=True))
 
-    # A chunk that is partly filled has its whole size in memory, on disk its file has what is in it.
+    # A partly filled chunk takes its whole size in memory; on disk, its file holds only what is filled.
     return Forecast(steps=text, least=nbytes(least, replay.kind != "disk"), most=nbytes(most, True))
 
 
 def _source(config: RunConfig) -> dict[int, int]:
-    """The steps of each stream that an offline run copies."""
+    """The number of steps of each stream that an offline run copies."""
     sources = open_sources(config.offline, damaged=[])
     try:
         return {stream: len(steps) for source in sources for stream, steps in source.streams().items()}
@@ -152,7 +152,7 @@ def _source(config: RunConfig) -> dict[int, int]:
 
 
 def _room(schema: Schema, config: RunConfig, name: str) -> Room:
-    """Of one shard; see `deploy.wiring.stores.shard`."""
+    """Capacity of one shard; see `deploy.wiring.stores.shard`."""
     replay, streams, length = config.replay, config.actor.environments, sample_length(config.learner)
     capacity, capacity_gb = (
         max(1, replay.capacity // replay.shard_count),

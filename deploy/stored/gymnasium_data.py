@@ -1,7 +1,7 @@
-"""Whole episodes between our flat keys and Gymnasium's nested spaces and values. Legend: T steps.
+"""Converts whole episodes between our flat keys and Gymnasium's nested spaces and values. Legend: T steps.
 
-Observations keep their keys (`a/b` becomes a Dict in a Dict); actions are those of the environment itself where the
-task's spaces are known: scaled to its bounds, nested as it nests them.
+Observations keep their keys (`a/b` becomes a Dict in a Dict). If the task's spaces are known, actions are those of the
+environment itself: scaled to its bounds and nested as in its action space.
 """
 
 from collections.abc import Mapping
@@ -17,11 +17,11 @@ from replay.step import RESERVED, Field, Rows, Schema
 from world_models.space import Space, Spaces
 
 Tree = Any  # a value, or a dict or tuple of trees
-_UNKNOWN = np.iinfo(np.int32).max  # classes, where a schema is all there is
+_UNKNOWN = np.iinfo(np.int32).max  # classes, if only a schema is known
 
 
 def guessed_spaces(schema: Schema) -> tuple[Spaces, Spaces]:
-    """Spaces from a schema alone: bounds and classes are unknown; keys called `action` or `action/...` are actions."""
+    """Spaces from a schema alone: bounds and classes are unknown; keys named `action` or `action/...` are actions."""
     groups: tuple[Spaces, Spaces] = {}, {}
     for key, field in schema.fields.items():
         if key not in RESERVED:
@@ -31,7 +31,7 @@ def guessed_spaces(schema: Schema) -> tuple[Spaces, Spaces]:
 
 
 def is_action(key: str) -> bool:
-    """Whether a key is an action by its name."""
+    """Whether a key is an action, judged by its name."""
     return key == "action" or key.startswith("action/")
 
 
@@ -62,8 +62,8 @@ def action_space(spaces: Spaces) -> gym_spaces.Space:
 def flat_rows(
     space: gym_spaces.Space, tree: Tree, schema: Schema, where: str, *, actions: bool, known: Spaces | None = None
 ) -> Rows:
-    """Values `[T, ...]` of a Gymnasium space as rows of our keys, as the environment's adapter would name and encode
-    them; continuous actions are scaled to [-1, 1] by the bounds of the space, by those of `known` where it has none."""
+    """Values `[T, ...]` of a Gymnasium space as rows of our keys, named and encoded as by the environment's adapter.
+    Continuous actions are scaled to [-1, 1] by the bounds of the space, or those of `known` if it has none."""
     leaves = gymnasium_spaces.flatten(space, actions=actions, image_size=(0, 0))
     out: Rows = {}
     for leaf in leaves:

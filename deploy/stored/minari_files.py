@@ -1,10 +1,10 @@
-"""Episodes as Minari datasets, and Minari datasets as episodes. Legend: T actions of an episode, T + 1 observations.
+"""Converts episodes to Minari datasets and back. Legend: T actions of an episode, T + 1 observations.
 
 Minari's step t is the action after observation t with the reward and flags it led to; our row t has the reward and
-flags that came with its observation. Our last row's action, which is zero, and our first row's reward, which is too,
-have no place there. `infos` hold what else a row has: the policy's version, and the actions as stored where the
-environment's own cannot tell (beyond the bounds, or rounded). Each episode's attributes have a checksum of its arrays,
-since HDF5 files have none.
+flags that came with its observation. Our last row's action and our first row's reward, both zero, have no counterpart.
+`infos` hold the rest of a row: the policy version, and the stored actions if they cannot be recovered from the
+environment's own (because they exceed the bounds or were rounded). Each episode's attributes include a checksum of its
+arrays, since HDF5 files have none.
 """
 
 import json
@@ -30,20 +30,20 @@ from replay.foreign_rows import convert
 from replay.step import Rows, Schema
 from world_models.space import Spaces
 
-_DATA = "data"  # Minari wants the files of dataset X in X/data
+_DATA = "data"  # Minari expects the files of dataset X in X/data
 _STORED = "stored_actions"
-_OURS = "nexus"  # what the metadata of our datasets say besides
-_CRC = "nexus_crc32"  # among the metadata of our episodes
+_OURS = "nexus"  # our entry in a dataset's metadata
+_CRC = "nexus_crc32"  # our entry in an episode's metadata
 
 
 def require_minari() -> ModuleType:
-    """The package; ValueError with the way to get it where it is missing."""
+    """The package. Raises ValueError saying how to install it if it is missing."""
     try:
         import h5py  # noqa: F401
         import minari
     except ImportError as error:
         raise ValueError(
-            f"Minari datasets need the package minari, which is missing here ({error}): pip install 'minari[hdf5]', or "
+            f"Minari datasets need the package minari, which is missing ({error}): pip install 'minari[hdf5]', or "
             "pip install 'nexus-worlds[minari]'."
         ) from error
     return minari
@@ -55,11 +55,11 @@ def is_minari(path: Path) -> bool:
 
 
 def read_facts(path: Path) -> dict[str, Any] | None:
-    """What `write_minari` was told of the task; None of a dataset that another program wrote."""
+    """The `facts` that `write_minari` was given; None for a dataset written by another program."""
     folder = _data_folder(path)
     try:
         facts = json.loads((folder / "metadata.json").read_bytes()).get(_OURS)
-    except (OSError, ValueError, RecursionError, AttributeError):  # what cannot be read says so when the episodes are
+    except (OSError, ValueError, RecursionError, AttributeError):  # reported when the episodes are read
         return None
     return facts if isinstance(facts, dict) else None
 
@@ -71,16 +71,16 @@ def write_minari(
     spaces: tuple[Spaces, Spaces] | None,
     facts: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Write a Minari dataset to the folder `out`, complete or not at all; returns its counts.
+    """Write a Minari dataset to the folder `out`, complete or not at all. Returns its counts.
 
-    `spaces` of the task give bounds, classes and the environment's own actions; without them actions stay as stored.
+    The task's `spaces` give bounds, classes and the environment's own actions; without them actions stay as stored.
     """
     minari = require_minari()
     name = _dataset_id(minari, out)
     observation, action = spaces or guessed_spaces(schema)
     if not action:
         raise ValueError(
-            f"Which of {sorted(observation)} are actions is not known from their names; say --task TASK, or name a run."
+            f"Which of {sorted(observation)} are actions is not clear from their names; give --task, or name a run."
         )
     from minari.data_collector.episode_buffer import EpisodeBuffer
     from minari.dataset.minari_storage import MinariStorage
@@ -123,8 +123,8 @@ def write_minari(
 
 
 class MinariEpisodes:
-    """The episodes of Minari datasets in rows of `schema`; `action` are the task's action spaces, where known.
-    `damaged` says of which episodes something could not be read, or is not what we wrote, and why."""
+    """The episodes of Minari datasets in rows of `schema`; `action` are the task's action spaces, if known.
+    `damaged` lists episodes that could not be read, or differ from what we wrote, and why."""
 
     def __init__(self, paths: Iterable[Path], schema: Schema, action: Spaces | None = None):
         minari = require_minari()
@@ -155,7 +155,7 @@ class MinariEpisodes:
         n = len(episode.rewards) + 1
         rows = flat_rows(dataset.observation_space, episode.observations, self.schema, where, actions=False)
         if {len(value) for value in rows.values()} != {n}:
-            raise ValueError(f"{where}: {n - 1} rewards need {n} observations, the last one included.")
+            raise ValueError(f"{where}: {n - 1} rewards need {n} observations, including the last one.")
         infos = episode.infos or {}
         if _STORED in infos:
             fields = self.schema.fields
@@ -210,7 +210,7 @@ def _dataset_id(minari: ModuleType, out: Path) -> str:
         minari.dataset.minari_dataset.parse_dataset_id(out.name)
     except (ValueError, TypeError) as error:
         raise ValueError(
-            f"Minari names its datasets like cartpole-v0, {out.name!r} is no such name; use --out "
+            f"Minari names datasets like cartpole-v0, which {out.name!r} does not match; use --out "
             f"{out.with_name(f'{out.name}-v0')}."
         ) from error
     return out.name

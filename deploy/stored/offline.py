@@ -1,4 +1,4 @@
-"""Learning from stored replay alone: it is copied into the run's own replay before the first update. Torch-free."""
+"""Offline training: copies stored replay into the run's own replay before the first update. Torch-free."""
 
 import hashlib
 import time
@@ -19,16 +19,16 @@ from replay.store import Store
 
 
 def frames_per_update(config: RunConfig) -> int:
-    """Frames that one update replays, which count as the frames of an offline run; 0 where actors count them."""
+    """Frames replayed by one update, which count as the frames of an offline run; 0 if actors count frames."""
     batch = config.learner.batch_size * config.learner.batch_length
     return batch * config.environment.action_repeat if config.offline else 0
 
 
 def fill(store: Store, config: RunConfig, note: Callable[[str], None]) -> list[str]:
-    """Copy `config.offline` into `store`, which goes on where an earlier copy was cut off. Returns what of it is
-    damaged and was left out.
+    """Copy `config.offline` into `store`, continuing an earlier copy that was interrupted. Returns a line for each
+    damaged part that was left out.
 
-    ValueError: its steps are not those of the task, or fewer than training needs.
+    Raises ValueError if its steps do not fit the task, or are fewer than training needs.
     """
     lost: list[str] = []
     with ExitStack() as stack:
@@ -56,7 +56,7 @@ def _copy(sources: Sequence[Reader], store: Store, config: RunConfig, note: Call
     for source in sources:
         for stream, steps in sorted(source.streams().items()):
             target, begin, end = stream, steps.start, steps.start
-            done = have.get(stream, range(0)).stop  # a copy that was cut off goes on here
+            done = have.get(stream, range(0)).stop  # continue an interrupted copy here
             if done:
                 _require_copy(store, source, stream, done, config)
             for position, rows in pieces(source, stream, range(min(steps.start + done, steps.stop), steps.stop)):
@@ -65,7 +65,7 @@ def _copy(sources: Sequence[Reader], store: Store, config: RunConfig, note: Call
                     target, begin, done = _stream_behind(stream, position), position, 0
                 n = len(next(iter(rows.values())))
                 full = _with_latents(store.schema, source.schema, rows, n)
-                copied += store.append(target, position - begin, full)  # a stream may have lost its beginning
+                copied += store.append(target, position - begin, full)  # the start of a stream may be lost
                 end = position + n
                 if time.monotonic() - said > SAY:
                     said = time.monotonic()
@@ -80,7 +80,7 @@ def _copy(sources: Sequence[Reader], store: Store, config: RunConfig, note: Call
 
 
 def _require_copy(store: Store, source: Reader, stream: int, done: int, config: RunConfig) -> None:
-    """ValueError: the `done` steps of this stream in the run's replay are another run's, which it shares."""
+    """Raises ValueError if the `done` steps of this stream in the replay were written by another run sharing it."""
     steps = source.streams()[stream]
     own = done <= len(steps)
     try:
@@ -92,13 +92,13 @@ def _require_copy(store: Store, source: Reader, stream: int, done: int, config: 
         own = all(np.array_equal(rows[key], stored[key]) for key in source.schema.fields)
     if not own:
         raise ValueError(
-            f"The run's replay has a stream {stream} already, whose steps are not those of {config.offline}: another "
-            "run wrote them. Give a --replay.prefix or --replay.directory of its own to this one."
+            f"The run's replay already has a stream {stream} whose steps are not those of {config.offline}: another "
+            "run wrote them. Give this run its own --replay.prefix or --replay.directory."
         )
 
 
 def _stream_behind(stream: int, step: int) -> int:
-    """A stream of its own for what follows a hole; the same at every copy."""
+    """The stream for the steps after a gap; the same in every copy."""
     return int.from_bytes(hashlib.blake2b(f"{stream}/{step}".encode(), digest_size=8).digest()) >> 1
 
 
@@ -117,7 +117,7 @@ def _require_same_fields(schema: Schema, source: Schema, config: RunConfig) -> N
 
 
 def _with_latents(schema: Schema, source: Schema, rows: Rows, n: int) -> Rows:
-    """Latents of the source where the networks have the same size, else zeros, which the learner refreshes."""
+    """Latents of the source if its networks have the same size, else zeros, which the learner refreshes."""
     if source.latents == schema.latents:
         return rows
     fresh = {key: np.zeros((n, *field.shape), field.dtype) for key, field in schema.latents.items()}

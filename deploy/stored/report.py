@@ -1,4 +1,4 @@
-"""What is in a stored replay and whether it is well: gathered from its shards as plain numbers, shown as a table."""
+"""Contents and health of a stored replay: collected from its shards as plain numbers, shown as a table."""
 
 import time
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from replay.step import FLAGS, Schema
 
 _MARKS = {True: "[green]good[/]", None: "[yellow]note[/]", False: "[bold red]bad [/]"}
 SCAN_BYTES = 256 << 20
-"""Rows that are read for episodes and versions, unless all are asked for."""
+"""Bytes of rows read for episodes and versions, unless all are requested."""
 
 
 def inspect(
@@ -25,10 +25,10 @@ def inspect(
 ) -> dict[str, Any]:
     """A JSON-ready report: `shards`, their `total`, `schema`, `episodes`, `versions`, `healthy` and `warnings`.
 
-    `verify` reads all that has a checksum, `everything` all steps for the episodes; `down` is what is to be said of
-    shards that could not be opened.
+    `verify` reads everything that has a checksum, `everything` reads all steps for the episodes; `down` holds messages
+    about shards that could not be opened.
     """
-    contents = _contents(readers, everything)  # first: what is read for it is checked, and counts for the health
+    contents = _contents(readers, everything)  # first, since reading also checks, which counts for the health
     shards = [_shard(reader, verify) for reader in readers]
     schema = readers[0].schema
     total = {
@@ -70,15 +70,15 @@ def _shard(reader: Reader, verify: bool) -> dict[str, Any]:
 
 
 def _overhead(schema: Schema, counts: dict[str, Any]) -> float | None:
-    """Bytes kept beyond those of the steps' values, as a share of these; None where there are no steps. Lost latents
-    (`stale`) take none."""
+    """Bytes stored beyond the steps' values, as a fraction of these; None if there are no steps. Lost latents (`stale`)
+    take none."""
     raw = counts["steps"] * sum(field.nbytes for field in schema.all.values())
     raw -= counts.get("stale", 0) * sum(field.nbytes for field in schema.latents.values())
     return counts["gb"] * 1e9 / raw - 1 if raw else None
 
 
 def _contents(readers: Sequence[Reader], everything: bool) -> dict[str, Any]:
-    """Episodes and policy versions, of all steps or of the newest ones of each stream."""
+    """Episodes and policy versions, from all steps or from the newest of each stream."""
     streams = [reader.streams() for reader in readers]
     steps = sum(len(steps) for some in streams for steps in some.values())
     each = max(1, SCAN_BYTES // readers[0].schema.nbytes // max(1, sum(map(len, streams))))
@@ -110,7 +110,7 @@ def _contents(readers: Sequence[Reader], everything: bool) -> dict[str, Any]:
 
 
 def _ends(reader: Reader) -> list[int]:
-    """The versions of each stream's first and last steps."""
+    """The policy versions of each stream's first and last steps."""
     if "version" not in reader.schema.fields:
         return []
     ends: list[int] = []
@@ -118,14 +118,14 @@ def _ends(reader: Reader) -> list[int]:
         for part in (steps[:64], steps[-64:]):
             try:
                 version = reader.read(stream, part.start, len(part))["version"] if part else np.empty(0, np.int32)
-            except ValueError:  # evicted under our eyes
+            except ValueError:  # evicted in the meantime
                 continue
             ends += [int(version.min()), int(version.max())] if len(version) else []
     return ends
 
 
 def show(report: dict[str, Any], console: Console) -> None:
-    """The report for people."""
+    """Print the report for people."""
     shards, total = report["shards"], report["total"]
     for kind in dict.fromkeys(shard["kind"] for shard in shards):
         console.print(
@@ -167,7 +167,7 @@ def show(report: dict[str, Any], console: Console) -> None:
 
 
 def _common(places: Sequence[str]) -> str:
-    """Several shards by the folder that they share."""
+    """The places of several shards, shortened to their common folder."""
     folders = {str(Path(place).parent) for place in places if "://" not in place}
     alike = len(places) > 1 and len(folders) == 1 and not any("://" in place for place in places)
     return f"{folders.pop()} ({counted(len(places), 'shard')})" if alike else ", ".join(places)

@@ -1,4 +1,4 @@
-"""Stored replay to read from, named as a user names it. Torch-free."""
+"""Opens stored replay by the names that users give. Torch-free."""
 
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
@@ -14,31 +14,31 @@ from replay.redis_url import URLS, parse_servers
 from replay.store import ShardDownError
 from world_models.checkpoint_files import RUN_CONFIG
 
-_PARTS = ("index.json", "state.safetensors", "manifest", "chunks")  # of a checkpoint, of a disk store
+_PARTS = ("index.json", "state.safetensors", "manifest", "chunks")  # files of a checkpoint and of a disk store
 
 
 def open_sources(
     where: str, prefix: str = "", down: list[str] | None = None, damaged: list[str] | None = None
 ) -> list[Reader]:
-    """The shards of a run's logdir, a disk replay, a checkpoint's replay folder, or of Redis URLs joined by commas.
+    """The shards of a run's logdir, a disk replay, a checkpoint's replay folder, or of comma-separated Redis URLs.
 
-    ValueError: there is nothing to read. ShardDownError: a server does not answer; it is left out, and what is to be
-    said about it added to `down`, where that is given and others do answer. The same of folders that are `damaged` as a
-    whole.
+    Raises ValueError if there is nothing to read, ShardDownError if a server does not answer. If `down` is given and
+    other servers answer, that server is left out instead and its error added to `down`; likewise for unreadable folders
+    and `damaged`.
     """
     if where.startswith(URLS):
-        parse_servers(where)  # what cannot be meant is said before any is asked
+        parse_servers(where)  # reject bad URLs before connecting to any server
         return _servers(where.split(","), prefix, down)
     path, names = Path(where), list[str]()
     if (path / RUN_CONFIG).exists():
-        config = replace(load_config(path), logdir=where)  # it may be named from another directory now
+        config = replace(load_config(path), logdir=where)  # its path may have changed
         if config.replay.kind == "redis":
             return open_sources(config.replay.store, replay_prefix(config), down)
         if config.replay.kind == "disk":
             return _folders(replay_directory(config), shard_names(config), damaged)
         newest = Checkpoints(path / "checkpoints").numbers()
         if not newest:
-            raise ValueError(f"{path} has no checkpoint, so no stored replay yet; let the run save one first.")
+            raise ValueError(f"{path} has no checkpoint and thus no stored replay yet; let the run save one first.")
         path, names = Checkpoints(path / "checkpoints").path(newest[-1]) / "replay", shard_names(config)
     elif (path / "replay").is_dir() and (path / "state.json").exists():  # a checkpoint of a run
         path = path / "replay"
@@ -49,7 +49,7 @@ def open_all(
     sources: Sequence[str], prefix: str, stack: ExitStack, down: list[str] | None = None,
     damaged: list[str] | None = None,
 ) -> list[Reader]:  # fmt: skip
-    """The shards of several, closed with `stack`. ValueError too where a server does not answer."""
+    """The shards of several sources, closed with `stack`. Raises ValueError also if a server does not answer."""
     readers: list[Reader] = []
     for where in sources:
         try:
@@ -80,13 +80,13 @@ def _servers(urls: list[str], prefix: str, down: list[str] | None) -> list[Reade
 
 
 def _folders(path: Path, names: Sequence[str], damaged: list[str] | None) -> list[Reader]:
-    """Shards in a folder each, those with these names at least, or a single one in `path` itself."""
+    """Shards in one folder each, at least those with these names, or a single one in `path` itself."""
     folders = [path] if _is_shard(path) else sorted(child for child in path.glob("*") if _is_shard(child))
     if not folders:
         raise ValueError(
-            f"{path} holds no stored replay. Give the logdir of a run, a disk replay's folder, the replay folder of a "
-            f"checkpoint, or Redis URLs ({', '.join(URLS)}). Episode files and Minari datasets become one by nexus "
-            "replay import."
+            f"{path} holds no stored replay. Name the logdir of a run, a disk replay's folder, the replay folder of a "
+            f"checkpoint, or Redis URLs ({', '.join(URLS)}). Convert episode files and Minari datasets by nexus replay "
+            "import."
         )
     readers: list[Reader] = []
     for i, folder in enumerate(folders, start=1):
@@ -104,7 +104,7 @@ def _folders(path: Path, names: Sequence[str], damaged: list[str] | None) -> lis
 
 
 def _is_shard(path: Path) -> bool:
-    """Whether a shard lies here, be it damaged."""
+    """Whether there is a shard here, even a damaged one."""
     return path.is_dir() and (path.name.startswith("shard-") or any((path / name).exists() for name in _PARTS))
 
 
@@ -112,7 +112,7 @@ def _open(path: Path) -> Reader:
     if (path / "index.json").exists() or (path / "state.safetensors").exists():
         if any(path.glob("*.npz")):
             raise ValueError(
-                f"{path} holds exported episodes; nexus replay import {path} --into DIR makes a replay of it."
+                f"{path} holds exported episodes; nexus replay import {path} --into DIR makes a replay of them."
             )
         return CheckpointReader(path)
     from replay.disk.disk_reader import DiskReader

@@ -94,7 +94,7 @@ for kind in (CloseRaises, CloseExits, CloseHangs, HalfMade, DrawRaises, DrawExit
 CLOSED = [
     ("CloseRaises", "in close: RuntimeError: the window is gone"),
     ("CloseExits", "in close: ExitedError: tried to end the program with code 0"),
-    ("CloseHangs", "in close: still busy after 0.2 s; the environments of this task are left open"),
+    ("CloseHangs", "in close: did not return within 0.2 s; the environments of this task are left open"),
 ]
 
 
@@ -137,7 +137,7 @@ def test_a_timer_that_runs_goes_on_after_closing() -> None:
     [
         ("DrawRaises", "in render: RuntimeError: no picture"),
         ("DrawExits", "tried to end the program with code 0"),
-        ("DrawsGrey", "returned an array of shape (8, 8); return uint8 rows, columns and 3 colours"),
+        ("DrawsGrey", "returned an array of shape (8, 8); return a uint8 array of shape [H, W, 3]"),
     ],
 )
 def test_what_cannot_be_drawn_is_a_warning_with_its_place(kind: str, message: str) -> None:

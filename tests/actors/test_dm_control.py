@@ -86,13 +86,13 @@ def test_where_nothing_draws_pixels_fail_with_the_package_and_vectors_work() -> 
     assert vectors.stdout.strip() == "disabled ['position', 'velocity']"
     for done in (pixels, vectors):  # the vectors' video cannot be drawn either
         last = done.stderr.strip().splitlines()[-1]
-        assert "MuJoCo cannot draw here" in last and "libosmesa6" in last and "libegl1" in last
+        assert "MuJoCo cannot render here" in last and "libosmesa6" in last and "libegl1" in last
 
 
 def test_a_chosen_backend_that_fails_is_explained() -> None:
     done = draw("vectors", MUJOCO_GL="egl", **NO_EGL)
     assert done.returncode == 1
-    assert "MuJoCo cannot draw here (MUJOCO_GL=egl)" in done.stderr.strip().splitlines()[-1]
+    assert "MuJoCo cannot render here (MUJOCO_GL=egl)" in done.stderr.strip().splitlines()[-1]
 
 
 def test_fast_rendering_shows_the_same_scene(working: list[str]) -> None:

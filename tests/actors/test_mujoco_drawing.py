@@ -50,7 +50,7 @@ def check(folder: Path, **environ: str) -> subprocess.CompletedProcess[str]:
 
 def test_a_backend_is_chosen_before_a_module_of_ones_own_imports_mujoco(tmp_path: Path) -> None:
     done = check(tmp_path)
-    if "MuJoCo cannot draw here (egl: " in done.stderr:  # both were tried
+    if "MuJoCo cannot render here (egl: " in done.stderr:  # both were tried
         pytest.skip("neither EGL nor OSMesa draws here; install libosmesa6 to run this")
     assert (done.returncode, done.stderr) == (0, "")
     assert "0 errors, 0 warnings" in done.stdout
@@ -61,4 +61,4 @@ def test_what_was_asked_for_and_does_not_draw_is_one_message(tmp_path: Path, bac
     done = check(tmp_path, MUJOCO_GL=backend)
     (line,) = done.stderr.splitlines()
     assert done.returncode == 2 and line.startswith("Task 'gym:drawn:Ball-v0'")
-    assert f"MuJoCo cannot draw here (MUJOCO_GL={backend})" in line and "leave MUJOCO_GL unset" in line
+    assert f"MuJoCo cannot render here (MUJOCO_GL={backend})" in line and "leave MUJOCO_GL unset" in line

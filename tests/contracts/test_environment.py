@@ -67,7 +67,7 @@ MAKERS: dict[str, Callable[[], Environment]] = {
 
 @pytest.fixture(scope="module")
 def drawing() -> str:
-    """Why MuJoCo cannot draw here; empty if it can."""
+    """Why MuJoCo cannot render here; empty if it can."""
     reasons = []
     for name in BACKENDS:
         if not (reason := try_backend(name)):
@@ -79,7 +79,7 @@ def drawing() -> str:
 @pytest.fixture(params=MAKERS)
 def environment(request: pytest.FixtureRequest) -> Iterator[Environment]:
     if request.param == "dmc pixels" and (reason := request.getfixturevalue("drawing")):
-        pytest.skip(f"MuJoCo cannot draw here: {reason}")
+        pytest.skip(f"MuJoCo cannot render here: {reason}")
     made = MAKERS[request.param]()
     yield made
     made.close()
@@ -180,7 +180,7 @@ def test_actions_are_not_changed(environment: Environment) -> None:
 
 def test_it_draws_itself(environment: Environment, request: pytest.FixtureRequest) -> None:
     if "dmc" in request.node.callspec.id and (reason := request.getfixturevalue("drawing")):
-        pytest.skip(f"MuJoCo cannot draw here: {reason}")
+        pytest.skip(f"MuJoCo cannot render here: {reason}")
     environment.reset(0)
     picture = environment.render()
     assert picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[-1] == 3

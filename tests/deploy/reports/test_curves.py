@@ -119,7 +119,7 @@ def test_a_run_that_has_just_begun_does_not_keep_the_others_out(tmp_path: Path) 
     found = load_runs([run, tmp_path / "empty", tmp_path / "picture.png", begun, silent], note=notes.append)
     assert len(found.curves) == 1 and not found.damaged
     assert [line.split(tmp_path.name)[1] for line in notes] == [
-        "/empty holds no scores.jsonl, so it is no run: left out.",
+        "/empty has no scores.jsonl, so it is not a run: left out.",
         "/picture.png is not a directory: left out.",
         "/begun has no score yet: left out.",
         "/silent has no score yet: left out.",

@@ -105,7 +105,7 @@ def test_misuse_is_named(tmp_path: Path) -> None:
     run = make_run(tmp_path / "a")
     with pytest.raises(ValueError, match=r"p\.jpg must end in \.png"):
         plot([run], out=tmp_path / "p.jpg")
-    with pytest.raises(ValueError, match="There is no curve of walk; there are curves of t"):
+    with pytest.raises(ValueError, match="There is no curve for walk, only for t"):
         plot([run], out=tmp_path / "p.png", tasks=["walk"])
     with pytest.raises(ValueError, match="nothing to draw"):
         plot([], out=tmp_path / "p.png")
@@ -129,8 +129,8 @@ def test_what_cannot_be_seen_is_said_and_stays_out_of_the_legend(tmp_path: Path)
     svg = draw([run], tmp_path / "p.svg", baselines=[published, other], note=notes.append)
     assert "DreamerV3, published (1 seed)" in text(svg) and "late (1 seed)" not in text(svg)
     assert notes == [
-        f"{other} has no curve of t.",
-        "late begins at 10,000 frames of t, where the axis has ended: --frames shows it.",
+        f"{other} has no curve for t.",
+        "late begins at 10,000 frames of t, after the axis ends; raise --frames.",
     ]
     svg = draw([run], tmp_path / "q.svg", baselines=[published], frames=20_000, note=notes.append)
     assert "late (1 seed)" in text(svg) and len(notes) == 2
@@ -195,13 +195,13 @@ def test_why_there_is_nothing_to_draw_is_said_as_it_is(tmp_path: Path) -> None:
     for path in (first, second, silent):
         (path / "scores.jsonl").touch()
     nothing = r"^There is nothing to draw: "
-    with pytest.raises(ValueError, match=nothing + r"no run has a score yet\. Give one that has, or --baselines\.$"):
+    with pytest.raises(ValueError, match=nothing + r"no run has a score yet\. Name one that has, or give --base"):
         plot([silent], out=tmp_path / "p.png")
     (first / "scores.jsonl").write_text("{\n")
-    with pytest.raises(ValueError, match=nothing + r"1 run cannot be read, no other has a score\. Give one"):
+    with pytest.raises(ValueError, match=nothing + r"1 run cannot be read, no other has a score\. Name one"):
         plot([first], out=tmp_path / "p.png")
     (second / "scores.jsonl").write_text("{\n")
-    with pytest.raises(ValueError, match=nothing + r"2 runs cannot be read, no other has a score\. Give one"):
+    with pytest.raises(ValueError, match=nothing + r"2 runs cannot be read, no other has a score\. Name one"):
         plot([first, second, silent], out=tmp_path / "p.png")
     (silent / "scores.jsonl").write_text('{"frames": 1, "score": NaN, "kind": "train"}\n')
     notes: list[str] = []

@@ -188,11 +188,11 @@ def test_datasets_of_minaris_own_recorder_are_read(tmp_path: Path, monkeypatch: 
 
 def test_what_is_wrong_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = played(CARTPOLE, 60)
-    with pytest.raises(ValueError, match=r"Minari names its datasets like cartpole-v0, 'set' .* --out .*/set-v0\."):
+    with pytest.raises(ValueError, match=r"Minari names datasets like cartpole-v0, which 'set' .* --out .*/set-v0\."):
         write_minari(tmp_path / "set", store.schema, episodes(store, Found()), None, {})
     with pytest.raises(ValueError, match="There is no whole episode to export"):
         write_minari(tmp_path / "set-v0", store.schema, [], None, {})
-    with pytest.raises(ValueError, match=r"are actions is not known from their names; say --task"):
+    with pytest.raises(ValueError, match=r"are actions is not clear from their names; give --task"):
         write_minari(tmp_path / "set-v0", schema(BLOCKS), [], None, {})
     with pytest.raises(ValueError, match="cannot be read as a Minari dataset"):
         MinariEpisodes([tmp_path], store.schema)
