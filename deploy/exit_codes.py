@@ -5,6 +5,6 @@ FAILED = 1
 MISUSED = 2
 """Arguments or files are wrong; nothing was done."""
 NON_FINITE, DISK_FULL, REFUSED = 3, 4, 5
-"""Of the learner's process: no restart would help. A loss is not finite; no space; its configuration cannot be met."""
+"""Of the learner's process: a restart would not help (non-finite loss, no disk space, impossible configuration)."""
 INTERRUPTED = 130
-"""A signal has ended the command."""
+"""A signal ended the command."""

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and a terminal that hangs up: as the end of a command, and as a wish to save first."""
+"""Handles Ctrl-C, SIGTERM and SIGHUP: by ending a command, or by asking a run to save first."""
 
 import signal
 import threading
@@ -7,18 +7,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-_AWAY = 2.0  # seconds after which a call waits for somebody who is away
+_AWAY = 2.0  # seconds after which a call counts as waiting for something that is down
 
 
 def _signals() -> list[signal.Signals]:
-    """Those to take over; what nohup has it ignore stays ignored."""
+    """The signals to handle; a SIGHUP ignored because of nohup stays ignored."""
     ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     return [signal.SIGINT, signal.SIGTERM, *([] if ignored else [signal.SIGHUP])]
 
 
 @contextmanager
 def ending_on_signals() -> Iterator[list[int]]:
-    """The first signal raises KeyboardInterrupt and is in the list; those after it leave the cleaning up alone."""
+    """The first signal raises KeyboardInterrupt; later ones are only added to the list, so that cleanup can finish."""
     received: list[int] = []
 
     def end(number: int, frame: FrameType | None) -> None:
@@ -35,9 +35,9 @@ def ending_on_signals() -> Iterator[list[int]]:
 
 
 class Interrupt:
-    """`asked` turns true at the first signal. A second one raises KeyboardInterrupt, and so does the first during a
-    long wait, for then nobody looks at `asked` and nothing can be saved; further ones leave the cleaning up alone.
-    A terminal hangs up more than once (its shell and the system say so): that makes no second one."""
+    """The first signal sets `asked`. A second one raises KeyboardInterrupt, and so does the first during a long wait,
+    when nobody checks `asked` and nothing can be saved; later ones are ignored, so that cleanup can finish. SIGHUP
+    never counts as the second, since a closed terminal sends several (from its shell and from the kernel)."""
 
     def __init__(self) -> None:
         self.asked = False
@@ -47,7 +47,7 @@ class Interrupt:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """The block may wait for somebody who is away."""
+        """The block may wait for something that is down."""
         if self._waits_since or threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -59,7 +59,7 @@ class Interrupt:
 
     @contextmanager
     def listening(self) -> Iterator["Interrupt"]:
-        """Take the signals over while the block runs (main thread only)."""
+        """Handle the signals while the block runs (main thread only)."""
 
         def ask(number: int, frame: FrameType | None) -> None:
             stuck = self._waits_since and time.monotonic() - self._waits_since > _AWAY

@@ -1,4 +1,4 @@
-"""What a command prints, when nobody reads it any more: a pipe into `head`, a terminal that was closed."""
+"""Standard output and errors whose reader is gone: a pipe into `head`, a closed terminal."""
 
 import errno
 import os
@@ -8,14 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO, cast
 
-_LOST = (errno.EPIPE, errno.EIO)  # a pipe without a reader, a terminal that is gone
+_LOST = (errno.EPIPE, errno.EIO)  # a pipe without a reader, a closed terminal
 
 
 class Output:
-    """A stream; what is written to it once its reader is lost goes nowhere.
+    """A stream that discards everything written after its reader is gone.
 
-    `hangs_up`: the process then gets the SIGHUP of a closed terminal, for whoever handles its signals knows whether
-    there is something to save. A full disk is a ValueError instead.
+    With `hangs_up` the process then gets SIGHUP, as from a closed terminal, since its signal handler knows whether
+    there is something to save. Other failures, such as a full disk, raise ValueError instead.
     """
 
     def __init__(self, stream: TextIO, *, hangs_up: bool):
@@ -39,7 +39,7 @@ class Output:
 
     def _lose(self, error: OSError) -> None:
         nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, self._stream.fileno())  # what is buffered is still to be written, at the exit at the latest
+        os.dup2(nowhere, self._stream.fileno())  # buffered text is still to be written, at exit at the latest
         os.close(nowhere)
         if not self._hangs_up:
             return
@@ -50,7 +50,7 @@ class Output:
 
 @contextmanager
 def hanging_up() -> Iterator[None]:
-    """While the block runs, losing whoever reads the standard output is a SIGHUP; losing the errors' is nothing."""
+    """While the block runs, losing the reader of standard output sends SIGHUP; that of standard error may be lost."""
     before = sys.stdout, sys.stderr
     if sys.stdout:
         sys.stdout = cast(TextIO, Output(sys.stdout, hangs_up=True))
@@ -60,6 +60,6 @@ def hanging_up() -> Iterator[None]:
         yield
     finally:
         if sys.stdout:
-            with suppress(KeyboardInterrupt, ValueError):  # it ends anyway
+            with suppress(KeyboardInterrupt, ValueError):  # the process is ending anyway
                 sys.stdout.flush()
         sys.stdout, sys.stderr = before

@@ -1,7 +1,7 @@
-"""The error with which a run of any mode ends when it cannot go on."""
+"""The error that ends a run, in any mode, that cannot continue."""
 
 from replay.errors import NexusError
 
 
 class RunFailedError(NexusError):
-    """The run cannot go on; what was learned is saved if that was possible."""
+    """The run cannot continue; progress has been saved if possible."""

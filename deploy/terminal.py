@@ -1,4 +1,4 @@
-"""The terminal below a live display."""
+"""Terminal settings during a live display."""
 
 import os
 import termios
@@ -9,8 +9,8 @@ from typing import IO
 
 @contextmanager
 def without_echo(output: IO[str]) -> Iterator[None]:
-    """While the block runs, the terminal of `output`, if it is one, does not show what is typed: even the ^C of Ctrl-C
-    moves the cursor, by which a display finds the lines to draw anew."""
+    """While the block runs, the terminal of `output` (if it is one) does not echo input: even the ^C of Ctrl-C moves
+    the cursor, from which a display finds the lines to redraw."""
     before = None
     with suppress(OSError, termios.error):
         if _in_foreground(output):
@@ -25,5 +25,5 @@ def without_echo(output: IO[str]) -> Iterator[None]:
 
 
 def _in_foreground(output: IO[str]) -> bool:
-    """A process in the background that changes its terminal is stopped."""
+    """Whether this process may change its terminal; one in the background would be stopped."""
     return os.tcgetpgrp(output.fileno()) == os.getpgrp()

@@ -1,1 +1,1 @@
-"""What a run is made of: its configuration, task, agent and stores."""
+"""The parts of a run: its configuration, task, agent and stores."""

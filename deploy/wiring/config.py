@@ -1,4 +1,4 @@
-"""Configuration of a run: one tree, whose parts stand beside what they configure."""
+"""Configuration of a run: one tree, whose parts are defined beside the code they configure."""
 
 import errno
 import fcntl
@@ -23,7 +23,7 @@ from world_models.dreamer.config import DreamerConfig
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationConfig:
-    """Evaluation episodes, apart from the training ones."""
+    """Evaluation on episodes of their own, separate from training."""
 
     every: int = 0
     """Updates between evaluations; 0 turns them off."""
@@ -40,7 +40,7 @@ class EvaluationConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """Everything that `nexus train` can be told."""
+    """All options of `nexus train`."""
 
     task: str = "gym:CartPole-v1"
     logdir: str = ""
@@ -48,10 +48,10 @@ class RunConfig:
     """`inline`: one process, synchronous, repeatable; `local`: Ray actors on this machine."""
     seed: int = 0
     frames: int = 1_000_000
-    """Environment frames (action repeats counted) after which the run is done; offline: replayed frames."""
+    """Length of the run in environment frames (action repeats counted); offline: in replayed frames."""
     offline: str = ""
     """Learn from stored replay alone, without actors: a run's logdir, a disk replay or checkpoint folder, or Redis
-    URLs. It is copied into the run's own replay first and stays as it is."""
+    URLs. It is copied into the run's own replay first and is not modified."""
     environment: EnvironmentConfig = field(default_factory=EnvironmentConfig)
     actor: ActorConfig = field(default_factory=ActorConfig)
     replay: ReplayConfig = field(default_factory=ReplayConfig)
@@ -61,15 +61,15 @@ class RunConfig:
     log_every: int = 100
     """Updates between lines of metrics."""
     report_every: int = 2500
-    """Updates between open-loop reports (`report/openloop_*`, `videos/openloop-*`), each at the line of metrics that
-    falls due; 0 turns them off."""
+    """Updates between open-loop reports (`report/openloop_*`, `videos/openloop-*`), each written with the next line of
+    metrics; 0 turns them off."""
     checkpoint_every: int = 1000
-    """Updates between checkpoints; one more is written at the end and on Ctrl-C."""
+    """Updates between checkpoints; another is written at the end and on Ctrl-C."""
     checkpoint_seconds: float = 900.0
-    """Seconds after which one more checkpoint is written where updates are slow; 0 counts updates alone."""
+    """Seconds after which a checkpoint is written even if fewer updates have passed; 0 counts only updates."""
     keep_checkpoints: int = 2
     metrics_port: int = 0
-    """Serve Prometheus metrics at this port of 127.0.0.1; 0 serves none."""
+    """Serve Prometheus metrics on this port of 127.0.0.1; 0 serves none."""
 
     def __post_init__(self) -> None:
         require_finite(self)
@@ -80,7 +80,7 @@ class RunConfig:
             raise ValueError(f"mode={self.mode!r} is not one of inline, local.")
         if self.checkpoint_seconds < 0:
             raise ValueError(
-                f"checkpoint_seconds={self.checkpoint_seconds:g} must not be negative; 0 counts updates alone."
+                f"checkpoint_seconds={self.checkpoint_seconds:g} must not be negative; 0 counts only updates."
             )
         if self.report_every < 0:
             raise ValueError(f"report_every={self.report_every} must not be negative; 0 turns reports off.")
@@ -100,13 +100,13 @@ FREE = (
     "metrics_port", "evaluation.", "learner.train_ratio", "replay.tolerance",
     "learner.threads", "learner.device", "learner.prefetch", "actor.flush_steps", "actor.flush_seconds",
 )  # fmt: skip
-"""Fields (or, ending in a dot, groups) that may change when a run continues: how long and how fast, not what."""
+"""Fields (or groups, ending in a dot) that may change when a run continues: duration and speed, not results."""
 
 _LOCKS: dict[Path, ExitStack] = {}
 
 
 def rooted(config: RunConfig) -> RunConfig:
-    """The configuration with absolute paths: an environment may change the directory."""
+    """The configuration with absolute paths, since an environment may change the working directory."""
     replay = config.replay
     if replay.directory:
         replay = replace(replay, directory=os.path.abspath(replay.directory))
@@ -123,7 +123,7 @@ def save_config(config: RunConfig, logdir: Path) -> None:
 
 
 def read_values(logdir: Path) -> Any:
-    """What `config.yaml` says; ValueError names what is missing or unreadable."""
+    """The values in `config.yaml`. Raises ValueError if it is missing or unreadable."""
     path = logdir / RUN_CONFIG
     if not path.exists():
         raise ValueError(f"{logdir} holds no {RUN_CONFIG}; give the logdir of a run.")
@@ -135,8 +135,8 @@ def read_values(logdir: Path) -> Any:
         raise ValueError(f"{path} cannot be read: {error.strerror}.") from error
     except UnicodeDecodeError as error:
         raise ValueError(
-            f"{path} is not text, so not the {RUN_CONFIG} of a run; write the run's configuration back into it, or "
-            f"move {logdir} away to begin anew."
+            f"{path} is not text, so it is not the {RUN_CONFIG} of a run; restore the run's configuration, or move "
+            f"{logdir} away to start over."
         ) from error
     except (
         yaml.YAMLError,
@@ -144,18 +144,16 @@ def read_values(logdir: Path) -> Any:
         RecursionError,
         LookupError,
         AttributeError,
-    ) as error:  # PyYAML lets all through
+    ) as error:  # PyYAML lets these through
         raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
 
 
 def load_config(logdir: Path) -> RunConfig:
-    """Read `config.yaml`; ValueError names what is missing, unreadable or does not fit."""
+    """Read `config.yaml`. Raises ValueError naming what is missing, unreadable or wrong."""
     values = read_values(logdir)
     try:
         if values is None:
-            raise ValueError(
-                f"it is empty; write the run's configuration back into it, or move {logdir} away to begin anew."
-            )
+            raise ValueError(f"it is empty; restore the run's configuration, or move {logdir} away to start over.")
         config = from_json(RunConfig, values)
         if "task" not in values:
             raise ValueError("it names no task; add e.g. task: gym:CartPole-v1.")
@@ -165,30 +163,30 @@ def load_config(logdir: Path) -> RunConfig:
 
 
 class Claim(NamedTuple):
-    """A logdir that this process holds for as long as it lives."""
+    """A logdir that this process holds until it exits."""
 
     config: RunConfig
     logdir: Path
     continues: bool
-    """A run that began there."""
+    """Whether a run has already begun there."""
 
     def confirm(self) -> None:
-        """Make it the directory of this configuration alone, once the run stands: a start that its stores refuse may be
-        tried again with another one. What a durable store has made by then keeps the schema of its steps."""
+        """Tie the directory to this configuration, once the run is set up: a start that its stores refuse may be
+        retried with another one. What a durable store has created by then keeps the schema of its steps."""
         save_config(self.config, self.logdir)
 
 
 def claim_logdir(config: RunConfig, logdir: Path) -> Claim:
-    """Hold `logdir` for this run.
+    """Lock `logdir` for this run.
 
-    ValueError: it belongs to a run with another configuration (the differences are listed), or another process is
-    running there.
+    Raises ValueError if it belongs to a run with another configuration (listing the differences), or if another process
+    is running there.
     """
     logdir.mkdir(parents=True, exist_ok=True)
     with _lock(logdir) as held:
         continues = (logdir / RUN_CONFIG).exists()
         if continues:
-            old = _plain(load_config(logdir))  # a field that is newer than the file has its default there
+            old = _plain(load_config(logdir))  # fields newer than the file get their defaults
             differ = {k: v for k, v in differences(old, _plain(config)).items() if not _free(k)}
             if differ:
                 lines = "\n".join(f"  {key}: {a!r} there, {b!r} now" for key, (a, b) in differ.items())
@@ -196,7 +194,7 @@ def claim_logdir(config: RunConfig, logdir: Path) -> Claim:
                     f"{logdir} belongs to a run with another configuration:\n{lines}\n"
                     "Use another --logdir, or the old values to continue that run."
                 )
-        _LOCKS[logdir] = held.pop_all()  # from here on for as long as this process lives
+        _LOCKS[logdir] = held.pop_all()  # held until this process exits
     return Claim(config, logdir, continues)
 
 
@@ -205,7 +203,7 @@ def _free(field: str) -> bool:
 
 
 def _lock(logdir: Path) -> ExitStack:
-    """Holds `logdir` until it is closed; ValueError: another process does."""
+    """Locks `logdir` until closed. Raises ValueError if another process holds it."""
     path = logdir / ".lock"
     try:
         file = path.open("a+", errors="replace")

@@ -1,4 +1,4 @@
-"""Numbers for the lives of a run's actors, which name their streams: none is ever given twice. Torch-free."""
+"""Numbers the lives of a run's actors. Streams are named by them, so no number is ever reused. Torch-free."""
 
 from pathlib import Path
 
@@ -8,11 +8,11 @@ FILE = "incarnation"
 
 
 class Incarnations:
-    """Counts each actor's lives from a number that no stream of the run has had.
+    """Counts each actor's lives, starting above the numbers of all streams of the run.
 
-    The highest number given lies in the run's directory before anybody uses it: neither a run that is killed before its
-    first checkpoint nor a shard that is away when the run continues can bring one back. `used` is the highest one known
-    from elsewhere: from a checkpoint, or from the streams that are stored already.
+    The highest number is saved in the run's directory before it is used, so that none is reused even if the run is
+    killed before its first checkpoint, or continues while a shard is down. `used` is the highest number known from
+    elsewhere: from a checkpoint, or from stored streams.
     """
 
     def __init__(self, logdir: Path, used: int = -1):
@@ -22,7 +22,7 @@ class Incarnations:
         self._given: dict[int, int] = {}
 
     def next(self, actor: int) -> int:
-        """The number of a new life of `actor`. OSError: it could not be written down."""
+        """The number of a new life of `actor`. Raises OSError if it cannot be saved."""
         number = self._given.get(actor, self._first - 1) + 1
         if number > self.last:
             self._write(number)
@@ -39,7 +39,7 @@ class Incarnations:
             raise ValueError(f"{self._path} cannot be read: {error.strerror}.") from error
         if not (text.isdecimal() and len(text) < 20):
             raise ValueError(
-                f"{self._path} holds {text[:40]!r}, allowed is the number of the actors' newest life; write one "
+                f"{self._path} holds {text[:40]!r}, expected the number of the actors' newest life; write one "
                 "that is higher than any before, such as 100000."
             )
         return int(text)

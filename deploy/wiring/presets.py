@@ -1,4 +1,4 @@
-"""Named settings: functions from a configuration to a configuration. Sizes and task presets keep the field's names."""
+"""Presets: functions from a configuration to a configuration. Sizes and task presets use the field's names."""
 
 import difflib
 from collections.abc import Callable
@@ -12,7 +12,7 @@ Preset = Callable[[RunConfig], RunConfig]
 
 
 def gym(config: RunConfig) -> RunConfig:
-    """Any Gymnasium environment, on a laptop too: size1m, train ratio 128. Raise --size for hard tasks."""
+    """Any Gymnasium environment, even on a laptop: size1m, train ratio 128. Raise --size for hard tasks."""
     return replace(
         config,
         learner=replace(config.learner, train_ratio=128.0),
@@ -74,16 +74,17 @@ def quick(config: RunConfig) -> RunConfig:
 
 
 SOLVED = {"gym:CartPole-v1": 490.0}
-"""Mean evaluation score at which `quick` stops; of at most 500, and above Gymnasium's own threshold of 475."""
+"""Mean evaluation score at which `quick` stops; the maximum is 500, Gymnasium's own threshold 475."""
 
 PRESETS: dict[str, Preset] = {"gym": gym, "dmc_proprio": dmc_proprio, "dmc_vision": dmc_vision, "quick": quick}
 
 TASK_PRESETS = (("gym:", "gym"), ("dmc_", "dmc_proprio"))
-"""Preset taken for tasks with this prefix when none is asked for."""
+"""Default preset for tasks with this prefix."""
 
 
 def apply(config: RunConfig, preset: str = "", size: str = "") -> RunConfig:
-    """`config` under a preset (by default the task's own) and a size. ValueError names the nearest valid names."""
+    """`config` with a preset (by default the task's own) and a size applied. Raises ValueError, with the nearest names,
+    for an unknown one."""
     preset = preset or next((name for prefix, name in TASK_PRESETS if config.task.startswith(prefix)), "")
     if preset:
         if preset not in PRESETS:
@@ -96,8 +97,8 @@ def apply(config: RunConfig, preset: str = "", size: str = "") -> RunConfig:
 
 
 def options_for(config: RunConfig) -> list[str]:
-    """The options of `nexus train TASK` that give the networks, batches and environments of `config`: the preset that
-    comes nearest, and what it leaves."""
+    """Options of `nexus train TASK` that reproduce the networks, batches and environments of `config`: the nearest
+    preset, and what differs from it."""
     wanted = {part: to_json(config)[part] for part in ("environment", "learner", "model")}
 
     def left(preset: str) -> dict[str, tuple[object, object]]:

@@ -1,4 +1,4 @@
-"""Which stores a run's replay is made of. Torch-free."""
+"""Builds the stores of a run's replay. Torch-free."""
 
 import hashlib
 import os
@@ -18,9 +18,9 @@ from replay.store import ShardDownError, Store
 
 Note = Callable[[str], None]
 Waiting = Callable[[], AbstractContextManager[None]]
-CHUNK_LENGTH = 256  # steps side by side in memory
-PATIENCE = 600.0  # seconds a call waits for the only shard to come back, or for one that is busy, with a checkpoint say
-DOWN = 15.0  # seconds after which a shard is left out where there are others
+CHUNK_LENGTH = 256  # steps stored contiguously in memory
+PATIENCE = 600.0  # seconds a call waits for the only shard to come back, or for a busy one (writing a checkpoint, say)
+DOWN = 15.0  # seconds after which a shard is skipped if there are others
 
 
 def shard_names(config: RunConfig) -> list[str]:
@@ -29,7 +29,7 @@ def shard_names(config: RunConfig) -> list[str]:
 
 
 def shard(name: str, schema: Schema, config: RunConfig, note: Note) -> Store:
-    """One shard in this process: memory, or a folder on disk. Capacities are shared out evenly."""
+    """One shard in this process: memory, or a folder on disk. Capacities are divided evenly among shards."""
     replay = config.replay
     length = sample_length(config.learner)
     capacity = max(1, replay.capacity // replay.shard_count)
@@ -52,11 +52,11 @@ def shard(name: str, schema: Schema, config: RunConfig, note: Note) -> Store:
 def redis_shards(
     schema: Schema, config: RunConfig, note: Note, *, samples: bool = False, patience: float = 0.0, known: bool = False
 ) -> list[Store]:
-    """A store for each Redis server. Of several, those that are down are awaited; ShardDownError where none answers.
+    """One store per Redis server. If some of several are down, they are awaited; raises ShardDownError if none answers.
 
-    Only a process that `samples` needs an online queue, and with it an index of its own. `patience`: seconds of waiting
-    for a server, 0 for as long as suits one whose work stands still without it. `known`: the run works with the servers
-    already; else they are given up within seconds, and ValueError says what is wrong with one.
+    Only a process that `samples` needs an online queue, and with it its own index. `patience`: seconds to wait for a
+    server; 0 means as long as suits a process that cannot work without it. `known`: the run has used the servers
+    before; otherwise waiting ends within seconds, with a ValueError saying what is wrong with a server.
     """
     from replay.redis.redis_store import RedisStore
 
@@ -85,7 +85,7 @@ def redis_shards(
 
 
 def inline_store(schema: Schema, config: RunConfig, note: Note, waiting: Waiting = nullcontext) -> ShardedStore:
-    """Replay of inline mode: everything in this process, or on the Redis servers, for which one may be `waiting`."""
+    """Replay of inline mode: in this process, or on Redis servers; waits for them happen in a `waiting()` block."""
     names = shard_names(config)
     if config.replay.kind == "redis":
         shards = redis_shards(schema, config, note, samples=True)
@@ -94,22 +94,22 @@ def inline_store(schema: Schema, config: RunConfig, note: Note, waiting: Waiting
 
 
 def rolls_back(config: RunConfig) -> bool:
-    """Whether a run that continues puts its replay back to what the checkpoint holds, and goes on with its streams.
+    """Whether a run that continues restores its replay from the checkpoint and continues its streams.
 
-    Any other replay stays as it is, and whoever continues begins new streams. What lies in a directory that was named
-    may be other runs' too.
+    Any other replay is kept as it is, and the run begins new streams: a replay directory given by name may hold other
+    runs' steps too.
     """
     replay = config.replay
     return replay.kind == "memory" or config.mode == "inline" and replay.kind == "disk" and not replay.directory
 
 
 def replay_directory(config: RunConfig) -> Path:
-    """Where the shards of a disk replay lie."""
+    """The directory of a disk replay's shards."""
     return Path(config.replay.directory or Path(config.logdir) / "replay")
 
 
 def damage(config: RunConfig) -> str:
-    """What is to be said at a run's end of parts of its replay on disk that were set aside; nothing of a whole one."""
+    """The message at a run's end about damaged parts of its disk replay that were set aside; empty without any."""
     folder = replay_directory(config)
     aside = sorted(folder.glob("shard-*/chunks/*.damaged")) if config.replay.kind == "disk" else []
     if not aside:
@@ -119,7 +119,7 @@ def damage(config: RunConfig) -> str:
 
 
 def replay_prefix(config: RunConfig) -> str:
-    """What the keys of this run on Redis begin with: the same for the same logdir, another one for any other."""
+    """The prefix of this run's keys on Redis: the same for the same logdir, different for any other."""
     if config.replay.prefix:
         return config.replay.prefix
     path = os.path.abspath(config.logdir)
@@ -127,15 +127,15 @@ def replay_prefix(config: RunConfig) -> str:
 
 
 def actor_streams(config: RunConfig, actor: int, actors: int, incarnation: int) -> list[int]:
-    """The streams of one life of actor number `actor` of `actors`: one for each of its environments. The slots of all
-    actors lie side by side, each actor's too: so they spread evenly over the shards (`replay.sharding.shard_of`)."""
+    """The streams of one life of actor number `actor` of `actors`, one per environment. The slots are consecutive over
+    all actors and within each, so streams spread evenly over the shards (`replay.sharding.shard_of`)."""
     each = [len(range(number, config.actor.environments, actors)) for number in range(actor + 1)]
     return [stream_id(actor, incarnation, slot) for slot in range(sum(each[:-1]), sum(each))]
 
 
 def require_room(store: ShardedStore, config: RunConfig, streams: Sequence[int]) -> None:
-    """ValueError: these streams never have as many sequences in replay as training needs to start. A replay of which a
-    shard is away was found large enough when its run began."""
+    """Raises ValueError if replay can never hold as many sequences of these streams as training needs to start. Not
+    checked while a shard is down: replay was large enough when the run began."""
     needed, each = start_items(config.learner), store.spread(streams)
     if store.down or (room := store.room(streams)) >= needed:
         return
@@ -147,21 +147,21 @@ def require_room(store: ShardedStore, config: RunConfig, streams: Sequence[int])
         more = f"replay.capacity_gb={replay.capacity_gb:g}" if replay.capacity_gb else "the servers' maxmemory"
     fewer = "Redis servers" if replay.urls else "replay.shards"
     raise ValueError(
-        f"Training starts at {counted(needed, 'sequence')}, but replay has {room:,} of {store.length} steps at most: "
-        f"its capacity is shared out over {counted(shards, 'shard')}, the "
+        f"Training starts at {counted(needed, 'sequence')}, but replay holds at most {room:,} of {store.length} steps: "
+        f"its capacity is divided among {counted(shards, 'shard')}, and the "
         f"{counted(len(streams), 'environment writes', 'environments write')} to {len(each)} of them. "
-        f"Raise {more}, give fewer {fewer} or more actor.environments"
+        f"Raise {more}, use fewer {fewer} or more actor.environments"
         + (f", or lower learner.start_items to {room}." if room else ".")
     )
 
 
 def require_empty(store: ShardedStore, config: RunConfig) -> None:
-    """ValueError: a new run finds steps of another one in a durable replay that it was not told to go on with, or not
-    every shard is there."""
+    """Raises ValueError if a new run finds another run's steps in a durable replay that it was not told to continue, or
+    if a shard is down."""
     steps = int(store.stats()["steps"])
     if store.down:
         away = [url for url, name in zip(config.replay.urls, store.names, strict=True) if name in store.down]
-        raise ValueError(f"{' and '.join(away)} cannot be reached; a new run begins with all its Redis servers.")
+        raise ValueError(f"{' and '.join(away)} cannot be reached; a new run needs all its Redis servers.")
     named = config.replay.prefix if config.replay.kind == "redis" else config.replay.directory
     if not store.durable or named or not steps:
         return
@@ -171,6 +171,6 @@ def require_empty(store: ShardedStore, config: RunConfig) -> None:
     else:
         where, remedy = f"in {replay_directory(config)}", f"--replay.directory {replay_directory(config)}"
     raise ValueError(
-        f"Replay {where} already holds {counted(steps, 'step')} of an earlier run, but {config.logdir} is new. Give "
-        f"another --logdir, or {remedy} to go on with these steps."
+        f"Replay {where} already holds {counted(steps, 'step')} of an earlier run, but {config.logdir} is new. Use "
+        f"another --logdir, or {remedy} to continue with these steps."
     )

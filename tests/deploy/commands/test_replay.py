@@ -342,7 +342,7 @@ def test_what_cannot_be_done_is_said(trained: Path, exported: Path, nexus: Nexus
         (("inspect", "unix:///nowhere/socket"), "has not answered"),
         (("inspect", "unix:///nowhere/socket,"), "between the commas of the Redis URLs is empty"),
         (("inspect", "redis://h,redis://h/0"), "The Redis URLs name redis://h:6379 twice"),
-        (("export", trained, "--out", trained), "exists already; name a new folder"),
+        (("export", trained, "--out", trained), "already exists; name a new folder"),
         (("export", trained, "--out", "/proc/x"), "--out /proc/x cannot be written to: No such file"),
         (("export", trained, "--out", exported / "index.json" / "x"), "x cannot be written to: Not a directory. Name"),
         (

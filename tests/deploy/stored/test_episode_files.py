@@ -44,7 +44,7 @@ def test_what_is_written_comes_back_identical(tmp_path: Path, played: MemoryStor
 def test_nothing_is_overwritten_and_nothing_is_left_half_done(tmp_path: Path, played: MemoryStore) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine").touch()
-    with pytest.raises(ValueError, match="out exists already"):
+    with pytest.raises(ValueError, match="out already exists"):
         write_episodes(tmp_path / "out", played.schema, [], {})
 
     def failing() -> object:

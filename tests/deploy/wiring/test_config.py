@@ -102,7 +102,9 @@ def test_a_file_that_is_no_configuration_is_named(tmp_path: Path, capsys: pytest
             load_config(tmp_path)
         assert str(path) in str(caught.value) and "\n" not in str(caught.value)
         if message in ("it is empty", "is not text"):
-            assert str(caught.value).endswith(f"back into it, or move {tmp_path} away to begin anew.")
+            assert str(caught.value).endswith(
+                f"restore the run's configuration, or move {tmp_path} away to start over."
+            )
     path.unlink()
     path.mkdir()
     with pytest.raises(ValueError, match="cannot be read"):

@@ -20,5 +20,5 @@ def test_no_number_is_given_twice_whatever_a_life_knew(tmp_path: Path) -> None:
 
 def test_a_damaged_number_is_named_with_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "incarnation").write_text("seven\n")
-    with pytest.raises(ValueError, match=r"incarnation holds 'seven', allowed is .* higher than any before"):
+    with pytest.raises(ValueError, match=r"incarnation holds 'seven', expected the .* higher than any before"):
         Incarnations(tmp_path)

@@ -14,18 +14,18 @@ def test_a_place_that_may_not_be_written_to_is_refused(tmp_path: Path, monkeypat
     (tmp_path / "file.png").touch(0o444)
     tmp_path.chmod(0o777)
     with without_privileges():
-        with pytest.raises(ValueError, match=r"^file\.png cannot be written: Permission denied\. Name another file\."):
+        with pytest.raises(ValueError, match=r"^file\.png cannot be written: Permission denied\. Choose another file"):
             require_writable_file(Path("file.png"))
         require_writable_file(Path("x.png"))
     tmp_path.chmod(0o555)
-    denied = "Permission denied. Name another directory, one that you may write to."
+    denied = "Permission denied. Choose a directory that you may write to."
     with without_privileges():
         for path in (Path("x"), Path("x/y")):
             with pytest.raises(ValueError, match=f"^--into {path} cannot be written to: {denied}"):
                 require_writable_folder(path, "--into")
             with pytest.raises(ValueError, match=f"^--out {path} cannot be written to: {denied}"):
                 require_new_folder(path, "--out")
-            with pytest.raises(ValueError, match=f"^{path} cannot be written: .*: Permission denied. Name a place"):
+            with pytest.raises(ValueError, match=f"^{path} cannot be written: .*: Permission denied. Choose a place"):
                 require_writable_file(path)
     tmp_path.chmod(0o755)
 
@@ -38,7 +38,7 @@ def test_a_place_below_a_file_or_with_too_long_a_name_is_refused(tmp_path: Path)
                 require(tmp_path / part, "--out")
         with pytest.raises(ValueError, match=f"cannot be written: .*({reason}|it is a file)"):
             require_writable_file(tmp_path / part)
-    with pytest.raises(ValueError, match="file exists already; name a new folder with --out, or remove that one"):
+    with pytest.raises(ValueError, match="file already exists; name a new folder with --out, or remove that one"):
         require_new_folder(tmp_path / "file", "--out")
     assert (tmp_path / "file").read_text() == "kept"
 

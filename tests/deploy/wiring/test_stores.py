@@ -38,7 +38,7 @@ def _check(config: RunConfig) -> None:
 @pytest.mark.parametrize("store", ["memory", "disk"])
 def test_room_is_counted_in_the_shards_that_are_written_to(tmp_path: Path, store: str) -> None:
     run = tmp_path / "run"  # training starts at 32 sequences
-    with pytest.raises(ValueError, match=r"starts at 32 .* has 16 of 9 steps at most: .* the 1 environment writes"):
+    with pytest.raises(ValueError, match=r"starts at 32 .* holds at most 16 of 9 steps: .* the 1 environment writes"):
         _check(_config(run, 1, store=store, shards=2, capacity=32))
     with pytest.raises(ValueError, match=r"Raise replay.capacity=63 to 64, .* lower learner.start_items to 31\."):
         _check(_config(run, 1, store=store, shards=2, capacity=63))
@@ -57,13 +57,13 @@ def test_steps_that_start_no_sequence_take_room_too(tmp_path: Path) -> None:
         if starts:
             _check(bounded)
         else:
-            with pytest.raises(ValueError, match=r"48 .* has 32 of 9 steps at most: .* Raise replay.capacity_gb="):
+            with pytest.raises(ValueError, match=r"48 .* holds at most 32 of 9 steps: .* Raise replay.capacity_gb="):
                 _check(bounded)
 
 
 def test_a_run_that_could_never_train_does_not_begin(tmp_path: Path) -> None:
     config = _config(tmp_path / "run", 1, shards=2, capacity=32)
-    with pytest.raises(ValueError, match="Training starts at 32 sequences, but replay has 16"):
+    with pytest.raises(ValueError, match="Training starts at 32 sequences, but replay holds at most 16"):
         InlineRun(config, tmp_path / "run").run()
 
 
