@@ -1,4 +1,4 @@
-"""A store that could not be opened yet: every call tries again, and is passed on once that has worked."""
+"""A store that could not be opened yet: every call retries opening it, and is forwarded once that has worked."""
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -12,8 +12,8 @@ from replay.store import Block, ShardDownError, Store
 
 
 class AwaitedStore(Store):
-    """Stands in for a shard whose server is down when a process starts; `open` raises ShardDownError until it is up, or
-    ValueError while it is there and will not do."""
+    """Stands in for a shard whose server is down when a process starts. `open` raises ShardDownError until the server
+    is up, or ValueError if it is up but unusable."""
 
     def __init__(self, open: Callable[[], Store], schema: Schema, length: int, durable: bool) -> None:
         self.schema, self.length, self.durable = schema, length, durable

@@ -1,4 +1,4 @@
-"""Memory that is used again: fresh memory costs a page fault for every 4 kB, more than copying into it."""
+"""Reused memory: fresh memory costs a page fault per 4 kB, which takes longer than copying into it."""
 
 import weakref
 
@@ -6,14 +6,14 @@ import numpy as np
 
 
 class Buffers:
-    """Arrays of one size; an array's memory is free again when the last view of it is gone."""
+    """Arrays of one size; an array's memory is reused after the last view of it is gone."""
 
     def __init__(self, rows: int, stride: int) -> None:
         self._shape = rows, stride
         self._free: list[np.ndarray] = []
 
     def take(self) -> np.ndarray:
-        """Bytes `[rows, stride]`, zeros or what an earlier user left."""
+        """Bytes `[rows, stride]`, zeros or left over from an earlier use."""
         try:
             memory = self._free.pop()
         except IndexError:

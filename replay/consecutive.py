@@ -10,7 +10,7 @@ from replay.step import Rows
 def consecutive(source: Iterable[Rows], length: int, consec: int, prefix: int = 0) -> Iterator[Rows]:
     """Chunks `[B, prefix + length, ...]` of batches `[B, prefix + consec * length, ...]`, `consec` of them in turn.
 
-    Chunk i starts at i * length, so that neighbours overlap by `prefix` steps; key `consec` holds i. ValueError: a
+    Chunk i starts at i * length, so neighbours overlap by `prefix` steps; key `consec` holds i. Raises ValueError for a
     batch of another length.
     """
     for batch in source:

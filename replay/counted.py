@@ -1,6 +1,6 @@
-"""How a number of things is written."""
+"""Numbers with their nouns."""
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:
-    """`1 episode`, `1,200 episodes`; `plural` where that is not the noun with an s."""
+    """`1 episode`, `1,200 episodes`; `plural` if it is not the noun with an s."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"

@@ -1,7 +1,7 @@
-"""Whole episodes cut out of the streams of a store, and written back into one. Legend: n steps, T steps of an episode.
+"""Cuts whole episodes out of a store's streams and writes episodes to a store. Legend: n steps, T steps of an episode.
 
-An episode runs from a row with `is_first` to the next with `is_last`. What a stream has besides is counted, not given:
-the episode that still goes on, one whose beginning was evicted, one that a new one followed without an end.
+An episode runs from a row with `is_first` to the next with `is_last`. Partial episodes in a stream are only counted:
+one that is still running, one whose beginning was evicted, one followed by a new one without having ended.
 """
 
 import secrets
@@ -17,13 +17,13 @@ from replay.sharding import ShardedStore
 from replay.step import FLAGS, Rows, Schema
 from replay.store import Store
 
-_READ_BYTES = 16 << 20  # of one read: what is in memory besides the open episode
+_READ_BYTES = 16 << 20  # per read: memory in use besides the open episode
 _APPEND_BYTES = 4 << 20
 _IMPORTER = (1 << 24) - 1  # the actor number of streams that no actor writes
 
 
 class MissingStepsError(ValueError):
-    """Steps `start .. stop - 1` of a stream are not there, steps before and behind them may be."""
+    """Steps `start .. stop - 1` of a stream are missing; steps before and after them may exist."""
 
     def __init__(self, message: str, start: int, stop: int) -> None:
         super().__init__(message, start, stop)
@@ -34,16 +34,16 @@ class MissingStepsError(ValueError):
 
 
 class Source(Protocol):
-    """What can be cut into episodes: every store, and whatever else has streams to read."""
+    """A source of episodes: any store, or anything else with streams to read."""
 
     schema: Schema
 
     def streams(self) -> dict[int, range]:
-        """The steps each stream has stored."""
+        """The steps stored of each stream."""
         ...
 
     def read(self, stream: int, first_step_id: int, n: int) -> Rows:
-        """Rows `[n, ...]`; ValueError: they are not all there; MissingStepsError: some in the middle are lost."""
+        """Rows `[n, ...]`. Raises ValueError if not all are stored, MissingStepsError if some in between are lost."""
         ...
 
 
@@ -65,18 +65,18 @@ class StoredEpisode(NamedTuple):
 
 @dataclass
 class Found:
-    """What cutting came across; parts of episodes by the reason for which they are not whole."""
+    """Counts of whole episodes, and of partial ones by the reason why they are not whole."""
 
     whole: int = 0
     running: int = 0
-    """The stream ends inside."""
+    """The stream ends within the episode."""
     headless: int = 0
     """The first steps were evicted."""
     abandoned: int = 0
     """A new episode begins before `is_last`."""
 
     def describe(self) -> str:
-        """The partial ones, in words."""
+        """The partial episodes, in words."""
         parts = (
             (self.running, "without their end yet"),
             (self.headless, "without their beginning"),
@@ -86,7 +86,7 @@ class Found:
 
 
 def require_flags(schema: Schema) -> None:
-    """ValueError where steps lack what tells episodes apart."""
+    """Raises ValueError if steps lack the flags that delimit episodes."""
     if missing := sorted(set(FLAGS) - set(schema.fields)):
         raise ValueError(
             f"This replay's steps have no {missing}: episodes cannot be told apart; it has {_keys(schema)}."
@@ -98,7 +98,7 @@ def cut(pieces: Iterable[tuple[int, Rows]], found: Found) -> Iterator[tuple[int,
 
     Steps may be missing between two pieces. Rows may share memory with the pieces.
     """
-    head: list[Rows] = []  # of the open episode, from its first row on
+    head: list[Rows] = []  # rows of the open episode so far
     state, first, expected = "between", 0, None
     for position, rows in pieces:
         n = len(rows["is_first"])
@@ -124,7 +124,7 @@ def cut(pieces: Iterable[tuple[int, Rows]], found: Found) -> Iterator[tuple[int,
         if state == "whole":
             head.append(_part(rows, start, n))
         elif state == "between" and start < n:
-            state = "headless"  # rows after an end that begin nothing
+            state = "headless"  # rows after an end that do not begin an episode
         expected = position + n
     found.running += state == "whole"
     found.headless += state == "headless"
@@ -139,7 +139,7 @@ def episodes(source: Source, found: Found, streams: Mapping[int, range] | None =
 
 
 def newest_episodes(source: Source, number: int, found: Found) -> Iterator[StoredEpisode]:
-    """The `number` whole episodes that end last, by their step in the stream; older steps are hardly read."""
+    """The `number` whole episodes that end last, by step in their stream; few older steps are read."""
     spans = [
         span for stream, steps in source.streams().items() for span in _newest_spans(source, stream, steps, number)
     ]
@@ -160,7 +160,7 @@ def _newest_spans(source: Source, stream: int, steps: range, number: int) -> lis
 
 
 def pieces(source: Source, stream: int, steps: range) -> Iterator[tuple[int, Rows]]:
-    """The steps of a stream that are there, a few at a time: the first one's id, and their rows."""
+    """The stored steps of a stream in pieces: the id of the first step, and rows."""
     block = max(1, _READ_BYTES // source.schema.nbytes)
     position, upto = steps.start, steps.stop
     while position < steps.stop:
@@ -175,7 +175,7 @@ def pieces(source: Source, stream: int, steps: range) -> Iterator[tuple[int, Row
             begin = source.streams().get(stream, range(0)).start
             if begin <= position:
                 raise
-            position = begin  # evicted while we were reading: the store is in use
+            position = begin  # evicted while reading, since the store is in use
         else:
             yield position, rows
             position += n
@@ -195,7 +195,7 @@ def _keys(schema: Schema) -> list[str]:
 
 
 def fresh_streams(store: Store) -> list[int]:
-    """New streams for episodes from elsewhere, one for each shard of the store."""
+    """New streams for imported episodes, one per shard of the store."""
     incarnation = 1 + newest_incarnation(store.streams())
     ids = (stream_id(_IMPORTER, incarnation, slot) for slot in count())
     chosen: dict[int, int] = {}
@@ -207,9 +207,9 @@ def fresh_streams(store: Store) -> list[int]:
 
 
 def append_episodes(store: Store, source: Iterable[Rows], streams: Sequence[int]) -> tuple[int, int]:
-    """Append episodes one behind the other, each to the stream with the fewest steps so far; their and their steps'
-    number. Latents are zero: the learner refreshes them. ValueError: rows that are not the store's, or somebody else
-    writes to these streams."""
+    """Append episodes one after another, each to the stream with the fewest steps so far. Latents are zero: the learner
+    refreshes them. Returns the numbers of episodes and steps. Raises ValueError if rows do not fit the store, or if
+    another process writes to these streams."""
     written, episodes_written = dict.fromkeys(streams, 0), 0
     begin = {stream: store.streams().get(stream, range(0)).stop for stream in streams}
     block = max(1, _APPEND_BYTES // store.schema.nbytes)
@@ -222,7 +222,7 @@ def append_episodes(store: Store, source: Iterable[Rows], streams: Sequence[int]
             count = min(block, n - start)
             new = store.append(stream, begin[stream] + written[stream], _part(checked, start, start + count))
             if new != count:
-                raise ValueError(f"Somebody else writes to stream {stream} too: import one after the other.")
+                raise ValueError(f"Another process writes to stream {stream} too: run imports one after another.")
             written[stream] += count
         episodes_written += 1
     return episodes_written, sum(written.values())

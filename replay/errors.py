@@ -1,5 +1,5 @@
-"""The error that users see as its message alone."""
+"""The error that is shown to users as its message only."""
 
 
 class NexusError(Exception):
-    """The work cannot go on; the message says why and what to do. A command that meets it has exit code 1."""
+    """The work cannot continue; the message says why and what to do. The command then exits with code 1."""

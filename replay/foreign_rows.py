@@ -1,9 +1,9 @@
-"""Rows that other programs wrote, made to fit a schema, or refused with the key, what came and what is wanted.
+"""Converts rows written by other programs to a schema; errors name the key, what was found and what is expected.
 
-Others name and type the same things in their own ways: one-hot actions, float64 rewards, `discount` for `is_terminal`,
-no `is_last`. And there are two customs about a row's action: the official DreamerV3 and we keep the one chosen *after*
-the row's observation, zero in the last row; DreamerV2 and ports of it keep the one that *led to* the row, zero in the
-first. Legend: n rows, K classes.
+Other programs have their own names and types: one-hot actions, float64 rewards, `discount` for `is_terminal`, no
+`is_last`. There are also two conventions for a row's action: the official DreamerV3 and Nexus store the action chosen
+*after* the row's observation, zero in the last row; DreamerV2 and its ports store the action that *led to* the row,
+zero in the first. Legend: n rows, K classes.
 """
 
 import re
@@ -22,8 +22,8 @@ IGNORED = re.compile(
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """How foreign rows are read. `actions`: which keys of the schema are actions, needed where they led to their row
-    (`leading`). `rename` gives their names ours, `ignore` leaves keys out."""
+    """How foreign rows are read. `actions`: the keys of the schema that are actions, needed if actions led to their row
+    (`leading`). `rename` maps their names to ours, `ignore` drops keys."""
 
     schema: Schema
     actions: frozenset[str] = frozenset()
@@ -32,7 +32,7 @@ class Reading:
     ignore: frozenset[str] = frozenset()
 
     def fit(self, arrays: Mapping[str, np.ndarray], where: str, ends: bool = True) -> Rows:
-        """Rows of the schema's fields; `ends`: the last row ends an episode, in case no key says so."""
+        """Rows with the schema's fields; `ends`: the last row ends an episode if no key says otherwise."""
         given = {(self.rename or {}).get(key, key): value for key, value in arrays.items()}
         n = self._length(given, where)
         unknown = [key for key in given if key not in self.schema.all and not self._ignored(key)]
@@ -76,8 +76,8 @@ class Reading:
 
 
 def looks_leading(actions: Iterable[np.ndarray]) -> bool:
-    """Whether the actions `[n, ...]` of whole episodes are those that led to their rows: the first is nothing in every
-    episode, the last is something in one."""
+    """Whether the actions `[n, ...]` of whole episodes led to their rows: the first is zero in every episode, the last
+    non-zero in at least one."""
     some = False
     for action in actions:
         if len(action) and np.any(action[0]):
@@ -87,7 +87,7 @@ def looks_leading(actions: Iterable[np.ndarray]) -> bool:
 
 
 def convert(value: np.ndarray, field: Field, key: str, where: str) -> np.ndarray:
-    """`[n, ...]` as the field's dtype and shape where nothing is lost by that, ValueError where something would be."""
+    """`[n, ...]` in the field's dtype and shape. Raises ValueError if that would lose information."""
     wanted = (len(value), *field.shape)
     if _one_hot(value, field):
         value = value.argmax(-1)
@@ -108,7 +108,7 @@ def convert(value: np.ndarray, field: Field, key: str, where: str) -> np.ndarray
 
 
 def _kept(value: np.ndarray, out: np.ndarray) -> bool:
-    """Whether a conversion changed nothing but the rounding of floats."""
+    """Whether a conversion changed nothing except by rounding floats."""
     if value.dtype.kind not in "biuf" or out.dtype.kind not in "biuf":
         return False
     if value.dtype.kind == "f" and out.dtype.kind == "f":
@@ -119,7 +119,7 @@ def _kept(value: np.ndarray, out: np.ndarray) -> bool:
 
 
 def _one_hot(value: np.ndarray, field: Field) -> bool:
-    """`[n, ..., K]`, zeros and at most one 1 each, where class indices `[n, ...]` are wanted; all zeros is class 0."""
+    """Whether `[n, ..., K]` is one-hot or all zeros (class 0) where the field has class indices `[n, ...]`."""
     if field.dtype.kind not in "iu" or field.dtype == np.uint8 or value.ndim != 2 + len(field.shape):
         return False
     if value.shape[1:-1] != field.shape or value.shape[-1] < 2 or value.dtype.kind not in "biuf":
@@ -128,7 +128,7 @@ def _one_hot(value: np.ndarray, field: Field) -> bool:
 
 
 def _flags(given: Mapping[str, np.ndarray], n: int, where: str, ends: bool) -> Rows:
-    """The flags that the rows lack, from those that they have."""
+    """The flags that the rows lack, derived from those that they have."""
     out: Rows = {}
     if "is_first" not in given:
         out["is_first"] = np.arange(n) == 0
@@ -150,7 +150,7 @@ def _flags(given: Mapping[str, np.ndarray], n: int, where: str, ends: bool) -> R
 
 
 def _chosen(action: np.ndarray, is_last: np.ndarray) -> np.ndarray:
-    """The action chosen after each row from those that led to it; nothing after a last row."""
+    """The action chosen after each row, from actions that led to rows; zero after a last row."""
     out = np.zeros_like(action)
     out[:-1] = action[1:]
     out[is_last] = 0

@@ -1,4 +1,4 @@
-"""Names of streams and steps: a step key is (stream, step), both int64, valid for ever and never reused."""
+"""Names of streams and steps: a step key is (stream, step), both int64, valid forever and never reused."""
 
 from collections.abc import Iterable
 
@@ -8,7 +8,7 @@ _SLOT_BITS, _INCARNATION_BITS, _ACTOR_BITS = 15, 24, 24
 
 
 def stream_id(actor: int, incarnation: int, slot: int) -> int:
-    """The stream of one environment slot in one life of one actor; a restarted actor counts up its incarnation."""
+    """The stream of one environment slot in one life of one actor; each restart increments the incarnation."""
     for name, value, bits in (
         ("actor", actor, _ACTOR_BITS),
         ("incarnation", incarnation, _INCARNATION_BITS),
@@ -20,17 +20,17 @@ def stream_id(actor: int, incarnation: int, slot: int) -> int:
 
 
 def slot_of(stream: int) -> int:
-    """The number of its environment that a stream belongs to."""
+    """The environment slot that a stream belongs to."""
     return stream & (1 << _SLOT_BITS) - 1
 
 
 def incarnation_of(stream: int) -> int:
-    """The life of its actor that a stream belongs to."""
+    """The life of the actor that a stream belongs to."""
     return stream >> _SLOT_BITS & (1 << _INCARNATION_BITS) - 1
 
 
 def newest_incarnation(streams: Iterable[int]) -> int:
-    """The highest incarnation among streams, -1 where there are none."""
+    """The highest incarnation among streams; -1 if there are none."""
     return max(map(incarnation_of, streams), default=-1)
 
 
@@ -43,7 +43,7 @@ def step_keys(stream: int, first_step_id: int, n: int) -> np.ndarray:
 
 
 def sequences(keys: np.ndarray) -> list[tuple[int, int]]:
-    """(stream, first step) of each row of keys `[n, T, 2]`; ValueError: a row is no run of steps of one stream."""
+    """(stream, first step) of each row of keys `[n, T, 2]`. Raises ValueError unless rows are consecutive steps."""
     keys = np.asarray(keys)
     if keys.ndim != 3 or keys.shape[1] == 0 or keys.shape[2] != 2 or keys.dtype != np.int64:
         raise ValueError(f"Step keys are int64 [n, T, 2], got {keys.dtype} {list(keys.shape)}; pass those of sample().")

@@ -1,7 +1,7 @@
-"""How steps lie in memory: packed rows of one fixed stride, so that a range of steps is a range of bytes.
+"""Memory layout of steps: packed rows of one fixed stride, so that a range of steps is a range of bytes.
 
-A row is an element of a numpy structured dtype. Fields of a step make one row, its latents another, since they are
-rewritten and only those of a sequence's first column are read. Legend: n sequences, T steps each.
+A row is an element of a numpy structured dtype. The fields of a step form one row, its latents another, since latents
+are rewritten and only those of a sequence's first column are read. Legend: n sequences, T steps each.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from replay.step import Rows, Schema
 
 
 class Batch(NamedTuple):
-    """n sequences as a store fills them in: `rows [n T]`, `latents [n]` of column 0, `keys` int64 `[n T 2]`."""
+    """n sequences, to be filled by a store: `rows [n T]`, `latents [n]` of column 0, `keys` int64 `[n T 2]`."""
 
     rows: np.ndarray
     latents: np.ndarray
@@ -36,7 +36,7 @@ def unpack(batch: Batch) -> tuple[Rows, np.ndarray]:
 
 
 def annotate(rows: Rows) -> Rows:
-    """Mark column 0 as a start, and a last step wherever the next one is first: an abandoned episode has ended too."""
+    """Mark column 0 as a start, and every step before a first one as last: an abandoned episode has ended too."""
     if "is_first" in rows:
         rows["is_first"][:, 0] = True
         if "is_last" in rows:
@@ -50,7 +50,7 @@ def views(rows: np.ndarray) -> Rows:
 
 
 def pack(dtype: np.dtype, rows: Mapping[str, np.ndarray], n: int) -> np.ndarray:
-    """Rows `{key: [n ...]}` side by side, `[n]` of `dtype`; keys that it does not have are left out."""
+    """Rows `{key: [n ...]}` packed as `[n]` of `dtype`; keys that it does not have are dropped."""
     out = np.zeros(n, dtype)  # zeros: padding bytes must not differ between equal rows
     for key in dtype.names or ():
         out[key] = rows[key]

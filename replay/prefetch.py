@@ -1,4 +1,4 @@
-"""Makes batches ahead, in threads of its own, so that their consumer need not wait for them."""
+"""Produces batches ahead of time in background threads, so that their consumer does not wait."""
 
 import threading
 from collections.abc import Callable
@@ -6,19 +6,19 @@ from types import TracebackType
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
-_THREADS = 2  # a shard that is far away has the next request while the last answer is still on its way
+_THREADS = 2  # so that a distant shard has the next request while its last answer is still in transit
 
 
 class Prefetch(Generic[T]):
-    """Results of `produce(number)` for number = first, first + 1, ..., in this order, up to `depth` of them made ahead,
-    two at a time; depth 0 makes each when it is asked for.
+    """Results of `produce(number)` for number = first, first + 1, ..., in this order, up to `depth` of them ahead of
+    time and two at once; with depth 0 each is produced on request.
 
-    An exception is raised by the call whose number it belongs to. Use as a context manager, or close().
+    An exception is raised by the call for its number. Use as a context manager, or close().
     """
 
     def __init__(self, produce: Callable[[int], T], first: int = 0, depth: int = 2, timeout: float = 600.0) -> None:
         if depth < 0:
-            raise ValueError(f"Prefetch depth is {depth}, allowed 0 (none) or more.")
+            raise ValueError(f"Prefetch depth is {depth} but must be at least 0 (none).")
         self._produce, self._depth, self._timeout = produce, depth, timeout
         self._ready: dict[int, tuple[T | None, BaseException | None]] = {}
         self._begun = self._taken = first  # numbers
@@ -51,7 +51,7 @@ class Prefetch(Generic[T]):
         return result  # type: ignore[return-value]
 
     def close(self, timeout: float = 10.0) -> None:
-        """Stop the threads; TimeoutError: `produce()` did not return in time."""
+        """Stop the threads. Raises TimeoutError if `produce()` does not return in time."""
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
@@ -79,7 +79,7 @@ class Prefetch(Generic[T]):
             result: tuple[T | None, BaseException | None]
             try:
                 result = self._produce(number), None
-            except BaseException as error:  # whatever it is, the consumer has to see it
+            except BaseException as error:  # whatever it is, the consumer must see it
                 result = None, error
             with self._changed:
                 self._ready[number] = result

@@ -1,4 +1,4 @@
-"""Keeps sampling and inserting in proportion: the side that is ahead waits, never longer than its time-out."""
+"""Keeps sampling and inserting in proportion: the side that is ahead waits, at most for its timeout."""
 
 import threading
 import time
@@ -8,25 +8,25 @@ from collections.abc import Callable, Mapping
 class RateLimiter:
     """diff = inserts * samples_per_insert - samples stays within `tolerance` of min_size * samples_per_insert.
 
-    Reverb's SampleToInsertRatio (Cassirer et al. 2021, section 3.4), counted in steps. `samples_per_insert` 0 couples
-    nothing; sampling still waits for `min_size` steps. Thread-safe.
+    Reverb's SampleToInsertRatio (Cassirer et al. 2021, section 3.4), counted in steps. `samples_per_insert=0` does not
+    couple the two; sampling still waits for `min_size` steps. Thread-safe.
     """
 
     def __init__(self, samples_per_insert: float, tolerance: float, min_size: int = 1) -> None:
         if samples_per_insert < 0 or tolerance < 0 or min_size < 1:
             raise ValueError(
-                f"RateLimiter({samples_per_insert}, {tolerance}, {min_size}): allowed are a ratio and a tolerance of 0 "
-                "or more and a min_size of 1 or more."
+                f"RateLimiter({samples_per_insert}, {tolerance}, {min_size}): ratio and tolerance must be at least 0, "
+                "min_size at least 1."
             )
         self.samples_per_insert, self.tolerance, self.min_size = samples_per_insert, tolerance, min_size
         self._inserts = self._samples = 0
-        self._size = 0  # steps the replay has had; a restored limiter may know more inserts than that
+        self._size = 0  # steps in replay; a restored limiter may have counted more inserts
         self._largest = {"insert": 0, "sample": 0}
         self._waited = {"insert": 0.0, "sample": 0.0}
         self._changed = threading.Condition()
 
     def wait_insert(self, n: int, timeout: float) -> None:
-        """Count n inserted steps as soon as they are allowed; TimeoutError, ValueError: n can never be allowed."""
+        """Count n inserted steps once allowed. Raises TimeoutError, or ValueError if n can never be allowed."""
         with self._changed:
             self._wait("insert", n, self._may_insert, timeout)
             self._inserts += n
@@ -34,27 +34,27 @@ class RateLimiter:
             self._changed.notify_all()
 
     def wait_sample(self, n: int, timeout: float) -> None:
-        """Count n sampled steps as soon as they are allowed; TimeoutError, ValueError: n can never be allowed."""
+        """Count n sampled steps once allowed. Raises TimeoutError, or ValueError if n can never be allowed."""
         with self._changed:
             self._wait("sample", n, self._may_sample, timeout)
             self._samples += n
             self._changed.notify_all()
 
     def give_back(self, n: int) -> None:
-        """Forget n sampled steps, whose updates are lost: they may be sampled again."""
+        """Uncount n sampled steps, whose updates are lost: they may be sampled again."""
         with self._changed:
             self._samples -= n
             self._changed.notify_all()
 
     def resize(self, size: int) -> None:
-        """The replay has lost steps and holds `size`: below min_size, inserting is free and sampling waits."""
+        """Replay has lost steps and holds `size`: below min_size, inserting is free and sampling waits."""
         with self._changed:
             self._size = size
             self._changed.notify_all()
 
     def set_ratio(self, samples_per_insert: float, tolerance: float) -> None:
-        """Change ratio and tolerance from here on: what was inserted and sampled so far is taken as balanced."""
-        RateLimiter(samples_per_insert, tolerance)  # refuses what no limiter takes
+        """Change ratio and tolerance from now on; what was inserted and sampled so far counts as balanced."""
+        RateLimiter(samples_per_insert, tolerance)  # raises for invalid values
         with self._changed:
             self.samples_per_insert, self.tolerance = samples_per_insert, tolerance
             self._balance()
@@ -65,7 +65,7 @@ class RateLimiter:
             return {"inserts": self._inserts, "samples": self._samples}
 
     def load(self, state: Mapping[str, int], size: int) -> None:
-        """Continue a state() over a replay of `size` steps; what no longer fits together is balanced anew."""
+        """Continue from a state() over a replay of `size` steps; counts that no longer fit are rebalanced."""
         with self._changed:
             self._inserts, self._samples, self._size = int(state["inserts"]), int(state["samples"]), size
             if abs(self._diff - self._middle) > self.tolerance:
@@ -93,7 +93,7 @@ class RateLimiter:
 
     def _may_insert(self, n: int) -> bool:
         ahead = self._diff + n * self.samples_per_insert - self._middle
-        # Reverb asks size + n <= min_size, which blocks both sides when one block would pass min_size and tolerance.
+        # Reverb tests size + n <= min_size, which blocks both sides if one block would exceed min_size and tolerance.
         return not self.samples_per_insert or self._size < self.min_size or ahead <= self.tolerance
 
     def _may_sample(self, n: int) -> bool:

@@ -1,4 +1,4 @@
-"""What stored replay can tell about itself to somebody who only looks: `nexus replay inspect`, `--offline`."""
+"""Read-only access to stored replay, for `nexus replay inspect` and `--offline`."""
 
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol
@@ -7,8 +7,8 @@ from replay.episodes import Source
 
 
 class Finding(NamedTuple):
-    """One line about the health of a stored replay; `good` is False where something is lost or will be, None where it
-    is only worth knowing."""
+    """One line about the health of a stored replay; `good` is False if something is lost or will be, None for a mere
+    note."""
 
     good: bool | None
     text: str
@@ -20,19 +20,19 @@ class Reader(Source, Protocol):
     kind: str
     where: str
     length: int
-    """Steps of an item."""
+    """Steps per item."""
 
     def facts(self) -> dict[str, float]:
         """`items chunks chunk_length gb`, and what else is known of `max_gb capacity inserted evicted oldest newest
-        stale`; times are seconds since 1970. `gb` is what the shard takes where it lies, in 1e9 bytes."""
+        stale`; times are seconds since 1970. `gb` is the space that the shard takes, in 1e9 bytes."""
         ...
 
     def losses(self) -> list[str]:
-        """What is known to be damaged or missing: what shows without reading, and in what has been read so far."""
+        """What is known to be damaged or missing: visible without reading, or found in what has been read so far."""
         ...
 
     def health(self, verify: bool) -> Iterator[Finding]:
-        """What is good and what is not; `verify` reads everything that has a checksum."""
+        """Findings, good and bad; `verify` reads everything that has a checksum."""
         ...
 
     def close(self) -> None: ...

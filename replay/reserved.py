@@ -1,4 +1,4 @@
-"""Arrays whose memory is reserved at once and committed by the kernel page by page as it is written."""
+"""Arrays whose memory is reserved at once and committed by the kernel page by page when written."""
 
 import contextlib
 import mmap
@@ -6,11 +6,11 @@ import mmap
 import numpy as np
 
 _NORESERVE = 0x4000  # MAP_NORESERVE on Linux; Python's mmap does not name it
-_LARGE = 16 << 20  # bytes from which on huge pages cost little memory and save most faults and look-ups
+_LARGE = 16 << 20  # bytes above which huge pages waste little memory and save most faults and look-ups
 
 
 def reserve(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """A zero array that takes memory only where it has been written, so that it never has to be moved to grow."""
+    """A zero array that takes memory only where it has been written, so it never has to move in order to grow."""
     nbytes = max(1, dtype.itemsize * int(np.prod(shape, dtype=np.int64)))
     buffer = mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NORESERVE)
     if nbytes >= _LARGE:

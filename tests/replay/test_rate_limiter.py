@@ -102,5 +102,5 @@ def test_changing_the_ratio_starts_balanced() -> None:
 
 def test_wrong_settings() -> None:
     for wrong in ((-1.0, 1.0, 1), (1.0, -1.0, 1), (1.0, 1.0, 0)):
-        with pytest.raises(ValueError, match="allowed are"):
+        with pytest.raises(ValueError, match="must be at least"):
             RateLimiter(*wrong)

@@ -88,13 +88,13 @@ def test_the_official_settings_are_the_defaults() -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"priority": 1.5}, r"selection\.priority is 1\.5, allowed 0 to 1"),
-        ({"recency": -0.1}, r"selection\.recency is -0\.1, allowed 0 to 1"),
-        ({"maxfrac": 2.0}, r"selection\.maxfrac is 2\.0, allowed 0 to 1"),
-        ({"exponent": math.inf}, r"selection\.exponent is inf, allowed 0 or a positive"),
+        ({"priority": 1.5}, r"selection\.priority is 1\.5 but must be a fraction"),
+        ({"recency": -0.1}, r"selection\.recency is -0\.1 but must be a fraction"),
+        ({"maxfrac": 2.0}, r"selection\.maxfrac is 2\.0 but must be a fraction"),
+        ({"exponent": math.inf}, r"selection\.exponent is inf but must be at least 0"),
         ({"recency_exponent": -1.0}, r"selection\.recency_exponent is -1\.0"),
-        ({"initial": math.nan}, r"selection\.initial is nan, allowed 0 or more"),
-        ({"uniform": 1.0, "priority": 0.5}, "must add up to 1; leave uniform out"),
+        ({"initial": math.nan}, r"selection\.initial is nan but must be at least 0"),
+        ({"uniform": 1.0, "priority": 0.5}, "must add up to 1; omit uniform"),
         ({"recency": 0.6, "priority": 0.5}, "must add up to 1"),
     ],
 )
