@@ -31,7 +31,7 @@ def write_video(path: str | Path, frames: Sequence[np.ndarray], fps: int = 30) -
     path = Path(path)
     require_video_name(path)
     if not len(frames):
-        raise ValueError(f"There are no pictures to write to {path}; record at least one step.")
+        raise ValueError(f"There are no frames to write to {path}; record at least one step.")
     factor = max(1, -(-SMALLEST // min(frames[0].shape[:2])))
     pictures = [frame.repeat(factor, 0).repeat(factor, 1) for frame in frames]
     with whole_file(path) as fresh:

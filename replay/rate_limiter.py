@@ -109,7 +109,7 @@ class RateLimiter:
         if self.samples_per_insert and need > 2 * self.tolerance:
             raise ValueError(
                 f"Inserting {self._largest['insert']} and sampling {self._largest['sample']} steps at a time can block "
-                f"each other for ever at {self.samples_per_insert:g} samples per insert with a tolerance of "
+                f"each other forever at {self.samples_per_insert:g} samples per insert with a tolerance of "
                 f"{self.tolerance:g}; set the tolerance to at least {need / 2:g}."
             )
         start = time.monotonic()

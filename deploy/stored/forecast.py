@@ -66,7 +66,7 @@ def _require_checkpoints(config: RunConfig, replay: Forecast, note: Callable[[st
     least += replay.least if beside or config.replay.kind == "memory" else 0
     there, free = _disk(logdir, logdir)
     what = "Replay and checkpoints" if beside else "Checkpoints"
-    text = f"{what}: {byte_size(least)} or more; {byte_size(free)} of disk are free in {there}."
+    text = f"{what}: {byte_size(least)} or more; {byte_size(free)} of disk space is free in {there}."
     if least > 0.95 * free:
         raise ValueError(f"{text} Choose another --logdir, or lower --keep-checkpoints or --replay.capacity.")
     note(text)
@@ -92,18 +92,18 @@ def _require_replay(config: RunConfig, forecast: Forecast, note: Callable[[str],
     elif config.replay.kind == "disk":
         directory = replay_directory(config)
         there, free = _disk(directory, directory)
-        note(f"{head}; {byte_size(free)} of disk are free in {there}.")
+        note(f"{head}; {byte_size(free)} of disk space is free in {there}.")
         if forecast.least > 0.95 * free:
             raise ValueError(
-                f"{head}; {byte_size(free)} of disk are free in {there}. Choose another --replay.directory, lower "
+                f"{head}; {byte_size(free)} of disk space is free in {there}. Choose another --replay.directory, lower "
                 f"{bound} {0.8 * free / 1e9:.3g}."
             )
     else:
         available = psutil.virtual_memory().available
-        note(f"{head}; {byte_size(available)} of memory are free.")
+        note(f"{head}; {byte_size(available)} of memory is free.")
         if forecast.least > 0.9 * available:
             raise ValueError(
-                f"{head}; {byte_size(available)} of memory are free. Keep it on disk with --replay disk, lower {bound} "
+                f"{head}; {byte_size(available)} of memory is free. Keep it on disk with --replay disk, lower {bound} "
                 f"{0.5 * available / 1e9:.3g}."
             )
 

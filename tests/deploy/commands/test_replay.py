@@ -337,14 +337,14 @@ def test_values_that_no_environment_gives_are_refused(exported: Path, nexus: Nex
 
 def test_what_cannot_be_done_is_said(trained: Path, exported: Path, nexus: Nexus, tmp_path: Path) -> None:
     for arguments, message in (
-        (("inspect", tmp_path), "holds no stored replay. Give the logdir of a run"),
+        (("inspect", tmp_path), "holds no stored replay. Name the logdir of a run"),
         (("inspect", exported), "holds exported episodes; nexus replay import"),
         (("inspect", "unix:///nowhere/socket"), "has not answered"),
         (("inspect", "unix:///nowhere/socket,"), "between the commas of the Redis URLs is empty"),
         (("inspect", "redis://h,redis://h/0"), "The Redis URLs name redis://h:6379 twice"),
         (("export", trained, "--out", trained), "already exists; name a new folder"),
         (("export", trained, "--out", "/proc/x"), "--out /proc/x cannot be written to: No such file"),
-        (("export", trained, "--out", exported / "index.json" / "x"), "x cannot be written to: Not a directory. Name"),
+        (("export", trained, "--out", exported / "index.json" / "x"), "x cannot be written to: Not a directory."),
         (
             ("export", trained, "--out", tmp_path / "x", "--task", "gym:Pendulum-v1"),
             "The steps are not from gym:Pe",
@@ -352,7 +352,7 @@ def test_what_cannot_be_done_is_said(trained: Path, exported: Path, nexus: Nexus
         (("import", exported, "--into", exported / "index.json"), "index.json cannot be written to: it is a file"),
         (
             ("import", exported, "--into", exported / "index.json" / "x"),
-            "x cannot be written to: Not a directory. Name",
+            "x cannot be written to: Not a directory. Choose",
         ),
         (("import", exported, "--into", "/proc/x"), "--into /proc/x cannot be written to: No such file"),
         (

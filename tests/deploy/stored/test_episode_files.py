@@ -174,7 +174,7 @@ def test_files_that_are_no_episodes_are_named(tmp_path: Path) -> None:
     gone = NpzEpisodes([tmp_path], reading(ATARI))
     assert not list(gone) and list(gone.damaged) == [tmp_path / "gone.npz"]
     (tmp_path / "index.json").write_text('{"format": "other"}')
-    with pytest.raises(ValueError, match="does not say format 'nexus-episodes-1'"):
+    with pytest.raises(ValueError, match="does not have format 'nexus-episodes-1'"):
         NpzEpisodes([tmp_path], reading(ATARI))
 
 

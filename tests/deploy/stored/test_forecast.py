@@ -107,8 +107,8 @@ def test_sizes_are_said_in_the_unit_that_suits_them(tmp_path: Path) -> None:
     require_memory(config_of(tmp_path / "run", "--frames", "300"), said.append)
     assert re.match(r"Replay: 300 steps of 72 bytes plus one for each episode, [\d.]+ kB( to [\d.]+ kB)?; ", said[0])
     require_memory(config_of(tmp_path / "run", "--frames", "5000000", "--replay.capacity", "1000000"), said.append)
-    assert re.match(r"Replay: up to 1,000,000 steps of 72 bytes, [\d.]+ MB; .* GB of memory are free", said[2]), said
-    assert all(re.fullmatch(r"Checkpoints: [\d.]+ [kM]B or more; .* of disk are free in .*", said[i]) for i in (1, 3))
+    assert re.match(r"Replay: up to 1,000,000 steps of 72 bytes, [\d.]+ MB; .* GB of memory is free", said[2]), said
+    assert all(re.fullmatch(r"Checkpoints: [\d.]+ [kM]B or more; .* disk space is free in .*", said[i]) for i in (1, 3))
     assert said[1].split()[2] == "kB" and said[3].split()[2] == "MB", said  # replay lies in them
     short = config_of(tmp_path / "run", "--frames", "300")
     once = 14 * short.model.acting_parameters + forecast_replay(short).least
@@ -124,7 +124,7 @@ def test_sizes_are_said_in_the_unit_that_suits_them(tmp_path: Path) -> None:
     ):
         require_memory(large, said.append)
     disk = replace(large, replay=replace(large.replay, store="disk"))
-    with pytest.raises(ValueError, match=r", [\d,]+ GB; .* of disk are free in .* Choose another --replay.directory"):
+    with pytest.raises(ValueError, match=r", [\d,]+ GB; .* disk space is free in .* Choose another --replay.directory"):
         require_memory(disk, said.append)
     sizes = [byte_size(n) for n in (0, 82_000, 65_000_000, 480_000_000, 3.114e9, 6.4e12)]
     assert sizes == ["0 kB", "82 kB", "65 MB", "0.48 GB", "3.11 GB", "6,400 GB"]

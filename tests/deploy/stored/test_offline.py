@@ -83,7 +83,7 @@ def test_streams_of_another_run_are_not_taken_for_an_earlier_copy(tmp_path: Path
     for rows in (_rows(schema, 5, 0, 20), _rows(schema, 8, 0, 71)):
         store = _own(config)
         store.append(8, 0, rows)
-        with pytest.raises(ValueError, match=r"has a stream 8 already, .* run wrote them\. Give a --replay.prefix"):
+        with pytest.raises(ValueError, match=r"already has a stream 8 .* Give this run its own --replay.prefix"):
             fill(store, config, lambda line: None)
         assert store.streams()[8] == range(len(rows["reward"]))
 
