@@ -13,14 +13,14 @@ from actors.vector import Episode, VectorEnvironment
 from replay.counted import counted
 
 PARALLEL = 16
-"""Environments that evaluations step side by side, at most."""
+"""The most environments that an evaluation steps in parallel."""
 FIRST_INDEX = 1 << 20
-"""Evaluation environments number from here, so that their seeds are not those of training."""
+"""Index of the first evaluation environment, so that its seeds differ from those of training."""
 
 LONGEST = 30_000
 """Steps after which an evaluation episode counts as endless; Atari's longest have 27,000."""
 PICTURES = 1500
-"""Most pictures kept for a video: they are large and all in memory."""
+"""The most frames kept for a video: they are large and all in memory."""
 
 
 class EndlessEpisodeError(ValueError):
@@ -29,7 +29,7 @@ class EndlessEpisodeError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """Finished episodes; `frames` uint8 [T H W 3] pictures them where a video was asked for."""
+    """Finished episodes; `frames` uint8 [H W 3] each, if a video was requested."""
 
     episodes: list[Episode]
     frames: list[np.ndarray] = field(default_factory=list, repr=False)
@@ -40,7 +40,7 @@ class Evaluation:
 
     @property
     def lengths(self) -> list[int]:
-        """Frames of each episode."""
+        """Length of each episode in frames."""
         return [episode.length for episode in self.episodes]
 
     @property
@@ -67,7 +67,7 @@ def confidence_interval(values: Sequence[float]) -> tuple[float, float]:
     count = len(values)
     if count < 2:
         return math.nan, math.nan
-    from scipy.special import stdtrit  # here, as importing it takes a third of a second
+    from scipy.special import stdtrit  # imported here: it takes a third of a second
 
     half = float(stdtrit(count - 1, 0.975)) * stdev(values) / math.sqrt(count)
     return fmean(values) - half, fmean(values) + half
@@ -86,13 +86,13 @@ def run_episodes(
 ) -> Evaluation:
     """Play `episodes` episodes in one environment per maker and close them.
 
-    The episodes are shared out beforehand: taking whichever end first would favour the short ones. The first
-    environment's `video_episodes` first episodes are drawn. Raises EndlessEpisodeError for an episode of more than
-    `longest` frames, by default those of 30,000 steps. `watch` is told at every step which episodes have ended, and how
-    many frames have been played.
+    Each environment plays a fixed share of them: taking whichever episodes end first would favour short ones. The first
+    `video_episodes` episodes of the first environment are rendered. EndlessEpisodeError: an episode exceeds `longest`
+    frames (default: those of 30,000 steps). `watch` is called after every step with the episodes finished and the
+    frames played so far.
     """
     if episodes < 1:
-        raise ValueError(f"episodes={episodes} must be at least 1; ask for more.")
+        raise ValueError(f"episodes={episodes} must be at least 1.")
     makers = makers[:episodes]
     count = len(makers)
     indices = [first_index + i for i in range(count)]

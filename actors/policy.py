@@ -16,9 +16,9 @@ from world_models.checkpoint_files import (
     WEIGHTS,
     DamagedCheckpointError,
     find_model,
+    intact_beside,
     read_arrays,
     verify,
-    whole_beside,
 )
 from world_models.families import FAMILIES
 from world_models.model_document import read_model_document
@@ -26,13 +26,13 @@ from world_models.space import Space
 
 
 class ModelPolicy(Policy, Protocol):
-    """A policy over a model, which knows the spaces that it was trained in."""
+    """A policy whose model has the `observation_space` and `action_space` it was trained on."""
 
     model: Any
 
 
 class LoadedPolicy:
-    """A trained policy for one environment: call it with an observation, get an action. `reset` begins an episode."""
+    """A trained policy for one environment: call it with an observation to get an action; `reset` starts an episode."""
 
     def __init__(self, policy: ModelPolicy):
         self.policy = policy
@@ -40,14 +40,17 @@ class LoadedPolicy:
         self.reset()
 
     def reset(self) -> None:
-        """Forget the episode so far."""
+        """Start a new episode."""
         self.carry, self.first, self.steps = self.policy.initial(1), True, 0
         spaces = self.policy.model.observation_space
         self._frames: dict[str, list[np.ndarray]] = {k: [] for k, s in spaces.items() if (s.native or {}).get("stack")}
 
     def __call__(self, observation: Any, raw: bool = False) -> Any:
-        """One observation, just as the environment's own `reset` and `step` give it (or a dict of keys `a/b`), to the
-        action that its own `step` takes; `raw=True`: to the network's, a dict, in [-1, 1] and unclipped."""
+        """The action for one observation, in the formats of the environment's own `reset` and `step`.
+
+        The observation may also be a flat dict with keys such as `a/b`. With `raw=True` the action is the network's
+        own: a dict, continuous values unclipped and scaled to [-1, 1].
+        """
         flat = flat_observation(self._single, observation)
         rows = {key: self._stacked(key, value)[None] for key, value in flat.items()}
         self.carry, actions, _ = self.policy.act(self.carry, rows, np.array([self.first]), self.steps)
@@ -56,7 +59,7 @@ class LoadedPolicy:
         return single if raw else native_action(self.policy.model.action_space, single)
 
     def _stacked(self, key: str, value: np.ndarray) -> np.ndarray:
-        """The newest images of the episode, where the policy was trained on several at a time."""
+        """The episode's newest frames, if the policy was trained on stacked frames."""
         if key not in self._frames:
             return value
         frames, space = self._frames[key], self.policy.model.observation_space[key]
@@ -70,29 +73,34 @@ def _one_of_a_stack(space: Space) -> Space:
 
 
 def load_policy(path: str | Path, device: str = "cpu", mode: bool = False, seed: int = 0) -> LoadedPolicy:
-    """Load the policy of a checkpoint directory (`model.safetensors`, `config.json`), or of a run directory: its best
-    checkpoint where there is one, else the newest. ValueError names what is missing, damaged or does not fit."""
+    """Load a policy from a checkpoint directory (`model.safetensors`, `config.json`), or from the best checkpoint of a
+    run directory, or else its newest.
+
+    `mode` takes the mode of each action distribution instead of a sample; `seed` fixes the samples. ValueError names
+    what is missing, damaged or unknown, or the family of a model that has no policy.
+    """
     folder = find_model(Path(path))
     try:
         if (folder / MANIFEST).exists():
             verify(folder, (MODEL_CONFIG, WEIGHTS))
         document, weights = read_model_document(folder), read_arrays(folder / WEIGHTS)
     except DamagedCheckpointError as error:
-        other = whole_beside(folder)
-        remedy = f"Name a whole one: {other}" if other else "No other checkpoint beside it is whole."
+        other = intact_beside(folder)
+        remedy = f"Load an intact one: {other}" if other else "No other checkpoint of this run is intact."
         raise DamagedCheckpointError(f"{error} {remedy}") from error
     family = document.family
     if not family.acts:
         able = ", ".join(sorted(name for name, other in FAMILIES.items() if other.acts))
         raise ValueError(
-            f"{folder} holds a model of family {family.name}, which has no policy; give a checkpoint of a family that "
-            f"acts: {able}."
+            f"{folder} holds a model of family {family.name!r}, which has no policy. Load a checkpoint of a family "
+            f"that acts: {able}."
         )
     model = family.build_acting(document.observation, document.action, document.config)
     wanted = model.state_dict().keys()
     if missing := sorted(wanted - weights.keys()):
         raise ValueError(
-            f"{folder} lacks the parameters {missing}; it is not a {family.name} checkpoint of this version."
+            f"{folder} lacks the parameters {missing} of a {family.name} policy; another version of Nexus may have "
+            "written it."
         )
     model.load_state_dict({key: torch.tensor(weights[key]) for key in wanted})
     return LoadedPolicy(family.policy(model.to(device).eval(), seed, mode))

@@ -147,7 +147,7 @@ class Checkpoints:
                     read_family(path)
                 accept(path)
             except UnknownModelError:
-                raise  # it is whole: nothing to set aside
+                raise  # intact, so not to be set aside
             except ValueError as error:
                 if path.exists():  # else it was pruned under our eyes
                     note(f"{error} Trying the checkpoint before it.")

@@ -1,4 +1,4 @@
-"""The files of a checkpoint directory and the manifest of their checksums, for everyone who reads one. Torch-free."""
+"""Reading checkpoint directories: their files, checksums and locations. Torch-free."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ MANIFEST = "manifest.json"
 MODEL_CONFIG, WEIGHTS = "config.json", "model.safetensors"  # of the Hugging Face hub
 BEST = "best"  # the directory of the policy with the best evaluation score
 RUN_CONFIG = "config.yaml"
-"""In a run's directory: what it was told."""
+"""The configuration of a run, in its directory."""
 
 
 class DamagedCheckpointError(ValueError):
@@ -24,7 +24,10 @@ class DamagedCheckpointError(ValueError):
 
 
 def verify(path: Path, names: Collection[str] = ()) -> None:
-    """Raises DamagedCheckpointError, naming the file, unless the files (all, or these) match the manifest."""
+    """Check `names` (default: every file in the manifest) against the checksums in the manifest.
+
+    DamagedCheckpointError names the file that is missing or differs.
+    """
     try:
         sums = json.loads((path / MANIFEST).read_bytes())
         if not (isinstance(sums, dict) and sums):
@@ -37,7 +40,7 @@ def verify(path: Path, names: Collection[str] = ()) -> None:
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """The content of a `.safetensors` file. DamagedCheckpointError where it cannot be read."""
+    """The arrays in a `.safetensors` file. DamagedCheckpointError if it cannot be read."""
     try:
         return load(_read(path))
     except SafetensorError as error:
@@ -45,7 +48,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def read_document(path: Path) -> Any:
-    """The content of a `.json` file. DamagedCheckpointError where it cannot be read."""
+    """The content of a `.json` file. DamagedCheckpointError if it cannot be read."""
     try:
         return json.loads(_read(path))
     except (ValueError, RecursionError) as error:
@@ -60,28 +63,38 @@ def _read(path: Path) -> bytes:
 
 
 def numbered(directory: Path) -> list[Path]:
-    """The numbered checkpoints in `directory`, oldest first. ValueError where it cannot be read."""
+    """The numbered checkpoints in `directory`, oldest first. ValueError if it cannot be read."""
     try:
         names = [name for name in os.listdir(directory) if name.isdecimal()]
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise ValueError(f"{directory} cannot be read: {error.strerror}. Give this user the rights to it.") from error
+        raise ValueError(
+            f"{directory} cannot be read: {error.strerror}. Give this user permission to read it."
+        ) from error
     return [directory / name for name in sorted(names, key=int)]
 
 
 def find_model(path: Path) -> Path:
-    """The checkpoint directory that `path` means; ValueError where there is none, or it cannot be read."""
+    """The checkpoint at `path`: that directory itself, or the best or else newest checkpoint of a run directory.
+
+    ValueError if there is none, or if a directory cannot be read.
+    """
     checkpoints = path / "checkpoints"
     newest_first = reversed(numbered(checkpoints) if checkpoints.is_dir() else [])
-    for folder in (path, checkpoints / BEST, checkpoints / f".{BEST}.old", *newest_first):  # .old: killed at replacing
+    for folder in (
+        path,
+        checkpoints / BEST,
+        checkpoints / f".{BEST}.old",
+        *newest_first,
+    ):  # .old: killed while replacing it
         if (folder / WEIGHTS).exists() and (folder / MODEL_CONFIG).exists():
             return folder
     raise ValueError(f"No {WEIGHTS} under {path}; give a run directory or one of its checkpoints.")
 
 
-def whole_beside(folder: Path) -> Path | None:
-    """Of the checkpoints beside this one the best, or else the newest, whose policy is whole."""
+def intact_beside(folder: Path) -> Path | None:
+    """Another checkpoint of the same run with an intact policy, the best or else the newest; None if there is none."""
     for other in (folder.parent / BEST, *reversed(numbered(folder.parent))):
         if other.name != folder.name:
             with suppress(DamagedCheckpointError):
@@ -91,8 +104,8 @@ def whole_beside(folder: Path) -> Path | None:
 
 
 def run_of(folder: Path) -> Path:
-    """The run directory that a checkpoint belongs to; ValueError where there is none."""
+    """The run directory that contains a checkpoint; ValueError if there is none."""
     for parent in (folder, *folder.resolve().parents):
         if (parent / RUN_CONFIG).exists():
             return parent
-    raise ValueError(f"{folder} does not lie in a run directory: no {RUN_CONFIG} above it says how to make the task.")
+    raise ValueError(f"{folder} is not inside a run directory: no {RUN_CONFIG} above it defines the task.")

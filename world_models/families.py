@@ -1,6 +1,6 @@
-"""The families of world models: what a checkpoint's `config.json` names, and the classes that its model is built from.
+"""The families of world models, as named in a checkpoint's `config.json`, and the classes that make up each.
 
-Torch-free: classes stand as `module:name` and are imported when they are used.
+Torch-free: classes are given as `module:name` and imported on use.
 """
 
 import pkgutil
@@ -13,7 +13,7 @@ from world_models.space import Spaces
 
 
 class UnknownModelError(ValueError):
-    """A family or format that this version does not know; the files themselves may be whole."""
+    """A model family or format that this version of Nexus cannot read; the files may be intact."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,22 +22,22 @@ class Family:
 
     name: str
     format: int
-    """The newest format of its checkpoints; raise it whenever earlier versions cannot read what this one writes."""
+    """Format of its checkpoints; raise it when earlier versions can no longer read them."""
     config_class: str
-    """Its frozen dataclass, whose `family` is `name`."""
+    """The configuration, a frozen dataclass whose `family` is `name`."""
     model_class: str
-    """The whole model, called with observation spaces, action spaces (empty if it knows no actions), configuration."""
+    """The whole model, called with observation spaces, action spaces (empty if it takes no actions), configuration."""
     acting_class: str = ""
-    """The part of the model that acts, called with the same; empty if the family has no policy."""
+    """The part of the model that acts, called with the same arguments; empty if the family has no policy."""
     policy_class: str = ""
-    """Acts with an `acting_class`: called with one, a seed, and whether to take modes in place of samples."""
+    """The policy, called with the acting part, a seed, and whether to take modes instead of samples."""
 
     @property
     def acts(self) -> bool:
         return bool(self.acting_class)
 
     def config(self, fields: Mapping[str, Any]) -> Any:
-        """The configuration that `to_json` wrote. ValueError names a field that does not fit."""
+        """The configuration from its `to_json` form. ValueError names a field that does not fit."""
         return from_json(pkgutil.resolve_name(self.config_class), fields)
 
     def build(self, observation: Spaces, action: Spaces, config: Any) -> Any:
@@ -49,7 +49,7 @@ class Family:
         return pkgutil.resolve_name(self.acting_class)(observation, action, config)
 
     def policy(self, acting: Any, seed: int, mode: bool) -> Any:
-        """What acts with `acting`, which `build_acting` made."""
+        """A policy that acts with `acting`, made by `build_acting`."""
         return pkgutil.resolve_name(self.policy_class)(acting, seed, mode)
 
 
@@ -69,14 +69,14 @@ FAMILIES = {
 
 
 def family_of(config: Any) -> Family:
-    """The family that a configuration is of."""
+    """The family of a configuration."""
     return FAMILIES[config.family]
 
 
 def family_in(fields: Any) -> Family:
-    """The family that a `config.json` names; UnknownModelError if this version does not read it, or not its format.
+    """The family named in a `config.json`; UnknownModelError if the family is unknown or its format is newer.
 
-    The first checkpoints name neither: they hold a DreamerV3 in its first format.
+    Checkpoints from before these keys hold a DreamerV3 in format 1.
     """
     name, number = fields.get("family", "dreamer"), fields.get("format", 1)
     if name not in FAMILIES:

@@ -1,4 +1,4 @@
-"""What `config.json` of a checkpoint says: enough to build its model again without the environment. Torch-free."""
+"""`config.json` of a checkpoint: what is needed to rebuild its model without the environment. Torch-free."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class ModelDocument:
-    """The model of a checkpoint."""
+    """The content of `config.json`."""
 
     task: str
-    """What it was trained on."""
+    """The task that the model was trained on."""
     observation: Spaces
     action: Spaces
     config: Any
-    """Of the family's own class."""
+    """An instance of the family's `config_class`."""
 
     @property
     def family(self) -> Family:
@@ -40,7 +40,7 @@ class ModelDocument:
 
     @classmethod
     def from_json(cls, fields: Any) -> "ModelDocument":
-        """The inverse. UnknownModelError, ValueError, LookupError, TypeError, AttributeError: `fields` are others."""
+        """The inverse of `to_json`; malformed `fields` raise whatever error they cause."""
         family = family_in(fields)
         observation, action = (
             {key: Space.from_json(space) for key, space in fields[part].items()} for part in ("observation", "action")
@@ -49,12 +49,12 @@ class ModelDocument:
 
 
 def read_model_document(folder: Path) -> ModelDocument:
-    """The `config.json` of a checkpoint directory. ValueError names the file and what is wrong with it."""
+    """Read `config.json` in a checkpoint directory. ValueError names the file and what is wrong with it."""
     return _read(folder, ModelDocument.from_json)
 
 
 def read_family(folder: Path) -> Family:
-    """The family of the model in a checkpoint directory. ValueError as from `read_model_document`."""
+    """The family of the model in a checkpoint directory. Raises ValueError like `read_model_document`."""
     return _read(folder, family_in)
 
 
@@ -68,4 +68,4 @@ def _read(folder: Path, parse: Callable[[Any], T]) -> T:
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     except (LookupError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} is not that of a model trained here ({error!r}).") from error
+        raise ValueError(f"{path} does not describe a Nexus model ({error!r}).") from error

@@ -16,7 +16,7 @@ from world_models.space import Spaces
 
 
 def as_arrays(module: nn.Module) -> dict[str, np.ndarray]:
-    """Parameters and buffers on the host."""
+    """Parameters and buffers as numpy arrays."""
     return {key: value.detach().cpu().numpy() for key, value in module.state_dict().items()}
 
 
@@ -26,12 +26,12 @@ def load_arrays(module: nn.Module, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def model_document(config: RunConfig, observation: Spaces, action: Spaces) -> dict[str, Any]:
-    """The `config.json` of the run's checkpoints."""
+    """The content of `config.json` in this run's checkpoints."""
     document = ModelDocument(task=config.task, observation=observation, action=action, config=config.model)
     return document.to_json()
 
 
 def save_best(checkpoints: Checkpoints, config: RunConfig, model: ActingModel, score: Mapping[str, Any]) -> None:
-    """Replace `checkpoints/best`, the acting part of the agent that scored best in evaluation."""
+    """Replace `checkpoints/best` with `model`, the acting part of the agent with the best evaluation score."""
     document = model_document(config, model.observation_space, model.action_space)
     checkpoints.save(BEST, {"model": as_arrays(model)}, {"config": document, "score": dict(score)})

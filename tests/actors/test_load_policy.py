@@ -67,7 +67,7 @@ def test_without_family_and_format_it_acts_as_with_them(checkpoints: Checkpoints
 def test_a_family_that_does_not_act_is_refused(checkpoints: Checkpoints, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(FAMILIES, "encoder", ENCODER)
     rewrite(checkpoints, family="encoder", format=2, model={"width": 4})
-    with pytest.raises(ValueError, match="model of family encoder, which has no policy; .* that acts: dreamer"):
+    with pytest.raises(ValueError, match="model of family 'encoder', which has no policy. .* that acts: dreamer"):
         load_policy(checkpoints.path(1))
 
 

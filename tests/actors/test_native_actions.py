@@ -80,11 +80,11 @@ def test_a_loaded_policy_acts_in_the_environments_bounds(tmp_path: Path) -> None
         policy(np.zeros(4))
     (folder / "model.safetensors").write_bytes(b"short")
     with pytest.raises(
-        ValueError, match=r"model\.safetensors is damaged: .* No other checkpoint beside it is whole\.$"
+        ValueError, match=r"model\.safetensors is damaged: .* No other checkpoint of this run is intact\.$"
     ):
         load_policy(folder)
     other = Checkpoints(tmp_path).save(7, {"model": as_arrays(model)}, {"config": document})
-    with pytest.raises(ValueError, match=rf"model\.safetensors is damaged: .* Name a whole one: {other}$"):
+    with pytest.raises(ValueError, match=rf"model\.safetensors is damaged: .* Load an intact one: {other}$"):
         load_policy(folder)
     load_policy(other)
     (folder / "manifest.json").unlink()

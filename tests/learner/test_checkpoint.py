@@ -7,7 +7,7 @@ import pytest
 
 from learner.checkpoint import Checkpoints, DamagedCheckpointError
 from tests.privileges import without_privileges
-from world_models.checkpoint_files import find_model, read_arrays, read_document, verify, whole_beside
+from world_models.checkpoint_files import find_model, intact_beside, read_arrays, read_document, verify
 
 
 def _save(checkpoints: Checkpoints, name: int | str) -> Path:
@@ -56,14 +56,14 @@ def test_beside_a_damaged_policy_the_newest_whole_one_is_found(tmp_path: Path) -
     names: list[int | str] = [1, 2, 3, "best"]
     paths = [checkpoints.save(name, {"model": {"x": np.arange(4.0)}}, {"config": {}}) for name in names]
     one, two, three, best = paths
-    assert whole_beside(best) == three and whole_beside(three) == best
+    assert intact_beside(best) == three and intact_beside(three) == best
     _damage(three / "model.safetensors")
-    assert whole_beside(best) == two
+    assert intact_beside(best) == two
     _damage(best / "config.json")
-    assert whole_beside(three) == two
+    assert intact_beside(three) == two
     _damage(two / "model.safetensors")
     (one / "manifest.json").unlink()
-    assert whole_beside(three) is None and whole_beside(tmp_path / "alone" / "policy") is None
+    assert intact_beside(three) is None and intact_beside(tmp_path / "alone" / "policy") is None
 
 
 def test_when_all_are_damaged_none_is_touched(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""DreamerV3's policy as actors use it: numpy in, numpy out, a recurrent state per environment."""
+"""DreamerV3's policy for actors: numpy in, numpy out, a recurrent state per environment."""
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ Arrays = dict[str, np.ndarray]
 class DreamerPolicy:
     """Acts for N environments; `seed` and the `draw` number given at each step fix every sample.
 
-    `mode=True` takes each action distribution's mode in place of a sample.
+    `mode=True` takes the mode of each action distribution instead of a sample.
     """
 
     def __init__(self, model: ActingModel, seed: int = 0, mode: bool = False):
@@ -25,12 +25,12 @@ class DreamerPolicy:
         self.generator = torch.Generator(self.device)
 
     def initial(self, rows: int) -> Carry:
-        """State before the first step of N environments."""
+        """The carry before the first step of N environments."""
         return self.model.initial(rows)
 
     def act(self, carry: Carry, observation: Arrays, is_first: np.ndarray, draw: int) -> tuple[Carry, Arrays, Arrays]:
-        """Observation keys `[N ...]`, `is_first` bool `[N]` to the next carry, actions `[N ...]` and the latents to
-        store: `deter` float16 `[N D]`, `stoch` int8 `[N S]`."""
+        """One step: observation keys `[N ...]` and `is_first` bool `[N]` in; the next carry, actions `[N ...]` and the
+        latents to store out: `deter` float16 `[N D]`, `stoch` int8 `[N S]`."""
         self.generator.manual_seed(mix_seed(self.seed, draw))
         rows, config = len(is_first), self.model.rssm.config
         posterior = torch.rand(rows, config.stoch, generator=self.generator, device=self.device)
@@ -50,7 +50,7 @@ class DreamerPolicy:
         return Carry(carry.state, {key: torch.as_tensor(value, device=self.device) for key, value in actions.items()})
 
     def load(self, snapshot: Snapshot) -> None:
-        """Take over a snapshot's parameters and version."""
+        """Use the parameters and version of a snapshot."""
         load_snapshot(self.model, snapshot)
         self.version = snapshot.version
 
@@ -61,7 +61,7 @@ class DreamerPolicy:
         return out | {f"action/{key}": value.cpu().numpy() for key, value in carry.action.items()}
 
     def restore(self, arrays: Arrays) -> Carry:
-        """The carry that `state` wrote."""
+        """The inverse of `state`."""
         tensors = {key: torch.as_tensor(value, device=self.device) for key, value in arrays.items()}
         stoch = one_hot(tensors["stoch"].long(), self.model.rssm.config.classes) * ~tensors["empty"][..., None]
         return Carry(State(tensors["deter"], stoch), {key: tensors[f"action/{key}"] for key in self.model.action_space})
