@@ -48,7 +48,7 @@ class InlineRun:
         learner = config.learner
         self.ratio = TrainRatio(learner.train_ratio / (learner.batch_size * learner.batch_length))
         self.due = 0
-        self.checkpoints = Checkpoints(logdir / "checkpoints", config.keep_checkpoints)
+        self.checkpoints = Checkpoints.of(logdir, config.keep_checkpoints)
         self.latest: dict[str, Any] = {}
         self.endless = False  # evaluation episodes are
         self.incarnations: Incarnations | None = None

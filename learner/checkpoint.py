@@ -21,6 +21,7 @@ from safetensors.numpy import save
 
 from replay.files.whole_file import sync_directory
 from world_models.checkpoint_files import (
+    CHECKPOINTS,
     MANIFEST,
     MODEL_CONFIG,
     DamagedCheckpointError,
@@ -56,6 +57,11 @@ class Checkpoints:
     def __init__(self, directory: Path, keep: int = 2):
         self.directory, self.keep = directory, keep
         self._saved = time.monotonic()
+
+    @classmethod
+    def of(cls, logdir: Path, keep: int = 2) -> "Checkpoints":
+        """Those of the run in `logdir`."""
+        return cls(logdir / CHECKPOINTS, keep)
 
     def due(self, updates: int, every: int, seconds: float) -> bool:
         """Whether to save after so many updates: after each `every`, and `seconds` after the last save (0: never)."""

@@ -14,9 +14,8 @@ from safetensors.numpy import load
 
 MANIFEST = "manifest.json"
 MODEL_CONFIG, WEIGHTS = "config.json", "model.safetensors"  # of the Hugging Face hub
-BEST = "best"  # the directory of the policy with the best evaluation score
-RUN_CONFIG = "config.yaml"
-"""The configuration of a run, in its directory."""
+RUN_CONFIG, CHECKPOINTS = "config.yaml", "checkpoints"  # in a run's directory
+BEST = "best"  # in its checkpoints: the policy with the best evaluation score
 
 
 class DamagedCheckpointError(ValueError):
@@ -80,14 +79,10 @@ def find_model(path: Path) -> Path:
 
     ValueError if there is none, or if a directory cannot be read.
     """
-    checkpoints = path / "checkpoints"
+    checkpoints = path / CHECKPOINTS
+    old = checkpoints / f".{BEST}.old"  # the best one, if saving a better one was killed
     newest_first = reversed(numbered(checkpoints) if checkpoints.is_dir() else [])
-    for folder in (
-        path,
-        checkpoints / BEST,
-        checkpoints / f".{BEST}.old",
-        *newest_first,
-    ):  # .old: killed while replacing it
+    for folder in (path, checkpoints / BEST, old, *newest_first):
         if (folder / WEIGHTS).exists() and (folder / MODEL_CONFIG).exists():
             return folder
     raise ValueError(f"No {WEIGHTS} under {path}; give a run directory or one of its checkpoints.")

@@ -116,7 +116,7 @@ def _known_spaces(given: Export) -> tuple[str, tuple[Spaces, Spaces] | None]:
     for source in map(Path, given.sources):
         folders = [source, source.parent]
         if (source / RUN_CONFIG).exists():
-            checkpoints = Checkpoints(source / "checkpoints")
+            checkpoints = Checkpoints.of(source)
             folders = [checkpoints.path(number) for number in reversed(checkpoints.numbers())]
         for folder in folders:
             try:

@@ -118,7 +118,7 @@ def run(arguments: Sequence[str]) -> int:
             raise
         raise SystemExit(
             f"The disk is full ({error.filename or logdir}), and the run has stopped. Free some space; this command "
-            f"{continuation(max(Checkpoints(logdir / 'checkpoints').numbers(), default=-1))}:\n  {again}"
+            f"{continuation(max(Checkpoints.of(logdir).numbers(), default=-1))}:\n  {again}"
         ) from error
     if outcome == "interrupted":
         if damaged := damage(there):

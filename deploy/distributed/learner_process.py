@@ -58,7 +58,7 @@ class LearnerProcess:
         self.store = connect_store(config, observation, action, shards, self.beat.waiting, print, samples=True)
         self.agent = build_agent(config, observation, action)
         self.acting = ActingModel.sharing(self.agent)
-        self.checkpoints = Checkpoints(logdir / "checkpoints", config.keep_checkpoints)
+        self.checkpoints = Checkpoints.of(logdir, config.keep_checkpoints)
         self.learner = Learner(
             self.agent, config.learner, self.store, seed=config.seed, faults=logdir / "faults", source=self._prefetched,
             prioritize=config.replay.selection.priority > 0,

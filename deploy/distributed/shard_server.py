@@ -60,7 +60,7 @@ class ShardServer(StoreServer):
         super().__init__(shard(name, schema, config, self.notes.append))
         self.origin = "what its folder holds" if self.store.durable else "nothing"
         if ray.get_runtime_context().was_current_actor_reconstructed and not self.store.durable:
-            path = Checkpoints(Path(logdir) / "checkpoints").newest(
+            path = Checkpoints.of(Path(logdir)).newest(
                 self.notes.append, lambda path: self.store.restore(path / "replay" / name)
             )
             if path:

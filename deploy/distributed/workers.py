@@ -159,7 +159,7 @@ class EvaluatorWorker:
         self.config, self.coordinator = config, CoordinatorClient()
         self.beat = Heartbeat(self.coordinator, "evaluator")
         self.model = ActingModel(*spaces, config.model)
-        self.checkpoints = Checkpoints(Path(logdir) / "checkpoints")
+        self.checkpoints = Checkpoints.of(Path(logdir))
         self.best = best_score(self.checkpoints)
 
     def run(self) -> None:

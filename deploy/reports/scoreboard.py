@@ -42,7 +42,7 @@ def solved_text(config: RunConfig, mean: float, frames: int) -> str:
 def solved_before(config: RunConfig, logdir: Path) -> str:
     """The message for a run that needs no more training; empty for any other."""
     try:
-        kept = read_document(Checkpoints(logdir / "checkpoints").path(BEST) / "score.json")
+        kept = read_document(Checkpoints.of(logdir).path(BEST) / "score.json")
         mean, frames = float(kept["mean"]), int(kept["frames"])
     except (LookupError, TypeError, ValueError):
         return ""
@@ -199,7 +199,7 @@ class Scoreboard:
         means = [sum(scores) / len(scores) for scores in evaluations.values()]
         if means:
             self.eval_score = means[-1]
-        kept = best_score(Checkpoints(self.logdir / "checkpoints"))
+        kept = best_score(Checkpoints.of(self.logdir))
         self.best = max([*means, *([] if kept is None else [kept])], default=None)
 
     def state(self) -> dict[str, Any]:

@@ -36,10 +36,10 @@ def open_sources(
             return open_sources(config.replay.store, replay_prefix(config), down)
         if config.replay.kind == "disk":
             return _folders(replay_directory(config), shard_names(config), damaged)
-        newest = Checkpoints(path / "checkpoints").numbers()
+        newest = Checkpoints.of(path).numbers()
         if not newest:
             raise ValueError(f"{path} has no checkpoint and thus no stored replay yet; let the run save one first.")
-        path, names = Checkpoints(path / "checkpoints").path(newest[-1]) / "replay", shard_names(config)
+        path, names = Checkpoints.of(path).path(newest[-1]) / "replay", shard_names(config)
     elif (path / "replay").is_dir() and (path / "state.json").exists():  # a checkpoint of a run
         path = path / "replay"
     return _folders(path, names, damaged)

@@ -24,7 +24,7 @@ class LocalRun:
         self.claim = claim_logdir(config, logdir.resolve())
         self.config, self.logdir = rooted(config), logdir.resolve()
         self.board = Scoreboard(config, self.logdir)
-        self.checkpoints = Checkpoints(self.logdir / "checkpoints", config.keep_checkpoints)
+        self.checkpoints = Checkpoints.of(self.logdir, config.keep_checkpoints)
         self.interrupt = Interrupt()
         self.lost: list[str] = []
         """What of the replay to learn from offline is damaged and was left out."""
