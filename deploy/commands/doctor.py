@@ -25,7 +25,18 @@ from tyro.conf import Positional
 from actors.envs.rendering import BACKENDS, try_backend
 from deploy.commands.parsing import parse
 
-_PACKAGES = ("torch", "numpy", "ray", "gymnasium", "dm_control", "mujoco", "safetensors", "tensorboard", "matplotlib")
+_PACKAGES = (
+    "torch",
+    "numpy",
+    "ray",
+    "gymnasium",
+    "dm_control",
+    "mujoco",
+    "safetensors",
+    "tensorboard",
+    "matplotlib",
+    "redis",
+)
 _GB = 1e9
 
 _TORCH = """

@@ -1,8 +1,6 @@
 """A replay store on a Redis server: what a process needs to write to it, to sample from it and to look into it."""
 
 import secrets
-import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -11,19 +9,19 @@ import numpy as np
 from replay.config import SelectionConfig
 from replay.counted import counted
 from replay.files.checkpoint import new_directory, verified, write_index
-from replay.indexing.index import UNIFORM, Index
+from replay.indexing.index import UNIFORM
 from replay.indexing.room import most_items
 from replay.layout import Batch, pack, views
 from replay.redis.redis_batch import ChunkReader
+from replay.redis.redis_damage import Damage
 from replay.redis.redis_layout import MARKER, stored_latents
-from replay.redis.redis_mirror import Mirror
 from replay.redis.redis_replay import PIECE, RedisReplay
-from replay.redis.redis_rights import FORMAT, foreign_types, foreign_values
-from replay.redis.redis_script import MissingReplayError, StreamState, stream_bytes
+from replay.redis.redis_rights import FORMAT
+from replay.redis.redis_sampler import Sampler
+from replay.redis.redis_script import StreamState, stream_bytes
 from replay.step import Rows, Schema, check_rows
 from replay.store import Block, GapError, Store, StreamExistsError, check_latents, check_priorities
 
-_POLL = 0.02
 _ATTEMPTS = 10
 
 
@@ -65,13 +63,11 @@ class RedisStore(Store):
         self._replay = RedisReplay(url, schema, prefix, bounds | {"length": length}, note, patience, known)
         self.schema, self.length, self.prefix, self.label = schema, length, prefix, self._replay.label
         self._all, self._stored = schema.all, stored_latents(schema)
-        self._online, self._selection, self._note = online, selection, note
-        self._lock = threading.Lock()
-        self._counters = {"sampled": 0, "sampled_online": 0, "written_back": 0, "stale": 0}
-        self._damaged: set[tuple[int, int]] = set()
-        self._foreign: dict[str, str] = {}  # types of the values that were found where the replay has its own
+        self._selection, self._note = selection, note
+        self._written_back = 0
         self._chunks = ChunkReader(self._replay)
-        self._mirror = Mirror(self._replay, online=online, selection=selection, note=note)
+        self._damage = Damage(self._replay, self._chunks, note)
+        self._sampler = Sampler(self._replay, self._chunks, self._damage, online=online, selection=selection, note=note)
 
     @property
     def chunk_length(self) -> int:
@@ -116,26 +112,10 @@ class RedisStore(Store):
         return new
 
     def sample_into(self, out: Batch, rng: np.random.Generator, timeout: float = 60.0, online: bool = True) -> None:
-        deadline = time.monotonic() + timeout
-        while True:
-            with self._lock:
-                items = len(self._synced())
-                if items and self._fill(out, rng, online, deadline):
-                    return
-                counts = self._mirror.counts
-            if time.monotonic() >= deadline:
-                assert counts is not None
-                raise TimeoutError(
-                    f"Sampling waited {timeout:g} s for the first sequence of {self.length} steps: replay on Redis "
-                    f"{self.label} was given {counts.inserted} steps in {counts.streams} streams. Are the actors "
-                    "writing?"
-                )
-            if not items:
-                time.sleep(min(_POLL, timeout))
+        self._sampler.sample_into(out, rng, timeout, online)
 
     def available(self) -> tuple[int, int]:
-        with self._lock:
-            index = self._synced()
+        with self._sampler.index() as index:
             return len(index), len(index.queue)
 
     def room(self, streams: Sequence[int]) -> int:
@@ -162,7 +142,7 @@ class RedisStore(Store):
             for i, (stream, first) in enumerate(where)
         ]
         written = sum(self._replay.insist(calls))
-        self._counters["written_back"] += written
+        self._written_back += written
         return written
 
     def set_priority(self, keys: np.ndarray, values: np.ndarray) -> int:
@@ -170,8 +150,7 @@ class RedisStore(Store):
         if not self._selection.priority:
             return 0
         values = np.asarray(values)
-        with self._lock:
-            index = self._synced()
+        with self._sampler.index() as index:
             return sum(index.prioritize(stream, first, values[i]) for i, (stream, first) in enumerate(where))
 
     def read(self, stream: int, first_step_id: int, n: int) -> Rows:
@@ -188,16 +167,14 @@ class RedisStore(Store):
                     f"{state}, {have} of {n} are stored; read newer steps."
                 )
             got = self._chunks.steps(stream, first_step_id, n)
-            self._look_for_foreign_values()
+            self._damage.look_for_foreign_values()
             if got is not None:  # else they were evicted meanwhile
                 rows, latents, stale, _ = got
-                self._counters["stale"] += stale
+                self._sampler.counters["stale"] += stale
                 return views(rows) | views(latents)
-        lies_in = {key.decode() for key in self._chunks.lies_in(stream, first_step_id, n)}
-        foreign = {key: kind for key, kind in self._foreign.items() if key in lies_in}
         raise ValueError(
             f"Redis {self.label} lacks bytes of steps {first_step_id} to {stop - 1} of stream {stream}, which its "
-            f"index has: {foreign_values(foreign) if foreign else 'keys of the replay were deleted'}."
+            f"index has: {self._damage.reason(stream, first_step_id, n)}."
         )
 
     def streams(self) -> dict[int, range]:
@@ -210,8 +187,8 @@ class RedisStore(Store):
 
     def items(self) -> np.ndarray:
         """Keys `[items, 2]` of the start steps of all items, oldest first."""
-        with self._lock:
-            return self._synced().items()
+        with self._sampler.index() as index:
+            return index.items()
 
     def __len__(self) -> int:
         return self._replay.counted(b"sync", 0, 0)[0].items
@@ -222,10 +199,7 @@ class RedisStore(Store):
 
     def stats(self) -> dict[str, float]:
         """What the server holds, and what this process has done; `gb` is the memory of the chunks."""
-        queue = 0
-        if self._online and (self._replay.made or self._mirror.index):
-            with self._lock:
-                queue = len(self._synced().queue)
+        queue = self._sampler.queued()
         counts, _ = self._replay.counted(b"sync", 0, 0)
         return {
             "items": counts.items,
@@ -238,7 +212,8 @@ class RedisStore(Store):
             "evicted": counts.evicted,
             "age": counts.items / 2,
             "inserted": counts.inserted,
-            **self._counters,
+            "written_back": self._written_back,
+            **self._sampler.counters,
         }
 
     def checkpoint(self, directory: Path) -> None:
@@ -272,10 +247,11 @@ class RedisStore(Store):
         return int(mark["counters"]["inserted"] - counts.inserted)
 
     def clear(self) -> None:
-        with self._lock:
+        with self._sampler.lock:
             self._replay.counted(b"sync", 0, 0)
             self._replay.writes.many([(b"clear", secrets.token_hex(8))])
-            self._counters = dict.fromkeys(self._counters, 0)
+            self._sampler.forget_counts()
+            self._written_back = 0
             self._replay.made = True
 
     def close(self) -> None:
@@ -284,60 +260,6 @@ class RedisStore(Store):
     def _identity(self) -> dict[str, object]:
         settings = {"length": self.length, "chunk_length": self.chunk_length}
         return {"schema": self.schema.to_json(), "settings": settings}
-
-    def _synced(self) -> Index:
-        while True:
-            try:
-                return self._mirror.sync()
-            except MissingReplayError:
-                self._replay.begin_anew()
-
-    def _fill(self, out: Batch, rng: np.random.Generator, online: bool, deadline: float) -> bool:
-        """Draw and receive a batch; False: what came may not be what was drawn, or goes faster than it can be read."""
-        mirror, index = self._mirror, self._mirror.index
-        assert index is not None and mirror.counts is not None
-        n, length = out.rows.shape
-        starts, fresh = index.draw(n, rng, online)
-        out.keys[:] = index.addresses.keys(starts, length)
-        handed = [(stream, step) for stream, step in out.keys[:fresh, 0].tolist()]
-        missing = np.arange(n)
-        while True:
-            whole, stale, life = self._chunks.sequences(out, missing)
-            self._look_for_foreign_values()
-            if life != mirror.counts.life or not mirror.current:
-                index.queue.give_back(handed)
-                return False
-            self._counters["stale"] += stale
-            missing = missing[~whole]
-            if not len(missing):
-                break
-            index = self._synced()  # the others were evicted on the way
-            self._look_for_damage(index, out.keys[missing, 0])
-            if not len(index) or time.monotonic() >= deadline:
-                return False
-            out.keys[missing] = index.addresses.keys(index.draw(len(missing), rng, False)[0], length)
-        self._counters["sampled"] += n * length
-        self._counters["sampled_online"] += fresh
-        return True
-
-    def _look_for_foreign_values(self) -> None:
-        """Say once of each key that something else than the replay's own lies there."""
-        new = {key.decode(errors="replace") for key in self._chunks.foreign.copy()} - self._foreign.keys()
-        if new and (types := foreign_types(self._replay.reads.connection.pipeline, sorted(new))):
-            self._foreign |= types
-            self._note(f"Redis {self.label}: {foreign_values(types)}; steps and latents there are passed over.")
-
-    def _look_for_damage(self, index: Index, keys: np.ndarray) -> None:
-        for stream, step in keys.tolist():
-            chunk = stream, step // self.chunk_length
-            if self._chunks.foreign & self._chunks.lies_in(stream, step, self.length):
-                continue
-            if index.addresses.of(stream, step) is not None and chunk not in self._damaged:
-                self._damaged.add(chunk)
-                self._note(
-                    f"Redis {self.label} lacks bytes of stream {stream} from step {step} on, which its index has; "
-                    "sequences that need them are passed over."
-                )
 
     def _with_marker(self, latents: Mapping[str, np.ndarray], lead: tuple[int, ...]) -> np.ndarray:
         """Latents `[*lead, ...]` packed as they are stored."""
