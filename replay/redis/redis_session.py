@@ -206,15 +206,9 @@ def _ours(reply: Any) -> Any:
 
 def _encoded(arg: Arg) -> bytes | memoryview:
     """An argument as it goes out: a large array as it lies in memory, everything else in a copy."""
-    if isinstance(arg, str):
-        return arg.encode()
-    if isinstance(arg, int | np.integer):
-        return b"%d" % arg
+    if isinstance(arg, str | int | np.integer):
+        return str(arg).encode()
     if isinstance(arg, np.ndarray):
-        if arg.nbytes < _JOINED:
-            return arg.tobytes()
-        return np.ascontiguousarray(arg).reshape(-1).view(np.uint8).data
-    if isinstance(arg, bytes):
-        return arg
-    view = memoryview(arg).cast("B")
-    return view if len(view) >= _JOINED else bytes(view)
+        arg = np.ascontiguousarray(arg).reshape(-1).view(np.uint8).data
+    view = memoryview(arg)
+    return bytes(view) if view.nbytes < _JOINED else view.cast("B")
