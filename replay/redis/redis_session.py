@@ -27,7 +27,7 @@ _GREETING = 40  # bytes of what is no Redis server that a message quotes
 
 
 class _Parser(DefaultParser):  # type: ignore[misc, valid-type]
-    """Leaves refusals as the server words them; redis-py would take off their first word, and raise some at once."""
+    """Leaves refusals as the server words them: redis-py would drop their first word, and raise some at once."""
 
     EXCEPTION_CLASSES: ClassVar[dict[str, Any]] = {}
 
@@ -120,6 +120,8 @@ class Session:
             connection.on_connect()
         except redis.ResponseError as error:
             raise not_let_in(refusal(str(error)), self.address) from None
+        except redis.TimeoutError:
+            raise TimeoutError(f"it was silent for {self._timeout:g} s") from None
         except redis.ConnectionError as error:
             raise _cause(error) from None
 
