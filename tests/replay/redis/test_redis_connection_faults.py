@@ -103,6 +103,22 @@ def test_a_server_that_is_not_redis(said: bytes) -> None:
         refused(f"redis://127.0.0.1:{other.port}", rf"127.0.0.1:{other.port} is not a Redis server.*it sent b'")
 
 
+def test_a_server_behind_tls_that_is_not_redis(keys: tuple[Path, Path]) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*keys)
+    with Listener(answering(b"HTTP/1.1 400 Bad Request\r\n\r\n"), context) as other:
+        refused(f"rediss://127.0.0.1:{other.port}?ca={keys[0]}", "is not a Redis server.*it sent no reply .*Check host")
+
+
+def test_a_server_that_falls_silent_at_the_password() -> None:
+    with (
+        Listener(answering(b"+PONG\r\n")) as silent,
+        connected(f"redis://:sesame@127.0.0.1:{silent.port}", timeout=0.2, patience=0.1) as connection,
+        pytest.raises(ShardDownError, match="it was silent for 0.2 s"),
+    ):
+        connection.call("PING")
+
+
 def test_protected_mode() -> None:
     with Listener(answering(b"-DENIED Redis is running in protected mode because no password\r\n")) as shut:
         refused(f"redis://127.0.0.1:{shut.port}", "lets nobody in from outside: DENIED Redis is running in")
