@@ -10,20 +10,25 @@ Observations = Literal["vectors", "pixels", "both"]
 class EnvironmentConfig:
     """Options of one environment; the task name determines the rest.
 
-    `time_limit` counts frames and applies in addition to the environment's own; 0 adds none. `observations`, `camera`
-    and `fast_rendering` apply to suites that render their own images (dm_control): `camera=-1` is the task's usual
-    camera; `fast_rendering` turns off anti-aliasing and shadows, which is 4-6 times faster, but pixels differ from
-    those of the published results. Images are resized to `image_size`; (0, 0) keeps the environment's own size.
+    `observations`, `camera` and `fast_rendering` apply to suites that render their own images (dm_control).
     """
 
     action_repeat: int = 1
+    """Frames that each action is repeated for."""
     time_limit: int = 0
+    """Frames after which an episode is truncated, in addition to the environment's own limit; 0 adds none."""
     frame_stack: int = 1
+    """Number of latest images stacked along the channels."""
     image_size: tuple[int, int] = (64, 64)
+    """Height and width that images are resized to; 0 0 keeps the environment's own size."""
     observations: Observations = "vectors"
+    """What the environment returns."""
     camera: int = -1
+    """Camera of the rendered images; -1 is the task's usual one."""
     fast_rendering: bool = False
+    """Render 4-6 times faster without anti-aliasing and shadows; pixels differ from those of published results."""
     check_steps: bool = True
+    """Check every observation and reward of the environment; turn it off only for speed."""
 
     def __post_init__(self) -> None:
         for name, least in (("action_repeat", 1), ("time_limit", 0), ("frame_stack", 1), ("camera", -1)):

@@ -8,19 +8,25 @@ class OptimizerConfig:
     """LaProp with AGC (`optimizer.py`)."""
 
     lr: float = 4e-5
+    """Learning rate."""
     agc: float = 0.3
     """Largest gradient norm relative to the parameter norm; 0 turns clipping off."""
     pmin: float = 1e-3
     """Smallest parameter norm assumed by AGC."""
     beta1: float = 0.9
+    """Decay of the momentum."""
     beta2: float = 0.999
+    """Decay of the second moment."""
     eps: float = 1e-20
+    """Added to the square root of the second moment."""
     weight_decay: float = 0.0
+    """Weight decay, relative to the learning rate; matrices and kernels only."""
     schedule: str = "const"
     """`const`, `linear` (to a tenth) or `cosine`, over `anneal - warmup` updates after the warm-up."""
     warmup: int = 1000
     """Updates over which the rate rises linearly from exactly 0."""
     anneal: int = 0
+    """Update at which `linear` and `cosine` end."""
 
     def __post_init__(self) -> None:
         allowed = ("const", "linear", "cosine")
@@ -40,6 +46,7 @@ class LearnerConfig:
     """Batches, train ratio, optimiser and device."""
 
     batch_size: int = 16
+    """Sequences per batch."""
     batch_length: int = 64
     """Training steps per sequence; replay adds one context step before them."""
     consecutive: int = 1

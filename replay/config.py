@@ -29,6 +29,7 @@ class SelectionConfig:
     zero_on_sample: bool = True
     """Sampling an item by priority sets its steps' priorities to 0 until the learner sets new ones."""
     recency_exponent: float = 1.0
+    """How fast the probability of `recency` falls with age."""
 
     def __post_init__(self) -> None:
         for name in ("uniform", "priority", "recency", "maxfrac"):
@@ -66,12 +67,13 @@ class ReplayConfig:
     """Where replay is stored, how much it keeps and how it is sampled."""
 
     store: str = "memory"
-    """`memory`: in this process in inline mode, in Ray actors (then also called `ray`) in local mode; `disk`: durable
-    files, larger than memory; or Redis servers: `redis://host[:port][/db]`, `rediss://` (TLS), `unix:///socket`,
-    separated by commas. The password comes from NEXUS_REDIS_PASSWORD."""
+    """`memory`, `disk` (durable files, larger than memory), or the URLs of Redis servers, separated by commas.
+    `memory` (also called `ray` in local mode) is in this process in inline mode, and in Ray actors in local mode.
+    URLs are `redis://host[:port][/db]`, `rediss://` (TLS) or `unix:///socket`.
+    The password comes from NEXUS_REDIS_PASSWORD."""
     directory: str = ""
-    """Where `disk` keeps its files; empty for the run's own `replay` folder. A directory given here never goes back to
-    a checkpoint, since other runs may write to it too. Use a fast local disk."""
+    """Where `disk` keeps its files, on a fast local disk; empty for the run's own `replay` folder.
+    A directory given here never goes back to a checkpoint, since other runs may write to it too."""
     compression: str = ""
     """`lz4` compresses the rows of `disk`: images about three times, and sampling is slower. Needs the extra lz4."""
     prefix: str = ""
@@ -88,8 +90,8 @@ class ReplayConfig:
     """Sample each stream's newest sequences once before any others."""
     selection: SelectionConfig = field(default_factory=SelectionConfig)
     tolerance: float = 0.0
-    """Sampled steps by which sampling and inserting may deviate from the train ratio in local mode; 0 allows just what
-    the largest block and batch need."""
+    """Sampled steps by which sampling and inserting may deviate from the train ratio in local mode.
+    0 allows just what the largest block and batch need."""
 
     def __post_init__(self) -> None:
         for name, low in (("capacity", 1), ("chunk_length", 0), ("shards", 1)):

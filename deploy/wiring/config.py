@@ -28,6 +28,7 @@ class EvaluationConfig:
     every: int = 0
     """Updates between evaluations; 0 turns them off."""
     episodes: int = 10
+    """Episodes per evaluation."""
     stop_score: float = 0.0
     """Stop the run when an evaluation reaches this mean score; 0 never stops."""
 
@@ -43,15 +44,18 @@ class RunConfig:
     """All options of `nexus train`."""
 
     task: str = "gym:CartPole-v1"
+    """The same as the argument TASK."""
     logdir: str = ""
+    """Directory of the run; empty for runs/TASK-seedSEED."""
     mode: Literal["inline", "local"] = "local"
     """`inline`: one process, synchronous, repeatable; `local`: Ray actors on this machine."""
     seed: int = 0
+    """Seed of the networks, of sampling and of the environments."""
     frames: int = 1_000_000
     """Length of the run in environment frames (action repeats counted); offline: in replayed frames."""
     offline: str = ""
-    """Learn from stored replay alone, without actors: a run's logdir, a disk replay or checkpoint folder, or Redis
-    URLs. It is copied into the run's own replay first and is not modified."""
+    """Learn from stored replay alone, without actors: that of a logdir, disk replay, checkpoint or Redis URLs.
+    It is copied into the run's own replay first and is not modified."""
     environment: EnvironmentConfig = field(default_factory=EnvironmentConfig)
     actor: ActorConfig = field(default_factory=ActorConfig)
     replay: ReplayConfig = field(default_factory=ReplayConfig)
@@ -61,13 +65,14 @@ class RunConfig:
     log_every: int = 100
     """Updates between lines of metrics."""
     report_every: int = 2500
-    """Updates between open-loop reports (`report/openloop_*`, `videos/openloop-*`), each written with the next line of
-    metrics; 0 turns them off."""
+    """Updates between open-loop reports (`report/openloop_*`, `videos/openloop-*`); 0 turns them off.
+    Each is written with the next line of metrics."""
     checkpoint_every: int = 1000
     """Updates between checkpoints; another is written at the end and on Ctrl-C."""
     checkpoint_seconds: float = 900.0
     """Seconds after which a checkpoint is written even if fewer updates have passed; 0 counts only updates."""
     keep_checkpoints: int = 2
+    """Number of newest checkpoints to keep."""
     metrics_port: int = 0
     """Serve Prometheus metrics on this port of 127.0.0.1; 0 serves none."""
 

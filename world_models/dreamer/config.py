@@ -26,8 +26,11 @@ class RSSMConfig:
     blocks: int = 8
     """Blocks of the GRU."""
     dynamics_layers: int = 1
+    """Layers before the GRU's gates."""
     prior_layers: int = 2
+    """Layers from the recurrent state to the prior."""
     posterior_layers: int = 1
+    """Layers from recurrent state and observation to the posterior."""
     unimix: float = 0.01
     """Weight of the uniform distribution mixed into the latents."""
     free_nats: float = 1.0
@@ -52,9 +55,13 @@ class EncoderConfig:
     mults: tuple[int, ...] = (2, 3, 4, 4)
     """Channel multiple per stage; each stage halves the image."""
     layers: int = 3
+    """Layers of the MLP for vectors."""
     units: int = 1024
+    """Units per layer."""
     kernel: int = 5
+    """Size of the convolution kernels."""
     symlog: bool = True
+    """Apply symlog to vectors."""
 
     def __post_init__(self) -> None:
         _positive(self, "depth", "layers", "units", "kernel")
@@ -65,11 +72,17 @@ class DecoderConfig:
     """Mirror image of the encoder (`decoder.py`)."""
 
     depth: int = 64
+    """Base number of convolution channels."""
     mults: tuple[int, ...] = (2, 3, 4, 4)
+    """Channel multiple per stage; each stage doubles the image."""
     layers: int = 3
+    """Layers of the MLP for vectors."""
     units: int = 1024
+    """Units per layer."""
     kernel: int = 5
+    """Size of the convolution kernels."""
     symlog: bool = True
+    """Predict vectors in symlog space."""
     blocks: int = 8
     """Blocks of the layer from the recurrent state to the first feature map."""
 
@@ -82,7 +95,9 @@ class HeadConfig:
     """Reward, continue and value heads (`heads.py`)."""
 
     layers: int = 1
+    """Hidden layers."""
     units: int = 1024
+    """Units per layer."""
     out_scale: float = 1.0
     """Scale of the output layer at initialisation; 0 starts at exactly zero."""
     bins: int = 255
@@ -99,10 +114,15 @@ class PolicyConfig:
     """The actor (`heads.py`)."""
 
     layers: int = 3
+    """Hidden layers."""
     units: int = 1024
+    """Units per layer."""
     out_scale: float = 0.01
+    """Scale of the output layer at initialisation."""
     min_std: float = 0.1
+    """Smallest standard deviation of continuous actions."""
     max_std: float = 1.0
+    """Largest standard deviation of continuous actions."""
 
     def __post_init__(self) -> None:
         _positive(self, "layers", "units", "min_std")
@@ -117,11 +137,15 @@ class NormalizeConfig:
     impl: str = "perc"
     """`perc`: percentile range; `meanstd`: mean and deviation; `none`."""
     rate: float = 0.01
+    """Rate of the running average."""
     limit: float = 1.0
     """Smallest scale."""
     low: float = 5.0
+    """Lower percentile."""
     high: float = 95.0
+    """Upper percentile."""
     debias: bool = False
+    """Correct the running average for its start at 0."""
 
     def __post_init__(self) -> None:
         allowed = ("perc", "meanstd", "none")
@@ -131,16 +155,24 @@ class NormalizeConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LossScales:
-    """Weight of each loss in the total; `reconstruction` applies to every observation key."""
+    """Weight of each loss in the total."""
 
     reconstruction: float = 1.0
+    """Prediction of every observation key."""
     reward: float = 1.0
+    """Prediction of the reward."""
     continuation: float = 1.0
+    """Prediction of whether the episode goes on."""
     dynamics: float = 1.0
+    """KL that pulls the prior to the posterior."""
     representation: float = 0.1
+    """KL that pulls the posterior to the prior."""
     policy: float = 1.0
+    """REINFORCE loss of the policy."""
     value: float = 1.0
+    """Value loss on imagined states."""
     replay_value: float = 0.3
+    """Value loss on replayed states."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,20 +195,27 @@ class DreamerConfig:
     discount_in_continue: bool = True
     """The continue head also predicts the discount, so imagination applies none of its own."""
     imagination_length: int = 15
+    """Imagined steps from each state."""
     imagination_last: int = 0
     """Imagine only from this many last steps of each sequence; 0 means from all."""
     lam: float = 0.95
+    """Lambda of the lambda returns."""
     entropy: float = 3e-4
+    """Scale of the policy's entropy bonus."""
     slow_rate: float = 0.02
     """Rate at which the slow value tracks the fast one."""
     slow_every: int = 1
+    """Updates between two updates of the slow value."""
     slow_regularizer: float = 1.0
+    """Weight of the loss that keeps the value near the slow one."""
     slow_target: bool = False
     """Bootstrap from the slow value instead of the fast one."""
     reward_gradient: bool = True
     """Reward gradients reach the world model."""
     replay_value: bool = True
+    """Also train the value on replayed sequences."""
     replay_value_gradient: bool = True
+    """Gradients of the replayed value loss reach the world model."""
 
     def __post_init__(self) -> None:
         _positive(self, "horizon", "imagination_length", "slow_every")

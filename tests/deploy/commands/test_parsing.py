@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from dataclasses import dataclass
+from itertools import pairwise
 
 import pytest
 
@@ -31,6 +32,11 @@ def test_help_names_every_option_and_ends_with_an_example(
     assert code == 0 and not error and out.splitlines()[-1].startswith(f"Example: nexus {command}")
     assert all(len(line) <= 80 for line in out.splitlines() if not line.startswith(("usage: ", "Example: ")))
     assert "\x1b" not in out, "no colours in a pipe"
+    lines = [line.strip("│ ") for line in out.splitlines()]
+    bare = [
+        name for name, text in pairwise(lines) if name.startswith("--") and "  " not in name and text.startswith("(")
+    ]
+    assert not bare, "every option says what it is for"
 
 
 @pytest.mark.parametrize("command", ["", "replay "])
