@@ -1,1 +1,1 @@
-"""World models: DreamerV3, I-JEPA, V-JEPA 2 and Genie, and the planners that work over any of them."""
+"""World models: DreamerV3, and the layers, distributions and snapshots that model families share."""

@@ -17,7 +17,7 @@ GAUGES = {
     "queue": ("nexus_replay_online_queue_items", "Newest sequences that wait to be sampled once", 1.0),
     "gb": ("nexus_replay_size_bytes", "Bytes in use", 1e9),
     "max_gb": ("nexus_replay_size_limit_bytes", "Most bytes that the shard may use", 1e9),
-    "age": ("nexus_replay_age_items", "Sequences that came after the mean one", 1.0),
+    "age": ("nexus_replay_age_items", "Mean age of the sequences, in newer sequences", 1.0),
 }
 COUNTERS = {
     "inserted": ("nexus_replay_inserted_steps", "Steps appended"),
