@@ -1,9 +1,7 @@
 """A durable replay store in a directory: larger than memory, and there again when the process is gone."""
 
 import os
-import shutil
 import threading
-import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,26 +11,25 @@ from typing import Any
 import numpy as np
 
 from replay.config import SelectionConfig
-from replay.counted import counted
 from replay.disk import disk_checkpoint, latent_rows
-from replay.disk.chunk_files import Chunk, ChunkFiles, Header, suitable_chunk_length
+from replay.disk.chunk_files import Chunk, ChunkFiles, suitable_chunk_length
+from replay.disk.chunk_lifecycle import ChunkLifecycle
 from replay.disk.chunk_table import ChunkTable
 from replay.disk.directory_lock import lock_directory
 from replay.disk.manifest import FORMAT, Content, read_manifest
-from replay.disk.reopening import check_stored, take_over, what_is_lost
+from replay.disk.reopening import check_stored, describe, take_over
+from replay.disk.restoring import Restoring
 from replay.disk.sealing import Sealer
-from replay.disk.sequence_parts import Part, copy_latents, copy_rows, plan
+from replay.disk.sequence_parts import copy_sequences, find_parts, find_places, plan, read_parts, write_latents
 from replay.files.checked_files import DamagedError
-from replay.files.whole_file import sync_directory
 from replay.indexing.index import UNIFORM
 from replay.indexing.index_state import state_of
 from replay.indexing.indexed_store import IndexedStore
-from replay.layout import Batch, views
+from replay.layout import Batch
 from replay.step import Rows, Schema, check_rows
 from replay.store import check_latents
 
 _REDRAWS = 200
-_ASIDE = "restoring"  # the folder of what is about to replace the chunks
 
 
 class DiskStore(IndexedStore):
@@ -73,16 +70,17 @@ class DiskStore(IndexedStore):
         if not keep_seconds >= 0:
             raise ValueError(f"DiskStore keep_seconds is {keep_seconds}, allowed 0 (at close alone) or more; raise it.")
         self.directory, self.note, self._timeout = Path(directory), note, timeout
-        self._keep_seconds, self._keep_at = keep_seconds, time.monotonic() + keep_seconds
+        self._keep_seconds = keep_seconds
         (self.directory / "chunks").mkdir(parents=True, exist_ok=True)
         self._unlock = weakref.finalize(self, os.close, lock_directory(self.directory))
         self._closed = False
         try:
-            shutil.rmtree(self.directory / _ASIDE, ignore_errors=True)  # of a process that was killed
             content = read_manifest(self.directory)
             stored = check_stored(self.directory, content, schema, chunk_length)
             chunk_length = stored or chunk_length or suitable_chunk_length(schema, capacity, capacity_gb, streams)
             self.files = ChunkFiles(self.directory / "chunks", schema, chunk_length, compression)
+            self._restoring = Restoring(self.files)
+            self._restoring.discard()
             super().__init__(
                 schema, length=length, capacity=capacity, capacity_gb=capacity_gb, chunk_length=chunk_length,
                 streams=streams, online=online, selection=selection,
@@ -96,8 +94,11 @@ class DiskStore(IndexedStore):
     def _begin(self) -> None:
         super()._begin()
         self._counters["stale"] = 0
-        self._index.addresses.released = self._release
         self._chunks = ChunkTable(self.files, self.slots, self._lose)
+        self._lifecycle = ChunkLifecycle(
+            self._index, self._chunks, self._lock, lambda kind, chunk: self._sealer.submit(kind, chunk),
+            self._keep_seconds,
+        )  # fmt: skip
         self._previous = disk_checkpoint.Previous()
 
     def _reopen(self, content: Content | None, streams: int) -> None:
@@ -110,29 +111,15 @@ class DiskStore(IndexedStore):
         counts = content.counts if content else {}
         self._sealer = Sealer(
             self.files, manifest, waiting=max(8, streams), settled=lambda chunk: self._chunks.settle(chunk),
-            sealed=self._sealed, copied=self._copied, evict=self._evict_for_room, counts=self._counts, note=self.note,
+            sealed=lambda chunk: self._lifecycle.sealed(chunk), copied=lambda chunk: self._lifecycle.copied(chunk),
+            evict=lambda: self._lifecycle.make_room(), counts=self._counts, note=self.note,
         )  # fmt: skip
         with self._lock:
             self._counters |= {key: counts.get(key, 0) for key in self._counters}
             self._index.ring.created = self._index.ring.evicted = counts.get("evicted", 0)
-            self._index.online = False  # what is stored is no news
-            for chunk, stop in found:
-                self._chunks.put(self._index.adopt(*chunk.id, chunk.first, stop), chunk)
-                if not chunk.sealed and stop == (chunk.number + 1) * self.chunk_length:
-                    self._sealer.submit("seal", chunk)
-            for stream, step in (content.ends if content else {}).items():
-                if stream not in self._index.streams:
-                    self._index.know(stream, step)
-            self._index.online = self.online
+            self._lifecycle.take_over(found, content.ends if content else {})
         if content:
-            chunks = self._index.addresses.used_slots
-            self.note(
-                f"Replay {self.directory} has {counted(len(self._index), 'sequence')} in "
-                f"{counted(chunks, 'chunk')} of {counted(len(self._index.streams), 'stream')} again"
-                + ("." if counts.get("closed") else f"; it was not closed, {what_is_lost(content)}.")
-            )
-
-    # --- steps in
+            self.note(f"Replay {self.directory} has {describe(self._index, content)}.")
 
     def append(self, stream: int, first_step_id: int, rows: Mapping[str, np.ndarray]) -> int:
         """See `replay.store.Store`; OSError, perhaps after some of the rows: full chunks cannot be written, the disk
@@ -143,86 +130,30 @@ class DiskStore(IndexedStore):
         with self._changing():
             if n <= step:
                 return self._append(stream, first_step_id, fields, latents)
-            return sum(
-                self._append(
-                    stream,
-                    first_step_id + i,
-                    {key: value[i : i + step] for key, value in fields.items()},
-                    latents[i : i + step],
-                )
-                for i in range(0, n, step)
-            )
+            new = 0
+            for i in range(0, n, step):
+                part = {key: value[i : i + step] for key, value in fields.items()}
+                new += self._append(stream, first_step_id + i, part, latents[i : i + step])
+            return new
 
     def _append(self, stream: int, first: int, rows: Rows, latents: np.ndarray) -> int:
         """Add at most as many rows as fill one chunk."""
         self._sealer.wait_for_room(self._timeout)
-        new, full = 0, []
         with self._lock:
-            for address, row, count in self._index.extend(stream, first, len(latents)):
-                slot, place = divmod(address, self.chunk_length)
-                chunk = self._chunks.open(slot, stream, first + row)
-                for key, value in rows.items():
-                    chunk.keys[key][place : place + count] = value[row : row + count]
-                assert chunk.latents is not None, chunk.name
-                chunk.latents[place : place + count] = latents[row : row + count]
-                chunk.serial = self._sealer.serial
-                if place + count == self.chunk_length:
-                    full.append(chunk)
-                new += count
-            for chunk in full:
-                if not chunk.dropped:
-                    chunk.filed = True
-                    self._sealer.submit("seal", chunk)
+            new = self._lifecycle.fill(stream, first, rows, latents, self._sealer.serial)
             self._counters["inserted"] += new
             if new:
                 self._grown.notify_all()
-            if self._keep_seconds and time.monotonic() >= self._keep_at:
-                self._sealer.keep([chunk for chunk in self._chunks.values() if self._stop(chunk) > chunk.kept])
-                self._keep_at = time.monotonic() + self._keep_seconds
+            if chunks := self._lifecycle.to_keep():
+                self._sealer.keep(chunks)
         return new
-
-    def _stop(self, chunk: Chunk) -> int:
-        """The step a chunk that fills goes on with, 0 for others. The lock is held."""
-        if chunk.sealed or chunk.dropped:
-            return 0
-        stop = self._index.streams[chunk.stream].next
-        return stop if stop < (chunk.number + 1) * self.chunk_length else 0
-
-    def _copied(self, chunk: Chunk) -> tuple[Header, np.ndarray] | None:
-        """What is to be kept of a chunk that fills, None if it does no more."""
-        with self._lock:
-            stop = self._stop(chunk)
-            if stop <= chunk.kept:
-                return None
-            chunk.filed = True  # evicting it removes the file
-            return self.files.copy(chunk, stop)
-
-    def _release(self, slot: int) -> None:
-        """The index, and with it the lock's holder, has evicted a chunk."""
-        chunk = self._chunks.drop(slot)
-        if chunk and chunk.filed:
-            self._sealer.submit("drop", chunk)
-
-    def _sealed(self, chunk: Chunk) -> None:
-        with self._lock:
-            self._chunks.seal(chunk)
 
     def _lose(self, chunk: Chunk, error: DamagedError) -> None:
         self._sealer.submit("lose", chunk)
         self.note(f"Replay {self.directory}: chunk set aside, its sequences are lost, {error}.")
 
-    def _evict_for_room(self) -> bool:
-        """Evict until a chunk has left that has files; False where none has."""
-        with self._lock:
-            before = self._chunks.sealed
-            while before and self._chunks.sealed == before and self._index.evict_oldest():
-                pass
-            return self._chunks.sealed < before
-
     def _counts(self) -> dict[str, int]:
         return {**self._counters, "evicted": self._index.evicted}
-
-    # --- sequences out
 
     def sample_into(self, out: Batch, rng: np.random.Generator, timeout: float = 60.0, online: bool = True) -> None:
         n, length = out.rows.shape
@@ -235,12 +166,11 @@ class DiskStore(IndexedStore):
                 sequences = plan(self._chunks, self._index, starts, length)
                 self._counters["sampled"] += 0 if attempt else n * length
                 self._counters["sampled_online"] += fresh
-            whole = copy_rows(self._chunks, sequences, out.rows, left)
-            there, stale = copy_latents(self._chunks, sequences, out.latents, left)
+            copied, stale = copy_sequences(self._chunks, sequences, out, left)
             if stale:
                 with self._lock:
                     self._counters["stale"] += stale
-            left = left[~(whole & there)]
+            left = left[~copied]
             if not len(left):
                 return
         raise OSError(
@@ -249,50 +179,26 @@ class DiskStore(IndexedStore):
         )
 
     def read(self, stream: int, first_step_id: int, n: int) -> Rows:
-        rows = np.empty((n, self.files.row_stride), np.uint8)
-        latents = np.empty((n, self.files.latent_stride), np.uint8)
         with self._lock:
-            parts = []
-            for address, row, count in self._spans(stream, first_step_id, n):
-                slot, place = divmod(address, self.chunk_length)
-                parts.append(Part(self._chunks[slot], self._chunks.rows(self._chunks[slot]), place, row, count))
-        for part in parts:
-            if not self._chunks.is_whole(part.chunk, part.rows):
-                raise ValueError(
-                    f"Steps {first_step_id} to {first_step_id + n - 1} of stream {stream} are not all in replay: chunk "
-                    f"{part.chunk.name} is damaged; read other steps."
-                )
-            part.copy(rows)
-            if latents.size:
-                self._chunks.settled(part.chunk, part.place, latents[part.column : part.column + part.n])
-        return views(rows.view(self.schema.row_dtype)[:, 0]) | latent_rows.content(self.schema, latents)
+            parts = find_parts(self._chunks, self._spans(stream, first_step_id, n))
+        try:
+            return read_parts(self._chunks, parts, n)
+        except DamagedError as error:
+            raise ValueError(
+                f"Steps {first_step_id} to {first_step_id + n - 1} of stream {stream} are not all in replay: chunk "
+                f"{error} is damaged; read other steps."
+            ) from None
 
     def write_back(self, keys: np.ndarray, latents: Mapping[str, np.ndarray]) -> int:
         where, checked = check_latents(self.schema, keys, latents)
-        n, length = keys.shape[:2]
-        flat = {key: value.reshape(n * length, *value.shape[2:]) for key, value in checked.items()}
-        whole = checked.keys() == self.schema.latents.keys()
-        packed = latent_rows.packed(self.schema, flat, n * length) if whole else None
-        written = 0
         with self._lock:
             if self._closed:
                 raise ValueError(f"Replay {self.directory} was closed; open it again to write latents back.")
-            spans = []
-            for i, (stream, first) in enumerate(where):
-                for address, row, count in self._index.addresses.spans(stream, first, length):
-                    slot, place = divmod(address, self.chunk_length)
-                    spans.append((self._chunks[slot], place, i * length + row, count))
-        for chunk, place, row, count in spans:
-            if packed is not None:
-                written += self._chunks.write_latents(chunk, place, packed[row : row + count])
-            else:
-                values = {key: value[row : row + count] for key, value in flat.items()}
-                written += self._chunks.change_latents(chunk, place, count, values)
+            places = find_places(self._chunks, self._index, where, keys.shape[1])
+        written = write_latents(self._chunks, places, checked)
         with self._lock:
             self._counters["written_back"] += written
         return written
-
-    # --- its life
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
@@ -336,28 +242,13 @@ class DiskStore(IndexedStore):
         """See `replay.store.Store`. OSError where the disk has no room for both states: the store is as it was."""
         with self._changing():
             content, arrays = self._load(Path(directory))
-            aside = ChunkFiles(self.directory / _ASIDE, self.schema, self.chunk_length)
-            aside.directory.mkdir()
-            try:  # whatever can fail, before the old state goes
-                chunks = disk_checkpoint.unpack(Path(directory), aside, content, arrays)
-            except BaseException as error:
-                shutil.rmtree(aside.directory, ignore_errors=True)
-                if not isinstance(error, OSError):
-                    raise
-                raise OSError(
-                    error.errno,
-                    f"{error.strerror}: replay {self.directory} cannot take in {directory} beside what it holds, which "
-                    "stays; free some space",
-                ) from error
+            chunks = self._restoring.unpack(Path(directory), content, arrays)
             self._wipe()
-            for path in aside.directory.iterdir():
-                path.rename(self.files.directory / path.name)
-            aside.directory.rmdir()
+            self._restoring.move_in()
             with self._lock:
                 self._index.load(arrays, content["counters"])
                 self._counters = {key: int(content["counters"][key]) for key in self._counters}
-                for chunk in chunks:
-                    self._chunks.put(self._index.streams[chunk.stream].slots[chunk.number], chunk)
+                self._lifecycle.place(chunks)
                 self._previous.follow(Path(directory), content["files"])
                 self._sealer.adopt([chunk for chunk in chunks if chunk.sealed and not chunk.damaged])
                 self._grown.notify_all()
@@ -383,19 +274,10 @@ class DiskStore(IndexedStore):
                 try:
                     self._sealer.drain()
                 finally:
-                    self._write_open()
+                    with self._lock:
+                        ends = self._lifecycle.write_open()
+                        self._sealer.manifest.end(ends, self._counts() | {"closed": 1})
             finally:
                 self._closed = True
                 self._sealer.manifest.close()
                 self._unlock()
-
-    def _write_open(self) -> None:
-        with self._lock:
-            streams = self._index.streams
-            for chunk in self._chunks.values():
-                if not chunk.sealed:
-                    stop = min((chunk.number + 1) * self.chunk_length, streams[chunk.stream].next)
-                    self.files.write_open(*self.files.copy(chunk, stop))
-            sync_directory(self.files.directory)
-            ends = {stream.id: stream.next for stream in streams.values() if not stream.slots}
-            self._sealer.manifest.end(ends, self._counts() | {"closed": 1})

@@ -7,11 +7,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from replay.counted import counted
 from replay.disk.chunk_files import HEADER_BYTES, Chunk, ChunkFiles, Header, stored_chunk_length
 from replay.disk.compressed_rows import require
 from replay.disk.manifest import FORMAT, Content, Manifest
 from replay.disk.sealing import is_full
 from replay.files.checked_files import DamagedError
+from replay.indexing.index import Index
 from replay.step import Schema
 
 _NAME = re.compile(r"(\d+)-(\d+)\.(rows|latents|open)")
@@ -47,6 +49,13 @@ def what_is_lost(content: Content) -> str:
     """When a store was not closed."""
     seconds = (content.store or {}).get("keep_seconds")
     return f"steps of its last {seconds:g} s are lost" if seconds else "steps that were in no full chunk are lost"
+
+
+def describe(index: Index, content: Content) -> str:
+    """What a store has again after opening a directory with this manifest, and what is lost."""
+    chunks, streams = counted(index.addresses.used_slots, "chunk"), counted(len(index.streams), "stream")
+    lost = "" if content.counts.get("closed") else f"; it was not closed, {what_is_lost(content)}"
+    return f"{counted(len(index), 'sequence')} in {chunks} of {streams} again{lost}"
 
 
 def take_over(

@@ -35,7 +35,7 @@ def test_the_rest_of_ended_streams_goes_first_when_the_disk_is_full(quick: Path)
         write(it, stream, range(CHUNK))
     write(it, 9, range(8 * CHUNK))
     for gone in range(6 + 8 - 1):  # the newest chunk of all goes last
-        assert it._evict_for_room()
+        assert it._lifecycle.make_room()
         it._sealer.drain()
         left = {path.name for path in (quick / "chunks").glob("*.rows")}
         assert len(left) == 13 - gone
