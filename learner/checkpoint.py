@@ -8,7 +8,6 @@
 import errno
 import hashlib
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -19,7 +18,8 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save
 
-from replay.files.whole_file import sync_directory
+from replay.files.new_directory import new_directory, recover, remove_unfinished
+from replay.files.whole_file import synced
 from world_models.checkpoint_files import (
     CHECKPOINTS,
     MANIFEST,
@@ -86,10 +86,8 @@ class Checkpoints:
         Raises OSError (disk full, say) and leaves the earlier checkpoints as they are.
         """
         final = self.path(name)
-        self._sweep(NUMBERED if isinstance(name, int) else final.name)
-        fresh = self.directory / f".{final.name}.new"
-        fresh.mkdir(parents=True)
-        try:
+        self._remove_leftovers(NUMBERED if isinstance(name, int) else final.name)
+        with new_directory(final, replace=True) as fresh:  # a numbered one may be rewritten after a restart
             sums = {}
             for key, group in arrays.items():
                 data = save({name: np.asarray(value, order="C") for name, value in group.items()})
@@ -99,18 +97,6 @@ class Checkpoints:
             if extra:
                 extra(fresh)
             _write(fresh / MANIFEST, json.dumps(sums, indent=2).encode())
-            sync_directory(fresh)
-            if final.exists():  # `best` is replaced; a numbered one may be rewritten after a restart
-                old = self.directory / f".{final.name}.old"
-                final.rename(old)
-                fresh.rename(final)
-                shutil.rmtree(old, ignore_errors=True)
-            else:
-                fresh.rename(final)
-            sync_directory(self.directory)
-        except BaseException:
-            shutil.rmtree(fresh, ignore_errors=True)
-            raise
         if isinstance(name, int):
             others = [number for number in self.numbers() if number != name]
             for number in others[: 1 - self.keep or None]:
@@ -120,21 +106,12 @@ class Checkpoints:
             self._saved = time.monotonic()
         return final
 
-    def _sweep(self, kind: str) -> None:
-        """Clear away what a killed writer of this kind left; another kind may be in the middle of writing."""
-        self._recover(kind)
-        for suffix in ("new", "gone"):
-            for path in self.directory.glob(f".{kind}.{suffix}"):
-                shutil.rmtree(path, ignore_errors=True)
-
-    def _recover(self, kind: str) -> None:
-        """Undo a replacement that was killed between its two renames."""
-        for old in self.directory.glob(f".{kind}.old"):
-            final = self.directory / old.name[1 : -len(".old")]
-            if final.exists():
-                shutil.rmtree(old, ignore_errors=True)
-            else:
-                old.rename(final)
+    def _remove_leftovers(self, names: str) -> None:
+        """Of killed writers of checkpoints with these names; a writer of others may be at work."""
+        recover(self.directory, names)
+        remove_unfinished(self.directory, names)
+        for path in self.directory.glob(f".{names}.gone"):
+            shutil.rmtree(path, ignore_errors=True)
 
     def newest(self, note: Callable[[str], None], accept: Callable[[Path], None] = lambda path: None) -> Path | None:
         """The newest whole checkpoint; a damaged one is passed over, `note`d and renamed. None if there is none at all.
@@ -143,7 +120,7 @@ class Checkpoints:
         NoWholeCheckpointError when there are checkpoints and every one is damaged, UnknownModelError for a model that
         this version does not read.
         """
-        self._recover(NUMBERED)
+        recover(self.directory, NUMBERED)
         damaged: list[Path] = []
         for number in reversed(self.numbers()):
             path = self.path(number)
@@ -189,8 +166,6 @@ def disk_is_full(error: OSError) -> bool:
 
 
 def _write(path: Path, data: bytes) -> str:
-    with path.open("wb") as file:
+    with synced(path) as file:
         file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
     return hashlib.sha256(data).hexdigest()

@@ -13,7 +13,7 @@ from typing import TypeVar
 import numpy as np
 
 from replay.counted import counted
-from replay.files.checkpoint import new_directory
+from replay.files.new_directory import new_directory
 from replay.keys import incarnation_of, sequences, slot_of
 from replay.layout import Batch
 from replay.step import Rows

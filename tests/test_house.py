@@ -23,6 +23,8 @@ TOP = {
 }
 EMPTY_NAMES = {"utils", "util", "common", "tools", "helpers", "helper", "misc"}
 LONGEST = 400  # lines of a file
+LONGEST_CLASS = 250  # lines of a class, its docstring included
+STILL_LONGER = {"replay/sharding.py: ShardedStore"}  # delete what gets cut
 MOST = 22  # Python files of a folder
 
 pytestmark = pytest.mark.timeout(120)
@@ -55,6 +57,17 @@ def test_files_are_short_and_named_for_what_they_hold() -> None:
     assert len(lengths) > 20
     assert not {path: lines for path, lines in lengths.items() if lines > LONGEST}
     assert not [path for path in sources() if path.stem in EMPTY_NAMES]
+
+
+def test_no_class_does_everything() -> None:
+    lengths: dict[str, int] = {}
+    for path in sources():
+        if path.parts[0] in PACKAGES:
+            for node in ast.walk(ast.parse((ROOT / path).read_text())):
+                if isinstance(node, ast.ClassDef):
+                    lengths[f"{path}: {node.name}"] = (node.end_lineno or node.lineno) - node.lineno + 1
+    assert len(lengths) > 20
+    assert not {name: n for name, n in lengths.items() if n > LONGEST_CLASS and name not in STILL_LONGER}
 
 
 def test_rooms_are_small_and_say_what_they_hold() -> None:

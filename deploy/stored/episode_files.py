@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from deploy.wiring.new_folder import new_folder
 from replay.episodes import Found, StoredEpisode, cut
 from replay.files.checkpoint import write_index
+from replay.files.new_directory import new_directory
 from replay.foreign_rows import Reading, looks_leading
 from replay.step import Rows, Schema
 
@@ -43,7 +43,7 @@ def write_episodes(
 ) -> dict[str, Any]:
     """Write the folder `out`, complete or not at all. Returns the content of its index, including `facts`."""
     listed: list[dict[str, Any]] = []
-    with new_folder(out) as folder:
+    with new_directory(out) as folder:
         for number, episode in enumerate(episodes):
             name = f"{number:06d}-{episode.length}.npz"
             write_npz(folder / name, {key: episode.rows[key] for key in schema.fields})

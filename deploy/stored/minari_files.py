@@ -24,8 +24,8 @@ from deploy.stored.gymnasium_data import (
     observation_space,
     observation_tree,
 )
-from deploy.wiring.new_folder import new_folder
 from replay.episodes import StoredEpisode
+from replay.files.new_directory import new_directory
 from replay.foreign_rows import convert
 from replay.step import Rows, Schema
 from world_models.space import Spaces
@@ -86,7 +86,7 @@ def write_minari(
     from minari.dataset.minari_storage import MinariStorage
 
     counts = {"episodes": 0, "steps": 0}
-    with new_folder(out) as folder:
+    with new_directory(out) as folder:
         storage = MinariStorage.new(
             folder.absolute() / _DATA, observation_space(observation), action_space(action), data_format="hdf5",
             jpeg_encoding=False,  # JPEG changes pixels

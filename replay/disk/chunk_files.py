@@ -24,7 +24,7 @@ from replay.disk import latent_rows
 from replay.disk.compressed_rows import CompressedRows, compress, require
 from replay.files.checked_files import DamagedError
 from replay.files.mapped import map_file
-from replay.files.whole_file import sync_directory
+from replay.files.whole_file import sync_directory, synced
 from replay.layout import views
 from replay.step import Schema
 
@@ -329,11 +329,9 @@ def share(source: Path, target: Path) -> None:
     except OSError as error:
         if isinstance(error, FileNotFoundError | FileExistsError):
             raise
-        with open(source, "rb") as old, open(target, "xb") as new:
+        with source.open("rb") as old, synced(target) as new:
             while part := old.read(1 << 24):
                 new.write(part)
-            new.flush()
-            os.fsync(new.fileno())
 
 
 def write_all(file: int, content: bytes | np.ndarray, offset: int | None = None) -> None:

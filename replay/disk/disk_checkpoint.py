@@ -18,7 +18,8 @@ import numpy as np
 
 from replay.disk.chunk_files import HEADER_BYTES, Chunk, ChunkFiles, share
 from replay.files.checked_files import DamagedError
-from replay.files.checkpoint import new_directory, read_file, verified_alike, write_file, write_index
+from replay.files.checkpoint import read_file, verified_alike, write_file, write_index
+from replay.files.new_directory import new_directory
 from replay.step import Rows
 
 FORMAT = "nexus-replay-disk-checkpoint-1"

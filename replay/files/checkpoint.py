@@ -1,40 +1,18 @@
-"""Checkpoint directories: made under a temporary name, synced and renamed, so that one is complete or absent, with an
-index.json that has size and CRC-32 of every other file and a CRC-32 of itself."""
+"""Files of checkpoint directories: synced, and with size and CRC-32 in an index.json that has a CRC-32 of itself."""
 
 import json
-import os
-import shutil
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from safetensors.numpy import load as decode
 
-from replay.files.whole_file import sync_directory
+from replay.files.whole_file import synced
 from replay.step import Schema
 
 _BLOCK = 1 << 20  # bytes that are written and summed at a time
-
-
-@contextmanager
-def new_directory(directory: Path) -> Iterator[Path]:
-    """A temporary directory to fill, which takes the name `directory` when the block ends well, and goes when not."""
-    if directory.exists():
-        raise ValueError(f"Replay checkpoint {directory} exists; checkpoints are written to a new directory.")
-    part = directory.with_name(f"{directory.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    try:
-        yield part
-        sync_directory(part)
-        part.rename(directory)
-    except BaseException:
-        shutil.rmtree(part, ignore_errors=True)
-        raise
-    sync_directory(directory.parent)
 
 
 def write_file(path: Path, arrays: Mapping[str, np.ndarray]) -> dict[str, int]:
@@ -54,14 +32,12 @@ def write_file(path: Path, arrays: Mapping[str, np.ndarray]) -> dict[str, int]:
 
 def _write(path: Path, contents: Iterable[bytes | memoryview]) -> dict[str, int]:
     size = crc = 0
-    with open(path, "xb") as file:  # never through a hard link into an older checkpoint
+    with synced(path) as file:  # a new one: never through a hard link into an older checkpoint
         for content in contents:
             for i in range(0, len(content), _BLOCK):
                 block = content[i : i + _BLOCK]
                 file.write(block)
                 size, crc = size + len(block), zlib.crc32(block, crc)
-        file.flush()
-        os.fsync(file.fileno())
     return {"bytes": size, "crc32": crc}
 
 

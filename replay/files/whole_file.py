@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO, Literal
 
 
 @contextmanager
@@ -28,11 +29,18 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 def write_durably(path: Path, data: bytes) -> None:
     """Replace the content of a file by `data`, whatever happens meanwhile or afterwards."""
-    with whole_file(path) as fresh, fresh.open("wb") as file:
+    with whole_file(path) as fresh, synced(fresh, "wb") as file:
         file.write(data)
+    sync_directory(path.parent)
+
+
+@contextmanager
+def synced(path: Path, mode: Literal["wb", "xb"] = "xb") -> Iterator[BinaryIO]:
+    """A file to write, which survives a loss of power once the block has ended; new unless the mode is "wb"."""
+    with path.open(mode) as file:
+        yield file
         file.flush()
         os.fsync(file.fileno())
-    sync_directory(path.parent)
 
 
 def sync_directory(directory: Path) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from replay.files.checkpoint import new_directory, read_file, verified_alike, write_file, write_index
+from replay.files.checkpoint import read_file, verified_alike, write_file, write_index
+from replay.files.new_directory import new_directory
 from replay.indexing.index import Index
 from replay.indexing.index_state import IndexState, capture
 from replay.indexing.tracked import Part, Tracked

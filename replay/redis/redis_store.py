@@ -8,7 +8,8 @@ import numpy as np
 
 from replay.config import SelectionConfig
 from replay.counted import counted
-from replay.files.checkpoint import new_directory, verified, write_index
+from replay.files.checkpoint import verified, write_index
+from replay.files.new_directory import new_directory
 from replay.indexing.index import UNIFORM
 from replay.indexing.room import most_items
 from replay.layout import Batch, pack, views
