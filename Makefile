@@ -1,7 +1,7 @@
-# Everything runs in .venv, which the first target that needs it makes.
-#   make train   trains DreamerV3 on CartPole on this machine and says where the curve, the video and the policy are
-#   make test    runs the tests, in three processes side by side: many of them wait
-# Another interpreter: make PYTHON=python3.12 test. More of pytest: make test ARGS="-m slow". One process: WORKERS=0.
+# Everything runs in .venv, which is created by the first target that needs it.
+#   make train   trains DreamerV3 on CartPole on this machine and prints where the curve, the video and the policy are
+#   make test    runs the tests, in three parallel processes, since many of them wait
+# Another interpreter: make PYTHON=python3.12 test. Options of pytest: make test ARGS="-m slow". One process: WORKERS=0.
 
 PYTHON ?= python3
 WORKERS ?= 3
@@ -14,11 +14,11 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 
 setup: $(STAMP)
 
-# Installed again only when what is asked for has changed. torch comes first and by its exact version, so that no other
-# package's wish for "any torch" is answered with another build.
+# Installed again only if the requirements have changed. torch comes first and in its exact version, so that no other
+# package's requirement of "any torch" installs a different build.
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Nexus needs Python 3.11 or newer, $(PYTHON) is " + sys.version.split()[0] + "; try make PYTHON=python3.11")'
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "Could not make $(VENV); on Debian: apt-get install python3-venv"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "Could not create $(VENV); on Debian: apt-get install python3-venv"; exit 1; }
 	@echo "Installing into $(VENV); the first time this takes a few minutes."
 	@$(PIP) "$$(grep '^torch==' constraints.txt)"
 	@$(PIP) --editable '.[dev]'
