@@ -1,4 +1,4 @@
-"""Checkpoints: a directory that is complete or absent, checked by checksum before it is used. Torch-free.
+"""Checkpoints: directories that are complete or absent, verified by checksums before use. Torch-free.
 
 `checkpoints/<updates>/`: `model.safetensors` and `config.json` (Hugging Face hub layout), `training.safetensors`
 (optimiser), `actor.safetensors`, `state.json` (counters), `replay/`, and `manifest.json` with a checksum of each file
@@ -52,7 +52,7 @@ class NoWholeCheckpointError(DamagedCheckpointError):
 
 
 class Checkpoints:
-    """The numbered checkpoints of a run, the newest `keep` of them, and `best` beside them."""
+    """The newest `keep` numbered checkpoints of a run, and `best`."""
 
     def __init__(self, directory: Path, keep: int = 2):
         self.directory, self.keep = directory, keep
@@ -60,15 +60,15 @@ class Checkpoints:
 
     @classmethod
     def of(cls, logdir: Path, keep: int = 2) -> "Checkpoints":
-        """Those of the run in `logdir`."""
+        """The checkpoints of the run in `logdir`."""
         return cls(logdir / CHECKPOINTS, keep)
 
     def due(self, updates: int, every: int, seconds: float) -> bool:
-        """Whether to save after so many updates: after each `every`, and `seconds` after the last save (0: never)."""
+        """Whether to save after `updates` updates: every `every`, and `seconds` after the last save (0: never)."""
         return updates % every == 0 or 0 < seconds <= time.monotonic() - self._saved
 
     def numbers(self) -> list[int]:
-        """Update counts of the checkpoints there are, oldest first. ValueError where the directory cannot be read."""
+        """Update counts of the existing checkpoints, oldest first. ValueError if the directory cannot be read."""
         return [int(path.name) for path in numbered(self.directory)]
 
     def path(self, name: int | str) -> Path:
@@ -83,7 +83,7 @@ class Checkpoints:
     ) -> Path:
         """Write `<key>.safetensors` and `<key>.json` files, then `extra(directory)`, then rename into place.
 
-        Raises OSError (disk full, say) and leaves the earlier checkpoints as they are.
+        Raises OSError, for example if the disk is full; earlier checkpoints are then unchanged.
         """
         final = self.path(name)
         self._remove_leftovers(NUMBERED if isinstance(name, int) else final.name)
@@ -100,25 +100,26 @@ class Checkpoints:
         if isinstance(name, int):
             others = [number for number in self.numbers() if number != name]
             for number in others[: 1 - self.keep or None]:
-                # Renamed first: whoever reads at the same time finds a whole checkpoint or none.
+                # Renamed first, so that a concurrent reader finds a complete checkpoint or none.
                 gone = self.path(number).rename(self.directory / f".{number}.gone")
                 shutil.rmtree(gone, ignore_errors=True)
             self._saved = time.monotonic()
         return final
 
     def _remove_leftovers(self, names: str) -> None:
-        """Of killed writers of checkpoints with these names; a writer of others may be at work."""
+        """Remove what killed writers of checkpoints with these names left; writers of others may be at work."""
         recover(self.directory, names)
         remove_unfinished(self.directory, names)
         for path in self.directory.glob(f".{names}.gone"):
             shutil.rmtree(path, ignore_errors=True)
 
     def newest(self, note: Callable[[str], None], accept: Callable[[Path], None] = lambda path: None) -> Path | None:
-        """The newest whole checkpoint; a damaged one is passed over, `note`d and renamed. None if there is none at all.
+        """The newest intact checkpoint; None if there are no checkpoints. Damaged ones are skipped, renamed and
+        reported by `note`.
 
-        `accept` may refuse one too, by a ValueError: replay files carry checksums of their own. Raises
-        NoWholeCheckpointError when there are checkpoints and every one is damaged, UnknownModelError for a model that
-        this version does not read.
+        `accept` may reject one too by a ValueError, since replay files have their own checksums. Raises
+        NoWholeCheckpointError if all checkpoints are damaged, UnknownModelError for a model that this version cannot
+        read.
         """
         recover(self.directory, NUMBERED)
         damaged: list[Path] = []
@@ -130,10 +131,10 @@ class Checkpoints:
                     read_family(path)
                 accept(path)
             except UnknownModelError:
-                raise  # intact, so not to be set aside
+                raise  # intact, so not set aside
             except ValueError as error:
-                if path.exists():  # else it was pruned under our eyes
-                    note(f"{error} Trying the checkpoint before it.")
+                if path.exists():  # else it was pruned in the meantime
+                    note(f"{error} Trying the previous checkpoint.")
                     damaged.append(path)
             else:
                 for bad in damaged:
@@ -145,7 +146,7 @@ class Checkpoints:
 
 
 def _set_aside(path: Path) -> None:
-    """Rename to `.damaged`: training goes on below its number, which must neither count nor be continued from."""
+    """Rename to `.damaged`: training continues below its number, which must no longer count as a checkpoint."""
     target = path.with_name(f"{path.name}.damaged")
     shutil.rmtree(target, ignore_errors=True)
     with suppress(FileNotFoundError):  # another process was faster
@@ -153,15 +154,15 @@ def _set_aside(path: Path) -> None:
 
 
 def continuation(newest: int) -> str:
-    """What the same command does after a run that stopped unsaved; `newest`: updates of its newest checkpoint, -1 where
-    there is none."""
+    """What the same command does after a run that stopped without saving; `newest`: updates of its newest checkpoint,
+    -1 if there is none."""
     if newest < 0:
-        return "begins anew, since there is no checkpoint yet"
+        return "starts over, since there is no checkpoint yet"
     return f"continues from the checkpoint of update {newest:,}"
 
 
 def disk_is_full(error: OSError) -> bool:
-    """Whether a write failed for want of space."""
+    """Whether a write failed for lack of space."""
     return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 

@@ -142,7 +142,7 @@ def test_a_damaged_checkpoint_is_recognised_and_the_one_before_it_used(
         main(command("gym:CartPole-v1", tmp_path / "run", *INLINE, "--frames", "170")[3:])
     out, error = capsys.readouterr()
     assert ended.value.code == 0, out + error
-    assert "Trying the checkpoint before it" in out and f"update {older}" in out
+    assert "Trying the previous checkpoint" in out and f"update {older}" in out
 
 
 def test_a_full_disk_stops_the_run_and_leaves_the_last_checkpoint_whole(tmp_path: Path) -> None:
