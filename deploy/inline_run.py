@@ -18,7 +18,7 @@ from deploy.wiring.config import RunConfig, claim_logdir, rooted
 from deploy.wiring.incarnations import Incarnations
 from deploy.wiring.policy_files import as_arrays, load_arrays, model_document, save_best
 from deploy.wiring.stores import actor_streams, inline_store, require_empty, require_room, rolls_back
-from deploy.wiring.task import environment_maker, replay_schema, spaces_of
+from deploy.wiring.task import FirstEnvironment, environment_maker, replay_schema
 from learner.checkpoint import Checkpoints, read_arrays, read_document
 from learner.learner import Learner
 from learner.train_ratio import TrainRatio
@@ -30,11 +30,13 @@ from world_models.dreamer.policy import DreamerPolicy
 class InlineRun:
     """Builds or continues the run in `logdir`."""
 
-    def __init__(self, config: RunConfig, logdir: Path):
+    def __init__(self, config: RunConfig, logdir: Path, environment: FirstEnvironment | None = None):
+        """`environment`: the first of the run's, if its spaces were needed before."""
         self.claim, self.rolls_back = claim_logdir(config, logdir), rolls_back(config)
         self.config, self.logdir = config, logdir = rooted(config), logdir.absolute()
         torch.set_num_threads(config.learner.threads or max(1, torch.get_num_threads() - 1))
-        observation, action = spaces_of(config)
+        self.first_environment = environment or FirstEnvironment(config)
+        observation, action = self.first_environment.spaces
         self.agent = build_agent(config, observation, action)
         self.board = Scoreboard(config, logdir)
         self.interrupt = Interrupt()
@@ -62,6 +64,7 @@ class InlineRun:
         cannot be written: the checkpoints before it stay whole.
         """
         with self.interrupt.listening(), self.board, closing(self.store), ExitStack() as ending:
+            ending.callback(self.first_environment.close)
             path = self._checkpoint() if self.claim.continues else None
             if not (self.claim.continues or self.config.offline):
                 require_empty(self.store, self.config)
@@ -95,10 +98,12 @@ class InlineRun:
         """With streams that no life before this one has written to, where their steps are still there; `used`: what the
         checkpoint knows of those."""
         if self.rolls_back or self.config.offline:
-            return build_actor(self.config, self.acting, self.store)
+            return build_actor(self.config, self.acting, self.store, make=self.first_environment)
         used = max(used, newest_incarnation(self.store.streams()))
         self.incarnations = incarnations = Incarnations(self.logdir, used)
-        actor = build_actor(self.config, self.acting, self.store, incarnation=incarnations.next(0))
+        actor = build_actor(
+            self.config, self.acting, self.store, incarnation=incarnations.next(0), make=self.first_environment
+        )
         actor.writer.renew = lambda i: actor_streams(self.config, 0, 1, incarnations.next(0))[i]
         return actor
 

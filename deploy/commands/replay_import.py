@@ -140,8 +140,9 @@ def _target(
     given: Import, rest: Sequence[str], indices: Sequence[Mapping[str, Any]]
 ) -> tuple[RunConfig, Schema, tuple[Spaces, Spaces] | None]:
     """Configuration of the run whose replay is filled, schema of its steps, and spaces of its task if known."""
-    from deploy.wiring.task import replay_schema, spaces_of
+    from deploy.wiring.task import replay_schema, require_trainable, spaces_of
 
+    own: tuple[Spaces, Spaces] | None = None
     tasks = {str(index["task"]) for index in indices if index.get("task")}
     exported = tasks.pop() if len(tasks) == 1 else ""
     task = given.task or exported
@@ -160,11 +161,13 @@ def _target(
         config = load_config(given.like)
     elif task:
         config = parse_train([task, *rest])
+        own = spaces_of(config)
+        require_trainable(config, own)
     else:
         raise ValueError("The task of these steps is unknown; give --task TASK, or --like LOGDIR for that of a run.")
     config = replace(config, replay=replace(config.replay, **place))
     brought = None if given.like or given.task else _spaces_in(indices)
-    spaces = brought or spaces_of(config)
+    spaces = brought or own or spaces_of(config)
     return config, replay_schema(*spaces, config.model), spaces
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import FlagConversionOff, Positional, arg
 
@@ -19,10 +19,15 @@ from deploy.stored.sources import open_sources
 from deploy.wiring.config import RunConfig, claim_logdir, rooted
 from deploy.wiring.output_path import require_writable_folder
 from deploy.wiring.presets import PRESETS, apply, options_for
+from deploy.wiring.probe import probe
 from deploy.wiring.stores import damage
-from deploy.wiring.task import require_trainable
+from deploy.wiring.task import FirstEnvironment, TaskSpaces, require_trainable
 from learner.checkpoint import Checkpoints, NoWholeCheckpointError, continuation, disk_is_full
 from world_models.dreamer.config import SIZES
+
+if TYPE_CHECKING:
+    from deploy.distributed.supervisor.local_run import LocalRun
+    from deploy.inline_run import InlineRun
 
 EXAMPLE = "nexus train gym:CartPole-v1 --preset quick"
 
@@ -77,7 +82,6 @@ def parse_train(arguments: Sequence[str]) -> RunConfig:
     if not config.logdir:
         name = config.task.replace(":", "_").replace("/", "_")
         config = replace(config, logdir=str(Path("runs") / f"{name}-seed{config.seed}"))
-    require_trainable(config)  # reports what is wrong with the task before anything starts
     if config.offline:
         for source in open_sources(config.offline, damaged=[]):
             source.close()
@@ -85,27 +89,33 @@ def parse_train(arguments: Sequence[str]) -> RunConfig:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Returns the exit code."""
+    """Returns the exit code. What is wrong with the task is reported before anything starts."""
     config = parse_train(arguments)
+    if config.mode == "inline":
+        with closing(FirstEnvironment(config)) as environment:
+            return _train(config, environment.spaces, environment, arguments)
+    return _train(config, probe(config), None, arguments)
+
+
+def _train(
+    config: RunConfig, spaces: TaskSpaces, environment: FirstEnvironment | None, arguments: Sequence[str]
+) -> int:
+    require_trainable(config, spaces)
     logdir = Path(config.logdir).absolute()
     require_writable_folder(Path(config.logdir), "--logdir")
     if config.replay.kind == "disk" and config.replay.directory:
         require_writable_folder(Path(config.replay.directory), "--replay.directory")
-    require_memory(config, print)
+    require_memory(config, spaces, print)
     there = rooted(config)
     named = any(argument.split("=")[0] == "--logdir" for argument in arguments)
     again = shlex.join(["nexus", "train", *arguments, *([] if named else ["--logdir", str(logdir)])])
     try:
-        if config.mode == "inline":
-            from deploy.inline_run import InlineRun as Run
-        else:
-            from deploy.distributed.supervisor.local_run import LocalRun as Run  # type: ignore[assignment]
         if before := solved_before(config, logdir):
             claim_logdir(config, logdir).confirm()
             print(f"{logdir}: {before}. To continue training, raise --evaluation.stop-score, or set it to 0.")
             outcome, lost = "solved", list[str]()
         else:
-            run = Run(config, logdir)
+            run = _begin(config, logdir, spaces, environment)
             outcome, lost = run.run(), run.lost
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
@@ -133,6 +143,18 @@ def run(arguments: Sequence[str]) -> int:
     if damaged := damage(there):
         print(damaged)
     return 1 if lost else 0
+
+
+def _begin(
+    config: RunConfig, logdir: Path, spaces: TaskSpaces, environment: FirstEnvironment | None
+) -> "InlineRun | LocalRun":
+    if environment:
+        from deploy.inline_run import InlineRun
+
+        return InlineRun(config, logdir, environment)
+    from deploy.distributed.supervisor.local_run import LocalRun
+
+    return LocalRun(config, logdir, spaces)
 
 
 def _what_is_left(config: RunConfig, logdir: Path) -> str:

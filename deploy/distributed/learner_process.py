@@ -1,11 +1,13 @@
 """The learner of a local run, a process of its own:
 `python -m deploy.distributed.learner_process LOGDIR ADDRESS NAMESPACE DRIVER CHECKPOINT`.
 
-It joins the run's Ray instance as a client of coordinator and shards, continues from CHECKPOINT (a name, `newest` or
-`none`), and saves and ends when the coordinator says stop or at SIGTERM. When its parent, the process DRIVER, is gone,
-so are coordinator and shards: it saves where the replay is durable, says what the run continues from, and ends.
+It reads the spaces of the task from standard input, joins the run's Ray instance as a client of coordinator and shards,
+continues from CHECKPOINT (a name, `newest` or `none`), and saves and ends when the coordinator says stop or at SIGTERM.
+When its parent, the process DRIVER, is gone, so are coordinator and shards: it saves if the replay is durable, prints
+what the run continues from, and ends.
 """
 
+import json
 import os
 import sys
 import threading
@@ -31,7 +33,7 @@ from deploy.wiring.build import build_agent
 from deploy.wiring.config import RunConfig, load_config
 from deploy.wiring.policy_files import as_arrays, load_arrays, model_document
 from deploy.wiring.stores import rolls_back, shard_names
-from deploy.wiring.task import spaces_of
+from deploy.wiring.task import TaskSpaces
 from learner.checkpoint import Checkpoints, disk_is_full, read_arrays
 from learner.learner import Learner, NonFiniteError
 from replay.prefetch import Prefetch
@@ -47,23 +49,22 @@ ALONE = 120.0  # seconds to save and end once the driver is gone
 class LearnerProcess:
     """Builds the learner and runs it to the end."""
 
-    def __init__(self, config: RunConfig, logdir: Path, driver: int, interrupt: Interrupt):
+    def __init__(self, config: RunConfig, logdir: Path, spaces: TaskSpaces, driver: int, interrupt: Interrupt):
         self.config, self.logdir, self.driver, self.interrupt = config, logdir, driver, interrupt
         torch.set_num_threads(config.learner.threads or max(1, (os.cpu_count() or 2) - 1))
         self.coordinator = CoordinatorClient(lambda: self.alone or self.interrupt.asked)
-        observation, action = spaces_of(config)
         names = [] if config.replay.kind == "redis" else shard_names(config)
         shards = [ray.get_actor(name) for name in names]
         self.beat = Heartbeat(self.coordinator, LEARNER)
-        self.store = connect_store(config, observation, action, shards, self.beat.waiting, print, samples=True)
-        self.agent = build_agent(config, observation, action)
+        self.store = connect_store(config, *spaces, shards, self.beat.waiting, print, samples=True)
+        self.agent = build_agent(config, *spaces)
         self.acting = ActingModel.sharing(self.agent)
         self.checkpoints = Checkpoints.of(logdir, config.keep_checkpoints)
         self.learner = Learner(
             self.agent, config.learner, self.store, seed=config.seed, faults=logdir / "faults", source=self._prefetched,
             prioritize=config.replay.selection.priority > 0,
         )  # fmt: skip
-        self.document = model_document(config, observation, action)
+        self.document = model_document(config, *spaces)
         self._prefetch: Prefetch[Sample] | None = None
         self._reported = 0.0
         self._saved = -1  # updates of its newest checkpoint
@@ -203,7 +204,8 @@ def main() -> NoReturn:
     with Interrupt().listening() as interrupt:
         join(address, namespace)
         try:
-            process = LearnerProcess(load_config(logdir), logdir, driver, interrupt)
+            spaces = TaskSpaces.from_json(json.load(sys.stdin))
+            process = LearnerProcess(load_config(logdir), logdir, spaces, driver, interrupt)
         except ValueError as error:  # a device that there is not, say
             print(error, flush=True)
             os._exit(FAILED if checkpoint == "newest" else REFUSED)  # a restart may come at a bad moment

@@ -12,7 +12,7 @@ from deploy.stored.offline import frames_per_update
 from deploy.stored.sources import open_sources
 from deploy.wiring.config import RunConfig
 from deploy.wiring.stores import CHUNK_LENGTH, actor_streams, replay_directory, shard_names
-from deploy.wiring.task import replay_schema, spaces_of
+from deploy.wiring.task import replay_schema
 from learner.sequence import sample_length
 from replay.byte_size import byte_size
 from replay.counted import counted
@@ -25,6 +25,7 @@ from replay.memory.memory_store import MemoryStore
 from replay.redis import redis_layout
 from replay.sharding import shard_of
 from replay.step import Schema
+from world_models.space import Spaces
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,10 +45,10 @@ BYTES_A_PARAMETER = 14
 """Checkpoint bytes per acting parameter: at least 1.15 parameters in the agent, each with two moments, at 4 bytes."""
 
 
-def require_memory(config: RunConfig, note: Callable[[str], None]) -> None:
+def require_memory(config: RunConfig, spaces: tuple[Spaces, Spaces], note: Callable[[str], None]) -> None:
     """Report the forecast sizes of replay and checkpoints by `note`. Raises ValueError if one exceeds the available
     memory or disk."""
-    forecast = forecast_replay(config)
+    forecast = forecast_replay(config, spaces)
     _require_replay(config, forecast, note)
     _require_checkpoints(config, forecast, note)
 
@@ -108,9 +109,9 @@ def _require_replay(config: RunConfig, forecast: Forecast, note: Callable[[str],
             )
 
 
-def forecast_replay(config: RunConfig) -> Forecast:
+def forecast_replay(config: RunConfig, spaces: tuple[Spaces, Spaces]) -> Forecast:
     """Computed as the stores do: whole chunks of each stream, on the shard it belongs to."""
-    schema, names = replay_schema(*spaces_of(config), config.model), shard_names(config)
+    schema, names = replay_schema(*spaces, config.model), shard_names(config)
     replay, capacity = config.replay, config.replay.capacity
     each = f"of {schema.nbytes:,} bytes"
     if config.offline:

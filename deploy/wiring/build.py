@@ -1,8 +1,11 @@
 """Wires the parts of a run together: replay, agent, actor."""
 
+from collections.abc import Callable
+
 import torch
 
 from actors.actor import Actor
+from actors.environment import Environment
 from actors.vector import VectorEnvironment
 from deploy.wiring.config import RunConfig
 from deploy.wiring.stores import actor_streams
@@ -26,12 +29,12 @@ def build_agent(config: RunConfig, observation: Spaces, action: Spaces) -> Dream
 
 def build_actor(
     config: RunConfig, model: ActingModel, store: Store, actor: int = 0, actors: int = 1, incarnation: int = 0,
-    steps: int = 0,
+    steps: int = 0, make: Callable[[], Environment] | None = None,
 ) -> Actor:  # fmt: skip
     """Actor number `actor` of `actors`, with its share of the environments. Its life `incarnation` has streams,
-    episodes and seeds of its own; `steps` is what the run has done before it."""
+    episodes and seeds of its own; `steps` is what the run has done before it. `make` makes an environment."""
     indices = list(range(actor, config.actor.environments, actors))
-    vector = VectorEnvironment([environment_maker(config)] * len(indices), config.seed, indices)
+    vector = VectorEnvironment([make or environment_maker(config)] * len(indices), config.seed, indices)
     vector.episodes = [(incarnation << EPISODE_BITS) - 1] * len(indices)  # from which their seeds follow
     seed = config.seed * 100_003 + incarnation * 1009 + actor
     return Actor(

@@ -1,9 +1,10 @@
-"""What the task decides: its environments, spaces, and what a step of replay holds. Torch-free."""
+"""What the task decides: its environments, their spaces, and what a step of replay holds. Torch-free."""
 
 import os
 from collections.abc import Callable, Mapping
-from contextlib import chdir
+from contextlib import chdir, closing
 from functools import partial
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -22,33 +23,60 @@ def environment_maker(config: RunConfig) -> Callable[[], Environment]:
     return partial(make, config.task, config.environment)
 
 
-def spaces_of(config: RunConfig) -> tuple[Spaces, Spaces]:
-    """Observation and action spaces of the task, from a short-lived environment. ValueError: it cannot be made."""
-    with chdir("."):  # it may go elsewhere; the paths of the command stay
-        environment = environment_maker(config)()
-        try:
-            return environment.observation_space, environment.action_space
-        finally:
-            environment.close()
+class TaskSpaces(NamedTuple):
+    """What an agent sees and does."""
+
+    observation: Spaces
+    action: Spaces
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            part: {key: space.to_json() for key, space in spaces.items()} for part, spaces in self._asdict().items()
+        }
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Self:
+        return cls(*({key: Space.from_json(one) for key, one in document[part].items()} for part in cls._fields))
 
 
-def require_trainable(config: RunConfig) -> None:
-    """ValueError where the task cannot be made, or where no agent of this configuration fits its observations."""
-    observation, _ = spaces_of(config)
+def spaces_of(config: RunConfig) -> TaskSpaces:
+    """The spaces of the task, from a short-lived environment in this process. ValueError: it cannot be made."""
+    with closing(FirstEnvironment(config)) as environment:
+        return environment.spaces
+
+
+class FirstEnvironment:
+    """An environment of the run that is made at once, for its spaces, and then used like the others: the first call
+    returns it, every further one makes another. ValueError: it cannot be made."""
+
+    def __init__(self, config: RunConfig):
+        self._make = environment_maker(config)
+        with chdir("."):  # it may change the directory; the paths of the command stay
+            first = self._make()
+            self._directory = os.getcwd()
+        self._first: Environment | None = first
+        self.spaces = TaskSpaces(first.observation_space, first.action_space)
+
+    def __call__(self) -> Environment:
+        first, self._first = self._first, None
+        if first is None:
+            return self._make()
+        os.chdir(self._directory)
+        return first
+
+    def close(self) -> None:
+        """Close the environment unless a caller has it."""
+        first, self._first = self._first, None
+        if first is not None:
+            first.close()
+
+
+def require_trainable(config: RunConfig, spaces: TaskSpaces) -> None:
+    """ValueError if no agent of this configuration fits the observations of its task."""
     try:
-        require_learnable(observation, config.model)
+        require_learnable(spaces.observation, config.model)
     except ValueError as error:
         raise ValueError(f"Task {config.task!r}: {error}") from error
-
-
-class Probe:
-    """Looks at the task from a process of its own, as the workers will see it: with the user's folder at hand."""
-
-    def __init__(self, directory: str):
-        enter(directory)
-
-    def spaces(self, config: RunConfig) -> tuple[Spaces, Spaces]:
-        return spaces_of(config)
 
 
 def enter(directory: str) -> None:

@@ -199,7 +199,7 @@ def test_an_environment_of_ones_own_trains_and_passes_the_check(tmp_path: Path) 
     done = run(tmp_path, [sys.executable, "-c", code])
     assert done.returncode == 0, done.stdout + done.stderr
     assert lines(tmp_path / "run" / "scores.jsonl")
-    assert (tmp_path / "closed").read_text() == "xxxxx", "all four are closed, and the one that told the spaces"
+    assert (tmp_path / "closed").read_text() == "xxxx", "all four are closed, the first of which told the spaces"
     readme = (Path(__file__).parents[2] / "README.md").read_text()
     section = readme.split("### A run directory")[1].split("The x-axis")[0]
     left = {path.name for path in (tmp_path / "run").iterdir()} - {".lock"}

@@ -4,6 +4,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from deploy.distributed.supervisor.restart_policy import START, RestartPolicy
 from deploy.exit_codes import DISK_FULL, NON_FINITE, REFUSED
@@ -16,9 +17,12 @@ class LearnerChild:
     lets its failures be forgotten: what it did beyond that is lost with it."""
 
     def __init__(
-        self, command: list[str], logdir: Path, note: Callable[[str], None], restarted: Callable[[str, str], None]
-    ):
-        """`command`: to it comes the checkpoint to begin with. `restarted`: see `WorkerChild`."""
+        self, command: list[str], given: str, logdir: Path, note: Callable[[str], None],
+        restarted: Callable[[str, str], None],
+    ):  # fmt: skip
+        """`command`: the checkpoint to begin with is appended. `given`: its standard input. `restarted`: see
+        `WorkerChild`."""
+        self.given = given.encode()
         self.command, self.log, self.note, self.restarted = command, logdir / "learner.log", note, restarted
         self.restarts = RestartPolicy()
         self.process: subprocess.Popen | None = None
@@ -27,9 +31,11 @@ class LearnerChild:
     def launch(self, checkpoint: str) -> None:
         """`checkpoint`: its name, `none` or `newest`."""
         self.restarts.begin()
-        with self.log.open("ab") as log:
+        with self.log.open("ab") as log, TemporaryFile() as given:
+            given.write(self.given)
+            given.seek(0)
             self.process = subprocess.Popen(
-                [*self.command, checkpoint], stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+                [*self.command, checkpoint], stdin=given, stdout=log, stderr=subprocess.STDOUT,
                 start_new_session=True,
             )  # fmt: skip
 

@@ -14,15 +14,16 @@ from deploy.interrupt import Interrupt
 from deploy.reports.scoreboard import Scoreboard
 from deploy.run_failed import RunFailedError
 from deploy.wiring.config import RunConfig, claim_logdir, rooted
+from deploy.wiring.task import TaskSpaces
 from learner.checkpoint import Checkpoints, continuation, read_document
 
 
 class LocalRun:
     """Builds or continues the run in `logdir`; `run` trains until the budget is spent."""
 
-    def __init__(self, config: RunConfig, logdir: Path):
+    def __init__(self, config: RunConfig, logdir: Path, spaces: TaskSpaces):
         self.claim = claim_logdir(config, logdir.resolve())
-        self.config, self.logdir = rooted(config), logdir.resolve()
+        self.config, self.logdir, self.spaces = rooted(config), logdir.resolve(), spaces
         self.board = Scoreboard(config, self.logdir)
         self.checkpoints = Checkpoints.of(self.logdir, config.keep_checkpoints)
         self.interrupt = Interrupt()
@@ -53,7 +54,7 @@ class LocalRun:
         watch: Watch | None = None
         ending = False
         try:
-            placement = Placement(self.config, self.claim, self.checkpoints, self.board, children)
+            placement = Placement(self.config, self.spaces, self.claim, self.checkpoints, self.board, children)
             placement.place(address, namespace)
             self.lost = placement.lost
             watch = Watch(self.config, self.logdir, self.checkpoints, self.board, children)

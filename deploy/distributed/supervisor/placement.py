@@ -1,15 +1,15 @@
 """Starting the processes of a local run, each once those it needs are there."""
 
+import json
 import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import ray
 from ray.actor import ActorHandle
 
 from deploy.distributed.coordinator_client import COORDINATOR
-from deploy.distributed.remote import ask, start
+from deploy.distributed.remote import start
 from deploy.distributed.supervisor.children import Children
 from deploy.distributed.supervisor.coordinator_child import CoordinatorChild
 from deploy.distributed.supervisor.learner_child import LearnerChild
@@ -20,10 +20,10 @@ from deploy.stored.offline import fill, frames_per_update
 from deploy.wiring.config import Claim, RunConfig
 from deploy.wiring.incarnations import Incarnations
 from deploy.wiring.stores import actor_streams, require_empty, require_room, shard_names
+from deploy.wiring.task import TaskSpaces
 from learner.checkpoint import Checkpoints, read_document
 from learner.sequence import sample_length, start_items
 from replay.keys import newest_incarnation
-from world_models.space import Spaces
 
 LIGHT = 0.05  # CPUs that a shard or the coordinator takes
 
@@ -32,9 +32,10 @@ class Placement:
     """Fills `children` with the processes of the run that `claim` holds."""
 
     def __init__(
-        self, config: RunConfig, claim: Claim, checkpoints: Checkpoints, board: Scoreboard, children: Children
-    ):
-        self.config, self.claim, self.logdir = config, claim, claim.logdir
+        self, config: RunConfig, spaces: TaskSpaces, claim: Claim, checkpoints: Checkpoints, board: Scoreboard,
+        children: Children,
+    ):  # fmt: skip
+        self.config, self.spaces, self.claim, self.logdir = config, spaces, claim, claim.logdir
         self.checkpoints, self.board, self.children = checkpoints, board, children
         self.here = os.getcwd()
         workers = len(children.actor_names) + 1
@@ -44,20 +45,18 @@ class Placement:
 
     def place(self, address: str, namespace: str) -> None:
         """Start everything in the Ray instance at `address`. ValueError: the replay that is there does not fit."""
-        probe = start("deploy.wiring.task.Probe", self.here, cpus=LIGHT)
-        spaces = ask(probe, "spaces", self.config, timeout=300)
-        ray.kill(probe)
         restarted = self.children.restarts.add
-        shards = ShardChildren(self.config, spaces, self.logdir, self.board.note, LIGHT, restarted)
+        shards = ShardChildren(self.config, self.spaces, self.logdir, self.board.note, LIGHT, restarted)
         self.children.shards = shards
         path, counters = self._begin(shards)
         used = self._fit_replay(shards, counters)
         self.claim.confirm()
         self._place_coordinator(shards, counters, used)
-        self._place_workers(shards, spaces)
+        self._place_workers(shards)
         command = [sys.executable, "-u", "-P", "-m", "deploy.distributed.learner_process"]
         command += [str(self.logdir), address, namespace, str(os.getpid())]
-        self.children.learner = LearnerChild(command, self.logdir, self.board.note, restarted)
+        given = json.dumps(self.spaces.to_json())
+        self.children.learner = LearnerChild(command, given, self.logdir, self.board.note, restarted)
         self.children.learner.launch(path.name if path else "none")
 
     def _begin(self, shards: ShardChildren) -> tuple[Path | None, dict[str, int]]:
@@ -102,8 +101,8 @@ class Placement:
         children.coordinator = CoordinatorChild(begin, self.board.note, children.restarts.add)
         children.coordinator.launch(counters)
 
-    def _place_workers(self, shards: ShardChildren, spaces: tuple[Spaces, Spaces]) -> None:
-        config, children = self.config, self.children
+    def _place_workers(self, shards: ShardChildren) -> None:
+        config, spaces, children = self.config, self.spaces, self.children
 
         def actor(number: int) -> Callable[[], ActorHandle]:
             return lambda: start(

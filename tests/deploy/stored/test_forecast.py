@@ -28,6 +28,10 @@ def config_of(logdir: Path, *arguments: str) -> RunConfig:
     return parse_train(["gym:CartPole-v1", *TINY, "--mode", "inline", "--logdir", str(logdir), *arguments])
 
 
+def _require(config: RunConfig, said: list[str]) -> None:
+    require_memory(config, spaces_of(config), said.append)
+
+
 def schema_of(config: RunConfig) -> Schema:
     return replay_schema(*spaces_of(config), config.model)
 
@@ -63,7 +67,7 @@ def test_what_is_forecast_is_held(tmp_path: Path, kind: str, frames: int) -> Non
     where = {"memory": "", "disk": str(tmp_path / "run" / "replay"), "redis": url}[kind]
     arguments = ["--frames", str(frames), "--replay", url if kind == "redis" else kind, "--replay.capacity", "20000"]
     config = config_of(tmp_path / "run", *arguments)
-    forecast = forecast_replay(config)
+    forecast = forecast_replay(config, spaces_of(config))
     store = inline_store(schema_of(config), config, print)
     act(store, config, frames, episode=10)
     keys = np.stack([[(stream, 5)] for stream in store.streams()])
@@ -92,8 +96,8 @@ def test_an_offline_run_holds_its_source_whatever_its_frames(tmp_path: Path, kin
         tmp_path / "run", "--frames", "300", "--replay", kind, "--offline", str(replay_directory(source))
     )
     said: list[str] = []
-    require_memory(config, said.append)
-    forecast = forecast_replay(config)
+    _require(config, said)
+    forecast = forecast_replay(config, spaces_of(config))
     assert said[0].startswith(f"Replay: the 5,500 steps in {config.offline}, of 72 bytes, ")
     store = inline_store(schema_of(config), config, print)
     fill(store, config, print)
@@ -104,27 +108,27 @@ def test_an_offline_run_holds_its_source_whatever_its_frames(tmp_path: Path, kin
 
 def test_sizes_are_said_in_the_unit_that_suits_them(tmp_path: Path) -> None:
     said: list[str] = []
-    require_memory(config_of(tmp_path / "run", "--frames", "300"), said.append)
+    _require(config_of(tmp_path / "run", "--frames", "300"), said)
     assert re.match(r"Replay: 300 steps of 72 bytes plus one for each episode, [\d.]+ kB( to [\d.]+ kB)?; ", said[0])
-    require_memory(config_of(tmp_path / "run", "--frames", "5000000", "--replay.capacity", "1000000"), said.append)
+    _require(config_of(tmp_path / "run", "--frames", "5000000", "--replay.capacity", "1000000"), said)
     assert re.match(r"Replay: up to 1,000,000 steps of 72 bytes, [\d.]+ MB; .* GB of memory is free", said[2]), said
     assert all(re.fullmatch(r"Checkpoints: [\d.]+ [kM]B or more; .* disk space is free in .*", said[i]) for i in (1, 3))
     assert said[1].split()[2] == "kB" and said[3].split()[2] == "MB", said  # replay lies in them
     short = config_of(tmp_path / "run", "--frames", "300")
-    once = 14 * short.model.acting_parameters + forecast_replay(short).least
+    once = 14 * short.model.acting_parameters + forecast_replay(short, spaces_of(short)).least
     assert said[1].startswith(f"Checkpoints: {byte_size(once)} or more"), "it saves at its end alone"
     many = config_of(
         tmp_path / "run", "--frames", "900000000", "--checkpoint-every", "1", "--keep-checkpoints", "9000000"
     )
     with pytest.raises(ValueError, match=r"Checkpoints: .* free in .*\. Choose another --logdir, or lower --keep-ch"):
-        require_memory(many, said.append)
+        _require(many, said)
     large = config_of(tmp_path / "run", "--frames", "90000000000", "--replay.capacity", "80000000000")
     with pytest.raises(
         ValueError, match=r"up to 80,000,000,000 steps .*, [\d,]+ GB; .* Keep it on disk .* lower --rep"
     ):
-        require_memory(large, said.append)
+        _require(large, said)
     disk = replace(large, replay=replace(large.replay, store="disk"))
     with pytest.raises(ValueError, match=r", [\d,]+ GB; .* disk space is free in .* Choose another --replay.directory"):
-        require_memory(disk, said.append)
+        _require(disk, said)
     sizes = [byte_size(n) for n in (0, 82_000, 65_000_000, 480_000_000, 3.114e9, 6.4e12)]
     assert sizes == ["0 kB", "82 kB", "65 MB", "0.48 GB", "3.11 GB", "6,400 GB"]

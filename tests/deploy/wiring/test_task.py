@@ -8,6 +8,7 @@ import pytest
 from gymnasium.spaces import Box, Discrete
 
 from deploy.commands.train import parse_train
+from deploy.wiring.task import require_trainable, spaces_of
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -32,5 +33,10 @@ gymnasium.register("NexusPicture-v0", Picture)  # type: ignore[arg-type]
 )
 def test_pictures_that_no_agent_fits_are_refused_before_anything_starts(options: list[str], message: str) -> None:
     with pytest.raises(ValueError, match=f"Task 'gym:NexusPicture-v0': .*{message}"):
-        parse_train(["gym:NexusPicture-v0", *options])
-    parse_train(["gym:NexusPicture-v0"])
+        _require(["gym:NexusPicture-v0", *options])
+    _require(["gym:NexusPicture-v0"])
+
+
+def _require(arguments: list[str]) -> None:
+    config = parse_train(arguments)
+    require_trainable(config, spaces_of(config))

@@ -50,7 +50,7 @@ def child(tmp_path: Path) -> Iterator[Callable[[str], LearnerChild]]:
 
     def make(code: str) -> LearnerChild:
         log = RestartLog(tmp_path, ["learner"])
-        made.append(LearnerChild([sys.executable, "-I", "-S", "-c", code], tmp_path, lambda line: None, log.add))
+        made.append(LearnerChild([sys.executable, "-I", "-S", "-c", code], "", tmp_path, lambda line: None, log.add))
         made[-1].launch("none")
         return made[-1]
 

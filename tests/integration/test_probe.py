@@ -1,0 +1,121 @@
+"""How often, and in which processes, the environment of a run is made; what is said of one that cannot be."""
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from actors.config import EnvironmentConfig
+from deploy.wiring.config import RunConfig
+from deploy.wiring.probe import probe
+from deploy.wiring.task import TaskSpaces, spaces_of
+from tests.integration.processes import end_all, start_marked
+from tests.integration.runs import MY_MODULE, command, lines, run, wait_for
+
+pytestmark = pytest.mark.timeout(200)
+TASK = "gym:counted:MyEnv-v0"
+COUNTED = (
+    "import os\nopen('imported', 'a').write(f'{os.getpid()}\\n')\n"
+    + MY_MODULE.replace(
+        "    def observe(",
+        "    def __init__(self):\n        open('made', 'a').write(f'{os.getpid()}\\n')\n    def observe(",
+    )
+)  # fmt: skip
+
+
+def _written(folder: Path, name: str) -> list[int]:
+    path = folder / name
+    return [int(line) for line in path.read_text().split()] if path.exists() else []
+
+
+def test_a_local_run_makes_one_environment_beside_those_that_step_and_none_in_the_supervisor(tmp_path: Path) -> None:
+    (tmp_path / "counted.py").write_text(COUNTED)
+    options = ["--mode", "local", "--actor.actors", "2", "--frames", "1000000", "--log-every", "5"]
+    supervisor = start_marked(tmp_path, command(TASK, tmp_path / "run", *options))
+    try:
+        wait_for(lambda: lines(tmp_path / "run" / "metrics.jsonl") or supervisor.poll(), "a learner that learns")
+        assert supervisor.poll() is None, (tmp_path / "output.log").read_text()
+        made, imported = _written(tmp_path, "made"), set(_written(tmp_path, "imported"))
+        assert len(made) == 1 + 4, "one to read the spaces, and four that step"
+        (asked,) = [process for process in set(made) if made.count(process) == 1]
+        assert made[0] == asked and not os.path.exists(f"/proc/{asked}")
+        assert imported == set(made) and len(imported) == 1 + 2, "not the learner, the coordinator or a shard"
+        assert supervisor.pid not in imported
+        supervisor.send_signal(signal.SIGINT)
+        assert supervisor.wait(120) == 130, (tmp_path / "output.log").read_text()
+        assert supervisor.pid not in _written(tmp_path, "imported")
+    finally:
+        end_all(tmp_path)
+
+
+def test_an_inline_run_makes_the_environments_that_step_and_no_other(tmp_path: Path) -> None:
+    (tmp_path / "counted.py").write_text(COUNTED)
+    code = (
+        "from pathlib import Path\n"
+        "from deploy.commands import train\n"
+        "import deploy.reports.summary as summary\n"
+        "summary.summarize = lambda config, logdir: None\n"
+        f"train.run({command(TASK, tmp_path / 'run', '--mode', 'inline', '--frames', '60')[4:]!r})\n"
+    )
+    done = run(tmp_path, [sys.executable, "-c", code])
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(_written(tmp_path, "made")) == 4 and len(_written(tmp_path, "imported")) == 1
+
+
+def test_spaces_cross_processes_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "counted.py").write_text(COUNTED)
+    monkeypatch.chdir(tmp_path)
+    pendulum = RunConfig(task="gym:Pendulum-v1", environment=EnvironmentConfig(frame_stack=2))
+    asked, own = probe(pendulum), spaces_of(pendulum)
+    assert isinstance(asked, TaskSpaces) and asked == own
+    assert asked.action["action"].low.dtype == own.action["action"].low.dtype  # type: ignore[union-attr]
+    assert probe(RunConfig(task=TASK)).observation["image"].is_image
+    assert "counted" not in sys.modules
+
+
+WAITS = (
+    "import signal, threading, gymnasium as gym\n{top}\nclass W(gym.Env):\n    def __init__(self):\n        {inside}\n"
+    "gym.register('W-v0', W)\n"
+)
+
+SOON = "signal.setitimer(signal.ITIMER_REAL, 0.2); threading.Event().wait()"
+"""The time is over once the environment waits, however long it took until then."""
+
+
+@pytest.mark.parametrize(
+    ("top", "inside", "message"),
+    [
+        ("", SOON, r"waits.py, line 5, in __init__: TimeoutError: still waiting after 60 s"),
+        (SOON, "0", r"waits.py, line 2, in <module>: TimeoutError: still waiting after 60 s"),
+        ("", "import os, signal; os.kill(os.getpid(), 9)", r"ended with signal 9 \(SIGKILL\). `nexus check-env"),
+        ("raise KeyError('goal')", "0", r"waits.py, line 2, in <module>: KeyError: 'goal'"),
+        ("import sys; sys.exit(3)", "0", r"tried to end the program with code 3"),
+        ("", "signal.signal(14, signal.SIG_IGN); threading.Event().wait()",
+         r"has taken more than 20 s and does not respond to signals"),
+    ],
+    ids=["constructor", "import", "killed", "raises", "exits", "deaf"],
+)  # fmt: skip
+def test_a_task_that_cannot_be_asked_says_why_and_leaves_nothing_running(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, top: str, inside: str, message: str
+) -> None:
+    if "signals" in message:
+        monkeypatch.setattr("deploy.wiring.probe.MARGIN", 1.0)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "waits.py").write_text(WAITS.format(top=top, inside=inside))
+    with pytest.raises(ValueError, match=f"Task 'gym:waits:W-v0'.*{message}"):
+        probe(RunConfig(task="gym:waits:W-v0"), timeout=20 if "signals" in message else 60)
+
+
+def test_a_process_that_does_not_end_after_its_answer_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deploy.wiring.probe.MARGIN", 1.0)
+    monkeypatch.chdir(tmp_path)
+    stays = "import threading\nthreading.Thread(target=threading.Event().wait).start()\n"
+    (tmp_path / "counted.py").write_text(stays + COUNTED)
+    begun = time.monotonic()
+    assert probe(RunConfig(task=TASK), timeout=100).action.keys() == {"button", "stick"}
+    assert time.monotonic() - begun < 90
