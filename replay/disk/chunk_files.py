@@ -2,10 +2,10 @@
 
     <stream>-<chunk>.rows       header, then C packed rows, compressed or not: synced and renamed, never changed again
     <stream>-<chunk>.latents    C rows of latents, each with its checksum: refreshed in place
-    <stream>-<chunk>.open       header, then the rows and latents there were when it was last kept, or closed
+    <stream>-<chunk>.open       header, then the rows and latents as of when it was last kept, or closed
     *.tmp, *.damaged            what a crash interrupted; what failed its checksum, kept for inspection
 
-Files are mapped to be read alone, and only once they are whole: a full disk raises OSError, it kills nobody.
+Files are mapped for reading only, and only once complete: a full disk raises OSError, and does not kill the process.
 """
 
 import json
@@ -31,13 +31,13 @@ from replay.step import Schema
 _HEADER = struct.Struct("<8sIIqqqqqqII")  # 72 bytes
 HEADER_BYTES = _HEADER.size
 _MAGIC = b"nxchunk1"
-_CHUNK_BYTES, _CHUNK_STEPS = 4 << 20, 1024  # of the rows of a chunk whose length is not given, at most
+_CHUNK_BYTES, _CHUNK_STEPS = 4 << 20, 1024  # at most, if no chunk length is given
 
 
 class Header(NamedTuple):
-    """Steps first .. stop - 1 of a chunk are in the file; `serial` counts chunks in the order they were sealed, an open
-    one has that of the last before it was added to; `nbytes` are behind the header: fewer than the rows where they are
-    compressed."""
+    """The file has steps first .. stop - 1 of a chunk. `serial` numbers chunks in the order they were sealed; an open
+    one has that of the last chunk sealed before it was added to. `nbytes` follow the header: fewer than the rows if
+    they are compressed."""
 
     stream: int
     chunk: int
@@ -45,11 +45,11 @@ class Header(NamedTuple):
     stop: int
     serial: int
     nbytes: int
-    crc: int  # of everything behind the header
+    crc: int  # of everything after the header
 
 
 class Chunk:
-    """A chunk of a store: in memory while it is `sealed` to files, of which `rows` are mapped when they are needed."""
+    """A chunk of a store: in memory until it is `sealed` to files, whose `rows` are then mapped when needed."""
 
     __slots__ = (
         "checked", "crc", "damaged", "dropped", "filed", "first", "kept", "keys", "latents", "nbytes", "number",
@@ -64,12 +64,12 @@ class Chunk:
         self.serial = self.nbytes = self.crc = 0  # as in the header
         self.settled = False  # its latents are refreshed in their file from now on
         self.sealed = False
-        self.checked = False  # against its checksum since the store was opened
+        self.checked = False  # verified against its checksum since the store was opened
         self.damaged = False
         self.dropped = False
         self.touched = False  # latents were refreshed while they were being written to their file
         self.filed = False  # it has files, or will have them soon
-        self.kept = 0  # its file `.open` goes up to this step
+        self.kept = 0  # its `.open` file goes up to this step
 
     @property
     def name(self) -> str:
@@ -81,7 +81,7 @@ class Chunk:
 
 
 class ChunkFiles:
-    """A directory of chunk files. Methods may be called by several threads, none twice for one chunk."""
+    """A directory of chunk files. Threads may call any methods at the same time, but not for the same chunk."""
 
     def __init__(self, directory: Path, schema: Schema, chunk_length: int, compression: str = "") -> None:
         self.directory, self.schema, self.chunk_length = directory, schema, chunk_length
@@ -119,7 +119,7 @@ class ChunkFiles:
         return Header(chunk.stream, chunk.number, chunk.first, stop, chunk.serial, chunk.nbytes, chunk.crc)
 
     def write(self, chunk: Chunk) -> None:
-        """Write a full chunk; its rows are synced under a temporary name. OSError: nothing new is left of it."""
+        """Write a full chunk; its rows are synced under a temporary name. OSError: nothing new is left behind."""
         assert isinstance(chunk.rows, np.ndarray), chunk.name
         content = compress(chunk.rows) if self._compress else None
         content = chunk.rows if content is None else content
@@ -152,19 +152,19 @@ class ChunkFiles:
             os.unlink(self.directory / name)
 
     def is_shared(self, chunk: Chunk) -> bool:
-        """Whether removing its rows makes no room, because they have another name, in a checkpoint."""
+        """Whether removing its rows frees no space, because a checkpoint has a link to them."""
         with suppress(FileNotFoundError):
             return os.stat(self.path(chunk, "rows")).st_nlink > 1
         return False
 
     def set_aside(self, name: str) -> None:
-        """Keep a damaged file under another name, and not the latents that go with it."""
+        """Keep a damaged file under another name, and delete the latents that go with it."""
         with suppress(FileNotFoundError):
             os.rename(self.directory / name, self.directory / f"{name}.damaged")
         self.unlink(f"{Path(name).stem}.latents")
 
     def map(self, chunk: Chunk) -> np.ndarray | CompressedRows:
-        """Rows `[C, stride]` of a sealed chunk, unverified. DamagedError: there is no whole file."""
+        """Rows `[C, stride]` of a sealed chunk, not verified. DamagedError: the file is missing or incomplete."""
         try:
             with self._open(f"{chunk.name}.rows", os.O_RDONLY) as file:
                 content = map_file(file, HEADER_BYTES + chunk.nbytes)[HEADER_BYTES:]
@@ -197,11 +197,11 @@ class ChunkFiles:
         return content.reshape(self.chunk_length, self.latent_stride)
 
     def header(self, name: str) -> Header:
-        """What a file says of itself; DamagedError: it is none of ours, or of another schema or chunk length."""
+        """A file's header; DamagedError: it is not a chunk file, or has another schema or chunk length."""
         return self.headed(name)[0]
 
     def headed(self, name: str, *, whole: bool = False) -> tuple[Header, bytes]:
-        """A file's header and, if asked for, all that is behind it, verified."""
+        """A file's header and, if `whole`, everything after it, verified."""
         with self._open(name, os.O_RDONLY) as file:
             head = os.read(file, HEADER_BYTES)
             content = b"".join(iter(lambda: os.read(file, 1 << 24), b"")) if whole else b""
@@ -227,7 +227,7 @@ class ChunkFiles:
         return Header(chunk.stream, chunk.number, chunk.first, stop, chunk.serial, content.size, 0), content
 
     def write_open(self, header: Header, content: np.ndarray) -> None:
-        """Keep what copy() took. OSError: what was kept before is still there."""
+        """Write what copy() returned. OSError: the file written before is still there."""
         name = f"{header.stream}-{header.chunk}.open"
         try:
             with self._open(f"{name}.tmp", os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as file:
@@ -240,7 +240,7 @@ class ChunkFiles:
         os.rename(self.directory / f"{name}.tmp", self.directory / name)
 
     def read_open(self, name: str) -> tuple[Chunk, int]:
-        """The chunk write_open() kept, and the step it continues with; DamagedError."""
+        """The chunk that write_open() wrote, and the step it continues with; DamagedError."""
         header, content = self.headed(name, whole=True)
         count = header.stop - header.chunk * self.chunk_length
         if not 0 < count <= self.chunk_length or len(content) != count * (self.row_stride + self.latent_stride):
@@ -254,7 +254,7 @@ class ChunkFiles:
         return chunk, header.stop
 
     def read_latents(self, chunk: Chunk, place: int, out: np.ndarray) -> bool:
-        """Fill rows `[n, stride]`; zeros, which are stale, where the file ends. False: there is no file."""
+        """Fill rows `[n, stride]`; past the end of the file with zeros, which are stale. False: there is no file."""
         if not out.size:
             return True
         got = there = 0
@@ -264,7 +264,7 @@ class ChunkFiles:
         return bool(there)
 
     def write_latents(self, chunk: Chunk, place: int, rows: np.ndarray) -> None:
-        """Replace rows `[n, stride]`. FileNotFoundError."""
+        """Replace rows `[n, stride]`. FileNotFoundError: there is no file."""
         with self._open(f"{chunk.name}.latents", os.O_WRONLY) as file:
             write_all(file, rows, place * self.latent_stride)
 
@@ -293,12 +293,12 @@ class ChunkFiles:
 
 
 def schema_crc(schema: Schema) -> int:
-    """What a file's header knows its schema by."""
+    """What identifies a schema in a file's header."""
     return zlib.crc32(json.dumps(schema.to_json()).encode())
 
 
 def stored_chunk_length(directory: Path, schema: Schema) -> int:
-    """Steps of a chunk in the files of a directory, 0 where there are none; ValueError: they have another schema."""
+    """Steps of a chunk in the files of a directory, 0 if there are none; ValueError: they have another schema."""
     for path in sorted(directory.glob("*.rows")):
         with open(path, "rb") as file:
             head = file.read(HEADER_BYTES)
@@ -317,13 +317,13 @@ def suitable_chunk_length(schema: Schema, capacity: int | None, capacity_gb: flo
 
 
 def default_chunk_length(schema: Schema, room: int, streams: int) -> int:
-    """Steps of a chunk whose rows take about 4 MB in a file; fewer where replay has room for few."""
+    """Steps of a chunk with about 4 MB of rows; fewer if replay has little room."""
     suitable = min(_CHUNK_BYTES // schema.row_dtype.itemsize, _CHUNK_STEPS)
     return max(1, min(suitable, max(32, room // (4 * streams))))
 
 
 def share(source: Path, target: Path) -> None:
-    """Hard-link a file that never changes; copy and sync it where that cannot be."""
+    """Hard-link a file that never changes; copy and sync it if it cannot be linked."""
     try:
         os.link(source, target)
     except OSError as error:
@@ -335,7 +335,7 @@ def share(source: Path, target: Path) -> None:
 
 
 def write_all(file: int, content: bytes | np.ndarray, offset: int | None = None) -> None:
-    """Write everything, at `offset` or where the file stands: one call may write less on a disk that fills up."""
+    """Write everything, at `offset` or the file's position: one call may write less on a disk that is filling up."""
     left = memoryview(content).cast("B") if isinstance(content, bytes) else content.reshape(-1).data
     while len(left):
         if offset is None:

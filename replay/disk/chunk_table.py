@@ -1,4 +1,4 @@
-"""The chunks of an open disk store: which slot of the index has which, and what is in them, in memory or in files."""
+"""The chunks of an open disk store: which slot of the index has which, and their content, in memory or in files."""
 
 import threading
 from collections import deque
@@ -17,8 +17,8 @@ _MAPS = 20_000  # chunks mapped at a time, two files each: the kernel allows a p
 
 
 class ChunkTable:
-    """Rows are read without a lock: what is stored never changes, and what was evicted stays until its last reader has
-    left it. `lost` is told of chunks that turn out to be damaged; they stay in their slots."""
+    """Rows are read without a lock: stored rows never change, and evicted ones stay until their last reader is done.
+    `lost` is called with chunks that turn out to be damaged; they stay in their slots."""
 
     def __init__(self, files: ChunkFiles, slots: int, lost: Callable[[Chunk, DamagedError], None]) -> None:
         self.files, self._lost = files, lost
@@ -47,7 +47,7 @@ class ChunkTable:
         return chunk
 
     def drop(self, slot: int) -> Chunk | None:
-        """Forget an evicted chunk, None if nothing was ever written into it; its files are the caller's to remove."""
+        """Forget and return an evicted chunk, None if nothing was ever written to it; the caller removes its files."""
         chunk, self._of[slot] = self._of[slot], None
         if chunk:
             chunk.dropped = True
@@ -57,7 +57,7 @@ class ChunkTable:
         return chunk
 
     def settle(self, chunk: Chunk) -> None:
-        """A chunk's latents are in their file: refresh them there, before its rows may be found after a crash."""
+        """A chunk's latents are in their file: refresh them there from now on. Comes before its rows are published."""
         with self.quiet:
             if chunk.touched and not chunk.settled:
                 assert chunk.latents is not None, chunk.name
@@ -65,12 +65,12 @@ class ChunkTable:
             chunk.latents, chunk.settled = None, True
 
     def seal(self, chunk: Chunk) -> None:
-        """A chunk is safe in its files: give its memory back."""
+        """A chunk is safe in its files: release its memory."""
         chunk.rows, chunk.keys, chunk.sealed = None, {}, True
         self.sealed += not chunk.dropped
 
     def rows(self, chunk: Chunk) -> np.ndarray | CompressedRows | None:
-        """Rows `[C, stride]`, mapped if need be; None where they are damaged."""
+        """Rows `[C, stride]`, mapped if needed; None if they are damaged."""
         if chunk.rows is None and not chunk.damaged:
             try:
                 chunk.rows = self.files.map(chunk)
@@ -84,11 +84,11 @@ class ChunkTable:
         return chunk.rows
 
     def is_whole(self, chunk: Chunk, rows: np.ndarray | CompressedRows | None) -> bool:
-        """Whether its rows are what was written; they are checked when they are touched for the first time."""
+        """Whether its rows are intact; they are verified when they are first used."""
         return self.check(chunk) and rows is not None
 
     def check(self, chunk: Chunk) -> bool:
-        """Read what has not been read since the store was opened; whether it was what was written."""
+        """Verify a chunk unless that was done since the store was opened; returns whether it is intact."""
         if not chunk.checked and not chunk.damaged:
             try:
                 self.files.check(chunk)
@@ -104,25 +104,25 @@ class ChunkTable:
             self._lost(chunk, error)
 
     def read_latents(self, chunk: Chunk, place: int, out: np.ndarray) -> bool:
-        """Fill rows `[n, stride]`, torn where they are just being written; False: the chunk was evicted."""
+        """Fill rows `[n, stride]`, perhaps torn while they are being written; False: the chunk was evicted."""
         memory = chunk.latents
         if memory is None:
             with suppress(DamagedError):
                 memory = self.files.map_latents(chunk)
-                chunk.latents = memory if chunk.rows is not None else None  # both are given up together
+                chunk.latents = memory if chunk.rows is not None else None  # both are released together
         if memory is not None:
             out[:] = memory[place : place + len(out)]
             return True
         return self.files.read_latents(chunk, place, out) or not chunk.dropped
 
     def settled(self, chunk: Chunk, place: int, out: np.ndarray) -> int:
-        """read_latents() while nobody writes; returns how many rows are stale, zeros now."""
+        """read_latents() while nobody writes, with stale rows set to zeros; returns how many are."""
         with self.quiet:
             self.read_latents(chunk, place, out)
         return _blank(out)
 
     def write_latents(self, chunk: Chunk, place: int, rows: np.ndarray) -> int:
-        """Replace rows `[n, stride]`; returns how many: 0 where the chunk was evicted or is damaged."""
+        """Replace rows `[n, stride]`; returns how many: 0 if the chunk was evicted or is damaged."""
         with self.quiet:
             return self._write(chunk, place, rows)
 
@@ -157,7 +157,7 @@ class ChunkTable:
 
 
 def _blank(rows: np.ndarray) -> int:
-    """Make stale rows zeros; returns how many."""
+    """Set stale rows to zeros; returns how many."""
     stale = latent_rows.stale(rows)
     rows[stale] = 0
     return int(stale.sum())

@@ -1,13 +1,13 @@
-"""Rows in lz4 blocks of a few each, so that some can be had without the others.
+"""Rows in lz4 blocks of a few each, so that some can be read without the others.
 
     int64 rows of a block, int64 end of each block, blocks
 
-A chunk that gets no smaller stays as it is. Images are most of a row where this is worth while.
+A chunk that does not get smaller stays as it is. Compression is worth while if images are most of a row.
 """
 
 import numpy as np
 
-_BLOCK_BYTES = 64 << 10  # of rows: twice that is read in vain for a sequence at most
+_BLOCK_BYTES = 64 << 10  # of rows: a sequence reads at most twice that in vain
 
 
 def require() -> None:
@@ -16,12 +16,12 @@ def require() -> None:
         import lz4.block  # noqa: F401
     except ImportError:
         raise ValueError(
-            'Compressed replay needs the package lz4: pip install "nexus-worlds[lz4]", or ask for no compression.'
+            'Compressed replay needs the package lz4: pip install "nexus-worlds[lz4]", or turn compression off.'
         ) from None
 
 
 def compress(rows: np.ndarray) -> np.ndarray | None:
-    """Bytes of rows `[C, stride]`; None where they are no fewer."""
+    """Bytes of rows `[C, stride]`; None if they are no fewer."""
     from lz4.block import compress as lz4
 
     each = max(1, _BLOCK_BYTES // rows.shape[1])

@@ -9,7 +9,7 @@ _PATIENCE = 2.0  # seconds: the process before this one may still be on its way 
 
 
 def lock_directory(directory: Path) -> int:
-    """A descriptor that holds the directory until it is closed, or its process ends; ValueError: another one does."""
+    """A descriptor that locks the directory until it is closed or the process ends; ValueError: it is locked."""
     file = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     deadline = time.monotonic() + _PATIENCE
     while True:
@@ -23,8 +23,7 @@ def lock_directory(directory: Path) -> int:
             holder = os.pread(file, 20, 0).decode(errors="replace") or "unknown"
             os.close(file)
             raise ValueError(
-                f"Replay {directory} is in use by process {holder}; one process at a time: end it, or choose another "
-                "directory."
+                f"Replay {directory} is in use by process {holder}; end it, or choose another directory."
             ) from None
     os.ftruncate(file, 0)
     os.write(file, str(os.getpid()).encode())

@@ -1,12 +1,12 @@
-"""A checkpoint of a disk store: exact, and cheap where the chunks are, for sealed ones are hard links.
+"""A checkpoint of a disk store: exact, and cheap on the same file system, where sealed chunks are hard links.
 
     index.json                 settings, schema, counters, size and CRC-32 of every other file, CRC-32 of itself
     state.safetensors          streams, items, queue and chunks of the index
     sealed-<stream>-<chunk>    files `.rows` of the store as they are
     open-N.safetensors         rows of chunks that are still in memory
-    latents-N.safetensors      latents of all chunks, for the learner refreshes them
+    latents-N.safetensors      latents of all chunks, since the learner refreshes them
 
-The directory is made under a temporary name, synced and renamed, so that it is complete or absent.
+The directory is complete or absent: see `replay.files.new_directory`.
 """
 
 import os
@@ -28,14 +28,14 @@ _PART_BYTES = 128 << 20  # of one file: it passes through memory as a whole
 
 
 class Previous:
-    """The last checkpoint, wherever its directory was renamed to: a link to its files stays on their file system."""
+    """The last checkpoint, wherever its directory was moved to: its files are linked instead of copied."""
 
     def __init__(self) -> None:
         self._directory = -1
         self._crcs: dict[str, int] = {}
 
     def link(self, name: str, crc: int, target: Path) -> bool:
-        """Give a file of it a second name; False where there is none like that, or it cannot be linked."""
+        """Hard-link a file of it; False: it has no such file, or it cannot be linked."""
         if self._crcs.get(name) != crc:
             return False
         try:
@@ -66,8 +66,8 @@ def save(
     counters: Mapping[str, int],
     lose: Callable[[Chunk, DamagedError], None],
 ) -> None:
-    """Write the state of a store, `arrays` of its index, while nobody changes its chunks; `lose` is told of chunks that
-    turn out to be gone."""
+    """Write the state of a store, `arrays` of its index, while nobody changes its chunks; `lose` is called with chunks
+    whose files turn out to be missing."""
     ordered = [chunks[stream, number] for stream, number in arrays["chunks"].tolist()]
     written: dict[str, dict[str, int]] = {}
     with new_directory(directory) as part:
@@ -97,7 +97,7 @@ def save(
 
 
 def _link(previous: Previous, files: ChunkFiles, chunk: Chunk, part: Path) -> dict[str, int]:
-    """Give the rows of a sealed chunk a name in the checkpoint; DamagedError: they are not all there."""
+    """Link the rows of a sealed chunk into the checkpoint; DamagedError: they are missing or incomplete."""
     target, nbytes = part / f"sealed-{chunk.name}", HEADER_BYTES + chunk.nbytes
     if not previous.link(target.name, chunk.crc, target):
         try:
@@ -106,14 +106,14 @@ def _link(previous: Previous, files: ChunkFiles, chunk: Chunk, part: Path) -> di
             raise DamagedError(f"{chunk.name}.rows: {error}") from error
     if (size := target.stat().st_size) != nbytes:
         target.unlink()
-        raise DamagedError(f"{chunk.name}.rows: it has {size} bytes of {nbytes}")
-    return {"bytes": nbytes, "crc32": chunk.crc}  # of what is behind the header
+        raise DamagedError(f"{chunk.name}.rows: it has {size} bytes, expected {nbytes}")
+    return {"bytes": nbytes, "crc32": chunk.crc}  # of what follows the header
 
 
 def load(
     directory: Path, files: ChunkFiles, settings: Mapping[str, int]
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """What index.json and the index's state say, after all files were checked; ValueError: damaged, or not alike."""
+    """The contents of index.json and the index's state, all files verified; ValueError: damaged, or another store's."""
     content = verified_alike(directory, files.schema, settings, FORMAT)
     for name, expected in content["files"].items():
         if not name.startswith("sealed-"):
@@ -131,7 +131,7 @@ def load(
 def unpack(
     directory: Path, files: ChunkFiles, content: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
 ) -> list[Chunk]:
-    """The chunks of a checkpoint that load() has checked, put into an empty directory of files, open ones in memory."""
+    """The chunks of a checkpoint that load() has verified: put into an empty directory, open ones into memory."""
     chunks, kinds = [], arrays["kinds"].tolist()
     for (stream, number), kind, first in zip(arrays["chunks"].tolist(), kinds, arrays["firsts"].tolist(), strict=True):
         chunk = files.new(stream, number, first) if kind == _OPEN else Chunk(stream, number, first)
@@ -155,7 +155,7 @@ def unpack(
 
 
 def _arrays(files: ChunkFiles, chunks: list[Chunk], kinds: list[int]) -> Iterator[tuple[str, list[Chunk], int]]:
-    """What goes into files of arrays: its name, of which chunks, bytes of a step."""
+    """What goes into files of arrays: (name, chunks, bytes of a step)."""
     yield "open", [chunk for chunk, kind in zip(chunks, kinds, strict=True) if kind == _OPEN], files.row_stride
     if files.latent_stride:
         whole = [chunk for chunk, kind in zip(chunks, kinds, strict=True) if kind != _DAMAGED]
@@ -167,7 +167,7 @@ def _take(files: ChunkFiles, chunk: Chunk, name: str, out: np.ndarray) -> None:
     if name == "open":
         assert isinstance(chunk.rows, np.ndarray), chunk.name
         out[:] = chunk.rows
-    elif (latents := chunk.latents) is not None:  # a sampler may give them up meanwhile
+    elif (latents := chunk.latents) is not None:  # a sampler may release them meanwhile
         out[:] = latents
     else:
         files.read_latents(chunk, 0, out)

@@ -1,4 +1,4 @@
-"""A disk replay to look into, whether a run is using it or not: nothing is locked, written or repaired."""
+"""Reads a disk replay, whether a run is using it or not: nothing is locked, written or repaired."""
 
 import fcntl
 import os
@@ -26,11 +26,11 @@ from replay.step import Rows, Schema
 
 _NAME = re.compile(r"(\d+)-(\d+)\.(rows|open)")
 _MAPS = 64  # chunks mapped at a time
-_SAID = 10  # damaged chunks that are named one by one
+_SAID = 10  # damaged chunks listed one by one
 
 
 class Piece(NamedTuple):
-    """Steps first .. stop - 1 of a stream in one file; `chunk` holds them where it is not `sealed`."""
+    """Steps first .. stop - 1 of a stream in one file; `chunk` holds them if it is not `sealed`."""
 
     first: int
     stop: int
@@ -41,8 +41,8 @@ class Piece(NamedTuple):
 class DiskReader:
     """The streams of one directory of `replay.disk.disk_store`; see `replay.reader.Reader`.
 
-    Chunks are verified when they are first read; a damaged one is as good as missing. While a run uses the directory,
-    the newest steps in its open chunks are in its memory alone. ValueError: there is no disk replay.
+    Chunks are verified when they are first read; a damaged one counts as missing. While a run uses the directory, the
+    newest steps of its open chunks are in that run's memory only. ValueError: there is no disk replay.
     """
 
     kind = "replay on disk"
@@ -104,7 +104,7 @@ class DiskReader:
             with os.scandir(folder) as entries:
                 for entry in entries:
                     if entry.is_file() and (folder.name == "chunks" or entry.name == NAME):
-                        with suppress(FileNotFoundError):  # evicted while we looked
+                        with suppress(FileNotFoundError):  # evicted meanwhile
                             status = entry.stat()
                             sizes.append(status.st_size)
                             times.append(status.st_mtime)
@@ -121,7 +121,7 @@ class DiskReader:
     def health(self, verify: bool) -> Iterator[Finding]:
         if self.holder:
             yield Finding(
-                None, f"process {self.holder} is using it: the newest steps in its open chunks are not seen from here"
+                None, f"process {self.holder} is using it: the newest steps of its open chunks are in its memory only"
             )
         elif not self.content.counts.get("closed"):
             yield Finding(None, f"it was not closed: {what_is_lost(self.content)}")
@@ -129,7 +129,7 @@ class DiskReader:
             yield Finding(
                 None,
                 f"{self.content.broken} of {self.content.lines} lines of the manifest are torn or damaged; the chunk "
-                "files tell what they said",
+                "files' own headers are used instead",
             )
         notes = list(self._verify()) if verify else []
         yield from (Finding(False, text) for text in self.losses())
@@ -145,7 +145,7 @@ class DiskReader:
             for pieces in self._pieces.values() for before, after in zip(pieces, pieces[1:], strict=False)
         )  # fmt: skip
         if holes:
-            out.append(f"lost between others: {counted(holes, 'step')}")
+            out.append(f"missing in the middle of streams: {counted(holes, 'step')}")
         bad = list(self._damaged.values())
         more = [f"and {counted(len(bad) - _SAID, 'more damaged chunk')}"] if len(bad) > _SAID else []
         return out + bad[:_SAID] + more
@@ -167,10 +167,10 @@ class DiskReader:
                 self._read_latents(stream, piece, piece.first - piece.number * self.chunk_length, latents)
                 stale += int(latent_rows.stale(latents).sum())
         self.stale = stale
-        yield Finding(True, f"checksums fit: {counted(good, 'chunk')} ({time.monotonic() - begun:.1f} s)")
+        yield Finding(True, f"checksums match: {counted(good, 'chunk')} ({time.monotonic() - begun:.1f} s)")
         if self.schema.latents:
             note = f"stale latents: {stale:,} of {rows:,}, read as zeros until the learner refreshes them"
-            yield Finding(None, note) if stale else Finding(True, f"whole latents: {rows:,} of {rows:,}")
+            yield Finding(None, note) if stale else Finding(True, f"intact latents: {rows:,} of {rows:,}")
 
     def _rows(self, stream: int, piece: Piece) -> np.ndarray | CompressedRows:
         """All rows `[C, stride]` of a piece's chunk; DamagedError."""
@@ -185,7 +185,7 @@ class DiskReader:
                     self.files.check(piece.chunk)
             except DamagedError as error:
                 if self.holder is None or (self.files.directory / f"{piece.chunk.name}.rows").exists():
-                    self._damaged[id] = str(error)  # else evicted while we looked
+                    self._damaged[id] = str(error)  # else evicted meanwhile
                 raise
             self._checked.add(id)
             self._maps[id] = rows
@@ -201,7 +201,7 @@ class DiskReader:
             self.files.read_latents(piece.chunk, place, out)
 
     def _find(self, content: Content) -> dict[int, list[Piece]]:
-        """The pieces of each stream in their order, as opening the store would find them."""
+        """The pieces of each stream in order, as opening the store would find them."""
         names: dict[str, dict[tuple[int, int], str]] = {"rows": {}, "open": {}}
         with os.scandir(self.directory / "chunks") as entries:
             for entry in entries:
@@ -216,8 +216,8 @@ class DiskReader:
                 header = content.chunks.get((stream, number)) or self._header(name, (stream, number))
                 size = HEADER_BYTES + header.nbytes
                 if (there := (self.files.directory / name).stat().st_size) != size:
-                    raise DamagedError(f"{name}: it has {there} bytes of {size}")
-            except FileNotFoundError:  # evicted while we looked
+                    raise DamagedError(f"{name}: it has {there} bytes, expected {size}")
+            except FileNotFoundError:  # evicted meanwhile
                 continue
             except DamagedError as error:
                 self._unreadable.append(str(error))
@@ -239,7 +239,7 @@ class DiskReader:
         return {stream: self._newest(sorted(some)) for stream, some in sorted(pieces.items())}
 
     def _newest(self, pieces: list[Piece]) -> list[Piece]:
-        """Down to where the stream began anew after its steps were dropped: that was inside a chunk."""
+        """The newest pieces, back to where the stream began anew after its steps were dropped: inside a chunk."""
         begin = len(pieces) - 1
         while begin and not (pieces[begin].first % self.chunk_length and pieces[begin].first != pieces[begin - 1].stop):
             begin -= 1
@@ -258,7 +258,7 @@ class DiskReader:
 
 
 def lock_holder(directory: Path) -> str | None:
-    """The process that uses the directory; None where none does."""
+    """The id of the process that uses the directory, None if there is none."""
     try:
         file = os.open(directory / "lock", os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:

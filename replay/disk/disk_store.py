@@ -1,4 +1,4 @@
-"""A durable replay store in a directory: larger than memory, and there again when the process is gone."""
+"""A durable replay store in a directory: it may be larger than memory, and outlives the process."""
 
 import os
 import threading
@@ -29,23 +29,23 @@ from replay.layout import Batch
 from replay.step import Rows, Schema, check_rows
 from replay.store import check_latents
 
-_REDRAWS = 200
+_REDRAWS = 200  # before sampling gives up
 
 
 class DiskStore(IndexedStore):
     """See `IndexedStore` (`capacity_gb` is a bound on the disk) and `replay.disk.chunk_files`.
 
-    A chunk is in memory while it fills, and until it is written, synced and listed in the manifest; twice `streams`
-    chunks are there at most. Those that still fill are kept every `keep_seconds`, while steps come in: written as they
-    are, in the background. So a process that is killed loses the steps of the last `keep_seconds`, of how long the
-    writing takes, and the latents of the chunks that filled; with 0 it loses these chunks. After close() nothing is
-    lost. Latents are not synced: those that a crash tore are read as zeros and counted as `stale`.
+    A chunk is in memory while it fills, and until it is written, synced and listed in the manifest; at most twice
+    `streams` chunks are. Those that are filling are kept every `keep_seconds` while steps come in: written as they are,
+    in the background. So a process that is killed loses the steps of the last `keep_seconds`, plus those of the time
+    that writing takes, and the latents of the chunks that were filling; with 0 it loses these chunks too. After close()
+    nothing is lost. Latents are not synced: those that a crash tore are read as zeros and counted as `stale`.
 
-    Opening reads no payload: a chunk is checked when it is first touched, and set aside when it is damaged; its
-    sequences are then not drawn any more. Items come back in the order their chunks were sealed in, and none of them
-    waits in the online queue. What happened is said through `note` in one line each. `chunk_length` 0 takes that of the
-    directory, or a suitable one. Appending waits `timeout` seconds for a disk that is too slow. `compression` ("lz4")
-    is that of chunks written from now on; bounds and `gb` count them as if they had none.
+    Opening reads no payload: a chunk is verified when it is first used, and set aside if it is damaged; its sequences
+    are then no longer drawn. Items come back in the order their chunks were sealed in, and none of them is in the
+    online queue. `note` is called with a line about everything that happens. `chunk_length` 0 takes that of the
+    directory, or a suitable one. Appending waits up to `timeout` seconds for a slow disk. `compression` ("lz4") applies
+    to chunks written from now on; bounds and `gb` count them as if they were not compressed.
     """
 
     durable = True
@@ -68,7 +68,7 @@ class DiskStore(IndexedStore):
         timeout: float = 120.0,
     ) -> None:
         if not keep_seconds >= 0:
-            raise ValueError(f"DiskStore keep_seconds is {keep_seconds}, allowed 0 (at close alone) or more; raise it.")
+            raise ValueError(f"DiskStore keep_seconds is {keep_seconds}, allowed 0 (only at close) or more; raise it.")
         self.directory, self.note, self._timeout = Path(directory), note, timeout
         self._keep_seconds = keep_seconds
         (self.directory / "chunks").mkdir(parents=True, exist_ok=True)
@@ -85,7 +85,7 @@ class DiskStore(IndexedStore):
                 schema, length=length, capacity=capacity, capacity_gb=capacity_gb, chunk_length=chunk_length,
                 streams=streams, online=online, selection=selection,
             )  # fmt: skip
-            self._writing = threading.Lock()  # taken before _lock, by those who add or replace content
+            self._writing = threading.Lock()  # taken before _lock, to add or replace content
             self._reopen(content, streams)
         except BaseException:
             self._unlock()
@@ -122,7 +122,7 @@ class DiskStore(IndexedStore):
             self.note(f"Replay {self.directory} has {describe(self._index, content)}.")
 
     def append(self, stream: int, first_step_id: int, rows: Mapping[str, np.ndarray]) -> int:
-        """See `replay.store.Store`; OSError, perhaps after some of the rows: full chunks cannot be written, the disk
+        """See `replay.store.Store`; OSError, perhaps after some of the rows: full chunks cannot be written, or the disk
         is full and nothing older is left to evict. TimeoutError: they are not written in time."""
         checked, n = check_rows(self._all, rows)
         latents, step = latent_rows.packed(self.schema, checked, n), self.chunk_length
@@ -174,8 +174,8 @@ class DiskStore(IndexedStore):
             if not len(left):
                 return
         raise OSError(
-            f"Replay {self.directory}: what was drawn was damaged or evicted, {_REDRAWS} times in a row; see the lines "
-            "about its chunks, and delete the directory if they are lost."
+            f"Replay {self.directory}: every sequence drawn was damaged or evicted, {_REDRAWS} times in a row; see the "
+            "messages about its chunks, and delete the directory if they are lost."
         )
 
     def read(self, stream: int, first_step_id: int, n: int) -> Rows:
@@ -204,7 +204,7 @@ class DiskStore(IndexedStore):
     def _changing(self) -> Iterator[None]:
         if not self._writing.acquire(timeout=self._timeout):
             raise TimeoutError(
-                f"Replay {self.directory} was busy for {self._timeout:g} s with what others append, save or restore."
+                f"Replay {self.directory} was busy for {self._timeout:g} s: others append, save or restore."
             )
         try:
             if self._closed:
@@ -216,11 +216,11 @@ class DiskStore(IndexedStore):
     def checkpoint(self, directory: Path) -> None:
         with self._lock:
             found = self._chunks.values()
-        for chunk in found:  # no checkpoint holds what nobody has looked at since the store was opened
+        for chunk in found:  # a checkpoint has no chunk that was not verified since the store was opened
             self._chunks.check(chunk)
         with self._changing():
             self._sealer.drain()
-            with self._chunks.quiet:  # sampling goes on, whoever adds or refreshes waits
+            with self._chunks.quiet:  # sampling goes on, appends and refreshes wait
                 with self._lock:
                     arrays, counts = state_of(self._index)
                     chunks = {chunk.id: chunk for chunk in self._chunks.values()}
@@ -239,7 +239,7 @@ class DiskStore(IndexedStore):
         return content, arrays
 
     def restore(self, directory: Path) -> None:
-        """See `replay.store.Store`. OSError where the disk has no room for both states: the store is as it was."""
+        """See `replay.store.Store`. OSError: the disk has no room for both states; the store is as it was."""
         with self._changing():
             content, arrays = self._load(Path(directory))
             chunks = self._restoring.unpack(Path(directory), content, arrays)
@@ -266,7 +266,7 @@ class DiskStore(IndexedStore):
         self._sealer.drain()
 
     def close(self) -> None:
-        """Write what is in memory, and give the directory free. OSError: it could not all be written."""
+        """Write what is in memory, and unlock the directory. OSError: not everything could be written."""
         with self._writing:
             if self._closed:
                 return

@@ -1,6 +1,6 @@
-"""Latents as they lie in a file that is refreshed in place: each row ends with its own checksum.
+"""Latents in a file that is refreshed in place: each row ends with its own checksum.
 
-A row that a crash tore, or that was never written, fits no checksum: it is stale, and is read as zeros.
+A row that a crash tore, or that was never written, does not match its checksum: it is stale, and read as zeros.
 Legend: rows `[n, stride]` of bytes; the stride is that of the schema's packed latents plus 8.
 """
 
@@ -16,7 +16,7 @@ _CRC_BYTES = 8  # four of CRC-32, four of padding, so that the next row is align
 
 
 def stride(schema: Schema) -> int:
-    """Bytes of one row; 0 where the schema has no latents."""
+    """Bytes of one row; 0 if the schema has no latents."""
     return schema.latent_dtype.itemsize + _CRC_BYTES if schema.latents else 0
 
 
@@ -33,14 +33,14 @@ def packed(schema: Schema, latents: Mapping[str, np.ndarray], n: int) -> np.ndar
 
 
 def sign(rows: np.ndarray) -> None:
-    """Write each row's checksum behind it."""
+    """Write each row's checksum at its end."""
     if rows.shape[1]:
         raw, size = rows.reshape(-1).data, rows.shape[1]
         _checksums(rows)[:] = [zlib.crc32(raw[i : i + size - _CRC_BYTES]) for i in range(0, len(raw), size)]
 
 
 def stale(rows: np.ndarray) -> np.ndarray:
-    """Which of the rows do not fit their checksums, bool `[n]`."""
+    """Which of the rows do not match their checksums, bool `[n]`."""
     if not rows.shape[1]:
         return np.zeros(len(rows), bool)
     raw, size = rows.reshape(-1).data, rows.shape[1]

@@ -6,8 +6,7 @@
     9c2f61d8 ends <stream> <step>                                                     a stream without chunks
     5f00b7e3 counts {"inserted": ..., ...}
 
-Reading keeps every whole line and counts the others; which of the files exist decides in the end
-(replay.disk.reopening).
+Reading keeps every intact line and counts the others. In the end the files that exist decide (replay.disk.reopening).
 """
 
 import json
@@ -24,12 +23,12 @@ from replay.files.whole_file import sync_directory
 
 FORMAT = "nexus-replay-disk-1"
 NAME = "manifest"
-_SLACK = 1000  # lines beyond twice the needed ones, from which on the file is written anew
+_SLACK = 1000  # lines beyond twice those needed, after which the file is rewritten
 
 
 @dataclass
 class Content:
-    """What a manifest says."""
+    """The content of a manifest."""
 
     store: dict[str, Any] | None = None
     chunks: dict[tuple[int, int], Header] = field(default_factory=dict)
@@ -62,7 +61,7 @@ class Content:
 
 
 def read_manifest(directory: Path) -> Content | None:
-    """What the manifest of a directory says, None where there is none. The store may be in use.
+    """The content of a directory's manifest, None if there is none. The store may be in use.
 
     ValueError: it cannot be read.
     """
@@ -85,7 +84,7 @@ def read_manifest(directory: Path) -> Content | None:
 
 
 class Manifest:
-    """Appends to a directory's manifest. OSError: nothing of what was given is in the file."""
+    """Appends to a directory's manifest. OSError: nothing was added to the file."""
 
     def __init__(self, directory: Path, content: Content) -> None:
         self.directory, self.content = directory, content
@@ -97,12 +96,12 @@ class Manifest:
         self._append([*lines, f"counts {json.dumps(dict(counts))}"], sync=True)
 
     def drop(self, chunks: Iterable[tuple[int, int]]) -> None:
-        """Chunks whose files are about to go."""
+        """Chunks whose files are about to be removed."""
         if lines := [f"gone {stream} {chunk}" for stream, chunk in chunks]:
             self._append(lines, sync=False)
 
     def end(self, streams: Mapping[int, int], counts: Mapping[str, int]) -> None:
-        """Streams none of whose chunks is left, and where they continue."""
+        """Streams without chunks, and the step each continues with."""
         lines = [f"ends {stream} {step}" for stream, step in streams.items()]
         self._append([*lines, f"counts {json.dumps(dict(counts))}"], sync=True)
 
@@ -112,7 +111,7 @@ class Manifest:
         self.rewrite()
 
     def rewrite(self) -> None:
-        """Write a new file of what still holds, which replaces the old one at once."""
+        """Replace the file atomically by one with only what still holds."""
         held = self.content
         lines = [f"store {json.dumps(held.store)}", f"counts {json.dumps(held.counts)}"]
         lines += [f"chunk {' '.join(map(str, header))}" for header in held.chunks.values()]

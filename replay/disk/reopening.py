@@ -1,4 +1,4 @@
-"""Which chunks a disk store finds in its directory, whatever ended the process that wrote them."""
+"""Which chunks a disk store finds in its directory, however the process that wrote them ended."""
 
 import os
 import re
@@ -22,11 +22,11 @@ Note = Callable[[str], None]
 
 
 def check_stored(directory: Path, content: Content | None, schema: Schema, chunk_length: int) -> int:
-    """The chunk length of what is stored, 0 where nothing is; ValueError: it was stored otherwise than asked for."""
+    """The chunk length of what is stored, 0 if nothing is; ValueError: what is stored does not fit the arguments."""
     if content and content.store:
         if content.store.get("format") != FORMAT:
             raise ValueError(
-                f"Replay {directory} is of format {content.store.get('format')!r}, this program writes {FORMAT!r}; "
+                f"Replay {directory} has format {content.store.get('format')!r}, this program writes {FORMAT!r}; "
                 "choose another directory."
             )
         if content.store["schema"] != schema.to_json():
@@ -39,16 +39,16 @@ def check_stored(directory: Path, content: Content | None, schema: Schema, chunk
         stored = stored_chunk_length(directory / "chunks", schema)
     if stored and chunk_length not in (0, stored):
         raise ValueError(
-            f"Replay {directory} has chunks of {stored} steps, asked for are {chunk_length}; give 0 to take what is "
-            "there, or choose another directory."
+            f"Replay {directory} has chunks of {stored} steps, not {chunk_length}; set chunk_length to 0 to keep "
+            "them, or choose another directory."
         )
     return stored
 
 
 def what_is_lost(content: Content) -> str:
-    """When a store was not closed."""
+    """What was lost because a store was not closed."""
     seconds = (content.store or {}).get("keep_seconds")
-    return f"steps of its last {seconds:g} s are lost" if seconds else "steps that were in no full chunk are lost"
+    return f"the steps of its last {seconds:g} s are lost" if seconds else "the steps in partly filled chunks are lost"
 
 
 def describe(index: Index, content: Content) -> str:
@@ -61,7 +61,7 @@ def describe(index: Index, content: Content) -> str:
 def take_over(
     files: ChunkFiles, content: Content, store: Mapping[str, Any], note: Note
 ) -> tuple[list[tuple[Chunk, int]], Manifest]:
-    """find_chunks(), and a new manifest of them; on a full disk the oldest chunks make room for it."""
+    """find_chunks(), and a new manifest of them; if the disk is full, the oldest chunks make room for it."""
     room = -1
     while True:
         found = find_chunks(files, content, note)
@@ -76,13 +76,13 @@ def take_over(
             oldest = next(iter(listed.values()))
             files.remove(Chunk(oldest.stream, oldest.chunk, oldest.first))
             content.chunks.pop((oldest.stream, oldest.chunk), None)
-            note(f"The disk of replay {files.directory.parent} is full: its oldest chunk goes, for the manifest.")
+            note(f"The disk of replay {files.directory.parent} is full: its oldest chunk makes room for the manifest.")
 
 
 def find_chunks(files: ChunkFiles, content: Content, note: Note) -> list[tuple[Chunk, int]]:
-    """Chunks and the steps they stop at, in the order they were sealed in; no payload is read but that of open ones.
+    """Chunks and the step each stops at, in the order they were sealed; only open ones are read.
 
-    What a crash left half done is finished or removed. A chunk that is lost between others of its stream is there as
+    What a crash interrupted is finished or removed. A chunk that is lost between others of its stream is returned as
     `damaged`, so that the steps around it keep their places.
     """
     names: dict[str, dict[_Id, str]] = {"rows": {}, "latents": {}, "open": {}}
@@ -137,7 +137,7 @@ def _sealed(
     sizes: dict[str, int],
     note: Note,
 ) -> tuple[dict[_Id, Header], int]:
-    """Headers of the sealed chunks, and how many of them the manifest did not know."""
+    """Headers of the sealed chunks, and how many of them the manifest did not list."""
     sealed, adopted = {}, 0
     for id, name in names["rows"].items():
         if id in content.gone:  # its eviction was interrupted
@@ -148,7 +148,7 @@ def _sealed(
                 header = files.header(name)
                 adopted += 1
             if sizes[name] != HEADER_BYTES + header.nbytes:
-                raise DamagedError(f"{name}: it has {sizes[name]} bytes of {HEADER_BYTES + header.nbytes}")
+                raise DamagedError(f"{name}: it has {sizes[name]} bytes, expected {HEADER_BYTES + header.nbytes}")
             if (header.stream, header.chunk) != id:
                 raise DamagedError(f"{name}: it holds chunk {header.chunk} of stream {header.stream}")
         except DamagedError as error:
@@ -185,7 +185,7 @@ def _open(
             files.set_aside(name)
             continue
         if stop < (chunk.number + 1) * files.chunk_length and newest[chunk.stream] != chunk.number:
-            continue  # it went on after this was written
+            continue  # the stream continued after this was written
         if not content.counts.get("closed") and chunk.latents is not None:
             chunk.latents[:] = 0  # a process that did not close the store may have refreshed them: they are stale
         chunk.serial = chunk.serial or max((header.serial for header in sealed.values()), default=0)
@@ -194,7 +194,7 @@ def _open(
 
 
 def _connected(files: ChunkFiles, chunks: list[tuple[Chunk, int]]) -> list[tuple[Chunk, int]]:
-    """A stream's chunks without a hole: its newest ones, down to where it began anew, lost ones among them."""
+    """A stream's newest chunks without a gap, back to where it began anew; lost ones are included."""
     out = [chunks[-1]]
     for chunk, stop in reversed(chunks[:-1]):
         after = out[-1][0]
@@ -204,7 +204,7 @@ def _connected(files: ChunkFiles, chunks: list[tuple[Chunk, int]]) -> list[tuple
             lost.serial = after.serial
             out.append((lost, after.first))
             after = lost
-        if after.first != stop:  # it began anew, the rest was about to go
+        if after.first != stop:  # it began anew, the rest was about to be removed
             break
         out.append((chunk, stop))
     return out[::-1]

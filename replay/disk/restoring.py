@@ -32,8 +32,8 @@ class Restoring:
                 raise
             raise OSError(
                 error.errno,
-                f"{error.strerror}: replay {self._files.directory.parent} cannot take in {directory} beside what it "
-                "holds, which stays; free some space",
+                f"{error.strerror}: replay {self._files.directory.parent} cannot restore {directory} and keeps "
+                "what it holds; free some space",
             ) from error
 
     def move_in(self) -> None:

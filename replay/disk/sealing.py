@@ -1,7 +1,7 @@
-"""Writes full chunks into files while the store goes on, and removes the files of evicted ones.
+"""Writes full chunks to files in the background, and removes the files of evicted ones.
 
-A chunk stays in memory until it is safe; when too many wait, appending waits. The thread lives as long as there is
-work: nothing is left running behind a store that is forgotten, and a process that ends writes what is full first.
+A chunk stays in memory until it is safe; if too many wait, appending waits too. The thread lives as long as there is
+work: none outlives a store that nobody uses, and a process that ends writes its full chunks first.
 """
 
 import errno
@@ -23,17 +23,17 @@ from replay.files.whole_file import sync_directory
 T = TypeVar("T")
 Job = tuple[Literal["seal", "keep", "drop", "lose", "wipe"], Chunk | None]
 _BATCH = 16  # chunks that share the syncs of directory and manifest
-_AGAIN = 1.0  # seconds before work that failed is tried again
+_AGAIN = 1.0  # seconds before failed work is retried
 
 
 class Sealer:
-    """Works off jobs in their order: `seal` a full chunk, `keep` one as it fills, `drop` an evicted one, `lose` a
-    damaged one, `wipe` all.
+    """Does jobs in order: `seal` a full chunk, `keep` one that is filling, `drop` an evicted one, `lose` a damaged one,
+    `wipe` all.
 
-    `settled(chunk)` is told when a chunk's latents are in a file, `sealed(chunk)` when the chunk is safe;
-    `copied(chunk)` is what there is to keep of a chunk, None if it was evicted or is full by now; `evict()` is
-    asked for room when the disk is full: it evicts the oldest chunk that has files, False if there is none; `counts()`
-    goes into the manifest.
+    `settled(chunk)` is called when a chunk's latents are in a file, `sealed(chunk)` when the chunk is safe.
+    `copied(chunk)` returns what to write of a chunk to keep it, None if it was evicted or is full by now. `evict()` is
+    called when the disk is full: it evicts the oldest chunk that has files, and returns False if there is none.
+    `counts()` returns what goes into the manifest.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Sealer:
         self._again = 0.0
         self._changed = threading.Condition()
         self._full = 0  # chunks evicted since the disk was full
-        self._in_vain = False  # the last one made no room: a checkpoint has its rows too
+        self._in_vain = False  # the last one freed no space: a checkpoint links to its rows
         self._keeps = True  # the last open chunks were kept
 
     def submit(self, kind: Literal["seal", "keep", "drop", "lose", "wipe"], chunk: Chunk | None = None) -> None:
@@ -71,7 +71,7 @@ class Sealer:
                 self._start()
 
     def keep(self, chunks: list[Chunk]) -> None:
-        """Have chunks written as they are by then, those that do not wait for it already."""
+        """Have chunks written as they are when their turn comes, except those that wait for it already."""
         with self._changed:
             waiting = {chunk for kind, chunk in self._jobs if kind == "keep"}
         for chunk in chunks:
@@ -79,21 +79,21 @@ class Sealer:
                 self.submit("keep", chunk)
 
     def wait_for_room(self, timeout: float) -> None:
-        """Until fewer chunks wait than may; OSError: they cannot be written; TimeoutError."""
+        """Return once fewer chunks wait than may; OSError: they cannot be written; TimeoutError."""
         with self._changed:
             if self._waiting < self.limit:
                 return
             self._start()
             if not self._changed.wait_for(lambda: self._waiting < self.limit or not self._running, timeout):
                 raise TimeoutError(
-                    f"Appending waited {timeout:g} s for replay {self.files.directory.parent}, where {self._waiting} "
-                    "full chunks are still to be written: is the disk too slow, or does it hang?"
+                    f"Appending to replay {self.files.directory.parent} waited {timeout:g} s, and {self._waiting} full "
+                    "chunks are still to be written: is the disk too slow, or does it hang?"
                 )
             if self._waiting >= self.limit:
                 self._raise()
 
     def drain(self, timeout: float = 600.0) -> None:
-        """Until all is written; OSError: it cannot be; TimeoutError."""
+        """Return once everything is written; OSError: it cannot be; TimeoutError."""
         with self._changed:
             self._start()
             if not self._changed.wait_for(lambda: not self._running, timeout):
@@ -105,7 +105,7 @@ class Sealer:
                 self._raise()
 
     def adopt(self, chunks: list[Chunk]) -> None:
-        """List chunks whose files are there already; nothing else is to do meanwhile."""
+        """List chunks whose files exist already; there must be no jobs."""
         self.manifest.seal([self.files.header_of(chunk) for chunk in chunks], self._counts())
         self.serial = max((chunk.serial for chunk in chunks), default=self.serial)
 
@@ -113,16 +113,16 @@ class Sealer:
         error = self._error
         assert error is not None, "jobs are left, and nothing failed"
         if isinstance(error, OSError):
-            remedy = "free some space" if is_full(error) else "see to the disk"
+            remedy = "free some space" if is_full(error) else "check the disk"
             raise OSError(
                 error.errno,
-                f"{error.strerror}: replay {self.files.directory.parent} cannot write its full chunks, {self._waiting} "
-                f"wait in memory and evicting older ones makes no room; {remedy}, it then goes on.",
+                f"{error.strerror}: replay {self.files.directory.parent} cannot write its full chunks: {self._waiting} "
+                f"wait in memory, and evicting older ones frees no space; {remedy}, and it continues.",
             ) from error
         raise error
 
     def _say(self, line: str) -> None:
-        with suppress(Exception):  # a log that cannot be written keeps no steps from their files
+        with suppress(Exception):  # a log that cannot be written must not keep steps from their files
             self._note(line)
 
     def _start(self) -> None:
@@ -147,7 +147,7 @@ class Sealer:
                 self._changed.notify_all()
             if error is not None and before is None:
                 self._say(
-                    f"Replay {self.files.directory.parent} cannot write its full chunks, they wait in memory: {error}."
+                    f"Replay {self.files.directory.parent} cannot write its full chunks; they wait in memory: {error}."
                 )
             elif before is not None and error is None:
                 self._say(f"Replay {self.files.directory.parent} writes its full chunks again.")
@@ -155,7 +155,7 @@ class Sealer:
                 return
 
     def _take(self) -> list[Job]:
-        """The next jobs, a `wipe` alone; an empty list, and the thread has ended."""
+        """The next jobs, a `wipe` on its own; after an empty list the thread ends."""
         with self._changed:
             jobs: list[Job] = []
             while self._jobs and len(jobs) < _BATCH and not (jobs and "wipe" in (self._jobs[0][0], jobs[-1][0])):
@@ -166,7 +166,7 @@ class Sealer:
             return jobs
 
     def _do(self, jobs: list[Job]) -> None:
-        """All jobs may be done once more when one fails."""
+        """Do jobs; if one fails, all of them are done again."""
         if jobs[0][0] == "wipe":
             for path in self.files.directory.iterdir():
                 self.files.unlink(path.name)
@@ -213,7 +213,7 @@ class Sealer:
         self._drop([chunk for chunk in written if chunk.dropped])  # perhaps before its files were there
 
     def _keep(self, chunks: list[Chunk]) -> None:
-        """An error is said, not raised: it is tried again with newer steps."""
+        """An error is reported, not raised: there will be another attempt, with newer steps."""
         error, kept = None, False
         for chunk in chunks:
             if copied := self._copied(chunk):
@@ -231,14 +231,16 @@ class Sealer:
         except OSError as problem:
             error = problem
         if error and self._keeps:
-            self._say(f"Replay {self.files.directory.parent} cannot keep its open chunks, a kill loses them: {error}.")
+            self._say(
+                f"Replay {self.files.directory.parent} cannot keep its open chunks; a kill would lose them: {error}."
+            )
         elif kept and not error and not self._keeps:
             self._say(f"Replay {self.files.directory.parent} keeps its open chunks again.")
         if kept or error:
             self._keeps = not error
 
     def _with_room(self, write: Callable[[], T], evictions: float = math.inf) -> T:
-        """What `write()` returns, after evicting so many old chunks for it at most when the disk is full."""
+        """The result of `write()`; if the disk is full, at most this many old chunks are evicted to make room."""
         while True:
             try:
                 result = write()
@@ -254,10 +256,10 @@ class Sealer:
                 self._drop(drops)
                 evictions -= 1
                 count, self._full = self._full, self._full + len(drops)
-                if count.bit_length() != self._full.bit_length():  # said at 1, 2, 4, 8 ...
+                if count.bit_length() != self._full.bit_length():  # reported at 1, 2, 4, 8 ...
                     self._say(
-                        f"The disk of replay {self.files.directory.parent} is full: it gave up its {self._full} oldest "
-                        "chunks so far, and goes on."
+                        f"The disk of replay {self.files.directory.parent} is full: it has evicted its {self._full} "
+                        "oldest chunks so far, and continues."
                     )
 
 

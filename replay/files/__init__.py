@@ -1,1 +1,1 @@
-"""Files of replay: whole or not at all, mapped into memory, compared with their checksums."""
+"""Files and directories that are complete or absent, memory-mapped files, checksums."""

@@ -1,4 +1,4 @@
-"""The safetensors files of a checkpoint to read from: each is compared with its checksum when it is first read."""
+"""Reads the safetensors files of a checkpoint; each is verified against its checksum when it is first read."""
 
 import os
 import zlib
@@ -17,13 +17,13 @@ class DamagedError(ValueError):
 
 
 class CheckedFiles:
-    """`files` are the sizes and CRC-32 of index.json. All are opened at once, so that a run that prunes its old
-    checkpoints meanwhile takes nothing away; a file that is damaged is no error before somebody wants it."""
+    """`files` has the sizes and CRC-32 from index.json. All files are opened at once, so that a run may prune the
+    checkpoint meanwhile. A damaged file is an error only when it is read."""
 
     def __init__(self, directory: Path, files: Mapping[str, Mapping[str, int]]) -> None:
         self._files = files
         self.damaged: dict[str, str] = {}
-        """What is wrong with each file, as far as it was looked at."""
+        """What is wrong with each damaged file found so far."""
         self._open: dict[str, tuple[np.ndarray, Any]] = {}
         self._checked: set[str] = set()
         for name, expected in files.items():
@@ -33,26 +33,25 @@ class CheckedFiles:
                 self.damaged[name] = f"{name} cannot be read: {error}"
 
     def rows(self, name: str) -> int | None:
-        """Length of the arrays' first axis; None where that is not known."""
+        """Length of the arrays' first axis; None if that is not known."""
         if name not in self._open:
             return None
         file = self._open[name][1]
         return int(file.get_slice(next(iter(file.keys()))).get_shape()[0])
 
     def unchecked(self, name: str, key: str, crc: int) -> np.ndarray:
-        """An array with a CRC-32 of its own, without reading the rest of its file; where it is damaged, its first 0
-        elements."""
+        """An array with a CRC-32 of its own, without reading the rest of its file; empty if it is damaged."""
         try:
             array: np.ndarray = self._open[name][1].get_tensor(key)
         except (KeyError, SafetensorError):
             array = np.empty(0)
         if zlib.crc32(array.tobytes()) != crc:
-            self.damaged.setdefault(name, f"{name} has other {key} than were written")
+            self.damaged.setdefault(name, f"{name} is damaged: its {key} do not match their CRC-32")
             return array[:0]
         return array
 
     def is_whole(self, name: str) -> bool:
-        """Whether a file is what was written."""
+        """Whether a file is intact."""
         self._check(name)
         return name not in self.damaged
 
@@ -67,7 +66,7 @@ class CheckedFiles:
         return part
 
     def check_all(self) -> None:
-        """Read every file: `damaged` is then complete."""
+        """Verify every file, so that `damaged` is complete."""
         for name in self._files:
             self._check(name)
 

@@ -12,11 +12,11 @@ from safetensors.numpy import load as decode
 from replay.files.whole_file import synced
 from replay.step import Schema
 
-_BLOCK = 1 << 20  # bytes that are written and summed at a time
+_BLOCK = 1 << 20  # bytes written and summed at a time
 
 
 def write_file(path: Path, arrays: Mapping[str, np.ndarray]) -> dict[str, int]:
-    """Write a new safetensors file of arrays, synced, without a copy of them; returns what index.json says of it."""
+    """Write a new safetensors file of arrays, synced, without a copy of them; returns its entry for index.json."""
     layout: dict[str, Any] = {}
     stop = 0
     arrays = dict(sorted(arrays.items(), key=lambda item: -item[1].dtype.itemsize))  # each aligned
@@ -64,21 +64,22 @@ def write_index(directory: Path, content: Mapping[str, Any]) -> None:
 
 
 def verified(directory: Path, *formats: str) -> dict[str, Any]:
-    """What index.json says; ValueError where it is damaged or of none of these formats."""
+    """The content of index.json; ValueError: it is damaged, or has none of these formats."""
     try:
         content: dict[str, Any] = json.loads((directory / "index.json").read_bytes())
         crc = content.pop("crc32")
     except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{directory} is no whole replay checkpoint: index.json: {error}.") from error
+        raise ValueError(f"{directory} is not a complete replay checkpoint: index.json: {error}.") from error
     if zlib.crc32(json.dumps(content).encode()) != crc or content.get("format") not in formats:
-        raise ValueError(f"Replay checkpoint {directory} is damaged or of another format: see its index.json.")
+        raise ValueError(f"Replay checkpoint {directory} is damaged or has another format: see its index.json.")
     return content
 
 
 def verified_alike(directory: Path, schema: Schema, settings: Mapping[str, int], *formats: str) -> dict[str, Any]:
-    """verified(); ValueError also where the checkpoint is of a store of another schema or other settings."""
+    """verified(); ValueError also if the checkpoint is of a store with another schema or other settings."""
     content = verified(directory, *formats)
     for what, here in (("schema", schema.to_json()), ("settings", dict(settings))):
         if here != content[what]:
-            raise ValueError(f"Replay checkpoint {directory} has other {what}: {content[what]}, this store has {here}.")
+            other = f"{'another' if what == 'schema' else 'other'} {what}"
+            raise ValueError(f"Replay checkpoint {directory} has {other}: {content[what]}, this store has {here}.")
     return content

@@ -21,7 +21,7 @@ def map_file(descriptor: int, nbytes: int) -> np.ndarray:
     """
     size = os.fstat(descriptor).st_size
     if size < nbytes:
-        raise ValueError(f"the file has {size} bytes of {nbytes}")
+        raise ValueError(f"the file has {size} bytes, expected {nbytes}")
     address = _libc.mmap(None, nbytes, mmap.PROT_READ, mmap.MAP_SHARED, descriptor, 0)
     if address == _FAILED:
         raise OSError(ctypes.get_errno(), f"cannot map {nbytes} bytes: {os.strerror(ctypes.get_errno())}")

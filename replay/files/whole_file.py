@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and what makes them outlive a loss of power."""
+"""Files that are complete or absent, and survive a loss of power."""
 
 import os
 from collections.abc import Iterator
@@ -9,8 +9,8 @@ from typing import BinaryIO, Literal
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A file beside `path`, with the same suffix, that takes its place once it is written; of one that could not be
-    written nothing is left. OSError names `path`."""
+    """A temporary file beside `path`, with the same suffix: it replaces `path` once it is written, and is removed if
+    that fails. OSError names `path`."""
     target = path.resolve()
     if target.exists() and not target.is_file():  # /dev/stdout, say
         yield path
@@ -28,7 +28,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 def write_durably(path: Path, data: bytes) -> None:
-    """Replace the content of a file by `data`, whatever happens meanwhile or afterwards."""
+    """Replace the content of a file by `data`: atomically, and surviving a loss of power."""
     with whole_file(path) as fresh, synced(fresh, "wb") as file:
         file.write(data)
     sync_directory(path.parent)
@@ -44,7 +44,7 @@ def synced(path: Path, mode: Literal["wb", "xb"] = "xb") -> Iterator[BinaryIO]:
 
 
 def sync_directory(directory: Path) -> None:
-    """Make renamings in a directory last."""
+    """Make renames in a directory survive a loss of power."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""What an index knew at one moment, taken in a moment: the work of putting it into arrays is done afterwards."""
+"""The state of an index at one moment: captured quickly, and put into arrays afterwards."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,17 +12,17 @@ if TYPE_CHECKING:
     from replay.indexing.index import Index
 
 _INT = np.dtype(np.int64)
-_PIECE = 1 << 14  # elements that are converted at a time: what is more takes the turn of other threads
+_PIECE = 1 << 14  # elements converted at a time: more would starve other threads
 
 
 def capture(index: "Index", since: int) -> "IndexState":
-    """What an index knows now, priorities aside; of the items those from the `since`th ever on."""
+    """The current state of an index without its priorities; items from the `since`th one ever on."""
     first = max(since, index.evicted)
     return IndexState(
         chunk_length=index.chunk_length,
         streams=[(s.id, s.next, s.begin, s.oldest, s.seen, s.slots.copy()) for s in index.streams.values()],
         queue=list(index.queue),
-        freed=index.addresses.freed.copy() if index.priorities else None,  # draws by priority go by addresses
+        freed=index.addresses.freed.copy() if index.priorities else None,  # draws by priority depend on addresses
         first_item=first,
         items=index.item_keys(first, index.created - first),
         created=index.created,
@@ -31,7 +31,7 @@ def capture(index: "Index", since: int) -> "IndexState":
 
 
 def state_of(index: "Index") -> tuple[dict[str, np.ndarray], dict[str, int]]:
-    """All that an index knows, for `Index.load`."""
+    """The whole state of an index, for `Index.load`."""
     now = capture(index, index.evicted)
     arrays = now.arrays() | {"items": now.items}
     if index.priorities:
@@ -49,7 +49,7 @@ class IndexState:
     """Id, next, begin, oldest, seen and slots of each stream."""
     queue: list[tuple[int, int]]
     freed: list[int] | None
-    """None where addresses do not matter."""
+    """None if addresses do not matter."""
     first_item: int
     items: np.ndarray
     """Keys `[n, 2]` of the items from `first_item` on."""
@@ -57,7 +57,7 @@ class IndexState:
     evicted: int
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """All but the items; `slots` are those of the chunks, and the free ones."""
+        """All but the items; `slots` holds those of the chunks, then the free ones."""
         out = {
             "streams": _table([stream[:5] for stream in self.streams], 5),
             "chunks": _table([(stream[0], chunk) for stream in self.streams for chunk in stream[5]], 2),

@@ -1,4 +1,4 @@
-"""What stores with an index of their own in this process have in common: bounds, bookkeeping, all but the payload."""
+"""What stores with an index in this process share: bounds and bookkeeping, everything but the payload."""
 
 import threading
 import time
@@ -19,8 +19,8 @@ def plan(
     kind: str, schema: Schema, *, length: int, capacity: int | None, capacity_gb: float | None, chunk_length: int,
     streams: int, selection: SelectionConfig, step_bytes: int,
 ) -> Room:  # fmt: skip
-    """The room that a store of this kind has, which takes `step_bytes` of its own for a step; ValueError: no bound, or
-    one that so many streams do not fit in."""
+    """The room of a store of this kind, which needs `step_bytes` of its own for each step. ValueError: no bound, or one
+    too small for this many streams."""
     for name, value in (("length", length), ("chunk_length", chunk_length), ("streams", streams)):
         if value < 1:
             raise ValueError(f"{kind} {name} is {value}, allowed 1 or more; raise it.")
@@ -35,7 +35,7 @@ def plan(
     if slots < per_stream * streams:
         need = per_stream * streams
         raise ValueError(
-            f"capacity_gb {capacity_gb} holds {slots} chunks of {chunk_length} steps, {streams} streams need "
+            f"capacity_gb {capacity_gb} holds {slots} chunks of {chunk_length} steps, but {streams} streams need "
             f"{need}; allow at least {need * slot_bytes / 1e9:.3g} GB, or lower chunk_length."
         )
     return Room(
@@ -45,15 +45,15 @@ def plan(
 
 
 class IndexedStore(Store):
-    """A bounded index under a lock, and counters; who derives from it keeps the steps at the index's addresses.
+    """A bounded index under a lock, and counters; subclasses store the steps at the index's addresses.
 
     `length` is the number of steps of an item, `capacity` the number of items, `capacity_gb` a bound on the payload
-    (1e9 bytes); at least one bound is needed. `streams` is how many streams write at the same time: the room planned
-    for `capacity` holds their partly filled chunks too, and more streams than that cost old items, never room.
+    (1e9 bytes); at least one bound is needed. `streams` is the number of streams written at the same time: the room for
+    `capacity` includes their partly filled chunks. More streams than that evict old items; they take no more room.
     """
 
     step_bytes = 0
-    """What the store takes for a step beside its row, its latents and the index."""
+    """Bytes the store needs for a step besides its row, its latents and the index."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class IndexedStore(Store):
         )  # fmt: skip
         self.schema, self.length, self.chunk_length, self.online = schema, length, chunk_length, online
         self.selection = selection
-        self._saving = threading.Lock()  # taken before _lock, by those who save or replace the whole state
+        self._saving = threading.Lock()  # taken before _lock, to save or replace the whole state
         self._lock = threading.Lock()
         self._grown = threading.Condition(self._lock)
         self._all = schema.all
@@ -81,7 +81,7 @@ class IndexedStore(Store):
         self._begin()
 
     def _begin(self) -> None:
-        """Know nothing."""
+        """Start empty."""
         self._index = Index(
             length=self.length,
             chunk_length=self.chunk_length,
@@ -94,7 +94,7 @@ class IndexedStore(Store):
 
     @property
     def max_gb(self) -> float:
-        """Gigabytes (1e9 bytes) this store takes at most."""
+        """The most gigabytes (1e9 bytes) this store can take."""
         return self.slots * self.slot_bytes / 1e9
 
     def begin(self, streams: Sequence[int], writer: int) -> None:
@@ -130,7 +130,7 @@ class IndexedStore(Store):
             return len(self._index)
 
     def stats(self) -> dict[str, float]:
-        """Counts since the store was made; `gb` is what is in use, `age` how many steps ago the mean item came."""
+        """Counts since the store was made; `gb` is the size in use, `age` the mean age of the items in steps."""
         with self._lock:
             index = self._index
             return {
@@ -150,7 +150,7 @@ class IndexedStore(Store):
         return {"length": self.length, "chunk_length": self.chunk_length}
 
     def _spans(self, stream: int, first_step_id: int, n: int) -> list[tuple[int, int, int]]:
-        """(address, row, count) of n steps; ValueError where they are not all stored."""
+        """(address, row, count) of n steps; ValueError: not all of them are stored."""
         spans = list(self._index.addresses.spans(stream, first_step_id, n))
         if sum(count for _, _, count in spans) < n:
             known = self._index.streams.get(stream)

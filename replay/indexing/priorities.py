@@ -1,4 +1,4 @@
-"""Priorities of steps, and with them the weight of every item, by address.
+"""Priorities of steps, and the weights of items that follow from them, by address.
 
 Legend: L steps an item; an item's address is that of its first step.
 """
@@ -15,9 +15,9 @@ Spans = Callable[[int, int, int], Iterator[tuple[int, int, int]]]
 
 
 class Priorities:
-    """Knows weights of the items that an index tells it of.
+    """Weights of the items that an index reports.
 
-    An item without a finite priority, some step of it being new, is unknown: those are drawn first, all alike.
+    An item with a new step has no finite priority yet: such items are `unknown`, and drawn first, all equally likely.
     `items(stream)` gives the start steps of a stream's items, `spans(stream, first, n)` the addresses of its steps.
     """
 
@@ -28,30 +28,30 @@ class Priorities:
         self._initial = np.float32(config.initial**config.exponent)
         self.of_steps = reserve((steps,), np.dtype(np.float32))  # already raised to the exponent
         self._known, self._unknown = SumTree(steps), SumTree(steps)
-        self._new: dict[int, int] = {}  # stream -> its first item that was not weighed yet
+        self._new: dict[int, int] = {}  # stream -> its first item that has no weight yet
         self.replacing: Callable[[int, int], None] = lambda address, count: None
-        """Told where priorities are about to be replaced."""
+        """Called with address and count before priorities are replaced."""
 
     def begin(self, address: int, count: int) -> None:
-        """New steps lie here."""
+        """New steps were appended here."""
         self.of_steps[address : address + count] = self._initial
 
     def add(self, stream: int, first: int) -> None:
-        """Items of this stream are new from start step `first` on."""
+        """A stream's items from start step `first` on are new."""
         self._new.setdefault(stream, first)
 
     def remove(self, address: int) -> None:
-        """An item has left."""
+        """An item was evicted."""
         self._unknown[address] = 0.0
         self._known[address] = 0.0
 
     def remove_all(self, addresses: np.ndarray) -> None:
-        """These items have left."""
+        """These items were evicted."""
         self._unknown.clear(addresses)
         self._known.clear(addresses)
 
     def set(self, stream: int, first: int, values: np.ndarray) -> int:
-        """Give a stream's steps from `first` on priorities; returns how many of them are stored."""
+        """Set the priorities of a stream's steps from `first` on; returns how many of the steps are stored."""
         stored = 0
         for address, row, count in self._spans(stream, first, len(values)):
             some = np.asarray(values[row : row + count], np.float64)
@@ -67,7 +67,7 @@ class Priorities:
         self.set(stream, start, np.zeros(self._length))
 
     def draw(self, uniform: np.ndarray) -> np.ndarray | None:
-        """Addresses `[n]` of items for numbers `[n]` in [0, 1); None: no item has a weight."""
+        """Addresses `[n]` of items for numbers `[n]` in [0, 1); None if no item has a weight."""
         for stream, first in self._new.items():
             self._weigh(stream, first, self._items(stream).stop)
         self._new.clear()
@@ -77,12 +77,12 @@ class Priorities:
         return None
 
     def load(self, slots: list[int], chunk_length: int, saved: np.ndarray | None, streams: list[int]) -> None:
-        """Take over priorities `[slots, C]` of the steps in these slots; None: all are new."""
+        """Load priorities `[slots, C]` of the steps in these slots; None: all are new."""
         self.of_steps.reshape(-1, chunk_length)[slots] = self._initial if saved is None else saved
         self._new = {stream: self._items(stream).start for stream in streams}
 
     def _weigh(self, stream: int, first: int, stop: int) -> None:
-        """Weigh anew what items start at a stream's steps `first .. stop - 1`."""
+        """Recompute the weights of the items that start at a stream's steps `first .. stop - 1`."""
         items = self._items(stream)
         first, stop = max(first, items.start), min(stop, items.stop)
         if first >= stop:
@@ -99,7 +99,7 @@ class Priorities:
 
 def weights_of(config: SelectionConfig, steps: np.ndarray, length: int) -> np.ndarray:
     """Weights `[n]` of the items that start at the first n of consecutive steps with these `[n + L - 1]` priorities,
-    which are raised to the exponent already: maxfrac * max + (1 - maxfrac) * mean, as the official program has it."""
+    already raised to the exponent: maxfrac * max + (1 - maxfrac) * mean, as in the official program."""
     mean = _over_windows(np.add, steps.astype(np.float64), length) / length
     return config.maxfrac * _over_windows(np.maximum, steps, length) + (1 - config.maxfrac) * mean
 

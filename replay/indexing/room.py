@@ -1,4 +1,4 @@
-"""How many sequences fit into a replay, and how much of it so many steps take."""
+"""How many sequences fit into a replay, and how much room a number of steps takes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,8 +15,8 @@ class Room:
     capacity: int
 
     def nbytes(self, steps: Sequence[int], whole: bool = True) -> int:
-        """What is taken, the oldest evicted, once streams have written so many steps each: a stream takes `whole`
-        chunks, or no more than it has written, and its last steps start no item."""
+        """Bytes in use, after eviction, once each stream has written its number of `steps`: a stream takes `whole`
+        chunks, or only what it has written, and its last steps start no item."""
         per_stream = -(-(self.length - 1) // self.chunk_length) + 1
         full = -(-self.capacity // self.chunk_length) + per_stream * len(steps)
         most = self.slot_bytes * min(self.slots, full, sum(-(-n // self.chunk_length) for n in steps))
@@ -25,8 +25,8 @@ class Room:
 
 
 def most_items(streams: int, *, length: int, chunk_length: int, slots: int, capacity: int) -> int:
-    """The most items at a time of so many streams that write equally fast into so many chunks: the last steps of each
-    stream start none."""
+    """The most items that this many streams have at a time if all write equally fast: the last steps of each stream
+    start none."""
     if not streams:
         return 0
     return min(capacity, streams * max(0, slots // streams * chunk_length - length + 1))

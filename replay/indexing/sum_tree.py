@@ -1,7 +1,7 @@
-"""Draws leaves with the probability of their weight: leaves in blocks, sums of blocks in blocks, up to one block.
+"""Draws leaves with probability proportional to their weight: leaves in blocks, their sums in blocks, up to one block.
 
-Writing costs next to nothing: the sums above the written leaves are made anew before the next draw, all at once. Every
-sum is a function of the leaves below it, never of how they came to be: a tree of equal leaves draws equally.
+Writes are cheap: the sums above the written leaves are recomputed before the next draw, all at once. A sum depends on
+the leaves below it alone, not on the order in which they were written: trees with equal leaves draw equally.
 """
 
 from itertools import pairwise
@@ -15,7 +15,7 @@ _BELOW_ONE = np.nextafter(1.0, 0.0)
 
 
 class SumTree:
-    """`size` weights of 0 or more, all 0 at first; memory is taken only where one was written."""
+    """`size` weights of 0 or more, all 0 at first; memory is used only where one was written."""
 
     def __init__(self, size: int) -> None:
         self._levels: list[np.ndarray] = []
@@ -48,13 +48,13 @@ class SumTree:
         return float(self._levels[-1].sum())
 
     def draw(self, uniform: np.ndarray) -> np.ndarray:
-        """Leaves `[n]` for numbers `[n]` in [0, 1); a leaf of weight 0 is drawn only where all are 0."""
+        """Leaves `[n]` for numbers `[n]` in [0, 1); a leaf of weight 0 is drawn only if all are 0."""
         self._sum_up()
         node, within = np.zeros(len(uniform), np.int64), uniform
         rows = np.arange(len(uniform))
         for level in reversed(self._levels):
             end = np.cumsum(level.reshape(-1, _BLOCK)[node], 1)
-            target = within * end[:, -1]  # of the sum as it is added up here, so that rounding cannot lead beyond it
+            target = within * end[:, -1]  # of the sum as computed here, so that rounding cannot lead past it
             child = np.minimum((end <= target[:, None]).sum(1), (end < end[:, -1:]).sum(1))
             begin = np.where(child > 0, end[rows, child - 1], 0.0)
             width = end[rows, child] - begin

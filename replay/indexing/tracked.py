@@ -1,7 +1,7 @@
-"""Packed values of steps by address, and the checkpoint file that has each as it is now.
+"""Packed values of steps by address, and which checkpoint file has the current value of each.
 
-A checkpoint holds the state of one moment and is written while the store goes on: chunks wait to be copied, one at a
-time, and whoever replaces a value that still waits keeps the old one for it. Legend: C steps a chunk.
+A checkpoint holds the state of one moment and is written while the store is in use: chunks wait to be copied, one at a
+time, and whoever replaces a value in a waiting chunk keeps the old one for the checkpoint. Legend: C steps a chunk.
 """
 
 from typing import NamedTuple
@@ -14,7 +14,7 @@ from replay.step import Rows
 
 
 class Part(NamedTuple):
-    """Of a chunk: the steps that a store held at the moment of the checkpoint, in slots of its index."""
+    """The steps of one chunk that a store held at the moment of the checkpoint."""
 
     stream: int
     first: int
@@ -26,7 +26,7 @@ class Part(NamedTuple):
 class Tracked:
     """Values `[slots * C]` of one kind: rows, latents or priorities.
 
-    `file[address]` is the number of the file with the step's value, 0 where none has it. All methods but `count`,
+    `file[address]` is the number of the file with the step's value, 0 if none has it. All methods but `count`,
     `wanting` and `arrays` need the store's lock.
     """
 
@@ -39,12 +39,12 @@ class Tracked:
         self._never = bytes(len(values) // chunk_length)
         self._waiting = bytearray(self._never)  # by slot
         self._kept: dict[int, list[tuple[int, np.ndarray]]] = {}
-        """Of chunks that wait: place and old bytes of what was replaced, in that order."""
+        """Of waiting chunks: place and old bytes of each replacement, in order."""
         self._aside: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-        """Copies of chunks that had to be made before their turn."""
+        """Copies of chunks that had to be made early."""
         self._linked: np.ndarray | None = None
 
-    # --- by who changes values
+    # --- called when values change
 
     def replace(self, address: int, count: int) -> None:
         """These values, which lie in one chunk, are about to be replaced."""
@@ -52,24 +52,24 @@ class Tracked:
         if self._waiting[slot]:
             kept = self._kept.setdefault(slot, [])
             kept.append((address - slot * self._length, self._bytes[address : address + count].copy()))
-            if sum(len(old) for _, old in kept) > self._length:  # which takes more memory than all of it
+            if sum(len(old) for _, old in kept) > self._length:  # more memory than a copy of the chunk
                 self._aside[slot] = self._take(slot)
         self.file[address : address + count] = 0
 
     def vacate(self, slot: int) -> None:
-        """The chunk in this slot has left, another will take its place."""
+        """The chunk in this slot was evicted; another will take its place."""
         if self._waiting[slot]:
             self._aside[slot] = self._take(slot)
         self.file[slot * self._length : (slot + 1) * self._length] = 0
 
-    # --- by who writes a checkpoint
+    # --- called while a checkpoint is written
 
     def hold(self) -> None:
-        """The moment of a checkpoint: all chunks wait for it."""
+        """The moment of a checkpoint: from now on all chunks wait to be copied."""
         self._waiting = bytearray(b"\1") * len(self._never)
 
     def hold_only(self, parts: list[Part], linked: np.ndarray) -> None:
-        """Only chunks with these parts wait, for their values in files that are not `linked` `[files]`."""
+        """Only the chunks of these parts still wait, for the values that no `linked` file has (bool `[files]`)."""
         slots = {part.address // self._length for part in parts}
         still = bytearray(self._never)
         for slot in slots:
@@ -79,7 +79,7 @@ class Tracked:
         self._aside = {slot: self._aside[slot] for slot in self._aside.keys() & slots}
 
     def copy(self, part: Part, number: int) -> tuple[np.ndarray, np.ndarray]:
-        """Which of a part's steps `[n]` file `number` is to have, and all their values as bytes `[n, stride]`."""
+        """Which of a part's steps go into file `number`, bool `[n]`, and the values of all as bytes `[n, stride]`."""
         slot, place = divmod(part.address, self._length)
         if slot in self._aside:
             wanted, values = self._aside.pop(slot)
@@ -99,7 +99,7 @@ class Tracked:
     def count(self, parts: list[Part], numbers: int) -> np.ndarray:
         """How many of these steps each file has, `[numbers]`."""
         counts = np.zeros(numbers, np.int64)
-        for i in range(0, len(parts), 64):  # so many that one call takes no thread's turn
+        for i in range(0, len(parts), 64):  # few enough that no call starves other threads
             files = np.concatenate([self.file[part.address : part.address + part.n] for part in parts[i : i + 64]])
             counts += np.bincount(files, minlength=numbers)
         return counts
@@ -115,14 +115,14 @@ class Tracked:
         return {key: np.ascontiguousarray(array) for key, array in (views(rows) or {"priority": rows}).items()}
 
     def put(self, address: int, count: int, arrays: Rows, row: int, number: int) -> None:
-        """Take over values from row `row` on of what file `number` has."""
+        """Load values of file `number`, which has them in these arrays from row `row` on."""
         here = slice(address, address + count)
         for key, array in arrays.items():
             (self.values[key] if self.values.dtype.names else self.values)[here] = array[row : row + count]
         self.file[here] = number
 
     def _take(self, slot: int) -> tuple[np.ndarray, np.ndarray]:
-        """Which steps `[C]` of a chunk are wanted, and its bytes `[C, stride]` of the moment of the checkpoint."""
+        """Which steps of a chunk to write, bool `[C]`, and its bytes `[C, stride]` at the moment of the checkpoint."""
         here = slice(slot * self._length, (slot + 1) * self._length)
         file = self.file[here]
         wanted = ~self._linked[file] if self._linked is not None else np.ones(self._length, bool)

@@ -3,12 +3,12 @@
     index.json                 settings, schema, counters, size and CRC-32 of every other file, CRC-32 of itself
     state.safetensors          streams, chunks and the online queue
     rows-N.safetensors         steps, with `__spans__` `[k 3]`: stream, first step, number of steps
-    latents-N.safetensors      the same of latents; where several files have a step's, the one with the highest N counts
-    priorities-N.safetensors   the same of priorities, in stores that sample by them
+    latents-N.safetensors      the same for latents; if several files have a step's, the one with the highest N counts
+    priorities-N.safetensors   the same for priorities, if the store samples by them
     items-N.safetensors        keys of items in their order, and the number of the first one among all items ever
 
-N counts on from checkpoint to checkpoint: each writes what is new or has changed, and hard-links the older files. In
-the first format chunks lay whole in sealed-N, open-N (rows) and latents-N, in the order of the state's chunks.
+N keeps counting from checkpoint to checkpoint: each writes what is new or has changed, and hard-links the older files.
+In the first format whole chunks lay in sealed-N, open-N (rows) and latents-N, in the order of the state's chunks.
 """
 
 from collections.abc import Mapping
@@ -61,14 +61,14 @@ class Contents:
         return [file for file in self.files if file.kind in kinds]
 
     def spans(self, file: File, arrays: Rows) -> np.ndarray:
-        """Stream, first step and number of steps `[k 3]` of the rows of a file with these arrays; takes its spans out.
-        Once for each file, in order."""
+        """Stream, first step and number of steps `[k 3]` of the rows of a file with these arrays; removes the spans
+        from the arrays. To be called once for each file, in order."""
         if not self.in_chunks:
             return arrays.pop(SPANS)
         return self.chunks(file, len(next(iter(arrays.values()))))
 
     def chunks(self, file: File, n: int | None) -> np.ndarray:
-        """The same of a file of the first format with n chunks; None, it is damaged: all that may be in it."""
+        """The same for a file of the first format with n chunks; None, if it is damaged: all that may be in it."""
         if file.kind == "sealed":
             rows = [row for number, row in self._sealed if number == file.number]
             chunks = [self._sealed.get((file.number, row), _EVICTED) for row in range(max(rows, default=-1) + 1)]

@@ -1,4 +1,4 @@
-"""A memory store's checkpoint as something to read from, without loading it: steps come by mapping."""
+"""Reads a memory store's checkpoint without loading it: its files are mapped into memory."""
 
 import time
 from collections import defaultdict
@@ -20,7 +20,7 @@ from replay.step import Field, Rows, Schema
 class CheckpointReader:
     """Streams and steps of one checkpointed store; see `replay.reader.Reader`.
 
-    Steps in a damaged file are as good as missing, latents in one are zeros, as stale ones are.
+    Steps in a damaged file count as missing; latents in one are read as zeros, as stale ones are.
     """
 
     kind = "checkpoint of replay in memory"
@@ -45,7 +45,7 @@ class CheckpointReader:
         self._contents = Contents(content, arrays)
         self._fields, self._latents = self._places("rows"), self._places("latents")
         for file in (*self._contents.of("items"), *self._contents.of("priorities")):
-            self.files.is_whole(file.name)  # what nobody reads here is looked at all the same
+            self.files.is_whole(file.name)  # not read here, but verified all the same
 
     def streams(self) -> dict[int, range]:
         first: dict[int, int] = {}
@@ -96,7 +96,7 @@ class CheckpointReader:
         yield from (Finding(False, line) for line in bad)
         if verify and not bad:
             took = time.monotonic() - begun
-            yield Finding(True, f"checksums fit: {counted(len(self.sizes), 'file')} ({took:.1f} s)")
+            yield Finding(True, f"checksums match: {counted(len(self.sizes), 'file')} ({took:.1f} s)")
 
     def losses(self) -> list[str]:
         return list(self.files.damaged.values())
@@ -105,7 +105,7 @@ class CheckpointReader:
         self.files.close()
 
     def _lost(self, where: np.ndarray) -> np.ndarray:
-        """Which of these steps are in no file that is whole."""
+        """Which of these steps are in no intact file."""
         lost: np.ndarray = where[:, 0] < 0
         for number in np.unique(where[~lost, 0]).tolist():
             if not self.files.is_whole(self._contents.files[number].name):

@@ -19,9 +19,9 @@ from replay.memory.checkpoint_contents import FIRST, FORMAT, FORMATS, SPANS, STA
 from replay.step import Rows, Schema
 
 _FILE_BYTES = 32 << 20  # of one file at most: it passes through memory as a whole
-_ITEMS = 1 << 15  # that are copied at a time
+_ITEMS = 1 << 15  # copied at a time
 _SMALL_BYTES = 4 << 20
-_SMALL_FILES = 64  # so many small ones of a kind may lie side by side, one more and they become one
+_SMALL_FILES = 64  # of a kind in one checkpoint; if there are more, they are merged
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,7 @@ class _Saved:
     entry: dict[str, int]
     """Of index.json."""
     holds: int
-    """Steps or items, those included that were evicted or replaced since."""
+    """Steps or items in it, including those evicted or replaced since."""
     first: int = 0
     """The first item in it, counted from the first one ever."""
 
@@ -44,8 +44,8 @@ class _Saved:
 class Lineage:
     """Saves and loads one store, and remembers which file of the last checkpoint has which of its steps and items.
 
-    A file is linked into the next checkpoint while half of its steps are still what the store holds; then what is left
-    of them is written anew: a checkpoint takes no more than twice the store.
+    A file is linked into the next checkpoint as long as half of its steps are current; after that the current ones are
+    written to a new file. So a checkpoint takes at most twice the size of the store.
     """
 
     def __init__(self) -> None:
@@ -62,8 +62,8 @@ class Lineage:
         steps: Mapping[str, Tracked],
         counters: Mapping[str, int],
     ) -> None:
-        """Write the state of the moment at which this takes `lock` first; afterwards it is held for a chunk at a time.
-        `about` goes into index.json. One call at a time."""
+        """Write the state as of when this first takes `lock`, which it later holds for one chunk at a time. `about`
+        goes into index.json. One call at a time."""
         files: dict[int, _Saved] = {}
         with new_directory(directory) as part:
             since = self._link_items(part, index.evicted, files)
@@ -75,7 +75,7 @@ class Lineage:
                     for tracked in steps.values():
                         tracked.hold()
                 parts = now.parts()
-                # All is planned before anything is written: what need not wait is not kept when it is replaced.
+                # Planned before anything is written: values that need not be copied are not kept when replaced.
                 plans = {kind: self._plan(part, kind, tracked, parts, lock, files) for kind, tracked in steps.items()}
                 for kind, groups in plans.items():
                     for group in groups:
@@ -94,7 +94,7 @@ class Lineage:
     def _plan(
         self, part: Path, kind: str, tracked: Tracked, parts: list[Part], lock: Lock, files: dict[int, _Saved]
     ) -> list[list[Part]]:
-        """Link the files that are still good; the chunks with steps that are in none of them, as each file's share."""
+        """Link the files that are still good; returns the parts with steps in none of them, grouped by new file."""
         counts = tracked.count(parts, self._number + 1)
         good = [n for n, saved in self._files.items() if saved.kind == kind and 2 * counts[n] >= saved.holds]
         if sum(self._files[n].small for n in good) > _SMALL_FILES:
@@ -132,7 +132,7 @@ class Lineage:
         files[self._number] = _Saved(kind=kind, entry=entry, holds=sum(n for _, _, n in spans))
 
     def _link_items(self, part: Path, evicted: int, files: dict[int, _Saved]) -> int:
-        """Link the files of items that stay, and say which item comes after them."""
+        """Link the files of items that are still needed; returns the number of the item that follows them."""
         there = [(n, f) for n, f in self._files.items() if f.kind == "items" and f.first + f.holds > evicted]
         large = max((i + 1 for i, (_, saved) in enumerate(there) if not saved.small), default=0)
         if len(there) - large > _SMALL_FILES:
@@ -146,7 +146,7 @@ class Lineage:
 
     @staticmethod
     def _items_before(index: Index, since: int, lock: Lock) -> list[tuple[int, np.ndarray]]:
-        """Copy the items that there are by now, piece by piece, for they never change; others may come meanwhile."""
+        """Copy the current items piece by piece, since they never change; others may be added meanwhile."""
         first, stop = max(since, index.evicted), index.created
         pieces = []
         for at in range(first, stop, _ITEMS):
@@ -167,7 +167,7 @@ class Lineage:
             files[self._number] = _Saved(kind="items", entry=entry, holds=len(some), first=first)
 
     def _link(self, part: Path, number: int, files: dict[int, _Saved]) -> bool:
-        """False: the last checkpoint was deleted, or lies on another file system."""
+        """False: the last checkpoint was deleted, or is on another file system."""
         name = file_name(self._files[number].kind, number)
         try:
             os.link(name, part / name, src_dir_fd=self._last)
@@ -221,7 +221,7 @@ class Lineage:
 
 
 def verify(directory: Path, schema: Schema, settings: Mapping[str, int], index: Index) -> None:
-    """Read all of a checkpoint; ValueError where Lineage.load() into a store like this would raise one."""
+    """Read a whole checkpoint; ValueError if Lineage.load() into a store like this would raise one."""
     content = verified_alike(directory, schema, settings, *FORMATS)
     for name in content["files"]:
         read_file(directory, name, content["files"])
@@ -229,7 +229,7 @@ def verify(directory: Path, schema: Schema, settings: Mapping[str, int], index: 
 
 
 def _read_state(directory: Path, content: Mapping[str, Any]) -> tuple[Contents, Rows, list[tuple[File, int, int]]]:
-    """The index's state with its items, and of each file of items the first one, by its number, and how many."""
+    """The index's state with its items, and for each file of items the number of its first one, and how many."""
     state = read_file(directory, STATE, content["files"])
     contents = Contents(content, state)
     files, keys = [], [state.get("items", np.empty((0, 2), np.int64))]

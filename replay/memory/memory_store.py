@@ -20,7 +20,7 @@ _PATIENCE = 600.0  # seconds that a checkpoint waits for the one before it
 class MemoryStore(IndexedStore):
     """See `replay.store.Store` and `replay.indexing.indexed_store.IndexedStore`."""
 
-    step_bytes = 12  # the checkpoint file with its row, the one with its latents, the one with its priority
+    step_bytes = 12  # the numbers of the checkpoint files with its row, latents and priority
 
     def _begin(self) -> None:
         super()._begin()
@@ -89,7 +89,7 @@ class MemoryStore(IndexedStore):
     @contextmanager
     def _alone(self) -> Iterator[None]:
         if not self._saving.acquire(timeout=_PATIENCE):
-            raise TimeoutError(f"Replay waited {_PATIENCE:g} s for a checkpoint under way: does the disk hang?")
+            raise TimeoutError(f"Replay waited {_PATIENCE:g} s for another checkpoint to finish: does the disk hang?")
         try:
             yield
         finally:
@@ -123,6 +123,6 @@ class MemoryStore(IndexedStore):
 
 def gather(data: np.ndarray, steps: np.ndarray, out: np.ndarray) -> None:
     """Elements of `data` at `steps`, one copy each, into contiguous memory."""
-    if data.dtype.itemsize:  # bytes alone: numpy would look at every part of a structured element
+    if data.dtype.itemsize:  # as raw bytes: numpy would copy a structured element field by field
         raw = np.dtype((np.void, data.dtype.itemsize))
         np.take(data.view(raw), steps, 0, out.view(raw), "clip")  # clip: the default mode copies once more

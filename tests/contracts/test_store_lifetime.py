@@ -331,10 +331,10 @@ def test_any_damaged_file_is_recognised(make: MakeStore, tmp_path: Path) -> None
         flipped[len(whole) // 2] ^= 1
         for damage in (bytes(flipped), whole[:-1], b""):
             path.write_bytes(damage)
-            with pytest.raises(ValueError, match=r"damaged|no whole replay checkpoint"):
+            with pytest.raises(ValueError, match=r"damaged|not a complete replay checkpoint"):
                 store.restore(tmp_path / "saved")
         path.unlink()
-        with pytest.raises(ValueError, match=r"damaged|no whole replay checkpoint"):
+        with pytest.raises(ValueError, match=r"damaged|not a complete replay checkpoint"):
             store.restore(tmp_path / "saved")
         path.write_bytes(whole)
     store.restore(tmp_path / "saved")
@@ -351,7 +351,7 @@ def test_a_failed_restore_leaves_the_store_as_it_was(make: MakeStore, tmp_path: 
         path.write_bytes(b"")
     with pytest.raises(ValueError, match="damaged"):
         store.restore(tmp_path / "other")
-    with pytest.raises(ValueError, match="no whole replay checkpoint"):
+    with pytest.raises(ValueError, match="not a complete replay checkpoint"):
         store.restore(tmp_path / "nowhere")
     assert_same(store, twin, 4)
     for s, name in ((store, "next"), (twin, "twin")):  # and what it saves later is its own
@@ -375,7 +375,7 @@ def test_a_checkpoint_of_another_store_is_refused(make: MakeStore, tmp_path: Pat
     assert len(small) == items > 0
     with pytest.raises(ValueError, match="exists"):
         used(make).checkpoint(tmp_path / "saved")
-    with pytest.raises(ValueError, match="no whole replay checkpoint"):
+    with pytest.raises(ValueError, match="not a complete replay checkpoint"):
         make().restore(tmp_path / "nowhere")
 
 

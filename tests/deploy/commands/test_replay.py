@@ -88,7 +88,7 @@ def test_a_runs_replay_is_described(trained: Path, nexus: Nexus) -> None:
         "whole episodes",
         "policy versions 0 to",
         "4 without their end yet",
-        "checksums fit: ",
+        "checksums match: ",
     ):
         assert part in text, text  # fmt: skip
     report = json.loads(nexus("inspect", trained, "--json"))
@@ -216,7 +216,7 @@ def test_episodes_go_to_disk_and_back(exported: Path, trained: Path, nexus: Nexu
     before = all_of(trained)
     assert_same(all_of(tmp_path / "demos"), before)
     text = nexus("inspect", tmp_path / "demos")
-    assert f"replay on disk: {tmp_path}/demos (2 shards)" in text and "whole latents: " in text and "bad" not in text
+    assert f"replay on disk: {tmp_path}/demos (2 shards)" in text and "intact latents: " in text and "bad" not in text
     nexus("export", tmp_path / "demos", "--out", tmp_path / "again")
     nexus("import", tmp_path / "again", "--into", tmp_path / "demos", "--task", "gym:CartPole-v1", *CARTPOLE[2:])
     assert_same(all_of(tmp_path / "demos"), sorted([*before, *before], key=lambda one: one["vector"].tobytes()))

@@ -187,7 +187,7 @@ def test_another_schema_format_or_chunk_length_is_refused(quick: Path) -> None:
     small = type(SCHEMA)(fields={"x": SCHEMA.fields["step"]}, latents={})
     with pytest.raises(ValueError, match="steps of another schema.*choose another directory"):
         DiskStore(quick, small, length=3, capacity=50)
-    with pytest.raises(ValueError, match="chunks of 7 steps, asked for are 9; give 0"):
+    with pytest.raises(ValueError, match="chunks of 7 steps, not 9; set chunk_length to 0"):
         store(quick, chunk_length=9)
     manifest = (quick / "manifest").read_bytes()
     (quick / "manifest").unlink()

@@ -49,7 +49,7 @@ def test_a_full_disk_costs_the_oldest_chunks(small_disk: Path) -> None:
             if first % 1000 == 0 and len(it):
                 check_sequences(*it.sample(4, LENGTH, rng(first)))
     it._sealer.drain()
-    assert "is full: it gave up its 1 oldest chunks so far, and goes on." in said[0] and len(said) < 10
+    assert "is full: it has evicted its 1 oldest chunks so far, and continues." in said[0] and len(said) < 10
     check(it)
     assert {stream: steps.stop for stream, steps in it.streams().items()} == {0: 20_000, 1: 20_000}
     kept = {stream: steps.start for stream, steps in it.streams().items()}
@@ -63,7 +63,7 @@ def test_a_full_disk_costs_the_oldest_chunks(small_disk: Path) -> None:
     abandon(it)
     fill_up(small_disk / "filler")
     it, said = reopened(small_disk, capacity=1_000_000, chunk_length=0)  # there is no room for a new manifest
-    assert any("is full: its oldest chunk goes, for the manifest" in line for line in said)
+    assert any("is full: its oldest chunk makes room for the manifest" in line for line in said)
     check(it)
     assert it.stats()["chunks"] == chunks - 1
 
@@ -76,7 +76,7 @@ def test_a_full_disk_does_not_cost_what_would_make_no_room(small_disk: Path) -> 
     for path in (small_disk / "store" / "chunks").glob("*.latents"):
         os.link(path, small_disk / "saved" / path.name)
     fill_up(small_disk / "filler")
-    with pytest.raises(OSError, match="evicting older ones makes no room"):
+    with pytest.raises(OSError, match="evicting older ones frees no space"):
         for first in range(4000, 9000, 50):
             it.append(0, first, rows(0, first, 50))
     assert it.streams()[0].start == 200, said
@@ -88,7 +88,7 @@ def test_a_disk_that_others_filled_is_said_and_nothing_is_torn(small_disk: Path)
     fill_up(filler := small_disk / "filler")
     done = 0
     with pytest.raises(
-        OSError, match="cannot write its full chunks.* evicting older ones makes no room; free some space"
+        OSError, match="cannot write its full chunks.* evicting older ones frees no space; free some space"
     ) as caught:
         while done < 10_000:
             it.append(0, done, rows(0, done, 50))
@@ -126,7 +126,7 @@ def test_open_chunks_that_cannot_be_kept_are_said_once_and_appending_goes_on(sma
     fill_up(filler := small_disk / "filler")
     append(500, 1000)
     assert {path.name: path.read_bytes() for path in (small_disk / "chunks").iterdir()} == before
-    assert len(said) == 1 and "cannot keep its open chunks, a kill loses them: [Errno 28]" in said[0], said
+    assert len(said) == 1 and "cannot keep its open chunks; a kill would lose them: [Errno 28]" in said[0], said
     filler.unlink()
     append(1000, 1500)
     assert len(said) == 2 and "keeps its open chunks again" in said[1]
@@ -159,7 +159,7 @@ def test_a_restore_without_room_for_both_states_changes_nothing(small_disk: Path
     it.append(1, 0, rows(1, 0, 10_000))
     it._sealer.drain()
     fill_up(small_disk / "filler")
-    with pytest.raises(OSError, match="No space.*beside what it holds, which stays; free some space"):
+    with pytest.raises(OSError, match="No space.*and keeps what it holds; free some space"):
         it.restore(tmp_path / "saved")
     assert it.streams() == {1: range(0, 10_000)}
     check(it)
