@@ -20,7 +20,7 @@ def new_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
     if replace:
         recover(path.parent, glob.escape(path.name))
     elif path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        raise ValueError(f"{path} exists already; choose a new directory.")
+        raise ValueError(f"{path} already exists; choose a new directory.")
     fresh, old = _temporary(path, "new"), _temporary(path, "old")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
