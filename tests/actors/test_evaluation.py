@@ -126,5 +126,5 @@ def test_a_video_goes_where_its_name_leads(tmp_path: Path, monkeypatch: pytest.M
 def test_bad_videos_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"name it \.mp4 or \.gif"):
         write_video(tmp_path / "a.avi", [np.zeros((8, 8, 3), np.uint8)])
-    with pytest.raises(ValueError, match="no pictures"):
+    with pytest.raises(ValueError, match="no frames"):
         write_video(tmp_path / "a.mp4", [])
