@@ -1,4 +1,4 @@
-"""Wires the parts of a run together: replay, agent, actor."""
+"""Builds the agent and the actors of a run."""
 
 from collections.abc import Callable
 
@@ -21,7 +21,7 @@ EPISODE_BITS = 20  # episodes of one environment in one life
 
 
 def build_agent(config: RunConfig, observation: Spaces, action: Spaces) -> Dreamer:
-    """A fresh agent whose initial parameters depend on the run's seed alone."""
+    """A new agent whose initial parameters depend only on the run's seed."""
     torch.manual_seed(config.seed)
     agent: Dreamer = family_of(config.model).build(observation, action, config.model)
     return agent
@@ -31,11 +31,12 @@ def build_actor(
     config: RunConfig, model: ActingModel, store: Store, actor: int = 0, actors: int = 1, incarnation: int = 0,
     steps: int = 0, make: Callable[[], Environment] | None = None,
 ) -> Actor:  # fmt: skip
-    """Actor number `actor` of `actors`, with its share of the environments. Its life `incarnation` has streams,
-    episodes and seeds of its own; `steps` is what the run has done before it. `make` makes an environment."""
+    """Actor number `actor` of `actors`, with its share of the environments. Each life (`incarnation`) has its own
+    streams, episodes and seeds; `steps` is the number of steps that the run did before it. `make` makes an environment.
+    """
     indices = list(range(actor, config.actor.environments, actors))
     vector = VectorEnvironment([make or environment_maker(config)] * len(indices), config.seed, indices)
-    vector.episodes = [(incarnation << EPISODE_BITS) - 1] * len(indices)  # from which their seeds follow
+    vector.episodes = [(incarnation << EPISODE_BITS) - 1] * len(indices)  # which determine the seeds
     seed = config.seed * 100_003 + incarnation * 1009 + actor
     return Actor(
         vector,

@@ -1,4 +1,4 @@
-"""The spaces of a task, read in a process of their own: whoever asks imports nothing of the user's environment.
+"""Reads the spaces of a task in a separate process, so that the caller imports nothing of the user's environment.
 
 `python -m deploy.wiring.probe TASK ENVIRONMENT SECONDS ANSWER PARENT` makes one environment, writes its spaces, or what
 is wrong with it, to the descriptor ANSWER, and ends; it does not outlive the process PARENT.

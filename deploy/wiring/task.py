@@ -1,4 +1,4 @@
-"""What the task decides: its environments, their spaces, and what a step of replay holds. Torch-free."""
+"""What depends on the task: its environments, their spaces, and the schema of replay. Torch-free."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -24,7 +24,7 @@ def environment_maker(config: RunConfig) -> Callable[[], Environment]:
 
 
 class TaskSpaces(NamedTuple):
-    """What an agent sees and does."""
+    """The observation and action spaces of a task."""
 
     observation: Spaces
     action: Spaces
@@ -40,18 +40,18 @@ class TaskSpaces(NamedTuple):
 
 
 def spaces_of(config: RunConfig) -> TaskSpaces:
-    """The spaces of the task, from a short-lived environment in this process. ValueError: it cannot be made."""
+    """The spaces of the task, from a short-lived environment in this process. ValueError if it cannot be made."""
     with closing(FirstEnvironment(config)) as environment:
         return environment.spaces
 
 
 class FirstEnvironment:
-    """An environment of the run that is made at once, for its spaces, and then used like the others: the first call
-    returns it, every further one makes another. ValueError: it cannot be made."""
+    """An environment of the run that is made at once for its spaces and then used like the others: the first call
+    returns it, every later call makes another. ValueError if it cannot be made."""
 
     def __init__(self, config: RunConfig):
         self._make = environment_maker(config)
-        with chdir("."):  # it may change the directory; the paths of the command stay
+        with chdir("."):  # it may change the directory, but paths of the command must stay valid
             first = self._make()
             self._directory = os.getcwd()
         self._first: Environment | None = first
@@ -65,7 +65,7 @@ class FirstEnvironment:
         return first
 
     def close(self) -> None:
-        """Close the environment unless a caller has it."""
+        """Close the environment unless a caller has taken it."""
         first, self._first = self._first, None
         if first is not None:
             first.close()
@@ -80,13 +80,13 @@ def require_trainable(config: RunConfig, spaces: TaskSpaces) -> None:
 
 
 def enter(directory: str) -> None:
-    """Work where the command was given: the user's own environment modules lie there, and Ray starts elsewhere."""
+    """Change to the directory of the command, where the user's environment modules are; Ray starts elsewhere."""
     os.chdir(directory)
     own_folder_last(directory)
 
 
 def replay_schema(observation: Spaces, action: Spaces, model: DreamerConfig) -> Schema:
-    """What a step of this run holds: observations in their own dtype, actions float32 or int32, latents compact."""
+    """The content of a step: observations in their own dtype, actions in float32 or int32, latents compact."""
 
     def fields(spaces: Mapping[str, Space]) -> dict[str, Field]:
         return {key: Field(dtype=space.dtype, shape=space.shape) for key, space in spaces.items()}
