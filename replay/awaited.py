@@ -37,9 +37,6 @@ class AwaitedStore(Store):
     def begin(self, streams: Sequence[int], writer: int) -> None:
         self._there.begin(streams, writer)
 
-    def append(self, stream: int, first_step_id: int, rows: Mapping[str, np.ndarray]) -> int:
-        return self._there.append(stream, first_step_id, rows)
-
     def append_many(self, blocks: Sequence[Block]) -> list[int]:
         return self._there.append_many(blocks)
 

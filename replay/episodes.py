@@ -220,7 +220,8 @@ def append_episodes(store: Store, source: Iterable[Rows], streams: Sequence[int]
         stream = min(streams, key=written.__getitem__)
         for start in range(0, n, block):
             count = min(block, n - start)
-            new = store.append(stream, begin[stream] + written[stream], _part(checked, start, start + count))
+            block_rows = _part(checked, start, start + count)
+            (new,) = store.append_many([(stream, begin[stream] + written[stream], block_rows)])
             if new != count:
                 raise ValueError(f"Another process writes to stream {stream} too: run imports one after another.")
             written[stream] += count

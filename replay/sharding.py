@@ -97,9 +97,6 @@ class ShardedStore(Store):
         answers = self._ask({i: work(some) for i, some in each.items()})
         self._require(answers, {i: some[0] for i, some in each.items()})
 
-    def append(self, stream: int, first_step_id: int, rows: Mapping[str, np.ndarray]) -> int:
-        return self.append_many([(stream, first_step_id, rows)])[0]
-
     def append_many(self, blocks: Sequence[Block]) -> list[int]:
         with self._waiting():
             self._wait_for_shard()

@@ -1,4 +1,4 @@
-"""What one replayed step holds: the schema every row is checked against before it enters a store."""
+"""What one replayed step holds: the schema that every row is checked against once, where it enters."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -139,6 +139,11 @@ def check_rows(expected: Mapping[str, Field], rows: Mapping[str, Any], leading: 
     if lead is None or len(lead) != leading:
         raise ValueError(f"Replay rows need {leading} leading axes, got {lead}; stack single steps first.")
     return out, lead[0]
+
+
+def row_count(rows: Mapping[str, np.ndarray]) -> int:
+    """N of checked rows `[n, ...]`."""
+    return len(next(iter(rows.values())))
 
 
 def _difference(expected: Iterable[str], got: Iterable[str]) -> str:

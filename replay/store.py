@@ -70,18 +70,20 @@ class Store(Protocol):
         """
         ...
 
-    @abstractmethod
     def append(self, stream: int, first_step_id: int, rows: Mapping[str, np.ndarray]) -> int:
-        """Add rows `[n, ...]`; steps that are known already are ignored. Returns how many were new.
+        """Check and add rows `[n, ...]`; steps that are known already are ignored. Returns how many were new.
 
         ValueError: a key, dtype or shape the schema does not have. GapError: a gap before `first_step_id`.
         """
-        ...
+        checked, _ = self.schema.check(rows)
+        return self.append_many([(stream, first_step_id, checked)])[0]
 
+    @abstractmethod
     def append_many(self, blocks: Sequence[Block]) -> list[int]:
-        """`append` of several blocks, in fewer round trips where there are any. After a GapError the other blocks may
-        be stored or not; all may be given again."""
-        return [self.append(stream, first_step_id, rows) for stream, first_step_id, rows in blocks]
+        """`append` of several blocks, in fewer round trips if there are any, without a check: whoever calls this has
+        checked the rows (`Schema.check`), as `Writer` does when it takes them. After a GapError the other blocks may be
+        stored or not; all may be given again."""
+        ...
 
     def sample(
         self, n: int, length: int, rng: np.random.Generator, timeout: float = 60.0, online: bool = True

@@ -19,7 +19,7 @@ from deploy.wiring.task import replay_schema
 from learner.sequence import sample_length
 from replay.layout import Batch, pack
 from replay.sharding import ShardedStore
-from replay.step import Rows, Schema, check_rows
+from replay.step import Rows, Schema, row_count
 from replay.store import Block, ShardDownError, Store
 from world_models.space import Spaces
 
@@ -59,16 +59,12 @@ class ShardClient(Store):
     def begin(self, streams: Sequence[int], writer: int) -> None:
         self._do("begin", list(streams), writer)
 
-    def append(self, stream: int, first_step_id: int, rows: Mapping[str, np.ndarray]) -> int:
-        return self.append_many([(stream, first_step_id, rows)])[0]
-
     def append_many(self, blocks: Sequence[Block]) -> list[int]:
         where, rows, latents = [], [], []
         for stream, first, block in blocks:
-            checked, n = check_rows(self.schema.all, block)  # packing would cast silently
-            where.append((stream, first, n))
-            rows.append(pack(self.schema.row_dtype, checked, n))
-            latents.append(pack(self.schema.latent_dtype, checked, n))
+            where.append((stream, first, n := row_count(block)))
+            rows.append(pack(self.schema.row_dtype, block, n))
+            latents.append(pack(self.schema.latent_dtype, block, n))
         return self._call("append", where, np.concatenate(rows), np.concatenate(latents))
 
     def sample_into(self, out: Batch, rng: np.random.Generator, timeout: float = 60.0, online: bool = True) -> None:

@@ -3,7 +3,7 @@
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,8 @@ from replay.indexing.index import UNIFORM
 from replay.indexing.index_state import state_of
 from replay.indexing.indexed_store import IndexedStore
 from replay.layout import Batch
-from replay.step import Rows, Schema, check_rows
-from replay.store import check_latents
+from replay.step import Rows, Schema, row_count
+from replay.store import Block, check_latents
 
 _REDRAWS = 200  # before sampling gives up
 
@@ -121,17 +121,18 @@ class DiskStore(IndexedStore):
         if content:
             self.note(f"Replay {self.directory} has {describe(self._index, content)}.")
 
-    def append(self, stream: int, first_step_id: int, rows: Mapping[str, np.ndarray]) -> int:
-        """See `replay.store.Store`; OSError, perhaps after some of the rows: full chunks cannot be written, or the disk
+    def append_many(self, blocks: Sequence[Block]) -> list[int]:
+        """See `replay.store.Store`; OSError, perhaps after some of the rows: a chunk cannot be written, or the disk
         is full and nothing older is left to evict. TimeoutError: they are not written in time."""
-        checked, n = check_rows(self._all, rows)
-        latents, step = latent_rows.packed(self.schema, checked, n), self.chunk_length
-        fields = {key: checked[key] for key in self.schema.fields}
+        return [self._append_block(*block) for block in blocks]
+
+    def _append_block(self, stream: int, first_step_id: int, rows: Mapping[str, np.ndarray]) -> int:
+        n, step = row_count(rows), self.chunk_length
+        latents = latent_rows.packed(self.schema, rows, n)
+        fields = {key: rows[key] for key in self.schema.fields}
         with self._changing():
-            if n <= step:
-                return self._append(stream, first_step_id, fields, latents)
             new = 0
-            for i in range(0, n, step):
+            for i in range(0, max(1, n), step):
                 part = {key: value[i : i + step] for key, value in fields.items()}
                 new += self._append(stream, first_step_id + i, part, latents[i : i + step])
             return new

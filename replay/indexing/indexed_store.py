@@ -76,7 +76,6 @@ class IndexedStore(Store):
         self._saving = threading.Lock()  # taken before _lock, to save or replace the whole state
         self._lock = threading.Lock()
         self._grown = threading.Condition(self._lock)
-        self._all = schema.all
         self.slot_bytes, self.slots, self._capacity = room.slot_bytes, room.slots, room.capacity
         self._begin()
 

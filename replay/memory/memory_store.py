@@ -1,6 +1,6 @@
 """A replay store in the memory of the process: packed rows and latents, `[slots * chunk]`, filled in place."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,8 +11,8 @@ from replay.indexing.tracked import Tracked
 from replay.layout import Batch, views
 from replay.memory.lineage import Lineage, verify
 from replay.reserved import reserve
-from replay.step import Rows, check_rows
-from replay.store import check_latents
+from replay.step import Rows, row_count
+from replay.store import Block, check_latents
 
 _PATIENCE = 600.0  # seconds that a checkpoint waits for the one before it
 
@@ -43,14 +43,16 @@ class MemoryStore(IndexedStore):
         for tracked in self._steps.values():
             tracked.vacate(slot)
 
-    def append(self, stream: int, first_step_id: int, rows: Mapping[str, np.ndarray]) -> int:
-        checked, n = check_rows(self._all, rows)
+    def append_many(self, blocks: Sequence[Block]) -> list[int]:
+        return [self._append(*block) for block in blocks]
+
+    def _append(self, stream: int, first_step_id: int, rows: Mapping[str, np.ndarray]) -> int:
         new = 0
         with self._lock:
-            for address, row, count in self._index.extend(stream, first_step_id, n):
-                for key, value in checked.items():
-                    self._data[key][address : address + count] = value[row : row + count]
-                new += count
+            for address, row, n in self._index.extend(stream, first_step_id, row_count(rows)):
+                for key, value in rows.items():
+                    self._data[key][address : address + n] = value[row : row + n]
+                new += n
             self._counters["inserted"] += new
             if new:
                 self._grown.notify_all()

@@ -20,7 +20,7 @@ from replay.redis.redis_replay import PIECE, RedisReplay
 from replay.redis.redis_rights import FORMAT
 from replay.redis.redis_sampler import Sampler
 from replay.redis.redis_script import StreamState, stream_bytes
-from replay.step import Rows, Schema, check_rows
+from replay.step import Rows, Schema, row_count
 from replay.store import Block, GapError, Store, StreamExistsError, check_latents, check_priorities
 
 _ATTEMPTS = 10
@@ -63,7 +63,7 @@ class RedisStore(Store):
         bounds = {"capacity": capacity, "capacity_gb": capacity_gb, "chunk_length": chunk_length, "streams": streams}
         self._replay = RedisReplay(url, schema, prefix, bounds | {"length": length}, note, patience, known)
         self.schema, self.length, self.prefix, self.label = schema, length, prefix, self._replay.label
-        self._all, self._stored = schema.all, stored_latents(schema)
+        self._stored = stored_latents(schema)
         self._selection, self._note = selection, note
         self._written_back = 0
         self._chunks = ChunkReader(self._replay)
@@ -85,15 +85,12 @@ class RedisStore(Store):
             if reply < 0:
                 raise StreamExistsError.at(stream, -1 - reply)
 
-    def append(self, stream: int, first_step_id: int, rows: Mapping[str, np.ndarray]) -> int:
-        return self.append_many([(stream, first_step_id, rows)])[0]
-
     def append_many(self, blocks: Sequence[Block]) -> list[int]:
         calls: list[tuple] = []
         owners: list[int] = []
         for k, (stream, first, given) in enumerate(blocks):
-            checked, n = check_rows(self._all, given)
-            rows, latents = pack(self.schema.row_dtype, checked, n), self._with_marker(checked, (n,))
+            n = row_count(given)
+            rows, latents = pack(self.schema.row_dtype, given, n), self._with_marker(given, (n,))
             most = max(1, PIECE // self.schema.row_dtype.itemsize)
             for start in range(0, n, most) if n else [0]:
                 some = slice(start, min(start + most, n))

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from replay.disk.disk_store import DiskStore
+from replay.store import Block
 from tests.benchmarks.replay_soak_ledger import Audit, Ledger, Loss
 from tests.benchmarks.replay_soak_rows import LENGTH, SCHEMA
 from tests.benchmarks.replay_soak_site import GOES_ON, Fault, Kind, Site, SoakError
@@ -32,9 +33,11 @@ Explains = Callable[[int, Loss], bool]
 class _ToldStore(DiskStore):
     told: Callable[[Any], None] = staticmethod(lambda blocks: None)
 
-    def append(self, stream: int, first_step_id: int, rows: Mapping[str, np.ndarray]) -> int:
-        new = super().append(stream, first_step_id, rows)
-        self.told(sizes([(stream, first_step_id, rows)]))
+    def append_many(self, blocks: Sequence[Block]) -> list[int]:
+        new = []
+        for block in blocks:
+            new += super().append_many([block])
+            self.told(sizes([block]))
         return new
 
 

@@ -1,9 +1,13 @@
+import sys
+from typing import Any
+
 import numpy as np
 import pytest
 
-from replay.store import GapError, StreamExistsError
+from replay.step import check_rows
+from replay.store import Block, GapError, StreamExistsError
 from replay.writer import Writer
-from tests.contracts.stores import SCHEMA, check_sequences, memory, rows
+from tests.contracts.stores import SCHEMA, STORES, MakeStore, check_sequences, memory, rows
 
 
 def vector(streams: list[int], step: int) -> dict[str, np.ndarray]:
@@ -32,15 +36,18 @@ def test_rows_do_not_wait_longer_than_asked() -> None:
 def test_a_refused_block_is_sent_again_and_stored_once(monkeypatch: pytest.MonkeyPatch) -> None:
     store = memory()
     writer = Writer(store, [0, 1], flush_steps=2, max_seconds=1e9)
-    append, calls = store.append, []
+    append_many, calls = store.append_many, []
 
-    def unreliable(stream: int, first: int, block: dict[str, np.ndarray]) -> int:
-        calls.append(stream)
-        if len(calls) in (2, 3):
-            raise ConnectionError("the store is away")
-        return append(stream, first, block)
+    def unreliable(blocks: list[Block]) -> list[int]:
+        new = []
+        for block in blocks:
+            calls.append(block)
+            if len(calls) in (2, 3):
+                raise ConnectionError("the store is away")
+            new += append_many([block])
+        return new
 
-    monkeypatch.setattr(store, "append", unreliable)
+    monkeypatch.setattr(store, "append_many", unreliable)
     writer.add(vector([0, 1], 0))
     with pytest.raises(ConnectionError):
         writer.add(vector([0, 1], 1))  # taken, but stream 1 could not be sent
@@ -111,3 +118,21 @@ def test_a_stream_that_another_writer_has_begun_is_refused_or_left_for_a_new_one
         first.add(vector([0, 1], step))
         second.add(vector([0, 1], step))
     assert store.streams() == {stream: range(4) for stream in (0, 1, 20, 21)}
+
+
+@pytest.mark.parametrize("make", STORES.values(), ids=STORES)
+def test_rows_are_checked_when_they_are_added_and_not_again(make: MakeStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer, calls = Writer(make(), [3, 4], flush_steps=5, max_seconds=1e9), []
+
+    def counted(*arguments: Any) -> Any:
+        calls.append(arguments)
+        return check_rows(*arguments)
+
+    for module in [module for name, module in sys.modules.items() if name.startswith(("replay.", "deploy."))]:
+        if getattr(module, "check_rows", None) is check_rows:
+            monkeypatch.setattr(module, "check_rows", counted)
+    for step in range(10):
+        writer.add(vector([3, 4], step))
+    assert len(calls) == 10
+    with pytest.raises(ValueError, match="'reward': got float64"):
+        writer.add(vector([3, 4], 10) | {"reward": np.zeros(2)})
