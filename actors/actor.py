@@ -80,13 +80,13 @@ class Actor:
         return counters, arrays | {f"next/{key}": value for key, value in (self.actions or {}).items()}
 
     def go_on(self, counters: dict[str, Any]) -> None:
-        """Take over the counts of `state`, but neither its streams nor its episodes: the store has not gone back."""
+        """Continue the counts of `state` without its streams and episodes: the store was not rolled back."""
         self.calls, self.steps, self.frames = counters["calls"], counters["steps"], counters["frames"]
         self.policy.version = counters["version"]
 
     def load(self, counters: dict[str, Any], arrays: Arrays) -> list[str]:
-        """Continue from `state`: each open episode is repeated from its seed and the actions in replay, and compared
-        with the observations there. Returns one line for every episode that could not be; it starts anew."""
+        """Continue from `state`: repeat each open episode from its seed and stored actions, and compare observations.
+        Returns one line for every episode that could not be restored; it starts over."""
         self.go_on(counters)
         self.next_step, self.episode_start = counters["next_step"], counters["episode_start"]
         for i, stream in enumerate(counters["streams"]):
@@ -103,7 +103,7 @@ class Actor:
                 rows = self.store.read(self.streams[i], start, self.next_step - start)
             except ValueError as error:
                 self.environments.episodes[i] = episode
-                problems.append(f"environment {i}, episode {episode} is no longer in replay ({error}); it starts anew.")
+                problems.append(f"environment {i}, episode {episode} is no longer in replay ({error}); it starts over.")
                 continue
             if not (restored := self.environments.restore(i, episode, rows)):
                 problems.append(restored.reason)

@@ -21,8 +21,8 @@ def episode_seed(run_seed: int, env_index: int, episode: int) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Episode:
-    """A finished episode: `length` in frames, `env_index` across the whole run. `frames`: of the run when it ended, as
-    far as whoever passes it on knows them."""
+    """A finished episode: `length` in frames, `env_index` across the whole run. `frames`: the run's frames at its end,
+    as known to whoever passes it on."""
 
     env_index: int
     episode: int
@@ -34,7 +34,7 @@ class Episode:
 
 @dataclass(frozen=True, kw_only=True)
 class Restored:
-    """Whether an open episode was restored; true or false by itself, with the reason if not."""
+    """Whether an open episode was restored, as a truth value, and the reason if it was not."""
 
     matched: bool
     reason: str = ""
@@ -55,9 +55,7 @@ class VectorEnvironment:
         self, makers: Sequence[Callable[[], Environment]], run_seed: int, env_indices: Sequence[int] | None = None
     ) -> None:
         if not makers:
-            raise ValueError(
-                "A vector environment needs at least one environment, got 0; raise the number of environments."
-            )
+            raise ValueError("A vector environment needs at least one environment, got 0.")
         self.env_indices = list(env_indices) if env_indices is not None else list(range(len(makers)))
         if len(self.env_indices) != len(makers):
             raise ValueError(f"{len(makers)} environments but {len(self.env_indices)} indices; give one index each.")
@@ -139,7 +137,7 @@ class VectorEnvironment:
 
     @contextmanager
     def _named(self, i: int, call: str) -> Iterator[None]:
-        """Whatever the environment raises, as a BrokenEnvironmentError that says where."""
+        """Turn what the environment raises into a BrokenEnvironmentError that names the place."""
         try:
             yield
         except BrokenEnvironmentError:

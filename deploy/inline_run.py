@@ -55,13 +55,13 @@ class InlineRun:
         self.endless = False  # evaluation episodes are
         self.incarnations: Incarnations | None = None
         self.lost: list[str] = []
-        """What of the replay to learn from offline is damaged and was left out."""
+        """Damaged parts of the offline replay that were left out."""
 
     def run(self) -> str:
         """Train until the budget is spent; returns how it ended: `done`, `solved` or `interrupted`.
 
-        Raises RunFailedError where the environment breaks, once the run is saved; OSError where a checkpoint or log
-        cannot be written: the checkpoints before it stay whole.
+        RunFailedError: the environment broke, and the run has been saved. OSError: a checkpoint or log cannot be
+        written; earlier checkpoints stay whole.
         """
         with self.interrupt.listening(), self.board, closing(self.store), ExitStack() as ending:
             ending.callback(self.first_environment.close)
@@ -95,8 +95,8 @@ class InlineRun:
         return "interrupted" if self.interrupt.asked else "solved" if self.board.solved() else "done"
 
     def _build_actor(self, used: int) -> Actor:
-        """With streams that no life before this one has written to, where their steps are still there; `used`: what the
-        checkpoint knows of those."""
+        """An actor whose streams no earlier life of the run has written to, unless replay rolls back; `used`: the
+        newest incarnation that the checkpoint knows."""
         if self.rolls_back or self.config.offline:
             return build_actor(self.config, self.acting, self.store, make=self.first_environment)
         used = max(used, newest_incarnation(self.store.streams()))
@@ -136,7 +136,7 @@ class InlineRun:
 
     @property
     def frames(self) -> int:
-        """Of the environments; offline those replayed."""
+        """Frames of the environments, or frames replayed if the run is offline."""
         return self.learner.updates * frames_per_update(self.config) or self.actor.frames
 
     def _counters(self) -> tuple[int, int, int, int]:
@@ -150,7 +150,7 @@ class InlineRun:
         self.board.show(*self._counters(), self.store.stats(), "training" if self.latest else "filling replay")
 
     def evaluate(self) -> None:
-        """Score the policy on episodes of their own; keep it if it is the best so far."""
+        """Score the policy on separate episodes; keep it if it is the best so far."""
         updates, episodes = self.learner.updates, self.config.evaluation.episodes
         policy = DreamerPolicy(self.acting, seed=self.config.seed + 1)
         makers = [environment_maker(self.config)] * min(episodes, PARALLEL)
@@ -160,7 +160,7 @@ class InlineRun:
             result = run_episodes(makers, policy, episodes, seed=self.config.seed + updates)
         except EndlessEpisodeError as error:
             self.endless = True
-            self.board.note(f"Training goes on without evaluations: {error}")
+            self.board.note(f"Training continues without evaluations: {error}")
             return
         seeds = [episode.seed for episode in result.episodes]
         if self.board.evaluation(self.frames, updates, result.scores, result.lengths, seeds):
@@ -182,18 +182,18 @@ class InlineRun:
         )
 
     def _checkpoint(self) -> Path | None:
-        """The newest whole checkpoint, to which replay is put back if it can be; without one the run begins anew."""
+        """The newest whole checkpoint, with replay restored from it if it rolls back; None: the run starts over."""
         if not self.rolls_back:
             path = self.checkpoints.newest(self.board.note)
         elif not (path := self.checkpoints.newest(self.board.note, lambda path: self.store.restore(path / "replay"))):
             self.store.clear()
         if path is None:
-            self.board.note(f"{self.logdir} has no checkpoint yet: the run begins anew.")
+            self.board.note(f"{self.logdir} has no checkpoint yet; the run starts over.")
             self.board.metrics.truncate(frames=-1, updates=-1)
         return path
 
     def restore(self, path: Path) -> None:
-        """Continue from a checkpoint; where replay has not gone back with it, in new streams with new episodes."""
+        """Continue from a checkpoint, in new streams with new episodes unless replay was restored with it."""
         load_arrays(self.agent, read_arrays(path / "model.safetensors"))
         self.learner.load(read_arrays(path / "training.safetensors"))
         state = read_document(path / "state.json")

@@ -13,11 +13,10 @@ _RENEWALS = 1000  # new streams in one flush: each may hash to a shard that is d
 
 
 class Writer:
-    """Buffers up to `flush_steps` rows of each of N streams, none longer than `max_seconds` while rows come in.
+    """Checks rows and buffers up to `flush_steps` of them for each of N streams, for at most `max_seconds`.
 
-    Memory is bounded: when the store refuses a block, add() raises before it takes the row, and may be called again;
-    steps that did arrive are not stored twice. Every stream that begins is claimed first, so that two writers never
-    write to the same one.
+    Memory is bounded: if the store refuses a block, add() raises before it takes the row, and may be called again;
+    steps that did arrive are not stored twice. Every new stream is claimed first, so that two writers never share one.
     """
 
     def __init__(
@@ -43,7 +42,7 @@ class Writer:
         return tuple(self._streams)
 
     def add(self, rows: Mapping[str, np.ndarray]) -> None:
-        """Take one row `[N, ...]` for every stream; ValueError: not the store's schema."""
+        """Take one row `[N, ...]` for every stream. ValueError: the rows do not fit the store's schema."""
         checked, n = check_rows(self._fields, rows)
         if n != len(self._streams):
             raise ValueError(f"Writer got rows of {n} environments for {len(self._streams)} streams; pass one each.")
@@ -83,7 +82,7 @@ class Writer:
         self._count = 0
 
     def replace(self, i: int, stream: int, next_step: int = 0) -> None:
-        """Environment i writes to another stream from its step `next_step` on: it was restarted, or restored."""
+        """Let environment i, restarted or restored, write to another stream from step `next_step` on."""
         self.flush()
         if stream in self._streams[:i] + self._streams[i + 1 :]:
             raise ValueError(f"Stream {stream} is written by another environment of this writer; take a new id.")

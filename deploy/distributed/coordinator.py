@@ -44,7 +44,7 @@ class LearnerLog(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class News:
-    """What happened since the driver last asked."""
+    """What has happened since the supervisor last asked."""
 
     frames: int
     steps: int
@@ -52,27 +52,27 @@ class News:
     lag: float
     """Updates between the learner and the policies that act, mean over the actors."""
     episodes: list[tuple[Episode, int]]
-    """With the updates there were when they were reported; their own frames are the run's."""
+    """Each with the number of updates when it was reported; its `frames` are the run's."""
     logs: list[LearnerLog]
     evaluations: list[dict[str, Any]]
     rewound: int | None
-    """The updates to which a restarted learner has gone back; lines beyond are of updates that are lost."""
+    """The update a restarted learner has gone back to; log lines of later updates are void."""
     last_seen: dict[str, float]
-    """Seconds since each process was heard of."""
+    """Seconds since each process last reported."""
     processes: dict[str, int]
-    """Process id of each that has said it."""
+    """Process ids, as far as reported."""
     rows: dict[str, int]
-    """Rows of each actor in its present life."""
+    """Rows of each actor since its last start."""
     notes: list[str]
     """Lines for the run's log."""
     waiting: dict[str, float]
     """The limiter's counts: how far inserting is ahead, how long each side waited."""
     counters: dict[str, int]
-    """What a coordinator that takes this one's place begins with."""
+    """What a replacement for this coordinator starts with."""
 
 
 class Coordinator:
-    """All methods may be called at once from any thread; none waits longer than the `timeout` given."""
+    """All methods may be called concurrently from any thread; none waits longer than its `timeout`."""
 
     def __init__(
         self, samples_per_insert: float, tolerance: float, min_size: int, counters: Mapping[str, int], replay_size: int,
@@ -120,20 +120,20 @@ class Coordinator:
         return self._ask(self._limiter.wait_insert, rows, timeout)
 
     def alive(self, name: str, process: int = 0) -> None:
-        """A sign of life, of `process` where that is said."""
+        """Record a sign of life; `process`: its process id, 0 if unknown."""
         with self._lock:
             self._seen[name] = time.monotonic()
             if process:
                 self._processes[name] = process
 
     def note(self, line: str) -> None:
-        """A line for the run's log; what several processes notice at once is said once."""
+        """Add a line to the run's log; the same line from several processes is logged once."""
         with self._lock:
             if line not in self._notes:
                 self._notes.append(line)
 
     def incarnation(self, actor: int) -> int:
-        """A number for the streams of `actor` that it never had before."""
+        """An incarnation for the streams of `actor` that was never used before."""
         with self._lock:
             return self._incarnations.next(actor)
 
@@ -157,7 +157,7 @@ class Coordinator:
         return verdict
 
     def publish(self, snapshot: Snapshot) -> int:
-        """Take over a snapshot under the next version, which is returned."""
+        """Accept a snapshot as the next version, which is returned."""
         self.alive(LEARNER)
         with self._lock:
             self._version += 1
@@ -208,16 +208,16 @@ class Coordinator:
             self._granted = 0
         self._limiter.give_back(lost)
 
-    # What the evaluator and the driver call
+    # What the evaluator and the supervisor call
 
     def evaluated(self, result: Mapping[str, Any]) -> None:
-        """Take over the scores of a policy, unless the updates behind it are lost."""
+        """Accept the scores of a policy, unless the updates behind it are lost."""
         with self._lock:
             if result["updates"] <= self._updates:
                 self._evaluations.append(dict(result))
 
     def news(self) -> News:
-        """Take what has come in since the last call."""
+        """What has come in since the last call."""
         now = time.monotonic()
         limiter, counters = self._limiter.stats(), self.counters()
         with self._lock:
@@ -243,22 +243,22 @@ class Coordinator:
             return out
 
     def forget(self, name: str) -> None:
-        """A process is gone; it no longer counts in lag and silence."""
+        """Drop a process that is gone from lag and signs of life."""
         with self._lock:
             for known in (self._acting, self._seen, self._processes, self._rows):
                 known.pop(name, None)
 
     def replay_lost(self, size: int) -> None:
-        """A shard came back with less; the replay holds `size` steps."""
+        """A shard has restarted with fewer steps; the replay now holds `size`."""
         self._limiter.resize(size)
 
     def set_ratio(self, samples_per_insert: float, tolerance: float) -> None:
-        """Another train ratio from here on."""
+        """Change the train ratio."""
         self._ratio = samples_per_insert
         self._limiter.set_ratio(samples_per_insert, tolerance)
 
     def stop(self) -> None:
-        """Every later question of actors and learner is answered `stop`."""
+        """Answer every further request of actors and learner with `stop`."""
         self._stopping.set()
 
     def stopping(self) -> bool:

@@ -10,18 +10,18 @@ from ray.actor import ActorHandle
 from ray.exceptions import RayActorError
 
 COORDINATOR = "coordinator"
-AWAY = 150.0  # seconds for the driver to notice that it is gone, or hangs, and to bring it back
+AWAY = 150.0  # seconds for the supervisor to notice that it is gone or hangs, and to replace it
 _PAUSE = 0.1
 
 
 class CoordinatorLostError(ConnectionError):
-    """The coordinator does not answer and nobody has brought it back."""
+    """The coordinator does not answer and has not been replaced."""
 
 
 class CoordinatorClient:
     """Calls methods of the run's coordinator by name; may be used by any thread.
 
-    `give_up`: looked at about once a second by whoever waits; true ends the wait.
+    `give_up` is called about once a second during a wait; true ends it.
     """
 
     def __init__(self, give_up: Callable[[], bool] = lambda: False):
@@ -32,8 +32,8 @@ class CoordinatorClient:
     def ask(self, method: str, *arguments: Any, again: tuple[Any, ...] | None = None) -> Any:
         """Wait for the answer; a coordinator that dies meanwhile is asked again once it is back.
 
-        `again`: the arguments for that, where nothing may be counted twice. CoordinatorLostError: it is not back within
-        AWAY seconds, or the wait was given up.
+        `again`: the arguments of the repeated call, if nothing may be counted twice. CoordinatorLostError: it is not
+        back within AWAY seconds, or `give_up` returned true.
         """
         begun = time.monotonic()
         while True:
@@ -50,7 +50,7 @@ class CoordinatorClient:
             time.sleep(_PAUSE)
 
     def begin(self, method: str, *arguments: Any) -> ObjectRef | None:
-        """Ask without waiting; None: there is no coordinator just now. What the reference raises goes to `result`."""
+        """Ask without waiting; pass the reference to `result`. None: there is no coordinator at the moment."""
         try:
             actor = self._actor = self._actor or ray.get_actor(COORDINATOR)
         except ValueError:  # there is none of this name
@@ -58,7 +58,7 @@ class CoordinatorClient:
         return actor.call.remote(method, *arguments)
 
     def result(self, reference: ObjectRef) -> Any:
-        """Of what `begin` gave, once it is there; None where the coordinator died before it answered."""
+        """The answer to `begin`, waiting for it; None: the coordinator died before it answered."""
         try:
             return ray.get(reference)
         except RayActorError:
@@ -66,7 +66,7 @@ class CoordinatorClient:
             return None
 
     def tell(self, method: str, *arguments: Any) -> None:
-        """Neither wait nor insist; a coordinator that is back is found by the next call."""
+        """Tell without waiting or repeating; the next call finds a coordinator that is back."""
         if self._told is not None:
             if not ray.wait([self._told], timeout=0)[0]:
                 return  # it has not taken in what it was told before

@@ -1,10 +1,10 @@
 """The learner of a local run, a process of its own:
-`python -m deploy.distributed.learner_process LOGDIR ADDRESS NAMESPACE DRIVER CHECKPOINT`.
+`python -m deploy.distributed.learner_process LOGDIR ADDRESS NAMESPACE SUPERVISOR CHECKPOINT`.
 
 It reads the spaces of the task from standard input, joins the run's Ray instance as a client of coordinator and shards,
 continues from CHECKPOINT (a name, `newest` or `none`), and saves and ends when the coordinator says stop or at SIGTERM.
-When its parent, the process DRIVER, is gone, so are coordinator and shards: it saves if the replay is durable, prints
-what the run continues from, and ends.
+When its parent, the process SUPERVISOR, is gone, so are coordinator and shards: it saves if the replay is durable,
+prints what the run continues from, and ends.
 """
 
 import json
@@ -43,14 +43,14 @@ from world_models.snapshot import take_snapshot
 
 REPORT = 0.5  # seconds between progress reports
 CLOSING = 10.0  # seconds for the threads that make batches to end
-ALONE = 120.0  # seconds to save and end once the driver is gone
+ALONE = 120.0  # seconds to save and exit once the supervisor is gone
 
 
 class LearnerProcess:
     """Builds the learner and runs it to the end."""
 
-    def __init__(self, config: RunConfig, logdir: Path, spaces: TaskSpaces, driver: int, interrupt: Interrupt):
-        self.config, self.logdir, self.driver, self.interrupt = config, logdir, driver, interrupt
+    def __init__(self, config: RunConfig, logdir: Path, spaces: TaskSpaces, supervisor: int, interrupt: Interrupt):
+        self.config, self.logdir, self.supervisor, self.interrupt = config, logdir, supervisor, interrupt
         torch.set_num_threads(config.learner.threads or max(1, (os.cpu_count() or 2) - 1))
         self.coordinator = CoordinatorClient(lambda: self.alone or self.interrupt.asked)
         names = [] if config.replay.kind == "redis" else shard_names(config)
@@ -74,8 +74,8 @@ class LearnerProcess:
 
     @property
     def alone(self) -> bool:
-        """The driver is gone."""
-        return os.getppid() != self.driver
+        """The supervisor is gone."""
+        return os.getppid() != self.supervisor
 
     def restore(self, name: str) -> None:
         """Continue from checkpoint `name`, `newest` or `none`. Replay and counters live on in their own processes."""
@@ -94,7 +94,7 @@ class LearnerProcess:
         """Train until told to stop, then save."""
         try:
             self._train()
-        except (OSError, RayError) as error:  # there is nobody left to answer
+        except (OSError, RayError) as error:  # nobody is left to answer
             if not (self.alone or self.interrupt.asked):
                 raise
             print(f"ending: {error}")
@@ -109,11 +109,11 @@ class LearnerProcess:
                 raise
             print(error)
         newest = max(self.checkpoints.numbers(), default=-1)
-        where = f"from checkpoint {newest}" if newest >= 0 else "anew, for there is no checkpoint"
-        print(f"The driver is gone, and coordinator and shards with it; the same command continues {where}.")
+        what = f"continues from checkpoint {newest}" if newest >= 0 else "starts over, since there is no checkpoint"
+        print(f"The supervisor is gone, and the coordinator and shards with it; the same command {what}.")
 
     def _may_save(self) -> bool:
-        """Without its driver only beside a replay that has no part in a checkpoint, with the counters it knows."""
+        """Without its supervisor only if the checkpoint holds no replay, with the counters it last received."""
         return not self.alone or bool(self._counters) and not rolls_back(self.config)
 
     def _train(self) -> None:
@@ -159,7 +159,7 @@ class LearnerProcess:
             except CoordinatorLostError as error:
                 if not self._counters:
                     raise
-                print(f"{error} Its counters of {time.monotonic() - self._reported:.1f} s ago are saved.")
+                print(f"{error} Saving its counters from {time.monotonic() - self._reported:.1f} s ago instead.")
         counters = self._counters | {"updates": updates}
         self.checkpoints.save(
             updates,
@@ -189,7 +189,8 @@ class LearnerProcess:
             return self._prefetch()
 
     def _watch(self) -> None:
-        """When the driver is gone, or it is time to end, nobody waits for a shard that has no part in the last save."""
+        """Close the store once the supervisor is gone, or once a signal asked for the end and saving needs no shard;
+        then nobody waits for one."""
         while not self.alone and not (self.interrupt.asked and not rolls_back(self.config)):
             if self._ended.wait(0.2):
                 return
@@ -198,14 +199,15 @@ class LearnerProcess:
 
 def main() -> NoReturn:
     """Run one learner; the exit code tells the supervisor whether a restart may help."""
-    logdir, address, namespace, driver, checkpoint = Path(sys.argv[1]), *sys.argv[2:4], int(sys.argv[4]), sys.argv[5]
+    logdir, address, namespace = Path(sys.argv[1]), *sys.argv[2:4]
+    supervisor, checkpoint = int(sys.argv[4]), sys.argv[5]
     learns = threading.Event()
-    threading.Thread(target=_do_not_outlive, args=(driver, learns), name="driver", daemon=True).start()
+    threading.Thread(target=_do_not_outlive, args=(supervisor, learns), name="supervisor", daemon=True).start()
     with Interrupt().listening() as interrupt:
         join(address, namespace)
         try:
             spaces = TaskSpaces.from_json(json.load(sys.stdin))
-            process = LearnerProcess(load_config(logdir), logdir, spaces, driver, interrupt)
+            process = LearnerProcess(load_config(logdir), logdir, spaces, supervisor, interrupt)
         except ValueError as error:  # a device that there is not, say
             print(error, flush=True)
             os._exit(FAILED if checkpoint == "newest" else REFUSED)  # a restart may come at a bad moment
@@ -217,14 +219,14 @@ def main() -> NoReturn:
         os._exit(code)  # while signals are listened to: what they ask for is done, and none is to change the code
 
 
-def _do_not_outlive(driver: int, learns: threading.Event) -> None:
-    while os.getppid() == driver:
+def _do_not_outlive(supervisor: int, learns: threading.Event) -> None:
+    while os.getppid() == supervisor:
         time.sleep(0.5)
     if not learns.is_set():  # there is nothing to save, and Ray waits for minutes for what is gone
-        print("The driver ended while this learner started; it ends too.", flush=True)
+        print("The supervisor exited while this learner was starting; exiting too.", flush=True)
         os._exit(1)
     time.sleep(ALONE)
-    print(f"not ended within {ALONE:g} s of the driver's end", flush=True)
+    print(f"still running {ALONE:g} s after the supervisor exited; exiting", flush=True)
     os._exit(1)
 
 

@@ -19,7 +19,7 @@ TOKEN = Path.home() / ".ray" / "auth_token"
 
 
 def secure_token() -> Path:
-    """Make Ray's token file, or tighten the one there is, to mode 0600: Ray itself writes it readable for everyone."""
+    """Create Ray's token file with mode 0600, or restrict an existing one: Ray itself writes it world-readable."""
     path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or TOKEN)
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -61,18 +61,18 @@ def start_local(namespace: str, store_bytes: int) -> str:
 
 
 def join(address: str, namespace: str, **options: Any) -> Any:
-    """`ray.init` without a word on the terminal; returns its context."""
+    """`ray.init` without terminal output; returns its context."""
     import ray
     from ray._private import worker
 
     # Whatever log_to_driver says, Ray's driver prints the errors of every process, nine lines about the OOM killer for
-    # each that dies, in a thread that no option turns off. The supervisor says what died, and why.
+    # each that dies, in a thread that no option turns off. The supervisor reports what died and why.
     worker.listen_error_messages = lambda *_: None
     return ray.init(address=address, namespace=namespace, log_to_driver=False, logging_level=logging.ERROR, **options)
 
 
 def lost_part() -> str:
-    """Which process of Ray that this one has started is gone; empty while all are there."""
+    """Names of Ray processes started by this one that are gone; empty if all are alive."""
     there = set()
     for child in psutil.Process().children():
         with contextlib.suppress(psutil.Error):

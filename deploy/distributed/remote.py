@@ -17,7 +17,7 @@ LONGEST_WAIT = 1500.0  # seconds; a call to a shard that dies just before it giv
 
 
 class Host:
-    """Holds an object of a class given by name, so that whoever starts it need not import that class (and torch)."""
+    """Holds an object whose class is given by name, so that its starter need not import the class (and torch)."""
 
     def __init__(self, path: str, *arguments: Any):
         module, name = path.rsplit(".", 1)
@@ -48,7 +48,7 @@ class Heartbeat:
     """Tells the coordinator, without waiting and at most once in `every` seconds, that `name` is alive: at each call,
     and while a `waiting()` block runs.
 
-    A block that has run for `longest` seconds no longer counts: no wait in a store or for a batch takes that long.
+    A block that has lasted `longest` seconds gives no more signs of life: no wait for a store or batch takes that long.
     """
 
     def __init__(self, coordinator: CoordinatorClient, name: str, every: float = 1.0, longest: float = LONGEST_WAIT):
@@ -65,7 +65,7 @@ class Heartbeat:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """A wait, which has a limit of its own, is no silence; any thread may be in one."""
+        """Keep signalling during a wait, which has a limit of its own; any thread may wait."""
         self()
         with self._lock:
             if self._thread is None:

@@ -29,8 +29,8 @@ def connect_store(
     waiting: Waiting = nullcontext, note: Note = lambda line: None, samples: bool = False, patience: float = 0.0,
     known: bool = True,
 ) -> ShardedStore:  # fmt: skip
-    """The run's replay over its shard actors, or over the Redis servers it names; `waiting` is entered wherever one may
-    wait for them."""
+    """The run's replay: a store over its shard actors or its Redis servers. `waiting` is entered around every call that
+    may wait for one."""
     schema, length = replay_schema(observation, action, config.model), sample_length(config.learner)
     names = shard_names(config)
     if config.replay.kind == "redis":
@@ -120,7 +120,7 @@ class ShardClient(Store):
         self._do("restore", directory)
 
     def close(self) -> None:
-        """Whoever waits for the shard gets ShardDownError."""
+        """Pending calls raise ShardDownError."""
         self._closed.set()
 
     def _do(self, method: str, *arguments: Any) -> Any:
@@ -138,8 +138,8 @@ class ShardClient(Store):
                     self._require_open()
                     if time.monotonic() >= deadline:
                         raise TimeoutError(
-                            f"Replay shard {self.name} has not answered for {timeout:g} s: its process hangs, or the "
-                            "disk takes that long for its checkpoint. Look at `ray::shard` processes and the disk."
+                            f"Replay shard {self.name} has not answered for {timeout:g} s: its process hangs, or its "
+                            "checkpoint takes the disk that long. Check the `ray::shard` processes and the disk."
                         )
             except RayTaskError as error:
                 raise error.cause from error  # what the store raised

@@ -25,7 +25,7 @@ class StoreServer:
         self._shared = SharedBatches()
 
     def append(self, where: Sequence[tuple[int, int, int]], rows: np.ndarray, latents: np.ndarray) -> list[int]:
-        """Blocks (stream, first step, count) of packed rows that lie one behind the other."""
+        """Append blocks (stream, first step, count) of consecutive packed rows."""
         blocks: list[Block] = []
         stop = 0
         for stream, first, count in where:
@@ -39,7 +39,7 @@ class StoreServer:
         return batch
 
     def sample_shared(self, place: Place, n: int, length: int, seed: int, timeout: float, online: bool) -> bool:
-        """`sample` into the caller's own memory; False where that cannot be reached."""
+        """`sample` into the caller's own memory; False if that cannot be reached."""
         batch = self._shared.find(place, self.store.schema, n, length)
         if batch is None:
             return False
@@ -52,21 +52,21 @@ class StoreServer:
 
 
 class ShardServer(StoreServer):
-    """One shard of a run; `remote.start` makes a Ray actor of it. The driver fills it; brought back by Ray, memory
-    takes its part of the newest whole checkpoint by itself, and a disk store what lies in its folder."""
+    """One shard of a run; `remote.start` makes a Ray actor of it. The supervisor fills it at the start of the run. When
+    Ray restarts it, a memory shard loads its part of the newest whole checkpoint, a disk shard its folder."""
 
     def __init__(self, name: str, schema: Schema, config: RunConfig, logdir: str):
         self.notes: list[str] = []
         super().__init__(shard(name, schema, config, self.notes.append))
-        self.origin = "what its folder holds" if self.store.durable else "nothing"
+        self.origin = "the steps in its folder" if self.store.durable else "an empty replay"
         if ray.get_runtime_context().was_current_actor_reconstructed and not self.store.durable:
             path = Checkpoints.of(Path(logdir)).newest(
                 self.notes.append, lambda path: self.store.restore(path / "replay" / name)
             )
             if path:
-                self.origin = f"checkpoint {int(path.name)}"
+                self.origin = f"the steps of checkpoint {int(path.name)}"
 
     def status(self) -> dict[str, Any]:
-        """Counts, the process, what it began with, and what it had to say since the last call."""
+        """Counts, process id, what the shard started with, and its notes since the last call."""
         notes, self.notes[:] = self.notes[:], []
         return {"stats": self.store.stats(), "process": os.getpid(), "origin": self.origin, "notes": notes}

@@ -29,7 +29,7 @@ from world_models.dreamer.policy import DreamerPolicy
 from world_models.snapshot import Snapshot
 from world_models.space import Spaces
 
-ASK = 5.0  # seconds a question may wait at the coordinator
+ASK = 5.0  # seconds that the coordinator may hold back an answer
 FIRST_SNAPSHOT = 600.0  # seconds for the learner to start and publish
 NEVER = 1 << 62  # updates
 POLL = 0.1  # seconds between looks for a newer snapshot
@@ -57,7 +57,7 @@ class RaySnapshots:
         return snapshot if snapshot is not None and snapshot.version > after else None
 
     def first(self, beat: Heartbeat) -> Snapshot | None:
-        """Wait for any snapshot; None: the run is over before there was one."""
+        """Wait for the first snapshot; None: the run ended before there was one."""
         deadline = time.monotonic() + FIRST_SNAPSHOT
         while time.monotonic() < deadline:
             if snapshot := self.coordinator.ask("newest", -1):
@@ -97,7 +97,7 @@ class ActorWorker:
         return actor_streams(self.config, self.number, self.config.actor.actors, incarnation)[i]
 
     def _note(self, line: str) -> None:
-        if "shard" not in line:  # the driver sees for itself which shards are down
+        if "shard" not in line:  # the supervisor notices by itself which shards are down
             self.coordinator.begin("note", f"{self.beat.name}: {line}")
 
     def run(self) -> None:
@@ -179,7 +179,7 @@ class EvaluatorWorker:
             try:
                 result = run_episodes(makers, policy, episodes, seed=self.config.seed + snapshot.updates)
             except EndlessEpisodeError as error:
-                self.coordinator.ask("note", f"Training goes on without evaluations: {error}")
+                self.coordinator.ask("note", f"Training continues without evaluations: {error}")
                 every = NEVER
                 continue
             outcome: dict[str, Any] = {"mean": result.mean, "updates": snapshot.updates, "frames": snapshot.frames}

@@ -47,7 +47,7 @@ def test_killed_shards_and_runs_go_on_with_what_was_sealed(logdir: Path) -> None
 
     shard = named(logdir.parent, "ray::shard-0")[0]
     os.kill(shard.pid, signal.SIGKILL)
-    wait_for(lambda: "shard-0 restarted, its replay goes on with what its folder holds" in _output(logdir), "the shard")
+    wait_for(lambda: "shard-0 has restarted with the steps in its folder" in _output(logdir), "the shard")
     before = _updates(logdir)
     wait_for(lambda: _updates(logdir) >= before + 30, "training to go on")
 

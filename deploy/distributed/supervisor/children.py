@@ -1,4 +1,4 @@
-"""The processes of a local run, as the supervisor holds them, and how they end."""
+"""The processes of a local run, as the supervisor holds them, and how they are shut down."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -17,12 +17,12 @@ from deploy.wiring.config import RunConfig
 from deploy.wiring.stores import rolls_back, shard_names
 
 STOPPING = 180.0  # seconds for the learner to save and end
-ASKED = 5.0  # seconds after which it is asked by a signal too, where its checkpoint needs no shard to wait for
+ASKED = 5.0  # seconds until it is asked by a signal too, if its checkpoint does not depend on a shard
 ACTORS_STOPPING = 10.0  # seconds for actors to flush their last rows
 
 
 class Children:
-    """All processes of a run; those that have not been started yet are None or absent."""
+    """All processes of a run. A process that has not been started yet is None or absent."""
 
     def __init__(self, config: RunConfig, logdir: Path, note: Callable[[str], None]):
         self.note, self.rolls_back = note, rolls_back(config)
@@ -38,38 +38,37 @@ class Children:
 
     @property
     def learner_runs(self) -> bool:
-        """There is a learner that can still save."""
+        """The learner is alive, so it can still save."""
         return self.learner is not None and self.learner.process is not None and self.learner.process.poll() is None
 
     def stop(self, learns: bool) -> None:
-        """Ask all to stop, and wait for the learner's last checkpoint; RunFailedError: it could not save.
+        """Ask every process to stop and wait for the learner's last checkpoint. RunFailedError: it could not save.
 
-        `learns`: the learner has been heard of since its last start, so it hears the coordinator.
+        `learns`: the learner has reported since its last start, so the coordinator can reach it.
         """
         assert self.coordinator and self.learner
         try:
             self.coordinator.ask("stop")
         except RunFailedError as error:
-            self.note(f"{error} The learner is asked to save by a signal.")
+            self.note(f"{error} Asking the learner to save by a signal instead.")
             self.learner.ask_to_end()
         hears = learns and not self.rolls_back  # one that is starting is ended by a signal
         self.learner.wait(STOPPING, ASKED if hears else STOPPING / 2)
 
     def end(self) -> None:
-        """Leave none of them behind, nor Ray."""
+        """Shut down every process, and Ray."""
         for close in (self._end_learner, self._end_actors, self._close_shards, ray.shutdown):
             try:
                 close()
             except Exception as error:  # the others must end too, and what was saved is saved
-                self.note(f"While ending: {str(error).splitlines()[0]}")
+                self.note(f"Error while shutting down: {str(error).splitlines()[0]}")
 
     def _end_learner(self) -> None:
         if self.learner:
             self.learner.end()
 
     def _end_actors(self) -> None:
-        """They flush what they have when the coordinator says stop, to shards that are up; those that do not end are
-        stopped."""
+        """Actors flush their last rows when told to stop, if a shard is up; those that do not end are killed."""
         tasks = [one.task for one in self.actors if one.task is not None]
         if tasks and not (self.shards and self.shards.all_down):
             ray.wait(tasks, num_returns=len(tasks), timeout=ACTORS_STOPPING)

@@ -1,4 +1,4 @@
-"""The driver's side of the coordinator: asking it, and bringing it back. Torch-free."""
+"""The coordinator of a local run, as the supervisor starts it, asks it and replaces it."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -20,7 +20,7 @@ SILENCE = 60.0  # seconds; everybody waits for its answers
 
 
 class CoordinatorChild:
-    """A coordinator that died or hangs is replaced by one that begins with the counters of the last news: what was
+    """Replaces a coordinator that died or hangs by one that starts with the counters of the last news. What was
     reported since, a quarter of a second's work, is not counted."""
 
     def __init__(
@@ -60,7 +60,7 @@ class CoordinatorChild:
 
     def _replace(self, reason: str) -> None:
         if lost := lost_part():
-            raise RunFailedError(f"Ray cannot go on: its {lost} has ended.")
+            raise RunFailedError(f"Ray's {lost} has exited, so the run cannot go on.")
         self.restarts.failed("The coordinator", reason)
         time.sleep(max(0.0, self.restarts.retry_at - time.monotonic()))
         if self._actor:
@@ -71,4 +71,4 @@ class CoordinatorChild:
         self._actor = self.start(self._counters, self._known)
         self.restarted(COORDINATOR, reason)
         frames, updates = self._counters.get("frames", 0), self._counters.get("updates", 0)
-        self.note(f"the coordinator died ({reason}); another goes on at {frames:,} frames, update {updates:,}.")
+        self.note(f"the coordinator died ({reason}); a new one continues at {frames:,} frames, update {updates:,}.")

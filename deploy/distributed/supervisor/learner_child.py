@@ -13,8 +13,8 @@ from learner.checkpoint import continuation
 
 
 class LearnerChild:
-    """The learner process, in a session of its own: Ctrl-C must not reach it while it starts. Only a newer checkpoint
-    lets its failures be forgotten: what it did beyond that is lost with it."""
+    """The learner process, in a session of its own: Ctrl-C must not reach it while it starts. Its failures are
+    forgotten only when there is a newer checkpoint: whatever it did after that is lost with it."""
 
     def __init__(
         self, command: list[str], given: str, logdir: Path, note: Callable[[str], None],
@@ -53,7 +53,7 @@ class LearnerChild:
         code = self.process.poll()
         if code is None:
             if self.restarts.hung(silent):
-                self.note(f"the learner has given no sign of life for {silent or START:.0f} s; it is killed.")
+                self.note(f"the learner has given no sign of life for {silent or START:.0f} s; killing it.")
                 self.process.kill()
             return False
         if code == NON_FINITE:
@@ -73,8 +73,8 @@ class LearnerChild:
         return True
 
     def wait(self, timeout: float, patience: float) -> None:
-        """Until it has saved and ended, as it was asked to; by SIGTERM too if it has not within `patience` seconds: it
-        may be waiting for a store. RunFailedError: it could not save, or not within `timeout` seconds."""
+        """Wait until it has saved and exited, as it was asked to. After `patience` seconds it is sent SIGTERM: it may
+        be waiting for a store. RunFailedError: it could not save, or not within `timeout` seconds."""
         if self.process is None:
             return
         try:
@@ -89,12 +89,12 @@ class LearnerChild:
             raise RunFailedError(f"The learner could not save (exit code {code}). {self.tail()}")
 
     def ask_to_end(self) -> None:
-        """By a signal: it saves and ends, unless it cannot."""
+        """Send SIGTERM: it saves and exits if it can."""
         if self.process:
             self.process.terminate()
 
     def end(self) -> None:
-        """Let nothing of it remain."""
+        """Terminate it; kill it if it does not exit."""
         if self.process and self.process.poll() is None:
             self.process.terminate()
             try:

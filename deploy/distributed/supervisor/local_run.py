@@ -28,7 +28,7 @@ class LocalRun:
         self.checkpoints = Checkpoints.of(self.logdir, config.keep_checkpoints)
         self.interrupt = Interrupt()
         self.lost: list[str] = []
-        """What of the replay to learn from offline is damaged and was left out."""
+        """Damaged parts of the offline replay that were left out."""
 
     def run(self) -> str:
         """Returns `done`, `solved` or `interrupted`. Raises RunFailedError, once the learner has saved."""
@@ -42,7 +42,7 @@ class LocalRun:
         return "interrupted" if self.interrupt.asked else "solved" if self.board.solved() else "done"
 
     def _last_counters(self) -> tuple[int, int]:
-        """Frames and updates of the newest checkpoint, as far as it says; they are for the display alone."""
+        """Frames and updates of the newest checkpoint if it has them; only for the display."""
         numbers = self.checkpoints.numbers() if self.claim.continues else []
         try:
             counters = read_document(self.checkpoints.path(numbers[-1]) / "state.json")["counters"]
@@ -82,7 +82,7 @@ class LocalRun:
         self.board.end()
 
     def _save(self, children: Children, watch: Watch) -> None:
-        """The run is about to fail: what was learned so far is kept where that is possible."""
+        """Keep what was learned so far, if possible, before the run fails."""
         try:
             self._end(children, watch)
         except Exception as second:

@@ -1,4 +1,4 @@
-"""Starting the processes of a local run, each once those it needs are there."""
+"""Starting the processes of a local run, in the order in which they need each other."""
 
 import json
 import os
@@ -41,7 +41,7 @@ class Placement:
         workers = len(children.actor_names) + 1
         self.heavy = max(0.01, min(1.0, ((os.cpu_count() or 1) - LIGHT * (len(shard_names(config)) + 2)) / workers))
         self.lost: list[str] = []
-        """What of the replay to learn from offline is damaged and was left out."""
+        """Damaged parts of the offline replay that were left out."""
 
     def place(self, address: str, namespace: str) -> None:
         """Start everything in the Ray instance at `address`. ValueError: the replay that is there does not fit."""
@@ -65,7 +65,7 @@ class Placement:
             return None, {}
         path = shards.restore(self.checkpoints)
         if path is None:
-            self.board.note(f"{self.logdir} has no checkpoint yet: the run begins anew.")
+            self.board.note(f"{self.logdir} has no checkpoint yet; the run starts over.")
             self.board.metrics.truncate(frames=-1, updates=-1)
             return None, {}
         counters = read_document(path / "state.json")["counters"]

@@ -1,4 +1,4 @@
-"""The driver's side of replay: starting the shards, what the run begins with, noticing what went and came back."""
+"""The replay shards of a local run, as the supervisor starts them, fills them and watches them."""
 
 import time
 from collections.abc import Callable
@@ -74,7 +74,7 @@ class ShardChildren:
             try:
                 ray.get(reference, timeout=CLOSING)
             except RayError as error:
-                self.note(f"{name} could not be closed, its newest steps are lost: {str(error).splitlines()[0]}")
+                self.note(f"{name} could not be closed; its newest steps are lost: {str(error).splitlines()[0]}")
         self.store.close()
 
     def stats(self) -> tuple[Stats, bool]:
@@ -129,20 +129,20 @@ class ShardChildren:
                 self.processes[i], changed = status["process"], True
                 self.restarted(name, "its process ended")
                 self._restarts[name].failed(name, "its process ended")
-                self.note(f"{name} restarted, its replay goes on with {status['origin']}.")
+                self.note(f"{name} has restarted with {status['origin']}.")
             elif name in self.down:
                 self.note(f"{name} answers again.")
             self.down.discard(name)
         for name, heard in self._heard.items():
             if now - heard > SILENCE:  # Ray notices by itself that a process has ended, but not that it hangs
-                self.note(f"{name} has been silent for {now - heard:.0f} s; it is killed and restarted.")
+                self.note(f"{name} has been silent for {now - heard:.0f} s; killing and restarting it.")
                 kill(self.processes[self.names.index(name)])
                 self._heard[name] = now
             if now - heard > MUTE and name not in self.down:
                 self.down.add(name)
                 changed = True
                 self.note(
-                    f"{name} has not answered for {now - heard:.0f} s; whoever needs it waits, and after "
-                    f"{SILENCE:g} s of silence it is killed and restarted."
+                    f"{name} has not answered for {now - heard:.0f} s; processes that need it wait. It will be "
+                    f"killed and restarted after {SILENCE:g} s."
                 )
         return changed

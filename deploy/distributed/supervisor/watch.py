@@ -1,4 +1,4 @@
-"""Watching a local run: news into its logs, changes of its configuration, and the dead brought back."""
+"""Watching a local run: its news are logged, changes to its configuration applied, dead processes restarted."""
 
 import time
 from collections.abc import Callable
@@ -17,11 +17,11 @@ from learner.checkpoint import Checkpoints
 from world_models.checkpoint_files import RUN_CONFIG
 
 TICK = 0.25  # seconds between looks at everything
-BLOCKS = 4  # of rows that each environment of an actor must give before the actor's failures are forgotten
+BLOCKS = 4  # that each environment of an actor must write before the actor's failures are forgotten
 
 
 class Watch:
-    """Looks after `children`, all of which have been started."""
+    """Watches `children`, all of which have been started."""
 
     def __init__(
         self, config: RunConfig, logdir: Path, checkpoints: Checkpoints, board: Scoreboard, children: Children
@@ -31,26 +31,28 @@ class Watch:
         self.children, self.shards = children, children.shards
         self.coordinator, self.learner = children.coordinator, children.learner
         self.learns = False
-        """The learner has been heard of since its last start."""
+        """The learner has reported since its last start."""
         self._batch = config.learner.batch_size * config.learner.batch_length
         self._processes: dict[str, int] = {}
         self._saved = -1  # updates of the newest checkpoint
-        self._config_time = 0  # of the configuration's last change that was looked at
+        self._config_time = 0  # modification time of the configuration as last read
 
     def until_over(self, asked: Callable[[], bool]) -> None:
-        """Until the budget is spent, the task is solved, or it is `asked` to end. RunFailedError: it cannot go on."""
+        """Watch until the budget is spent, the task is solved or `asked` is true. RunFailedError: it cannot go on."""
         news = self.coordinator.news()
         self.board.begin(news.frames, news.updates * self._batch)
         while not asked() and not self.board.solved() and news.frames < self.config.frames:
             time.sleep(TICK)
             if lost := lost_part():
-                raise RunFailedError(f"Ray cannot go on: its {lost} has ended. The same command continues.")
+                raise RunFailedError(
+                    f"Ray's {lost} has exited, so the run cannot go on. The same command continues it."
+                )
             self._take_changes()
             news = self.take_news()
             self._check(news)
 
     def take_news(self) -> News:
-        """Write what has happened since the last call into the run's logs."""
+        """Log what has happened since the last call."""
         news, board = self.coordinator.news(), self.board
         board.lag = news.lag
         for note in news.notes:
@@ -80,7 +82,7 @@ class Watch:
         return news
 
     def _take_changes(self) -> None:
-        """Take over a train ratio or tolerance that was edited in config.yaml while the run goes on."""
+        """Apply a train ratio or tolerance that was edited in config.yaml during the run."""
         try:
             changed = (self.logdir / RUN_CONFIG).stat().st_mtime_ns
             if changed == self._config_time:
@@ -90,7 +92,7 @@ class Watch:
         except FileNotFoundError:  # an editor is about to put it back
             return
         except (OSError, ValueError, TypeError) as error:
-            self.board.note(f"{RUN_CONFIG} is not taken over: {error}")
+            self.board.note(f"The change to {RUN_CONFIG} is ignored: {error}")
             return
         ratio, tolerance = asked.learner.train_ratio, asked.replay.tolerance
         if (ratio, tolerance) == (self.config.learner.train_ratio, self.config.replay.tolerance) or asked.offline:
@@ -101,7 +103,7 @@ class Watch:
         )  # fmt: skip
         new = limiter_settings(self.config)[:2]
         self.coordinator.ask("set_ratio", *new)
-        self.board.note(f"Train ratio {ratio:g} and tolerance {new[1]:g} from here on, as {RUN_CONFIG} says.")
+        self.board.note(f"{RUN_CONFIG} has changed: the train ratio is now {ratio:g}, the tolerance {new[1]:g}.")
 
     def _check(self, news: News) -> None:
         saved = max(self.checkpoints.numbers(), default=-1)
@@ -122,7 +124,7 @@ class Watch:
             try:
                 self._check_worker(self.children.evaluator, news, bool(news.evaluations))
             except RunFailedError as error:
-                self.board.note(f"Training goes on without evaluations: {error}")
+                self.board.note(f"Training continues without evaluations: {error}")
                 self.children.evaluator = None
 
     def _check_worker(self, one: WorkerChild, news: News, worked: bool) -> None:
@@ -131,6 +133,6 @@ class Watch:
 
 
 def rows_of_work(config: RunConfig, actor: int) -> int:
-    """Rows by which an actor has shown that it works."""
+    """The number of rows after which an actor counts as working."""
     environments = len(range(actor, config.actor.environments, config.actor.actors))
     return BLOCKS * config.actor.flush_steps * environments

@@ -18,7 +18,7 @@ WORKED = 60.0  # seconds that a process must have lived before its work counts a
 
 
 class WorkerChild:
-    """A Ray actor whose `run` goes on until the run is over. `restarted(name, reason)` is told of every restart."""
+    """A Ray actor whose `run` lasts until the run is over. `restarted(name, reason)` is called at every restart."""
 
     def __init__(
         self, name: str, start: Callable[[], ActorHandle], logdir: Path, note: Callable[[str], None],
@@ -37,10 +37,10 @@ class WorkerChild:
         self.task = self.handle.call.remote("run")
 
     def check(self, silent: float | None, worked: bool, process: int | None = None) -> bool:
-        """Look once and do what is needed; True if it was found dead just now. Raises RunFailedError.
+        """Look once, and kill or restart it if necessary; True if it was just found dead. RunFailedError: give up.
 
-        `silent`: seconds since its last sign of life, None before the first; `worked`: it got enough done in this life
-        that its failures may be forgotten; `process`: its number, once that is known.
+        `silent`: seconds since its last sign of life, None before the first; `worked`: it has done enough in
+        this life for its failures to be forgotten; `process`: its process id, once known.
         """
         if self.task is None:
             if time.monotonic() >= self.restarts.retry_at:
@@ -56,7 +56,7 @@ class WorkerChild:
                 self.restarts.worked()
             if self.restarts.hung(silent):
                 heard = f"silent for {silent:.0f} s" if silent is not None else f"starting for {START:.0f} s"
-                self.note(f"{self.name} has been {heard}; it is killed and restarted.")
+                self.note(f"{self.name} has been {heard}; killing and restarting it.")
                 assert self.handle is not None
                 ray.kill(self.handle)
                 if process:
@@ -67,7 +67,7 @@ class WorkerChild:
 
     def _bury(self) -> None:
         assert self.task is not None
-        reason, hopeless = "it ended by itself", False
+        reason, hopeless = "it exited on its own", False
         try:
             ray.get(self.task)
         except RayError as error:

@@ -21,4 +21,4 @@ def test_a_learner_whose_driver_died_while_it_started_ends_before_it_joins_ray(t
     arguments = [config.logdir, "127.0.0.1:1", "n", str(gone.pid), "none"]
     done = subprocess.run([*command, *arguments], env=environment(), capture_output=True, text=True, timeout=90)
     assert (done.returncode, done.stderr) == (1, "")
-    assert done.stdout == "The driver ended while this learner started; it ends too.\n"
+    assert done.stdout == "The supervisor exited while this learner was starting; exiting too.\n"

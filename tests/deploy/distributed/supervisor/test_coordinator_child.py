@@ -74,7 +74,7 @@ def test_a_coordinator_that_dies_or_hangs_is_replaced(tmp_path: Path, monkeypatc
         thread.join(60)
         assert answers == ["go"] and one.news().frames == 1080 and one.news().updates == 7
         assert "learner" in news.last_seen, "it would be taken for one that starts"
-        assert "the coordinator died" in notes[0] and "another goes on at 1,080 frames, update 7" in notes[0]
+        assert "the coordinator died" in notes[0] and "a new one continues at 1,080 frames, update 7" in notes[0]
 
         # One that hangs is killed. Signs of life find the next one.
         process = one.news().processes[COORDINATOR]

@@ -54,7 +54,7 @@ def test_a_shard_that_stops_answering_is_no_reason_to_say_that_others_go_on(
     finally:
         os.kill(process, signal.SIGCONT)
     [said] = notes
-    assert said.startswith("shard-0 has not answered for ") and "whoever needs it waits" in said, said
+    assert said.startswith("shard-0 has not answered for ") and "processes that need it wait" in said, said
     assert "others" not in said and shards.down == {"shard-0"}
     shards.stats()
     assert notes[1:] == ["shard-0 answers again."] and not shards.down and not restarted
@@ -73,5 +73,5 @@ def test_a_shard_that_stays_silent_is_killed_and_counted(
     while not restarted:
         assert time.monotonic() < deadline, notes
         shards.stats()
-    assert "it is killed and restarted" in notes[0] and "its replay goes on with nothing" in notes[-1], notes
+    assert "killing and restarting it" in notes[0] and "has restarted with an empty replay" in notes[-1], notes
     assert shards.processes != [process] and restarted == ["shard-0"]
