@@ -41,7 +41,7 @@ def _wait(condition: object, timeout: float = 20.0) -> None:
 
 
 def test_one_of_four_shards_goes_down_and_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("replay.sharding.RETURN", 0.2)
+    monkeypatch.setattr("replay.shard_calls.RETURN", 0.2)
     notes: list[str] = []
     with ExitStack() as stack:
         servers = [stack.enter_context(RedisServer(appendonly=True)) for _ in range(4)]
@@ -92,7 +92,7 @@ def test_one_of_four_shards_goes_down_and_comes_back(monkeypatch: pytest.MonkeyP
 
 
 def test_all_shards_down_is_an_error_that_names_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("replay.sharding.PATIENCE", 0.5)
+    monkeypatch.setattr("replay.shard_calls.PATIENCE", 0.5)
     with RedisServer() as one, RedisServer() as two:
         store = ShardedStore([_open(one, []), _open(two, [])], names=["a", "b"], parallel=True)
         store.append(3, 0, rows(3, 0, 9))
@@ -112,7 +112,7 @@ def test_all_shards_down_is_an_error_that_names_them(monkeypatch: pytest.MonkeyP
 
 
 def test_what_all_shards_hold_is_waited_for_while_none_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("replay.sharding.RETURN", 0.2)
+    monkeypatch.setattr("replay.shard_calls.RETURN", 0.2)
     with RedisServer(appendonly=True, appendfsync="always") as one, RedisServer() as two:
         store = ShardedStore([_open(one, []), _open(two, [])], parallel=True)
         stream = next(s for s in range(100) if store.shard(s) is store.shards[0])
@@ -127,7 +127,7 @@ def test_what_all_shards_hold_is_waited_for_while_none_answers(monkeypatch: pyte
 
 
 def test_a_shard_that_is_down_at_the_start_is_awaited(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("replay.sharding.RETURN", 0.2)
+    monkeypatch.setattr("replay.shard_calls.RETURN", 0.2)
     notes: list[str] = []
     with RedisServer() as one, RedisServer() as two:
         first = _open(one, notes)
@@ -183,7 +183,7 @@ class Waits:
 def test_whoever_waits_for_servers_that_are_away_says_so_and_goes_on_when_they_are_back(
     servers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("replay.sharding.RETURN", 0.1)
+    monkeypatch.setattr("replay.shard_calls.RETURN", 0.1)
     waits, errors = Waits(), list[BaseException]()
     with ExitStack() as stack:
         running = [stack.enter_context(RedisServer(appendonly=True)) for _ in range(servers)]
@@ -236,7 +236,7 @@ def test_whoever_waits_for_servers_that_are_away_says_so_and_goes_on_when_they_a
 
 
 def test_a_shard_is_taken_back_whatever_was_wrong_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("replay.sharding.RETURN", 0.1)
+    monkeypatch.setattr("replay.shard_calls.RETURN", 0.1)
     notes: list[str] = []
 
     def note(line: str) -> None:
@@ -287,7 +287,7 @@ def test_a_shard_is_taken_back_whatever_was_wrong_with_it(monkeypatch: pytest.Mo
 def test_a_shard_that_will_not_do_when_a_process_starts_is_awaited(
     known: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("replay.sharding.RETURN", 0.1)
+    monkeypatch.setattr("replay.shard_calls.RETURN", 0.1)
     notes: list[str] = []
     with RedisServer() as one, RedisServer(maxmemory_policy="allkeys-lru") as two:
 
