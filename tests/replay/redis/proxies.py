@@ -58,12 +58,12 @@ class Listener:
                 sock, _ = self._socket.accept()
             except OSError:
                 return
+            self._track(sock)  # before it counts: cut() drops every connection that a test knows of
             self.accepted += 1
             self._start(self._serve, sock)
 
     def _serve(self, sock: socket.socket) -> None:
         with sock:
-            self._track(sock)
             try:
                 if self._context:
                     with self._context.wrap_socket(sock, server_side=True) as secured:
