@@ -37,8 +37,8 @@ class AwaitedStore(Store):
     def begin(self, streams: Sequence[int], writer: int) -> None:
         self._there.begin(streams, writer)
 
-    def append_many(self, blocks: Sequence[Block]) -> list[int]:
-        return self._there.append_many(blocks)
+    def append_checked(self, blocks: Sequence[Block]) -> list[int]:
+        return self._there.append_checked(blocks)
 
     def sample_into(self, out: Batch, rng: np.random.Generator, timeout: float = 60.0, online: bool = True) -> None:
         self._there.sample_into(out, rng, timeout, online)

@@ -221,7 +221,7 @@ def append_episodes(store: Store, source: Iterable[Rows], streams: Sequence[int]
         for start in range(0, n, block):
             count = min(block, n - start)
             block_rows = _part(checked, start, start + count)
-            (new,) = store.append_many([(stream, begin[stream] + written[stream], block_rows)])
+            (new,) = store.append_checked([(stream, begin[stream] + written[stream], block_rows)])
             if new != count:
                 raise ValueError(f"Another process writes to stream {stream} too: run imports one after another.")
             written[stream] += count

@@ -80,7 +80,7 @@ class ShardedStore(Store):
         answers = self._calls.ask({i: work(some) for i, some in each.items()})
         self._require(answers, {i: some[0] for i, some in each.items()})
 
-    def append_many(self, blocks: Sequence[Block]) -> list[int]:
+    def append_checked(self, blocks: Sequence[Block]) -> list[int]:
         self._calls.wait()
         if any(first and stream not in self._home for stream, first, _ in blocks):
             self.streams()  # it began elsewhere: find its shard
@@ -89,7 +89,7 @@ class ShardedStore(Store):
             each.setdefault(self._home_of(stream), []).append(k)
 
         def work(some: list[int]) -> Callable[[Store], list[int]]:
-            return lambda shard: shard.append_many([blocks[k] for k in some])
+            return lambda shard: shard.append_checked([blocks[k] for k in some])
 
         answers = self._calls.ask({i: work(some) for i, some in each.items()})
         self._require(answers, {i: blocks[some[0]][0] for i, some in each.items()})

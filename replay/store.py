@@ -76,13 +76,13 @@ class Store(Protocol):
         ValueError: a key, dtype or shape the schema does not have. GapError: a gap before `first_step_id`.
         """
         checked, _ = self.schema.check(rows)
-        return self.append_many([(stream, first_step_id, checked)])[0]
+        return self.append_checked([(stream, first_step_id, checked)])[0]
 
     @abstractmethod
-    def append_many(self, blocks: Sequence[Block]) -> list[int]:
-        """`append` of several blocks, in fewer round trips if there are any, without a check: whoever calls this has
-        checked the rows (`Schema.check`), as `Writer` does when it takes them. After a GapError the other blocks may be
-        stored or not; all may be given again."""
+    def append_checked(self, blocks: Sequence[Block]) -> list[int]:
+        """`append` for several blocks, in fewer round trips if there are any, of rows that `Schema.check` has checked,
+        as `Writer` does when it takes them: anything else would be stored wrongly. After a GapError the other blocks
+        may or may not be stored; all may be passed again."""
         ...
 
     def sample(

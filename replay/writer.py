@@ -66,7 +66,7 @@ class Writer:
                 if self._unclaimed:
                     self._store.begin(self._unclaimed, self._number)
                     self._unclaimed = []
-                self._store.append_many(
+                self._store.append_checked(
                     [
                         (stream, self._next[i], {key: rows[i] for key, rows in blocks.items()})
                         for i, stream in enumerate(self._streams)

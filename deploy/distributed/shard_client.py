@@ -59,7 +59,7 @@ class ShardClient(Store):
     def begin(self, streams: Sequence[int], writer: int) -> None:
         self._do("begin", list(streams), writer)
 
-    def append_many(self, blocks: Sequence[Block]) -> list[int]:
+    def append_checked(self, blocks: Sequence[Block]) -> list[int]:
         where, rows, latents = [], [], []
         for stream, first, block in blocks:
             where.append((stream, first, n := row_count(block)))

@@ -31,7 +31,7 @@ class StoreServer:
         for stream, first, count in where:
             start, stop = stop, stop + count
             blocks.append((stream, first, views(rows[start:stop]) | views(latents[start:stop])))
-        return self.store.append_many(blocks)
+        return self.store.append_checked(blocks)
 
     def sample(self, n: int, length: int, seed: int, timeout: float, online: bool) -> Batch:
         batch = new_batch(self.store.schema, n, length)

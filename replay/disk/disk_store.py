@@ -121,7 +121,7 @@ class DiskStore(IndexedStore):
         if content:
             self.note(f"Replay {self.directory} has {describe(self._index, content)}.")
 
-    def append_many(self, blocks: Sequence[Block]) -> list[int]:
+    def append_checked(self, blocks: Sequence[Block]) -> list[int]:
         """See `replay.store.Store`; OSError, perhaps after some of the rows: a chunk cannot be written, or the disk
         is full and nothing older is left to evict. TimeoutError: they are not written in time."""
         return [self._append_block(*block) for block in blocks]

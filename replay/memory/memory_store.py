@@ -43,7 +43,7 @@ class MemoryStore(IndexedStore):
         for tracked in self._steps.values():
             tracked.vacate(slot)
 
-    def append_many(self, blocks: Sequence[Block]) -> list[int]:
+    def append_checked(self, blocks: Sequence[Block]) -> list[int]:
         return [self._append(*block) for block in blocks]
 
     def _append(self, stream: int, first_step_id: int, rows: Mapping[str, np.ndarray]) -> int:

@@ -85,7 +85,7 @@ class RedisStore(Store):
             if reply < 0:
                 raise StreamExistsError.at(stream, -1 - reply)
 
-    def append_many(self, blocks: Sequence[Block]) -> list[int]:
+    def append_checked(self, blocks: Sequence[Block]) -> list[int]:
         calls: list[tuple] = []
         owners: list[int] = []
         for k, (stream, first, given) in enumerate(blocks):

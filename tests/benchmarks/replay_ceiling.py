@@ -67,7 +67,7 @@ class Ceiling(System):
         work = [copy for blocks in self.content.blocks(VECTORS, BLOCK) for copy in self._packed(blocks)]
         return Job(lambda: self._write(work), VECTORS * len(self.content.streams))
 
-    def append_many(self, blocks: list[Block]) -> None:
+    def append_checked(self, blocks: list[Block]) -> None:
         self._write(self._packed(blocks))
 
     def refresh(self) -> Job:

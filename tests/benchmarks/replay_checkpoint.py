@@ -86,7 +86,7 @@ class Traffic:
         """A block of every stream."""
         with self._making:
             [blocks] = self.content.blocks(BLOCK, BLOCK)
-        return lambda: self.store.append_many(blocks)
+        return lambda: self.store.append_checked(blocks)
 
     def write_back(self) -> Callable[[], Any]:
         """New latents for every step of a batch."""
@@ -114,7 +114,7 @@ def run(options: argparse.Namespace, folder: Path, say: Callable[[str], object])
     content = Content(step, options.streams)
     store = MemoryStore(step, length=LENGTH, capacity=options.steps, streams=options.streams)
     for blocks in content.blocks(options.steps // options.streams, 256):
-        store.append_many(blocks)
+        store.append_checked(blocks)
     say(f"filled with {options.steps:,} steps")
     traffic = Traffic(store, content)
     workers = {

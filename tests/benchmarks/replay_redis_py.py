@@ -29,7 +29,7 @@ class RedisPy:
         self._content, self._chunks = content, chunks
         self._most = -(-steps // len(content.streams) // chunk_length) + 1
 
-    def append_many(self, blocks: Sequence[Block]) -> list[int]:
+    def append_checked(self, blocks: Sequence[Block]) -> list[int]:
         """Pipelines of SETRANGE; a new chunk takes its full length at once, so that it never has to move."""
         pipeline = self._client.pipeline(transaction=False)
         for stream, first, rows in blocks:

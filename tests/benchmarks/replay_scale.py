@@ -37,7 +37,7 @@ def items(counts: Sequence[int], rounds: int, batches: int, say: Say, streams: i
         store = MemoryStore(schema(STEP_BYTES), length=LENGTH, capacity=count, streams=streams)
         systems[count] = System(f"{count:,} items", store, Content(store.schema, streams))
         for blocks in systems[count].content.blocks(each, 4 * BLOCK):
-            store.append_many(blocks)
+            store.append_checked(blocks)
         indices[count] = _index(count, each, streams, store.chunk_length, store.slots)
         assert len(store) == len(indices[count]) == count, f"{len(store)} and {len(indices[count])} items, not {count}"
         say(f"{len(store):,} items in {store.stats()['gb']:.2f} GB of memory")

@@ -33,10 +33,10 @@ Explains = Callable[[int, Loss], bool]
 class _ToldStore(DiskStore):
     told: Callable[[Any], None] = staticmethod(lambda blocks: None)
 
-    def append_many(self, blocks: Sequence[Block]) -> list[int]:
+    def append_checked(self, blocks: Sequence[Block]) -> list[int]:
         new = []
         for block in blocks:
-            new += super().append_many([block])
+            new += super().append_checked([block])
             self.told(sizes([block]))
         return new
 

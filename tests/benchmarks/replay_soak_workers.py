@@ -147,8 +147,8 @@ class _ToldStore(RedisStore):
 
     told: Callable[[list[tuple[int, int, int]]], None] = staticmethod(lambda blocks: None)
 
-    def append_many(self, blocks: Sequence[Block]) -> list[int]:
-        new = super().append_many(blocks)
+    def append_checked(self, blocks: Sequence[Block]) -> list[int]:
+        new = super().append_checked(blocks)
         self.told(sizes(blocks))
         return new
 

@@ -160,7 +160,7 @@ class System:
     def append(self) -> Job:
         """Steps of all streams, a block of each."""
         blocks = list(self.content.blocks(VECTORS, BLOCK))
-        return Job(lambda: [self.store.append_many(some) for some in blocks], VECTORS * len(self.content.streams))
+        return Job(lambda: [self.store.append_checked(some) for some in blocks], VECTORS * len(self.content.streams))
 
     def refresh(self) -> Job:
         """New latents for every step of a batch."""
@@ -182,7 +182,7 @@ class System:
 
         def make() -> Job:
             blocks = next(source)
-            return Job(lambda: self.store.append_many(blocks), size * streams)
+            return Job(lambda: self.store.append_checked(blocks), size * streams)
 
         tally = measure(make, float("inf"), steps // streams // size, self.servers())
         last = measure(lambda: Job(self.settle, 0), 0.0, 1, self.servers())

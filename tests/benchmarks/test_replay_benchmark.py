@@ -71,7 +71,7 @@ def filled(steps: int = 300) -> tuple[MemoryStore, Content]:
     content = Content(schema(), streams=3)
     store = MemoryStore(content.schema, length=LENGTH, capacity=3 * steps, streams=3)
     for blocks in content.blocks(steps, 50):
-        store.append_many(blocks)
+        store.append_checked(blocks)
     return store, content
 
 

@@ -97,7 +97,7 @@ def test_streams_that_die_young_cost_no_memory_for_ever(make: MakeStore) -> None
     store = make(length=5, capacity=50, chunk_length=4, streams=2, online=False)
     for first in range(0, 500, 5):  # none of them ever makes an item
         young = [(stream, 0, rows(stream, 0, 3)) for stream in range(first, first + 5)]
-        store.append_many([*young, (1000, first, rows(1000, first, 5))])
+        store.append_checked([*young, (1000, first, rows(1000, first, 5))])
     assert store.stats()["gb"] <= store.stats()["max_gb"]
     assert len(store) > 0
     check_sequences(*store.sample(100, 5, rng()))

@@ -31,7 +31,7 @@ def test_one_signal_ends_a_wait_for_servers_that_are_away(count: int, monkeypatc
         ]  # fmt: skip
         store = ShardedStore(shards, parallel=True, waiting=interrupt.waiting)
         blocks = [(stream, 0, rows(stream, 0, 9)) for stream in range(8)]
-        store.append_many(blocks)
+        store.append_checked(blocks)
         server.kill()
 
         def press() -> None:
@@ -43,7 +43,7 @@ def test_one_signal_ends_a_wait_for_servers_that_are_away(count: int, monkeypatc
         pressed = threading.Thread(target=press)
         pressed.start()
         with pytest.raises(KeyboardInterrupt):
-            store.append_many(blocks)
+            store.append_checked(blocks)
         pressed.join(30)
         store.close()
 

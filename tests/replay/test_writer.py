@@ -36,7 +36,7 @@ def test_rows_do_not_wait_longer_than_asked() -> None:
 def test_a_refused_block_is_sent_again_and_stored_once(monkeypatch: pytest.MonkeyPatch) -> None:
     store = memory()
     writer = Writer(store, [0, 1], flush_steps=2, max_seconds=1e9)
-    append_many, calls = store.append_many, []
+    append_checked, calls = store.append_checked, []
 
     def unreliable(blocks: list[Block]) -> list[int]:
         new = []
@@ -44,10 +44,10 @@ def test_a_refused_block_is_sent_again_and_stored_once(monkeypatch: pytest.Monke
             calls.append(block)
             if len(calls) in (2, 3):
                 raise ConnectionError("the store is away")
-            new += append_many([block])
+            new += append_checked([block])
         return new
 
-    monkeypatch.setattr(store, "append_many", unreliable)
+    monkeypatch.setattr(store, "append_checked", unreliable)
     writer.add(vector([0, 1], 0))
     with pytest.raises(ConnectionError):
         writer.add(vector([0, 1], 1))  # taken, but stream 1 could not be sent

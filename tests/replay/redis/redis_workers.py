@@ -99,7 +99,7 @@ def write(pipe: Connection, url: str, block: int = 8, pause: float = 0.0, base: 
     tell(pipe, "ready", None)
     while True:
         try:
-            store.append_many([(stream, first, rows(stream, first, block)) for stream, first in position.items()])
+            store.append_checked([(stream, first, rows(stream, first, block)) for stream, first in position.items()])
         except GapError as gap:
             del position[gap.stream]
             position[gap.stream + _NEXT_LIFE] = 0

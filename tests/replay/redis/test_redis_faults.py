@@ -104,7 +104,7 @@ def test_what_the_append_only_file_keeps(server: RedisServer, store: RedisStore)
     said: list[str] = []
     sampler = open_store(server.url_unix, online=False, note=said.append)
     for first in range(0, 400, 8):
-        store.append_many([(stream, first, rows(stream, first, 8)) for stream in range(STREAMS)])
+        store.append_checked([(stream, first, rows(stream, first, 8)) for stream in range(STREAMS)])
     keys = sampler.sample(8, LENGTH, np.random.default_rng(0))[1]
     sampler.write_back(keys, latents(np.full(keys.shape[:2], 77)))
     before = sampler.items()
@@ -133,7 +133,7 @@ def test_an_append_only_file_that_is_rewritten(server: RedisServer, store: Redis
     def go_on(n: int) -> None:
         nonlocal position
         for first in range(position, position + n, 8):
-            store.append_many([(stream, first, rows(stream, first, 8)) for stream in range(STREAMS)])
+            store.append_checked([(stream, first, rows(stream, first, 8)) for stream in range(STREAMS)])
         position += n
 
     go_on(400)
@@ -187,7 +187,7 @@ def test_an_append_only_file_that_lost_its_end(server: RedisServer, store: Redis
 
 def test_a_learner_killed_in_the_middle_of_a_write_back(server: RedisServer, store: RedisStore) -> None:
     for first in range(0, 320, 8):
-        store.append_many([(stream, first, rows(stream, first, 8)) for stream in range(STREAMS)])
+        store.append_checked([(stream, first, rows(stream, first, 8)) for stream in range(STREAMS)])
     for life in range(4):
         learner = Worker(learn, server.url_unix)
         with crew(learner):
@@ -251,14 +251,14 @@ def info(connection: Connection, field: str, section: str = "memory") -> int:
 def test_a_server_that_stays_full_is_named(server: RedisServer) -> None:
     store = open_store(server.url_unix, patience=0.5)
     for first in range(0, 400, 8):
-        store.append_many([(stream, first, rows(stream, first, 8)) for stream in range(STREAMS)])
+        store.append_checked([(stream, first, rows(stream, first, 8)) for stream in range(STREAMS)])
     other = Connection(parse(server.url_unix))
     other.call("CONFIG", "SET", "maxmemory", "1mb")
     with pytest.raises(
         ShardDownError, match=r"refused to store steps for 0.5 s .*OOM.*down to \d+ chunks. Give the ser"
     ):
         for first in range(400, 800, 8):
-            store.append_many([(stream, first, rows(stream, first, 8)) for stream in range(STREAMS)])
+            store.append_checked([(stream, first, rows(stream, first, 8)) for stream in range(STREAMS)])
     other.call("CONFIG", "SET", "maxmemory", 0)
     where = store.streams()[0].stop
     assert store.append(0, where, rows(0, where, 100)) == 100

@@ -151,12 +151,16 @@ def test_ids_of_63_bits(open_store: Open) -> None:
 def test_blocks_of_many_streams_go_together(open_store: Open) -> None:
     store = open_store(capacity=1000)
     blocks = [(stream, first, rows(stream, first, 5)) for first in (0, 5, 10) for stream in range(4)]
-    assert store.append_many(blocks) == [5] * 12
-    assert store.append_many(blocks) == [0] * 12
+    assert store.append_checked(blocks) == [5] * 12
+    assert store.append_checked(blocks) == [0] * 12
     with pytest.raises(GapError) as gap:
-        store.append_many([(0, 15, rows(0, 15, 2)), (2, 17, rows(2, 17, 2)), (1, 15, rows(1, 15, 2))])
+        store.append_checked([(0, 15, rows(0, 15, 2)), (2, 17, rows(2, 17, 2)), (1, 15, rows(1, 15, 2))])
     assert gap.value.stream == 2
-    assert store.append_many([(0, 15, rows(0, 15, 2)), (2, 15, rows(2, 15, 2)), (1, 15, rows(1, 15, 2))]) == [0, 2, 0]
+    assert store.append_checked([(0, 15, rows(0, 15, 2)), (2, 15, rows(2, 15, 2)), (1, 15, rows(1, 15, 2))]) == [
+        0,
+        2,
+        0,
+    ]
     check_sequences(*store.sample(50, 4, rng()))
 
 
@@ -261,7 +265,7 @@ def test_a_script_that_the_server_forgot_is_loaded_again(open_store: Open, redis
     store = open_store(capacity=1000)
     fill(store, 20)
     redis.call("SCRIPT", "FLUSH")
-    assert store.append_many([(0, 20 + i, rows(0, 20 + i, 1)) for i in range(9)]) == [1] * 9
+    assert store.append_checked([(0, 20 + i, rows(0, 20 + i, 1)) for i in range(9)]) == [1] * 9
     redis.call("SCRIPT", "FLUSH")
     check_sequences(*store.sample(30, 4, rng()))
 
@@ -346,7 +350,7 @@ def test_memory_is_as_estimated(open_store: Open, redis: Connection) -> None:
     store = open_store(schema=schema, length=20, capacity=20_000, chunk_length=0, streams=streams)
     block: Rows = {"vector": np.zeros((n, 249), np.float32), "deter": np.zeros((n, 4), np.int8)}
     for first in range(0, 24_000 // streams, n):
-        store.append_many([(stream, first, block) for stream in range(streams)])
+        store.append_checked([(stream, first, block) for stream in range(streams)])
     taken, stats = used_memory(redis) - before, store.stats()
     assert stats["items"] == 20_000 and stats["gb"] <= stats["max_gb"] == store.max_gb
     assert taken < 1.02 * stats["gb"] * 1e9
