@@ -97,10 +97,6 @@ class Schema:
         """Bytes of one step as stores keep it: its packed row and its latents."""
         return self.row_dtype.itemsize + self.latent_dtype.itemsize
 
-    def estimate_gb(self, steps: int) -> float:
-        """Gigabytes (1e9 bytes) that `steps` rows take."""
-        return steps * self.nbytes / 1e9
-
     def check(self, rows: Mapping[str, Any]) -> tuple[Rows, int]:
         """Rows `[n, ...]` as arrays and n; ValueError names the key, what came and what is expected."""
         return check_rows(self.all, rows)

@@ -334,7 +334,7 @@ def test_computed_chunks_waste_little(step_bytes: int) -> None:
     schema = one_vector(step_bytes)
     sizes = plan(schema, length=65, chunk_length=0, capacity=1_000_000, capacity_gb=None, streams=16)
     assert sizes.slot_bytes < 1.012 * sizes.chunk_length * schema.nbytes
-    assert sizes.nbytes < 1.06 * schema.estimate_gb(1_000_000) * 1e9
+    assert sizes.nbytes < 1.06 * schema.nbytes * 1_000_000
 
 
 def one_vector(step_bytes: int) -> Schema:
