@@ -1,4 +1,4 @@
-"""Where a Redis server is and how to get in, as written in a URL."""
+"""The address, credentials and options of a Redis server, as given by a URL."""
 
 import os
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ _OPTIONS = {
     "rediss": (*_LOGIN, *_SOCKET, "socket_keepalive", *_TLS),
     "unix": (*_LOGIN, *_SOCKET),
 }
-"""What may follow a URL's question mark, under redis-py's names; encodings, pools and retries are not the user's."""
+"""Options of a URL, under redis-py's names; encodings, pools and retries are not configurable."""
 _SHORT = {
     "rediss": {"ca": "ssl_ca_certs", "cert": "ssl_certfile", "key": "ssl_keyfile", "insecure": "ssl_cert_reqs"},
     "unix": {"user": "username"},
@@ -36,8 +36,8 @@ _LONGEST_SOCKET = 107  # bytes, sun_path of Linux
 
 @dataclass(frozen=True, kw_only=True)
 class Address:
-    """A Redis server, on a unix socket if there is a `path`. `options` are those of its URL, as redis-py's connections
-    take them: certificates to trust besides the system's, the client's own, how long to wait.
+    """A Redis server, on a unix socket if there is a `path`. `options` are those of its URL, as arguments of redis-py's
+    connections: trusted certificates besides the system's, the client's own certificate, timeouts in seconds.
     """
 
     host: str = "localhost"
@@ -76,15 +76,15 @@ class Address:
 
 
 def parse(url: str, environment: Mapping[str, str] | None = None) -> Address:
-    """The server a URL names; a password it lacks is taken from NEXUS_REDIS_PASSWORD in `environment` (the process's).
+    """The server of a URL; a URL without a password takes NEXUS_REDIS_PASSWORD from `environment` (the process's).
 
-    redis-py reads it, once it is known to mean what redis-py makes of it. ValueError says what is wrong with the URL
-    without quoting it, since it may hold the password anywhere.
+    redis-py parses it, after a check for everything that redis-py would misread. ValueError describes what is wrong
+    with the URL without quoting it, since any part of it may be the password.
     """
     scheme, colon, _ = url.partition("://")
     if not colon or scheme not in _OPTIONS:
         raise ValueError(f"A Redis URL starts with {', '.join(URLS)}, this one does not; write {FORMS}.")
-    if any(character < " " or character == "\x7f" for character in url):  # urlsplit() leaves some of them out
+    if any(character < " " or character == "\x7f" for character in url):  # urlsplit() drops some of them
         raise ValueError(f"The {scheme}:// URL has a control character in it; {ESCAPES}.")
     try:
         parts = urlsplit(url)
@@ -111,10 +111,10 @@ def parse(url: str, environment: Mapping[str, str] | None = None) -> Address:
 
 
 def _read(scheme: str, url: str, options: Mapping[str, str], environment: Mapping[str, str] | None) -> Address:
-    """What redis-py makes of a URL and its options."""
-    from redis.connection import parse_url  # a quarter of a second that a run without Redis need not spend
+    """The address that redis-py parses from a URL and its options."""
+    from redis.connection import parse_url  # takes a quarter of a second, which a run without Redis saves
 
-    query = "&".join(f"{name}={text.replace('+', '%2B')}" for name, text in options.items())  # else + is a space
+    query = "&".join(f"{name}={text.replace('+', '%2B')}" for name, text in options.items())  # else + would be a space
     try:
         given = parse_url(f"{url}?{query}")
     except ValueError as error:
@@ -126,14 +126,14 @@ def _read(scheme: str, url: str, options: Mapping[str, str], environment: Mappin
     if known.get("username") and not password:
         raise ValueError(f"The {scheme}:// URL names a user and no password; add it, or set {PASSWORD_VARIABLE}.")
     database = given.pop("db", 0)
-    given.pop("connection_class", None)  # a class of its own for unix:// and rediss://
+    given.pop("connection_class", None)  # set for unix:// and rediss://
     return Address(**known, password=password, tls=scheme == "rediss", database=database, options=given)
 
 
 def parse_servers(urls: str, environment: Mapping[str, str] | None = None) -> list[Address]:
-    """The servers that several URLs with commas between them name; ValueError as from `parse`."""
+    """The servers of comma-separated URLs; ValueError as from `parse`, or if one is empty or repeated."""
     each = urls.split(",")
-    if not all(url.startswith(URLS) for url in each if url):  # what stands there may be half a password
+    if not all(url.startswith(URLS) for url in each if url):  # any part may be half a password
         raise ValueError(f"Not each of the Redis URLs begins with {', '.join(URLS)}; {ESCAPES}.")
     if not all(each):
         raise ValueError("A place between the commas of the Redis URLs is empty; give one URL a server.")
@@ -145,7 +145,7 @@ def parse_servers(urls: str, environment: Mapping[str, str] | None = None) -> li
 
 
 def _require_port(netloc: str, server: str) -> None:
-    """ValueError quotes a port behind the host that is a number, and could not be half a password."""
+    """ValueError: the port is not allowed; it is quoted only if it is a number, which cannot be half a password."""
     _, bracket, behind = netloc.rpartition("@")[2].rpartition("]")
     text = behind.removeprefix(":") if bracket else behind.partition(":")[2]
     if not text:
@@ -157,7 +157,7 @@ def _require_port(netloc: str, server: str) -> None:
 
 
 def _options(scheme: str, query: str) -> dict[str, str]:
-    """The options behind the question mark, percent-encoded as they are, under redis-py's names."""
+    """The options after the question mark, still percent-encoded, under redis-py's names."""
     pairs = [part.partition("=") for part in query.split("&") if part]
     short, allowed = _SHORT.get(scheme, {}), _OPTIONS[scheme]
     options = {short.get(name, name): text for name, _, text in pairs}

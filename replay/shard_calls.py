@@ -1,4 +1,4 @@
-"""Calls to the shards of a sharded store: in parallel, without those that are down, which are taken back later."""
+"""Calls to the shards of a sharded store: in parallel, without those that are down until they are back."""
 
 import re
 import threading
@@ -21,7 +21,8 @@ _CALLS = 2  # to each shard at a time: a learner that samples ahead has two batc
 class ShardCalls:
     """Which shards are up, and what they answer; thread-safe.
 
-    A shard that raises ShardDownError is left out and `note`d in one line; when it answers again, it is taken back.
+    A shard that raises ShardDownError is left out, and `note` is called with one line; when it answers again, it is
+    called again.
     `parallel`: the shards are behind connections and are called at the same time. `waiting` is entered around every
     call that may wait for a shard.
     """
@@ -50,12 +51,12 @@ class ShardCalls:
             try:
                 return self._answers({i: job for i, job in work.items() if i not in self._down})
             except (RuntimeError, CancelledError) as error:
-                if self._closed.is_set():  # by another thread, between two of our calls
+                if self._closed.is_set():  # by another thread, between two calls
                     raise ShardDownError("The replay store was closed.") from error
                 raise
 
     def ask_up(self, work: Callable[[Store], T]) -> dict[int, T]:
-        """`ask` every shard the same."""
+        """`ask` all shards the same."""
         return self.ask(dict.fromkeys(range(len(self.shards)), work))
 
     def ask_any(self, work: Callable[[Store], T]) -> dict[int, T]:
@@ -66,7 +67,7 @@ class ShardCalls:
                 return answers
 
     def wait(self) -> float:
-        """Wait until any shard is up; returns the seconds that took. ShardDownError after PATIENCE seconds."""
+        """Wait until any shard is up; returns the seconds waited. ShardDownError after PATIENCE seconds."""
         begun = time.monotonic()
         with self.waiting():
             while len(self._down) == len(self.shards):
@@ -115,7 +116,7 @@ class ShardCalls:
         self._say(f"Replay shard {self.names[i]} is down, {others} of {len(self.shards)} go on: {error}")
 
     def _await_return(self, i: int, lost: BaseException) -> None:
-        """Checks until the shard can be read and written again, whatever prevents that meanwhile."""
+        """Check until the shard can be read and written again, whatever error it raises meanwhile."""
         since, said = time.monotonic(), {_reason(lost)}
         while not self._closed.wait(RETURN):
             try:
@@ -137,5 +138,5 @@ class ShardCalls:
 
 
 def _reason(error: BaseException) -> str:
-    """The same text for the same cause: empty if nothing answers, else the error's message without its numbers."""
+    """The same text for the same cause: empty if nothing answers, else the error's message without numbers."""
     return "" if isinstance(error.__cause__, OSError) else re.sub(r"\d+", "", str(error))

@@ -28,7 +28,7 @@ class ShardedStore(Store):
 
     `parallel`, `note` and `waiting`: see `ShardCalls`. While a shard is down, sampling continues with the others, its
     steps are not refreshed, and appending to its streams raises GapError, so that their writers begin new streams in
-    other shards. Streams stay in their shard, also where an earlier run or version has put them. If every shard is
+    other shards. Streams stay in their shard, even one that an earlier run or version has chosen. If every shard is
     down, appending, sampling and queries of what is stored wait for one, and raise ShardDownError if none comes back.
     """
 
@@ -64,7 +64,7 @@ class ShardedStore(Store):
         return self.shards[self._home_of(stream)]
 
     def spread(self, streams: Sequence[int]) -> dict[int, list[int]]:
-        """The streams of each shard that has any, by its place among the shards."""
+        """The streams of each shard that has any, by its index among the shards."""
         each: dict[int, list[int]] = {}
         for stream in streams:
             each.setdefault(self._home_of(stream), []).append(stream)

@@ -1,4 +1,4 @@
-"""What one replayed step holds: the schema that every row is checked against once, where it enters."""
+"""The keys of a step: the schema that every row is checked against once, where it enters."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ Rows = dict[str, np.ndarray]
 
 @dataclass(frozen=True, kw_only=True)
 class Field:
-    """One key of a step: `shape` is a single step's shape."""
+    """One key of a step: `shape` is that of a single step."""
 
     dtype: np.dtype
     shape: tuple[int, ...] = ()
@@ -28,11 +28,11 @@ class Field:
         return self.dtype.itemsize * int(np.prod(self.shape, dtype=np.int64))
 
 
-_ALIGNMENT = 8  # bytes that a stride is a multiple of: every element stays aligned for whoever views it
+_ALIGNMENT = 8  # the stride is a multiple of these bytes: every element is aligned in a view
 
 
 def packed(fields: Mapping[str, Field]) -> np.dtype:
-    """The dtype of a row of all fields: widest elements first, so that each is aligned without a hole."""
+    """The dtype of a packed row of all fields: widest elements first, so all are aligned without padding between."""
     names = sorted(fields, key=lambda key: (-fields[key].dtype.alignment, key))
     offsets = np.cumsum([0, *(fields[key].nbytes for key in names)])
     return np.dtype(
@@ -46,7 +46,7 @@ def packed(fields: Mapping[str, Field]) -> np.dtype:
 
 
 FLAGS = ("reward", "is_first", "is_last", "is_terminal")
-"""Keys that an environment gives beside its observation."""
+"""Keys that an environment returns besides its observation."""
 RESERVED: Mapping[str, Field] = {
     "reward": Field(dtype=np.dtype(np.float32)),
     "is_first": Field(dtype=np.dtype(np.bool_)),
@@ -63,7 +63,7 @@ class Schema:
     fields: Mapping[str, Field]
     latents: Mapping[str, Field]
     row_dtype: np.dtype = dataclass_field(init=False, repr=False, compare=False)
-    """A packed row: numpy structured dtype of `fields`, of one stride."""
+    """A packed row: numpy structured dtype of `fields`."""
     latent_dtype: np.dtype = dataclass_field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -79,7 +79,7 @@ class Schema:
 
     @classmethod
     def transitions(cls, *groups: Mapping[str, Field], latents: Mapping[str, Field] | None = None) -> "Schema":
-        """Observation and action groups plus the reserved keys; ValueError where two groups share a key."""
+        """Observation and action groups plus the reserved keys; ValueError if two groups share a key."""
         fields: dict[str, Field] = dict(RESERVED)
         for group in groups:
             taken = sorted(set(fields) & set(group))
@@ -94,11 +94,11 @@ class Schema:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of one step as stores keep it: its packed row and its latents."""
+        """Bytes of one stored step: its packed row and its latents."""
         return self.row_dtype.itemsize + self.latent_dtype.itemsize
 
     def check(self, rows: Mapping[str, Any]) -> tuple[Rows, int]:
-        """Rows `[n, ...]` as arrays and n; ValueError names the key, what came and what is expected."""
+        """Rows `[n, ...]` as arrays and n; ValueError names the key, and what was got and expected."""
         return check_rows(self.all, rows)
 
     def to_json(self) -> dict[str, dict[str, list[Any]]]:
@@ -118,7 +118,8 @@ class Schema:
 
 
 def check_rows(expected: Mapping[str, Field], rows: Mapping[str, Any], leading: int = 1) -> tuple[Rows, int]:
-    """Rows whose arrays share `leading` axes and then have their field's shape; also the length of the first axis."""
+    """Rows as arrays, checked to have the same `leading` axes followed by their field's shape; and the length of the
+    first axis. ValueError."""
     if rows.keys() != expected.keys():
         raise ValueError(f"Replay keys differ: {_difference(expected, rows)}. The keys are {sorted(expected)}.")
     out: Rows = {}
@@ -138,7 +139,7 @@ def check_rows(expected: Mapping[str, Field], rows: Mapping[str, Any], leading: 
 
 
 def row_count(rows: Mapping[str, np.ndarray]) -> int:
-    """N of checked rows `[n, ...]`."""
+    """The n of checked rows `[n, ...]`."""
     return len(next(iter(rows.values())))
 
 

@@ -1,4 +1,4 @@
-"""The contract every replay store keeps, whether in the process, on disk, behind Ray actors or on Redis."""
+"""The contract of every replay store, whether in the process, on disk, in Ray actors or on Redis."""
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ Block = tuple[int, int, Mapping[str, np.ndarray]]
 
 
 class StreamError(ValueError):
-    """Nothing can be written to `stream`; its writer goes on with a new one."""
+    """Nothing can be written to `stream`; its writer continues with a new one."""
 
     def __init__(self, message: str, stream: int) -> None:
         super().__init__(message, stream)
@@ -29,11 +29,11 @@ class StreamError(ValueError):
 
 
 class GapError(StreamError):
-    """Steps of `stream` are missing before the ones given: the store has lost them, or they were never sent."""
+    """Steps of `stream` are missing before those given: the store has lost them, or they were never sent."""
 
 
 class StreamExistsError(StreamError):
-    """`stream` was to begin, and another writer has begun it before."""
+    """`stream` cannot begin because another writer has begun it."""
 
     @classmethod
     def at(cls, stream: int, step: int) -> Self:
@@ -45,7 +45,7 @@ class StreamExistsError(StreamError):
 
 
 class ShardDownError(NexusError, ConnectionError):
-    """A store behind a connection does not answer; the message names it and how long it was waited for."""
+    """A store behind a connection does not answer or cannot be used; the message names it and the reason."""
 
 
 @runtime_checkable
@@ -53,7 +53,7 @@ class Store(Protocol):
     """Streams of steps in, sequences out.
 
     Every step that still has `length - 1` successors in its stream starts one item. Items leave oldest first. All
-    methods may be called from any thread. Sampling depends on the content and on the generator passed, on nothing else.
+    methods may be called from any thread. Sampling depends only on the content and on the generator passed.
     """
 
     schema: Schema
@@ -65,15 +65,15 @@ class Store(Protocol):
     def begin(self, streams: Sequence[int], writer: int) -> None:
         """Claim new streams for the writer with this random number; it may claim them again until it appends.
 
-        StreamExistsError: one of them is known already, and the others may be claimed or not. GapError: its shard is
-        down. A stream that nobody has claimed begins with its first append.
+        StreamExistsError: one of them exists already; the others may be claimed or not. GapError: the shard of one is
+        down. A stream that was not claimed begins with its first append.
         """
         ...
 
     def append(self, stream: int, first_step_id: int, rows: Mapping[str, np.ndarray]) -> int:
-        """Check and add rows `[n, ...]`; steps that are known already are ignored. Returns how many were new.
+        """Check and add rows `[n, ...]`; steps that are stored already are ignored. Returns how many were new.
 
-        ValueError: a key, dtype or shape the schema does not have. GapError: a gap before `first_step_id`.
+        ValueError: a key, dtype or shape differs from the schema. GapError: a gap before `first_step_id`.
         """
         checked, _ = self.schema.check(rows)
         return self.append_checked([(stream, first_step_id, checked)])[0]
@@ -88,10 +88,10 @@ class Store(Protocol):
     def sample(
         self, n: int, length: int, rng: np.random.Generator, timeout: float = 60.0, online: bool = True
     ) -> Sample:
-        """A batch and its step keys int64 `[n, length, 2]`: waiting online sequences first, then by the selection.
+        """A batch and its step keys int64 `[n, length, 2]`: first the online queue, then drawn by the selection.
 
-        Fields are `[n, length, ...]`, latents `[n, ...]` of column 0, all of them views of one packed buffer.
-        `is_first` of column 0 is set; `is_last` is set wherever the next column is first. TimeoutError: no item
+        Fields are `[n, length, ...]`, latents `[n, ...]` of column 0, all views of one packed buffer.
+        `is_first` of column 0 is set; `is_last` is set if the next column is first. TimeoutError: no item
         appeared within `timeout` seconds.
         """
         if n < 1 or not 1 <= length <= self.length:
@@ -102,17 +102,17 @@ class Store(Protocol):
 
     @abstractmethod
     def sample_into(self, out: Batch, rng: np.random.Generator, timeout: float = 60.0, online: bool = True) -> None:
-        """Fill a batch with what `sample` draws, flags as they were written."""
+        """Fill a batch with what `sample` draws, flags as written."""
         ...
 
     @abstractmethod
     def available(self) -> tuple[int, int]:
-        """Items, and online sequences that wait."""
+        """Number of items, and of sequences in the online queue."""
         ...
 
     @abstractmethod
     def room(self, streams: Sequence[int]) -> int:
-        """The most items at a time that these streams have where they alone write, all equally fast."""
+        """The most items that these streams can have at a time if only they write, all at the same rate."""
         ...
 
     @abstractmethod
@@ -122,18 +122,18 @@ class Store(Protocol):
 
     @abstractmethod
     def set_priority(self, keys: np.ndarray, values: np.ndarray) -> int:
-        """Priorities `[n, T]` of the steps with keys `[n, T, 2]`. Returns how many steps took one: 0 where sampling
-        does not go by priority."""
+        """Set priorities `[n, T]` of the steps with keys `[n, T, 2]`. Returns how many were set: 0 if the selection
+        does not use priorities."""
         ...
 
     @abstractmethod
     def read(self, stream: int, first_step_id: int, n: int) -> Rows:
-        """Rows `[n, ...]` as stored, latents included; ValueError names the steps that are not there."""
+        """Rows `[n, ...]` as stored, with latents; ValueError names the steps if not all are stored."""
         ...
 
     @abstractmethod
     def streams(self) -> dict[int, range]:
-        """The steps each stream has stored; the range's end is the step it continues with."""
+        """The stored steps of each stream; the range's end is the step it continues with."""
         ...
 
     @abstractmethod
@@ -142,7 +142,7 @@ class Store(Protocol):
         ...
 
     def ready(self) -> int:
-        """Number of items, of a store that can be read and written; any exception says why it is not one."""
+        """Number of items if the store can be read and written; otherwise an exception with the reason."""
         return len(self)
 
     @abstractmethod
@@ -155,28 +155,28 @@ class Store(Protocol):
 
     @abstractmethod
     def verify(self, directory: Path) -> None:
-        """Read a checkpoint and change nothing; ValueError: damaged files, another schema, another length."""
+        """Read a checkpoint without changing anything; ValueError: damaged files, another schema or length."""
         ...
 
     @abstractmethod
     def restore(self, directory: Path) -> None:
-        """Replace the whole state; ValueError where `verify` raises one, and the store is as it was."""
+        """Replace the whole state; ValueError as from `verify`, and the store is unchanged."""
         ...
 
     @abstractmethod
     def clear(self) -> None:
-        """Forget all streams, items and counts."""
+        """Delete all streams, items and counts."""
         ...
 
     def close(self) -> None:
-        """Give files and connections back; what is stored in a durable store stays."""
+        """Release files and connections; the content of a durable store stays."""
         return None
 
 
 def check_latents(
     schema: Schema, keys: np.ndarray, latents: Mapping[str, np.ndarray]
 ) -> tuple[list[tuple[int, int]], Rows]:
-    """(stream, first step) of each row of keys, and the latents `[n, T, ...]`; ValueError where they do not fit."""
+    """(stream, first step) of each row of keys, and the latents `[n, T, ...]`; ValueError if their shapes differ."""
     unknown = sorted(set(latents) - set(schema.latents))
     if unknown:
         raise ValueError(f"Keys {unknown} cannot be written back; the latents are {sorted(schema.latents)}.")
@@ -189,7 +189,7 @@ def check_latents(
 
 
 def check_priorities(keys: np.ndarray, values: np.ndarray) -> list[tuple[int, int]]:
-    """(stream, first step) of each row of keys; ValueError: not one value a step, or one below 0 or not a number."""
+    """(stream, first step) of each row of keys; ValueError: not one value per step, or one is negative or NaN."""
     where = sequences(keys)
     if np.shape(values) != keys.shape[:2]:
         raise ValueError(f"Priorities are {list(np.shape(values))}, the keys {list(keys.shape)}; pass one per step.")

@@ -1,10 +1,10 @@
 #!/bin/sh
-# Starts a replay shard with shard.conf and what differs between machines, from the environment:
+# Starts a replay shard with shard.conf and settings from the environment:
 #   REDIS_PASSWORD   required
-#   REDIS_MAXMEMORY  required, such as 8gb
-#   REDIS_BIND       addresses to listen on; this machine's own when empty
-#   REDIS_PORT       6379 when empty
-# They go to the server by its standard input: a command line can be read by everybody on the machine.
+#   REDIS_MAXMEMORY  required, for example 8gb
+#   REDIS_BIND       addresses to listen on; if empty, local connections only
+#   REDIS_PORT       if empty, 6379
+# The server reads them from its standard input: a command line is visible to every user of the machine.
 set -eu
 
 stop() {

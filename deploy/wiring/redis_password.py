@@ -1,4 +1,4 @@
-"""Keeps Redis passwords out of configurations, logs and messages: they travel in the environment alone."""
+"""Keeps Redis passwords out of configurations, logs and messages: they are passed only in the environment."""
 
 import os
 from collections.abc import Sequence
@@ -9,10 +9,10 @@ from replay.redis_url import PASSWORD_VARIABLE as VARIABLE
 
 
 def hide_passwords(arguments: Sequence[str]) -> list[str]:
-    """The arguments without the passwords of Redis URLs in them, which go into NEXUS_REDIS_PASSWORD.
+    """The arguments without the passwords of their Redis URLs, which move to NEXUS_REDIS_PASSWORD.
 
-    ValueError: the URLs have different ones, while all servers of a run share one password; or a URL cannot be read,
-    so that nobody knows where its password begins and ends.
+    ValueError: the URLs have different passwords, but all servers of a run share one; or a URL cannot be parsed, so its
+    password cannot be told from the rest.
     """
     out, found = [], set()
     for argument in arguments:

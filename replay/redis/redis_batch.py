@@ -1,4 +1,4 @@
-"""Reads ranges of packed rows from a Redis server, each received where it belongs in the caller's memory."""
+"""Reads ranges of packed rows from a Redis server, received directly into the caller's memory."""
 
 from collections.abc import Iterator
 
@@ -19,19 +19,18 @@ class ChunkReader:
         self._row, self._packed = replay.schema.row_dtype, replay.schema.latent_dtype
         self._chunk, self._latents, self._life = (f"{replay.prefix}:{kind}".encode() for kind in ("c:", "l:", "life"))
         self.foreign: set[bytes] = set()
-        """Keys of chunks and latents at which something else was found."""
+        """Keys of chunks and latents that hold values of another type."""
 
     def lies_in(self, stream: int, first: int, n: int) -> set[bytes]:
-        """Keys of the chunks that have the rows of a stream's steps from `first` on."""
+        """Keys of the chunks that hold the rows of `n` steps of a stream from `first` on."""
         length = self._replay.layout.chunk_length
         return {_key(self._chunk, stream, chunk) for chunk in range(first // length, (first + n - 1) // length + 1)}
 
     def sequences(self, out: Batch, which: np.ndarray) -> tuple[np.ndarray, int, bytes]:
         """Fill sequences `which` of a batch whose keys are set.
 
-        Returns which of them are whole, bool `[len(which)]`, for how many of these there are no latents (they are
-        zeros), and the life of the replay after the last byte: where it is not the one that the keys were drawn in,
-        nothing of this may be used.
+        Returns which of them are complete, bool `[len(which)]`; how many of these have no latents (they are zeros); and
+        the life of the replay after the last byte: if it is not that in which the keys were drawn, discard everything.
         """
         width = self._replay.layout.row_bytes * out.rows.shape[1]
         rows = memoryview(out.rows.reshape(-1).view(np.uint8))  # type: ignore[arg-type]
@@ -39,7 +38,7 @@ class ChunkReader:
         requests: list[Request] = []
         ends: list[int] = []
         for i, (stream, first) in zip(which.tolist(), out.keys[which, 0].tolist(), strict=True):
-            # Latents before rows: where the rows are there and they are not, they were lost, not evicted.
+            # Latents before rows: latents that are missing while the rows exist were lost, not evicted.
             requests += self._requests(self._latents, stream, first, memoryview(scratch[len(ends)]))
             requests += self._requests(self._chunk, stream, first, rows[i * width : (i + 1) * width])
             ends.append(len(requests))
@@ -52,7 +51,7 @@ class ChunkReader:
         return whole, self._unmark(scratch, out.latents, which, whole), life
 
     def steps(self, stream: int, first: int, n: int) -> tuple[np.ndarray, np.ndarray, int, bytes] | None:
-        """Rows and latents `[n]` of a stream's steps, how many latents are zeros, the life; None: not all are there."""
+        """Rows and latents `[n]` of a stream's steps, how many latents are zeros, the life; None: rows are missing."""
         rows, latents = np.empty(n, self._row), np.empty(n, self._packed)
         scratch = np.zeros((n, self._replay.layout.latent_bytes), np.uint8)
         requests = list(self._requests(self._latents, stream, first, memoryview(scratch.reshape(-1))))  # type: ignore[arg-type]
@@ -65,7 +64,7 @@ class ChunkReader:
         return rows, latents, self._unmark(scratch, latents, every, np.ones(n, bool)), life
 
     def _requests(self, kind: bytes, stream: int, first: int, out: memoryview) -> Iterator[Request]:
-        """Ranges of chunks that give the rows, or latents, of a stream's steps from `first` on."""
+        """The chunk ranges with the rows, or latents, of a stream's steps from `first` on."""
         chunk, place = divmod(first, self._replay.layout.chunk_length)
         stride = self._replay.layout.row_bytes if kind is self._chunk else self._replay.layout.latent_bytes
         at, start, size = 0, place * stride, self._replay.layout.chunk_length * stride
@@ -81,7 +80,7 @@ class ChunkReader:
         return got[:-1], bytes(life)
 
     def _unmark(self, scratch: np.ndarray, latents: np.ndarray, which: np.ndarray, whole: np.ndarray) -> int:
-        """Move latents out of what was received, zeros where the marker is not set; returns how many these are."""
+        """Copy received latents, zeros if their marker is not set; returns how many of `whole` are zeros."""
         if not self._replay.layout.latent_bytes:
             return 0
         stale = scratch[:, -1] == 0

@@ -1,4 +1,4 @@
-"""A Redis client that comes back by itself: sessions with one server, one after the other, under a single name."""
+"""A Redis client that reconnects automatically."""
 
 import threading
 import time
@@ -18,30 +18,30 @@ __all__ = ["Connection", "OutOfMemoryReply", "ReplyError", "ShardDownError"]
 
 T = TypeVar("T")
 Check = Callable[[Session, dict[str, str], str], None]
-"""What is asked of a server in a session, knowing its INFO and the key, if any, that it refused to work on before."""
-WINDOW = 1 << 20  # more is no faster, and the server builds its replies in memory it has to fetch first
-FIRST = 5.0  # seconds for a server that nobody has reached yet: its address may be wrong
+"""Checks a server in a session, given its INFO and the key, if any, that it refused to work on before."""
+WINDOW = 1 << 20  # more is not faster: the server would have to allocate memory for its replies
+FIRST = 5.0  # seconds for a server that was never reached: its address may be wrong
 _FIRST_DELAY, _LONGEST_DELAY = 0.05, 2.0
-_PROBE = 1.0  # seconds for a server that has been given up
+_PROBE = 1.0  # seconds for a server that was given up
 
 
 class _LookAgainError(ConnectionError):
-    """The server refuses what it should not; the next connection's check tells why."""
+    """The server refuses what it should not; the check of the next connection finds out why."""
 
 
 class Connection:
-    """One server. Every command must be idempotent, since a lost connection is made again and what had no answer is
-    sent again: for `patience` seconds, with growing pauses; then ShardDownError, and from there on each call tries
-    once until the server is back. (redis-py's own retries count attempts, and close() could not wake them.) `timeout`
-    is how many seconds the server may stay silent, if its URL does not say. A server that nobody has reached yet is
-    waited for no longer than FIRST seconds, unless it says that it is about to be ready; `known`: somebody has, before
+    """One server. If the connection is lost, it is reopened and unanswered commands are sent again, so every command
+    must be idempotent. Retries go on for `patience` seconds, with growing pauses; then ShardDownError, and after that
+    each call tries once until the server is back. (redis-py's own retries count attempts, and close() could not wake
+    them.) `timeout`: seconds that the server may stay silent, unless its URL sets them. A server that was never reached
+    is retried for at most FIRST seconds, unless it reports that it will be ready soon; `known`: it was reached before
     this connection was made.
 
-    Errors: ReplyError and OutOfMemoryReply for what the server refuses; ValueError, without a retry, for a wrong
-    password, a server that is not Redis, older than 6.2, one that evicts by itself or is part of a Redis Cluster, and
-    what `check` raises of this kind at every connection. From a known server these may be mended: they are waited for,
-    too, and end in ShardDownError. One thread at a time talks to the server, the others wait. An interrupted exchange
-    closes the connection.
+    Errors: ReplyError and OutOfMemoryReply if the server refuses a command; ValueError, without a retry, for a wrong
+    password, a server that is not Redis, is older than 6.2, evicts keys or is part of a Redis Cluster, and the
+    ValueErrors of `check`, which is called for every connection. On a known server these may be fixed: they are
+    retried, too, and end in ShardDownError. One thread at a time uses the connection, the others wait. An interrupted
+    exchange closes it.
     """
 
     def __init__(
@@ -61,15 +61,15 @@ class Connection:
         self.address, self.label, self.patience = address, address.label, patience
         self.timeout = float(address.options.get("socket_timeout", timeout))
         self.epoch = 0
-        """How often the server was found restarted: what it held may be older than what it had answered."""
+        """How many restarts of the server were noticed: each may have lost the newest writes that it had confirmed."""
         self.known = known
-        """The server was fit for work once, so that whatever is wrong with it now may be mended."""
+        """The server was usable before, so whatever is wrong with it now may be fixed."""
         self._check, self._note = check, note
         self._lock = threading.Lock()
         self._session: Session | None = None
         self._run_id = ""
-        self._lost = 0.0  # since when the server does not answer
-        self._said: set[str] = set()  # of what is wrong with it, since then
+        self._lost = 0.0  # since when the server has not answered; 0 if it does
+        self._said: set[str] = set()  # problems reported since then
         self._suspect = ""  # the key that it refused to work on
         self._given_up = False
         self._closed = threading.Event()
@@ -81,7 +81,7 @@ class Connection:
         return reply
 
     def pipeline(self, commands: Sequence[Sequence[Arg]]) -> list[Reply | ReplyError]:
-        """All commands are sent, then all replies read. Refusals stand in the list as exceptions."""
+        """Send all commands, then read all replies. Errors are in the list as exceptions."""
 
         def exchange(session: Session) -> list[Reply | ReplyError]:
             replies = session.ask(commands)
@@ -94,11 +94,11 @@ class Connection:
         return self._insist(exchange, first.decode() if isinstance(first, bytes) else str(first))
 
     def get_ranges(self, requests: Sequence[Request], window: int = WINDOW) -> np.ndarray:
-        """GETRANGE of `len(out)` bytes from `start` of `key` for each (key, start, out), received in `out` itself.
+        """GETRANGE of `len(out)` bytes from `start` of `key` for each (key, start, out), received directly into `out`.
 
-        Returns the bytes received int64 `[n]`: fewer where the value ends, 0 where there is none, -1 where it is not a
-        string. About `window` bytes are asked for ahead. After a lost connection it goes on with the first range that
-        is not complete: where `epoch` went up in between, what came before and after need not fit together.
+        Returns the bytes received int64 `[n]`: fewer if the value ends, 0 if there is none, -1 if it is not a string.
+        About `window` bytes are requested ahead. After a lost connection it resumes with the first incomplete range: if
+        `epoch` increased meanwhile, the ranges before and after may be inconsistent.
         """
         lengths = np.zeros(len(requests), np.int64)
         done = 0
@@ -118,7 +118,7 @@ class Connection:
         return lengths
 
     def close(self) -> None:
-        """Ends the connection for good; a thread that waits for the server gets ShardDownError."""
+        """Close the connection for good; a thread that waits for the server gets ShardDownError."""
         self._closed.set()
         session = self._session
         if session is not None:
@@ -127,7 +127,7 @@ class Connection:
             self._drop()
 
     def _insist(self, exchange: Callable[[Session], T], what: str) -> T:
-        """`exchange`, over new connections until it comes to its end."""
+        """Repeat `exchange`, over new connections, until it succeeds."""
         wait = self.patience + 2 * self.timeout
         if not self._lock.acquire(timeout=wait):
             raise TimeoutError(f"{what} waited {wait:g} s for another thread's exchange with Redis {self.label}.")
@@ -152,7 +152,7 @@ class Connection:
                     raise
                 now = time.monotonic()
                 failed = failed or now
-                there = isinstance(error, ValueError | NotReadyError)  # and says what is wrong
+                there = isinstance(error, ValueError | NotReadyError)  # and reports what is wrong
                 passes = there and not isinstance(error, FullError)
                 patience = self.patience if self.known or passes else min(FIRST, self.patience)
                 said = str(error) if there else (getattr(error, "strerror", "") or str(error) or type(error).__name__)
@@ -175,7 +175,7 @@ class Connection:
                 delay = min(2 * delay, _LONGEST_DELAY)
 
     def _require_fit(self, replies: Sequence[Reply | ReplyError]) -> None:
-        """Raises where what the server refuses is a reason to look anew whether it will do."""
+        """Raises if a refusal is a reason to check again whether the server is usable."""
         for reply in replies:
             if isinstance(reply, ReplyError):
                 if reply.kind in UNFIT and self._check:

@@ -1,4 +1,4 @@
-"""What a replay on Redis has lost, or finds another program's values in the place of: each is said once."""
+"""Reports what a replay on Redis has lost or finds replaced by another program's values, each once."""
 
 from collections.abc import Callable
 
@@ -11,22 +11,22 @@ from replay.redis.redis_rights import foreign_types, foreign_values
 
 
 class Damage:
-    """Remembers it for one process, from what `chunks` came upon."""
+    """Remembers what one process has reported; `chunks` notices the foreign values."""
 
     def __init__(self, replay: RedisReplay, chunks: ChunkReader, note: Callable[[str], None]) -> None:
         self._replay, self._chunks, self._note = replay, chunks, note
         self._lost: set[tuple[int, int]] = set()  # streams and chunks
-        self._foreign: dict[str, str] = {}  # types of the values that were found where the replay has its own
+        self._foreign: dict[str, str] = {}  # key -> type of the values that are not the replay's
 
     def look_for_foreign_values(self) -> None:
-        """Say once of each key that something else than the replay's own lies there."""
+        """Report each key that holds another program's value, once."""
         new = {key.decode(errors="replace") for key in self._chunks.foreign.copy()} - self._foreign.keys()
         if new and (types := foreign_types(self._replay.reads.connection.pipeline, sorted(new))):
             self._foreign |= types
             self._note(f"Redis {self._replay.label}: {foreign_values(types)}; steps and latents there are passed over.")
 
     def look_for_lost_bytes(self, index: Index, starts: np.ndarray) -> None:
-        """Say once of each chunk that it lacks bytes of the sequences from `starts [n, 2]` on that `index` has."""
+        """Report each chunk that lacks bytes of a sequence from `starts [n, 2]` which `index` still has, once."""
         layout = self._replay.layout
         for stream, step in starts.tolist():
             chunk = stream, step // layout.chunk_length
@@ -40,7 +40,7 @@ class Damage:
                 )
 
     def reason(self, stream: int, first_step_id: int, n: int) -> str:
-        """Why the steps from the first on, which the index has, cannot be read."""
+        """Why steps that the index has cannot be read."""
         lies_in = {key.decode() for key in self._chunks.lies_in(stream, first_step_id, n)}
         foreign = {key: kind for key, kind in self._foreign.items() if key in lies_in}
         return foreign_values(foreign) if foreign else "keys of the replay were deleted"

@@ -1,4 +1,4 @@
-"""Where the bytes of a replay lie on a Redis server, and how much memory they take there."""
+"""How a replay is laid out on a Redis server, and how much memory it takes."""
 
 from dataclasses import dataclass
 
@@ -7,13 +7,13 @@ import numpy as np
 from replay.step import Schema
 
 CHUNK_BYTES = 4 << 20  # of packed rows, at most
-_HEADER = 10  # bytes of a string value beside its content
-_SMALL = 1 << 14  # below, a value's rounding up is not looked at: chunks of a run are larger
-_EVENT_BYTES = 8  # a step's share of the log where blocks of three or more steps come in
+_HEADER = 10  # bytes of a string value besides its content
+_SMALL = 1 << 14  # bytes; the allocator's rounding of smaller values is ignored: chunks of a run are larger
+_EVENT_BYTES = 8  # a step's share of the log if blocks have three or more steps
 
 
 def allocated(nbytes: int) -> int:
-    """Bytes that a value takes: jemalloc, Redis's allocator, has four sizes between a power of two and the next."""
+    """Bytes that a value takes: jemalloc, Redis's allocator, has four size classes per power of two."""
     size = nbytes + _HEADER
     if size <= _SMALL:
         return nbytes
@@ -23,8 +23,8 @@ def allocated(nbytes: int) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """Sizes of a replay: a chunk is `chunk_length` rows of `row_bytes`, and as many latents of `latent_bytes`, which
-    is one more than they have: the marker that says that they were written."""
+    """Sizes of a replay: a chunk has `chunk_length` rows of `row_bytes` and as many latents of `latent_bytes`, which
+    include one byte for the marker that they were written."""
 
     length: int
     chunk_length: int
@@ -39,7 +39,7 @@ class Layout:
 
     @property
     def nbytes(self) -> int:
-        """What all chunks take together."""
+        """Memory of all chunks together."""
         return self.slots * self.slot_bytes
 
     @property
@@ -49,7 +49,7 @@ class Layout:
 
 
 def stored_latents(schema: Schema) -> np.dtype:
-    """A row's latents with the marker behind them; no bytes where the schema has none."""
+    """A row's latents followed by the marker; no bytes if the schema has none."""
     packed = schema.latent_dtype
     if not packed.itemsize:
         return packed
@@ -74,10 +74,10 @@ def slot_bytes(chunk_length: int, row_bytes: int, latent_bytes: int) -> int:
 
 
 def best_chunk_length(length: int, row_bytes: int, latent_bytes: int, capacity: int, streams: int) -> int:
-    """Steps of a chunk: up to CHUNK_BYTES, with both its values just under a size of the allocator.
+    """Steps of a chunk: up to CHUNK_BYTES, with both its values just under a size class of the allocator.
 
-    A small replay has shorter chunks, for of each stream one is partly filled and one is partly evicted; but most
-    sequences should still lie in one or two.
+    A small replay has shorter chunks, because each stream has a partly filled and a partly evicted one; but most
+    sequences should still fit in one or two.
     """
     most = max(1, min(CHUNK_BYTES // row_bytes, max(2 * length, capacity // (40 * streams))))
     taken = {n: slot_bytes(n, row_bytes, latent_bytes) / n for n in range(max(1, most // 2), most + 1)}
@@ -93,7 +93,7 @@ def plan(
     capacity_gb: float | None,
     streams: int,
 ) -> Layout:
-    """The sizes that a store asks for; ValueError: no bound, or one that so many streams do not fit in."""
+    """The sizes of a store with these bounds; ValueError: no bound, or one too small for so many streams."""
     for name, value, low in (("length", length, 1), ("chunk_length", chunk_length, 0), ("streams", streams, 1)):
         if value < low:
             raise ValueError(f"RedisStore {name} is {value}, allowed {low} or more; raise it.")

@@ -17,14 +17,14 @@ from replay.redis.redis_connection import ReplyError
 from replay.redis.redis_replay import RedisReplay
 from replay.redis.redis_script import RECORD, SEGMENT, Counts, StreamState
 
-_EVENTS = 40_000  # taken in one by one, a reply of 1 MB; beyond, it is quicker to begin anew
+_EVENTS = 40_000  # applied one by one, a reply of 1 MB; with more it is quicker to reload
 _ATTEMPTS = 20
 
 
 class Mirror:
-    """Not thread-safe: the store that owns it holds its lock.
+    """Not thread-safe: its owner holds a lock.
 
-    Its online queue begins with the first event after the replay was opened.
+    Its online queue starts with the first event after the replay was opened.
     """
 
     def __init__(
@@ -38,17 +38,17 @@ class Mirror:
         self._script, self._online, self._selection, self._note = replay.reads, online, selection, note
         self._id, self._position = replay.found.id, replay.found.tail
         self._epoch = -1
-        self._room = (0, 0)  # capacity and slots that the index was made for
+        self._room = (0, 0)  # capacity and slots of the index
         self.index: Index | None = None
         self.counts: Counts | None = None
 
     @property
     def current(self) -> bool:
-        """The server has not been restarted since the last sync()."""
+        """The server has not restarted since the last sync()."""
         return self._epoch == self._script.connection.epoch
 
     def sync(self) -> Index:
-        """The index as the server has it at this moment."""
+        """The index, up to date with the server."""
         for _ in range(_ATTEMPTS):
             epoch = self._script.connection.epoch
             counts, (records,) = self._script.counted(b"sync", self._position, _EVENTS)
@@ -67,7 +67,7 @@ class Mirror:
         )
 
     def _follows(self, index: Index, counts: Counts) -> bool:
-        """The log still has what this mirror has not seen, it is not too much to take in singly, and it fits in."""
+        """Whether the log still has the events not seen yet, few enough to apply one by one, and the index has room."""
         return (
             counts.id == self._id
             and counts.head // SEGMENT * SEGMENT <= self._position <= counts.tail <= self._position + _EVENTS
@@ -87,7 +87,7 @@ class Mirror:
         self._position += len(records)
 
     def _load(self) -> None:
-        """Everything anew: the first time, after a restart of the server, or when the log was trimmed past us."""
+        """Reload everything: at first, after a restart of the server, or if the log was trimmed past our position."""
         script = self._script
         for _ in range(_ATTEMPTS):
             epoch = script.connection.epoch
@@ -119,7 +119,7 @@ class Mirror:
         raise TimeoutError(f"The log on Redis {script.connection.label} was trimmed while it was read, too often.")
 
     def _records(self, counts: Counts) -> np.ndarray | None:
-        """The events from the oldest item's on; None: some were deleted in between."""
+        """The events since that of the oldest item; None: some were deleted meanwhile."""
         prefix, connection = self._script.prefix, self._script.connection
         segments = range(counts.head // SEGMENT, -(-counts.tail // SEGMENT))
         parts: list[bytes] = []
@@ -136,7 +136,7 @@ class Mirror:
         return np.frombuffer(b"".join(parts), RECORD)[counts.head - begin : counts.tail - begin]
 
     def _state(self, counts: Counts, fields: list, records: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, int]]:
-        """What Index.load takes."""
+        """The arguments of Index.load."""
         streams, chunks = [], []
         for name, saved in zip(fields[::2], fields[1::2], strict=True):
             stream, state = int(name, 16), StreamState.parse(saved)
@@ -169,7 +169,7 @@ class Mirror:
     def _queue(
         self, counts: Counts, records: np.ndarray, made: np.ndarray, items: np.ndarray, items_of: dict[int, range]
     ) -> np.ndarray:
-        """The sequences that wait: those that waited before and are there still, and those of events not seen yet."""
+        """The online queue: sequences that were in it and still exist, and those of events not seen yet."""
         if not self._online:
             return np.empty((0, 2), np.int64)
         same = counts.id == self._id

@@ -1,8 +1,8 @@
 """GETRANGE straight into the caller's memory, over a socket that redis-py opened.
 
-This is the one thing that redis-py does not do as fast: it would receive each value into a buffer, make a bytes object
-of it, and wait for one reply before the next. Here several requests are in flight, and large values are copied once,
-by the kernel. RESP2 answers in order and says nothing unasked, so that between two exchanges neither this reader nor
+This is the one thing that redis-py does more slowly: it would receive each value into a buffer, make a bytes object of
+it, and wait for each reply before the next request. Here several requests are in flight, and large values are copied
+once, by the kernel. RESP2 replies come in order and only on request, so between two exchanges neither this reader nor
 redis-py's has bytes left.
 """
 
@@ -15,14 +15,14 @@ from typing import NoReturn
 from replay.redis.redis_refusal import ReplyError, not_redis, refusal
 
 Request = tuple[bytes | str, int, memoryview]
-"""Key, first byte, and memory for as many bytes as are wanted."""
+"""Key, first byte, and memory for the bytes."""
 _BUFFER = 1 << 16
-_SMALL = 1 << 14  # replies up to here may be read several at a time, and copied
-_FEWEST = 2  # requests in flight, whatever their size
+_SMALL = 1 << 14  # bytes; replies up to this size may be read several at a time, and copied
+_FEWEST = 2  # requests in flight, regardless of their size
 
 
 class RangeReader:
-    """Has to be given up, with its socket, after any error."""
+    """Close it, with its socket, after any error but a ReplyError."""
 
     def __init__(self, sock: socket.socket, label: str, timeout: float) -> None:
         self._sock, self._label = sock, label
@@ -30,12 +30,12 @@ class RangeReader:
         self._whole = 0 if self._tls else socket.MSG_WAITALL
         self._buffer = bytearray(_BUFFER)
         self._view = memoryview(self._buffer)
-        self._at = self._end = 0  # what is received and not read yet
+        self._at = self._end = 0  # received, not read yet
         self.set_timeout(timeout)
 
     def set_timeout(self, timeout: float) -> None:
-        """Seconds without one byte. While ranges are received the kernel keeps them: a Python time-out costs a poll()
-        at every call, and would return each piece of a large reply by itself."""
+        """Seconds that may pass without a byte. While ranges are received, the kernel enforces them: a Python timeout
+        costs a poll() per call, and would return each piece of a large reply separately."""
         self._timeout = timeout
         if not self._tls:
             value = struct.pack("ll", int(timeout), int(timeout % 1 * 1e6))
@@ -43,7 +43,7 @@ class RangeReader:
                 self._sock.setsockopt(socket.SOL_SOCKET, option, value)
 
     def read(self, requests: Sequence[Request], window: int) -> Iterator[int | ReplyError]:
-        """The bytes received for each request, at most what its memory holds. About `window` bytes are asked for
+        """Yield the bytes received for each request, at most what its memory holds. About `window` bytes are requested
         ahead."""
         if not self._tls:
             self._sock.settimeout(None)
@@ -90,7 +90,7 @@ class RangeReader:
         self._end += self._receive(self._view[self._end :], min(n, _BUFFER - self._end))
 
     def _line(self, n: int) -> bytes:
-        """The next line without its end; while it is not there, `n` bytes are received at a time."""
+        """The next line without its line end; until it is complete, `n` bytes are received at a time."""
         while (stop := self._buffer.find(b"\r\n", self._at, self._end)) < 0:
             if self._end - self._at == _BUFFER:
                 self._not_redis(bytes(self._view))
@@ -100,7 +100,7 @@ class RangeReader:
         return line
 
     def _bulk_into(self, out: memoryview) -> int | ReplyError:
-        """Receive one bulk reply of at most `len(out)` bytes straight into `out`; returns its length."""
+        """Receive one bulk reply of at most `len(out)` bytes directly into `out`; returns its length."""
         line = self._line(32 if len(out) > _SMALL else _BUFFER)
         if line[:1] == b"-":
             return refusal(line[1:].decode(errors="replace"))
@@ -111,7 +111,7 @@ class RangeReader:
         self._at += have
         while have < n:
             have += self._receive(out[have:], n - have, self._whole)
-        while self._end - self._at < 2:  # the line end behind them
+        while self._end - self._at < 2:  # the line end after them
             self._fill(32 if n > _SMALL else _BUFFER)
         self._at += 2
         return n

@@ -1,4 +1,4 @@
-"""A replay on a Redis server to look into, with commands that change nothing there: a read-only user is enough."""
+"""Reads a replay on a Redis server with commands that change nothing: a read-only user is enough."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -30,13 +30,13 @@ from replay.step import Rows, Schema
 
 PATIENCE = 5.0  # seconds for a server that does not answer
 LOST_LOG = "no run can go on with this replay; export its steps, and import them under another prefix"
-_MEASURED = 16  # chunks whose memory is asked for
+_MEASURED = 16  # chunks whose memory is measured
 _PIPELINED = 1000
 _ATTEMPTS = 20
 
 
 def open_replay(url: str, prefix: str = "") -> "RedisReader":
-    """The replay with this prefix, or the only one there is; ValueError: there is none, or which one is meant?
+    """The replay with this prefix, or the only one if it is empty; ValueError: there is none, or more than one.
 
     ShardDownError: the server does not answer.
     """
@@ -67,7 +67,7 @@ def open_replay(url: str, prefix: str = "") -> "RedisReader":
 
 
 class RedisReader:
-    """See `replay.reader.Reader`. The run goes on meanwhile: streams() always tells what is there now."""
+    """See `replay.reader.Reader`. A run may use the replay meanwhile: streams() always returns the current state."""
 
     kind = "replay on Redis"
 
@@ -76,8 +76,8 @@ class RedisReader:
         self.schema, self.length = Schema.from_json(meta["schema"]), int(meta["length"])
         self.stale = -1
         self._streams: dict[int, range] = {}
-        self._lost: set[str] = set()  # keys of chunks that are not there, or not whole
-        self._foreign: dict[str, str] = {}  # keys of chunks and latents with something else, and its type
+        self._lost: set[str] = set()  # keys of chunks that are missing or incomplete
+        self._foreign: dict[str, str] = {}  # keys of chunks and latents with another program's value, and its type
         self._load()
         sizes = ("length", "chunk_length", "row_bytes", "latent_bytes", "capacity", "slots")
         self._layout = Layout(**{key: int(self._counts[key]) for key in sizes})
@@ -146,12 +146,12 @@ class RedisReader:
         self.connection.close()
 
     def _verify(self) -> Iterator[Finding]:
-        """Whether every chunk that the index knows is there in its full size."""
+        """Check that every chunk in the index is there in full size."""
         self._load()
         ids = [(stream, chunk) for stream, steps in self._streams.items() for chunk in self._numbers(steps)]
         rows, latents = (self._sizes(kind, ids) for kind in ("c", "l"))
         before = dict(self._streams)
-        self._load()  # what was evicted meanwhile is not missed
+        self._load()  # chunks evicted meanwhile are not missing
         there = {id for id in ids if id[1] in self._numbers(self._streams.get(id[0], range(0)))}
         size, latent_size = (self._layout.chunk_length * n for n in (self._layout.row_bytes, self._layout.latent_bytes))
         wrong = {id: got for id, got in zip(ids, rows, strict=True) if got != size and id in there}
@@ -181,11 +181,11 @@ class RedisReader:
         return [foreign_values(self._foreign)] if self._foreign else []
 
     def _find_foreign(self, keys: Iterable[str]) -> None:
-        """Remember what lies at these keys instead of a string."""
+        """Remember which of these keys hold something other than a string."""
         self._foreign |= foreign_types(self.connection.pipeline, set(keys) - self._foreign.keys())
 
     def _load(self) -> None:
-        """Counts and streams of one moment; ValueError: they are gone, or something else lies in their place."""
+        """Read counts and streams atomically; ValueError: they are gone, or hold another program's values."""
         keys = [f"{self.prefix}:{name}" for name in ("life", "counts", "streams")]
         replies = self.connection.pipeline(
             [("MULTI",), ("GET", keys[0]), ("HGETALL", keys[1]), ("HGETALL", keys[2]), ("EXEC",)]
@@ -205,7 +205,7 @@ class RedisReader:
         self._streams = {int(name, 16): StreamState.parse(saved).stored(length) for name, saved in _pairs(streams)}
 
     def _ranges(self, kind: str, stream: int, first: int, out: np.ndarray) -> list[tuple[str, int, memoryview]]:
-        """What to ask for to fill `out [n]` with the rows, or latents, of a stream's steps from `first` on."""
+        """Requests that fill `out [n]` with the rows, or latents, of a stream's steps from `first` on."""
         raw, width, length = out.view(np.uint8).data, out.dtype.itemsize, self._layout.chunk_length
         ranges, at = [], 0
         while width and at < len(out):
@@ -216,7 +216,7 @@ class RedisReader:
         return ranges
 
     def _missing(self, stream: int, start: int, stop: int) -> MissingStepsError:
-        """Which chunk the server does not have."""
+        """The error that names the steps of the first missing chunk."""
         ids = [(stream, chunk) for chunk in self._numbers(range(start, stop))]
         size, length = self._layout.chunk_length * self._layout.row_bytes, self._layout.chunk_length
         lost = next(
@@ -245,7 +245,7 @@ class RedisReader:
         return out
 
     def _measure(self, chunks: int) -> float:
-        """Gigabytes that the chunks take, from some of them."""
+        """Gigabytes (1e9 bytes) of all chunks, estimated from some of them."""
         ids = [(stream, chunk) for stream, steps in self._streams.items() for chunk in self._numbers(steps)]
         some = ids[:: max(1, len(ids) // _MEASURED)][:_MEASURED]
         asked = [("MEMORY", "USAGE", self._key(kind, *id)) for id in some for kind in ("c", "l")]
@@ -289,7 +289,7 @@ def _replays(connection: Connection) -> list[str]:
 
 
 def _is_replay(connection: Connection, prefix: str) -> bool:
-    """Whether what lies there, or what is left of it, is no other program's."""
+    """Whether the keys with this prefix are a replay, perhaps a damaged one, and not another program's."""
     meta, counts = connection.pipeline([("GET", f"{prefix}:meta"), ("HMGET", f"{prefix}:counts", "created", "slots")])
     for reply in (meta, counts):
         if isinstance(reply, ReplyError) and reply.code != "WRONGTYPE" and not reply.about_keys:

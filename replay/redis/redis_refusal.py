@@ -1,12 +1,12 @@
-"""What a Redis server says instead of doing what it was asked, and what can be done about it."""
+"""Error replies of a Redis server, and what can be done about them."""
 
 import re
 from collections.abc import Sequence
 
 from replay.redis_url import PASSWORD_VARIABLE, Address
 
-# Redis 6.2 wraps what a script ran into: "ERR Error running script (call to f_...): @user_script:9: @user_script: 9:
-# -READONLY ...", or "@user_script: 9: -READONLY ..." where the script returns it; 7 appends " script: ..., on ...".
+# Redis 6.2 wraps the error of a script: "ERR Error running script (call to f_...): @user_script:9: @user_script: 9:
+# -READONLY ...", or "@user_script: 9: -READONLY ..." if the script returns it; 7 appends " script: ..., on ...".
 _WRAPPING = re.compile(r"(ERR )?Error running script \(call to \w+\): (@\w+: ?\d+: )*-?|(@\w+: ?\d+: )+-?")
 _PLACE = re.compile(r" script: \w+, on @\w+:\d+\.$")
 _WHERE = re.compile(r" \[(\w+) (.*)\]$", re.DOTALL)
@@ -31,18 +31,18 @@ STATES = {
         "bring them back, or redis-cli CONFIG SET min-replicas-to-write 0",
     ),
 }  # fmt: skip
-"""What is the matter with a server that can be reached and has to be mended, and how."""
+"""What is wrong with a server that can be reached, and how to fix it."""
 _PASSING = {
     "LOADING": ("is still loading its data", "it takes a while"),
     "BUSY": ("is busy with a script", "redis-cli SCRIPT KILL ends one that hangs"),
 }
 UNFIT = frozenset({*STATES, "NOPERM", "NOAUTH", "UNKNOWN", "WRONGTYPE"})
-"""Kinds after which a connection looks anew whether the server will do."""
+"""Kinds after which a connection checks again whether the server is usable."""
 
 
 class ReplyError(RuntimeError):
-    """The server refused a command. `code` is the first word of what it said; `kind` the same or, where that says too
-    little, NOPERM, UNKNOWN (command) or TOOLARGE; `key` what a script names as the place, if it does."""
+    """The server refused a command. `code` is the first word of its reply; `kind` the same or, if that is too general,
+    NOPERM, UNKNOWN (command) or TOOLARGE; `key` the key that a script names, if any."""
 
     def __init__(self, text: str) -> None:
         text = _PREFIXED.sub("", _WRAPPING.sub("", _PLACE.sub("", text), count=1))
@@ -55,7 +55,7 @@ class ReplyError(RuntimeError):
 
     @property
     def about_keys(self) -> bool:
-        """It is the key that a user may not use, not the command."""
+        """The user lacks permission for the key, not for the command."""
         return self.kind == "NOPERM" and re.search(r"access .*\bkeys?\b", str(self)) is not None
 
 
@@ -64,26 +64,26 @@ class OutOfMemoryReply(ReplyError):  # noqa: N818  a reply like others
 
 
 class NotReadyError(RuntimeError):
-    """The server is there, and will do what it is asked in a while."""
+    """The server can be reached, but is not ready yet."""
 
 
 class FullError(NotReadyError):
-    """The server takes no more clients, until some have gone."""
+    """The server accepts no more clients until some disconnect."""
 
 
 def refusal(text: str) -> ReplyError:
-    """What the server says, without the minus sign of its line."""
+    """The error for an error reply, given without its minus sign."""
     return OutOfMemoryReply(text) if re.search(r"(^|-)OOM ", text) else ReplyError(text)
 
 
 def not_redis(label: str, seen: bytes | str) -> ValueError:
-    """`seen` came from the server `label`, or describes it, and is no reply of Redis."""
+    """The error for a server that is not Redis: `seen` is what it sent, or describes it."""
     shown = repr(seen[:40]) if isinstance(seen, bytes) else f"no reply ({seen})"
     return ValueError(f"{label} is not a Redis server, or wants TLS (rediss://): it sent {shown}. Check host and port.")
 
 
 def require_welcome(first: object, address: Address) -> None:
-    """FullError or ValueError where the first answer is what Redis says unasked before it hangs up."""
+    """FullError or ValueError if the first reply is the error that Redis sends before it closes the connection."""
     if not isinstance(first, ReplyError):
         return
     if "max number of clients" in str(first):
@@ -96,7 +96,7 @@ def require_welcome(first: object, address: Address) -> None:
 
 
 def not_let_in(error: ReplyError, address: Address) -> ValueError:
-    """What is wrong with the password, from what the server says to it."""
+    """The error for a failed authentication."""
     if "without any password" in str(error):
         return ValueError(f"Redis {address.label} has no password, one is given; leave it out or set requirepass.")
     user = address.username or "default"
@@ -107,7 +107,7 @@ def not_let_in(error: ReplyError, address: Address) -> ValueError:
 
 
 def require_fit(error: ReplyError, label: str) -> None:
-    """NotReadyError or ValueError where the refusal comes from the state that the server `label` is in."""
+    """NotReadyError or ValueError if the refusal is due to the state of the server `label`."""
     what, remedy = _PASSING.get(error.kind) or STATES.get(error.kind) or ("", "")
     if what:
         kind = NotReadyError if error.kind in _PASSING else ValueError
@@ -115,7 +115,7 @@ def require_fit(error: ReplyError, label: str) -> None:
 
 
 def allow(user: str, *commands: str, keys: str = "") -> str:
-    """How an administrator lets `user` run commands, and use keys that match a pattern."""
+    """How an administrator allows `user` to run commands, and to use keys that match a pattern."""
     rights = [f"+{command.lower()}" for command in commands] + ([f"'~{keys}'"] if keys else [])
     return f"allow it: redis-cli ACL SETUSER {user or 'default'} {' '.join(rights)}"
 
@@ -123,8 +123,8 @@ def allow(user: str, *commands: str, keys: str = "") -> str:
 def lacking(
     user: str, forbidden: Sequence[str], unknown: Sequence[str], keys: str = "", closed: bool | None = False
 ) -> list[str]:
-    """Commands that `user` may not run, whether the keys of the pattern `keys` are `closed` to him (None: he may run
-    nothing that would tell), commands that the server does not know; and what to do."""
+    """Descriptions, with remedies, of the `forbidden` commands that `user` may not run, of keys of the pattern `keys`
+    that are `closed` to the user (None: no permitted command tells), and of commands `unknown` to the server."""
     user, said = user or "default", list[str]()
     if forbidden or closed:
         what = [f"run {', '.join(forbidden)}"] if forbidden else []
@@ -139,10 +139,10 @@ def lacking(
 
 
 def unusable(label: str, problems: Sequence[str]) -> ValueError:
-    """Everything that is wrong with the server `label`."""
+    """The error with everything that is wrong with the server `label`."""
     return ValueError(f"Redis {label} cannot be used: {'. Also, '.join(problems)}.")
 
 
 def bring_back(*commands: str) -> str:
-    """What to do where commands were renamed or disabled."""
+    """What to do if commands were renamed or disabled."""
     return f"take rename-command for {', '.join(commands)} out of its redis.conf, or use another server"

@@ -1,4 +1,4 @@
-"""One replay on one Redis server: found or made, kept within bounds, and called until it has answered."""
+"""One replay on one Redis server: found or created, kept within its bounds, called with retries."""
 
 import json
 import re
@@ -19,15 +19,15 @@ from replay.redis_url import parse
 from replay.step import Schema
 from replay.store import ShardDownError
 
-PIECE = 4 << 20  # bytes of one append: the server does nothing else meanwhile
+PIECE = 4 << 20  # bytes of one append: the server is blocked meanwhile
 _FIRST_DELAY, _LONGEST_DELAY = 0.02, 1.0
-_QUIET = 10.0  # seconds in which a second connection does not say what the first has said
+_QUIET = 10.0  # seconds in which a second connection does not repeat the first one's message
 
 
 class RedisReplay:
     """The replay that goes by `prefix`, for any number of processes; see replay/redis/redis_store.py for the `bounds`.
 
-    `writes` and `reads` are connections of their own, so that a writer does not wait for a batch on its way.
+    `writes` and `reads` are separate connections, so that a writer does not wait for a batch in flight.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class RedisReplay:
         self.writes, self.reads = (Script(connection, prefix) for connection in self._connections)
         try:
             self.layout, self.found, self.made = self._open()
-            self.reads.connection.known = True  # it connects when something is read
+            self.reads.connection.known = True  # it connects on the first read
         except BaseException as error:
             self.close()
             if known and isinstance(error, ValueError):
@@ -63,12 +63,12 @@ class RedisReplay:
         self._said_slots = self.layout.slots + 1.0
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connections."""
         for connection in self._connections:
             connection.close()
 
     def counted(self, *args: Arg) -> tuple[Counts, list[Reply]]:
-        """The counts in the reply to one call, and what follows them; a replay that was lost is begun anew."""
+        """The counts in the reply to one call, and what follows them; a lost replay is created again."""
         while True:
             try:
                 return self.writes.counted(*args)
@@ -76,10 +76,10 @@ class RedisReplay:
                 self.begin_anew()
 
     def insist(self, calls: Sequence[Call]) -> list[int]:
-        """Replies to calls that change the replay, each of which may be made twice.
+        """Replies to calls that change the replay, each of which may be sent twice.
 
-        A full server is back-pressure: the oldest chunks go, for good, and what was refused is sent again until
-        `patience` seconds are over (ShardDownError).
+        If the server is full, the oldest chunks are evicted, the bound is lowered for good, and refused calls are sent
+        again for `patience` seconds (ShardDownError).
         """
         done: list[int | None] = [None] * len(calls)
         start, delay, deadline = 0, _FIRST_DELAY, time.monotonic() + self._patience
@@ -93,7 +93,7 @@ class RedisReplay:
             for k, reply in enumerate(replies, start):
                 if isinstance(reply, ReplyError):
                     refused = refused or (k, reply)
-                else:  # one that was sent again finds its own steps there already
+                else:  # an append that was sent again finds its own steps
                     assert isinstance(reply, int), reply
                     done[k] = max(reply, done[k] or reply)
             if refused is None:
@@ -112,7 +112,7 @@ class RedisReplay:
         return [reply for reply in done if reply is not None]
 
     def _shrink(self) -> bool:
-        """Give memory back to a full server; False: there is nothing left to give."""
+        """Free memory of a full server; False: nothing is left to evict."""
         layout = self.layout
         least = 2 * layout.per_stream
         freed, slots = self.writes(b"evict", max(1, layout.slots // 100), least)
@@ -154,14 +154,14 @@ class RedisReplay:
         return self.writes.connection.call(b"HGET", f"{self.prefix}:counts", b"created") is not None
 
     def _check_prefix(self) -> None:
-        """ValueError: there is no replay under the prefix, and something else is."""
+        """ValueError: there is no replay under the prefix, but other keys are."""
         cursor = b"0"
         while True:
             reply = self.writes.connection.call(b"SCAN", cursor, b"MATCH", pattern(self.prefix), b"COUNT", 10_000)
             assert isinstance(reply, list)
             cursor, keys = reply
             foreign = [key for key in keys if not key.startswith(f"{self.prefix}{PROBE}".encode())]
-            if foreign and not self._made():  # by another process meanwhile
+            if foreign and not self._made():  # unless another process has created it meanwhile
                 raise ValueError(
                     f"Redis {self.label} has keys of something else, or the rest of a replay, under {self.prefix}, "
                     f"such as {foreign[0].decode(errors='replace')}; remove them, or take another --replay.prefix."
@@ -170,7 +170,7 @@ class RedisReplay:
                 return
 
     def _resize(self, counts: Counts) -> Layout:
-        """The sizes of a replay that is there already, with the bounds that this store asks for."""
+        """The sizes of an existing replay after applying the bounds of this store."""
         layout = plan(self.schema, **(self._bounds | {"chunk_length": counts.chunk_length}))
         free = self._free_bytes()
         if layout.slots > counts.slots and (layout.slots - counts.chunks) * layout.slot_bytes > free:
@@ -200,7 +200,7 @@ class RedisReplay:
         return most - int(info.get("used_memory", 0)) if most else float("inf")
 
     def require_writable(self) -> None:
-        """ShardDownError: the server cannot take steps."""
+        """ShardDownError: the server refuses writes."""
         key = f"{self.prefix}{PROBE}"
         try:
             self.writes.connection.call(b"HSET", key, b"-", b"-")
@@ -209,17 +209,17 @@ class RedisReplay:
             raise ShardDownError(f"Redis {self.label} takes no steps: {error}") from error
 
     def begin_anew(self) -> None:
-        """The server has lost everything; it gets an empty replay, which writers find by the gap in their streams."""
+        """The server has lost everything: create an empty replay; writers notice by the gap in their streams."""
         try:
             self.layout, _, made = self._open()
-        except ValueError as error:  # it may be mended while the run waits
+        except ValueError as error:  # it may be fixed while the run waits
             raise ShardDownError(str(error)) from error
         if made:
             self._note(f"Redis {self.label} has lost the replay {self.prefix}, an empty one takes its place.")
 
 
 class Once:
-    """Passes on what several connections to one server say, but not what another has just said before."""
+    """Forwards messages of several connections to one server, except those that another has just sent."""
 
     def __init__(self, note: Callable[[str], None]) -> None:
         self._note, self._said = note, dict[str, tuple[int, float]]()
@@ -228,7 +228,7 @@ class Once:
         """For connection `who`."""
 
         def say(line: str) -> None:
-            meant, now = re.sub(r": .*;|[\d.]+", "", line), time.monotonic()  # whatever the error and the seconds
+            meant, now = re.sub(r": .*;|[\d.]+", "", line), time.monotonic()  # without the error and the seconds
             other, when = self._said.pop(meant, (who, 0.0))
             if other == who or now - when > _QUIET:
                 self._said[meant] = who, now

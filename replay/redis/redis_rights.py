@@ -1,4 +1,4 @@
-"""What a replay needs of a Redis server beside an answer: rights, commands, sizes, and keys of its own kind."""
+"""Checks whether a replay can use a Redis server: permissions, commands, size limits, and keys of its own."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,39 +14,39 @@ Ask = Callable[[Sequence[Sequence[Arg]]], Sequence[Reply | ReplyError]]
 """Sends commands and returns the replies."""
 FORMAT = "nexus-replay-redis-1"
 PROBE = ":probe"
-"""Behind the prefix: what keys begin with that live for the length of one look at the server."""
-COUNTED = Counts._fields[2:]  # those that lie in the counts hash
+"""After the prefix: the start of keys that exist only during one check of the server."""
+COUNTED = Counts._fields[2:]  # those in the counts hash
 _LIMITS = ("proto-max-bulk-len", "client-query-buffer-limit")
-_NONE = ":none"  # behind the prefix: a key that never exists
-_NAMED = 10  # keys that are named one by one
+_NONE = ":none"  # after the prefix: a key that never exists
+_NAMED = 10  # most keys that a message names
 
 
 def pattern(prefix: str) -> str:
-    """Of Redis, for all keys that begin with `prefix`."""
+    """The Redis pattern for all keys under `prefix`."""
     return "".join(f"\\{letter}" if letter in "*?[]\\" else letter for letter in prefix) + ":*"
 
 
 def types_of(ask: Ask, keys: Iterable[str]) -> dict[str, str]:
-    """What Redis calls the kinds of values at these keys."""
+    """The Redis types of the values at these keys."""
     each = list(keys)
     replies = ask([("TYPE", key) for key in each]) if each else []
     return {key: reply.decode() if isinstance(reply, bytes) else "?" for key, reply in zip(each, replies, strict=True)}
 
 
 def foreign_types(ask: Ask, keys: Iterable[str]) -> dict[str, str]:
-    """The same of those keys of chunks, latents and log at which no string lies; some may be back meanwhile."""
+    """Types of those values of chunks, latents and log that are not strings; some may have been deleted meanwhile."""
     return {key: kind for key, kind in types_of(ask, keys).items() if kind not in ("none", "string")}
 
 
 def foreign_values(types: Mapping[str, str]) -> str:
-    """Where values of these types lie that the replay cannot have written."""
+    """A description of values that the replay cannot have written, from their types by key."""
     keys = [f"{key} ({kind})" for key, kind in sorted(types.items())]
     more = f" and {len(keys) - _NAMED} more" if len(keys) > _NAMED else ""
     return f"another program's values lie at {', '.join(keys[:_NAMED])}{more}, where the replay has its own"
 
 
 def lost_log(ask: Ask, prefix: str, head: int, tail: int) -> list[str]:
-    """Keys of the log that are not there, of those that the records from `head` to `tail` lie in."""
+    """Keys of the log that are missing, of those with the records from `head` to `tail`."""
     places = range(head // SEGMENT, -(-tail // SEGMENT))
     replies = ask([("GETRANGE", f"{prefix}:log:{i}", 0, 0) for i in places]) if places else ()
     gone = [i for i, reply in zip(places, replies, strict=True) if reply == b""]
@@ -58,9 +58,9 @@ def lost_log(ask: Ask, prefix: str, head: int, tail: int) -> list[str]:
 
 
 def writer_check(address: Address, prefix: str, largest: int) -> Check:
-    """For a connection that fills a replay and samples from it. ValueError names everything that is missing and the
-    remedies: rights, commands, a limit below `largest` bytes, a replica or another state that takes no steps, keys of
-    something else where the replay has its own, a replay that lacks parts."""
+    """For a connection that writes to a replay and samples from it. ValueError names everything that is wrong and the
+    remedies: missing permissions or commands, a limit below `largest` bytes, a replica or another state that refuses
+    writes, another program's values at the replay's keys, a replay that lacks parts."""
 
     def check(session: Session, info: dict[str, str], suspect: str) -> None:
         if info.get("role") == "slave":
@@ -94,8 +94,8 @@ def writer_check(address: Address, prefix: str, largest: int) -> Check:
 
 
 def require_readable(ask: Ask, address: Address, prefix: str) -> None:
-    """The same for one that only looks into the replay with this prefix, or into all there are: a read-only user will
-    do."""
+    """The same for a connection that only reads the replay with this prefix, or any if it is empty: a read-only user is
+    enough."""
     look, keys = _Look(ask, address, prefix), prefix or "nexus"
     ours: list[tuple[Arg, ...]] = [
         ("INFO", "server"), ("HMGET", f"{keys}:counts", *COUNTED), ("GET", f"{keys}:life"), ("GET", f"{keys}:meta"),
@@ -113,18 +113,18 @@ def require_readable(ask: Ask, address: Address, prefix: str) -> None:
 
 
 class _Look:
-    """Asks a server for one thing after another, and gathers what it refuses."""
+    """Sends commands to a server, and collects what it refuses."""
 
     def __init__(self, ask: Ask, address: Address, prefix: str) -> None:
         self._ask, self._address, self._prefix = ask, address, prefix
         self.problems: list[str] = []
         self._forbidden: list[str] = []
         self._unknown: list[str] = []
-        self._closed: bool | None = None  # whether keys with the prefix may not be used, as far as it is known
+        self._closed: bool | None = None  # whether keys under the prefix are forbidden; None: unknown
         self._foreign: list[str] = []
 
     def __call__(self, commands: Sequence[Sequence[Arg]], belongs: bool = False) -> Sequence[Reply | ReplyError]:
-        """The replies; with `belongs` a key of the wrong type is something else's."""
+        """The replies; with `belongs` a key of the wrong type is reported as another program's."""
         replies = self._ask(commands)
         for command, reply in zip(commands, replies, strict=True):
             if not isinstance(reply, ReplyError):
@@ -144,7 +144,7 @@ class _Look:
         return replies
 
     def limits(self, largest: int) -> None:
-        """Settings that keep a value of `largest` bytes away from the server."""
+        """Check that the server's settings allow values of `largest` bytes."""
         for name, least in zip(_LIMITS, (largest, 2 * largest), strict=True):
             (reply,) = self._ask([("CONFIG", "GET", name)])
             if isinstance(reply, list):
@@ -161,11 +161,11 @@ class _Look:
                 )
 
     def content(self, counts: Any, life: Any, meta: Any, streams: Any) -> None:
-        """Whether a replay that is there has all its parts, as far as they could be read."""
+        """Check that an existing replay has all its parts, if they could be read."""
         if any(isinstance(part, ReplyError) for part in (counts, life, meta, streams)):
             return
         if counts[COUNTED.index("created")] is None and parse_meta(meta) is None:
-            return  # there is none
+            return  # there is no replay
         lacking = [name for name, value in zip(COUNTED, counts, strict=True) if not (value or b"").isdigit()]
         bad = [f"{self._prefix}:counts ({', '.join(lacking)})"] if lacking else []
         bad += [f"{self._prefix}:life"] if len(life or b"") != 32 else []
@@ -174,7 +174,7 @@ class _Look:
         self._damaged(bad)
 
     def log(self, counts: Any) -> None:
-        """Whether the log of a replay that is well so far is there from the oldest item on."""
+        """Check that the log is there from the oldest item on, unless problems were found before."""
         if self.problems or not isinstance(counts, list) or None in counts:
             return
         head, tail = (int(counts[COUNTED.index(name)]) for name in ("head", "tail"))
@@ -188,7 +188,7 @@ class _Look:
             )
 
     def conclude(self) -> None:
-        """ValueError: there was something."""
+        """ValueError: problems were found."""
         closed = self._closed if self._prefix else False
         self.problems += lacking(self._address.username, self._forbidden, self._unknown, pattern(self._prefix), closed)
         if self._foreign:
@@ -202,7 +202,7 @@ class _Look:
 
 
 def parse_meta(stored: Reply | ReplyError) -> dict[str, Any] | None:
-    """What is known of a replay, from its key `meta`; None: it is not a replay's."""
+    """The content of a replay's key `meta`; None: it is not a replay's."""
     try:
         meta = json.loads(stored) if isinstance(stored, bytes) else None
     except (ValueError, RecursionError):

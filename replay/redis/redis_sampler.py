@@ -1,4 +1,4 @@
-"""Sampling from a replay on Redis: the mirror's index draws, the bytes come straight into the batch."""
+"""Sampling from a replay on Redis: the mirror's index draws, the bytes are received directly into the batch."""
 
 import threading
 import time
@@ -20,7 +20,7 @@ _POLL = 0.02
 
 
 class Sampler:
-    """One thread at a time draws, the others wait."""
+    """One thread at a time samples, the others wait."""
 
     def __init__(
         self,
@@ -40,12 +40,12 @@ class Sampler:
 
     @contextmanager
     def index(self) -> Iterator[Index]:
-        """The index as the server has it at this moment, held until the end of the block."""
+        """The index, up to date with the server, locked until the end of the block."""
         with self.lock:
             yield self._synced()
 
     def queued(self) -> int:
-        """Sequences in the online queue; 0 where nothing samples."""
+        """Sequences in the online queue; 0 if nothing samples."""
         if not (self._online and (self._replay.made or self._mirror.index)):
             return 0
         with self.index() as index:
@@ -98,7 +98,7 @@ class Sampler:
             missing = missing[~whole]
             if not len(missing):
                 break
-            index = self._synced()  # the others were evicted on the way
+            index = self._synced()  # the missing ones were evicted meanwhile
             self._damage.look_for_lost_bytes(index, out.keys[missing, 0])
             if not len(index) or time.monotonic() >= deadline:
                 return False

@@ -1,4 +1,4 @@
-"""Calls of the script that keeps a replay on a Redis server, see redis_script.lua."""
+"""Calls of the script that maintains a replay on a Redis server, see redis_script.lua."""
 
 import hashlib
 from collections.abc import Sequence
@@ -19,11 +19,11 @@ Call = Sequence[Arg]
 
 
 class MissingReplayError(Exception):
-    """The server holds nothing under this prefix: it was emptied, or came back without its data."""
+    """The server has no replay under this prefix: it was cleared, or restarted without its data."""
 
 
 class Counts(NamedTuple):
-    """What the server knows of a replay; `life` names it and how often it dropped a stream."""
+    """The counts of a replay; `life` is its id and how often a stream was dropped."""
 
     life: bytes
     streams: int
@@ -52,13 +52,13 @@ class Counts(NamedTuple):
 
 
 def stream_bytes(stream: int) -> bytes:
-    """A stream as the script takes it."""
+    """A stream's number as the script takes it."""
     return stream.to_bytes(8, "big")
 
 
 class StreamState(NamedTuple):
-    """A stream's field in the streams hash; for the four see replay/indexing/address_map.py. At first its writer
-    is behind them."""
+    """A stream's field in the streams hash; for the four numbers see replay/indexing/address_map.py. Until its first
+    step they are followed by its writer."""
 
     next: int
     begin: int
@@ -67,7 +67,7 @@ class StreamState(NamedTuple):
 
     @classmethod
     def parse(cls, saved: Reply) -> "StreamState":
-        """ValueError: somebody else has written it."""
+        """ValueError: the field is damaged."""
         assert isinstance(saved, bytes), saved
         parts = saved.split()[:4]
         if len(parts) < 4 or not all(part.isdigit() for part in parts):
@@ -83,14 +83,14 @@ class StreamState(NamedTuple):
 
 
 class Script:
-    """One replay, by its prefix, over one connection."""
+    """Calls on the replay with this prefix, over one connection."""
 
     def __init__(self, connection: Connection, prefix: str) -> None:
         self.connection, self.prefix = connection, prefix
         self._key = f"{prefix}:counts".encode()
 
     def __call__(self, *args: Arg) -> list[Reply]:
-        """The reply to one call that gives counts and what follows them."""
+        """The reply to one call that returns a list."""
         reply = self.many([args])[0]
         if isinstance(reply, ReplyError):
             raise reply
@@ -109,7 +109,7 @@ class Script:
         replies = self.connection.pipeline(commands)
         if any(isinstance(reply, ReplyError) and reply.code == "NOSCRIPT" for reply in replies):
             self.connection.call(b"SCRIPT", b"LOAD", SOURCE)
-            replies = self.connection.pipeline(commands)  # all of them: a later one may build on an earlier one
+            replies = self.connection.pipeline(commands)  # all of them: a later call may depend on an earlier one
         if any(isinstance(reply, ReplyError) and reply.code == "NOREPLAY" for reply in replies):
             raise MissingReplayError(self.prefix)
         return replies

@@ -1,4 +1,4 @@
-"""Whether a Redis server is one that a replay can lie on: its version, its mode and its policy."""
+"""Checks whether a Redis server can hold a replay: its version, mode and maxmemory-policy."""
 
 from replay.redis.redis_refusal import NotReadyError, ReplyError, lacking, require_fit, unusable
 from replay.redis.redis_session import Session
@@ -8,13 +8,13 @@ OLDEST = (6, 2)
 
 
 def require_supported(session: Session) -> dict[str, str]:
-    """The server's INFO, once the URL's database is selected; ValueError: we cannot work with it.
+    """Select the URL's database and return the server's INFO; ValueError: the server cannot be used. NotReadyError.
 
-    The INFO is empty if the user may not ask for it, which is then reported with what else he may not do
+    The INFO is empty if the user has no permission for it, which is then reported with all other missing permissions
     (replay/redis/redis_rights.py).
     """
     address = session.address
-    select = [("SELECT", address.database)] if address.database else []  # 0 it is already, and SELECT may be forbidden
+    select = [("SELECT", address.database)] if address.database else []  # 0 is the default, and SELECT may be forbidden
     _, *selected, text = session.ask([("CLIENT", "SETNAME", "nexus"), *select, ("INFO",)])
     replies = {"SELECT": selected[0], "INFO": text} if selected else {"INFO": text}
     refused = {command: reply for command, reply in replies.items() if isinstance(reply, ReplyError)}
@@ -25,7 +25,7 @@ def require_supported(session: Session) -> dict[str, str]:
         if reply.kind not in ("NOPERM", "UNKNOWN"):
             remedy = f"; there is no database {address.database}, take another" if command == "SELECT" else ""
             raise ValueError(f"Redis {address.label} refuses {command} ({reply}){remedy}.")
-    if "SELECT" in refused:  # what else is missing cannot be seen from another database
+    if "SELECT" in refused:  # other permissions cannot be checked in another database
         forbidden, unknown = ([c for c in refused if refused[c].kind == kind] for kind in ("NOPERM", "UNKNOWN"))
         raise unusable(address.label, lacking(address.username, forbidden, unknown))
     if refused:

@@ -22,21 +22,21 @@ from replay.redis_url import Address
 
 Arg: TypeAlias = bytes | bytearray | memoryview | np.ndarray | str | int | np.integer
 Reply: TypeAlias = bytes | int | list[Any] | None
-_JOINED = 1 << 16  # bytes; smaller arguments are copied into one piece with their neighbours
-_GREETING = 40  # bytes of what is no Redis server that a message quotes
+_JOINED = 1 << 16  # bytes; smaller arguments are joined with their neighbours in one buffer
+_GREETING = 40  # bytes that a message quotes of what a server other than Redis sent
 
 
 class _Parser(DefaultParser):  # type: ignore[misc, valid-type]
-    """Leaves refusals as the server words them: redis-py would drop their first word, and raise some at once."""
+    """Keeps error replies as the server sent them: redis-py would drop their first word, and raise some at once."""
 
     EXCEPTION_CLASSES: ClassVar[dict[str, Any]] = {}
 
 
 class Session:
-    """Has to be given up after any error but a ReplyError.
+    """Close it after any error but a ReplyError.
 
-    Errors: OSError where another try is worth it; ValueError and NotReadyError where the server will not do, or not
-    yet.
+    Errors: OSError if it is worth trying again; ValueError if the server cannot be used, NotReadyError if it cannot be
+    used yet.
     """
 
     def __init__(self, address: Address, timeout: float) -> None:
@@ -53,7 +53,7 @@ class Session:
             raise
 
     def ask(self, commands: Sequence[Sequence[Arg]]) -> list[Reply | ReplyError]:
-        """All commands are sent, then all replies read. Refusals stand in the list as exceptions."""
+        """Send all commands, then read all replies. Errors are in the list as exceptions."""
         try:
             self._redis.send_packed_command(self._redis.pack_commands(commands), check_health=False)
         except redis.TimeoutError:
@@ -67,7 +67,7 @@ class Session:
         return self._ranges.read(requests, window)
 
     def set_timeout(self, timeout: float) -> None:
-        """How many seconds the server may stay silent from now on."""
+        """Seconds that the server may stay silent from now on."""
         self._timeout = timeout
         self._sock.settimeout(timeout)
         self._ranges.set_timeout(timeout)
@@ -76,7 +76,7 @@ class Session:
         self._redis.disconnect()
 
     def hang_up(self) -> None:
-        """Wakes the thread that waits for this session; may be called from another one."""
+        """Wake the thread that waits for this session; may be called from another one."""
         with suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
 
@@ -105,12 +105,12 @@ class Session:
             raise cause from None
 
     def _log_in(self, connection: AbstractConnection) -> None:
-        """What redis-py does in place of its own first steps on a new connection: the first answer tells what is at
-        the other end, and may be all that it says; then redis-py authenticates."""
+        """Called by redis-py on a new connection: check from the first reply, perhaps the only one, that the server is
+        Redis and accepts clients; then let redis-py authenticate."""
         sock = connection._get_socket()
         assert sock is not None, self.address
         connection._get_parser().on_connect(connection)
-        with suppress(OSError):  # it may have hung up already, and said why
+        with suppress(OSError):  # it may have closed the connection already, and sent the reason
             sock.sendall(b"PING\r\n")
         self._require_redis(sock)
         require_welcome(self._reply(), self.address)
@@ -127,7 +127,7 @@ class Session:
 
     def _require_redis(self, sock: socket.socket) -> None:
         if self.address.tls:
-            return  # it cannot be looked at before it is taken out; redis-py's parser notices
+            return  # TLS has no peek; redis-py's parser notices
         try:
             seen = sock.recv(_GREETING, socket.MSG_PEEK)
         except TimeoutError:
@@ -167,7 +167,7 @@ def _connection(address: Address, timeout: float, log_in: Callable[[AbstractConn
         **{**where, **address.options, **waits},
         username=address.username or None,
         password=address.password or None,
-        protocol=2,  # it answers in order and says nothing unasked
+        protocol=2,  # replies come in order, and only on request
         parser_class=_Parser,
         encoding_errors="replace",
         command_packer=PythonRespSerializer(_JOINED, _encoded),  # hiredis's copies large values
@@ -177,7 +177,7 @@ def _connection(address: Address, timeout: float, log_in: Callable[[AbstractConn
 
 
 def _require_certificates(address: Address) -> None:
-    """ValueError: redis-py could not use the certificate files."""
+    """ValueError: the certificate files cannot be used."""
     authorities = [address.options.get(name) for name in ("ssl_ca_certs", "ssl_ca_path")]
     own = [address.options.get(name) for name in ("ssl_certfile", "ssl_keyfile")]
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -192,7 +192,7 @@ def _require_certificates(address: Address) -> None:
 
 
 def _cause(error: redis.ConnectionError) -> OSError:
-    """What redis-py has worded in its own way."""
+    """The error of the operating system that redis-py has wrapped."""
     context: BaseException | None = error
     while context is not None and not isinstance(context, OSError):
         context = context.__context__
@@ -200,14 +200,14 @@ def _cause(error: redis.ConnectionError) -> OSError:
 
 
 def _ours(reply: Any) -> Any:
-    """A reply with refusals inside it as ReplyErrors."""
+    """A reply with the errors inside it as ReplyErrors."""
     if isinstance(reply, list):
         return [_ours(part) for part in reply]
     return refusal(str(reply)) if isinstance(reply, redis.ResponseError) else reply
 
 
 def _encoded(arg: Arg) -> bytes | memoryview:
-    """An argument as it goes out: a large array as it lies in memory, everything else in a copy."""
+    """An argument as bytes: a large array without a copy, everything else copied."""
     if isinstance(arg, str | int | np.integer):
         return str(arg).encode()
     if isinstance(arg, np.ndarray):

@@ -1,4 +1,4 @@
-"""A replay store on a Redis server: what a process needs to write to it, to sample from it and to look into it."""
+"""A replay store on a Redis server, for any number of writers and samplers."""
 
 import secrets
 from collections.abc import Callable, Mapping, Sequence
@@ -27,18 +27,19 @@ _ATTEMPTS = 10
 
 
 class RedisStore(Store):
-    """See `replay.store.Store`; how the keys look stands in redis_script.lua.
+    """See `replay.store.Store`; the keys are described in redis_script.lua.
 
-    Any number of processes may use the replay that goes by `prefix`, and replays with other prefixes may be on the
-    same server. The first process makes it; its schema, length and chunk_length stay, capacities may change later.
-    `capacity` counts items, `capacity_gb` bounds the memory of the chunks; `chunk_length` 0 is computed. A server with
-    less memory than that is refused; one that fills up later loses the oldest chunks first, for `patience` seconds.
-    A server that nobody has reached yet is given up within seconds, with ValueError where it is there and will not do;
-    `known`: the run has worked with it before, so it is waited for, and ShardDownError says why it cannot be used.
+    Any number of processes may use the replay with this `prefix`, and replays with other prefixes may be on the same
+    server. The first process creates it; its schema, length and chunk_length are fixed, capacities may change later.
+    `capacity` counts items, `capacity_gb` (1e9 bytes) bounds the memory of the chunks; `chunk_length` 0 is computed. A
+    server with less memory than that is refused; on one that fills up later the oldest chunks are evicted, and what it
+    refuses is sent again for `patience` seconds. A server that was never reached is given up within seconds, with
+    ValueError if it answers but cannot be used; `known`: the run has used it before, so it is waited for, and
+    ShardDownError names the reason.
 
-    Only a process that samples keeps an index, and it has an online queue and priorities of its own: the sequences
-    that appear after it has opened the store, or all when it made the replay itself. The counts `sampled`,
-    `sampled_online`, `written_back` and `stale` in stats() are this process's too; `queue` is 0 where nothing samples.
+    Only a process that samples keeps an index. Its online queue has the sequences that appear after it opened the
+    store, or all if it created the replay. The queue, the priorities, and the counts `sampled`, `sampled_online`,
+    `written_back` and `stale` in stats() are of this process only; `queue` is 0 if nothing samples.
     """
 
     durable = True
@@ -129,7 +130,7 @@ class RedisStore(Store):
         parts: list[int] = []
         if checked.keys() == self.schema.latents.keys():
             packed = self._with_marker(checked, (n, length))
-        else:  # each of its fields by itself, those that are not given stay
+        else:  # field by field: the fields that are not given stay
             places = {key: self._stored.fields[key][:2] for key in checked} if self._stored.fields else {}
             parts = [number for dtype, offset in places.values() for number in (offset, dtype.itemsize)]
             packed = np.concatenate(
@@ -196,7 +197,7 @@ class RedisStore(Store):
         return len(self)
 
     def stats(self) -> dict[str, float]:
-        """What the server holds, and what this process has done; `gb` is the memory of the chunks."""
+        """Counts of the replay and of this process; `gb` is the memory of the chunks in 1e9 bytes."""
         queue = self._sampler.queued()
         counts, _ = self._replay.counted(b"sync", 0, 0)
         return {
@@ -215,7 +216,7 @@ class RedisStore(Store):
         }
 
     def checkpoint(self, directory: Path) -> None:
-        """A mark that names the replay: the data stay on the server."""
+        """Write only a reference to the replay: the data stay on the server."""
         counts, _ = self._replay.counted(b"sync", 0, 0)
         mark = {"format": FORMAT, "id": counts.id, "prefix": self.prefix, "server": self.label}
         counters = {"created": counts.created, "inserted": counts.inserted}
@@ -226,12 +227,12 @@ class RedisStore(Store):
         self._lost_since(Path(directory))
 
     def restore(self, directory: Path) -> None:
-        """Checks that the server still has the replay that was marked, and goes on with what it holds now."""
+        """Check that the server still has the replay of the checkpoint, and continue with its current content."""
         if (lost := self._lost_since(Path(directory))) > 0:
             self._note(f"Redis {self.label} has lost {counted(lost, 'step')} since the checkpoint {directory}.")
 
     def _lost_since(self, directory: Path) -> int:
-        """How many steps fewer than the mark in `directory` says; ValueError: it is the mark of another replay."""
+        """How many steps were lost since the checkpoint in `directory`; ValueError: it is of another replay."""
         mark = verified(directory, FORMAT)
         for key, here in self._identity().items():
             if mark[key] != here:
@@ -260,7 +261,7 @@ class RedisStore(Store):
         return {"schema": self.schema.to_json(), "settings": settings}
 
     def _with_marker(self, latents: Mapping[str, np.ndarray], lead: tuple[int, ...]) -> np.ndarray:
-        """Latents `[*lead, ...]` packed as they are stored."""
+        """Latents `[*lead, ...]` packed as stored, with the marker set."""
         packed = np.zeros(lead, self._stored)
         for key in self.schema.latents:
             packed[key] = latents[key]
