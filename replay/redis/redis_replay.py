@@ -19,7 +19,7 @@ from replay.redis_url import parse
 from replay.step import Schema
 from replay.store import ShardDownError
 
-PIECE = 4 << 20  # bytes of one append: the server is blocked meanwhile
+PIECE = 4 << 20  # bytes of rows, and of latents, in one append: the server is blocked meanwhile
 _FIRST_DELAY, _LONGEST_DELAY = 0.02, 1.0
 _QUIET = 10.0  # seconds in which a second connection does not repeat the first one's message
 

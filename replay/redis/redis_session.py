@@ -2,7 +2,7 @@
 
 import socket
 import ssl
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, ClassVar, TypeAlias
 
@@ -23,6 +23,7 @@ from replay.redis_url import Address
 Arg: TypeAlias = bytes | bytearray | memoryview | np.ndarray | str | int | np.integer
 Reply: TypeAlias = bytes | int | list[Any] | None
 _JOINED = 1 << 16  # bytes; smaller arguments are joined with their neighbours in one buffer
+_SLICE = 1 << 18  # bytes per send: the timeout applies to each; 64 KB would be slower
 _GREETING = 40  # bytes that a message quotes of what a server other than Redis sent
 
 
@@ -55,7 +56,7 @@ class Session:
     def ask(self, commands: Sequence[Sequence[Arg]]) -> list[Reply | ReplyError]:
         """Send all commands, then read all replies. Errors are in the list as exceptions."""
         try:
-            self._redis.send_packed_command(self._redis.pack_commands(commands), check_health=False)
+            self._redis.send_packed_command(_slices(self._redis.pack_commands(commands)), check_health=False)
         except redis.TimeoutError:
             raise TimeoutError(f"it took nothing for {self._timeout:g} s") from None
         except redis.ConnectionError as error:
@@ -204,6 +205,13 @@ def _ours(reply: Any) -> Any:
     if isinstance(reply, list):
         return [_ours(part) for part in reply]
     return refusal(str(reply)) if isinstance(reply, redis.ResponseError) else reply
+
+
+def _slices(pieces: Iterable[bytes | memoryview]) -> Iterator[bytes | memoryview]:
+    """The pieces, large ones cut into slices without a copy."""
+    for piece in pieces:
+        view = memoryview(piece)
+        yield from (view[start : start + _SLICE] for start in range(0, len(view), _SLICE))
 
 
 def _encoded(arg: Arg) -> bytes | memoryview:

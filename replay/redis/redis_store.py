@@ -92,7 +92,7 @@ class RedisStore(Store):
         for k, (stream, first, given) in enumerate(blocks):
             n = row_count(given)
             rows, latents = pack(self.schema.row_dtype, given, n), self._with_marker(given, (n,))
-            most = max(1, PIECE // self.schema.row_dtype.itemsize)
+            most = max(1, PIECE // max(self.schema.row_dtype.itemsize, self._stored.itemsize))
             for start in range(0, n, most) if n else [0]:
                 some = slice(start, min(start + most, n))
                 args = (stream_bytes(stream), first + start, some.stop - some.start, rows[some], latents[some])

@@ -2,6 +2,7 @@
 
 import socket
 import ssl
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,7 +11,9 @@ import numpy as np
 import pytest
 
 from replay.redis.redis_connection import Connection, ReplyError, ShardDownError
-from tests.replay.redis.proxies import Proxy, certificate
+from replay.redis.redis_session import Session
+from replay.redis_url import parse
+from tests.replay.redis.proxies import Listener, Proxy, certificate
 from tests.replay.redis.redis_servers import RedisServer, connected
 from tests.replay.redis.refusing_redis import works
 
@@ -122,6 +125,25 @@ def test_socket_options(forms: dict[str, str], option: str, on: int) -> None:
         sock = socket_of(connection)
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == on
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+def test_a_slow_server_may_take_its_time_over_a_large_value() -> None:
+    def read_slowly(sock: socket.socket) -> None:
+        sock.recv(1 << 16)
+        sock.sendall(b"+PONG\r\n")
+        while data := sock.recv(1 << 15):
+            if data.endswith(b"end\r\n"):
+                sock.sendall(b"+OK\r\n")
+            time.sleep(0.03)
+
+    with Listener(read_slowly) as slow:
+        slow._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+        session = Session(parse(f"redis://127.0.0.1:{slow.port}", {}), timeout=1.0)
+        session._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 16)
+        began = time.monotonic()
+        assert session.ask([("SET", "a", bytes((2 << 20) - 3) + b"end")]) == [b"OK"]
+        assert time.monotonic() - began > 1.5
+        session.close()
 
 
 def socket_of(connection: Connection) -> socket.socket:

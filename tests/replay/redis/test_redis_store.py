@@ -172,6 +172,19 @@ def test_a_block_goes_in_pieces(open_store: Open, monkeypatch: pytest.MonkeyPatc
     np.testing.assert_array_equal(store.read(3, 0, 29)["step"], np.arange(29))
 
 
+def test_latents_count_too_when_a_block_goes_in_pieces(open_store: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    schema = Schema(fields=SCHEMA.fields, latents={"deter": Field(dtype=np.dtype(np.float16), shape=(100,))})
+    store = open_store(capacity=1000, schema=schema)
+    monkeypatch.setattr("replay.redis.redis_store.PIECE", 1000)
+    calls: list[tuple[Any, ...]] = []
+    insist = store._replay.insist
+    monkeypatch.setattr(store._replay, "insist", lambda given: calls.extend(given) or insist(given))  # type: ignore[func-returns-value]
+    given = {key: rows(3, 0, 23)[key] for key in schema.fields} | {"deter": np.ones((23, 100), np.float16)}
+    assert store.append(3, 0, given) == 23
+    assert sum(call[3] for call in calls) == 23 and max(call[5].nbytes for call in calls) <= 1000
+    np.testing.assert_array_equal(store.read(3, 0, 23)["deter"], given["deter"])
+
+
 # --- several replays, several settings
 
 
