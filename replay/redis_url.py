@@ -37,7 +37,7 @@ _LONGEST_SOCKET = 107  # bytes, sun_path of Linux
 @dataclass(frozen=True, kw_only=True)
 class Address:
     """A Redis server, on a unix socket if there is a `path`. `options` are those of its URL, as arguments of redis-py's
-    connections: trusted certificates besides the system's, the client's own certificate, timeouts in seconds.
+    connections: authorities to trust in place of the system's, the client's own certificate, timeouts in seconds.
     """
 
     host: str = "localhost"

@@ -33,6 +33,18 @@ class _Parser(DefaultParser):  # type: ignore[misc, valid-type]
     EXCEPTION_CLASSES: ClassVar[dict[str, Any]] = {}
 
 
+class _TlsConnection(SSLConnection):
+    """Trusts the authorities it is given and no others, or the system's: redis-py's own would trust both."""
+
+    def _wrap_socket_with_ssl(self, sock: socket.socket) -> ssl.SSLSocket:
+        context = ssl.create_default_context(cafile=self.ca_certs, capath=self.ca_path)
+        context.check_hostname = self.check_hostname
+        context.verify_mode = self.cert_reqs
+        if self.certfile:
+            context.load_cert_chain(self.certfile, self.keyfile)
+        return context.wrap_socket(sock, server_hostname=self.host)
+
+
 class Session:
     """Close it after any error but a ReplyError.
 
@@ -156,7 +168,7 @@ class Session:
 
 
 def _connection(address: Address, timeout: float, log_in: Callable[[AbstractConnection], None]) -> AbstractConnection:
-    kind: type[Any] = SSLConnection if address.tls else redis.Connection
+    kind: type[Any] = _TlsConnection if address.tls else redis.Connection
     where: dict[str, Any] = {"host": address.host, "port": address.port}
     if address.path:
         kind, where = UnixDomainSocketConnection, {"path": address.path}

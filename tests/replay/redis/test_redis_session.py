@@ -64,6 +64,22 @@ def forms(tls: tuple[Path, Path]) -> Iterator[dict[str, str]]:
         }
 
 
+def test_a_url_that_names_an_authority_trusts_no_other(
+    tls: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*tls)
+    other, _ = certificate(tmp_path, "elsewhere")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tls[0]))  # the system's authorities
+    with RedisServer(tcp=True) as server, Proxy(server.port, context) as proxy:
+        url = f"rediss://localhost:{proxy.port}"
+        with connected(url) as connection:
+            assert connection.call("PING") == b"PONG"
+        for option in (f"ca={other}", f"ssl_ca_path={tmp_path}"):
+            with connected(f"{url}?{option}") as connection, pytest.raises(ValueError, match="not to be trusted"):
+                connection.call("PING")
+
+
 FORMS = [
     "tcp", "tcp, all in options", "unix", "unix, all in options", "unix, short", "tls", "tls, short", "tls, any host",
     "tls, unchecked",
