@@ -31,6 +31,7 @@ _SHORT = {
     "unix": {"user": "username"},
 }
 _CHECKS = ("required", "optional", "none")  # of the server's certificate
+_SHORTEST, _LONGEST = 0.001, 86400  # seconds of a timeout, as the system's calls take them
 _LONGEST_SOCKET = 107  # bytes, sun_path of Linux
 
 
@@ -61,8 +62,8 @@ class Address:
         if "ssl_keyfile" in self.options and "ssl_certfile" not in self.options:
             raise ValueError("A client key needs its certificate: give cert=FILE too.")
         for name in _SOCKET:
-            if name in self.options and not self.options[name] > 0:
-                raise ValueError(f"{name} is {self.options[name]}, allowed are more than 0 seconds.")
+            if name in self.options and not _SHORTEST <= self.options[name] <= _LONGEST:
+                raise ValueError(f"{name} is {self.options[name]}, allowed are {_SHORTEST} to {_LONGEST} seconds.")
 
     @property
     def label(self) -> str:
