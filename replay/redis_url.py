@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 PASSWORD_VARIABLE = "NEXUS_REDIS_PASSWORD"
 FORMS = (
@@ -82,19 +82,8 @@ def parse(url: str, environment: Mapping[str, str] | None = None) -> Address:
     redis-py parses it, after a check for everything that redis-py would misread. ValueError describes what is wrong
     with the URL without quoting it, since any part of it may be the password.
     """
-    scheme, colon, _ = url.partition("://")
-    if not colon or scheme not in _OPTIONS:
-        raise ValueError(f"A Redis URL starts with {', '.join(URLS)}, this one does not; write {FORMS}.")
-    if any(character < " " or character == "\x7f" for character in url):  # urlsplit() drops some of them
-        raise ValueError(f"The {scheme}:// URL has a control character in it; {ESCAPES}.")
-    try:
-        parts = urlsplit(url)
-        host = parts.hostname
-    except ValueError:
-        raise ValueError(f"The host or port of the {scheme}:// URL cannot be read; {ESCAPES}.") from None
-    unix = scheme == "unix"
-    if parts.fragment or "#" in url or (not unix and "@" in parts.path + parts.query):
-        raise ValueError(f"The {scheme}:// URL has a # or @ where none may stand; {ESCAPES}.")
+    parts = split(url)
+    scheme, host, unix = parts.scheme, parts.hostname, parts.scheme == "unix"
     options = _options(scheme, parts.query)
     if unix:
         if host or len(parts.path) < 2:
@@ -109,6 +98,25 @@ def parse(url: str, environment: Mapping[str, str] | None = None) -> Address:
     if len(databases) > 1:
         raise ValueError(f"The {scheme}:// URL names its database twice; write it behind the host or as db.")
     return _read(scheme, url.partition("?")[0], options, environment)
+
+
+def split(url: str) -> SplitResult:
+    """The parts of a URL; ValueError, which quotes none of it, where its password cannot be told from the rest."""
+    scheme, colon, _ = url.partition("://")
+    if not colon or scheme not in _OPTIONS:
+        raise ValueError(f"A Redis URL starts with {', '.join(URLS)}, this one does not; write {FORMS}.")
+    if any(character < " " or character == "\x7f" for character in url):  # urlsplit() drops some of them
+        raise ValueError(f"The {scheme}:// URL has a control character in it; {ESCAPES}.")
+    try:
+        parts = urlsplit(url)
+        password = parts.password
+    except ValueError:
+        raise ValueError(f"The host or port of the {scheme}:// URL cannot be read; {ESCAPES}.") from None
+    if "#" in url or (scheme != "unix" and "@" in parts.path + parts.query):
+        raise ValueError(f"The {scheme}:// URL has a # or @ where none may stand; {ESCAPES}.")
+    if bool(password) + sum(option.startswith("password=") for option in parts.query.split("&")) > 1:
+        raise ValueError(f"The {scheme}:// URL gives a password twice; write it before the host or as password.")
+    return parts
 
 
 def _read(scheme: str, url: str, options: Mapping[str, str], environment: Mapping[str, str] | None) -> Address:

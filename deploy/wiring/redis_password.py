@@ -2,9 +2,9 @@
 
 import os
 from collections.abc import Sequence
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
-from replay.redis_url import ESCAPES, URLS
+from replay.redis_url import ESCAPES, URLS, split
 from replay.redis_url import PASSWORD_VARIABLE as VARIABLE
 
 
@@ -39,11 +39,8 @@ def _split(url: str) -> tuple[str, str]:
     """The URL without its password, and the password."""
     if not url.startswith(URLS):
         raise ValueError(f"Between the commas of Redis URLs, one does not begin with {', '.join(URLS)}; {ESCAPES}.")
-    try:
-        parts = urlsplit(url)
-        password = unquote(parts.password or "")
-    except ValueError:
-        raise ValueError(f"The host of a Redis URL cannot be read; {ESCAPES}.") from None
+    parts = split(url)
+    password = unquote(parts.password or "")
     user, at, host = parts.netloc.rpartition("@")
     user = user.partition(":")[0]
     options = [option for option in parts.query.split("&") if option]

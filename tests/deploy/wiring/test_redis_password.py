@@ -54,6 +54,26 @@ def test_a_password_that_cannot_be_told_from_the_rest_goes_nowhere(
     assert password not in str(hide_passwords([form.format(escaped)])) and os.environ[VARIABLE] == password
 
 
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("redis://u:12#sesame@h", "The redis:// URL has a # or @ where none may stand; .* # as %23"),
+        ("redis://u:12/sesame@h", "a # or @ where none may stand"),
+        ("rediss://u:12?sesame@h", "a # or @ where none may stand"),
+        ("unix://u:12#sesame@/run/r.sock", "a # or @ where none may stand"),
+        ("redis://u:ses\tame@h", "a control character in it"),
+        ("redis://u:sesame@h?password=sesame", "The redis:// URL gives a password twice"),
+        ("unix:///run/r.sock?password=sesame&password=x", "The unix:// URL gives a password twice"),
+    ],
+)
+def test_half_a_password_stays_out_of_the_arguments(url: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, "")
+    for argument in (url, f"--replay={url}", f"redis://h,{url}"):
+        with pytest.raises(ValueError, match=message) as error:
+            hide_passwords([argument])
+        assert "sesame" not in str(error.value) and not os.environ[VARIABLE]
+
+
 def test_a_configuration_does_not_quote_half_a_password() -> None:
     with pytest.raises(ValueError, match="a comma as %2C") as error:
         ReplayConfig(store="redis://:ses,ame@h")

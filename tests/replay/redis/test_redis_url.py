@@ -87,6 +87,8 @@ def test_the_password_may_come_from_the_environment_and_is_never_shown(monkeypat
         ("redis://:12#sesame@box", "a # or @ where none may stand"),
         ("redis://:12?sesame@box", "a # or @ where none may stand"),
         ("redis://:12/sesame@box", "a # or @ where none may stand"),
+        ("redis://:sesame@box?password=sesame", "The redis:// URL gives a password twice; write it before the host or"),
+        ("redis://box?password=sesame&password=sesame", "gives a password twice"),
         ("redis://:ses[ame@box", r"\[ as %5B"),
         ("redis://:ses]ame@box", r"\] as %5D"),
         ("redis://:ses[a]me@box", r"\[ as %5B, \] as %5D"),
