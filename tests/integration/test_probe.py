@@ -83,6 +83,10 @@ WAITS = (
 
 SOON = "signal.setitimer(signal.ITIMER_REAL, 0.2); threading.Event().wait()"
 """The time is over once the environment waits, however long it took until then."""
+STUBBORN = """signal.setitimer(signal.ITIMER_REAL, 0.2)
+        while True:
+            try: time.sleep(1)
+            except Exception: pass"""
 
 
 @pytest.mark.parametrize(
@@ -91,12 +95,13 @@ SOON = "signal.setitimer(signal.ITIMER_REAL, 0.2); threading.Event().wait()"
         ("", SOON, r"waits.py, line 5, in __init__: TimeoutError: still waiting after 60 s"),
         (SOON, "0", r"waits.py, line 2, in <module>: TimeoutError: still waiting after 60 s"),
         ("", "import os, signal; os.kill(os.getpid(), 9)", r"ended with signal 9 \(SIGKILL\). `nexus check-env"),
+        ("import time", STUBBORN, r"waits.py, line \d+, in __init__: TimeoutError: still waiting after 60 s"),
         ("raise KeyError('goal')", "0", r"waits.py, line 2, in <module>: KeyError: 'goal'"),
         ("import sys; sys.exit(3)", "0", r"tried to end the program with code 3"),
         ("", "signal.signal(14, signal.SIG_IGN); threading.Event().wait()",
          r"has taken more than 20 s and does not respond to signals"),
     ],
-    ids=["constructor", "import", "killed", "raises", "exits", "deaf"],
+    ids=["constructor", "import", "swallows", "killed", "raises", "exits", "deaf"],
 )  # fmt: skip
 def test_a_task_that_cannot_be_asked_says_why_and_leaves_nothing_running(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, top: str, inside: str, message: str
@@ -119,3 +124,24 @@ def test_a_process_that_does_not_end_after_its_answer_is_not_waited_for(
     begun = time.monotonic()
     assert probe(RunConfig(task=TASK), timeout=100).action.keys() == {"button", "stick"}
     assert time.monotonic() - begun < 90
+
+
+@pytest.mark.parametrize(
+    ("close", "message"),
+    [
+        ("__import__('time').sleep(100)", "did not return within 1 s; its process was killed"),
+        ("os.kill(os.getpid(), 11)", "ended with signal 11 (SIGSEGV)"),
+    ],
+    ids=["hangs", "crashes"],
+)
+def test_spaces_are_used_even_if_closing_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], close: str, message: str
+) -> None:
+    monkeypatch.setattr("deploy.wiring.probe.MARGIN", 1.0)
+    monkeypatch.chdir(tmp_path)
+    closing = COUNTED.replace("    def observe(", f"    def close(self):\n        {close}\n    def observe(", 1)
+    (tmp_path / "counted.py").write_text(closing)
+    begun = time.monotonic()
+    assert probe(RunConfig(task=TASK), timeout=60).action.keys() == {"button", "stick"}
+    assert time.monotonic() - begun < 55, "the limit is for making it"
+    assert capsys.readouterr().err == f"warning: {TASK}, close() after its spaces were read: {message}\n"
