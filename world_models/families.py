@@ -74,17 +74,22 @@ def family_of(config: Any) -> Family:
 
 
 def family_in(fields: Any) -> Family:
-    """The family named in a `config.json`; UnknownModelError if the family is unknown or its format is newer.
+    """The family named in a `config.json`; UnknownModelError if the family or its format is unknown.
 
     Checkpoints from before these keys hold a DreamerV3 in format 1.
     """
     name, number = fields.get("family", "dreamer"), fields.get("format", 1)
-    if name not in FAMILIES:
+    if not isinstance(name, str) or name not in FAMILIES:
         raise UnknownModelError(
             f"model family {name!r} is unknown; this version of Nexus knows {', '.join(sorted(FAMILIES))}. Upgrade "
             "Nexus, or train again."
         )
     family = FAMILIES[name]
+    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+        raise UnknownModelError(
+            f"format {number!r} of model family {name!r} is not a whole number from 1, so this version of Nexus cannot "
+            "read it. Upgrade Nexus, or train again."
+        )
     if number > family.format:
         raise UnknownModelError(
             f"format {number} of model family {name!r} is newer than format {family.format}, the newest that this "

@@ -71,7 +71,10 @@ def test_a_family_that_does_not_act_is_refused(checkpoints: Checkpoints, monkeyp
         load_policy(checkpoints.path(1))
 
 
-@pytest.mark.parametrize(("changed", "remedy"), [({"family": "jepa9"}, "knows dreamer"), ({"format": 2}, "format 2")])
+@pytest.mark.parametrize(
+    ("changed", "remedy"),
+    [({"family": "jepa9"}, "knows dreamer"), ({"format": 2}, "format 2"), ({"format": "2"}, "format '2'")],
+)
 def test_a_checkpoint_of_a_newer_version_is_neither_loaded_nor_set_aside(
     checkpoints: Checkpoints, changed: dict[str, object], remedy: str
 ) -> None:
