@@ -189,15 +189,16 @@ class Connection:
             session.close()
 
     def _connect(self) -> Session:
+        """A new session, which close() can hang up from its beginning; the caller drops it after an error."""
         session = Session(self.address, min(self.timeout, _PROBE) if self._given_up else self.timeout)
-        try:
-            info = require_supported(session)
-            if self._check:
-                self._check(session, info, self._suspect)
-            session.set_timeout(self.timeout)
-        except BaseException:
-            session.close()
-            raise
+        self._session = session
+        if self._closed.is_set():
+            raise ConnectionAbortedError("the connection was closed")
+        session.open()
+        info = require_supported(session)
+        if self._check:
+            self._check(session, info, self._suspect)
+        session.set_timeout(self.timeout)
         run_id = info.get("run_id", "")
         restarted = bool(self._run_id) and run_id != self._run_id
         if self._lost:
@@ -205,5 +206,5 @@ class Connection:
             self._note(f"Redis {self.label} answers again{after}.")
         self._said.clear()
         self.epoch += restarted
-        self._run_id, self._session, self._lost, self._given_up, self.known = run_id, session, 0.0, False, True
+        self._run_id, self._lost, self._given_up, self.known = run_id, 0.0, False, True
         return session

@@ -55,15 +55,15 @@ class Session:
     def __init__(self, address: Address, timeout: float) -> None:
         self.address, self._timeout = address, timeout
         self._redis = _connection(address, timeout, self._log_in)
-        try:
-            self._connect()
-            sock = self._redis._get_socket()
-            assert sock is not None, address
-            self._sock = sock
-            self._ranges = RangeReader(sock, address.label, timeout)
-        except BaseException:
-            self.close()
-            raise
+        self._hung_up = False
+
+    def open(self) -> None:
+        """Connect and log in; comes first."""
+        self._connect()
+        sock = self._redis._get_socket()
+        assert sock is not None, self.address
+        self._sock = sock
+        self._ranges = RangeReader(sock, self.address.label, self._timeout)
 
     def ask(self, commands: Sequence[Sequence[Arg]]) -> list[Reply | ReplyError]:
         """Send all commands, then read all replies. Errors are in the list as exceptions."""
@@ -89,9 +89,13 @@ class Session:
         self._redis.disconnect()
 
     def hang_up(self) -> None:
-        """Wake the thread that waits for this session; may be called from another one."""
-        with suppress(OSError):
-            self._sock.shutdown(socket.SHUT_RDWR)
+        """Wake the thread that waits for this session, unless a TCP connection or TLS handshake is under way, which
+        has its own timeout; may be called from another thread."""
+        self._hung_up = True
+        sock = self._redis._get_socket()
+        if sock is not None:
+            with suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
 
     def _connect(self) -> None:
         address = self.address
@@ -122,6 +126,8 @@ class Session:
         Redis and accepts clients; then let redis-py authenticate."""
         sock = connection._get_socket()
         assert sock is not None, self.address
+        if self._hung_up:  # before there was a socket to shut down
+            raise ConnectionAbortedError("the connection was closed")
         connection._get_parser().on_connect(connection)
         with suppress(OSError):  # it may have closed the connection already, and sent the reason
             sock.sendall(b"PING\r\n")

@@ -1,9 +1,11 @@
 """The client against real Redis servers."""
 
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 
 from replay.redis.redis_connection import Connection, OutOfMemoryReply, ReplyError, ShardDownError
+from tests.replay.redis.proxies import Listener
 from tests.replay.redis.redis_servers import RedisServer, connected
 
 pytestmark = pytest.mark.timeout(120)
@@ -234,6 +237,27 @@ def test_closing_wakes_the_thread_that_waits() -> None:
         with pytest.raises(ShardDownError, match="was closed"):
             connection.call("PING")
         server.resume()
+
+
+def test_closing_wakes_the_thread_that_logs_in() -> None:
+    def say_nothing(sock: socket.socket) -> None:
+        while sock.recv(1 << 16):
+            pass
+
+    with (
+        Listener(say_nothing) as silent,
+        connected(f"redis://127.0.0.1:{silent.port}", timeout=30) as connection,
+        ThreadPoolExecutor() as pool,
+    ):
+        call = pool.submit(connection.call, "PING")
+        while not silent.accepted:
+            time.sleep(0.01)
+        time.sleep(0.2)
+        began = time.monotonic()
+        connection.close()
+        assert time.monotonic() - began < 10
+        with pytest.raises(ShardDownError, match="was closed"):
+            call.result(20)
 
 
 def test_no_file_and_no_thread_is_left_open(server: RedisServer) -> None:

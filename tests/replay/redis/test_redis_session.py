@@ -155,6 +155,7 @@ def test_a_slow_server_may_take_its_time_over_a_large_value() -> None:
     with Listener(read_slowly) as slow:
         slow._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
         session = Session(parse(f"redis://127.0.0.1:{slow.port}", {}), timeout=1.0)
+        session.open()
         session._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 16)
         began = time.monotonic()
         assert session.ask([("SET", "a", bytes((2 << 20) - 3) + b"end")]) == [b"OK"]
