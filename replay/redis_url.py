@@ -14,7 +14,7 @@ FORMS = (
 )
 ESCAPES = (
     "in a user name or password write % as %25, / as %2F, @ as %40, : as %3A, # as %23, ? as %3F, & as %26, a comma as "
-    "%2C, [ as %5B, ] as %5D, and a control character by its number, or set " + PASSWORD_VARIABLE
+    "%2C, [ as %5B, ] as %5D, and a control character as % and its hex code, or set " + PASSWORD_VARIABLE
 )
 URLS = ("redis://", "rediss://", "unix://")
 _LOGIN = ("username", "password", "db")
@@ -52,15 +52,15 @@ class Address:
 
     def __post_init__(self) -> None:
         if not 1 <= self.port <= 65535:
-            raise ValueError(f"Redis port {self.port} is not allowed; take 1 to 65535.")
+            raise ValueError(f"Redis port {self.port} is not allowed; use 1 to 65535.")
         if self.database < 0:
-            raise ValueError(f"Redis database {self.database} is not allowed; take 0 or more.")
+            raise ValueError(f"Redis database {self.database} is not allowed; use 0 or more.")
         if len(os.fsencode(self.path)) > _LONGEST_SOCKET:
             raise ValueError(
-                f"The socket path {self.path} is longer than {_LONGEST_SOCKET} bytes; put it in a shorter folder."
+                f"The socket path {self.path} is longer than {_LONGEST_SOCKET} bytes; choose a shorter path."
             )
         if "ssl_keyfile" in self.options and "ssl_certfile" not in self.options:
-            raise ValueError("A client key needs its certificate: give cert=FILE too.")
+            raise ValueError("A client key needs its certificate: set cert=FILE too.")
         for name in _SOCKET:
             if name in self.options and not _SHORTEST <= self.options[name] <= _LONGEST:
                 raise ValueError(f"{name} is {self.options[name]}, allowed are {_SHORTEST} to {_LONGEST} seconds.")
@@ -89,14 +89,14 @@ def parse(url: str, environment: Mapping[str, str] | None = None) -> Address:
         if host or len(parts.path) < 2:
             raise ValueError("A unix:// URL has three slashes and an absolute path; write unix:///path/of/socket.")
     elif not host:
-        raise ValueError(f"The {scheme}:// URL names no host; write {FORMS}.")
+        raise ValueError(f"The {scheme}:// URL has no host; write {FORMS}.")
     else:
         _require_port(parts.netloc, f"{scheme}://{host}")
     databases = [*filter(None, ["" if unix else parts.path.removeprefix("/"), options.get("db", "")])]
     if not all(text.isascii() and text.isdigit() for text in databases):
-        raise ValueError(f"The database of the {scheme}:// URL is not a number; allowed is 0 or more, mostly 0 to 15.")
+        raise ValueError(f"The database of the {scheme}:// URL is not a number; use 0 or more, usually 0 to 15.")
     if len(databases) > 1:
-        raise ValueError(f"The {scheme}:// URL names its database twice; write it behind the host or as db.")
+        raise ValueError(f"The {scheme}:// URL has two databases; write it after the host or as db.")
     return _read(scheme, url.partition("?")[0], options, environment)
 
 
@@ -106,14 +106,14 @@ def split(url: str) -> SplitResult:
     if not colon or scheme not in _OPTIONS:
         raise ValueError(f"A Redis URL starts with {', '.join(URLS)}, this one does not; write {FORMS}.")
     if any(character < " " or character == "\x7f" for character in url):  # urlsplit() drops some of them
-        raise ValueError(f"The {scheme}:// URL has a control character in it; {ESCAPES}.")
+        raise ValueError(f"The {scheme}:// URL contains a control character; {ESCAPES}.")
     try:
         parts = urlsplit(url)
         password = parts.password
     except ValueError:
         raise ValueError(f"The host or port of the {scheme}:// URL cannot be read; {ESCAPES}.") from None
     if "#" in url or (scheme != "unix" and "@" in parts.path + parts.query):
-        raise ValueError(f"The {scheme}:// URL has a # or @ where none may stand; {ESCAPES}.")
+        raise ValueError(f"The {scheme}:// URL has a # or @ where none is allowed; {ESCAPES}.")
     if bool(password) + sum(option.startswith("password=") for option in parts.query.split("&")) > 1:
         raise ValueError(f"The {scheme}:// URL gives a password twice; write it before the host or as password.")
     return parts
@@ -133,7 +133,7 @@ def _read(scheme: str, url: str, options: Mapping[str, str], environment: Mappin
         PASSWORD_VARIABLE, ""
     )
     if known.get("username") and not password:
-        raise ValueError(f"The {scheme}:// URL names a user and no password; add it, or set {PASSWORD_VARIABLE}.")
+        raise ValueError(f"The {scheme}:// URL has a user but no password; add it, or set {PASSWORD_VARIABLE}.")
     database = given.pop("db", 0)
     given.pop("connection_class", None)  # set for unix:// and rediss://
     return Address(**known, password=password, tls=scheme == "rediss", database=database, options=given)
@@ -143,9 +143,9 @@ def parse_servers(urls: str, environment: Mapping[str, str] | None = None) -> li
     """The servers of comma-separated URLs; ValueError as from `parse`, or if one is empty or repeated."""
     each = urls.split(",")
     if not all(url.startswith(URLS) for url in each if url):  # any part may be half a password
-        raise ValueError(f"Not each of the Redis URLs begins with {', '.join(URLS)}; {ESCAPES}.")
+        raise ValueError(f"Not all of the Redis URLs begin with {', '.join(URLS)}; {ESCAPES}.")
     if not all(each):
-        raise ValueError("A place between the commas of the Redis URLs is empty; give one URL a server.")
+        raise ValueError("One of the comma-separated Redis URLs is empty; give one URL per server.")
     addresses = [parse(url, environment) for url in each]
     labels = [address.label for address in addresses]
     if twice := [label for label in labels if labels.count(label) > 1]:
@@ -160,9 +160,9 @@ def _require_port(netloc: str, server: str) -> None:
     if not text:
         return
     if not (text.isascii() and text.isdigit()):
-        raise ValueError(f"{server}: the port is not a number; take 1 to 65535, or leave it out for 6379.")
+        raise ValueError(f"{server}: the port is not a number; use 1 to 65535, or omit it for 6379.")
     if not 1 <= int(text) <= 65535:
-        raise ValueError(f"{server}: port {text} is not allowed; take 1 to 65535, or leave it out for 6379.")
+        raise ValueError(f"{server}: port {text} is not allowed; use 1 to 65535, or omit it for 6379.")
 
 
 def _options(scheme: str, query: str) -> dict[str, str]:
@@ -172,13 +172,15 @@ def _options(scheme: str, query: str) -> dict[str, str]:
     options = {short.get(name, name): text for name, _, text in pairs}
     if len(options) < len(pairs) or not set(options) <= set(allowed):
         raise ValueError(
-            f"The {scheme}:// URL has options it cannot have, or one twice; allowed are "
+            f"The {scheme}:// URL has an unknown option, or one twice; allowed are "
             f"{', '.join((*short, *allowed))}; {ESCAPES}."
         )
     if any(name == "insecure" for name, _, _ in pairs):
         insecure = options.pop("ssl_cert_reqs")
         if insecure not in ("0", "1"):
-            raise ValueError(f"insecure is {insecure}, allowed 0 (check the server's certificate) or 1 (take any).")
+            raise ValueError(
+                f"insecure is {insecure}, allowed are 0 (verify the server's certificate) and 1 (accept any)."
+            )
         options |= {"ssl_cert_reqs": "none"} if insecure == "1" else {}
     if (checked := options.get("ssl_cert_reqs", "required")) not in _CHECKS:
         raise ValueError(f"ssl_cert_reqs is {checked}, allowed are {', '.join(_CHECKS)}.")

@@ -51,7 +51,7 @@ class ShardedStore(Store):
         self.durable = shards[0].durable
         for name, shard in zip(self.names, self.shards, strict=True):
             if shard.schema != self.schema or shard.length != self.length:
-                raise ValueError(f"Shard {name} has another schema or length than {self.names[0]}; make all alike.")
+                raise ValueError(f"Shard {name} has another schema or length than {self.names[0]}; make them the same.")
         self._home: dict[int, int] = {}  # the shard of each stream that is known to be stored
         self._calls = ShardCalls(self.shards, self.names, parallel, note, waiting)
 
@@ -214,7 +214,7 @@ class ShardedStore(Store):
         """Raises GapError for the stream of a shard that was asked and has not answered."""
         for i, stream in streams.items():
             if i not in answers:
-                raise GapError(f"Stream {stream} cannot go on: its shard {self.names[i]} is down.", stream)
+                raise GapError(f"Stream {stream} cannot continue: its shard {self.names[i]} is down.", stream)
 
     def _wait_for_items(self, timeout: float) -> dict[int, tuple[int, int]]:
         """Items and waiting online sequences of each shard that is up, once there is an item anywhere."""
@@ -228,7 +228,7 @@ class ShardedStore(Store):
                 down = f", {', '.join(self.down)} down" if self.down else ""
                 raise TimeoutError(
                     f"Sampling waited {timeout:g} s for the first sequence of {self.length} steps: {len(self.shards)} "
-                    f"shards{down} were given {self.stats().get('inserted', 0):g} steps. Are the actors writing?"
+                    f"shards{down} received {self.stats().get('inserted', 0):g} steps. Are the actors writing?"
                 )
             time.sleep(min(0.02, timeout))
 

@@ -84,7 +84,7 @@ class Schema:
         for group in groups:
             taken = sorted(set(fields) & set(group))
             if taken:
-                raise ValueError(f"Replay keys {taken} come twice; rename them ({sorted(RESERVED)} are reserved).")
+                raise ValueError(f"Replay keys {taken} occur twice; rename them ({sorted(RESERVED)} are reserved).")
             fields |= group
         return cls(fields=fields, latents=latents or {})
 

@@ -39,7 +39,7 @@ class StreamExistsError(StreamError):
     def at(cls, stream: int, step: int) -> Self:
         return cls(
             f"Stream {stream} cannot begin: another writer has begun it, it continues at step {step}. "
-            "Take a stream id that was never used.",
+            "Use a stream id that was never used.",
             stream,
         )
 
@@ -194,5 +194,5 @@ def check_priorities(keys: np.ndarray, values: np.ndarray) -> list[tuple[int, in
     if np.shape(values) != keys.shape[:2]:
         raise ValueError(f"Priorities are {list(np.shape(values))}, the keys {list(keys.shape)}; pass one per step.")
     if not (np.asarray(values) >= 0).all():
-        raise ValueError(f"Priorities must be numbers of 0 or more, got {np.min(values)}; take the loss's magnitude.")
+        raise ValueError(f"Priorities must be 0 or more, got {np.min(values)}; use the magnitude of the loss.")
     return where

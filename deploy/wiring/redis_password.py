@@ -28,7 +28,7 @@ def hide_passwords(arguments: Sequence[str]) -> list[str]:
         out.append(name + equals + ",".join(url for url, _ in cleaned))
     if len(found | ({os.environ[VARIABLE]} if os.environ.get(VARIABLE) and found else set())) > 1:
         raise ValueError(
-            f"The Redis URLs and {VARIABLE} give different passwords; all servers of a run share one, given once."
+            f"The Redis URLs and {VARIABLE} give different passwords; all servers of a run must share one."
         )
     if found:
         os.environ[VARIABLE] = found.pop()
@@ -38,7 +38,7 @@ def hide_passwords(arguments: Sequence[str]) -> list[str]:
 def _split(url: str) -> tuple[str, str]:
     """The URL without its password, and the password."""
     if not url.startswith(URLS):
-        raise ValueError(f"Between the commas of Redis URLs, one does not begin with {', '.join(URLS)}; {ESCAPES}.")
+        raise ValueError(f"One of the comma-separated Redis URLs does not begin with {', '.join(URLS)}; {ESCAPES}.")
     parts = split(url)
     password = unquote(parts.password or "")
     user, at, host = parts.netloc.rpartition("@")

@@ -56,7 +56,7 @@ class Connection:
     ) -> None:
         if timeout <= 0 or patience < 0:
             raise ValueError(
-                f"timeout is {timeout}, patience {patience}: allowed are more than 0 and 0 or more seconds."
+                f"timeout is {timeout}, patience {patience}; allowed are more than 0 and 0 or more seconds."
             )
         self.address, self.label, self.patience = address, address.label, patience
         self.timeout = float(address.options.get("socket_timeout", timeout))
@@ -169,7 +169,7 @@ class Connection:
                     raise ShardDownError(
                         said if there
                         else f"Redis {self.label} has not answered {what} for {away:.0f} s; the last error: "
-                        f"{said.rstrip('.')}. Is it running, and is the address right (rediss:// where it wants TLS)?"
+                        f"{said.rstrip('.')}. Is it running, and is the address right (rediss:// if it requires TLS)?"
                     ) from error  # fmt: skip
                 self._closed.wait(delay)
                 delay = min(2 * delay, _LONGEST_DELAY)
@@ -180,7 +180,7 @@ class Connection:
             if isinstance(reply, ReplyError):
                 if reply.kind in UNFIT and self._check:
                     self._suspect = reply.key if reply.kind == "WRONGTYPE" else self._suspect
-                    raise _LookAgainError(f"it refuses what it is asked: {reply}")
+                    raise _LookAgainError(f"it refuses a command: {reply}")
                 require_fit(reply, self.label)
 
     def _drop(self) -> None:

@@ -23,7 +23,9 @@ class Damage:
         new = {key.decode(errors="replace") for key in self._chunks.foreign.copy()} - self._foreign.keys()
         if new and (types := foreign_types(self._replay.reads.connection.pipeline, sorted(new))):
             self._foreign |= types
-            self._note(f"Redis {self._replay.label}: {foreign_values(types)}; steps and latents there are passed over.")
+            self._note(
+                f"Redis {self._replay.label}: {foreign_values(types)}; steps and latents stored there are skipped."
+            )
 
     def look_for_lost_bytes(self, index: Index, starts: np.ndarray) -> None:
         """Report each chunk that lacks bytes of a sequence from `starts [n, 2]` which `index` still has, once."""
@@ -36,7 +38,7 @@ class Damage:
                 self._lost.add(chunk)
                 self._note(
                     f"Redis {self._replay.label} lacks bytes of stream {stream} from step {step} on, which its index "
-                    "has; sequences that need them are passed over."
+                    "lists; sequences that need them are skipped."
                 )
 
     def reason(self, stream: int, first_step_id: int, n: int) -> str:

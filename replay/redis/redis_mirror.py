@@ -63,7 +63,7 @@ class Mirror:
             return index
         raise TimeoutError(
             f"The index on Redis {self._script.connection.label} changed faster than it could be read, "
-            f"{_ATTEMPTS} times; is the replay far too small for its writers?"
+            f"{_ATTEMPTS} times in a row; is the replay far too small for its writers?"
         )
 
     def _follows(self, index: Index, counts: Counts) -> bool:
@@ -116,7 +116,9 @@ class Mirror:
                 )
             self.index, self._id, self._epoch, self._position = index, counts.id, epoch, counts.tail
             return
-        raise TimeoutError(f"The log on Redis {script.connection.label} was trimmed while it was read, too often.")
+        raise TimeoutError(
+            f"The log on Redis {script.connection.label} was trimmed while it was read, {_ATTEMPTS} times in a row."
+        )
 
     def _records(self, counts: Counts) -> np.ndarray | None:
         """The events since that of the oldest item; None: some were deleted meanwhile."""

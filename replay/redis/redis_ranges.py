@@ -53,7 +53,7 @@ class RangeReader:
                 commands = []
                 while sent < n and (ahead < window or sent < i + _FEWEST):
                     key, start, room = requests[sent]
-                    assert room.itemsize == 1, f"ranges are received in bytes, got a memoryview of {room.format}"
+                    assert room.itemsize == 1, f"ranges are received as bytes, got a memoryview of {room.format}"
                     commands.append(_getrange(key, start, len(room)))
                     ahead += len(room)
                     sent += 1
@@ -68,7 +68,7 @@ class RangeReader:
         try:
             self._sock.sendall(data)
         except (BlockingIOError, TimeoutError):
-            raise TimeoutError(f"it took nothing for {self._timeout:g} s") from None
+            raise TimeoutError(f"it accepted no data for {self._timeout:g} s") from None
 
     def _receive(self, out: memoryview, n: int, flags: int = 0) -> int:
         try:

@@ -29,7 +29,7 @@ from replay.redis_url import parse
 from replay.step import Rows, Schema
 
 PATIENCE = 5.0  # seconds for a server that does not answer
-LOST_LOG = "no run can go on with this replay; export its steps, and import them under another prefix"
+LOST_LOG = "no run can continue with this replay; export its steps, and import them under another prefix"
 _MEASURED = 16  # chunks whose memory is measured
 _PIPELINED = 1000
 _ATTEMPTS = 20
@@ -50,7 +50,8 @@ def open_replay(url: str, prefix: str = "") -> "RedisReader":
             if not known:
                 whose = f" that user {address.username} may read" if address.username else ""
                 raise ValueError(
-                    f"Redis {connection.label} has no replay in this database{whose}; is another one (/1, /2) meant?"
+                    f"Redis {connection.label} has no replay in this database{whose}; "
+                    "select another with /1, /2, ... in the URL."
                 )
             if len(known) > 1:
                 lines = "".join(f"\n  {name}: {_size(connection, name)}" for name in known)
@@ -58,7 +59,7 @@ def open_replay(url: str, prefix: str = "") -> "RedisReader":
             require_readable(connection.pipeline, address, known[0])
         meta = parse_meta(connection.call("GET", f"{known[0]}:meta"))
         if meta is None:
-            there = ", ".join(_replays(connection)) or "none at all"
+            there = ", ".join(_replays(connection)) or "no others"
             raise ValueError(f"Redis {connection.label} has no replay under {prefix}; it has {there}.")
         return RedisReader(connection, known[0], meta)
     except BaseException:
@@ -113,7 +114,7 @@ class RedisReader:
                 return views(rows) | stored_keys
             if not whole and first_step_id >= self._streams.get(stream, range(0)).start:
                 raise self._missing(stream, first_step_id, stop)
-        raise TimeoutError(f"{self.where} changed faster than it could be read, {_ATTEMPTS} times.")
+        raise TimeoutError(f"{self.where} changed faster than it could be read, {_ATTEMPTS} times in a row.")
 
     def facts(self) -> dict[str, float]:
         self._load()
@@ -198,7 +199,7 @@ class RedisReader:
             raise ValueError(f"{self.where}: {foreign_values(types_of(self.connection.pipeline, foreign))}.")
         life, counts, streams = exec_reply
         if not counts:
-            raise ValueError(f"{self.where} is gone: somebody has deleted it.")
+            raise ValueError(f"{self.where} is gone: it was deleted.")
         self._life = life
         self._counts = {key.decode(): value for key, value in _pairs(counts)}
         length = int(self._counts["chunk_length"])
@@ -259,9 +260,11 @@ def _server(info: dict[str, str]) -> Iterator[Finding]:
     if most:
         yield Finding(used < 0.95 * most, f"memory: {byte_size(used)} of {byte_size(most)} used")
     else:
-        yield Finding(None, f"memory: {byte_size(used)} used, maxmemory is not set; set it below what the machine has")
+        yield Finding(None, f"memory: {byte_size(used)} used, maxmemory is not set; set it below the machine's memory")
     if info.get("aof_enabled") != "1":
-        yield Finding(None, "AOF is off: nothing of it survives the server; set appendonly yes, appendfsync everysec")
+        yield Finding(
+            None, "AOF is off: the replay is lost if the server stops; set appendonly yes, appendfsync everysec"
+        )
     else:
         bad = [
             f"{key} {info[key]}"
@@ -270,7 +273,7 @@ def _server(info: dict[str, str]) -> Iterator[Finding]:
         ]
         yield Finding(not bad, f"AOF is {', '.join(bad) or 'on and written'}")
     if int(info.get("evicted_keys", 0)):
-        yield Finding(False, f"the server has evicted {info['evicted_keys']} keys by itself: steps may be gone")
+        yield Finding(False, f"the server has evicted {info['evicted_keys']} keys: steps may be lost")
 
 
 def _replays(connection: Connection) -> list[str]:

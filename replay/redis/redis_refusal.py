@@ -22,18 +22,18 @@ STATES = {
         "is a replica that has lost its master", "give the master's URL, or make it one: redis-cli REPLICAOF NO ONE"
     ),
     "MISCONF": (
-        "takes no steps since it cannot write its own files to disk",
-        "see its log, and free its disk (for failing snapshots also: redis-cli CONFIG SET stop-writes-on-bgsave-error "
-        "no)",
+        "refuses writes because it cannot save its own files to disk",
+        "see its log, and free disk space (for failing snapshots also: redis-cli CONFIG SET "
+        "stop-writes-on-bgsave-error no)",
     ),
     "NOREPLICAS": (
-        "takes no steps since it has fewer replicas than its min-replicas-to-write",
-        "bring them back, or redis-cli CONFIG SET min-replicas-to-write 0",
+        "refuses writes because it has fewer replicas than its min-replicas-to-write",
+        "restart them, or redis-cli CONFIG SET min-replicas-to-write 0",
     ),
 }  # fmt: skip
 """What is wrong with a server that can be reached, and how to fix it."""
 _PASSING = {
-    "LOADING": ("is still loading its data", "it takes a while"),
+    "LOADING": ("is still loading its data", "this may take a while"),
     "BUSY": ("is busy with a script", "redis-cli SCRIPT KILL ends one that hangs"),
 }
 UNFIT = frozenset({*STATES, "NOPERM", "NOAUTH", "UNKNOWN", "WRONGTYPE"})
@@ -78,8 +78,10 @@ def refusal(text: str) -> ReplyError:
 
 def not_redis(label: str, seen: bytes | str) -> ValueError:
     """The error for a server that is not Redis: `seen` is what it sent, or describes it."""
-    shown = repr(seen[:40]) if isinstance(seen, bytes) else f"no reply ({seen})"
-    return ValueError(f"{label} is not a Redis server, or wants TLS (rediss://): it sent {shown}. Check host and port.")
+    shown = repr(seen[:40]) if isinstance(seen, bytes) else f"an invalid reply ({seen})"
+    return ValueError(
+        f"{label} is not a Redis server, or requires TLS (rediss://): it sent {shown}. Check host and port."
+    )
 
 
 def require_welcome(first: object, address: Address) -> None:
@@ -88,20 +90,20 @@ def require_welcome(first: object, address: Address) -> None:
         return
     if "max number of clients" in str(first):
         raise FullError(
-            f"Redis {address.label} has its maxclients connected already ({first}); end some of them, or raise "
+            f"Redis {address.label} already has maxclients connected ({first}); disconnect some, or raise "
             "maxclients in its redis.conf and restart it."
         )
     if first.code == "DENIED":
-        raise ValueError(f"Redis {address.label} lets nobody in from outside: {first}")
+        raise ValueError(f"Redis {address.label} refuses connections from other machines: {first}")
 
 
 def not_let_in(error: ReplyError, address: Address) -> ValueError:
     """The error for a failed authentication."""
     if "without any password" in str(error):
-        return ValueError(f"Redis {address.label} has no password, one is given; leave it out or set requirepass.")
+        return ValueError(f"Redis {address.label} has no password, but one was given; omit it or set requirepass.")
     user = address.username or "default"
     return ValueError(
-        f"Redis {address.label} does not let user {user} in ({error}): it knows no such user, has disabled it, "
+        f"Redis {address.label} refuses user {user} ({error}): the user does not exist or is disabled, "
         f"or the password is wrong; see redis-cli ACL GETUSER {user}, and correct the URL or {PASSWORD_VARIABLE}."
     )
 
@@ -129,7 +131,7 @@ def lacking(
     if forbidden or closed:
         what = [f"run {', '.join(forbidden)}"] if forbidden else []
         what += [f"use keys like {keys}"] if closed else []
-        more = f" (nor, perhaps, use keys like {keys}: then '~{keys}' is needed too)" if closed is None else ""
+        more = f" (nor, perhaps, use keys like {keys}: then add '~{keys}' too)" if closed is None else ""
         said.append(
             f"user {user} may not {' nor '.join(what)}{more}; {allow(user, *forbidden, keys=keys if closed else '')}"
         )
@@ -145,4 +147,4 @@ def unusable(label: str, problems: Sequence[str]) -> ValueError:
 
 def bring_back(*commands: str) -> str:
     """What to do if commands were renamed or disabled."""
-    return f"take rename-command for {', '.join(commands)} out of its redis.conf, or use another server"
+    return f"remove rename-command for {', '.join(commands)} from its redis.conf, or use another server"

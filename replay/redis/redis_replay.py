@@ -42,7 +42,7 @@ class RedisReplay:
     ) -> None:
         address = parse(url)
         if not prefix:
-            raise ValueError("A replay on Redis needs a prefix for its keys; give one, such as the run's name.")
+            raise ValueError("A replay on Redis needs a prefix for its keys; set one, such as the run's name.")
         self.schema, self.prefix, self.label = schema, prefix, address.label
         self._bounds, self._note, self._patience = bounds, note, patience
         once, layout = Once(note), plan(schema, **bounds)
@@ -121,7 +121,7 @@ class RedisReplay:
         if freed and slots < 0.75 * self._said_slots:
             self._said_slots = slots
             self._note(
-                f"Redis {self.label} is full: replay {self.prefix} gives up its oldest steps and goes on with "
+                f"Redis {self.label} is full: replay {self.prefix} evicts its oldest steps and continues with "
                 f"{self.layout.nbytes / 1e9:.3g} GB."
             )
         return freed > 0
@@ -163,8 +163,8 @@ class RedisReplay:
             foreign = [key for key in keys if not key.startswith(f"{self.prefix}{PROBE}".encode())]
             if foreign and not self._made():  # unless another process has created it meanwhile
                 raise ValueError(
-                    f"Redis {self.label} has keys of something else, or the rest of a replay, under {self.prefix}, "
-                    f"such as {foreign[0].decode(errors='replace')}; remove them, or take another --replay.prefix."
+                    f"Redis {self.label} has keys of another program, or remains of a replay, under {self.prefix}, "
+                    f"such as {foreign[0].decode(errors='replace')}; delete them, or use another --replay.prefix."
                 )
             if foreign or cursor == b"0":
                 return
@@ -179,7 +179,7 @@ class RedisReplay:
             self.writes.many([(b"bound", layout.capacity, layout.slots)])
             self._note(
                 f"Replay {self.prefix} on Redis {self.label} now keeps {layout.capacity:,} sequences in "
-                f"{layout.slots:,} chunks, it was {counts.capacity:,} in {counts.slots:,}."
+                f"{layout.slots:,} chunks, before {counts.capacity:,} in {counts.slots:,}."
             )
         return layout
 
@@ -206,7 +206,7 @@ class RedisReplay:
             self.writes.connection.call(b"HSET", key, b"-", b"-")
             self.writes.connection.call(b"DEL", key)
         except ReplyError as error:
-            raise ShardDownError(f"Redis {self.label} takes no steps: {error}") from error
+            raise ShardDownError(f"Redis {self.label} refuses writes: {error}") from error
 
     def begin_anew(self) -> None:
         """The server has lost everything: create an empty replay; writers notice by the gap in their streams."""
@@ -215,7 +215,7 @@ class RedisReplay:
         except ValueError as error:  # it may be fixed while the run waits
             raise ShardDownError(str(error)) from error
         if made:
-            self._note(f"Redis {self.label} has lost the replay {self.prefix}, an empty one takes its place.")
+            self._note(f"Redis {self.label} has lost the replay {self.prefix}, an empty one replaces it.")
 
 
 class Once:

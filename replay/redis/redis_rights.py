@@ -42,7 +42,7 @@ def foreign_values(types: Mapping[str, str]) -> str:
     """A description of values that the replay cannot have written, from their types by key."""
     keys = [f"{key} ({kind})" for key, kind in sorted(types.items())]
     more = f" and {len(keys) - _NAMED} more" if len(keys) > _NAMED else ""
-    return f"another program's values lie at {', '.join(keys[:_NAMED])}{more}, where the replay has its own"
+    return f"another program's values are at {', '.join(keys[:_NAMED])}{more}, which are keys of the replay"
 
 
 def lost_log(ask: Ask, prefix: str, head: int, tail: int) -> list[str]:
@@ -156,8 +156,8 @@ class _Look:
             if small:
                 size = f"{-(-least // (1 << 20))}mb"
                 self.problems.append(
-                    f"its {name} is too small for chunks of this replay, which need {least:,} bytes; redis-cli CONFIG "
-                    f"SET {name} {size}, and the same in redis.conf"
+                    f"its {name} is too small for chunks of this replay, which need {least:,} bytes; raise it: "
+                    f"redis-cli CONFIG SET {name} {size}, and the same in redis.conf"
                 )
 
     def content(self, counts: Any, life: Any, meta: Any, streams: Any) -> None:
@@ -184,7 +184,7 @@ class _Look:
         if parts:
             self.problems.append(
                 f"its replay {self._prefix} is damaged or another program's: see {', '.join(parts)}; delete its keys, "
-                "or take another --replay.prefix"
+                "or use another --replay.prefix"
             )
 
     def conclude(self) -> None:
@@ -194,7 +194,7 @@ class _Look:
         if self._foreign:
             database = f" -n {self._address.database}" if self._address.database else ""
             self.problems.append(
-                f"{foreign_values(types_of(self._ask, self._foreign))}; take another --replay.prefix, or remove them: "
+                f"{foreign_values(types_of(self._ask, self._foreign))}; use another --replay.prefix, or delete them: "
                 f"redis-cli{database} DEL {' '.join(self._foreign)}"
             )
         if self.problems:

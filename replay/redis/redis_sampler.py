@@ -63,7 +63,7 @@ class Sampler:
                 assert counts is not None
                 raise TimeoutError(
                     f"Sampling waited {timeout:g} s for the first sequence of {self._replay.layout.length} steps: "
-                    f"replay on Redis {self._replay.label} was given {counts.inserted} steps in {counts.streams} "
+                    f"replay on Redis {self._replay.label} received {counts.inserted} steps in {counts.streams} "
                     "streams. Are the actors writing?"
                 )
             if not items:

@@ -72,8 +72,8 @@ class StreamState(NamedTuple):
         parts = saved.split()[:4]
         if len(parts) < 4 or not all(part.isdigit() for part in parts):
             raise ValueError(
-                f"A stream of the replay on Redis is at {saved.decode(errors='replace')!r} instead of at four numbers: "
-                "it is damaged; delete its keys, or take another --replay.prefix."
+                f"A stream of the replay on Redis has {saved.decode(errors='replace')!r} instead of four numbers: "
+                "the replay is damaged; delete its keys, or use another --replay.prefix."
             )
         return cls(*map(int, parts))
 

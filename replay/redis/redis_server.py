@@ -20,10 +20,12 @@ def require_supported(session: Session) -> dict[str, str]:
     refused = {command: reply for command, reply in replies.items() if isinstance(reply, ReplyError)}
     for command, reply in refused.items():
         if reply.code == "NOAUTH":
-            raise ValueError(f"Redis {address.label} wants a password: put it in the URL or set {PASSWORD_VARIABLE}.")
+            raise ValueError(
+                f"Redis {address.label} requires a password: put it in the URL or set {PASSWORD_VARIABLE}."
+            )
         require_fit(reply, address.label)
         if reply.kind not in ("NOPERM", "UNKNOWN"):
-            remedy = f"; there is no database {address.database}, take another" if command == "SELECT" else ""
+            remedy = f"; there is no database {address.database}, use another" if command == "SELECT" else ""
             raise ValueError(f"Redis {address.label} refuses {command} ({reply}){remedy}.")
     if "SELECT" in refused:  # other permissions cannot be checked in another database
         forbidden, unknown = ([c for c in refused if refused[c].kind == kind] for kind in ("NOPERM", "UNKNOWN"))
@@ -39,13 +41,11 @@ def require_supported(session: Session) -> dict[str, str]:
     if numbers < OLDEST:
         raise ValueError(f"Redis {address.label} is version {version}; use {'.'.join(map(str, OLDEST))} or newer.")
     if info.get("redis_mode") == "cluster":
-        raise ValueError(
-            f"Redis {address.label} is part of a Redis Cluster; give servers that stand alone, one URL each."
-        )
+        raise ValueError(f"Redis {address.label} is part of a Redis Cluster; use standalone servers, one URL each.")
     policy = info.get("maxmemory_policy", "unknown")
     if policy != "noeviction":
         raise ValueError(
-            f"Redis {address.label} has maxmemory-policy {policy} and would drop parts of the replay unseen; only "
+            f"Redis {address.label} has maxmemory-policy {policy} and may silently evict parts of the replay; only "
             "noeviction is allowed: redis-cli CONFIG SET maxmemory-policy noeviction, and the same in redis.conf."
         )
     return info

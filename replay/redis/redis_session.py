@@ -70,7 +70,7 @@ class Session:
         try:
             self._redis.send_packed_command(_slices(self._redis.pack_commands(commands)), check_health=False)
         except redis.TimeoutError:
-            raise TimeoutError(f"it took nothing for {self._timeout:g} s") from None
+            raise TimeoutError(f"it accepted no data for {self._timeout:g} s") from None
         except redis.ConnectionError as error:
             raise _cause(error) from None
         return [self._reply() for _ in commands]
@@ -109,15 +109,17 @@ class Session:
         except redis.ConnectionError as error:
             cause = _cause(error)
             if isinstance(cause, PermissionError) and address.path:
-                raise ValueError(f"This user may not open {address.path}; see unixsocketperm in redis.conf.") from None
+                raise ValueError(
+                    f"This user has no permission to open {address.path}; see unixsocketperm in redis.conf."
+                ) from None
             if isinstance(cause, ssl.SSLCertVerificationError):
                 raise ValueError(
-                    f"The certificate of {address.label} is not to be trusted: {cause.verify_message}. Name the file "
-                    "of its authority with ca=FILE; insecure=1 takes any certificate."
+                    f"The certificate of {address.label} is not trusted: {cause.verify_message}. Set ca=FILE to the "
+                    "certificate of its authority; insecure=1 accepts any certificate."
                 ) from None
             if isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError):
                 raise ValueError(
-                    f"{address.label} does not speak TLS as we do: {cause.reason}. Is it redis:// only?"
+                    f"The TLS handshake with {address.label} failed: {cause.reason}. If it does not use TLS, write redis://."
                 ) from None
             raise cause from None
 
@@ -167,7 +169,7 @@ class Session:
             cause = _cause(error)
             if isinstance(cause, ssl.SSLError) and "CERTIFICATE" in (cause.reason or ""):  # only after the handshake
                 raise ValueError(
-                    f"{self.address.label} refuses our certificate ({cause.reason}); give one it trusts: "
+                    f"{self.address.label} refuses our certificate ({cause.reason}); set one that it trusts: "
                     "cert=FILE&key=FILE."
                 ) from None
             raise cause from None

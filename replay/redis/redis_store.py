@@ -173,7 +173,7 @@ class RedisStore(Store):
                 return views(rows) | views(latents)
         raise ValueError(
             f"Redis {self.label} lacks bytes of steps {first_step_id} to {stop - 1} of stream {stream}, which its "
-            f"index has: {self._damage.reason(stream, first_step_id, n)}."
+            f"index lists: {self._damage.reason(stream, first_step_id, n)}."
         )
 
     def streams(self) -> dict[int, range]:
@@ -241,7 +241,7 @@ class RedisStore(Store):
         if counts.id != mark["id"]:
             raise ValueError(
                 f"Redis {self.label} has another replay under {self.prefix} ({counts.id}) than the one that "
-                f"{directory} belongs to ({mark['id']}): it was cleared, or came back without its data."
+                f"{directory} belongs to ({mark['id']}): it was cleared, or the server restarted without its data."
             )
         return int(mark["counters"]["inserted"] - counts.inserted)
 

@@ -259,16 +259,16 @@ def test_a_shard_is_taken_back_whatever_was_wrong_with_it(monkeypatch: pytest.Mo
         with redis.Redis(unix_socket_path=str(two.socket), password="sesame") as admin:
             for trouble in ("RPUSH t:counts x", "ACL SETUSER default -setrange", "REPLICAOF 127.0.0.1 1"):
                 admin.execute_command(*trouble.split())
-            _wait(lambda: said("wants a password"))
+            _wait(lambda: said("requires a password"))
             for remedy, next_reason in (
                 (("CONFIG", "SET", "requirepass", ""), "noeviction is allowed: redis-cli CONFIG SET maxmemory-policy"),
                 (("CONFIG", "SET", "maxmemory-policy", "noeviction"), "is a replica"),
-                (("REPLICAOF", "NO", "ONE"), "another program's values lie at t:counts"),
+                (("REPLICAOF", "NO", "ONE"), "another program's values are at t:counts"),
                 (
                     ("DEL", "t:counts"),
                     "used: user default may not run SETRANGE; allow it: redis-cli ACL SETUSER default +setrange.\n",
                 ),
-                (("ACL", "SETUSER", "default", "+setrange"), "takes no steps: OOM"),
+                (("ACL", "SETUSER", "default", "+setrange"), "refuses writes: OOM"),
             ):
                 if "OOM" in next_reason:
                     admin.execute_command("CONFIG", "SET", "maxmemory", 1)

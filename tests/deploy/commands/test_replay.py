@@ -297,7 +297,7 @@ def test_redis_and_back(
     assert "missing: 1 chunk, such as a:c:" in nexus("export", urls, "--prefix", "a", "--out", tmp_path / "b", code=1)
     assert_among([read_npz(one) for one in (tmp_path / "b").glob("*.npz")], all_of(trained))
     connection.call("LPUSH", chunk, "x")
-    said = f"another program's values lie at {chunk.decode()} (list)"
+    said = f"another program's values are at {chunk.decode()} (list)"
     assert said in nexus("export", urls, "--prefix", "a", "--out", tmp_path / "c", code=1)
     assert said in nexus("inspect", urls, "--prefix", "a", code=1)
     connection.call("SET", "a:meta", "[1")
@@ -340,7 +340,7 @@ def test_what_cannot_be_done_is_said(trained: Path, exported: Path, nexus: Nexus
         (("inspect", tmp_path), "holds no stored replay. Name the logdir of a run"),
         (("inspect", exported), "holds exported episodes; nexus replay import"),
         (("inspect", "unix:///nowhere/socket"), "has not answered"),
-        (("inspect", "unix:///nowhere/socket,"), "between the commas of the Redis URLs is empty"),
+        (("inspect", "unix:///nowhere/socket,"), "One of the comma-separated Redis URLs is empty"),
         (("inspect", "redis://h,redis://h/0"), "The Redis URLs name redis://h:6379 twice"),
         (("export", trained, "--out", trained), "already exists; name a new folder"),
         (("export", trained, "--out", "/proc/x"), "--out /proc/x cannot be written to: No such file"),

@@ -57,11 +57,11 @@ def test_a_password_that_cannot_be_told_from_the_rest_goes_nowhere(
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("redis://u:12#sesame@h", "The redis:// URL has a # or @ where none may stand; .* # as %23"),
-        ("redis://u:12/sesame@h", "a # or @ where none may stand"),
-        ("rediss://u:12?sesame@h", "a # or @ where none may stand"),
-        ("unix://u:12#sesame@/run/r.sock", "a # or @ where none may stand"),
-        ("redis://u:ses\tame@h", "a control character in it"),
+        ("redis://u:12#sesame@h", "The redis:// URL has a # or @ where none is allowed; .* # as %23"),
+        ("redis://u:12/sesame@h", "a # or @ where none is allowed"),
+        ("rediss://u:12?sesame@h", "a # or @ where none is allowed"),
+        ("unix://u:12#sesame@/run/r.sock", "a # or @ where none is allowed"),
+        ("redis://u:ses\tame@h", "contains a control character"),
         ("redis://u:sesame@h?password=sesame", "The redis:// URL gives a password twice"),
         ("unix:///run/r.sock?password=sesame&password=x", "The unix:// URL gives a password twice"),
     ],
@@ -78,7 +78,7 @@ def test_a_configuration_does_not_quote_half_a_password() -> None:
     with pytest.raises(ValueError, match="a comma as %2C") as error:
         ReplayConfig(store="redis://:ses,ame@h")
     assert "ame@h" not in str(error.value)
-    with pytest.raises(ValueError, match="Not each of the Redis URLs begins") as error:
+    with pytest.raises(ValueError, match="Not all of the Redis URLs begin") as error:
         ReplayConfig(store="redis:/h,redis://:sesame@h")
     assert "sesame" not in str(error.value)
     with pytest.raises(ValueError, match="replay.store='discs' is none of memory, ray, disk"):
@@ -88,12 +88,12 @@ def test_a_configuration_does_not_quote_half_a_password() -> None:
 @pytest.mark.parametrize(
     ("store", "message"),
     [
-        ("redis://h:99999", "replay.store: redis://h: port 99999 is not allowed; take 1 to 65535"),
+        ("redis://h:99999", "replay.store: redis://h: port 99999 is not allowed; use 1 to 65535"),
         ("redis://h:port", "replay.store: redis://h: the port is not a number"),
         ("redis://h/one", "replay.store: The database of the redis:// URL is not a number"),
-        ("redis://h?tls=1", "replay.store: The redis:// URL has options it cannot have"),
-        ("rediss://", "replay.store: The rediss:// URL names no host"),
-        ("redis://h,", "replay.store: A place between the commas of the Redis URLs is empty"),
+        ("redis://h?tls=1", "replay.store: The redis:// URL has an unknown option, or one twice"),
+        ("rediss://", "replay.store: The rediss:// URL has no host"),
+        ("redis://h,", "replay.store: One of the comma-separated Redis URLs is empty"),
         ("redis://h,redis://h:6379", "replay.store: The Redis URLs name redis://h:6379 twice"),
         ("http://:sesame@h", "replay.store is none of memory, ray, disk, nor a URL that begins with redis://"),
     ],

@@ -115,11 +115,11 @@ def test_chunks_of_another_type_are_holes_and_are_named(server: RedisServer) -> 
     reader.connection.call("SADD", latents, "x")
     with pytest.raises(MissingStepsError, match="Steps 64 to 79 of stream 0"):
         reader.read(0, 60, 10)
-    assert reader.losses() == [f"another program's values lie at {chunk} (list), where the replay has its own"]
+    assert reader.losses() == [f"another program's values are at {chunk} (list), which are keys of the replay"]
     kept = [one for one in before if one.stream or one.first + one.length <= 64 or one.first >= 80]
     assert [(one.stream, one.first) for one in episodes(reader, Found())] == [(one.stream, one.first) for one in kept]
     assert not reader.read(1, 32, 16)["deter"].any() and reader.read(1, 48, 16)["deter"].any()
-    both = f"another program's values lie at {chunk} (list), {latents} (set), where the replay has its own"
+    both = f"another program's values are at {chunk} (list), {latents} (set), which are keys of the replay"
     assert reader.losses()[-1] == both
     assert texts(reader, False) == [both] and "chunks of full size: 25 of 26" in texts(reader, True)
     assert reader.facts()["stale"] == 16 and reader.facts()["gb"] > 0
@@ -137,7 +137,7 @@ def test_what_a_replay_is_known_by_is_of_another_type(server: RedisServer, name:
     reader, key = open_replay(server.url_unix), f"one:{name}"
     reader.connection.call("RENAME", key, "aside")
     reader.connection.call("ZADD", key, 1, "x")
-    said = rf"another program's values lie at {key} \(zset\), where the replay has its own"
+    said = rf"another program's values are at {key} \(zset\), which are keys of the replay"
     for prefix in ("one", ""):
         with pytest.raises(ValueError, match=said):
             open_replay(server.url_unix, prefix).streams()
@@ -154,7 +154,7 @@ def test_a_stream_of_which_nobody_knows_where_it_is(server: RedisServer, state: 
     with closing(open_replay(server.url_unix)) as reader:
         reader.connection.call("HSET", "one:streams", "0000000000000001", state)
         for call in (reader.streams, store.streams, lambda: store.sample(4, LENGTH, np.random.default_rng(0))):
-            with pytest.raises(ValueError, match=f"is at '{state}' instead of at four numbers: it is damaged"):
+            with pytest.raises(ValueError, match=f"has '{state}' instead of four numbers: the replay is damaged"):
                 call()
     store.close()
 

@@ -68,7 +68,7 @@ STALE = "CONFIG SET replica-serve-stale-data"
     [
         (command("REPLICAOF 127.0.0.1 1"), command(ALONE), ("is a replica", "127.0.0.1:1", "master's URL", ALONE)),
         (command(f"{STALE} no", "REPLICAOF 127.0.0.1 1"), command(f"{STALE} yes", ALONE), ("is a replica", ALONE)),
-        (fail_to_snapshot, need_no_snapshot, ("cannot write its own files", "MISCONF", "see its log", "free its disk")),
+        (fail_to_snapshot, need_no_snapshot, ("cannot save its own files", "MISCONF", "see its log", "free disk")),
         (command("CONFIG SET min-replicas-to-write 1"), command("CONFIG SET min-replicas-to-write 0"),
          ("min-replicas-to-write", "NOREPLICAS", "CONFIG SET min-replicas-to-write 0")),
     ],
@@ -232,14 +232,14 @@ def test_commands_that_were_renamed(gone: tuple[str, ...]) -> None:
     lines = "\nrename-command ".join(f'{name} "{name[0]}-{name}"' for name in gone)
     with RedisServer(rename_command=lines) as server:
         refused(
-            server.url_unix, f"does not know {', '.join(name + '|LOAD' * (name == 'SCRIPT') for name in gone)}; take"
+            server.url_unix, f"does not know {', '.join(name + '|LOAD' * (name == 'SCRIPT') for name in gone)}; remove"
         )
 
 
 def test_databases_without_select() -> None:
     with RedisServer(tcp=True, rename_command='SELECT ""\nrename-command INFO ""') as server:
-        refused(f"{server.url_tcp}/1", "does not know SELECT, INFO; take rename-command for SELECT, INFO out")
-        refused(server.url_tcp, "does not know INFO; take rename-command for INFO out")
+        refused(f"{server.url_tcp}/1", "does not know SELECT, INFO; remove rename-command for SELECT, INFO")
+        refused(server.url_tcp, "does not know INFO; remove rename-command for INFO")
 
 
 @pytest.mark.parametrize(
@@ -288,11 +288,11 @@ def test_parts_of_a_replay_that_turned_foreign(server: RedisServer, admin: Conne
     store.close()
     admin.call("DEL", key)
     admin.call("PFADD", key, "x") if name == "streams" else admin.call("SADD", key, "x")
-    refused(server.url_unix, f"values lie at {key} ({'string' if name == 'streams' else 'set'})", "--replay.prefix")
+    refused(server.url_unix, f"values are at {key} ({'string' if name == 'streams' else 'set'})", "--replay.prefix")
     if name == "log:0":  # who looks in can do without it, and tells
         with closing(open_replay(server.url_unix, "run[1]")) as reader:
             assert reader.read(0, 0, 20)["step"].tolist() == list(range(20))
-            assert any(f"values lie at {key} (set)" in text for good, text in reader.health(False) if good is False)
+            assert any(f"values are at {key} (set)" in text for good, text in reader.health(False) if good is False)
         admin.call("DEL", key)
         refused(server.url_unix, "run[1] is damaged or another program's", key, "delete its keys")
         with closing(open_replay(server.url_unix, "run[1]")) as reader:
@@ -336,15 +336,15 @@ def test_a_chunk_that_turns_foreign_is_passed_over_by_samplers_and_waited_for_by
     batch, keys = store.sample(32, 4, rng())  # steps 16 to 19 are gone
     check_sequences(batch, keys)
     assert keys[..., 1].max() == 15
-    assert len(notes) == 1 and f"values lie at {chunk} (list), {latents} (list), " in notes[0], notes
+    assert len(notes) == 1 and f"values are at {chunk} (list), {latents} (list), " in notes[0], notes
     fresh = {key: batch[key][:, None] for key in store.schema.latents}
     assert store.write_back(keys[:, :1], fresh) == (keys[:, 0, 1] >= 8).sum() < len(keys)
     assert store.write_back(keys[:, :1], {"stoch": fresh["stoch"]}) == (keys[:, 0, 1] >= 8).sum() > 0
-    with pytest.raises(ValueError, match=rf"lie at {re.escape(chunk)} \(list\)"):
+    with pytest.raises(ValueError, match=rf"are at {re.escape(chunk)} \(list\)"):
         store.read(0, 12, 8)
     assert not store.read(0, 0, 8)["deter"].any()
     with meanwhile(lambda: store.append(0, 20, rows(0, 20, 2))):
-        until(lambda: any(f"another program's values lie at {chunk} (list), " in note for note in notes[1:]))
+        until(lambda: any(f"another program's values are at {chunk} (list), " in note for note in notes[1:]))
         admin.call("RENAME", f"aside {chunk}", chunk)
     assert len(notes) == 3 and "answers again" in notes[2], notes
     admin.call("RENAME", f"aside {latents}", latents)
@@ -368,11 +368,11 @@ def test_a_server_that_the_run_knows_is_waited_for_whatever_is_wrong(server: Red
     admin.call("ACL", "SETUSER", "u", "reset", "on", ">other", "~*", "+@all")
     notes: list[str] = []
     with meanwhile(lambda: open_store(url, patience=60.0, known=True, note=notes.append)) as opened:
-        until(lambda: any("does not let user u in" in note for note in notes))
+        until(lambda: any("refuses user u" in note for note in notes))
         admin.call("ACL", "SETUSER", "u", ">word", "-setrange")
         until(lambda: any("may not run SETRANGE" in note for note in notes))
         admin.call("ACL", "SETUSER", "u", "+setrange")
     opened[0].close()
     assert len(notes) == 3 and "answers again" in notes[2], notes
-    with pytest.raises(ShardDownError, match="does not let user u in"):
+    with pytest.raises(ShardDownError, match="refuses user u"):
         open_store(url.replace("word", "wrong"), known=True)

@@ -76,7 +76,7 @@ def test_a_url_that_names_an_authority_trusts_no_other(
         with connected(url) as connection:
             assert connection.call("PING") == b"PONG"
         for option in (f"ca={other}", f"ssl_ca_path={tmp_path}"):
-            with connected(f"{url}?{option}") as connection, pytest.raises(ValueError, match="not to be trusted"):
+            with connected(f"{url}?{option}") as connection, pytest.raises(ValueError, match="not trusted"):
                 connection.call("PING")
 
 
@@ -117,7 +117,7 @@ def test_nothing_waits_in_either_reader_between_two_exchanges(forms: dict[str, s
 
 def test_no_password_is_shown(forms: dict[str, str]) -> None:
     wrong = forms["tcp"].replace(ESCAPED, "simsim")
-    with connected(wrong) as connection, pytest.raises(ValueError, match="does not let user wr:iter in") as refused:
+    with connected(wrong) as connection, pytest.raises(ValueError, match="refuses user wr:iter") as refused:
         connection.call("PING")
     with connected(forms["tcp"]) as connection:
         connection.call("PING")

@@ -267,7 +267,7 @@ def test_a_checkpoint_is_a_mark(open_store: Open, redis: Connection, tmp_path: A
         other.restore(tmp_path / "saved")
     store.clear()
     mark.write_text(whole)
-    with pytest.raises(ValueError, match="cleared, or came back without its data"):
+    with pytest.raises(ValueError, match="cleared, or the server restarted without its data"):
         other.restore(tmp_path / "saved")
 
 
