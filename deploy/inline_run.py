@@ -23,6 +23,7 @@ from learner.checkpoint import Checkpoints, read_arrays, read_document
 from learner.learner import Learner
 from learner.train_ratio import TrainRatio
 from replay.keys import newest_incarnation
+from world_models.checkpoint_files import WEIGHTS
 from world_models.dreamer.acting import ActingModel
 from world_models.dreamer.policy import DreamerPolicy
 
@@ -37,6 +38,8 @@ class InlineRun:
         torch.set_num_threads(config.learner.threads or max(1, torch.get_num_threads() - 1))
         self.first_environment = environment or FirstEnvironment(config)
         observation, action = self.first_environment.spaces
+        if config.offline:
+            self.first_environment.close()
         self.agent = build_agent(config, observation, action)
         self.board = Scoreboard(config, logdir)
         self.interrupt = Interrupt()
@@ -194,7 +197,7 @@ class InlineRun:
 
     def restore(self, path: Path) -> None:
         """Continue from a checkpoint, in new streams with new episodes unless replay was restored with it."""
-        load_arrays(self.agent, read_arrays(path / "model.safetensors"))
+        load_arrays(self.agent, read_arrays(path / WEIGHTS))
         self.learner.load(read_arrays(path / "training.safetensors"))
         state = read_document(path / "state.json")
         if self.rolls_back:
