@@ -8,6 +8,7 @@ from tyro.conf import Positional
 
 from deploy.commands.numbers import Positive
 from deploy.commands.parsing import parse
+from deploy.exit_codes import FAILED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,4 +47,4 @@ def run(arguments: Sequence[str]) -> int:
     warnings = len(findings) - errors + warned()
     extent = "the check stopped there" if errors else f"in {counted(given.steps, 'step')}"
     print(f"{given.task}: {counted(errors, 'error')}, {counted(warnings, 'warning')}{';' * bool(errors)} {extent}")
-    return 1 if errors else 0
+    return FAILED if errors else 0

@@ -24,6 +24,7 @@ from tyro.conf import Positional
 
 from actors.envs.rendering import BACKENDS, try_backend
 from deploy.commands.parsing import parse
+from deploy.exit_codes import FAILED
 
 _PACKAGES = (
     "torch",
@@ -157,7 +158,7 @@ def doctor(directory: str | Path = ".", console: Console | None = None) -> int:
         console.print(f"\nReady to train. Limited: {', '.join(limited)}.", style="green")
     else:
         console.print("\nReady to train; everything works.", style="green")
-    return 1 if failed else 0
+    return FAILED if failed else 0
 
 
 def _versions() -> Iterator[Finding]:

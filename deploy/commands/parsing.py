@@ -65,6 +65,9 @@ def parse_known(
             print(f"\nExample: {example}")
         raise
     for field in fields(command):  # type: ignore[arg-type]
+        option = f"--{field.name}".replace("_", "-")
+        if option in arguments and getattr(parsed, field.name) == ():
+            raise ValueError(f"{prog} {option} needs a value; {prog} --help shows which.")
         if field.default is MISSING and getattr(parsed, field.name) == ():  # tyro takes an empty sequence for one given
             raise ValueError(_missing(prog, [field.name.upper()], example))
     return parsed, rest
@@ -91,7 +94,7 @@ def _require_known(prog: str, arguments: Sequence[str], known: Collection[str]) 
             return
         name = argument.partition("=")[0].replace("_", "-")
         if name.startswith("-") and name.lstrip("-")[:1].isalpha() and name not in known and not _is_number(argument):
-            near = difflib.get_close_matches(name, known, n=3)
+            near = difflib.get_close_matches(name, dict.fromkeys(known), n=3)
             hint = f"nearest: {', '.join(near)}" if near else f"{prog} --help lists them all"
             raise ValueError(f"{prog} has no option {name}; {hint}.")
 
@@ -117,6 +120,8 @@ def _refusal(event: Any, prog: str, example: str) -> str:
             return f"{where} needs {'a value' if number == 1 else f'{number} values'}; {prog} --help shows which."
         if kind == "InvalidChoice":
             return f"{where}: {event.value!r} is not one of {', '.join(event.choices)}."
+        if kind == "InstantiationFailure" and str(event.message).startswith("Could not find valid parse"):
+            return f"{where} takes numbers separated by spaces, e.g. 2 3 4; {prog} --help shows more."
         if kind == "InstantiationFailure":
             return f"{where}: {event.message}" if event.argument else str(event.message)
     except AttributeError:  # another version of tyro; its own words then

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from tyro.conf import Positional, arg
 
 from deploy.commands.parsing import OptionalPath, parse, several
+from deploy.exit_codes import FAILED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,4 +46,4 @@ def run(arguments: Sequence[str]) -> int:
         frames=given.frames, tasks=given.tasks, note=partial(print, file=sys.stderr),
     )  # fmt: skip
     print(given.out)
-    return 1 if damaged else 0
+    return FAILED if damaged else 0

@@ -12,6 +12,7 @@ from tyro.conf import arg
 from deploy.commands.numbers import PositiveOrNone
 from deploy.commands.parsing import parse
 from deploy.commands.replay_source import ReplaySource
+from deploy.exit_codes import FAILED
 from deploy.stored.sources import open_all
 from deploy.stored.transfer_report import left_out, told
 from deploy.wiring.config import RunConfig, load_config
@@ -89,7 +90,7 @@ def run(arguments: Sequence[str]) -> int:
     if given.format == "minari":
         parent = given.out.absolute().parent
         print(f'MINARI_DATASETS_PATH={parent} python -c "import minari; minari.load_dataset({given.out.name!r})"')
-    return 1 if damage else 0
+    return FAILED if damage else 0
 
 
 def _damage(lost: Sequence[str], readers: Sequence[Reader]) -> list[str]:

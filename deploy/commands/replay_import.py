@@ -13,6 +13,7 @@ from tyro.conf import Positional, arg
 
 from deploy.commands.parsing import OptionalPath, option_names, parse_known, several
 from deploy.commands.train import Train, parse_train
+from deploy.exit_codes import FAILED
 from deploy.stored.sources import open_sources
 from deploy.stored.transfer_report import left_out, told
 from deploy.wiring.config import RunConfig, load_config
@@ -120,7 +121,7 @@ def run(arguments: Sequence[str]) -> int:
     options = options_for(load_config(given.like)) if given.like else rest
     again = ["nexus", "train", config.task if spaces else "TASK", *options, "--offline", given.into]
     print(f"Train on them alone: {shlex.join(again)}")
-    return 1 if damaged else 0
+    return FAILED if damaged else 0
 
 
 def _require_no_rollback(into: Path) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from deploy.commands.parsing import parse
 from deploy.commands.replay_source import ReplaySource
+from deploy.exit_codes import FAILED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,4 +39,4 @@ def run(arguments: Sequence[str]) -> int:
         print(json.dumps(report, indent=1))
     else:
         show(report, Console(width=max(140, shutil.get_terminal_size().columns)))
-    return 0 if report["healthy"] else 1
+    return 0 if report["healthy"] else FAILED

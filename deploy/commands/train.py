@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import FlagConversionOff, Positional, arg
 
 from deploy.commands.parsing import HELP, option_names, parse, parse_known
-from deploy.exit_codes import INTERRUPTED
+from deploy.exit_codes import FAILED, INTERRUPTED
 from deploy.reports.scoreboard import solved_before
 from deploy.stored.forecast import require_memory
 from deploy.stored.report import inspect
@@ -79,6 +79,8 @@ def parse_train(arguments: Sequence[str]) -> RunConfig:
     config = parse(
         Train, arguments, prog="nexus train", example=EXAMPLE, default=Train(task=start.task, config=default)
     ).config
+    if config.task != start.task:
+        raise ValueError(f"nexus train: --task {config.task} differs from TASK {start.task}; leave out --task.")
     if not config.logdir:
         name = config.task.replace(":", "_").replace("/", "_")
         config = replace(config, logdir=str(Path("runs") / f"{name}-seed{config.seed}"))
@@ -142,7 +144,7 @@ def _train(
         print(f"Parts of {config.offline} are damaged and were not used: {'; '.join(lost)}.")
     if damaged := damage(there):
         print(damaged)
-    return 1 if lost else 0
+    return FAILED if lost else 0
 
 
 def _begin(
