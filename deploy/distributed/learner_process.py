@@ -38,6 +38,7 @@ from learner.checkpoint import Checkpoints, disk_is_full, read_arrays
 from learner.learner import Learner, NonFiniteError
 from replay.prefetch import Prefetch
 from replay.store import Sample
+from world_models.checkpoint_files import WEIGHTS
 from world_models.dreamer.acting import ActingModel
 from world_models.snapshot import take_snapshot
 
@@ -84,7 +85,7 @@ class LearnerProcess:
         else:
             path = None if name == "none" else self.checkpoints.path(name)
         if path is not None:
-            load_arrays(self.agent, read_arrays(path / "model.safetensors"))
+            load_arrays(self.agent, read_arrays(path / WEIGHTS))
             self.learner.load(read_arrays(path / "training.safetensors"))
             print(f"continuing at update {self.learner.updates} from {path.name}")
             self._saved = self.learner.updates
@@ -224,10 +225,10 @@ def _do_not_outlive(supervisor: int, learns: threading.Event) -> None:
         time.sleep(0.5)
     if not learns.is_set():  # there is nothing to save, and Ray waits for minutes for what is gone
         print("The supervisor exited while this learner was starting; exiting too.", flush=True)
-        os._exit(1)
+        os._exit(FAILED)
     time.sleep(ALONE)
     print(f"still running {ALONE:g} s after the supervisor exited; exiting", flush=True)
-    os._exit(1)
+    os._exit(FAILED)
 
 
 def _run(process: LearnerProcess, checkpoint: str, learns: threading.Event) -> int:
