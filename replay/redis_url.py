@@ -175,6 +175,8 @@ def _options(scheme: str, query: str) -> dict[str, str]:
             f"The {scheme}:// URL has an unknown option, or one twice; allowed are "
             f"{', '.join((*short, *allowed))}; {ESCAPES}."
         )
+    if empty := [name for name, _, text in pairs if not text and name != "password"]:
+        raise ValueError(f"{empty[0]} of the {scheme}:// URL is empty; give it a value, or omit it.")
     if any(name == "insecure" for name, _, _ in pairs):
         insecure = options.pop("ssl_cert_reqs")
         if insecure not in ("0", "1"):

@@ -115,6 +115,7 @@ def test_the_password_may_come_from_the_environment_and_is_never_shown(monkeypat
         ("redis://:sesame@box/1?db=1", "has two databases; write it after the host or as db"),
         ("redis://:sesame@box?db=one", "database .* not a number"),
         ("redis://box?sesame", "allowed are username, password, db, socket_timeout, .*or set NEXUS_REDIS_PASSWORD"),
+        ("rediss://box?ca=", "ca of the rediss:// URL is empty; give it a value"),
         ("redis://box?ssl_ca_certs=sesame", "an unknown option, or one twice"),
         ("redis://box?p%61ssword=sesame", "an unknown option, or one twice"),
         ("redis://box?max_connections=5&password=sesame", "an unknown option, or one twice"),
