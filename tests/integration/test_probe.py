@@ -101,7 +101,7 @@ STUBBORN = """signal.setitimer(signal.ITIMER_REAL, 0.2)
         ("", "signal.signal(14, signal.SIG_IGN); threading.Event().wait()",
          r"has taken more than 20 s and does not respond to signals"),
     ],
-    ids=["constructor", "import", "swallows", "killed", "raises", "exits", "deaf"],
+    ids=["constructor", "import", "killed", "swallows", "raises", "exits", "deaf"],
 )  # fmt: skip
 def test_a_task_that_cannot_be_asked_says_why_and_leaves_nothing_running(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, top: str, inside: str, message: str
