@@ -19,9 +19,9 @@ def test_bytes_of_a_step() -> None:
 
 
 def test_reserved_and_doubled_keys_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"\['reward'\] come twice"):
+    with pytest.raises(ValueError, match=r"\['reward'\] occur twice"):
         Schema.transitions({"reward": RESERVED["reward"]})
-    with pytest.raises(ValueError, match=r"\['x'\] come twice"):
+    with pytest.raises(ValueError, match=r"\['x'\] occur twice"):
         Schema.transitions({"x": IMAGE}, {"x": IMAGE})
     with pytest.raises(ValueError, match=r"\['x'\] are both"):
         Schema.transitions({"x": IMAGE}, latents={"x": IMAGE})

@@ -109,7 +109,7 @@ def test_a_stream_that_another_writer_has_begun_is_refused_or_left_for_a_new_one
     first, second = (Writer(store, [0, 1], flush_steps=2, max_seconds=1e9) for _ in range(2))
     for step in range(2):
         first.add(vector([0, 1], step))
-    with pytest.raises(StreamExistsError, match=r"Stream 0 cannot begin: .* it continues at step 2\. Take a stream id"):
+    with pytest.raises(StreamExistsError, match=r"Stream 0 cannot begin: .* it continues at step 2\. Use a stream id"):
         for step in range(2):
             second.add(vector([0, 1], step))
     second.renew = lambda i: 20 + i
