@@ -23,7 +23,7 @@ from replay.redis_url import Address
 Arg: TypeAlias = bytes | bytearray | memoryview | np.ndarray | str | int | np.integer
 Reply: TypeAlias = bytes | int | list[Any] | None
 _JOINED = 1 << 16  # bytes; smaller arguments are joined with their neighbours in one buffer
-_SLICE = 1 << 18  # bytes per send: the timeout applies to each; 64 KB would be slower
+_SLICE = 1 << 18  # bytes per send over TLS: the timeout applies to each; 64 KB would be slower
 _GREETING = 40  # bytes that a message quotes of what a server other than Redis sent
 
 
@@ -67,13 +67,21 @@ class Session:
 
     def ask(self, commands: Sequence[Sequence[Arg]]) -> list[Reply | ReplyError]:
         """Send all commands, then read all replies. Errors are in the list as exceptions."""
-        try:
-            self._redis.send_packed_command(_slices(self._redis.pack_commands(commands)), check_health=False)
-        except redis.TimeoutError:
-            raise TimeoutError(f"it accepted no data for {self._timeout:g} s") from None
-        except redis.ConnectionError as error:
-            raise _cause(error) from None
+        self._send(self._redis.pack_commands(commands))
         return [self._reply() for _ in commands]
+
+    def _send(self, pieces: Iterable[bytes | memoryview]) -> None:
+        """Send on a blocking socket, whose SO_SNDTIMEO starts again whenever the server takes some bytes: Python's own
+        timeout would limit all of sendall(). TLS sends slices with a timeout for each instead."""
+        tls = self.address.tls
+        self._sock.settimeout(self._timeout if tls else None)
+        try:
+            for piece in _slices(pieces) if tls else pieces:
+                self._sock.sendall(piece)
+        except (BlockingIOError, TimeoutError):
+            raise TimeoutError(f"it accepted no data for {self._timeout:g} s") from None
+        finally:
+            self._sock.settimeout(self._timeout)
 
     def ranges(self, requests: Sequence[Request], window: int) -> Iterator[int | ReplyError]:
         """See RangeReader.read."""
