@@ -11,6 +11,13 @@ def _positive(owner: object, *names: str) -> None:
             raise ValueError(f"{type(owner).__name__}.{name}={value} must be positive; raise it.")
 
 
+def _positive_stages(owner: object, mults: tuple[int, ...]) -> None:
+    if not mults or min(mults) < 1:
+        raise ValueError(
+            f"{type(owner).__name__}.mults={mults} must be one or more numbers of at least 1, e.g. 2 3 4 4."
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class RSSMConfig:
     """Recurrent state-space model with a block-diagonal GRU (paper, Methods)."""
@@ -65,6 +72,7 @@ class EncoderConfig:
 
     def __post_init__(self) -> None:
         _positive(self, "depth", "layers", "units", "kernel")
+        _positive_stages(self, self.mults)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +96,7 @@ class DecoderConfig:
 
     def __post_init__(self) -> None:
         _positive(self, "depth", "layers", "units", "kernel", "blocks")
+        _positive_stages(self, self.mults)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,6 @@
 """Signs of life of a process that works, waits or hangs."""
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import pytest
 from deploy.distributed.coordinator import Coordinator
 from deploy.distributed.remote import Heartbeat
 from deploy.wiring.incarnations import Incarnations
+from tests.integration.runs import wait_for
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -29,23 +29,18 @@ class Here:
         self.beats += 1
 
 
-def _wait(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.01)
-
-
 def test_a_process_that_waits_is_alive_for_as_long_as_a_wait_may_take(tmp_path: Path) -> None:
     here = Here(tmp_path)
     beat = Heartbeat(here, "learner", every=0.02, longest=1000)  # type: ignore[arg-type]
     with beat.waiting():
-        _wait(lambda: here.beats >= 3)
+        wait_for(lambda: here.beats >= 3, "three beats")
         with beat.waiting():  # a wait within a wait
             before = here.beats
-            _wait(lambda: here.beats >= before + 3)
+            wait_for(lambda: here.beats >= before + 3, "three more beats")
         beat.longest = 0.1
-        _wait(lambda: _silence(here) > 0.5)  # it has waited longer than any wait may take: it hangs
+        wait_for(
+            lambda: _silence(here) > 0.5, "no beat for 0.5 s"
+        )  # it has waited longer than any wait may take: it hangs
         before = here.beats
         with beat.waiting():
             assert here.beats > before
@@ -61,9 +56,9 @@ def test_a_beat_that_is_lost_is_followed_by_the_next(tmp_path: Path) -> None:
     beat = Heartbeat(here, "learner", every=0.02, longest=1000)  # type: ignore[arg-type]
     with beat.waiting():
         here.lost = 3
-        _wait(lambda: not here.lost)
+        wait_for(lambda: not here.lost, "the coordinator to be found again")
         before = here.beats
-        _wait(lambda: here.beats >= before + 3)
+        wait_for(lambda: here.beats >= before + 3, "three more beats")
 
 
 def _silence(here: Here) -> float:

@@ -21,6 +21,7 @@ from deploy.distributed.supervisor.worker_child import WorkerChild
 from deploy.run_failed import RunFailedError
 from deploy.wiring.config import RunConfig
 from tests.contracts import ray_stores
+from tests.integration.runs import wait_for
 
 pytestmark = pytest.mark.timeout(100)
 
@@ -33,14 +34,6 @@ class Sleeper:
 
     def process(self) -> int:
         return os.getpid()
-
-
-def _wait(condition: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + 60
-    while not (value := condition()):
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.02)
-    return value
 
 
 @pytest.fixture
@@ -61,7 +54,7 @@ def child(tmp_path: Path) -> Iterator[Callable[[str], LearnerChild]]:
 
 def _live_once_more(child: LearnerChild, saved: int) -> None:
     """Until it was found dead and has been started again."""
-    _wait(lambda: child.check(saved, 0.0))
+    wait_for(lambda: child.check(saved, 0.0), "the learner to be found dead")
     child.restarts.retry_at = 0.0
     assert not child.check(saved, None) and child.process
 
@@ -74,14 +67,14 @@ def test_a_learner_that_saves_nothing_newer_is_given_up(
     for life in range(RESTARTS):
         _live_once_more(one, saved[life])
     with pytest.raises(RunFailedError, match=r"(?s)6 times in a row.*exit code 7.*ran into a wall"):
-        _wait(lambda: one.check(saved[RESTARTS], 0.0))
+        wait_for(lambda: one.check(saved[RESTARTS], 0.0), "the learner to be found dead")
     assert RestartLog(tmp_path, []).counts == {"learner": RESTARTS}
 
 
 def test_a_learner_that_refuses_its_configuration_is_not_started_again(child: Callable[[str], LearnerChild]) -> None:
     one = child("print('torch sees no CUDA device; use cpu'); raise SystemExit(5)")
     with pytest.raises(RunFailedError, match=r"(?s)^The learner cannot start\. .*sees no CUDA device; use cpu"):
-        _wait(lambda: one.check(-1, 0.0))
+        wait_for(lambda: one.check(-1, 0.0), "the learner to be found dead")
 
 
 def test_a_newer_checkpoint_lets_a_learners_failures_be_forgotten(child: Callable[[str], LearnerChild]) -> None:
@@ -96,7 +89,9 @@ def test_a_learner_that_waits_for_a_store_is_asked_by_a_signal(child: Callable[[
         "import os, signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit(os.write(1, b'saved') - 5)); "
         "print('listening', flush=True); time.sleep(1000)"
     )
-    _wait(lambda: "listening" in one.tail())  # no word of this test's name, which the path of the log has
+    wait_for(
+        lambda: "listening" in one.tail(), "the learner to listen"
+    )  # no word of this test's name, which the path of the log has
     one.wait(1000.0, patience=0.1)  # not half of the time that it has
     assert "saved" in one.tail() and one.process and one.process.poll() == 0
 
@@ -107,7 +102,7 @@ def test_a_learner_that_hangs_is_killed_even_if_it_is_stopped(child: Callable[[s
     one.process.send_signal(signal.SIGSTOP)
     assert not one.check(0, SILENCE - 1) and one.process.poll() is None
     one.check(0, SILENCE + 1)
-    _wait(lambda: one.check(0, SILENCE + 1))
+    wait_for(lambda: one.check(0, SILENCE + 1), "the learner to be killed")
     assert one.restarts.reason == "signal 9"
 
 
@@ -127,8 +122,8 @@ def test_an_actor_that_hangs_is_killed_and_its_failures_are_forgotten_after_work
     os.kill(process, signal.SIGSTOP)
     assert not one.check(SILENCE - 1, False, process)
     assert not one.check(SILENCE + 1, False, process)
-    _wait(lambda: one.check(SILENCE + 1, False, process))
-    _wait(lambda: not os.path.exists(f"/proc/{process}"))
+    wait_for(lambda: one.check(SILENCE + 1, False, process), "the worker to be killed")
+    wait_for(lambda: not os.path.exists(f"/proc/{process}"), "the worker's process to end")
     assert log.counts["actor 0"] == 0 and one.restarts.failures == 1
     one.check(None, False)
     assert log.counts["actor 0"] == 1 and one.handle and ask(one.handle, "process") != process

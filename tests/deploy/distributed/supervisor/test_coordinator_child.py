@@ -4,8 +4,7 @@ import contextlib
 import os
 import signal
 import threading
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +22,9 @@ from deploy.distributed.supervisor.restart_policy import RESTARTS
 from deploy.run_failed import RunFailedError
 from deploy.wiring.incarnations import Incarnations
 from tests.contracts.ray_stores import started
+from tests.integration.runs import wait_for
 
 pytestmark = pytest.mark.timeout(100)
-
-
-def _wait(condition: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + 60
-    while not (value := condition()):
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.05)
-    return value
 
 
 def test_a_coordinator_that_dies_or_hangs_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,7 +48,7 @@ def test_a_coordinator_that_dies_or_hangs_is_replaced(tmp_path: Path, monkeypatc
         one.launch({"frames": 1000, "updates": 7})
         beat()
         assert handle.ask("report", report(16), 16, 1) == "go"
-        _wait(lambda: "learner" in one.news().last_seen)
+        wait_for(lambda: "learner" in one.news().last_seen, "the learner's first beat")
         news = one.news()
         assert news.frames == 1016 and news.last_seen.keys() == {"actor 0", "learner"}
 
@@ -67,7 +59,7 @@ def test_a_coordinator_that_dies_or_hangs_is_replaced(tmp_path: Path, monkeypatc
             daemon=True,
         )
         thread.start()
-        _wait(lambda: one.news().frames == 1080)
+        wait_for(lambda: one.news().frames == 1080, "the frames of both reports")
         os.kill(news.processes[COORDINATOR], signal.SIGKILL)
         news = one.news()
         assert log.counts[COORDINATOR] == 1
@@ -80,17 +72,17 @@ def test_a_coordinator_that_dies_or_hangs_is_replaced(tmp_path: Path, monkeypatc
         process = one.news().processes[COORDINATOR]
         os.kill(process, signal.SIGSTOP)
         monkeypatch.setattr(coordinator_child, "SILENCE", 1.0)
-        _wait(lambda: one.news().processes[COORDINATOR] != process)
+        wait_for(lambda: one.news().processes[COORDINATOR] != process, "another coordinator")
         monkeypatch.undo()
         assert log.counts[COORDINATOR] == 2 and not os.path.exists(f"/proc/{process}")
         before = one.news().last_seen["learner"]
         with beat.waiting():
-            _wait(lambda: one.news().last_seen["learner"] < before)
+            wait_for(lambda: one.news().last_seen["learner"] < before, "a newer beat")
 
         # Nobody brings it back: whoever waits is let go.
         process = one.news().processes[COORDINATOR]
         os.kill(process, signal.SIGKILL)
-        _wait(lambda: not os.path.exists(f"/proc/{process}"))
+        wait_for(lambda: not os.path.exists(f"/proc/{process}"), "the coordinator's process to end")
         gone.set()
         with pytest.raises(CoordinatorLostError, match="has not answered `counters`"):
             handle.ask("counters")
