@@ -1,50 +1,51 @@
 --[[
-Everything that changes a replay on Redis, each call one atomic step; and what has to be read together.
+All changes to a replay on Redis, each call one atomic step, and the reads that must be consistent.
 
 KEYS[1]   <prefix>:counts, a hash. All other keys begin with the same prefix:
           <prefix>:meta      JSON: schema and settings, written once
-          <prefix>:life      id and number of drops, 32 bytes: the same before and after a read means that no chunk
-                             that was read has been begun anew in between
-          <prefix>:streams   hash: stream -> "next begin oldest seen"; see replay/indexing/index.py for these four. Behind them
-                             the number of the writer that has claimed it, until its first step
-          <prefix>:idle      sorted set: streams without items, by what they have `seen`
-          <prefix>:log:<i>   the events in order, SEGMENT records of RECORD bytes each; the oldest are deleted when
-                             none of their items is left
-          <prefix>:c:<stream>:<chunk>   packed rows of one chunk, full length from the start
-          <prefix>:l:<stream>:<chunk>   its latents, a row's marker byte 1 once it was written; never in the AOF
-          Streams are 16 hexadecimal digits: Lua's numbers end at 53 bits.
+          <prefix>:life      id and number of drops, 32 bytes: if it is the same before and after a read, no chunk that
+                             was read has been reused in between
+          <prefix>:streams   hash: stream -> "next begin oldest seen" (replay/indexing/index.py defines these four),
+                             followed by the number of the writer that claimed it, until its first step
+          <prefix>:idle      sorted set: streams without items, by their `seen`
+          <prefix>:log:<i>   the events in order, SEGMENT records of RECORD bytes each; the oldest segments are deleted
+                             once none of their items is left
+          <prefix>:c:<stream>:<chunk>   packed rows of one chunk, allocated in full at the start
+          <prefix>:l:<stream>:<chunk>   its latents; the marker byte of a row is 1 once it is written; never in the AOF
+          Streams are written as 16 hexadecimal digits, since Lua's numbers are exact only to 53 bits.
 
 ARGV[1]   the call:
   open      meta id capacity slots length chunk_length row_bytes latent_bytes
-                                        -> [counts, the replay's meta, 1 where this call has made it]
+                                        -> [counts, the replay's meta, 1 if this call created it]
   bound     capacity slots              -> 1
-  begin     stream writer               -> 1, or -1 - next where another writer has claimed the stream or it has steps
-  append    stream first n rows latents -> steps that were new, or -1 - next where there is a gap before `first`
+  begin     stream writer               -> 1, or -1 - next if another writer has claimed the stream or it has steps
+  append    stream first n rows latents -> number of new steps, or -1 - next if steps before `first` are missing
   write     stream first n latents [offset size]...
-                                        -> steps written; offset and size: only these parts of each row are given;
-                                           those where another program's value lies are passed over
-  sync      position events             -> [counts, up to so many records from `position` on]
+                                        -> number of steps written; with offsets and sizes, only these parts of each
+                                           row are given; steps whose value another program holds are skipped
+  sync      position events             -> [counts, at most this number of records from `position` on]
   load                                  -> [counts, the streams hash]
-  evict     chunks least                -> [chunks freed, slots]: the oldest go and the bound goes down with them
-  clear     id                          -> keys deleted
-  settle    run                         -> 1, or 0 where it was called in this run of the server before
+  evict     chunks least                -> [chunks freed, slots]: evicts the oldest and lowers the bound accordingly
+  clear     id                          -> number of deleted keys
+  settle    run                         -> 1, or 0 if it was called before in this run of the server
           `stream` is 8 bytes, most significant first; `counts` are life, number of streams, and the COUNTS below.
 
 A record is stream (8 bytes), next (int64 LE), created (int64 LE): after this event the stream is at step `next`, and
-so many items were ever made; items are made in order, the event's last one starts at next - length. next = -1: the
-steps of a stream without items were dropped.
+`created` items have been made in all. Items are made in order; the last one of an event starts at next - length. next =
+-1: the steps of a stream without items were dropped.
 
-Chunks come before the record, the record before the counts, and all or nothing of it enters the AOF. Near maxmemory
-Redis refuses the first command of a script that needs memory, and none after one that wrote: a call is refused as a
-whole, too.
+Chunks are written before the record, and the record before the counts; the AOF gets all of a call or nothing. Near
+maxmemory Redis refuses the first command of a script that needs memory, but none after a command that wrote: so a call
+is also refused as a whole.
 
-A server that finds its AOF torn in the middle of a call drops it, but leaves its first commands in the file; with the
-next call behind them they are carried out when the file is read once more. So the first call in each run of a server is
-`settle`: it sets everything that a call changes to what it is, and gives up sequences whose chunks were deleted so.
+A server that finds its AOF torn in the middle of a call drops the call but leaves its first commands in the file. When
+another call follows them, they are executed at the next read of the file. So the first call in each run of a server
+is `settle`: it rewrites everything that a call changes with its present value, and gives up sequences whose chunks were
+deleted in this way.
 ]]
-local RECORD, SEGMENT = 24, 2047 -- a segment of 49,128 bytes lies just under a size class of jemalloc
-local SETTLED = 63 -- segments of the log after the oldest that `settle` writes anew: no call deletes more
-local ROUNDS = 20000 -- most steps of eviction in one call: what is over a lowered bound goes bit by bit
+local RECORD, SEGMENT = 24, 2047 -- a segment of 49,128 bytes is just below a size class of jemalloc
+local SETTLED = 63 -- segments after the oldest that `settle` rewrites: no call deletes more
+local ROUNDS = 20000 -- limit of eviction steps per call: after a bound is lowered, the excess is evicted gradually
 local COUNTS = {
   'created', 'evicted', 'tail', 'head', 'chunks', 'steps', 'inserted', 'drops', 'capacity', 'slots',
   'length', 'chunk_length', 'row_bytes', 'latent_bytes',
@@ -65,7 +66,7 @@ local function log_key(position) return prefix .. 'log:' .. text(floor(position 
 local function refused(reply) return type(reply) == 'table' and reply.err end
 local function at(reply, command, key) return reply.err .. ' [' .. command .. ' ' .. key .. ']' end
 
--- redis.call, whose errors do not say where.
+-- redis.call, with the place in its errors.
 local function call(command, key, ...)
   local reply = redis.pcall(command, key, ...)
   if refused(reply) then error(at(reply, command, key), 0) end
@@ -121,7 +122,7 @@ local function delete_chunk(s, chunk)
   count.chunks = count.chunks - 1
 end
 
--- The oldest items, `limit` at most and none beyond their chunk or event; the chunk goes when no later item starts there.
+-- Evicts the oldest items, at most `limit`, of one chunk and event, and the chunk if no later item starts there.
 local function evict(limit)
   local stream, _, created
   while true do
@@ -142,7 +143,7 @@ local function evict(limit)
   if is_idle(s) then set_idle(s) end
 end
 
--- Forget the steps of a stream without items; should it go on, its next step begins it anew.
+-- Drops the steps of a stream without items; if it continues, it begins anew with its next step.
 local function drop(s)
   call('ZREM', prefix .. 'idle', s.raw)
   if s.begin < s.next then
@@ -156,7 +157,7 @@ local function drop(s)
   write_record(s, -1)
 end
 
--- A stream without items that fell silent before the oldest item was made has ended: its rest goes first.
+-- A stream without items and without steps since the oldest item was made has ended: it is evicted first.
 local function free_chunks(most, s)
   while count.chunks > most do
     local idle = call('ZRANGE', prefix .. 'idle', 0, 1, 'WITHSCORES')
@@ -185,7 +186,7 @@ local function publish(s, n)
   end
 end
 
--- SETRANGE of a part that is outside the AOF; the value has its full size from the start. Another program's value stays.
+-- SETRANGE outside the AOF; the value has its full size from the start. Another program's value is left as it is.
 local function put_latents(s, chunk, place, part)
   local key = chunk_key('l:', s, chunk)
   redis.set_repl(redis.REPL_NONE)
@@ -259,7 +260,7 @@ function calls.append(stream, first, n, rows, latents)
       reply = redis.pcall('SETRANGE', key, place * count.row_bytes, cut(rows, count.row_bytes))
     end
     if refused(reply) then
-      if not string.find(reply.err, 'OOM') then save() end -- out of memory means that nothing was written before
+      if not string.find(reply.err, 'OOM') then save() end -- out of memory: nothing was written before
       return redis.error_reply(at(reply, 'SETRANGE', key))
     end
     if count.latent_bytes > 0 then
@@ -322,7 +323,7 @@ end
 
 function calls.evict(chunks, least)
   if not load_counts() then return MISSING end
-  call('DEL', prefix .. 'none') -- a script that has written may go on over maxmemory: this one gives memory back
+  call('DEL', prefix .. 'none') -- after a write a script may exceed maxmemory: this one frees memory
   local before = count.chunks
   free_chunks(max(tonumber(least), before - chunks))
   count.slots = max(tonumber(least), min(count.slots, count.chunks))
@@ -359,7 +360,7 @@ function calls.settle(run)
   local saved, each = call('HGETALL', prefix .. 'streams'), {}
   for i = 1, #saved, 2 do table.insert(each, get_stream(raw(saved[i]))) end
   for _, s in ipairs(each) do
-    while not is_idle(s) and gone(s) do evict(math.huge) end -- items leave in their order, whoever's they are
+    while not is_idle(s) and gone(s) do evict(math.huge) end -- items are evicted in order, whatever their stream
   end
   for _, s in ipairs(each) do
     if s.begin < s.next and is_idle(s) and gone(s) then drop(s) end
@@ -368,7 +369,7 @@ function calls.settle(run)
   count.chunks, count.steps = 0, 0
   for i, s in ipairs(each) do
     s.changed = s.next > 0
-    if not s.changed then call('HSET', prefix .. 'streams', s.name, saved[2 * i]) end -- with its writer
+    if not s.changed then call('HSET', prefix .. 'streams', s.name, saved[2 * i]) end -- including its writer
     local ahead = floor((s.begin < s.next and s.next - 1 + count.chunk_length or s.next) / count.chunk_length)
     while call('DEL', chunk_key('c:', s, ahead), chunk_key('l:', s, ahead)) > 0 do ahead = ahead + 1 end
     if s.begin < s.next then
@@ -378,7 +379,7 @@ function calls.settle(run)
       if is_idle(s) then set_idle(s) end
     end
   end
-  count.drops = count.drops + 1 -- who is reading chunks reads them again
+  count.drops = count.drops + 1 -- makes readers of chunks repeat their read
   call('SET', prefix .. 'life', string.sub(call('GET', prefix .. 'life'), 1, 16) .. format('%016.0f', count.drops))
   save()
   for _, field in ipairs(COUNTS) do call('HSET', KEYS[1], field, text(count[field])) end
