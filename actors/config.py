@@ -1,5 +1,6 @@
 """Configuration of environments, and of the actors that share them. Torch-free."""
 
+import json
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -27,6 +28,8 @@ class EnvironmentConfig:
     """Camera of the rendered images; -1 is the task's usual one."""
     fast_rendering: bool = False
     """Render 4-6 times faster without anti-aliasing and shadows; pixels differ from those of published results."""
+    env_config: str = "{}"
+    """JSON object that the creator of an rllib: environment gets as its env_config, e.g. '{"size": 5}'."""
     check_steps: bool = True
     """Check every observation and reward of the environment; turn it off only for speed."""
 
@@ -38,6 +41,7 @@ class EnvironmentConfig:
             raise ValueError(
                 f"environment.observations={self.observations!r} is not one of {get_args(Observations)}; choose one."
             )
+        object.__setattr__(self, "env_config", _json_object(self.env_config))
         size = tuple(self.image_size)
         if len(size) != 2 or not (size == (0, 0) or min(size) >= 4):
             raise ValueError(
@@ -45,6 +49,18 @@ class EnvironmentConfig:
                 "the environment's own; the usual choice is (64, 64)."
             )
         object.__setattr__(self, "image_size", size)
+
+
+def _json_object(text: str) -> str:
+    """The same object written in one way only, so that spaces and order make no difference."""
+    try:
+        values = json.loads(text, parse_constant=float)
+        if isinstance(values, dict):
+            return json.dumps(values, sort_keys=True, allow_nan=False)
+        what = f"it is a {type(values).__name__}"
+    except (ValueError, RecursionError) as error:
+        what = f"it is not JSON ({error})"
+    raise ValueError(f"environment.env_config={text!r} must be a JSON object, e.g. '{{\"size\": 5}}'; {what}.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,6 +22,7 @@ class Suite:
 
 SUITES = (
     Suite(prefix="gym:", module="actors.envs.gymnasium", package="gymnasium", example="gym:CartPole-v1"),
+    Suite(prefix="rllib:", module="actors.envs.rllib", package="ray", example="rllib:my_module:my_env"),
     Suite(prefix="dmc_", module="actors.envs.dm_control", package="dm_control", example="dmc_walker_walk"),
 )
 
@@ -47,6 +48,11 @@ def make(task: str, config: EnvironmentConfig | None = None) -> Environment:
     if not importlib.util.find_spec(suite.package):
         raise ValueError(
             f"Task {task!r} needs the package {suite.package}, which is not installed: pip install {suite.package}"
+        )
+    if config.env_config != EnvironmentConfig().env_config and suite.prefix != "rllib:":
+        raise ValueError(
+            f"environment.env_config={config.env_config} reaches only rllib: tasks, not {task!r}; leave it out. "
+            "Arguments of a Gymnasium environment go into gymnasium.register(..., kwargs={...})."
         )
     environment: Environment = importlib.import_module(suite.module).make(task, config)
     require_names(environment.observation_space, environment.action_space, task)

@@ -123,10 +123,11 @@ class GymnasiumEnvironment:
             if space.is_image and self._last is not None:
                 image = self._last.observation[key]
                 return image[..., :3] if space.shape[-1] >= 3 else np.repeat(image[..., :1], 3, -1)
-        raise CannotDrawError(
-            f"{self._task} cannot be rendered: it has no image observation and no 'rgb_array' in "
-            "metadata['render_modes']; add that mode to the environment to get a video."
-        )
+        if "'rgb_array'" in str(self.raw.metadata):  # whatever its type
+            lacks = "was not made with render_mode='rgb_array'; pass that to it to get a video."
+        else:
+            lacks = "no 'rgb_array' in metadata['render_modes']; add that mode to the environment to get a video."
+        raise CannotDrawError(f"{self._task} cannot be rendered: it has no image observation and {lacks}")
 
     def close(self) -> None:
         close_outside(self.raw.close, self._task)

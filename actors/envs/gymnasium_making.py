@@ -30,12 +30,12 @@ def task_names() -> list[str]:
 def make_raw(task: str) -> gymnasium.Env:
     """The raw environment `gym:ID` or `gym:MODULE:ID`. Raises ValueError saying what failed, where, and what to do."""
     rendering.choose_when_imported()
-    with _naming_sources():
+    with naming_sources():
         return _make_raw(task)
 
 
 @contextmanager
-def _naming_sources() -> Iterator[None]:
+def naming_sources() -> Iterator[None]:
     """Adds file and line to errors in which Python names neither: NUL bytes in a file, or a parser that gives up."""
     compiled = SourceFileLoader.source_to_code
 
@@ -63,24 +63,33 @@ def _make_raw(task: str) -> gymnasium.Env:
     if not module and importlib.util.find_spec(PACKAGES.get(namespace, "_")):
         module = PACKAGES[namespace]
     if module:
-        _import(module, task)
+        import_module(module, task)
     spec = _spec(task, module, name)
     creator = _creator(spec, task, module)
     try:
         environment = call_outside(lambda: _made(spec, creator))
     except Exception as error:
-        raise ValueError(f"Task {task!r} cannot be made: {_reason(error, creator)}") from error
-    for side in ("observation_space", "action_space"):
-        if not isinstance(getattr(environment, side, None), gymnasium.Space):
-            close_outside(environment.close, task)
-            raise ValueError(
-                f"Task {task!r}: {_source(type(environment.unwrapped))} has no {side}; set self.{side} to a "
-                "gymnasium.spaces.Space in __init__."
-            )
+        raise ValueError(f"Task {task!r} cannot be made: {reason(error, creator)}") from error
+    try:
+        require_spaces(environment, task)
+    except ValueError:
+        close_outside(environment.close, task)
+        raise
     return environment
 
 
-def _import(module: str, task: str) -> None:
+def require_spaces(environment: gymnasium.Env, task: str) -> None:
+    """ValueError if it does not declare both spaces."""
+    for side in ("observation_space", "action_space"):
+        if not isinstance(getattr(environment, side, None), gymnasium.Space):
+            raise ValueError(
+                f"Task {task!r}: {source(type(environment.unwrapped))} has no {side}; set self.{side} to a "
+                "gymnasium.spaces.Space in __init__."
+            )
+
+
+def import_module(module: str, task: str) -> None:
+    """Import the user's module that registers a task. ValueError says what is wrong with it, where, and what to do."""
     if os.getcwd() not in sys.path and "" not in sys.path:
         sys.path.append(os.getcwd())  # last, so that no file there shadows an installed package
     importlib.invalidate_caches()
@@ -119,7 +128,7 @@ def _spec(task: str, module: str, name: str) -> EnvSpec:
                 if module in str(spec.entry_point) or getattr(spec.entry_point, "__module__", "") == module
             )  # fmt: skip
             raise ValueError(
-                f"Importing {module!r} ({_file(module)}) did not register {name!r} with Gymnasium (it registered "
+                f"Importing {module!r} ({file_of(module)}) did not register {name!r} with Gymnasium (it registered "
                 f"{own}); call gymnasium.register(id={name!r}, entry_point=YourClass) at the top level of that file."
             ) from error
         raise unknown_task(task, task_names()) from error
@@ -127,7 +136,7 @@ def _spec(task: str, module: str, name: str) -> EnvSpec:
 
 def _creator(spec: EnvSpec, task: str, module: str) -> Any:
     if spec.entry_point is None:
-        where = f" by {_file(module)}" if module else ""
+        where = f" by {file_of(module)}" if module else ""
         raise ValueError(
             f"Task {task!r} is registered{where} with vector_entry_point={spec.vector_entry_point!r} alone; "
             "register the single environment too: gymnasium.register(id=..., entry_point=YourClass)."
@@ -137,8 +146,8 @@ def _creator(spec: EnvSpec, task: str, module: str) -> Any:
     try:
         return call_outside(lambda: load_env_creator(str(spec.entry_point)))
     except Exception as error:
-        reason = _reason(error, None)
-        raise ValueError(f"Task {task!r}: its entry point {spec.entry_point!r} cannot be loaded: {reason}") from error
+        what = reason(error, None)
+        raise ValueError(f"Task {task!r}: its entry point {spec.entry_point!r} cannot be loaded: {what}") from error
 
 
 def _made(spec: EnvSpec, creator: Any) -> gymnasium.Env:
@@ -166,37 +175,41 @@ def _make(spec: EnvSpec, creator: Any, metadata: Any, options: dict[str, Any]) -
     return environment
 
 
-def _reason(error: Exception, creator: Any) -> str:
-    """What went wrong, in which file and line, and the remedy."""
+def reason(
+    error: Exception, creator: Any, give: str = "register the task with gymnasium.register(..., kwargs={...})",
+    omit: str = "register the task without it in kwargs",
+) -> str:  # fmt: skip
+    """What went wrong, in which file and line, and the remedy; `give` and `omit`: how to correct an argument."""
     if rendering.is_about_drawing(error):
         return str(rendering.no_renderer())
     text = " ".join(str(error).split())
-    where = place_of(error) or _source(creator)
+    where = place_of(error) or source(creator)
     if isinstance(error, gymnasium.error.DependencyNotInstalled) or isinstance(error.__cause__, ModuleNotFoundError):
         packages = re.search(r"pip install [^`']*(\"[^\"]*\"|'[^']*'|[\w.\[\]-]+)", text)
         return f"a package is missing: {text}" + ("" if packages else f" ({where})")
     if isinstance(error, ModuleNotFoundError):
         return f"{where}: {text}; pip install {(error.name or '').partition('.')[0]}"
     if "must inherit from the gymnasium.Env class" in text or "Gym is incompatible with Gymnasium" in text:
-        return f"{_source(creator)} does not make a gymnasium.Env; derive its class from gymnasium.Env."
+        return f"{source(creator)} does not make a gymnasium.Env; derive its class from gymnasium.Env."
     if isinstance(error, TypeError) and (missing := re.search(r"missing \d+ required .*?: (.*?)( was raised|$)", text)):
         names = missing.group(1)
         several = names.count("'") > 2
         needs = f"the arguments {names}; give them defaults" if several else f"the argument {names}; give it a default"
-        return f"{_source(creator)} needs {needs}, or register the task with gymnasium.register(..., kwargs={{...}})."
+        return f"{source(creator)} needs {needs}, or {give}."
     if isinstance(error, TypeError) and (
         odd := re.search(r"__init__\(\) got an unexpected keyword argument '\w+'", text)
     ):
-        return f"{_source(creator)}: {odd.group()}; take it, or register the task without it in kwargs."
+        return f"{source(creator)}: {odd.group()}; take it, or {omit}."
     text = described(error).partition(" was raised from the environment creator")[0]
     return f"{where}: {text}. Correct that line, or what it depends on."
 
 
-def _file(module: str) -> str:
+def file_of(module: str) -> str:
+    """The file of an imported module."""
     return getattr(sys.modules[module], "__file__", None) or module
 
 
-def _source(creator: Any) -> str:
+def source(creator: Any) -> str:
     """File and line of a class or function."""
     with suppress(TypeError, OSError):
         return f"{inspect.getsourcefile(creator)}, line {inspect.getsourcelines(creator)[1]}, {creator.__name__}"

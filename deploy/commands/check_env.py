@@ -6,6 +6,7 @@ from typing import Literal
 
 from tyro.conf import Positional
 
+from actors.config import EnvironmentConfig
 from deploy.commands.numbers import Positive
 from deploy.commands.parsing import parse
 from deploy.exit_codes import FAILED
@@ -16,23 +17,24 @@ class CheckEnv:
     """Step an environment and report what is wrong with it, and where."""
 
     task: Positional[str]
-    """As for `nexus train`: gym:ID, gym:module:ID (imports the module first) or dmc_domain_task."""
+    """As for `nexus train`: gym:ID, gym:module:ID or rllib:module:NAME (both import the module) or dmc_domain_task."""
     steps: Positive = 1000
     """Number of steps."""
     observations: Literal["vectors", "pixels", "both"] = "vectors"
     """Observations to ask for, if the task has a choice (dm_control)."""
+    env_config: str = EnvironmentConfig().env_config
+    """JSON object for the creator of an rllib: environment, e.g. '{"size": 5}'."""
 
 
 def run(arguments: Sequence[str]) -> int:
     """Returns the exit code."""
     given = parse(CheckEnv, arguments, prog="nexus check-env", example="nexus check-env gym:my_module:MyEnv-v0")
     from actors.closing import warned
-    from actors.config import EnvironmentConfig
     from actors.conformance import check_environment
     from actors.envs import make
     from replay.counted import counted
 
-    environment = make(given.task, EnvironmentConfig(observations=given.observations))
+    environment = make(given.task, EnvironmentConfig(observations=given.observations, env_config=given.env_config))
     try:
         for name, spaces in (("observation", environment.observation_space), ("action", environment.action_space)):
             for key, space in spaces.items():

@@ -78,7 +78,7 @@ SOLVED = {"gym:CartPole-v1": 490.0}
 
 PRESETS: dict[str, Preset] = {"gym": gym, "dmc_proprio": dmc_proprio, "dmc_vision": dmc_vision, "quick": quick}
 
-TASK_PRESETS = (("gym:", "gym"), ("dmc_", "dmc_proprio"))
+TASK_PRESETS = (("gym:", "gym"), ("rllib:", "gym"), ("dmc_", "dmc_proprio"))
 """Default preset for tasks with this prefix."""
 
 
