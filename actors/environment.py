@@ -1,9 +1,11 @@
 """The interface of an environment to the actors. An episode is one `reset` and the `step`s after it."""
 
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
+from actors.episode_metrics import Info
 from replay.step import RESERVED
 from world_models.space import Spaces
 
@@ -19,13 +21,15 @@ class Step(NamedTuple):
     """One observation with the reward and flags that came with it.
 
     `is_last` marks the end of the episode; `is_terminal` means that the task itself ended there. A truncation, such as
-    a time limit, sets only `is_last`; a termination sets both.
+    a time limit, sets only `is_last`; a termination sets both. `infos`: what the environment reports for the metrics of
+    its episode, one entry for each frame that reports anything.
     """
 
     observation: dict[str, np.ndarray]
     reward: float
     is_last: bool
     is_terminal: bool
+    infos: Sequence[Info] = ()
 
 
 @runtime_checkable

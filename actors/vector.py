@@ -3,11 +3,12 @@
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from actors.environment import Environment, Step
+from actors.episode_metrics import EpisodeMetrics
 from actors.faults import BrokenEnvironmentError, raised
 
 Rows = dict[str, np.ndarray]
@@ -22,7 +23,8 @@ def episode_seed(run_seed: int, env_index: int, episode: int) -> int:
 @dataclass(frozen=True, kw_only=True)
 class Episode:
     """A finished episode: `length` in frames, `env_index` across the whole run. `frames`: the run's frames at its end,
-    as known to whoever passes it on."""
+    as known to whoever passes it on. `metrics`: numbers from the environment's info, see `episode_metrics`; `notes`:
+    lines about them for the run's log."""
 
     env_index: int
     episode: int
@@ -30,6 +32,8 @@ class Episode:
     score: float
     length: int
     frames: int = 0
+    metrics: dict[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +81,7 @@ class VectorEnvironment:
         self.lengths = np.zeros(count, np.int64)  # frames
         self.ended = np.ones(count, bool)  # the next call resets
         self._finished: list[Episode] = []
+        self._metrics = EpisodeMetrics()
 
     def __len__(self) -> int:
         return len(self.environments)
@@ -115,13 +120,18 @@ class VectorEnvironment:
         self.seeds[i] = episode_seed(self.run_seed, self.env_indices[i], episode)
         self.scores[i], self.lengths[i], self.ended[i] = 0.0, 0, False
         with self._named(i, "reset"):
-            return self.environments[i].reset(self.seeds[i])
+            step = self.environments[i].reset(self.seeds[i])
+        self._metrics.begin(self.env_indices[i])
+        self._metrics.add(self.env_indices[i], step.infos)
+        return step
 
     def _step(self, i: int, action: dict[str, np.ndarray]) -> Step:
         with self._named(i, "step"):
             step = self.environments[i].step(action)
         self.scores[i] += step.reward
         self.lengths[i] += self.frames_per_step
+        if step.infos:
+            self._metrics.add(self.env_indices[i], step.infos)
         if step.is_last:
             self.ended[i] = True
             self._finished.append(
@@ -131,6 +141,8 @@ class VectorEnvironment:
                     seed=self.seeds[i],
                     score=float(self.scores[i]),
                     length=int(self.lengths[i]),
+                    metrics=self._metrics.end(self.env_indices[i]),
+                    notes=self._metrics.notes(),
                 )
             )
         return step

@@ -165,8 +165,7 @@ class InlineRun:
             self.endless = True
             self.board.note(f"Training continues without evaluations: {error}")
             return
-        seeds = [episode.seed for episode in result.episodes]
-        if self.board.evaluation(self.frames, updates, result.scores, result.lengths, seeds):
+        if self.board.evaluation(self.frames, updates, result.episodes):
             score = {"mean": result.mean, "episodes": episodes, "updates": updates, "frames": self.frames}
             save_best(self.checkpoints, self.config, self.acting, score)
 

@@ -15,6 +15,7 @@ from actors.environment import CannotDrawError, Step
 from actors.envs import gymnasium_spaces, rendering
 from actors.envs.gymnasium_making import make_raw, task_names
 from actors.envs.gymnasium_spaces import Leaf
+from actors.episode_metrics import Info, read_info
 from actors.faults import BrokenEnvironmentError, call_outside, described, place_of, require_flag, require_reward
 from replay.counted import counted
 from world_models.space import Spaces
@@ -61,7 +62,8 @@ class GymnasiumEnvironment:
             raise self._broken("reset", str(error), "Write def reset(self, *, seed=None, options=None).") from error
         if not (isinstance(answer, tuple) and len(answer) == 2):
             raise self._broken("reset", _given(answer), "Return observation, info.")
-        self._last = Step(self._encode(answer[0], "reset"), 0.0, False, False)
+        info = read_info(answer[1])
+        self._last = Step(self._encode(answer[0], "reset"), 0.0, False, False, [info] if info else ())
         return self._last
 
     def step(self, action: dict[str, np.ndarray]) -> Step:
@@ -73,9 +75,12 @@ class GymnasiumEnvironment:
     def _step(self, action: dict[str, np.ndarray]) -> Step:
         raw_action = gymnasium_spaces.decode(self.raw.action_space, self._actions, action)
         total, terminated, truncated, observation = 0.0, False, False, None
+        infos: list[Info] = []
         self._steps += 1
         for _ in range(self.frames_per_step):
-            observation, reward, ended, cut = self._raw_step(raw_action)
+            observation, reward, ended, cut, info = self._raw_step(raw_action)
+            if numbers := read_info(info):
+                infos.append(numbers)
             total += require_reward(reward, self._where("step", "reward")) if self._check else float(reward)
             terminated, truncated = self._flag(ended, "terminated"), self._flag(cut, "truncated")
             if terminated or truncated:
@@ -83,9 +88,9 @@ class GymnasiumEnvironment:
         if self._check and self.frames_per_step > 1:
             require_reward(total, self._where("step", f"reward of {self.frames_per_step} frames"))
         encoded = self._encode(observation, "step")
-        return Step(encoded, total, terminated or truncated, terminated)
+        return Step(encoded, total, terminated or truncated, terminated, infos)
 
-    def _raw_step(self, action: Any) -> tuple[Any, Any, Any, Any]:
+    def _raw_step(self, action: Any) -> tuple[Any, Any, Any, Any, Any]:
         try:
             answer = call_outside(lambda: self.raw.step(action))
         except ValueError as error:
@@ -94,7 +99,7 @@ class GymnasiumEnvironment:
             raise self._broken("step", str(error), _FIVE) from error
         if not (isinstance(answer, tuple) and len(answer) == 5):
             raise self._broken("step", _given(answer), _FIVE)
-        return answer[:4]
+        return answer
 
     def _flag(self, value: Any, name: str) -> bool:
         return value if value is True or value is False else require_flag(value, self._where("step", name))

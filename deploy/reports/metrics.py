@@ -17,6 +17,7 @@ from deploy.reports.event_file import PATTERN, EventFile, read_events
 from replay.files.whole_file import write_durably
 
 METRICS, SCORES = "metrics.jsonl", "scores.jsonl"
+EPISODE_KEYS = ("frames", "updates", "score", "length", "seed", "kind")  # of every line of scores.jsonl
 WALL_CLOCK_KEYS = ("time", "fps/")  # key prefixes that differ between two otherwise identical runs
 
 Kind = Literal["train", "eval"]
@@ -42,27 +43,34 @@ class MetricsWriter:
         self._restart_step: int | None = None  # set by a cut: the step at which the next event file starts
 
     def metrics(self, frames: int, updates: int, values: Mapping[str, SupportsFloat]) -> None:
-        """One line of named numbers (anything `float` accepts); non-finite numbers are written as null."""
+        """One line of named numbers (anything `float` accepts); non-finite numbers are written as null. Averages over
+        episodes are no TensorBoard points, since each episode has its own."""
         line = {"frames": int(frames), "updates": int(updates), "time": round(time.time(), 3)}
         numbers = {key: _number(value) for key, value in values.items()}
         if clash := line.keys() & numbers.keys():
             raise ValueError(f"metric names {sorted(clash)} are reserved for the line itself; choose other names.")
         with self._lock:
             self._append(METRICS, line | numbers)
-            self._scalars(int(frames), numbers)
+            self._scalars(int(frames), {key: value for key, value in numbers.items() if not _is_average(key)})
 
     def episode(
-        self, frames: int, updates: int, *, score: SupportsFloat, length: int, seed: int, kind: Kind, **more: Any
-    ) -> None:
-        """One finished episode: its undiscounted return, its length in environment frames, its seed."""
+        self, frames: int, updates: int, *, score: SupportsFloat, length: int, seed: int, kind: Kind,
+        metrics: Mapping[str, float] | None = None,
+    ) -> None:  # fmt: skip
+        """One finished episode: its undiscounted return, its length in environment frames, its seed, and what its
+        environment reported, whose names must differ from the others."""
         if kind not in ("train", "eval"):
             raise ValueError(f"episode kind {kind!r} is not 'train' or 'eval'.")
-        line = {"frames": int(frames), "updates": int(updates), "score": _number(score), "length": int(length)}
-        line |= {"seed": int(seed), "kind": kind} | more
+        line: dict[str, Any] = {"frames": int(frames), "updates": int(updates), "score": _number(score)}
+        line |= {"length": int(length), "seed": int(seed), "kind": kind}
+        numbers = {key: _number(value) for key, value in (metrics or {}).items()}
+        if clash := line.keys() & numbers.keys():
+            raise ValueError(f"metric names {sorted(clash)} are reserved for the line itself; choose other names.")
         prefix = "episode" if kind == "train" else "eval"
+        curves = {"score": line["score"], "length": line["length"]} | numbers
         with self._lock:
-            self._append(SCORES, line)
-            self._scalars(int(frames), {f"{prefix}/score": line["score"], f"{prefix}/length": line["length"]})
+            self._append(SCORES, line | numbers)
+            self._scalars(int(frames), {f"{prefix}/{name}": value for name, value in curves.items()})
 
     def state(self) -> dict[str, Any]:
         """Where the logs end now, for the checkpoint (JSON); everything up to there is on disk."""
@@ -194,6 +202,11 @@ def in_short(line: Any) -> str:
 
 def _encode(line: Mapping[str, Any]) -> bytes:
     return json.dumps(line, allow_nan=False).encode() + b"\n"
+
+
+def _is_average(key: str) -> bool:
+    """Whether its curve already has a point for each episode."""
+    return key.startswith(("episode/", "eval/")) and key != "eval/mean"
 
 
 def _number(value: SupportsFloat) -> int | float | None:

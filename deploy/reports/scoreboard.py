@@ -2,13 +2,14 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, SupportsFloat
 
 from actors.vector import Episode
-from deploy.reports.metrics import SCORES, MetricsWriter, read_lines
+from deploy.reports.episode_averages import RECENT, EpisodeAverages
+from deploy.reports.metrics import SCORES, Kind, MetricsWriter, read_lines
 from deploy.reports.progress import Progress, Status
 from deploy.reports.prometheus import RunMetrics, serve
 from deploy.stored.offline import frames_per_update
@@ -16,8 +17,6 @@ from deploy.wiring.config import RunConfig
 from learner.checkpoint import Checkpoints, read_document
 from replay.counted import counted
 from world_models.checkpoint_files import BEST
-
-RECENT = 20  # training episodes in the displayed score
 
 
 def best_score(checkpoints: Checkpoints) -> float | None:
@@ -62,6 +61,7 @@ class Scoreboard:
         self.note = self.progress.note
         self.episodes = 0
         self.scores: deque[float] = deque(maxlen=RECENT)
+        self.averages = EpisodeAverages()
         self.eval_score: float | None = None
         self.best: float | None = None
         self.loss: float | None = None
@@ -92,21 +92,28 @@ class Scoreboard:
         """Record a finished training episode; `updates`: the learner's count when it ended."""
         self.episodes += 1
         self.scores.append(episode.score)
-        self.metrics.episode(
-            episode.frames, updates, score=episode.score, length=episode.length, seed=episode.seed, kind="train"
-        )
+        self._line(episode, episode.frames, updates, "train")
 
-    def evaluation(self, frames: int, updates: int, scores: list[float], lengths: list[int], seeds: list[int]) -> bool:
+    def _line(self, episode: Episode, frames: int, updates: int, kind: Kind) -> None:
+        kept, notes = self.averages.add(episode, kind)
+        self.metrics.episode(
+            frames, updates, score=episode.score, length=episode.length, seed=episode.seed, kind=kind, metrics=kept
+        )
+        for note in notes:
+            self.note(note)
+
+    def evaluation(self, frames: int, updates: int, episodes: Sequence[Episode]) -> bool:
         """Record the evaluation episodes of the policy at these counts; True if their mean is the best so far."""
-        for score, length, seed in zip(scores, lengths, seeds, strict=True):
-            self.metrics.episode(frames, updates, score=score, length=length, seed=seed, kind="eval")
-        self.eval_score = sum(scores) / len(scores)
+        self.averages.begin_evaluation()
+        for episode in episodes:
+            self._line(episode, frames, updates, "eval")
+        self.eval_score = sum(episode.score for episode in episodes) / len(episodes)
         better = self.best is None or self.eval_score > self.best
         if better:
             self.best = self.eval_score
         self.note(
             f"evaluation at {frames:,} frames, update {updates:,}: mean {self.eval_score:.1f} of "
-            + counted(len(scores), "episode")
+            + counted(len(episodes), "episode")
             + (", the best so far" if better else f" (best {self.best:.1f})")
         )
         if self.solved() and better:
@@ -174,7 +181,7 @@ class Scoreboard:
             line["episode/score"] = self._score()
         if self.eval_score is not None:
             line["eval/mean"] = self.eval_score
-        self.metrics.metrics(frames, updates, line)
+        self.metrics.metrics(frames, updates, line | self.averages.means())
 
     def rewind(self, updates: int) -> None:
         """Drop what the logs hold of updates after `updates`, to which only the learner has gone back."""
@@ -190,6 +197,7 @@ class Scoreboard:
         scores = self.logdir / SCORES
         for line in read_lines(scores, kind=str, updates=int) if scores.exists() else ():
             self.episodes += line["kind"] == "train"
+            self.averages.read(line)
             if not isinstance(score := line.get("score"), (int, float)):  # it was not finite
                 continue
             if line["kind"] == "train":
@@ -206,11 +214,12 @@ class Scoreboard:
         """For checkpoints (JSON)."""
         return {
             "episodes": self.episodes, "scores": list(self.scores), "eval_score": self.eval_score, "best": self.best,
-            "metrics": self.metrics.state(),
+            "averages": self.averages.state(), "metrics": self.metrics.state(),
         }  # fmt: skip
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Continue from `state`; log lines written after it are cut."""
         self.episodes, self.eval_score, self.best = state["episodes"], state["eval_score"], state["best"]
         self.scores.extend(state["scores"])
+        self.averages.load(state.get("averages", {}))  # a checkpoint of an older version has none
         self.metrics.load(state["metrics"])

@@ -71,7 +71,7 @@ def test_dm_control_episodes_are_truncated_after_1000_frames() -> None:
 def test_a_time_limit_truncates_and_counts_frames() -> None:
     environment = TimeLimit(counter(action_repeat=2), frames=6)
     environment.reset(0)
-    flags = [environment.step(ACTION)[2:] for _ in range(3)]
+    flags = [environment.step(ACTION)[2:4] for _ in range(3)]
     assert flags == [(False, False), (False, False), (True, False)]
     with pytest.raises(ValueError, match="time limit of 6 frames"):
         environment.step(ACTION)

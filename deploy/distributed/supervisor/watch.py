@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from actors.vector import Episode
 from deploy.distributed.coordinator import LEARNER, News
 from deploy.distributed.ray_cluster import lost_part
 from deploy.distributed.supervisor.children import Children
@@ -62,9 +63,7 @@ class Watch:
         for episode, updates in news.episodes:
             board.episode(episode, updates)
         for result in news.evaluations:
-            episodes = result["episodes"]
-            columns = [[episode[key] for episode in episodes] for key in ("score", "length", "seed")]
-            board.evaluation(result["frames"], result["updates"], *columns)
+            board.evaluation(result["frames"], result["updates"], [Episode(**one) for one in result["episodes"]])
         replay, changed = self.shards.stats()
         if changed:
             self.coordinator.ask("replay_lost", int(replay["steps"]))

@@ -24,24 +24,26 @@ def scalars(logdir: Path, tag: str) -> list[tuple[int, float]]:
 def write(logs: MetricsWriter, first: int, last: int) -> None:
     for n in range(first, last):
         logs.metrics(n * 10, n, {"train/loss/kl": n / 2})
-        logs.episode(n * 10, n, score=n, length=10, seed=7 + n, kind="train", env=n % 2)
+        logs.episode(n * 10, n, score=n, length=10, seed=7 + n, kind="train", metrics={"is_success": n % 2})
 
 
 def test_lines_and_events_carry_what_was_written(tmp_path: Path) -> None:
     with MetricsWriter(tmp_path) as logs:
         logs.metrics(16, 3, {"train/loss/kl": np.float32(0.5), "replay/items": np.int64(12), "policy/lag": 2})
         logs.episode(16, 3, score=np.float32(21), length=16, seed=2**40, kind="train")
-        logs.episode(16, 3, score=33.5, length=20, seed=5, kind="eval", env=1)
+        logs.episode(16, 3, score=33.5, length=20, seed=5, kind="eval", metrics={"is_success": 1, "log/speed/avg": 0.5})
     (line,) = read_lines(tmp_path / METRICS)
     assert line.pop("time") > 1.6e9
     assert line == {"frames": 16, "updates": 3, "train/loss/kl": 0.5, "replay/items": 12.0, "policy/lag": 2}
     assert list(read_lines(tmp_path / SCORES)) == [
         {"frames": 16, "updates": 3, "score": 21.0, "length": 16, "seed": 2**40, "kind": "train"},
-        {"frames": 16, "updates": 3, "score": 33.5, "length": 20, "seed": 5, "kind": "eval", "env": 1},
+        {"frames": 16, "updates": 3, "score": 33.5, "length": 20, "seed": 5, "kind": "eval"}
+        | {"is_success": 1, "log/speed/avg": 0.5},
     ]
     assert scalars(tmp_path, "train/loss/kl") == [(16, 0.5)]
     assert scalars(tmp_path, "episode/score") == [(16, 21.0)]
     assert scalars(tmp_path, "eval/score") == [(16, 33.5)]
+    assert scalars(tmp_path, "eval/is_success") == [(16, 1)] and scalars(tmp_path, "eval/log/speed/avg") == [(16, 0.5)]
 
 
 def test_non_finite_numbers_stay_strict_json(tmp_path: Path) -> None:
@@ -140,6 +142,8 @@ def test_misuse_is_named(tmp_path: Path) -> None:
     with MetricsWriter(tmp_path) as logs:
         with pytest.raises(ValueError, match="'updates'"):
             logs.metrics(1, 1, {"updates": 3})
+        with pytest.raises(ValueError, match="'score'"):
+            logs.episode(1, 1, score=0, length=1, seed=0, kind="train", metrics={"score": 3})
         with pytest.raises(ValueError, match="'test' is not 'train' or 'eval'"):
             logs.episode(1, 1, score=0, length=1, seed=0, kind="test")  # type: ignore[arg-type]
 

@@ -4,10 +4,13 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from actors.vector import Episode
 from deploy.cli import main
+from deploy.reports.metrics import METRICS, SCORES, read_lines
 from deploy.reports.scoreboard import Scoreboard, solved_before
 from deploy.wiring.config import EvaluationConfig, RunConfig, save_config
 from tests.integration.runs import command, run
@@ -16,13 +19,17 @@ pytestmark = pytest.mark.timeout(120)
 CONFIG = RunConfig(frames=200_000, evaluation=EvaluationConfig(every=10, stop_score=490))
 
 
+def episode(score: float, frames: int = 500, **metrics: float) -> Episode:
+    return Episode(env_index=0, episode=0, seed=1, score=score, length=500, frames=frames, metrics=metrics)
+
+
 def test_a_solved_run_says_so_until_its_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with Scoreboard(CONFIG, tmp_path) as board:
         board.starting(5_000, 70, "starting Ray")
         assert "5,000/200,000" in board.progress.line() and "frames/s" not in board.progress.line()
         board.begin(5_000, 70 * 128)
         board.show(10_358, 10_358, 250, 32_000, {"items": 10_000, "gb": 0.1}, "training")
-        board.evaluation(10_358, 250, [500.0] * 4, [500] * 4, [1, 2, 3, 4])
+        board.evaluation(10_358, 250, [episode(500.0)] * 4)
         board.show(10_360, 10_360, 250, 32_000, {"items": 10_000, "gb": 0.1}, "training")
         assert board.progress.line().endswith("solved")
         board.busy("saving")
@@ -37,7 +44,7 @@ def test_a_solved_run_says_so_until_its_end(tmp_path: Path, capsys: pytest.Captu
 
 def test_a_run_that_is_not_solved_is_saved_at_its_end(tmp_path: Path) -> None:
     with Scoreboard(CONFIG, tmp_path) as board:
-        board.evaluation(10, 1, [489.9], [500], [1])
+        board.evaluation(10, 1, [episode(489.9)])
         board.begin(0, 0)
         board.show(10, 10, 1, 10, {"items": 1, "gb": 0.1}, "training")
         assert board.progress.line().endswith("training")
@@ -73,3 +80,35 @@ def test_a_solved_run_that_is_started_again_ends_at_once_with_its_summary(
 def test_a_folder_without_a_best_policy_is_not_solved(tmp_path: Path) -> None:
     save_config(CONFIG, tmp_path)
     assert solved_before(CONFIG, tmp_path) == ""
+
+
+def test_what_environments_report_is_averaged_and_survives_a_restart(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log: dict[str, Any] = {"replay": {"age": 1.0, "gb": 0.1, "items": 1}, "values": {}}
+    with Scoreboard(CONFIG, tmp_path) as board:
+        for n in range(25):
+            one = episode(1.0, 10 * n, is_success=float(n >= 20)) if n != 24 else episode(1.0, 10 * n)
+            board.episode(replace(one, notes=("info 'log/a' is a str.",)), updates=n)
+        board.evaluation(250, 25, [episode(1.0, is_success=1.0), episode(1.0, is_success=1.0)])
+        board.evaluation(260, 26, [episode(1.0, is_success=1.0), episode(1.0, is_success=0.0)])
+        board.log(260, 260, 26, 26, **log)
+        means, state = board.averages.means(), json.loads(json.dumps(board.state()))
+        many = {f"m{n:03}": 1.0 for n in range(120)}
+        board.episode(replace(episode(2.0, 270), metrics=many), updates=27)
+    assert means == {"episode/is_success": 4 / 20, "eval/is_success": 0.5}
+    (line,) = read_lines(tmp_path / METRICS)
+    assert line["episode/is_success"] == 0.2 and line["eval/is_success"] == 0.5
+    rows = list(read_lines(tmp_path / SCORES))
+    assert [row.get("is_success") for row in rows[18:26]] == [0, 0, 1, 1, 1, 1, None, 1]
+    assert len(rows[-1]) == 6 + 99  # is_success is one of the hundred
+    said = capsys.readouterr().out
+    assert said.count("info 'log/a'") == 1 and said.count("left out: m099, m100, ") == 1
+    with Scoreboard(CONFIG, tmp_path) as board:
+        board.reload(260, 26)
+        assert board.averages.means() == means
+    with Scoreboard(CONFIG, tmp_path) as board:
+        board.load(state)
+        assert board.averages.means() == means
+        del state["averages"]  # a checkpoint of an older version
+        board.load(state)
