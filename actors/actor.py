@@ -15,7 +15,8 @@ from world_models.snapshot import SnapshotSource
 
 
 class Actor:
-    """Rows of environment i go to `streams[i]`, step ids from 0. Counts environment steps (replay rows) and frames."""
+    """Rows of environment i go to `streams[i]`, step ids from 0; those of an environment that was made again after a
+    failure begin a new stream. Counts environment steps (replay rows) and frames."""
 
     def __init__(
         self,
@@ -37,7 +38,6 @@ class Actor:
         self.carry = policy.initial(len(streams))
         self.actions: Arrays | None = None
         self.calls = self.steps = self.frames = 0
-        self.next_step = 0  # id of the next row, the same in every stream
         self.episode_start = [0] * len(streams)
         self.writer = Writer(store, streams, flush_steps=flush_steps, max_seconds=flush_seconds)
 
@@ -48,7 +48,9 @@ class Actor:
     def step(self) -> list[Episode]:
         """Step every environment once; returns the episodes that ended, with this actor's frames."""
         rows = self.environments.step(self.actions)
-        first, last = rows["is_first"], rows["is_last"]
+        first, last, there = rows["is_first"], rows["is_last"], self.environments.there
+        if not there.any():
+            return []
         if self.snapshots is not None and (snapshot := self.snapshots.newest(self.policy.version)):
             self.policy.load(snapshot)
         self.carry, actions, latents = self.policy.act(self.carry, rows, first, self.calls)
@@ -58,21 +60,24 @@ class Actor:
         # The stored action of a last step is zero; the carry keeps its own, which the reset discards anyway.
         actions = {k: np.where(last.reshape(-1, *[1] * (v.ndim - 1)), 0, v).astype(v.dtype) for k, v in actions.items()}
         self.actions = actions
-        for i in np.flatnonzero(first):
-            self.episode_start[i] = self.next_step
+        for i in np.flatnonzero(self.environments.replaced):
+            self.writer.cut(int(i))
+        if first.any():
+            next_steps = self.writer.next_steps
+            for i in np.flatnonzero(first):
+                self.episode_start[i] = next_steps[i]
         self.calls += 1
-        self.steps += len(first)
+        self.steps += int(there.sum())
         self.frames += int((~first).sum()) * self.environments.frames_per_step
         version = np.full(len(first), self.policy.version, np.int32)
-        self.writer.add(rows | actions | latents | {"version": version})
-        self.next_step += 1
+        self.writer.add(rows | actions | latents | {"version": version}, None if there.all() else there)
         return [replace(episode, frames=self.frames) for episode in self.environments.finished()]
 
     def state(self) -> tuple[dict[str, Any], Arrays]:
         """Counters (JSON) and arrays from which `load` continues exactly; flushes first."""
         self.writer.flush()
         counters = {
-            "calls": self.calls, "steps": self.steps, "frames": self.frames, "next_step": self.next_step,
+            "calls": self.calls, "steps": self.steps, "frames": self.frames, "next_step": self.writer.next_steps,
             "episode_start": list(self.episode_start), "episodes": list(self.environments.episodes),
             "ended": self.environments.ended.tolist(), "streams": self.streams, "version": self.policy.version,
         }  # fmt: skip
@@ -88,9 +93,11 @@ class Actor:
         """Continue from `state`: repeat each open episode from its seed and stored actions, and compare observations.
         Returns one line for every episode that could not be restored; it starts over."""
         self.go_on(counters)
-        self.next_step, self.episode_start = counters["next_step"], counters["episode_start"]
+        self.episode_start, next_steps = counters["episode_start"], counters["next_step"]
+        if isinstance(next_steps, int):  # written by earlier versions
+            next_steps = [next_steps] * len(self.streams)
         for i, stream in enumerate(counters["streams"]):
-            self.writer.replace(i, stream, self.next_step)
+            self.writer.replace(i, stream, next_steps[i])
         self.carry = self.policy.restore({k[6:]: v for k, v in arrays.items() if k.startswith("carry/")})
         self.actions = {k[5:]: v for k, v in arrays.items() if k.startswith("next/")} or None
         problems = []
@@ -100,7 +107,7 @@ class Actor:
                 continue
             start = self.episode_start[i]
             try:
-                rows = self.store.read(self.streams[i], start, self.next_step - start)
+                rows = self.store.read(self.streams[i], start, next_steps[i] - start)
             except ValueError as error:
                 self.environments.episodes[i] = episode
                 problems.append(f"environment {i}, episode {episode} is no longer in replay ({error}); it starts over.")

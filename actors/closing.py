@@ -35,14 +35,33 @@ def close_outside(close: Callable[[], object], task: str) -> None:
         _say(task, error, described(error))
 
 
+def hangs(task: str) -> bool:
+    """Whether closing an environment of the task has not returned before."""
+    return task in _hung
+
+
+def give_up(task: str) -> None:
+    """Close no further environment of the task."""
+    _hung.add(task)
+
+
+def warnings() -> list[str]:
+    """The warnings about `close` in this process."""
+    return sorted(_said)
+
+
 def warned() -> int:
-    """Number of warnings about `close` in this process."""
+    """Their number."""
     return len(_said)
 
 
 def _say(task: str, error: BaseException, what: str) -> None:
     place = place_of(error)
-    line = f"warning: {task}, close(){place and ', '}{place}: {what}"
+    warn(f"warning: {task}, close(){place and ', '}{place}: {what}")
+
+
+def warn(line: str) -> None:
+    """Print a warning about `close`, once in this process."""
     if line not in _said:
         _said.add(line)
         print(line, file=sys.stderr)

@@ -6,7 +6,7 @@ import sysconfig
 import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, Literal, NoReturn, TypeVar, get_args
 
 import numpy as np
 
@@ -16,15 +16,30 @@ LARGEST = float(np.finfo(np.float32).max)
 SWITCH = "(environment.check_steps=false trains without these checks)"
 
 
+Kind = Literal["exception", "non_finite", "invalid", "timeout", "crash", "memory"]
+"""How an environment failed: it raised, returned NaN or infinity, violated its declaration in another way, did not
+answer in time, its process ended, or its process grew beyond its limit."""
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+
 class BrokenEnvironmentError(ValueError):
-    """An environment violated its own declaration: `what` is wrong, `where`, and the `remedy`."""
+    """An environment failed: `what` is wrong, `where`, and the `remedy`. `details`: a traceback or the last output of
+    another process."""
 
-    def __init__(self, what: str, where: str, remedy: str) -> None:
+    def __init__(self, what: str, where: str, remedy: str, kind: Kind = "invalid", details: str = "") -> None:
         super().__init__(f"{where}: {what.rstrip('.')}. {remedy}")
-        self.what, self.where, self.remedy = what, where, remedy
+        self.what, self.where, self.remedy, self.kind, self.details = what, where, remedy, kind, details
 
-    def __reduce__(self) -> tuple[type, tuple[str, str, str]]:
-        return type(self), (self.what, self.where, self.remedy)  # it crosses processes
+    def __reduce__(self) -> tuple[type, tuple[str, str, str, Kind, str]]:
+        return type(self), (self.what, self.where, self.remedy, self.kind, self.details)  # it crosses processes
+
+
+class OutsideError(ValueError):
+    """What happened to, or in, the process of an environment. `place`: file, line and function, if known."""
+
+    def __init__(self, kind: Kind, what: str, remedy: str, place: str = "", details: str = "") -> None:
+        super().__init__(f"{what.rstrip('.')}. {remedy}")
+        self.kind, self.what, self.remedy, self.place, self.details = kind, what, remedy, place, details
 
 
 class ExitedError(RuntimeError):
@@ -33,11 +48,14 @@ class ExitedError(RuntimeError):
 
 def raised(error: Exception, where: str = "") -> BrokenEnvironmentError:
     """An error raised by an environment's own code, with the line that raised it."""
+    if isinstance(error, OutsideError):
+        place = ", ".join(part for part in (where, error.place) if part)
+        return BrokenEnvironmentError(error.what, place, error.remedy, error.kind, error.details)
     place = ", ".join(part for part in (where, place_of(error)) if part)
     remedy = "Correct that line, or the value it was given."
     if isinstance(error, ExitedError):
-        return BrokenEnvironmentError(str(error), place, "Raise an error instead.")
-    return BrokenEnvironmentError(f"raised {described(error)}", place, remedy)
+        return BrokenEnvironmentError(str(error), place, "Raise an error instead.", "exception")
+    return BrokenEnvironmentError(f"raised {described(error)}", place, remedy, "exception")
 
 
 def described(error: BaseException) -> str:
@@ -63,6 +81,11 @@ def place_of(error: BaseException) -> str:
     for frame in [*theirs, *(frame for frame in others if "importlib" not in frame.filename)]:
         return f"{frame.filename}, line {frame.lineno}, in {frame.name}"
     return ""
+
+
+def is_theirs(file: str) -> bool:
+    """Whether a source file is neither ours nor a library's."""
+    return not file.startswith("<") and not _lies_in(file, _OURS) and not _lies_in(file, _LIBRARIES)
 
 
 def _lies_in(file: str, folders: tuple[str, ...]) -> bool:
@@ -144,6 +167,7 @@ def require_array(
             f"not finite: element {index} is {array[index]}",
             where,
             "Find the division, logarithm or overflow that produced it.",
+            "non_finite",
         )
     if array.dtype == np.float64 and (np.abs(array) > LARGEST).any():
         index = _first(np.abs(array) > LARGEST)
@@ -216,6 +240,7 @@ def require_reward(value: Any, where: str) -> float:
             f"wrong reward: {reward}, a reward must be finite",
             where,
             "Find the division, logarithm or overflow that produced it.",
+            "non_finite",
         )
     if abs(reward) > LARGEST:
         raise BrokenEnvironmentError(

@@ -1,17 +1,22 @@
-"""Several environments stepped one after the other in this process, one replay row each per call."""
+"""Several environments stepped together, one replay row each per call; a broken one may be replaced."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
 from actors.environment import Environment, Step
 from actors.episode_metrics import EpisodeMetrics
 from actors.faults import BrokenEnvironmentError, raised
+from actors.repairs import EnvironmentFault, Repaired, Repairs
 
 Rows = dict[str, np.ndarray]
+FIRST_CALLS = 1000
+"""Calls in which an error of every environment at once means that the task itself is wrong."""
+WAITING = 0.1  # seconds for an environment to be back if none is there
 
 
 def episode_seed(run_seed: int, env_index: int, episode: int) -> int:
@@ -48,22 +53,29 @@ class Restored:
 
 
 class VectorEnvironment:
-    """Steps N environments with automatic resets.
+    """Steps N environments with automatic resets; those in processes of their own step at the same time.
 
     The call after a row with `is_last` resets that environment: it ignores the action and yields a row with `is_first`,
     reward 0. The very first call resets all. `env_indices` number the environments across the run, so that every one
     has seeds of its own: by default 0..N-1.
+
+    A failure of an environment ends the step with BrokenEnvironmentError, unless `quarantine_after` is given: then that
+    environment is closed and made again (see `Repairs`), and the others are not affected. It has no row until its first
+    step after that, with `is_first`. An error of all environments (two or more) in one of the first 1,000 calls is
+    raised all the same.
     """
 
     def __init__(
-        self, makers: Sequence[Callable[[], Environment]], run_seed: int, env_indices: Sequence[int] | None = None
-    ) -> None:
+        self, makers: Sequence[Callable[[], Environment]], run_seed: int, env_indices: Sequence[int] | None = None,
+        quarantine_after: int = 0,
+    ) -> None:  # fmt: skip
         if not makers:
             raise ValueError("A vector environment needs at least one environment, got 0.")
         self.env_indices = list(env_indices) if env_indices is not None else list(range(len(makers)))
         if len(self.env_indices) != len(makers):
             raise ValueError(f"{len(makers)} environments but {len(self.env_indices)} indices; give one index each.")
         self.environments: list[Environment] = []
+        self._repairs: Repairs | None = None
         try:
             for make in makers:
                 self.environments.append(make())
@@ -73,6 +85,8 @@ class VectorEnvironment:
         first = self.environments[0]
         self.observation_space, self.action_space = first.observation_space, first.action_space
         self.frames_per_step = first.frames_per_step
+        if quarantine_after:
+            self._repairs = Repairs(makers, quarantine_after, apart=hasattr(first, "begin_step"))
         self.run_seed = run_seed
         count = len(makers)
         self.episodes = [-1] * count  # number of the open episode, counted per environment from 0
@@ -80,26 +94,59 @@ class VectorEnvironment:
         self.scores = np.zeros(count)
         self.lengths = np.zeros(count, np.int64)  # frames
         self.ended = np.ones(count, bool)  # the next call resets
+        self.there = np.ones(count, bool)
+        """Which environments have a row in the newest rows; all other values there mean nothing."""
+        self.replaced = np.zeros(count, bool)
+        """Which rows are the first of an environment that was made again: nothing joins them to those before."""
+        self._calls = 0
         self._finished: list[Episode] = []
         self._metrics = EpisodeMetrics()
+        self._faults: list[EnvironmentFault] = []
+        nothing = {key: np.zeros(space.shape, space.dtype) for key, space in self.observation_space.items()}
+        self._absent = Step(nothing, 0.0, False, False)
 
     def __len__(self) -> int:
         return len(self.environments)
 
+    @property
+    def quarantined(self) -> int:
+        """The number of environments that are not made again."""
+        return len(self._repairs.quarantined) if self._repairs else 0
+
     def step(self, actions: Mapping[str, np.ndarray] | None = None) -> Rows:
         """One row per environment: observation keys, reward, is_first, is_last, is_terminal, each [N, ...].
 
-        `actions` [N, ...] may be left out when every environment is about to be reset.
+        `actions` [N, ...] may be left out when every environment is about to be reset. If no environment is there, the
+        call waits a tenth of a second for one.
         """
-        assert actions is not None or self.ended.all(), "actions are needed: some episodes are open"
         first = self.ended.copy()
-        steps: list[Step] = []
-        for i in range(len(self.environments)):
-            if first[i]:
-                steps.append(self._reset(i, self.episodes[i] + 1))
-            else:
-                assert actions is not None
-                steps.append(self._step(i, {key: value[i] for key, value in actions.items()}))
+        self._calls += 1
+        away = self._repairs.away if self._repairs else ()
+        open_ones = [i for i in np.flatnonzero(~first) if i not in away]
+        assert actions is not None or not open_ones, f"actions are needed: the episodes of {open_ones} are open"
+        begun = [
+            (i, self._begin(i, None if first[i] or actions is None else {k: v[i] for k, v in actions.items()}))
+            for i in range(len(self)) if i not in away
+        ]  # fmt: skip
+        steps, broken = [self._absent] * len(self), list[tuple[int, BrokenEnvironmentError]]()
+        self.there[:] = False
+        self.replaced[:] = False
+        for i, result in begun:
+            try:
+                steps[i] = self._finish(i, result, first[i])
+                self.there[i] = True
+            except BrokenEnvironmentError as error:
+                if self._repairs is None:
+                    raise
+                broken.append((i, error))
+        if self._repairs is not None and (broken or away):
+            self._require_some(broken)
+            for i, fault in broken:
+                self._replace(self._repairs, i, fault, self.environments[i])
+            for repaired in self._repairs.returned(0.0 if self.there.any() else WAITING):
+                if step := self._take(self._repairs, repaired):
+                    steps[repaired.i] = step
+            first |= ~self.there | self.replaced
         rows = {
             key: np.stack([step.observation[key] for step in steps]).astype(space.dtype, copy=False)
             for key, space in self.observation_space.items()
@@ -115,25 +162,75 @@ class VectorEnvironment:
         out, self._finished = self._finished, []
         return out
 
-    def _reset(self, i: int, episode: int) -> Step:
+    def faults(self) -> list[EnvironmentFault]:
+        """Failures of environments since the last call of this."""
+        out, self._faults = self._faults, []
+        return out
+
+    def _require_some(self, broken: Sequence[tuple[int, BrokenEnvironmentError]]) -> None:
+        """Raise the first error if it is one of the task and not of an environment: if all have raised one early on."""
+        ours = [error for _, error in broken if error.kind in ("exception", "non_finite", "invalid")]
+        if 1 < len(ours) == len(self) and self._calls <= FIRST_CALLS:
+            raise ours[0]
+
+    def _replace(self, repairs: Repairs, i: int, error: BrokenEnvironmentError, old: Environment | None) -> None:
+        """Have environment i made again, for the episode after the one that it broke."""
+        self._open(i, self.episodes[i] + 1)
+        self._faults.append(repairs.failed(i, self.env_indices[i], error, old, self.seeds[i]))
+
+    def _take(self, repairs: Repairs, repaired: Repaired) -> Step | None:
+        """The first step of an environment that was made again; None: it has failed again."""
+        i, environment = repaired.i, repaired.environment
+        try:
+            with self._named(i, "reset"):
+                if repaired.error:
+                    raise repaired.error
+            assert environment is not None and repaired.first is not None, "neither an environment nor an error"
+            if (environment.observation_space, environment.action_space) != (self.observation_space, self.action_space):
+                where = f"environment {self.env_indices[i]}, made again"
+                raise BrokenEnvironmentError("its spaces have changed", where, "Declare the same spaces every time.")
+        except BrokenEnvironmentError as error:
+            self._replace(repairs, i, error, environment)
+            return None
+        repairs.away.remove(i)
+        self._metrics.add(self.env_indices[i], repaired.first.infos)
+        self.environments[i] = environment
+        self.there[i] = self.replaced[i] = True
+        return repaired.first
+
+    def _open(self, i: int, episode: int) -> None:
         self.episodes[i] = episode
         self.seeds[i] = episode_seed(self.run_seed, self.env_indices[i], episode)
         self.scores[i], self.lengths[i], self.ended[i] = 0.0, 0, False
-        with self._named(i, "reset"):
-            step = self.environments[i].reset(self.seeds[i])
         self._metrics.begin(self.env_indices[i])
-        self._metrics.add(self.env_indices[i], step.infos)
-        return step
 
-    def _step(self, i: int, action: dict[str, np.ndarray]) -> Step:
-        with self._named(i, "step"):
-            step = self.environments[i].step(action)
-        self.scores[i] += step.reward
-        self.lengths[i] += self.frames_per_step
+    def _begin(self, i: int, action: dict[str, np.ndarray] | None) -> Callable[[], Step]:
+        """Begin a step, or without an action the next episode; the result is what it returns."""
+        environment = self.environments[i]
+        if action is None:
+            self._open(i, self.episodes[i] + 1)
+            if begin := getattr(environment, "begin_reset", None):
+                begin(self.seeds[i])
+                return environment.finish  # type: ignore[attr-defined]
+            return partial(environment.reset, self.seeds[i])
+        if begin := getattr(environment, "begin_step", None):
+            begin(action)
+            return environment.finish  # type: ignore[attr-defined]
+        return partial(environment.step, action)
+
+    def _finish(self, i: int, result: Callable[[], Step], first: bool) -> Step:
+        with self._named(i, "reset" if first else "step"):
+            step = result()
         if step.infos:
             self._metrics.add(self.env_indices[i], step.infos)
+        if first:
+            return step
+        self.scores[i] += step.reward
+        self.lengths[i] += self.frames_per_step
         if step.is_last:
             self.ended[i] = True
+            if self._repairs:
+                self._repairs.worked(i)
             self._finished.append(
                 Episode(
                     env_index=self.env_indices[i],
@@ -165,11 +262,13 @@ class VectorEnvironment:
         row's are applied again, and every observation, reward and flag is compared. The last action is left to the
         caller: it goes to the next `step`. On a mismatch the next `step` begins episode `episode + 1`.
         """
-        step = self._reset(i, episode)
+        self._open(i, episode)
+        step = self._finish(i, partial(self.environments[i].reset, self.seeds[i]), True)
         length = len(rows["is_first"])
         for t in range(length):
             if t:
-                step = self._step(i, {key: rows[key][t - 1] for key in self.action_space})
+                action = {key: rows[key][t - 1] for key in self.action_space}
+                step = self._finish(i, self._begin(i, action), False)
             if difference := self._difference(step, rows, t):
                 self.ended[i] = True
                 who = f"environment {self.env_indices[i]}, episode {episode} (seed {self.seeds[i]})"
@@ -190,5 +289,9 @@ class VectorEnvironment:
         return ""
 
     def close(self) -> None:
-        for environment in self.environments:
-            environment.close()
+        away = self._repairs.away if self._repairs else ()
+        for i, environment in enumerate(self.environments):
+            if i not in away:
+                environment.close()
+        if self._repairs:
+            self._repairs.close()

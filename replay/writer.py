@@ -31,7 +31,7 @@ class Writer:
         self._next = [0] * len(streams)  # step id of the first buffered row
         self._number = secrets.randbits(63)
         self._unclaimed = list(streams)
-        self._count = 0
+        self._counts = [0] * len(streams)  # buffered rows of each stream
         self._oldest = 0.0
         self.renew: Callable[[int], int] | None = None
         """Gives environment i a new stream when the store has lost steps of its old one, or has another writer's steps
@@ -41,26 +41,38 @@ class Writer:
     def streams(self) -> tuple[int, ...]:
         return tuple(self._streams)
 
-    def add(self, rows: Mapping[str, np.ndarray]) -> None:
-        """Take one row `[N, ...]` for every stream. ValueError: the rows do not fit the store's schema."""
+    @property
+    def next_steps(self) -> list[int]:
+        """The id of each stream's next row."""
+        return [first + count for first, count in zip(self._next, self._counts, strict=True)]
+
+    def add(self, rows: Mapping[str, np.ndarray], there: np.ndarray | None = None) -> None:
+        """Take one row `[N, ...]` for every stream, or for those that are `there`, bool `[N]`. ValueError: the rows do
+        not fit the store's schema."""
         checked, n = check_rows(self._fields, rows)
         if n != len(self._streams):
             raise ValueError(f"Writer got rows of {n} environments for {len(self._streams)} streams; pass one each.")
-        if self._count == self.flush_steps:
+        if max(self._counts) == self.flush_steps:
             self.flush()
-        if not self._count:
+        if not any(self._counts):
             self._oldest = time.monotonic()
-        for key, value in checked.items():
-            self._rows[key][:, self._count] = value
-        self._count += 1
-        if self._count == self.flush_steps or time.monotonic() - self._oldest >= self.max_seconds:
+        which = np.arange(n) if there is None else np.flatnonzero(there)
+        if there is None and min(self._counts) == max(self._counts):
+            for key, value in checked.items():
+                self._rows[key][:, self._counts[0]] = value
+        else:
+            places = np.asarray(self._counts)[which]
+            for key, value in checked.items():
+                self._rows[key][which, places] = value[which]
+        for i in which.tolist():
+            self._counts[i] += 1
+        if max(self._counts) == self.flush_steps or time.monotonic() - self._oldest >= self.max_seconds:
             self.flush()
 
     def flush(self) -> None:
         """Append everything buffered."""
-        if not self._count:
+        if not any(self._counts):
             return
-        blocks = {key: buffer[:, : self._count] for key, buffer in self._rows.items()}
         for attempt in range(_RENEWALS + 1):
             try:
                 if self._unclaimed:
@@ -68,8 +80,9 @@ class Writer:
                     self._unclaimed = []
                 self._store.append_checked(
                     [
-                        (stream, self._next[i], {key: rows[i] for key, rows in blocks.items()})
-                        for i, stream in enumerate(self._streams)
+                        (stream, self._next[i], {key: rows[i, :count] for key, rows in self._rows.items()})
+                        for i, (stream, count) in enumerate(zip(self._streams, self._counts, strict=True))
+                        if count
                     ]
                 )
                 break
@@ -78,8 +91,14 @@ class Writer:
                     raise
                 i = self._streams.index(error.stream)
                 self._go_to(i, self.renew(i), 0)
-        self._next = [step + self._count for step in self._next]
-        self._count = 0
+        self._next = self.next_steps
+        self._counts = [0] * len(self._counts)
+
+    def cut(self, i: int) -> None:
+        """Let environment i go on in a new stream, which `renew` gives: its next row does not follow its last one."""
+        assert self.renew is not None, "only a writer that can renew streams may cut one"
+        self.flush()
+        self._go_to(i, self.renew(i), 0)
 
     def replace(self, i: int, stream: int, next_step: int = 0) -> None:
         """Let environment i, restarted or restored, write to another stream from step `next_step` on."""

@@ -36,6 +36,12 @@ def task_names() -> list[str]:
     return sorted(names)
 
 
+def own_module(task: str) -> str:
+    """The user's module that `gym:MODULE:ID` or `rllib:MODULE:NAME` imports; empty for any other task."""
+    suite, _, rest = task.partition(":")
+    return rest.rpartition(":")[0] if suite in ("gym", "rllib") else ""
+
+
 def make(task: str, config: EnvironmentConfig | None = None) -> Environment:
     """The environment of a task, with the wrappers that its configuration asks for.
 

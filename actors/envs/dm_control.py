@@ -121,8 +121,9 @@ class DmControlEnvironment:
                 out[key] = np.array(value, np.float32).reshape(self.observation_space[key].shape)
                 if self._check and not np.isfinite(out[key]).all():
                     raise BrokenEnvironmentError(
-                        "not finite", self._where(f"observation {key!r}"), "The simulation diverged; report the seed."
-                    )
+                        "not finite", self._where(f"observation {key!r}"), "The simulation diverged; report the seed.",
+                        "non_finite",
+                    )  # fmt: skip
         if self._pixels:
             out["image"] = self._draw(self._size)
         return out

@@ -210,7 +210,7 @@ def write(
             slot = int(rng.integers(ENVIRONMENTS))
             patiently(pipe, who, writer.flush, writer.flush)
             writer.replace(slot, renew(slot))
-        if not writer._count:  # all of it was acknowledged
+        if not writer._counts[0]:  # all of it was acknowledged
             pipe.tell(who, "worked", (down(), Tally()), began)
         pace.wait()
     patiently(pipe, who, writer.flush, writer.flush)

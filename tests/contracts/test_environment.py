@@ -11,9 +11,12 @@ import pytest
 from actors.config import EnvironmentConfig
 from actors.conformance import check_environment
 from actors.environment import Environment, Step
+from actors.environment_process import Limits
 from actors.envs import make
 from actors.envs.rendering import BACKENDS, try_backend
+from actors.isolated import IsolatedEnvironments
 from actors.trivial_policies import RandomPolicy
+from tests.session import shared
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -62,7 +65,14 @@ MAKERS: dict[str, Callable[[], Environment]] = {
     "blocks stacked, repeated": partial(make, "gym:NexusBlocks-v0", EnvironmentConfig(frame_stack=3, action_repeat=2)),
     "dmc vectors": partial(make, "dmc_walker_walk", EnvironmentConfig(action_repeat=2, time_limit=120)),
     "dmc pixels": partial(make, "dmc_cartpole_swingup", PIXELS),
+    "isolated": IsolatedEnvironments(f"gym:{__name__}:NexusBlocks-v0", SMALL, Limits(60.0, 60.0)),
+    "isolated dmc": IsolatedEnvironments(
+        "dmc_walker_walk", EnvironmentConfig(action_repeat=2, time_limit=120), Limits(60.0, 60.0)
+    ),
 }
+for _maker in MAKERS.values():
+    if isinstance(_maker, IsolatedEnvironments):
+        shared.callback(_maker.close)
 
 
 @pytest.fixture(scope="module")

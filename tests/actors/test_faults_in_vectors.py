@@ -1,0 +1,172 @@
+"""Broken environments in a vector are made again one by one; the others and their streams are not affected."""
+
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+
+from actors.config import EnvironmentConfig
+from actors.environment import Environment
+from actors.environment_process import Limits
+from actors.envs import make
+from actors.faults import BrokenEnvironmentError, Kind
+from actors.isolated import IsolatedEnvironments
+from actors.repairs import EnvironmentFault
+from actors.vector import FIRST_CALLS, Rows, VectorEnvironment, episode_seed
+from tests.actors.faulty import END, GO_ON, HANG, KILL, LEAK, NAN, RAISE, SEGFAULT, TASK, WRONG
+
+pytestmark = pytest.mark.timeout(100)
+LIMITS = Limits(0.5, 60.0, 0.2)
+Maker = Callable[[], Environment]
+
+
+@pytest.fixture(scope="module")
+def makers() -> Iterator[dict[str, Maker]]:
+    isolated = IsolatedEnvironments(TASK, EnvironmentConfig(), LIMITS)
+    yield {"process": isolated, "none": partial(make, TASK)}
+    isolated.close()
+
+
+@pytest.fixture(params=["process", "none"])
+def maker(request: pytest.FixtureRequest, makers: dict[str, Maker]) -> Maker:
+    return makers[request.param]
+
+
+class Played:
+    """A vector that is stepped, and what came of it."""
+
+    def __init__(self, makers: list[Maker], quarantine_after: int = 5):
+        self.vector = VectorEnvironment(makers, 0, [10 + i for i in range(len(makers))], quarantine_after)
+        self.faults: list[EnvironmentFault] = []
+        self.rows: Rows = {}
+
+    def step(self, *actions: int) -> Rows:
+        self.rows = self.vector.step({"action": np.array(actions, np.int32)} if actions else None)
+        self.faults += self.vector.faults()
+        return self.rows
+
+    def until_there(self, i: int, others: int = GO_ON) -> int:
+        """Steps until environment i has a row again."""
+        deadline, steps = time.monotonic() + 60, 0
+        while not self.vector.there[i]:
+            assert time.monotonic() < deadline, "it does not come back"
+            self.step(*[others] * len(self.vector))
+            steps += 1
+        return steps
+
+
+@pytest.fixture
+def play(maker: Maker) -> Iterator[Callable[..., Played]]:
+    made: list[Played] = []
+
+    def begin(count: int, **options: Any) -> Played:
+        made.append(Played([maker] * count, **options))
+        made[-1].step()
+        return made[-1]
+
+    yield begin
+    for one in made:
+        one.vector.close()
+
+
+FAULTS: list[tuple[int, Kind]] = [
+    (RAISE, "exception"), (NAN, "non_finite"), (WRONG, "invalid"), (HANG, "timeout"), (SEGFAULT, "crash"),
+    (KILL, "crash"), (LEAK, "memory"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("action", "kind"), FAULTS, ids=[f"{kind}-{action}" for action, kind in FAULTS])
+def test_one_that_breaks_is_made_again_and_the_others_go_on(
+    play: Callable[..., Played], request: pytest.FixtureRequest, action: int, kind: Kind
+) -> None:
+    if "none" in request.node.name and kind in ("timeout", "crash", "memory"):
+        pytest.skip("it would end this process")
+    one = play(3)
+    one.step(GO_ON, GO_ON, GO_ON)
+    seeds = list(one.vector.seeds)
+    one.step(GO_ON, action, GO_ON)
+    if kind == "memory":  # found at the next look
+        one.vector.environments[1]._process._looked = 0.0  # type: ignore[attr-defined]
+        one.step(GO_ON, GO_ON, GO_ON)
+    (fault,) = one.faults
+    assert (fault.env_index, fault.kind, fault.quarantined) == (11, kind, False)
+    assert fault.text.startswith("environment 11, ") or kind in ("non_finite", "invalid")
+    step = int(one.rows["vector"][0, 1])
+    assert one.vector.replaced[1] == one.vector.there[1] and one.rows["is_first"][1]
+    step += one.until_there(1)
+    assert one.vector.there.all() and one.vector.replaced.tolist() == [False, True, False]
+    assert one.rows["is_first"].tolist() == [False, True, False]
+    assert one.rows["vector"][:, 1].tolist() == [step, 0, step], "the others have missed no step"
+    assert one.vector.seeds == [seeds[0], episode_seed(0, 11, 1), seeds[2]]
+    one.step(GO_ON, GO_ON, GO_ON)
+    assert one.vector.there.all() and not one.vector.replaced.any()
+    assert one.rows["vector"][:, 1].tolist() == [step + 1, 1, step + 1]
+    one.step(GO_ON, END, GO_ON)
+    (episode,) = one.vector.finished()
+    assert (episode.env_index, episode.episode, episode.score, episode.length) == (11, 1, 2.0, 2)
+    assert episode.metrics == {"log/time/avg": 1.5, "log/time/max": 2, "log/time/sum": 3}
+
+
+def test_failures_in_a_row_end_in_quarantine_and_finished_episodes_in_between_forgive(
+    play: Callable[..., Played], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actors.repairs.FIRST_PAUSE", 0.05)
+    one = play(2, quarantine_after=3)
+    for _ in range(3):
+        one.step(RAISE, GO_ON)
+        one.until_there(0)
+        one.step(END, GO_ON)
+        one.step(GO_ON, GO_ON)
+    assert [fault.quarantined for fault in one.faults] == [False] * 3
+    for _ in range(2):
+        one.step(RAISE, GO_ON)
+        one.until_there(0)
+    one.step(RAISE, GO_ON)
+    assert [fault.quarantined for fault in one.faults[3:]] == [False, False, True]
+    assert one.vector.quarantined == 1 and len(one.vector.finished()) == 3
+    for _ in range(20):
+        one.step(GO_ON, GO_ON)
+        assert one.vector.there.tolist() == [False, True]
+        time.sleep(0.01)
+    one.step(GO_ON, END)
+    assert [episode.env_index for episode in one.vector.finished()] == [11]
+
+
+def test_the_only_one_is_waited_for_without_a_row(play: Callable[..., Played]) -> None:
+    one = play(1)
+    one.step(RAISE)
+    one.until_there(0)
+    assert one.rows["is_first"][0] and one.rows["vector"][0, 1] == 0 and one.vector.replaced[0]
+
+
+def test_an_error_of_all_at_the_start_is_the_tasks(play: Callable[..., Played]) -> None:
+    one = play(2)
+    with pytest.raises(BrokenEnvironmentError, match="the gripper is stuck"):
+        one.step(RAISE, RAISE)
+    late = play(2)
+    late.vector._calls = FIRST_CALLS
+    late.step(RAISE, NAN)
+    assert [fault.env_index for fault in late.faults] == [10, 11]
+    for i in range(2):
+        late.until_there(i)
+
+
+def test_without_a_limit_an_error_is_raised(maker: Maker) -> None:
+    vector = VectorEnvironment([maker] * 2, 0)
+    vector.step()
+    with pytest.raises(BrokenEnvironmentError, match=r"environment 1, step\(\) at frame 0 of the episode with seed"):
+        vector.step({"action": np.array([GO_ON, RAISE], np.int32)})
+    vector.close()
+
+
+def test_hangs_at_the_same_time_cost_one_timeout(makers: dict[str, Maker]) -> None:
+    one = Played([makers["process"]] * 4)
+    one.step()
+    begun = time.monotonic()
+    one.step(HANG, HANG, HANG, GO_ON)
+    assert [fault.kind for fault in one.faults] == ["timeout"] * 3
+    assert time.monotonic() - begun < 3 * LIMITS.step + 1.0
+    one.vector.close()
