@@ -73,6 +73,11 @@ def as_number(value: Any) -> float | str:
     return f"a {type(value).__name__}, not a number"
 
 
+def is_usable(name: str) -> bool:
+    """Whether a metric may have this name."""
+    return 0 < len(name) <= LONGEST and name.isprintable()
+
+
 class Names:
     """The names of metrics that are kept, at most `MOST`."""
 
@@ -159,7 +164,7 @@ class EpisodeMetrics:
         if len(self._columns) >= _READ:
             return ""
         column = name.removeprefix("episode/")
-        if not column or name == "log/" or len(column) > LONGEST or not column.isprintable():
+        if name == "log/" or not is_usable(column):
             self._note(name[:LONGEST], f"info {name[:LONGEST]!r} is left out: use 1 to {LONGEST} printable characters.")
             return ""
         if column in RESERVED:

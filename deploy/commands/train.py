@@ -12,6 +12,7 @@ from tyro.conf import FlagConversionOff, Positional, arg
 
 from deploy.commands.parsing import HELP, option_names, parse, parse_known
 from deploy.exit_codes import FAILED, INTERRUPTED
+from deploy.reports.hooks import Hooks
 from deploy.reports.scoreboard import solved_before
 from deploy.stored.forecast import require_memory
 from deploy.stored.report import inspect
@@ -93,6 +94,7 @@ def parse_train(arguments: Sequence[str]) -> RunConfig:
 def run(arguments: Sequence[str]) -> int:
     """Returns the exit code. What is wrong with the task is reported before anything starts."""
     config = parse_train(arguments)
+    Hooks(config.hooks)  # what is wrong with them is reported before the environment is made
     if config.mode == "inline":
         with closing(FirstEnvironment(config)) as environment:
             return _train(config, environment.spaces, environment, arguments)

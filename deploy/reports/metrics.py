@@ -45,13 +45,10 @@ class MetricsWriter:
     def metrics(self, frames: int, updates: int, values: Mapping[str, SupportsFloat]) -> None:
         """One line of named numbers (anything `float` accepts); non-finite numbers are written as null. Averages over
         episodes are no TensorBoard points, since each episode has its own."""
-        line = {"frames": int(frames), "updates": int(updates), "time": round(time.time(), 3)}
-        numbers = {key: _number(value) for key, value in values.items()}
-        if clash := line.keys() & numbers.keys():
-            raise ValueError(f"metric names {sorted(clash)} are reserved for the line itself; choose other names.")
+        line = metrics_line(frames, updates, values)
         with self._lock:
-            self._append(METRICS, line | numbers)
-            self._scalars(int(frames), {key: value for key, value in numbers.items() if not _is_average(key)})
+            self._append(METRICS, line)
+            self._scalars(int(frames), {key: line[key] for key in values if not _is_average(key)})
 
     def episode(
         self, frames: int, updates: int, *, score: SupportsFloat, length: int, seed: int, kind: Kind,
@@ -61,15 +58,11 @@ class MetricsWriter:
         environment reported, whose names must differ from the others."""
         if kind not in ("train", "eval"):
             raise ValueError(f"episode kind {kind!r} is not 'train' or 'eval'.")
-        line: dict[str, Any] = {"frames": int(frames), "updates": int(updates), "score": _number(score)}
-        line |= {"length": int(length), "seed": int(seed), "kind": kind}
-        numbers = {key: _number(value) for key, value in (metrics or {}).items()}
-        if clash := line.keys() & numbers.keys():
-            raise ValueError(f"metric names {sorted(clash)} are reserved for the line itself; choose other names.")
+        line = episode_line(frames, updates, score=score, length=length, seed=seed, kind=kind, metrics=metrics)
         prefix = "episode" if kind == "train" else "eval"
-        curves = {"score": line["score"], "length": line["length"]} | numbers
+        curves = {name: line[name] for name in ("score", "length", *(metrics or {}))}
         with self._lock:
-            self._append(SCORES, line | numbers)
+            self._append(SCORES, line)
             self._scalars(int(frames), {f"{prefix}/{name}": value for name, value in curves.items()})
 
     def state(self) -> dict[str, Any]:
@@ -159,6 +152,27 @@ class MetricsWriter:
         if self._events is None:
             self._events = EventFile(self._logdir, restart_step=self._restart_step)
         self._events.scalars(frames, {key: math.nan if value is None else value for key, value in values.items()})
+
+
+def metrics_line(frames: int, updates: int, values: Mapping[str, SupportsFloat]) -> dict[str, Any]:
+    """A line of metrics.jsonl. ValueError: a name that the line has itself."""
+    line = {"frames": int(frames), "updates": int(updates), "time": round(time.time(), 3)}
+    return _with_numbers(line, values)
+
+
+def episode_line(
+    frames: int, updates: int, *, score: SupportsFloat, length: int, seed: int, kind: Kind,
+    metrics: Mapping[str, SupportsFloat] | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """A line of scores.jsonl. ValueError: a name among `metrics` that the line has itself."""
+    line: dict[str, Any] = {"frames": int(frames), "updates": int(updates), "score": _number(score)}
+    return _with_numbers(line | {"length": int(length), "seed": int(seed), "kind": kind}, metrics or {})
+
+
+def _with_numbers(line: dict[str, Any], values: Mapping[str, SupportsFloat]) -> dict[str, Any]:
+    if clash := line.keys() & values.keys():
+        raise ValueError(f"metric names {sorted(clash)} are reserved for the line itself; choose other names.")
+    return line | {key: _number(value) for key, value in values.items()}
 
 
 def read_lines(path: str | Path, **needed: type) -> Iterator[dict[str, Any]]:

@@ -9,7 +9,8 @@ from typing import Any, SupportsFloat
 
 from actors.vector import Episode
 from deploy.reports.episode_averages import RECENT, EpisodeAverages
-from deploy.reports.metrics import SCORES, Kind, MetricsWriter, read_lines
+from deploy.reports.hooks import Hooks
+from deploy.reports.metrics import SCORES, Kind, MetricsWriter, episode_line, metrics_line, read_lines
 from deploy.reports.progress import Progress, Status
 from deploy.reports.prometheus import RunMetrics, serve
 from deploy.stored.offline import frames_per_update
@@ -62,6 +63,7 @@ class Scoreboard:
         self.episodes = 0
         self.scores: deque[float] = deque(maxlen=RECENT)
         self.averages = EpisodeAverages()
+        self.hooks = Hooks(config.hooks, self.note)
         self.eval_score: float | None = None
         self.best: float | None = None
         self.loss: float | None = None
@@ -95,10 +97,10 @@ class Scoreboard:
         self._line(episode, episode.frames, updates, "train")
 
     def _line(self, episode: Episode, frames: int, updates: int, kind: Kind) -> None:
-        kept, notes = self.averages.add(episode, kind)
-        self.metrics.episode(
-            frames, updates, score=episode.score, length=episode.length, seed=episode.seed, kind=kind, metrics=kept
-        )
+        own: dict[str, Any] = {"score": episode.score, "length": episode.length, "seed": episode.seed, "kind": kind}
+        added = self.hooks.episode_end(episode_line(frames, updates, **own, metrics=episode.metrics))
+        kept, notes = self.averages.add(replace(episode, metrics=episode.metrics | added), kind)
+        self.metrics.episode(frames, updates, **own, metrics=kept)
         for note in notes:
             self.note(note)
 
@@ -181,7 +183,9 @@ class Scoreboard:
             line["episode/score"] = self._score()
         if self.eval_score is not None:
             line["eval/mean"] = self.eval_score
-        self.metrics.metrics(frames, updates, line | self.averages.means())
+        line |= self.averages.means()
+        line |= self.hooks.train_result(metrics_line(frames, updates, line))
+        self.metrics.metrics(frames, updates, line)
 
     def rewind(self, updates: int) -> None:
         """Drop what the logs hold of updates after `updates`, to which only the learner has gone back."""

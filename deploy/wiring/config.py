@@ -40,6 +40,26 @@ class EvaluationConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class HooksConfig:
+    """Functions of yours that the run calls, each as module:function; a module of the working directory will do.
+
+    Each takes one dictionary, and may return another with numbers to add to the same line.
+    """
+
+    on_episode_end: str = ""
+    """Called with each line of scores.jsonl, evaluations included; empty for none."""
+    on_train_result: str = ""
+    """Called with each line of metrics.jsonl; empty for none."""
+
+    def __post_init__(self) -> None:
+        for name in ("on_episode_end", "on_train_result"):
+            module, _, function = (value := getattr(self, name)).partition(":")
+            names = [function, *module.split(".")]
+            if value and not (all(part.isidentifier() for part in names) and names[-1] != "py"):
+                raise ValueError(f"hooks.{name}={value!r} is not of the form module:function, e.g. my_hooks:report.")
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """All options of `nexus train`."""
 
@@ -62,6 +82,7 @@ class RunConfig:
     learner: LearnerConfig = field(default_factory=LearnerConfig)
     model: DreamerConfig = field(default_factory=DreamerConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    hooks: HooksConfig = field(default_factory=HooksConfig)
     log_every: int = 100
     """Updates between lines of metrics."""
     report_every: int = 2500
@@ -102,7 +123,7 @@ class RunConfig:
 
 FREE = (
     "logdir", "frames", "log_every", "checkpoint_every", "checkpoint_seconds", "keep_checkpoints", "report_every",
-    "metrics_port", "evaluation.", "learner.train_ratio", "replay.tolerance",
+    "metrics_port", "evaluation.", "hooks.", "learner.train_ratio", "replay.tolerance",
     "learner.threads", "learner.device", "learner.prefetch", "actor.flush_steps", "actor.flush_seconds",
 )  # fmt: skip
 """Fields (or groups, ending in a dot) that may change when a run continues: duration and speed, not results."""

@@ -1,36 +1,74 @@
-"""What a user's environment reports in info, from a run's first step to its logs, without adapter code."""
+"""What a user's environment reports in info, and what hooks add, from a run's first step to its logs."""
 
+import json
 from pathlib import Path
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from deploy.reports.metrics import METRICS, SCORES
-from tests.integration.runs import MY_MODULE, command, lines, run
+from tests.integration.runs import command, lines, run
 
-pytestmark = pytest.mark.timeout(150)
-REPORTING = MY_MODULE.replace(
-    "self.t >= 20, {}",
-    "self.t >= 20, {'log/push': 0.5, 'is_success': self.t >= 20, 'achievements': {'moved': self.t}, 'log/name': 'x'}",
-)
-COLUMNS = {"is_success": 1, "achievements/moved": 20, "log/push/avg": 0.5, "log/push/max": 0.5, "log/push/sum": 10.0}
+pytestmark = pytest.mark.timeout(200)
+MINE = """
+import gymnasium as gym, json, numpy as np, sys
+
+class Walk(gym.Env):
+    observation_space, action_space = gym.spaces.Box(-1, 1, (2,), np.float32), gym.spaces.Discrete(2)
+    def reset(self, seed=None, options=None):
+        self.t = 0
+        return np.zeros(2, np.float32), {}
+    def step(self, action):
+        self.t += 1
+        info = {"log/push": 0.5, "is_success": self.t >= 20, "achievements": {"moved": self.t}, "log/name": "x"}
+        return np.zeros(2, np.float32), 1.0, False, self.t >= 20, info
+
+gym.register("Walk-v0", Walk)
+
+def _keep(line):
+    with open("seen.jsonl", "a") as file:
+        file.write(json.dumps(line | {"torch": "torch" in sys.modules}) + "\\n")
+
+def episode(line):
+    _keep(line)
+    return {"score_squared": line["score"] ** 2}
+
+def result(line):
+    _keep(line)
+    if line["updates"] == 1:
+        raise RuntimeError("disk of the dashboard is full")
+    return {"mine/half": line["updates"] / 2}
+"""
+COLUMNS = {
+    "is_success": 1, "achievements/moved": 20, "log/push/avg": 0.5, "log/push/max": 0.5, "log/push/sum": 10.0,
+    "score_squared": 400.0,
+}  # fmt: skip
+OPTIONS = (
+    "--hooks.on-episode-end", "mine:episode", "--hooks.on-train-result", "mine:result", "--learner.train-ratio", "4",
+    "--log-every", "1", "--actor.environments", "2", "--evaluation.every", "2", "--evaluation.episodes", "2",
+)  # fmt: skip
 
 
-def test_info_becomes_columns_and_curves(tmp_path: Path) -> None:
-    assert "achievements" in REPORTING
-    (tmp_path / "my_module.py").write_text(REPORTING)
-    options = ("--mode", "inline", "--learner.train-ratio", "4", "--log-every", "1", "--actor.environments", "2")
-    evaluated = ("--evaluation.every", "2", "--evaluation.episodes", "2", "--environment.image-size", "48", "48")
-    done = run(tmp_path, command("gym:my_module:MyEnv-v0", tmp_path / "run", *options, *evaluated, "--frames", "240"))
-    assert done.returncode == 0, done.stderr
+@pytest.mark.parametrize(("mode", "frames"), [("inline", 240), ("local", 600)])
+def test_info_and_hooks_become_columns_and_curves(tmp_path: Path, mode: str, frames: int) -> None:
+    (tmp_path / "mine.py").write_text(MINE)
+    logdir = tmp_path / "run"
+    done = run(tmp_path, command("gym:mine:Walk-v0", logdir, "--mode", mode, "--frames", str(frames), *OPTIONS))
+    assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("info 'log/name' is a str, not a number: it is left out.") == 1
-    scores = lines(tmp_path / "run" / SCORES)
+    assert done.stdout.count("in result: RuntimeError: disk of the dashboard is full. The run goes on.") == 1
+    scores, metrics = lines(logdir / SCORES), lines(logdir / METRICS)
     assert {row["kind"] for row in scores} == {"train", "eval"}
     assert all(row.items() >= COLUMNS.items() and row["length"] == 20 for row in scores)
-    last = lines(tmp_path / "run" / METRICS)[-1]
+    assert [row.get("mine/half") for row in metrics] == [None, *(row["updates"] / 2 for row in metrics[1:])]
+    last = metrics[-1]
     assert all(last[f"{group}/{name}"] == value for group in ("episode", "eval") for name, value in COLUMNS.items())
-    events = EventAccumulator(str(tmp_path / "run"))
+    events = EventAccumulator(str(logdir))
     events.Reload()
     for group, kind in (("episode", "train"), ("eval", "eval")):
         points = [(event.step, event.value) for event in events.Scalars(f"{group}/log/push/sum")]
         assert points == [(row["frames"], 10.0) for row in scores if row["kind"] == kind]
+    seen = [json.loads(line) for line in (tmp_path / "seen.jsonl").read_text().splitlines()]
+    assert {line["torch"] for line in seen} == {mode == "inline"}  # the supervisor has not imported it
+    assert len(seen) == len(scores) + len(metrics)
+    assert all(line.items() >= {"log/push/avg": 0.5}.items() for line in seen if "kind" in line)
