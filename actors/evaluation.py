@@ -1,7 +1,7 @@
 """Scores of a policy over whole episodes, with confidence intervals."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, stdev
 
@@ -52,6 +52,15 @@ class Evaluation:
         """The 95 % confidence interval of the mean score; NaN for a single episode."""
         return confidence_interval(self.scores)
 
+    @property
+    def metrics(self) -> dict[str, list[float]]:
+        """The values of each metric that the environment reported, of the episodes that have it."""
+        found: dict[str, list[float]] = {}
+        for episode in self.episodes:
+            for name, value in episode.metrics.items():
+                found.setdefault(name, []).append(value)
+        return dict(sorted(found.items()))
+
     def __str__(self) -> str:
         low, high = self.interval
         scores = self.scores
@@ -71,6 +80,25 @@ def confidence_interval(values: Sequence[float]) -> tuple[float, float]:
 
     half = float(stdtrit(count - 1, 0.975)) * stdev(values) / math.sqrt(count)
     return fmean(values) - half, fmean(values) + half
+
+
+def describe_metrics(metrics: Mapping[str, Sequence[float]], episodes: int) -> list[str]:
+    """`is_success: mean 0.8, 95 % interval [0.58, 0.92]`: a line for each metric of an evaluation of `episodes`."""
+    lines = []
+    for name, values in metrics.items():
+        low, high = proportion_interval(values) if set(values) <= {0, 1} else confidence_interval(values)
+        between = f", 95 % interval [{low:.3g}, {high:.3g}]" if len(values) > 1 else ""
+        of = f", {len(values)} of {counted(episodes, 'episode')}" if len(values) < episodes else ""
+        lines.append(f"{name}: mean {fmean(values):.4g}{between}{of}")
+    return lines
+
+
+def proportion_interval(values: Sequence[float]) -> tuple[float, float]:
+    """Wilson's 95 % interval of a rate, within [0, 1], from outcomes that are 0 or 1: wide even if all are the same."""
+    count, rate, z = len(values), fmean(values), 1.959964
+    centre, half = rate + z * z / (2 * count), z * math.sqrt(rate * (1 - rate) / count + (z / (2 * count)) ** 2)
+    scale = 1 + z * z / count
+    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
 
 
 def run_episodes(

@@ -21,6 +21,8 @@ class Plot:
     """Run directories."""
     baselines: Annotated[tuple[Path, ...], arg(metavar="FILE [...]", help_behavior_hint="(optional)")] = ()
     """Published curves to compare with: JSON lists (.json or .json.gz)."""
+    value: Annotated[str, arg(metavar="COLUMN", help_behavior_hint="(default: score)")] = "score"
+    """What to plot: a column of scores.jsonl, such as length, is_success or log/KEY/avg."""
     out: Path = Path("curves.png")
     """The picture: .png, .svg or .pdf."""
     export: OptionalPath = None
@@ -43,7 +45,7 @@ def run(arguments: Sequence[str]) -> int:
 
     damaged = draw(
         given.logdirs, out=given.out, baselines=given.baselines, export_to=given.export, band=given.band,
-        frames=given.frames, tasks=given.tasks, note=partial(print, file=sys.stderr),
+        frames=given.frames, tasks=given.tasks, value=given.value, note=partial(print, file=sys.stderr),
     )  # fmt: skip
     print(given.out)
     return FAILED if damaged else 0

@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from actors.evaluation import confidence_interval
-from deploy.reports.metrics import SCORES, Kind, in_short, read_lines
+from deploy.reports.metrics import EPISODE_KEYS, SCORES, Kind, in_short, read_lines
 from deploy.wiring.config import read_values
 from replay.counted import counted
 from replay.files.whole_file import whole_file
@@ -23,6 +23,8 @@ from world_models.checkpoint_files import RUN_CONFIG
 
 Band = Literal["ci95", "minmax", "none"]
 Note = Callable[[str], object]
+NOT_VALUES = frozenset(EPISODE_KEYS) - {"score", "length"}
+"""Columns of scores.jsonl that are no outcome of an episode."""
 _LARGEST = 1e100  # larger numbers cannot be averaged and drawn without overflow
 
 
@@ -86,9 +88,11 @@ def find_runs(logdirs: Iterable[str | Path], note: Note = print) -> list[Path]:
     return list(runs)
 
 
-def load_runs(logdirs: Iterable[str | Path], *, method: str = "Nexus", note: Note = print) -> Runs:
-    """The scores of the runs in `logdirs`; those with the same task and seed are told apart by their directories.
-    `note` is told of missing and damaged runs, which are skipped."""
+def load_runs(
+    logdirs: Iterable[str | Path], *, value: str = "score", method: str = "Nexus", note: Note = print
+) -> Runs:
+    """The scores of the runs in `logdirs`, or their values in another column of scores.jsonl. Runs with the same task
+    and seed are told apart by their directories. `note` is told of what is skipped: missing, damaged or without it."""
     runs: list[_Run] = []
     named = [Path(logdir) for logdir in logdirs]
     damaged = [f"{logdir} does not exist." for logdir in named if not logdir.exists()]
@@ -96,7 +100,7 @@ def load_runs(logdirs: Iterable[str | Path], *, method: str = "Nexus", note: Not
         note(f"Left out: {line}")
     for path in find_runs([logdir for logdir in named if logdir.exists()], note):
         try:
-            runs.append(_run(path, note))
+            runs.append(_run(path, value, note))
         except ValueError as error:
             damaged.append(str(error))
             note(f"Left out: {error}")
@@ -186,9 +190,10 @@ def _binned(curve: Curve, grid: np.ndarray, width: float) -> np.ndarray:
     return np.interp(grid, grid[full], means, left=np.nan, right=np.nan)
 
 
-def _run(path: Path, note: Note) -> _Run:
+def _run(path: Path, value: str, note: Note) -> _Run:
     """Raises ValueError naming the file, and the line, that is wrong."""
     config = _config(path)
+    columns: set[str] = set()
     scores: dict[Kind, tuple[list[float], list[float]]] = {"train": ([], []), "eval": ([], [])}
     unusable = 0
     for number, line in enumerate(read_lines(path / SCORES), start=1):
@@ -196,9 +201,12 @@ def _run(path: Path, note: Note) -> _Run:
         kind = line.get("kind")
         if kind not in scores:
             raise ValueError(f"{where} is not a score of kind train or eval: {in_short(line)}; remove that line.")
-        frames, score = _number(line.get("frames")), _number(line.get("score"), missing=math.nan)
+        columns |= line.keys()
+        if value not in line and value != "score":  # an environment need not report it in every episode
+            continue
+        frames, score = _number(line.get("frames")), _number(line.get(value), missing=math.nan)
         if frames is None or score is None or not 0 <= frames < _LARGEST:
-            raise ValueError(f"{where} needs numbers for frames and score: {in_short(line)}; remove that line.")
+            raise ValueError(f"{where} needs numbers for frames and {value}: {in_short(line)}; remove that line.")
         if abs(score) < _LARGEST:  # false for NaN
             xs, ys = scores[kind]
             xs.append(frames)
@@ -207,9 +215,12 @@ def _run(path: Path, note: Note) -> _Run:
             unusable += 1
     if unusable:
         are = "is" if unusable == 1 else "are"
-        note(f"{path / SCORES}: {counted(unusable, 'score')} {are} not finite, or beyond {_LARGEST:g}: left out.")
+        what = counted(unusable, "score" if value == "score" else "value")
+        note(f"{path / SCORES}: {what} {are} not finite, or beyond {_LARGEST:g}: left out.")
     elif not any(xs for xs, _ in scores.values()):
-        note(f"{path} has no score yet: left out.")
+        others = sorted(columns - NOT_VALUES)
+        only = f", only {', '.join(others[:12])}{', ...' if len(others) > 12 else ''}" if others else ""
+        note(f"{path} has no {value} yet{only}: left out.")
     ordered = {}
     for key, (xs, ys) in scores.items():
         order = np.argsort(xs, kind="stable")

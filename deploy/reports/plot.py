@@ -17,6 +17,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from deploy.reports.curves import (
+    NOT_VALUES,
     Aggregate,
     Band,
     Curve,
@@ -43,6 +44,7 @@ Colour = tuple[str, Any]
 _FRAMES = "environment frames, action repeats counted"
 _REPLAYED = "replayed frames"  # for offline runs
 _PUBLISHED = {"dreamerv3": "DreamerV3, published", "ppo_fixhp": "PPO, published", "sac": "SAC, published"}
+_VALUES = {"score": "episode return", "length": "episode length in frames", "is_success": "success rate"}
 _BANDS = {"ci95": "mean and 95 % interval over seeds", "minmax": "mean, minimum and maximum over seeds", "none": "mean"}
 
 
@@ -55,31 +57,34 @@ def plot(
     band: Band = "ci95",
     frames: float | None = None,
     tasks: Sequence[str] = (),
+    value: str = "score",
     note: Note = print,
 ) -> list[str]:
     """Draws the runs in `logdirs` and the published curves of their tasks into `out` (.png, .svg or .pdf).
 
     A baseline entry with a single point, such as a trivial policy's score, becomes a horizontal line. The x-axis ends
-    at `frames`, by default where the longest run ends. The runs' points are written to `export_to` in the format of
-    baselines. `note` is told of everything skipped; returns one line for each run that cannot be read. Raises
-    ValueError if there is nothing to draw or no permission to write a file, OSError if writing fails, for example for
-    lack of space; an existing file is then kept.
+    at `frames`, by default where the longest run ends. `value` is the column of scores.jsonl that is drawn. The runs'
+    points are written to `export_to` in the format of baselines. `note` is told of everything skipped; returns one line
+    for each run that cannot be read. Raises ValueError if there is nothing to draw or no permission to write a file,
+    OSError if writing fails, for example for lack of space; an existing file is then kept.
     """
     out = Path(out)
     if out.suffix not in (".png", ".svg", ".pdf"):
         raise ValueError(f"{out} must end in .png, .svg or .pdf.")
     if frames is not None and not (math.isfinite(frames) and frames > 0):
         raise ValueError(f"The x-axis cannot end at {frames:g} frames; give a number above 0.")
+    if value in NOT_VALUES:
+        raise ValueError(f"The value {value!r} is no outcome of an episode; give score, length or a reported metric.")
     require_writable_file(out)
     if export_to is not None:
         require_writable_file(Path(export_to))
-    runs = load_runs(logdirs, note=note)
+    runs = load_runs(logdirs, value=value, note=note)
     files = {file: load_baselines([file]) for file in baselines}
     published = [curve for curves in files.values() for curve in curves]
     own = [*runs.curves, *runs.evaluations]
     wanted = list(tasks) or list(dict.fromkeys(curve.task for curve in own or published))
     if not [*own, *published]:
-        raise ValueError(f"There is nothing to draw: {_why_nothing(len(runs.damaged))}")
+        raise ValueError(f"There is nothing to draw: {_why_nothing(len(runs.damaged), value)}")
     known = dict.fromkeys(curve.task for curve in [*own, *published])
     if missing := [task for task in wanted if task not in known]:
         raise ValueError(f"There is no curve for {', '.join(missing)}, only for {', '.join(sorted(known))}.")
@@ -90,14 +95,15 @@ def plot(
     if export_to is not None:
         export(runs.curves, export_to)
     with rc_context(STYLE), whole_file(out) as fresh:
-        _figure(panels, {curve.method for curve in own}, band).savefig(fresh, dpi=160, facecolor="white")
+        _figure(panels, {curve.method for curve in own}, band, value).savefig(fresh, dpi=160, facecolor="white")
     return runs.damaged
 
 
-def _why_nothing(damaged: int) -> str:
+def _why_nothing(damaged: int, value: str) -> str:
+    what = "a score" if value == "score" else f"the value {value!r}"
     if not damaged:
-        return "no run has a score yet. Name one that has, or give --baselines."
-    return f"{counted(damaged, 'run')} cannot be read, no other has a score. Name one that has, or give --baselines."
+        return f"no run has {what} yet. Name one that has, or give --baselines."
+    return f"{counted(damaged, 'run')} cannot be read, no other has {what}. Name one that has, or give --baselines."
 
 
 class _Panel(NamedTuple):
@@ -123,7 +129,7 @@ def _panel_of(task: str, runs: Runs, published: list[Curve], frames: float | Non
     return _Panel(task, [curve for curve in lines if curve.xs[0] <= end], constants, evaluations, end)
 
 
-def _figure(panels: list[_Panel], own: set[str], band: Band) -> Figure:
+def _figure(panels: list[_Panel], own: set[str], band: Band, value: str) -> Figure:
     curves = [curve for panel in panels for curve in [*panel.curves, *panel.evaluations]]
     offline = [curve.offline for curve in curves]
     x_label = _FRAMES if not any(offline) else _REPLAYED if all(offline) else f"{_FRAMES}; offline: {_REPLAYED}"
@@ -148,13 +154,13 @@ def _figure(panels: list[_Panel], own: set[str], band: Band) -> Figure:
         name = shortened(panel.task, 70 if single else 36)
         axes.set_title(name, loc="left", fontweight="bold", parse_math=False, **title)
     style: dict[str, Any] = {"frameon": False, "handlelength": 1.5, "columnspacing": 1.8, "borderaxespad": 0.0}
-    described = _described(curves, band)
+    described, y_label = _described(curves, band), shortened(_VALUES.get(value, value), 40)
     if single:
         grid[0].set_xlabel(x_label, labelpad=8)
-        grid[0].set_ylabel(f"episode return, {described}", labelpad=8)
+        grid[0].set_ylabel(f"{y_label}, {described}", labelpad=8, parse_math=False)
     else:
         figure.supxlabel(f"{x_label}  ·  {described}", fontsize=10, color=FAINT)
-        figure.supylabel("episode return", fontsize=10, color=FAINT)
+        figure.supylabel(y_label, fontsize=10, color=FAINT, parse_math=False)
     if below:
         legend = figure.legend(handles, labels, loc="outside lower left", ncols=math.ceil(len(labels) / lines), **style)
     elif single:

@@ -1,14 +1,14 @@
 """The summary at the end of a run: scores on fresh episodes, a curve, a video, and their paths."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from actors.environment import CannotDrawError
-from actors.evaluation import PARALLEL, Evaluation, run_episodes
+from actors.evaluation import PARALLEL, Evaluation, describe_metrics, run_episodes
 from actors.policy import load_policy
 from actors.trivial_policies import Policy, RandomPolicy
 from actors.video import require_video_name, write_video
@@ -58,11 +58,11 @@ def score(
         undrawn(error)
         policy, video = load_policy(folder, mode=mode, seed=seed).policy, None  # start over without
         ours = _play(config, policy, episodes, False, label(folder))
-    print(f"  {label(folder)}: {ours}")
+    print(_described(label(folder), str(ours), ours.metrics, episodes))
     random = None
     if with_random:
         random = _play(config, RandomPolicy(policy.model.action_space, seed), episodes, False, "random")
-        print(f"  random:  {random}")
+        print(_described("random", str(random), random.metrics, episodes))
     if video:
         try:
             print(f"  video: {write_video(video, ours.frames)}")
@@ -79,6 +79,11 @@ def label(folder: Path) -> str:
     with suppress(ValueError, LookupError, TypeError):
         updates = read_document(folder / "score.json")["updates"]
     return "untrained" if updates == 0 else "trained"
+
+
+def _described(name: str, scores: str, metrics: Mapping[str, Sequence[float]], episodes: int) -> str:
+    """The lines about one policy."""
+    return "\n    ".join([f"  {name + ':':<8} {scores}", *describe_metrics(metrics, episodes)])
 
 
 def _play(config: RunConfig, policy: Policy, episodes: int, video: bool, title: str) -> Evaluation:
@@ -142,9 +147,10 @@ def _final_scores(
     with suppress(OSError, ValueError, RecursionError, LookupError, TypeError):
         kept = json.loads(file.read_text())
         if version and kept["version"] == version:
-            print(f"Policy {policy}, {config.task}:\n  {label(policy)}: {kept['trained']['text']}")
-            print(f"  random:  {kept['random']['text']}")
-            mean = float(kept["random"]["mean"])
+            mean, texts = float(kept["random"]["mean"]), [f"Policy {policy}, {config.task}:"]
+            for name, player in ((label(policy), kept["trained"]), ("random", kept["random"])):
+                texts.append(_described(name, player["text"], player.get("metrics", {}), len(player["scores"])))
+            print("\n".join(texts))
             if video.exists():
                 places.append(("video", video))
             return mean
@@ -154,7 +160,13 @@ def _final_scores(
     places.append(("video", f"none: {_reason(undrawn[0])}" if undrawn else video))
     assert random is not None
     outcome = {
-        name: {"mean": result.mean, "interval95": result.interval, "scores": result.scores, "text": str(result)}
+        name: {
+            "mean": result.mean,
+            "interval95": result.interval,
+            "scores": result.scores,
+            "metrics": result.metrics,
+            "text": str(result),
+        }  # fmt: skip
         for name, result in (("trained", ours), ("random", random))
     }
     with whole_file(file) as fresh:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from actors.config import EnvironmentConfig
 from actors.envs import make
-from actors.evaluation import confidence_interval, run_episodes
+from actors.evaluation import confidence_interval, describe_metrics, run_episodes
 from actors.trivial_policies import RandomPolicy, ZeroPolicy
 from actors.vector import episode_seed
 from actors.video import write_video
@@ -45,6 +45,19 @@ def test_each_environment_plays_its_share() -> None:
     assert low < evaluation.mean < high
     assert f"mean {evaluation.mean:.1f}, 95 % interval [{low:.1f}, {high:.1f}], 7 episodes" in str(evaluation)
     assert evaluation.frames == []
+
+
+def test_metrics_have_intervals_and_rates_stay_within_0_and_1() -> None:
+    lines = describe_metrics(
+        {"is_success": [1] * 8 + [0] * 2, "solved": [1] * 5, "one": [2.5], "r": [1.0, 2.0, 6.0]}, 10
+    )
+    assert lines == [
+        "is_success: mean 0.8, 95 % interval [0.49, 0.943]",  # Wilson 1927
+        "solved: mean 1, 95 % interval [0.566, 1], 5 of 10 episodes",
+        "one: mean 2.5, 1 of 10 episodes",
+        "r: mean 3, 95 % interval [-3.57, 9.57], 3 of 10 episodes",
+    ]
+    assert run_episodes([CARTPOLE], RandomPolicy(DISCRETE), 2, 0).metrics == {}
 
 
 def test_the_same_seed_gives_the_same_scores() -> None:

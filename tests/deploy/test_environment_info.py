@@ -57,6 +57,9 @@ def test_info_and_hooks_become_columns_and_curves(tmp_path: Path, mode: str, fra
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("info 'log/name' is a str, not a number: it is left out.") == 1
     assert done.stdout.count("in result: RuntimeError: disk of the dashboard is full. The run goes on.") == 1
+    assert (
+        done.stdout.count("    is_success: mean 1, 95 % interval [0.839, 1]") == 2
+    )  # of the policy and of a random one
     scores, metrics = lines(logdir / SCORES), lines(logdir / METRICS)
     assert {row["kind"] for row in scores} == {"train", "eval"}
     assert all(row.items() >= COLUMNS.items() and row["length"] == 20 for row in scores)

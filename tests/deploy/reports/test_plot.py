@@ -14,6 +14,7 @@ from PIL import Image
 
 from deploy.cli import main
 from deploy.reports.curves import Aggregate, load_baselines
+from deploy.reports.metrics import MetricsWriter
 from deploy.reports.plot import cut, plot
 from tests.deploy.reports.test_curves import make_run
 
@@ -208,6 +209,31 @@ def test_why_there_is_nothing_to_draw_is_said_as_it_is(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=nothing + "no run has a score yet"):
         plot([silent], out=tmp_path / "p.png", note=notes.append)
     assert notes == [f"{silent}/scores.jsonl: 1 score is not finite, or beyond 1e+100: left out."]
+
+
+def report(logdir: Path, *metrics: dict[str, float]) -> Path:
+    with MetricsWriter(logdir, tensorboard=False) as logs:
+        for n, one in enumerate(metrics, start=1):
+            logs.episode(n * 100, n, score=900, length=100, seed=n, kind="train", metrics=one)
+    (logdir / "config.yaml").write_text("task: t\n")
+    return logdir
+
+
+def test_another_column_is_drawn_from_the_episodes_that_have_it(tmp_path: Path) -> None:
+    run = report(tmp_path / "a", {}, {"is_success": 0}, {"$x_a$": 3.0, "is_success": 1}, {"is_success": 1})
+    without, notes = make_run(tmp_path / "b"), list[str]()
+    picture, points = tmp_path / "p.svg", tmp_path / "e.json"
+    draw([run, without], picture, value="is_success", export_to=points, note=notes.append)
+    (curve,) = load_baselines([points])
+    assert (curve.xs.tolist(), curve.ys.tolist()) == ([200, 300, 400], [0, 1, 1])
+    assert any(line.startswith("success rate, mean") for line in text(picture)) and "1.25" not in text(picture)
+    assert notes == [f"{without} has no is_success yet, only length, score: left out."]
+    assert any(line.startswith("$x_a$, mean") for line in text(draw([run], picture, value="$x_a$")))
+    draw([run, without], picture)  # the scores of both
+    with pytest.raises(ValueError, match="no run has the value 'is_succes' yet"):
+        plot([run], out=picture, value="is_succes")
+    with pytest.raises(ValueError, match="'seed' is no outcome of an episode; give score, length or a reported"):
+        plot([run], out=picture, value="seed")
 
 
 def test_a_damaged_run_is_left_out_and_reported(tmp_path: Path) -> None:
