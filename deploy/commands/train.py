@@ -27,6 +27,7 @@ from learner.checkpoint import Checkpoints, NoWholeCheckpointError, continuation
 from world_models.dreamer.config import SIZES
 
 if TYPE_CHECKING:
+    from deploy.distributed.cluster_probe import Cluster
     from deploy.distributed.supervisor.local_run import LocalRun
     from deploy.inline_run import InlineRun
 
@@ -98,12 +99,18 @@ def run(arguments: Sequence[str]) -> int:
     if config.mode == "inline":
         with closing(FirstEnvironment(config)) as environment:
             return _train(config, environment.spaces, environment, arguments)
-    return _train(config, probe(config), None, arguments)
+    cluster = None
+    if config.mode == "cluster":
+        from deploy.distributed.cluster_capacity import find_room
+
+        cluster = find_room(config)
+    return _train(config, probe(config), None, arguments, cluster)
 
 
 def _train(
-    config: RunConfig, spaces: TaskSpaces, environment: FirstEnvironment | None, arguments: Sequence[str]
-) -> int:
+    config: RunConfig, spaces: TaskSpaces, environment: FirstEnvironment | None, arguments: Sequence[str],
+    cluster: "Cluster | None" = None,
+) -> int:  # fmt: skip
     require_trainable(config, spaces)
     logdir = Path(config.logdir).absolute()
     require_writable_folder(Path(config.logdir), "--logdir")
@@ -119,7 +126,7 @@ def _train(
             print(f"{logdir}: {before}. To continue training, raise --evaluation.stop-score, or set it to 0.")
             outcome, lost = "solved", list[str]()
         else:
-            run = _begin(config, logdir, spaces, environment)
+            run = _begin(config, logdir, spaces, environment, cluster)
             outcome, lost = run.run(), run.lost
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
@@ -150,15 +157,16 @@ def _train(
 
 
 def _begin(
-    config: RunConfig, logdir: Path, spaces: TaskSpaces, environment: FirstEnvironment | None
-) -> "InlineRun | LocalRun":
+    config: RunConfig, logdir: Path, spaces: TaskSpaces, environment: FirstEnvironment | None,
+    cluster: "Cluster | None",
+) -> "InlineRun | LocalRun":  # fmt: skip
     if environment:
         from deploy.inline_run import InlineRun
 
         return InlineRun(config, logdir, environment)
     from deploy.distributed.supervisor.local_run import LocalRun
 
-    return LocalRun(config, logdir, spaces)
+    return LocalRun(config, logdir, spaces, cluster)
 
 
 def _what_is_left(config: RunConfig, logdir: Path) -> str:

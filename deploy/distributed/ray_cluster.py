@@ -1,4 +1,5 @@
-"""Starting Ray on this machine, for it alone, quietly, and with a token only its owner can read. Torch-free."""
+"""Starting Ray on this machine, for it alone, quietly, and with a token only its owner can read; or joining a cluster
+that runs already. Torch-free."""
 
 import contextlib
 import ipaddress
@@ -58,6 +59,18 @@ def start_local(namespace: str, store_bytes: int) -> str:
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return str(context.address_info["gcs_address"])
+
+
+def join_cluster(address: str, protected: bool, namespace: str, **options: Any) -> None:
+    """Join the Ray cluster at `address`, with its token if it is `protected`."""
+    os.environ["RAY_AUTH_MODE"] = "token" if protected else "disabled"
+    os.environ.pop("RAY_ADDRESS", None)
+    from ray import _raylet
+
+    raylet: Any = _raylet
+    raylet.Config.initialize("")  # read from the environment when Ray was imported
+    raylet.AuthenticationTokenLoader.instance().reset_cache()
+    join(address, namespace, **options)
 
 
 def join(address: str, namespace: str, **options: Any) -> Any:

@@ -29,12 +29,13 @@ class Host:
 
 
 def start(
-    path: str, *arguments: Any, cpus: float, threads: int = 1, name: str | None = None, label: str = "",
-    restarts: int = 0,
+    path: str, *arguments: Any, cpus: float, gpus: int = 0, threads: int = 1, name: str | None = None, label: str = "",
+    restarts: int = 0, **place: Any,
 ) -> ActorHandle:  # fmt: skip
     """Start `path(*arguments)` as a Ray actor that takes `threads` calls at once and is restarted by Ray `restarts`
-    times (-1: always). Methods are called through `call`. `label` is what `ps` shows."""
-    options = {"num_cpus": cpus, "max_concurrency": threads, "max_restarts": restarts}
+    times (-1: always). Methods are called through `call`. `label` is what `ps` shows. `place`: Ray's options for where
+    it goes."""
+    options = {"num_cpus": cpus, "num_gpus": gpus, "max_concurrency": threads, "max_restarts": restarts, **place}
     actor_class: Any = ray.remote(type(label or name or path.rsplit(".", 1)[1], (Host,), {}))
     return actor_class.options(**options, **({"name": name} if name else {})).remote(path, *arguments)
 

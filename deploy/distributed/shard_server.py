@@ -67,6 +67,11 @@ class ShardServer(StoreServer):
                 self.origin = f"the steps of checkpoint {int(path.name)}"
 
     def status(self) -> dict[str, Any]:
-        """Counts, process id, what the shard started with, and its notes since the last call."""
+        """Counts, process, what the shard started with, and its notes since the last call."""
         notes, self.notes[:] = self.notes[:], []
-        return {"stats": self.store.stats(), "process": os.getpid(), "origin": self.origin, "notes": notes}
+        return {
+            "stats": self.store.stats(),
+            "process": (ray.get_runtime_context().get_node_id(), os.getpid()),
+            "origin": self.origin,
+            "notes": notes,
+        }

@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import re
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,6 +20,8 @@ from replay.redis_url import URLS
 from world_models.checkpoint_files import RUN_CONFIG
 from world_models.dataclass_json import differences, from_json, require_finite, to_json
 from world_models.dreamer.config import DreamerConfig
+
+NODES = r"[\w./-]+(=[\w.-]+)?"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +63,36 @@ class HooksConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ClusterConfig:
+    """The Ray cluster that a run of cluster mode joins, and what its nodes are for."""
+
+    address: str = ""
+    """HOST:PORT of the cluster's head, or `auto` for the cluster of this machine; empty for RAY_ADDRESS.
+    The cluster's token comes from RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token."""
+    actor_nodes: str = ""
+    """Nodes for the actors: a label, as KEY=VALUE, or the name of a custom resource; empty for all nodes."""
+    learner_nodes: str = ""
+    """Nodes for the learner and the replay shards, in the same form."""
+    actor_cpus: float = 1.0
+    """CPUs that each actor reserves on its node."""
+    learner_gpus: int = -1
+    """GPUs that the learner reserves; -1: one if the cluster has any."""
+
+    def __post_init__(self) -> None:
+        for name in ("actor_nodes", "learner_nodes"):
+            value = getattr(self, name)
+            if value and not re.fullmatch(NODES, value):
+                raise ValueError(
+                    f"cluster.{name}={value!r} is neither a label of nodes, as KEY=VALUE, nor the name of a custom "
+                    "resource; see `ray start --labels` and `--resources`."
+                )
+        if self.actor_cpus <= 0 or self.actor_cpus > 1 and self.actor_cpus % 1:
+            raise ValueError(f"cluster.actor_cpus={self.actor_cpus:g} must be above 0, and whole if above 1.")
+        if self.learner_gpus < -1:
+            raise ValueError(f"cluster.learner_gpus={self.learner_gpus} must be at least 0, or -1 for the default.")
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """All options of `nexus train`."""
 
@@ -67,8 +100,9 @@ class RunConfig:
     """The same as the argument TASK."""
     logdir: str = ""
     """Directory of the run; empty for runs/TASK-seedSEED."""
-    mode: Literal["inline", "local"] = "local"
-    """`inline`: one process, synchronous, repeatable; `local`: Ray actors on this machine."""
+    mode: Literal["inline", "local", "cluster"] = "local"
+    """`inline`: one process, synchronous, repeatable; `local`: Ray actors on this machine; `cluster`: on the nodes of
+    the Ray cluster at `cluster.address`."""
     seed: int = 0
     """Seed of the networks, of sampling and of the environments."""
     frames: int = 1_000_000
@@ -83,6 +117,7 @@ class RunConfig:
     model: DreamerConfig = field(default_factory=DreamerConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     hooks: HooksConfig = field(default_factory=HooksConfig)
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
     log_every: int = 100
     """Updates between lines of metrics."""
     report_every: int = 2500
@@ -102,8 +137,10 @@ class RunConfig:
         for name in ("frames", "log_every", "checkpoint_every", "keep_checkpoints"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1.")
-        if self.mode not in ("inline", "local"):
-            raise ValueError(f"mode={self.mode!r} is not one of inline, local.")
+        if self.mode not in ("inline", "local", "cluster"):
+            raise ValueError(f"mode={self.mode!r} is not one of inline, local, cluster.")
+        if self.mode != "cluster" and self.cluster.address:
+            raise ValueError(f"cluster.address={self.cluster.address} is for --mode cluster; add it, or omit this.")
         if self.checkpoint_seconds < 0:
             raise ValueError(
                 f"checkpoint_seconds={self.checkpoint_seconds:g} must not be negative; 0 counts only updates."
@@ -124,6 +161,7 @@ class RunConfig:
 FREE = (
     "logdir", "frames", "log_every", "checkpoint_every", "checkpoint_seconds", "keep_checkpoints", "report_every",
     "metrics_port", "evaluation.", "hooks.", "learner.train_ratio", "replay.tolerance",
+    "metrics_port", "evaluation.", "cluster.", "learner.train_ratio", "replay.tolerance",
     "learner.threads", "learner.device", "learner.prefetch", "actor.flush_steps", "actor.flush_seconds",
 )  # fmt: skip
 """Fields (or groups, ending in a dot) that may change when a run continues: duration and speed, not results."""

@@ -82,7 +82,7 @@ def require_trainable(config: RunConfig, spaces: TaskSpaces) -> None:
 def enter(directory: str) -> None:
     """Change to the directory of the command, where the user's environment modules are; Ray starts elsewhere."""
     os.chdir(directory)
-    own_folder_last(directory)
+    own_folder_last(os.getcwd())
 
 
 def replay_schema(observation: Spaces, action: Spaces, model: DreamerConfig) -> Schema:

@@ -7,6 +7,7 @@ import ray
 
 from deploy.distributed.coordinator import LEARNER
 from deploy.distributed.coordinator_client import COORDINATOR
+from deploy.distributed.site import Site
 from deploy.distributed.supervisor.coordinator_child import CoordinatorChild
 from deploy.distributed.supervisor.learner_child import LearnerChild
 from deploy.distributed.supervisor.restart_log import RestartLog
@@ -24,8 +25,8 @@ ACTORS_STOPPING = 10.0  # seconds for actors to flush their last rows
 class Children:
     """All processes of a run. A process that has not been started yet is None or absent."""
 
-    def __init__(self, config: RunConfig, logdir: Path, note: Callable[[str], None]):
-        self.note, self.rolls_back = note, rolls_back(config)
+    def __init__(self, config: RunConfig, logdir: Path, note: Callable[[str], None], site: Site):
+        self.note, self.rolls_back, self.site = note, rolls_back(config), site
         self.actor_names = [f"actor {number}" for number in range(0 if config.offline else config.actor.actors)]
         evaluators = ["evaluator"] if config.evaluation.every else []
         shards = shard_names(config) if config.replay.kind != "redis" else []

@@ -4,16 +4,15 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import ray
 from ray.actor import ActorHandle
 from ray.exceptions import GetTimeoutError, RayActorError
 
 from deploy.distributed.coordinator import News
 from deploy.distributed.coordinator_client import COORDINATOR
-from deploy.distributed.ray_cluster import lost_part
+from deploy.distributed.process_end import reason_of
 from deploy.distributed.remote import ask
-from deploy.distributed.supervisor.process_end import kill, reason_of
 from deploy.distributed.supervisor.restart_policy import START, RestartPolicy
+from deploy.distributed.whereabouts import end
 from deploy.run_failed import RunFailedError
 
 SILENCE = 60.0  # seconds; everybody waits for its answers
@@ -25,10 +24,10 @@ class CoordinatorChild:
 
     def __init__(
         self, start: Callable[[Mapping[str, int], list[str]], ActorHandle], note: Callable[[str], None],
-        restarted: Callable[[str, str], None],
+        restarted: Callable[[str, str], None], lost: Callable[[], str] = lambda: "",
     ):  # fmt: skip
-        """`start(counters, known)`: see `Coordinator`. `restarted`: see `WorkerChild`."""
-        self.start, self.note, self.restarted = start, note, restarted
+        """`start(counters, known)`: see `Coordinator`. `restarted`: see `WorkerChild`. `lost`: see `Site`."""
+        self.start, self.note, self.restarted, self.lost = start, note, restarted, lost
         self.restarts = RestartPolicy()
         self._actor: ActorHandle | None = None
         self._counters: Mapping[str, int] = {}
@@ -59,14 +58,12 @@ class CoordinatorChild:
         return news
 
     def _replace(self, reason: str) -> None:
-        if lost := lost_part():
-            raise RunFailedError(f"Ray's {lost} has exited, so the run cannot go on.")
+        if lost := self.lost():
+            raise RunFailedError(f"{lost}, so the run cannot go on.")
         self.restarts.failed("The coordinator", reason)
         time.sleep(max(0.0, self.restarts.retry_at - time.monotonic()))
         if self._actor:
-            ray.kill(self._actor)
-        if self._process:
-            kill(self._process)
+            end(self._actor)
         self._process = 0
         self._actor = self.start(self._counters, self._known)
         self.restarted(COORDINATOR, reason)

@@ -4,8 +4,8 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
-from tempfile import TemporaryFile
 
+from deploy.distributed.learner_program import LearnerHandle
 from deploy.distributed.supervisor.restart_policy import START, RestartPolicy
 from deploy.exit_codes import DISK_FULL, NON_FINITE, REFUSED
 from deploy.run_failed import RunFailedError
@@ -13,31 +13,22 @@ from learner.checkpoint import continuation
 
 
 class LearnerChild:
-    """The learner process, in a session of its own: Ctrl-C must not reach it while it starts. Its failures are
-    forgotten only when there is a newer checkpoint: whatever it did after that is lost with it."""
+    """The learner process. Its failures are forgotten only when there is a newer checkpoint: whatever it did after that
+    is lost with it."""
 
     def __init__(
-        self, command: list[str], given: str, logdir: Path, note: Callable[[str], None],
+        self, start: Callable[[str], LearnerHandle], logdir: Path, note: Callable[[str], None],
         restarted: Callable[[str, str], None],
     ):  # fmt: skip
-        """`command`: the checkpoint to begin with is appended. `given`: its standard input. `restarted`: see
-        `WorkerChild`."""
-        self.given = given.encode()
-        self.command, self.log, self.note, self.restarted = command, logdir / "learner.log", note, restarted
+        """`start(checkpoint)`: its name, `none` or `newest`. `restarted`: see `WorkerChild`."""
+        self.start, self.log, self.note, self.restarted = start, logdir / "learner.log", note, restarted
         self.restarts = RestartPolicy()
-        self.process: subprocess.Popen | None = None
+        self.process: LearnerHandle | None = None
         self._saved: int | None = None
 
     def launch(self, checkpoint: str) -> None:
-        """`checkpoint`: its name, `none` or `newest`."""
         self.restarts.begin()
-        with self.log.open("ab") as log, TemporaryFile() as given:
-            given.write(self.given)
-            given.seek(0)
-            self.process = subprocess.Popen(
-                [*self.command, checkpoint], stdin=given, stdout=log, stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )  # fmt: skip
+        self.process = self.start(checkpoint)
 
     def check(self, saved: int, silent: float | None) -> bool:
         """As `WorkerChild.check`; `saved`: updates of the newest checkpoint, -1 if there is none."""
@@ -62,8 +53,7 @@ class LearnerChild:
             raise RunFailedError(f"{self.tail()} Free some space; the same command {continuation(saved)}.")
         if code == REFUSED:
             raise RunFailedError(f"The learner cannot start. {self.tail()}")
-        self.process = None
-        how = f"signal {-code}" if code < 0 else f"exit code {code}"
+        how, self.process = self.process.ending(), None
         try:
             self.restarts.failed("The learner", how)
         except RunFailedError as error:

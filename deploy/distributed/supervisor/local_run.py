@@ -1,12 +1,14 @@
-"""A local run: Ray actors for environments and replay, one learner process, and the supervisor that starts them, owns
-the logs, and brings back whatever dies."""
+"""A local or cluster run: Ray actors for environments and replay, one learner process, and the supervisor that starts
+them, owns the logs, and brings back whatever dies."""
 
-import os
+import secrets
 from pathlib import Path
 
 from ray.exceptions import RayError
 
-from deploy.distributed.ray_cluster import lost_part, object_store_bytes, start_local
+from deploy.distributed.cluster_probe import Cluster
+from deploy.distributed.cluster_site import ClusterSite
+from deploy.distributed.site import LocalSite, Site
 from deploy.distributed.supervisor.children import Children
 from deploy.distributed.supervisor.placement import Placement
 from deploy.distributed.supervisor.watch import Watch
@@ -21,7 +23,9 @@ from learner.checkpoint import Checkpoints, continuation, read_document
 class LocalRun:
     """Builds or continues the run in `logdir`; `run` trains until the budget is spent."""
 
-    def __init__(self, config: RunConfig, logdir: Path, spaces: TaskSpaces):
+    def __init__(self, config: RunConfig, logdir: Path, spaces: TaskSpaces, cluster: Cluster | None = None):
+        """`cluster`: the one to join; None: Ray is started on this machine."""
+        self.cluster = cluster
         self.claim = claim_logdir(config, logdir.resolve())
         self.config, self.logdir, self.spaces = rooted(config), logdir.resolve(), spaces
         self.board = Scoreboard(config, self.logdir)
@@ -33,13 +37,18 @@ class LocalRun:
     def run(self) -> str:
         """Returns `done`, `solved` or `interrupted`. Raises RunFailedError, once the learner has saved."""
         with self.interrupt.listening(), self.board:
-            self.board.starting(*self._last_counters(), "starting Ray")
-            children = Children(self.config, self.logdir, self.board.note)
-            namespace = f"nexus-{os.getpid()}"
-            address = start_local(namespace, object_store_bytes(self.config.model))
+            self.board.starting(*self._last_counters(), "joining the cluster" if self.cluster else "starting Ray")
+            site = self._site()
+            children = Children(self.config, self.logdir, self.board.note, site)
             with self.interrupt.listening():  # again: Ray has put a SIGTERM handler of its own in place
-                self._live(children, address, namespace)
+                self._live(children)
         return "interrupted" if self.interrupt.asked else "solved" if self.board.solved() else "done"
+
+    def _site(self) -> Site:
+        namespace = f"nexus-{secrets.token_hex(4)}"
+        if self.cluster is None:
+            return LocalSite(self.config, self.logdir, namespace)
+        return ClusterSite(self.config, self.logdir, namespace, self.cluster, self.board.note)
 
     def _last_counters(self) -> tuple[int, int]:
         """Frames and updates of the newest checkpoint if it has them; only for the display."""
@@ -50,12 +59,12 @@ class LocalRun:
         except (LookupError, TypeError, ValueError):
             return 0, 0
 
-    def _live(self, children: Children, address: str, namespace: str) -> None:
+    def _live(self, children: Children) -> None:
         watch: Watch | None = None
         ending = False
         try:
             placement = Placement(self.config, self.spaces, self.claim, self.checkpoints, self.board, children)
-            placement.place(address, namespace)
+            placement.place()
             self.lost = placement.lost
             watch = Watch(self.config, self.logdir, self.checkpoints, self.board, children)
             watch.until_over(lambda: self.interrupt.asked)
@@ -77,7 +86,7 @@ class LocalRun:
         """Stop everybody, and log what they did until then."""
         self.board.busy("saving")
         children.stop(watch.learns)
-        if not lost_part():
+        if not children.site.lost():
             watch.take_news()
         self.board.end()
 

@@ -1,14 +1,13 @@
-"""Starting the processes of a local run, in the order in which they need each other."""
+"""Starting the processes of a run, in the order in which they need each other."""
 
 import json
-import os
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ray.actor import ActorHandle
 
 from deploy.distributed.coordinator_client import COORDINATOR
+from deploy.distributed.learner_program import LearnerHandle
 from deploy.distributed.remote import start
 from deploy.distributed.supervisor.children import Children
 from deploy.distributed.supervisor.coordinator_child import CoordinatorChild
@@ -19,13 +18,11 @@ from deploy.reports.scoreboard import Scoreboard
 from deploy.stored.offline import fill, frames_per_update
 from deploy.wiring.config import Claim, RunConfig
 from deploy.wiring.incarnations import Incarnations
-from deploy.wiring.stores import actor_streams, require_empty, require_room, shard_names
+from deploy.wiring.stores import actor_streams, require_empty, require_room
 from deploy.wiring.task import TaskSpaces
 from learner.checkpoint import Checkpoints, read_document
 from learner.sequence import sample_length, start_items
 from replay.keys import newest_incarnation
-
-LIGHT = 0.05  # CPUs that a shard or the coordinator takes
 
 
 class Placement:
@@ -37,26 +34,28 @@ class Placement:
     ):  # fmt: skip
         self.config, self.spaces, self.claim, self.logdir = config, spaces, claim, claim.logdir
         self.checkpoints, self.board, self.children = checkpoints, board, children
-        self.here = os.getcwd()
-        workers = len(children.actor_names) + 1
-        self.heavy = max(0.01, min(1.0, ((os.cpu_count() or 1) - LIGHT * (len(shard_names(config)) + 2)) / workers))
+        self.site = children.site
         self.lost: list[str] = []
         """Damaged parts of the offline replay that were left out."""
 
-    def place(self, address: str, namespace: str) -> None:
-        """Start everything in the Ray instance at `address`. ValueError: the replay that is there does not fit."""
+    def place(self) -> None:
+        """Start everything. ValueError: the replay that is there does not fit."""
         restarted = self.children.restarts.add
-        shards = ShardChildren(self.config, self.spaces, self.logdir, self.board.note, LIGHT, restarted)
+        shards = ShardChildren(
+            self.config, self.spaces, self.logdir, self.board.note, self.site.options("shard"), restarted
+        )
         self.children.shards = shards
         path, counters = self._begin(shards)
         used = self._fit_replay(shards, counters)
         self.claim.confirm()
         self._place_coordinator(shards, counters, used)
         self._place_workers(shards)
-        command = [sys.executable, "-u", "-P", "-m", "deploy.distributed.learner_process"]
-        command += [str(self.logdir), address, namespace, str(os.getpid())]
         given = json.dumps(self.spaces.to_json())
-        self.children.learner = LearnerChild(command, given, self.logdir, self.board.note, restarted)
+
+        def begin(checkpoint: str) -> LearnerHandle:
+            return self.site.start_learner(checkpoint, given)
+
+        self.children.learner = LearnerChild(begin, self.logdir, self.board.note, restarted)
         self.children.learner.launch(path.name if path else "none")
 
     def _begin(self, shards: ShardChildren) -> tuple[Path | None, dict[str, int]]:
@@ -95,29 +94,29 @@ class Placement:
             return start(
                 "deploy.distributed.coordinator.Coordinator", *limiter_settings(config), counters,
                 int(shards.stats()[0]["steps"]), Incarnations(self.logdir, used), frames_per_update(config), known,
-                cpus=LIGHT, threads=len(children.actor_names) + 8, name=COORDINATOR,
+                threads=len(children.actor_names) + 8, name=COORDINATOR, **self.site.options("coordinator"),
             )  # fmt: skip
 
-        children.coordinator = CoordinatorChild(begin, self.board.note, children.restarts.add)
+        children.coordinator = CoordinatorChild(begin, self.board.note, children.restarts.add, self.site.lost)
         children.coordinator.launch(counters)
 
     def _place_workers(self, shards: ShardChildren) -> None:
-        config, spaces, children = self.config, self.spaces, self.children
+        config, spaces, children, site = self.config, self.spaces, self.children, self.site
 
         def actor(number: int) -> Callable[[], ActorHandle]:
             return lambda: start(
-                "deploy.distributed.workers.ActorWorker", config, spaces, number, shards.handles, self.here,
-                cpus=self.heavy, threads=2, label=f"actor-{number}",
+                "deploy.distributed.workers.ActorWorker", config, spaces, number, shards.handles, site.directory,
+                threads=2, label=f"actor-{number}", **site.options("actor"),
             )  # fmt: skip
 
         def evaluator() -> ActorHandle:
             return start(
-                "deploy.distributed.workers.EvaluatorWorker", config, spaces, str(self.logdir), self.here,
-                cpus=self.heavy, label="evaluator",
+                "deploy.distributed.workers.EvaluatorWorker", config, spaces, str(self.logdir), site.directory,
+                label="evaluator", **site.options("evaluator"),
             )  # fmt: skip
 
         def child(name: str, begin: Callable[[], ActorHandle]) -> WorkerChild:
-            return WorkerChild(name, begin, self.logdir, self.board.note, children.restarts.add)
+            return WorkerChild(name, begin, self.logdir, self.board.note, children.restarts.add, site.awaits)
 
         children.actors = [child(name, actor(number)) for number, name in enumerate(children.actor_names)]
         if config.evaluation.every:

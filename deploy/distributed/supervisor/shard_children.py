@@ -1,7 +1,7 @@
 """The replay shards of a local run, as the supervisor starts them, fills them and watches them."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,8 @@ from ray.exceptions import RayError
 
 from deploy.distributed.remote import ask, start
 from deploy.distributed.shard_client import connect_store
-from deploy.distributed.supervisor.process_end import kill
 from deploy.distributed.supervisor.restart_policy import SILENCE, RestartPolicy
+from deploy.distributed.whereabouts import end
 from deploy.wiring.config import RunConfig
 from deploy.wiring.stores import DOWN, rolls_back, shard_names
 from deploy.wiring.task import replay_schema
@@ -31,16 +31,16 @@ class ShardChildren:
     """All shards of a run; `handles` are their actors, none where replay lies on Redis."""
 
     def __init__(
-        self, config: RunConfig, spaces: tuple[Spaces, Spaces], logdir: Path, note: Callable[[str], None], cpus: float,
-        restarted: Callable[[str, str], None],
+        self, config: RunConfig, spaces: tuple[Spaces, Spaces], logdir: Path, note: Callable[[str], None],
+        options: Mapping[str, Any], restarted: Callable[[str, str], None],
     ):  # fmt: skip
-        """`restarted`: see `WorkerChild`."""
+        """`options`: where shards go, as `remote.start` takes it. `restarted`: see `WorkerChild`."""
         self.names, self.note, self.rolls_back = shard_names(config), note, rolls_back(config)
         self.restarted, self._restarts = restarted, {name: RestartPolicy() for name in self.names}
         schema = replay_schema(*spaces, config.model)
         self.handles = [
             start("deploy.distributed.shard_server.ShardServer", name, schema, config, str(logdir),
-                  cpus=cpus, threads=8, name=name, restarts=-1)
+                  threads=8, name=name, restarts=-1, **options)
             for name in self.names if config.replay.kind != "redis"
         ]  # fmt: skip
         self.processes = [ask(shard, "status", timeout=600)["process"] for shard in self.handles]
@@ -136,7 +136,7 @@ class ShardChildren:
         for name, heard in self._heard.items():
             if now - heard > SILENCE:  # Ray notices by itself that a process has ended, but not that it hangs
                 self.note(f"{name} has been silent for {now - heard:.0f} s; killing and restarting it.")
-                kill(self.processes[self.names.index(name)])
+                end(self.handles[self.names.index(name)], restarts=True)
                 self._heard[name] = now
             if now - heard > MUTE and name not in self.down:
                 self.down.add(name)

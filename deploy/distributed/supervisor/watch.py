@@ -7,7 +7,6 @@ from pathlib import Path
 
 from actors.vector import Episode
 from deploy.distributed.coordinator import LEARNER, News
-from deploy.distributed.ray_cluster import lost_part
 from deploy.distributed.supervisor.children import Children
 from deploy.distributed.supervisor.placement import limiter_settings
 from deploy.distributed.supervisor.worker_child import WorkerChild
@@ -44,10 +43,8 @@ class Watch:
         self.board.begin(news.frames, news.updates * self._batch)
         while not asked() and not self.board.solved() and news.frames < self.config.frames:
             time.sleep(TICK)
-            if lost := lost_part():
-                raise RunFailedError(
-                    f"Ray's {lost} has exited, so the run cannot go on. The same command continues it."
-                )
+            if lost := self.children.site.lost():
+                raise RunFailedError(f"{lost}, so the run cannot go on. The same command continues it.")
             self._take_changes()
             news = self.take_news()
             self._check(news)
@@ -127,7 +124,7 @@ class Watch:
                 self.children.evaluator = None
 
     def _check_worker(self, one: WorkerChild, news: News, worked: bool) -> None:
-        if one.check(news.last_seen.get(one.name), worked, news.processes.get(one.name)):
+        if one.check(news.last_seen.get(one.name), worked):
             self.coordinator.ask("forget", one.name)
 
 

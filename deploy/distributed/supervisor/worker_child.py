@@ -11,9 +11,11 @@ from ray.actor import ActorHandle
 from ray.exceptions import RayError
 
 from actors.faults import BrokenEnvironmentError
-from deploy.distributed.supervisor.process_end import cause_of, kill, reason_of
+from deploy.distributed.process_end import cause_of, reason_of
 from deploy.distributed.supervisor.restart_policy import START, RestartPolicy
+from deploy.distributed.whereabouts import end
 
+PLACED = 5.0  # seconds for Ray to place a process
 WORKED = 60.0  # seconds that a process must have lived before its work counts as progress
 
 
@@ -22,8 +24,10 @@ class WorkerChild:
 
     def __init__(
         self, name: str, start: Callable[[], ActorHandle], logdir: Path, note: Callable[[str], None],
-        restarted: Callable[[str, str], None],
+        restarted: Callable[[str, str], None], awaits: Callable[[ActorHandle], str] = lambda handle: "",
     ):  # fmt: skip
+        """`awaits`: see `Site`."""
+        self.awaits, self.awaited = awaits, ""
         self.name, self.start, self.note, self.restarted = name, start, note, restarted
         self.log = logdir / f"{name.replace(' ', '-')}.log"
         self.restarts = RestartPolicy()
@@ -36,11 +40,11 @@ class WorkerChild:
         self.handle = self.start()
         self.task = self.handle.call.remote("run")
 
-    def check(self, silent: float | None, worked: bool, process: int | None = None) -> bool:
+    def check(self, silent: float | None, worked: bool) -> bool:
         """Look once, and kill or restart it if necessary; True if it was just found dead. RunFailedError: give up.
 
         `silent`: seconds since its last sign of life, None before the first; `worked`: it has done enough in
-        this life for its failures to be forgotten; `process`: its process id, once known.
+        this life for its failures to be forgotten.
         """
         if self.task is None:
             if time.monotonic() >= self.restarts.retry_at:
@@ -50,19 +54,31 @@ class WorkerChild:
         if self.died is not None and silent is not None:
             self.note(f"{self.name} is back after {time.monotonic() - self.died:.1f} s.")
             self.died = None
+            self.awaited = ""
         ready, _ = ray.wait([self.task], timeout=0)
         if not ready:
+            if silent is None and self._waits():
+                return False
             if worked and self.restarts.alive > WORKED:
                 self.restarts.worked()
             if self.restarts.hung(silent):
                 heard = f"silent for {silent:.0f} s" if silent is not None else f"starting for {START:.0f} s"
                 self.note(f"{self.name} has been {heard}; killing and restarting it.")
                 assert self.handle is not None
-                ray.kill(self.handle)
-                if process:
-                    kill(process)
+                end(self.handle)
             return False
         self._bury()
+        return True
+
+    def _waits(self) -> bool:
+        """Whether Ray has found no place for it yet; what it waits for is noted once."""
+        assert self.handle is not None
+        if self.restarts.alive < PLACED or not (awaited := self.awaits(self.handle)):
+            return False
+        if awaited != self.awaited:
+            self.awaited = awaited
+            self.note(f"{self.name} waits for {awaited}.")
+        self.restarts.begin()
         return True
 
     def _bury(self) -> None:

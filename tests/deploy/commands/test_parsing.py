@@ -84,7 +84,7 @@ def test_help_of_train_shows_the_defaults_of_a_preset(capsys: pytest.CaptureFixt
         ("eval x --random True", "nexus eval: unexpected argument 'True'; nexus eval --help shows what it takes."),
         (f"{CARTPOLE} --frames --seed 1", "nexus train --frames needs a value; nexus train --help shows which."),
         (f"{CARTPOLE} --environment.image-size 64", "nexus train --environment.image-size needs 2 values; nexus train"),
-        (f"{CARTPOLE} --mode lokal", "nexus train --mode: 'lokal' is not one of inline, local."),
+        (f"{CARTPOLE} --mode lokal", "nexus train --mode: 'lokal' is not one of inline, local, cluster."),
         ("plot x --band wide", "nexus plot --band: 'wide' is not one of ci95, minmax, none."),
         ("plot x --frames many", "nexus plot --frames: 'many' is not a number."),
         ("plot x --frames -inf", "The x-axis cannot end at -inf frames; give a number above 0."),

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import ray
 
+from deploy.distributed.learner_program import LearnerProgram
 from deploy.distributed.remote import ask, start
 from deploy.distributed.supervisor.learner_child import LearnerChild
 from deploy.distributed.supervisor.restart_log import RestartLog
@@ -43,7 +44,12 @@ def child(tmp_path: Path) -> Iterator[Callable[[str], LearnerChild]]:
 
     def make(code: str) -> LearnerChild:
         log = RestartLog(tmp_path, ["learner"])
-        made.append(LearnerChild([sys.executable, "-I", "-S", "-c", code], "", tmp_path, lambda line: None, log.add))
+        command = [sys.executable, "-I", "-S", "-c", code]
+
+        def begin(checkpoint: str) -> LearnerProgram:
+            return LearnerProgram(command, "", tmp_path / "learner.log")
+
+        made.append(LearnerChild(begin, tmp_path, lambda line: None, log.add))
         made[-1].launch("none")
         return made[-1]
 
@@ -98,7 +104,7 @@ def test_a_learner_that_waits_for_a_store_is_asked_by_a_signal(child: Callable[[
 
 def test_a_learner_that_hangs_is_killed_even_if_it_is_stopped(child: Callable[[str], LearnerChild]) -> None:
     one = child("import time; time.sleep(1000)")
-    assert one.process
+    assert isinstance(one.process, LearnerProgram)
     one.process.send_signal(signal.SIGSTOP)
     assert not one.check(0, SILENCE - 1) and one.process.poll() is None
     one.check(0, SILENCE + 1)
@@ -120,9 +126,9 @@ def test_an_actor_that_hangs_is_killed_and_its_failures_are_forgotten_after_work
     assert one.handle
     process = ask(one.handle, "process")
     os.kill(process, signal.SIGSTOP)
-    assert not one.check(SILENCE - 1, False, process)
-    assert not one.check(SILENCE + 1, False, process)
-    wait_for(lambda: one.check(SILENCE + 1, False, process), "the worker to be killed")
+    assert not one.check(SILENCE - 1, False)
+    assert not one.check(SILENCE + 1, False)
+    wait_for(lambda: one.check(SILENCE + 1, False), "the worker to be killed")
     wait_for(lambda: not os.path.exists(f"/proc/{process}"), "the worker's process to end")
     assert log.counts["actor 0"] == 0 and one.restarts.failures == 1
     one.check(None, False)

@@ -23,7 +23,7 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ShardChi
     config = RunConfig(task="gym:CartPole-v1", replay=ReplayConfig(store="memory", shards=1, capacity=2000))
     notes, restarted = list[str](), list[str]()
     shards = ShardChildren(
-        config, spaces_of(config), tmp_path_factory.mktemp("run"), notes.append, 0,
+        config, spaces_of(config), tmp_path_factory.mktemp("run"), notes.append, {"cpus": 0},
         lambda name, reason: restarted.append(name),
     )  # fmt: skip
     yield shards, notes, restarted

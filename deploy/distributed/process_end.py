@@ -1,16 +1,6 @@
-"""How a process of a local run ended, and ending one that hangs."""
-
-import contextlib
-import os
-import signal
+"""How a process of a run ended."""
 
 from ray.exceptions import RayActorError, RayError, RayTaskError
-
-
-def kill(process: int) -> None:
-    """End a process of this machine at once: one that is stopped does not do what Ray asks of it."""
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(process, signal.SIGKILL)
 
 
 def cause_of(error: BaseException) -> BaseException:

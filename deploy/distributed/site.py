@@ -1,0 +1,66 @@
+"""Where the processes of a run are: on this machine, or on the nodes of a Ray cluster. Torch-free."""
+
+import os
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any, Literal
+
+from ray.actor import ActorHandle
+
+from deploy.distributed.learner_program import LearnerHandle, start_learner
+from deploy.distributed.ray_cluster import lost_part, object_store_bytes, start_local
+from deploy.wiring.config import RunConfig
+from deploy.wiring.stores import shard_names
+
+Role = Literal["coordinator", "shard", "actor", "evaluator"]
+LIGHT = 0.05  # CPUs that a shard or the coordinator takes
+
+
+class Site(ABC):
+    """A Ray instance that this process has joined, and where in it each process of a run belongs."""
+
+    address: str
+    namespace: str
+    directory: str
+    """Where the user's environment modules are, as `enter` takes it."""
+
+    @abstractmethod
+    def options(self, role: Role) -> dict[str, Any]:
+        """Ray's options for the place and the resources of a process, as `remote.start` takes them."""
+
+    @abstractmethod
+    def start_learner(self, checkpoint: str, given: str) -> LearnerHandle:
+        """Start the learner with a checkpoint (see `learner_process`) and its standard input."""
+
+    def awaits(self, handle: ActorHandle) -> str:
+        """What keeps a process from being started at all; empty if nothing does."""
+        return ""
+
+    def host(self, handle: ActorHandle) -> str:
+        """The host on which a process runs; empty for this machine."""
+        return ""
+
+    @abstractmethod
+    def lost(self) -> str:
+        """A sentence about the part of Ray whose end is the run's; empty if all is well."""
+
+
+class LocalSite(Site):
+    """A Ray instance of this machine, started for one run."""
+
+    def __init__(self, config: RunConfig, logdir: Path, namespace: str):
+        self.logdir, self.namespace, self.directory = logdir, namespace, os.getcwd()
+        workers = (0 if config.offline else config.actor.actors) + 1
+        cpus = (os.cpu_count() or 1) - LIGHT * (len(shard_names(config)) + 2)
+        self._heavy = max(0.01, min(1.0, cpus / workers))
+        self.address = start_local(namespace, object_store_bytes(config.model))
+
+    def options(self, role: Role) -> dict[str, Any]:
+        return {"cpus": LIGHT if role in ("coordinator", "shard") else self._heavy}
+
+    def start_learner(self, checkpoint: str, given: str) -> LearnerHandle:
+        return start_learner(None, str(self.logdir), self.address, self.namespace, checkpoint, given)
+
+    def lost(self) -> str:
+        part = lost_part()
+        return f"Ray's {part} has exited" if part else ""
