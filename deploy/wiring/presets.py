@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from deploy.wiring.config import EvaluationConfig, RunConfig
+from deploy.wiring.fields import as_options
 from world_models.dataclass_json import differences, to_json
 from world_models.dreamer.config import DreamerConfig, sized
 
@@ -107,7 +108,4 @@ def options_for(config: RunConfig) -> list[str]:
 
     best = min(["", *PRESETS], key=lambda preset: len(left(preset)))
     options = ["--preset", best] if best else []
-    for name, (_, value) in left(best).items():
-        texts = [str(item) for item in value] if isinstance(value, list) else [str(value)]
-        options += [f"--{name.replace('_', '-')}", *texts]
-    return options
+    return options + as_options({name: value for name, (_, value) in left(best).items()})
