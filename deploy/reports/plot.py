@@ -91,7 +91,7 @@ def plot(
     for file, curves in files.items():
         if absent := [task for task in wanted if task not in {curve.task for curve in curves}]:
             note(f"{file} has no curve for {', '.join(absent)}.")
-    panels = [_panel_of(task, runs, published, frames, note) for task in wanted]
+    panels = [_panel_of(task, runs, published, frames, value, note) for task in wanted]
     if export_to is not None:
         export(runs.curves, export_to)
     with rc_context(STYLE), whole_file(out) as fresh:
@@ -114,9 +114,11 @@ class _Panel(NamedTuple):
     constants: list[Curve]
     evaluations: list[Curve]
     end: float
+    rate: bool
+    """All values are 0 or 1, such as those of is_success."""
 
 
-def _panel_of(task: str, runs: Runs, published: list[Curve], frames: float | None, note: Note) -> _Panel:
+def _panel_of(task: str, runs: Runs, published: list[Curve], frames: float | None, value: str, note: Note) -> _Panel:
     """A curve that begins beyond the end of the axis is dropped: it would only be in the legend."""
     own, evaluations = ([c for c in curves if c.task == task] for curves in (runs.curves, runs.evaluations))
     others = [curve for curve in published if curve.task == task]
@@ -126,7 +128,9 @@ def _panel_of(task: str, runs: Runs, published: list[Curve], frames: float | Non
     for method in dict.fromkeys(curve.method for curve in beyond):
         begin = min(curve.xs[0] for curve in beyond if curve.method == method)
         note(f"{_label(method)} begins at {begin:,.0f} frames of {task}, after the axis ends; raise --frames.")
-    return _Panel(task, [curve for curve in lines if curve.xs[0] <= end], constants, evaluations, end)
+    drawn = [curve for curve in lines if curve.xs[0] <= end]
+    rate = value != "score" and all(np.isin(curve.ys, (0, 1)).all() for curve in [*drawn, *evaluations])
+    return _Panel(task, drawn, constants, evaluations, end, rate)
 
 
 def _figure(panels: list[_Panel], own: set[str], band: Band, value: str) -> Figure:
@@ -157,7 +161,8 @@ def _figure(panels: list[_Panel], own: set[str], band: Band, value: str) -> Figu
     described, y_label = _described(curves, band), shortened(_VALUES.get(value, value), 40)
     if single:
         grid[0].set_xlabel(x_label, labelpad=8)
-        grid[0].set_ylabel(f"{y_label}, {described}", labelpad=8, parse_math=False)
+        apart = ", " if len(y_label) + len(described) <= 55 else "\n"
+        grid[0].set_ylabel(f"{y_label}{apart}{described}", labelpad=8, parse_math=False)
     else:
         figure.supxlabel(f"{x_label}  ·  {described}", fontsize=10, color=FAINT)
         figure.supylabel(y_label, fontsize=10, color=FAINT, parse_math=False)
@@ -177,10 +182,11 @@ def _panel(axes: Axes, panel: _Panel, colours: dict[str, Colour], own: set[str],
     for method in dict.fromkeys(curve.method for curve in panel.curves):
         group = [curve for curve in panel.curves if curve.method == method]
         mine, (colour, style) = method in own, colours[method]
-        if mine and len(group) == 1:  # a single seed has no band, so show its episodes
+        if mine and len(group) == 1 and not panel.rate:  # a single seed has no band, so show its episodes
             axes.plot(group[0].xs, group[0].ys, ".", color=colour, **_EPISODES)
         mean = cut(aggregate(group, bin_width(group, panel.end), band), max(c.xs[-1] for c in group), panel.end)
-        axes.fill_between(mean.xs, mean.low, mean.high, color=colour, alpha=0.16, linewidth=0)
+        low, high = (np.clip(side, 0, 1) if panel.rate else side for side in (mean.low, mean.high))
+        axes.fill_between(mean.xs, low, high, color=colour, alpha=0.16, linewidth=0)
         axes.plot(
             mean.xs, mean.mean, color=colour, linewidth=2.4 if mine else 1.7, zorder=3 if mine else 2, linestyle=style,
             solid_capstyle="round", marker="o" if len(mean.xs) == 1 else None,
@@ -240,7 +246,7 @@ def _legend(
     panels: list[_Panel], methods: list[str], colours: dict[str, Colour], own: set[str]
 ) -> tuple[list[Line2D], list[str]]:
     handles, labels = [], []
-    curves = [curve for panel in panels for curve in panel.curves]
+    shown = [curve for panel in panels for curve in panel.curves if not panel.rate]
     for method in methods:
         seeds = {
             curve.seed for panel in panels for curve in [*panel.curves, *panel.evaluations] if curve.method == method
@@ -248,7 +254,7 @@ def _legend(
         colour, style = colours[method]
         handles.append(Line2D([], [], color=colour, linestyle=style, linewidth=2.6))
         labels.append(f"{shortened(_label(method), 48)} ({counted(len(seeds), 'seed')})")
-    alone = Counter((curve.task, curve.method) for curve in curves if curve.method in own)
+    alone = Counter((curve.task, curve.method) for curve in shown if curve.method in own)
     if 1 in alone.values():
         handles.append(
             Line2D([], [], marker=".", color=FAINT, linewidth=0, **_EPISODES | {"alpha": 0.6, "markersize": 7})
@@ -268,7 +274,10 @@ def _described(curves: list[Curve], band: Band) -> str:
 
 def cut(mean: Aggregate, reach: float, end: float) -> Aggregate:
     """The part up to `end`: the last bin ends at the curves' last point, `reach`, and a line that continues beyond the
-    end of the axis is interpolated there."""
+    end of the axis is interpolated there. A last bin that has hardly begun is left out: its few episodes would bend the
+    line sharply."""
+    if len(mean.xs) > 1 and reach - mean.xs[-2] < (mean.xs[-1] - mean.xs[-2]) / 4:
+        mean = replace(mean, **{key: getattr(mean, key)[:-1] for key in ("xs", "mean", "low", "high")})
     xs = np.minimum(mean.xs, reach)
     last = int(np.searchsorted(xs, end, side="right"))
     if last == len(xs):

@@ -146,10 +146,13 @@ def test_the_last_episode_and_the_end_of_the_line_lie_within_the_axes(tmp_path: 
     assert columns.max() < frame[:, 1].max() - 3
     mean = cut(Aggregate(xs=np.array([10.0, 20]), mean=np.array([1.0, 3]), low=LOW, high=HIGH, seeds=1), 13, 13)
     assert mean.xs.tolist() == [10, 13] and mean.mean.tolist() == [1, 3]
+    mean = cut(Aggregate(xs=np.array([10.0, 20]), mean=np.array([1.0, 3]), low=LOW, high=HIGH, seeds=1), 12, 13)
+    assert mean.xs.tolist() == [10] and mean.mean.tolist() == [1]  # few episodes would bend the line sharply
     mean = cut(Aggregate(xs=np.array([10.0, 20]), mean=np.array([1.0, 3]), low=LOW, high=HIGH, seeds=1), 20, 15)
     assert mean.xs.tolist() == [10, 15] and mean.mean.tolist() == [1, 2] and mean.high.tolist() == [2, 3]
 
 
+BAND = (0xD8, 0xE7, 0xED)  # of one colour of runs
 LOW, HIGH = np.array([0.0, 2]), np.array([2.0, 4])
 
 
@@ -211,11 +214,11 @@ def test_why_there_is_nothing_to_draw_is_said_as_it_is(tmp_path: Path) -> None:
     assert notes == [f"{silent}/scores.jsonl: 1 score is not finite, or beyond 1e+100: left out."]
 
 
-def report(logdir: Path, *metrics: dict[str, float]) -> Path:
+def report(logdir: Path, *metrics: dict[str, float], seed: int = 0) -> Path:
     with MetricsWriter(logdir, tensorboard=False) as logs:
         for n, one in enumerate(metrics, start=1):
             logs.episode(n * 100, n, score=900, length=100, seed=n, kind="train", metrics=one)
-    (logdir / "config.yaml").write_text("task: t\n")
+    (logdir / "config.yaml").write_text(f"task: t\nseed: {seed}\n")
     return logdir
 
 
@@ -226,7 +229,7 @@ def test_another_column_is_drawn_from_the_episodes_that_have_it(tmp_path: Path) 
     draw([run, without], picture, value="is_success", export_to=points, note=notes.append)
     (curve,) = load_baselines([points])
     assert (curve.xs.tolist(), curve.ys.tolist()) == ([200, 300, 400], [0, 1, 1])
-    assert any(line.startswith("success rate, mean") for line in text(picture)) and "1.25" not in text(picture)
+    assert any(line.startswith("success rate, mean") for line in text(picture)) and "episodes" not in text(picture)
     assert notes == [f"{without} has no is_success yet, only length, score: left out."]
     assert any(line.startswith("$x_a$, mean") for line in text(draw([run], picture, value="$x_a$")))
     draw([run, without], picture)  # the scores of both
@@ -234,6 +237,17 @@ def test_another_column_is_drawn_from_the_episodes_that_have_it(tmp_path: Path) 
         plot([run], out=picture, value="is_succes")
     with pytest.raises(ValueError, match="'seed' is no outcome of an episode; give score, length or a reported"):
         plot([run], out=picture, value="seed")
+
+
+def test_the_band_of_a_rate_ends_at_1(tmp_path: Path) -> None:
+    outcomes = enumerate([(1.0, 1.0, 1.0), (0.0, 1.0, 1.0), (1.0, 1.0, 0.0)])
+    runs = [
+        report(tmp_path / str(seed), *({"rate": y, "speed": min(y, 0.999)} for y in ys), seed=seed)
+        for seed, ys in outcomes
+    ]
+    rate, speed = (pixels(draw(runs, tmp_path / f"{name}.png", value=name), BAND)[:, 0] for name in ("rate", "speed"))
+    rate, speed = (rows[rows > 110] for rows in (rate, speed))  # without title and legend
+    assert len(rate) > 10_000 and speed.min() + 10 < rate.min()
 
 
 def test_a_damaged_run_is_left_out_and_reported(tmp_path: Path) -> None:
