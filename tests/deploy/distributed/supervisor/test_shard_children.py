@@ -46,7 +46,7 @@ def test_a_shard_that_stops_answering_is_no_reason_to_say_that_others_go_on(
 ) -> None:
     shards, notes, restarted = one
     monkeypatch.setattr("deploy.distributed.supervisor.shard_children.MUTE", 1.0)
-    [process] = shards.processes
+    [(_, process)] = shards.processes
     os.kill(process, signal.SIGSTOP)
     try:
         time.sleep(1.1)
@@ -66,7 +66,7 @@ def test_a_shard_that_stays_silent_is_killed_and_counted(
     shards, notes, restarted = one
     monkeypatch.setattr("deploy.distributed.supervisor.shard_children.SILENCE", 1.0)
     monkeypatch.setattr("deploy.distributed.supervisor.shard_children.MUTE", 1000.0)
-    [process] = shards.processes
+    [(_, process)] = shards.processes
     os.kill(process, signal.SIGSTOP)
     time.sleep(1.1)
     deadline = time.monotonic() + 60
@@ -74,4 +74,4 @@ def test_a_shard_that_stays_silent_is_killed_and_counted(
         assert time.monotonic() < deadline, notes
         shards.stats()
     assert "killing and restarting it" in notes[0] and "has restarted with an empty replay" in notes[-1], notes
-    assert shards.processes != [process] and restarted == ["shard-0"]
+    assert shards.processes[0][1] != process and restarted == ["shard-0"]
