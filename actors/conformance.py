@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from actors.environment import CannotDrawError, Environment, Step, require_names
+from actors.episode_metrics import EpisodeMetrics
 from actors.faults import BrokenEnvironmentError, raised, require_array, require_keys, require_reward, with_slack
 from actors.trivial_policies import RandomPolicy
 from replay.counted import counted
@@ -34,8 +35,8 @@ def check_environment(environment: Environment, steps: int = 1000, seed: int = 0
     """Run `steps` steps and return all problems found; an empty list means that the environment is fine.
 
     Actions are the corners of the action space first, then random. Checks names, dtypes, shapes, bounds, rewards, the
-    end of episodes, steps after it, repeatability under a seed, and rendering. Make the environment with
-    `check_steps=True`: only its adapter sees the raw values.
+    end of episodes, steps after it, metrics in info, repeatability under a seed, and rendering. Make the environment
+    with `check_steps=True`: only its adapter sees the raw values.
     """
     findings: list[Finding] = []
     for check in (_check_names, _check_episodes, _check_repeatable, _check_drawing):
@@ -69,10 +70,12 @@ def _check_names(environment: Environment, steps: int, seed: int) -> Iterator[Fi
 
 def _check_episodes(environment: Environment, steps: int, seed: int) -> Iterator[Finding]:
     actions = _actions(environment.action_space, seed)
-    step, episodes, taken = _reset(environment, seed), 0, 0
+    step, episodes, taken, metrics = _reset(environment, seed), 0, 0, EpisodeMetrics()
     while taken < steps:
         action = next(actions)
+        metrics.add(0, step.infos)
         if step.is_last:
+            metrics.end(0)
             if not episodes:
                 yield from _check_after_end(environment, action)
             episodes += 1
@@ -100,6 +103,8 @@ def _check_episodes(environment: Environment, steps: int, seed: int) -> Iterator
                     remedy="Return a new array at every step.",
                 )
                 return
+    for note in metrics.notes():
+        yield Finding(severity="warning", what=note, where="metrics", remedy="Correct it if you need it.")
     if not episodes and not step.is_last:
         yield Finding(
             severity="warning",

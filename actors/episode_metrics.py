@@ -52,7 +52,7 @@ def _read_group(out: dict[str, float | str], group: str, values: Any) -> None:
     for name, value in values.items():
         if len(out) >= _READ:
             return
-        if not isinstance(name, str | int):
+        if not isinstance(name, (str, int)):
             out[group] = f"a dictionary with a {type(name).__name__} among its keys"
         elif value is not None:
             out[f"{group}/{name}"] = as_number(value)
@@ -60,7 +60,10 @@ def _read_group(out: dict[str, float | str], group: str, values: Any) -> None:
 
 def as_number(value: Any) -> float | str:
     """`value` as an int or float if it is one finite number that fits float32, or an array of one; else what it is."""
-    if isinstance(value, np.ndarray | np.generic):
+    kind = type(value)
+    if (kind is float or kind is int) and -LARGEST <= value <= LARGEST:  # nearly always
+        return value
+    if isinstance(value, (np.ndarray, np.generic)):
         if value.size != 1 or value.dtype.kind not in "biuf":
             return f"an array of {value.dtype} of shape {value.shape}, not a number"
         value = float(value.item()) if value.dtype.kind == "f" else int(value.item())

@@ -204,6 +204,19 @@ def test_a_finding_ends_each_sentence_with_one_full_stop(make_broken: Callable[.
     assert str(finding).endswith("to the environment to get a video. Training needs none.")
 
 
+class Reporting(Sound):
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        return *super().step(action)[:4], {"is_success": "yes", "log/time": self.time, "episode": {"score": 1}}
+
+
+def test_metrics_that_cannot_be_used_are_mentioned(make_broken: Callable[..., Environment]) -> None:
+    assert [str(finding) for finding in check_environment(make_broken(Reporting), 60)] == [
+        "warning: metrics: info 'is_success' is a str, not a number: it is left out. Correct it if you need it.",
+        "warning: metrics: info 'episode/score' is kept as info/score: score is the name of another column. "
+        "Correct it if you need it.",
+    ]
+
+
 def test_a_sound_environment_has_no_findings(make_broken: Callable[..., Environment]) -> None:
     assert check_environment(make_broken(Sound), steps=100) == []
 
