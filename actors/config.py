@@ -75,6 +75,9 @@ class ActorConfig:
     """Number of initial environment steps with uniformly random actions."""
     flush_steps: int = 16
     """Steps of each environment per block sent to replay in local mode; inline mode sends every step at once."""
+    max_lag: int = 0
+    """Learner updates that the policy of an actor may be behind; one further behind waits for a newer snapshot (local
+    mode). 0: any number."""
     flush_seconds: float = 0.5
     """Longest time that a step waits for its block to fill, in seconds."""
 
@@ -82,6 +85,8 @@ class ActorConfig:
         for name in ("actors", "environments", "flush_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"actor.{name}={getattr(self, name)} must be at least 1.")
+        if self.max_lag < 0:
+            raise ValueError(f"actor.max_lag={self.max_lag} must not be negative; 0 sets no bound.")
         if self.environments < self.actors:
             raise ValueError(
                 f"actor.environments={self.environments} is below actor.actors={self.actors}; "

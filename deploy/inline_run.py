@@ -15,6 +15,7 @@ from deploy.run_failed import RunFailedError
 from deploy.stored.offline import fill, frames_per_update
 from deploy.wiring.build import build_actor, build_agent
 from deploy.wiring.config import RunConfig, claim_logdir, rooted
+from deploy.wiring.fleet import Assignment, Fleet
 from deploy.wiring.incarnations import Incarnations
 from deploy.wiring.policy_files import as_arrays, load_arrays, model_document, save_best
 from deploy.wiring.stores import actor_streams, inline_store, require_empty, require_room, rolls_back
@@ -101,14 +102,17 @@ class InlineRun:
         """An actor whose streams no earlier life of the run has written to, unless replay rolls back; `used`: the
         newest incarnation that the checkpoint knows."""
         if self.rolls_back or self.config.offline:
-            return build_actor(self.config, self.acting, self.store, make=self.first_environment)
+            return self._actor(0)
         used = max(used, newest_incarnation(self.store.streams()))
         self.incarnations = incarnations = Incarnations(self.logdir, used)
-        actor = build_actor(
-            self.config, self.acting, self.store, incarnation=incarnations.next(0), make=self.first_environment
-        )
+        actor = self._actor(incarnations.next(0))
         actor.writer.renew = lambda i: actor_streams(self.config, 0, 1, incarnations.next(0))[i]
         return actor
+
+    def _actor(self, incarnation: int) -> Actor:
+        actor = self.config.actor
+        assignment = Assignment(incarnation, Fleet(actor.environments, 1).share(0), actor.random_steps)
+        return build_actor(self.config, self.acting, self.store, assignment, make=self.first_environment)
 
     def _turn(self) -> None:
         """One update if one is due, else one step of every environment."""

@@ -66,6 +66,9 @@ class LearnerConfig:
     """CPU threads of the learner; 0 means all cores but one."""
     publish_every: int = 10
     """Updates between policy snapshots."""
+    publish_seconds: float = 0.0
+    """Seconds after which a snapshot is published even if fewer updates have passed, in local mode; 0 counts only
+    updates."""
     prefetch: int = 2
     """Batches sampled ahead in local mode; inline mode samples none ahead, to stay repeatable."""
 
@@ -76,6 +79,10 @@ class LearnerConfig:
         if self.batch_length < 2:
             raise ValueError(
                 f"learner.batch_length={self.batch_length} must be at least 2: returns look one step ahead."
+            )
+        if self.publish_seconds < 0:
+            raise ValueError(
+                f"learner.publish_seconds={self.publish_seconds:g} must not be negative; 0 counts only updates."
             )
         if self.train_ratio < 0:
             raise ValueError(f"learner.train_ratio={self.train_ratio} must not be negative; 0 turns training off.")

@@ -5,6 +5,8 @@ from collections.abc import Iterable
 import numpy as np
 
 _SLOT_BITS, _INCARNATION_BITS, _ACTOR_BITS = 15, 24, 24
+SLOTS = 1 << _SLOT_BITS
+"""Environments that one run can have."""
 
 
 def stream_id(actor: int, incarnation: int, slot: int) -> int:

@@ -1,15 +1,21 @@
 """Keeps sampling and inserting in proportion: the side that is ahead waits, at most for its timeout."""
 
-import threading
+import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Mapping
+from typing import Literal
+
+Side = Literal["insert", "sample"]
+OTHER = {"insert": "sampled", "sample": "inserted"}
 
 
 class RateLimiter:
     """diff = inserts * samples_per_insert - samples stays within `tolerance` of min_size * samples_per_insert.
 
     Reverb's SampleToInsertRatio (Cassirer et al. 2021, section 3.4), counted in steps. `samples_per_insert=0` does not
-    couple the two; sampling still waits for `min_size` steps. Thread-safe.
+    couple the two; sampling still waits for `min_size` steps. All methods are called by one event loop; those who wait
+    are served in the order in which they came.
     """
 
     def __init__(self, samples_per_insert: float, tolerance: float, min_size: int = 1) -> None:
@@ -23,65 +29,58 @@ class RateLimiter:
         self._size = 0  # steps in replay; a restored limiter may have counted more inserts
         self._largest = {"insert": 0, "sample": 0}
         self._waited = {"insert": 0.0, "sample": 0.0}
-        self._changed = threading.Condition()
+        self._queues: dict[Side, deque[tuple[int, asyncio.Future[None]]]] = {"insert": deque(), "sample": deque()}
 
-    def wait_insert(self, n: int, timeout: float) -> None:
+    async def insert(self, n: int, timeout: float) -> None:
         """Count n inserted steps once allowed. Raises TimeoutError, or ValueError if n can never be allowed."""
-        with self._changed:
-            self._wait("insert", n, self._may_insert, timeout)
-            self._inserts += n
-            self._size += n
-            self._changed.notify_all()
+        await self._pass("insert", n, timeout)
 
-    def wait_sample(self, n: int, timeout: float) -> None:
+    async def sample(self, n: int, timeout: float) -> None:
         """Count n sampled steps once allowed. Raises TimeoutError, or ValueError if n can never be allowed."""
-        with self._changed:
-            self._wait("sample", n, self._may_sample, timeout)
-            self._samples += n
-            self._changed.notify_all()
+        await self._pass("sample", n, timeout)
 
     def give_back(self, n: int) -> None:
         """Uncount n sampled steps, whose updates are lost: they may be sampled again."""
-        with self._changed:
-            self._samples -= n
-            self._changed.notify_all()
+        self._samples -= n
+        self._serve()
 
     def resize(self, size: int) -> None:
         """Replay has lost steps and holds `size`: below min_size, inserting is free and sampling waits."""
-        with self._changed:
-            self._size = size
-            self._changed.notify_all()
+        self._size = size
+        self._serve()
+
+    def require(self, min_size: int) -> None:
+        """Let sampling begin only at `min_size` steps, unless it has begun."""
+        if self._size < self.min_size:
+            self.min_size = min_size
+            self._serve()
 
     def set_ratio(self, samples_per_insert: float, tolerance: float) -> None:
         """Change ratio and tolerance from now on; what was inserted and sampled so far counts as balanced."""
         RateLimiter(samples_per_insert, tolerance)  # raises for invalid values
-        with self._changed:
-            self.samples_per_insert, self.tolerance = samples_per_insert, tolerance
-            self._balance()
-            self._changed.notify_all()
+        self.samples_per_insert, self.tolerance = samples_per_insert, tolerance
+        self._balance()
+        self._serve()
 
     def state(self) -> dict[str, int]:
-        with self._changed:
-            return {"inserts": self._inserts, "samples": self._samples}
+        return {"inserts": self._inserts, "samples": self._samples}
 
     def load(self, state: Mapping[str, int], size: int) -> None:
         """Continue from a state() over a replay of `size` steps; counts that no longer fit are rebalanced."""
-        with self._changed:
-            self._inserts, self._samples, self._size = int(state["inserts"]), int(state["samples"]), size
-            if abs(self._diff - self._middle) > self.tolerance:
-                self._balance()
-            self._changed.notify_all()
+        self._inserts, self._samples, self._size = int(state["inserts"]), int(state["samples"]), size
+        if abs(self._diff - self._middle) > self.tolerance:
+            self._balance()
+        self._serve()
 
     def stats(self) -> dict[str, float]:
-        with self._changed:
-            return {
-                "inserts": self._inserts,
-                "samples": self._samples,
-                "samples_per_insert": self._samples / max(1, self._inserts),
-                "ahead": self._diff - self._middle,  # above 0: inserting is ahead
-                "insert_waited_seconds": self._waited["insert"],
-                "sample_waited_seconds": self._waited["sample"],
-            }
+        return {
+            "inserts": self._inserts,
+            "samples": self._samples,
+            "samples_per_insert": self._samples / max(1, self._inserts),
+            "ahead": self._diff - self._middle,  # above 0: inserting is ahead
+            "insert_waited_seconds": self._waited["insert"],
+            "sample_waited_seconds": self._waited["sample"],
+        }
 
     @property
     def _diff(self) -> float:
@@ -103,8 +102,53 @@ class RateLimiter:
     def _balance(self) -> None:
         self._samples = round(self._inserts * self.samples_per_insert - self._middle)
 
-    def _wait(self, what: str, n: int, allowed: Callable[[int], bool], timeout: float) -> None:
-        self._largest[what] = max(self._largest[what], n)
+    async def _pass(self, side: Side, n: int, timeout: float) -> None:
+        self._require_possible(side, n)
+        queue = self._queues[side]
+        if not queue and self._take(side, n):
+            self._serve()
+            return
+        start, turn = time.monotonic(), asyncio.get_running_loop().create_future()
+        queue.append((n, turn))
+        try:
+            await asyncio.wait([turn], timeout=timeout)  # does not cancel a turn that has just come
+        finally:
+            if not turn.done():
+                queue.remove((n, turn))
+                self._serve()  # it may have kept a smaller one behind it waiting
+        if not turn.done():
+            raise TimeoutError(
+                f"{side} of {n} steps waited {timeout:g} s until more is {OTHER[side]}: {self._inserts} inserted, "
+                f"{self._samples} sampled, {self.samples_per_insert:g} samples per insert +- {self.tolerance:g} steps, "
+                f"at least {self.min_size} steps before the first sample (now {self._size})."
+            )
+        self._waited[side] += time.monotonic() - start
+
+    def _take(self, side: Side, n: int) -> bool:
+        """Count n steps if that is allowed now."""
+        if side == "insert":
+            if not self._may_insert(n):
+                return False
+            self._inserts += n
+            self._size += n
+        else:
+            if not self._may_sample(n):
+                return False
+            self._samples += n
+        return True
+
+    def _serve(self) -> None:
+        """Let pass whoever may, each side in its order; an insert may make room for a sample and vice versa."""
+        served = True
+        while served:
+            served = False
+            for side, queue in self._queues.items():
+                while queue and self._take(side, queue[0][0]):
+                    queue.popleft()[1].set_result(None)
+                    served = True
+
+    def _require_possible(self, side: Side, n: int) -> None:
+        self._largest[side] = max(self._largest[side], n)
         need = self._largest["insert"] * self.samples_per_insert + self._largest["sample"]
         if self.samples_per_insert and need > 2 * self.tolerance:
             raise ValueError(
@@ -112,12 +156,3 @@ class RateLimiter:
                 f"each other forever at {self.samples_per_insert:g} samples per insert with a tolerance of "
                 f"{self.tolerance:g}; set the tolerance to at least {need / 2:g}."
             )
-        start = time.monotonic()
-        if not self._changed.wait_for(lambda: allowed(n), timeout):
-            other = {"insert": "sampled", "sample": "inserted"}[what]
-            raise TimeoutError(
-                f"{what} of {n} steps waited {timeout:g} s until more is {other}: {self._inserts} inserted, "
-                f"{self._samples} sampled, {self.samples_per_insert:g} samples per insert +- {self.tolerance:g} steps, "
-                f"at least {self.min_size} steps before the first sample (now {self._size})."
-            )
-        self._waited[what] += time.monotonic() - start

@@ -27,7 +27,7 @@ from learner.checkpoint import Checkpoints, NoWholeCheckpointError, continuation
 from world_models.dreamer.config import SIZES
 
 if TYPE_CHECKING:
-    from deploy.distributed.cluster_probe import Cluster
+    from deploy.distributed.cluster.probe import Cluster
     from deploy.distributed.supervisor.local_run import LocalRun
     from deploy.inline_run import InlineRun
 
@@ -101,7 +101,7 @@ def run(arguments: Sequence[str]) -> int:
             return _train(config, environment.spaces, environment, arguments)
     cluster = None
     if config.mode == "cluster":
-        from deploy.distributed.cluster_capacity import find_room
+        from deploy.distributed.cluster.capacity import find_room
 
         cluster = find_room(config)
     return _train(config, probe(config), None, arguments, cluster)

@@ -1,252 +1,230 @@
-"""Where the processes of a local run meet: rate limiter, newest snapshot, counters, reports. A plain class;
-`remote.start` wraps it in a Ray actor whose threads may wait here. Torch-free."""
+"""Where the processes of a run meet: rate limiter, newest snapshot, counters, reports. A plain class, which
+`remote.start` makes a Ray actor; Ray calls it from one event loop, where any number may wait. Torch-free."""
 
-import os
-import threading
+import asyncio
 import time
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import replace
+from typing import Any
 
 from actors.vector import Episode
-from deploy.distributed.coordinator_client import COORDINATOR
+from deploy.distributed.messages import (
+    LEARNER,
+    ActorReport,
+    Answer,
+    Failure,
+    LearnerLog,
+    LearnerVerdict,
+    Limits,
+    News,
+    Published,
+    State,
+    Verdict,
+)
+from deploy.distributed.releases import Releases
+from deploy.distributed.roster import Roster
+from deploy.wiring.fleet import Assignment
 from deploy.wiring.incarnations import Incarnations
 from replay.rate_limiter import RateLimiter
-from world_models.snapshot import Snapshot
-
-LEARNER = "learner"
-Verdict = Literal["go", "wait", "stop"]
-LearnerVerdict = Literal["go", "wait", "stop", "publish"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ActorReport:
-    """What an actor did since its last report."""
-
-    actor: str
-    process: int
-    rows: int
-    frames: int
-    version: int
-    """Snapshot that chose the actions."""
-    episodes: list[Episode] = field(default_factory=list)
-    """`frames` counted from the last report."""
-
-
-class LearnerLog(NamedTuple):
-    """A line of the learner's metrics, and the run's counts when it came."""
-
-    frames: int
-    steps: int
-    updates: int
-    values: dict[str, float]
-
-
-@dataclass(frozen=True, kw_only=True)
-class News:
-    """What has happened since the supervisor last asked."""
-
-    frames: int
-    steps: int
-    updates: int
-    lag: float
-    """Updates between the learner and the policies that act, mean over the actors."""
-    episodes: list[tuple[Episode, int]]
-    """Each with the number of updates when it was reported; its `frames` are the run's."""
-    logs: list[LearnerLog]
-    evaluations: list[dict[str, Any]]
-    rewound: int | None
-    """The update a restarted learner has gone back to; log lines of later updates are void."""
-    last_seen: dict[str, float]
-    """Seconds since each process last reported."""
-    processes: dict[str, int]
-    """Process ids, as far as reported."""
-    rows: dict[str, int]
-    """Rows of each actor since its last start."""
-    notes: list[str]
-    """Lines for the run's log."""
-    waiting: dict[str, float]
-    """The limiter's counts: how far inserting is ahead, how long each side waited."""
-    counters: dict[str, int]
-    """What a replacement for this coordinator starts with."""
 
 
 class Coordinator:
-    """All methods may be called concurrently from any thread; none waits longer than its `timeout`."""
+    """Its methods are called by one event loop; none waits longer than its `timeout`."""
 
-    def __init__(
-        self, samples_per_insert: float, tolerance: float, min_size: int, counters: Mapping[str, int], replay_size: int,
-        incarnations: Incarnations, frames_per_update: int = 0, known: Iterable[str] = (),
-    ):  # fmt: skip
-        """`frames_per_update`: offline, where no actor counts frames, those that an update replays. `known`: processes
-        that have given signs of life to the coordinator before this one."""
-        limiter = self._limiter = RateLimiter(samples_per_insert, tolerance, min_size)
-        self._lock = threading.Lock()
+    def __init__(self, limits: Limits, incarnations: Incarnations, state: State):
+        counters = state.counters
+        self.limits, self._incarnations, self._state = limits, incarnations, state
+        limiter = self._limiter = RateLimiter(limits.samples_per_insert, limits.tolerance, limits.min_size)
+        limiter.resize(state.replay_size)
+        if "inserts" in counters:
+            limiter.load({"inserts": counters["inserts"], "samples": counters["samples"]}, state.replay_size)
+        self.roster = Roster(state)
         self._frames, self._steps = counters.get("frames", 0), counters.get("steps", 0)
         self._updates, self._version = counters.get("updates", 0), counters.get("version", 0)
-        limiter.resize(replay_size)
-        if "inserts" in counters:
-            limiter.load({"inserts": counters["inserts"], "samples": counters["samples"]}, replay_size)
-        self._snapshot: Snapshot | None = None
-        self._published = {self._version: self._updates}
-        self._ratio, self._granted, self._learned_from = samples_per_insert, 0, self._updates
-        self._frames_per_update, self._replay_size = frames_per_update, replay_size
-        self._acting: dict[str, int] = {}
-        self._seen = dict.fromkeys(known, time.monotonic())
-        self._processes = {COORDINATOR: os.getpid()}
-        self._rows: dict[str, int] = {}
-        self._incarnations = incarnations
+        self._published: Published | None = None
+        self._releases = Releases(self._version, self._updates)
+        self._granted, self._learned_from = 0, self._updates
         self._episodes: list[tuple[Episode, int]] = []
         self._logs: list[LearnerLog] = []
         self._rewound: int | None = None
         self._evaluations: list[dict[str, Any]] = []
         self._notes: list[str] = []
-        self._stopping = threading.Event()
+        self._requests: list[tuple[str, dict[str, Any]]] = []
+        self._answers: dict[str, dict[str, Any]] = {}
+        self._checkpoint_asked = False
+        self._saved: int | None = None
+        self._stopping = False
 
     # What actors call
 
-    def report(self, report: ActorReport, rows: int, timeout: float) -> Verdict:
-        """Count finished work and ask to insert `rows` more; `wait`: inserting is too far ahead, ask again."""
-        with self._lock:
-            self._seen[report.actor] = time.monotonic()
-            self._acting[report.actor] = report.version
-            self._processes[report.actor] = report.process
-            self._rows[report.actor] = self._rows.get(report.actor, 0) + report.rows
-            self._episodes += [
-                (replace(episode, frames=self._frames + episode.frames), self._updates) for episode in report.episodes
-            ]
-            self._frames += report.frames
-            self._steps += report.rows
-        return self._ask(self._limiter.wait_insert, rows, timeout)
+    def enlist(self, worker: int) -> Assignment:
+        """Begin a life of environment worker number `worker`."""
+        left = max(0, self.limits.random_steps - self._steps)
+        return Assignment(self.incarnation(worker), self.roster.share(worker), -(-left // max(1, self.roster.actors)))
 
-    def alive(self, name: str, process: int = 0) -> None:
+    def incarnation(self, worker: int) -> int:
+        """An incarnation for the streams of a worker that was never used before."""
+        return self._incarnations.next(worker)
+
+    async def report(self, report: ActorReport, rows: int, timeout: float) -> Answer:
+        """Count finished work and ask to insert `rows` more; `wait`: inserting is too far ahead, or the policy that
+        acts too far behind; ask again."""
+        self.roster.report(report)
+        self._episodes += [
+            (replace(episode, frames=self._frames + episode.frames), self._updates) for episode in report.episodes
+        ]
+        self._frames += report.frames
+        self._steps += report.rows
+        if self.roster.retired(report.worker):
+            return Answer("stop", None)
+        if self._too_old(report.version):
+            return Answer("stop" if self._stopping else "wait", self.newest(report.version))
+        verdict = await self._ask(self._limiter.insert, rows, timeout)
+        if self.roster.retired(report.worker) and verdict == "wait":
+            verdict = "stop"
+        return Answer(verdict, self.newest(report.version))
+
+    def _too_old(self, version: int) -> bool:
+        """Whether a policy is behind the bound, and a newer one is there to replace it."""
+        newest = self._published
+        if not self.limits.max_lag or newest is None or newest.snapshot.version <= version:
+            return False
+        return self._releases.updates_behind(version, self._updates) > self.limits.max_lag
+
+    def alive(self, name: str, process: int = 0, node: str = "") -> None:
         """Record a sign of life; `process`: its process id, 0 if unknown."""
-        with self._lock:
-            self._seen[name] = time.monotonic()
-            if process:
-                self._processes[name] = process
+        self.roster.alive(name, process, node)
 
     def note(self, line: str) -> None:
         """Add a line to the run's log; the same line from several processes is logged once."""
-        with self._lock:
-            if line not in self._notes:
-                self._notes.append(line)
+        if line not in self._notes:
+            self._notes.append(line)
 
-    def incarnation(self, actor: int) -> int:
-        """An incarnation for the streams of `actor` that was never used before."""
-        with self._lock:
-            return self._incarnations.next(actor)
+    def failed(self, environment: int, worker: int, kind: str, text: str) -> None:
+        """Count a failure of an environment; `text`: its traceback, or what is known instead."""
+        self.roster.failed(Failure(environment, worker, kind, text))
 
-    def newest(self, after: int) -> Snapshot | None:
+    def quarantine(self, environment: int, reason: str) -> None:
+        """Give out an environment no more."""
+        self.roster.quarantined[environment] = reason
+
+    def newest(self, after: int) -> Published | None:
         """The newest snapshot if its version is above `after`."""
-        with self._lock:
-            return self._snapshot if self._snapshot and self._snapshot.version > after else None
+        newest = self._published
+        return newest if newest and newest.snapshot.version > after else None
 
     # What the learner calls
 
-    def sample(self, steps: int, timeout: float) -> LearnerVerdict:
-        """Ask to sample `steps` training steps; always `wait` at train ratio 0. `publish`: there is no snapshot yet."""
+    async def sample(self, steps: int, timeout: float) -> LearnerVerdict:
+        """Ask to sample `steps` training steps; always `wait` at train ratio 0. `publish`: there is no snapshot yet;
+        `checkpoint`: somebody has asked for one."""
         self.alive(LEARNER)
-        if self._snapshot is None and not self.stopping():
+        if self._published is None and not self._stopping:
             return "publish"
-        if not (self._ratio or self._frames_per_update):
-            return "stop" if self._stopping.wait(timeout) else "wait"
-        verdict = self._ask(self._limiter.wait_sample, steps, timeout)
+        if self._checkpoint_asked:
+            self._checkpoint_asked = False
+            return "checkpoint"
+        if not (self._limiter.samples_per_insert or self.limits.frames_per_update):
+            await self._pause(timeout)
+            return "stop" if self._stopping else "wait"
+        verdict = await self._ask(self._limiter.sample, steps, timeout)
         if verdict == "go":
             self._granted += steps
         return verdict
 
-    def publish(self, snapshot: Snapshot) -> int:
+    def publish(self, published: Published) -> int:
         """Accept a snapshot as the next version, which is returned."""
         self.alive(LEARNER)
-        with self._lock:
-            self._version += 1
-            self._updates = snapshot.updates
-            self._snapshot = replace(snapshot, version=self._version, frames=self._all_frames)
-            self._published[self._version] = snapshot.updates
-            for old in sorted(self._published)[:-1000]:
-                del self._published[old]
-            return self._version
+        self._version += 1
+        self._updates = published.snapshot.updates
+        self._published = replace(
+            published, snapshot=replace(published.snapshot, version=self._version, frames=self._all_frames)
+        )
+        self._releases.add(self._version, self._updates)
+        return self._version
 
     def progress(self, updates: int, log: Mapping[str, float] | None = None) -> dict[str, int]:
         """The learner has done `updates`; `log` is a line of metrics. Returns the counters for a checkpoint."""
         self.alive(LEARNER)
-        with self._lock:
-            self._updates = updates
-            if log is not None:
-                self._logs.append(LearnerLog(self._all_frames, self._all_steps, updates, dict(log)))
+        self._updates = updates
+        if log is not None:
+            self._logs.append(LearnerLog(self._all_frames, self._all_steps, updates, dict(log)))
         return self.counters()
+
+    def saved(self, updates: int) -> None:
+        """The learner has written the checkpoint of update `updates`."""
+        self._saved = updates
 
     def counters(self) -> dict[str, int]:
         """For a checkpoint."""
-        limiter = self._limiter.state()
-        with self._lock:
-            own = {"frames": self._all_frames, "steps": self._steps}
-            own |= {"updates": self._updates, "version": self._version, "incarnation": self._incarnations.last}
-        return own | dict(limiter)
+        return {
+            "frames": self._all_frames, "steps": self._steps, "updates": self._updates, "version": self._version,
+            "incarnation": self._incarnations.last, **self._limiter.state(), **self.roster.counts,
+        }  # fmt: skip
 
     @property
     def _all_frames(self) -> int:
-        return self._updates * self._frames_per_update or self._frames
+        return self._updates * self.limits.frames_per_update or self._frames
 
     @property
     def _all_steps(self) -> int:
-        return self._replay_size if self._frames_per_update else self._steps
+        return self._state.replay_size if self.limits.frames_per_update else self._steps
 
     def rewind(self, updates: int, replayed: int) -> None:
         """A learner begins at `updates`, each of which samples `replayed` steps: what its predecessor did beyond that
         is lost, so it is neither counted twice nor missing from the train ratio."""
         self.alive(LEARNER)
-        with self._lock:
-            lost = self._granted - (updates - self._learned_from) * replayed
-            if updates < self._updates:
-                self._rewound = updates if self._rewound is None else min(updates, self._rewound)
-                self._episodes = [(episode, min(then, updates)) for episode, then in self._episodes]
-                self._logs = [line for line in self._logs if line.updates <= updates]
-                self._evaluations = [result for result in self._evaluations if result["updates"] <= updates]
-            self._updates = self._learned_from = updates
-            self._granted = 0
+        lost = self._granted - (updates - self._learned_from) * replayed
+        if updates < self._updates:
+            self._rewound = updates if self._rewound is None else min(updates, self._rewound)
+            self._episodes = [(episode, min(then, updates)) for episode, then in self._episodes]
+            self._logs = [line for line in self._logs if line.updates <= updates]
+            self._evaluations = [result for result in self._evaluations if result["updates"] <= updates]
+        self._updates = self._learned_from = updates
+        self._granted = 0
+        self._published = None  # its parameters were stored by the predecessor and went with it
         self._limiter.give_back(lost)
 
-    # What the evaluator and the supervisor call
+    # What the evaluator, the supervisor and those who steer the run call
 
     def evaluated(self, result: Mapping[str, Any]) -> None:
         """Accept the scores of a policy, unless the updates behind it are lost."""
-        with self._lock:
-            if result["updates"] <= self._updates:
-                self._evaluations.append(dict(result))
+        if result["updates"] <= self._updates:
+            self._evaluations.append(dict(result))
 
     def news(self) -> News:
         """What has come in since the last call."""
-        now = time.monotonic()
-        limiter, counters = self._limiter.stats(), self.counters()
-        with self._lock:
-            lags = [self._updates - self._published.get(version, 0) for version in self._acting.values()]
-            out = News(
-                frames=self._all_frames,
-                steps=self._all_steps,
-                updates=self._updates,
-                lag=sum(max(0, lag) for lag in lags) / max(1, len(lags)),
-                episodes=self._episodes,
-                logs=self._logs,
-                evaluations=self._evaluations,
-                rewound=self._rewound,
-                last_seen={actor: now - seen for actor, seen in self._seen.items()},
-                processes=dict(self._processes),
-                rows=dict(self._rows),
-                notes=self._notes,
-                waiting=limiter,
-                counters=counters,
-            )
-            self._episodes, self._logs, self._evaluations, self._notes = [], [], [], []
-            self._rewound = None
-            return out
+        roster = self.roster
+        lag, lag_seconds = self._releases.lag(roster.acting.values(), self._updates)
+        out = News(
+            frames=self._all_frames,
+            steps=self._all_steps,
+            updates=self._updates,
+            version=self._version,
+            lag=lag,
+            lag_seconds=lag_seconds,
+            episodes=self._episodes,
+            logs=self._logs,
+            evaluations=self._evaluations,
+            rewound=self._rewound,
+            saved=self._saved,
+            last_seen=roster.last_seen(),
+            processes=dict(roster.processes),
+            rows=dict(roster.rows),
+            acting=dict(roster.acting),
+            notes=self._notes,
+            failures=roster.take_failures(),
+            waiting=self._limiter.stats(),
+            requests=self._requests,
+            state=roster.state(self.counters()),
+        )
+        self._episodes, self._logs, self._evaluations, self._notes, self._requests = [], [], [], [], []
+        self._rewound = None
+        return out
 
     def forget(self, name: str) -> None:
         """Drop a process that is gone from lag and signs of life."""
-        with self._lock:
-            for known in (self._acting, self._seen, self._processes, self._rows):
-                known.pop(name, None)
+        self.roster.forget(name)
 
     def replay_lost(self, size: int) -> None:
         """A shard has restarted with fewer steps; the replay now holds `size`."""
@@ -254,21 +232,46 @@ class Coordinator:
 
     def set_ratio(self, samples_per_insert: float, tolerance: float) -> None:
         """Change the train ratio."""
-        self._ratio = samples_per_insert
         self._limiter.set_ratio(samples_per_insert, tolerance)
+
+    def scale(self, actors: int, min_size: int) -> None:
+        """Let `actors` workers act; those with higher numbers stop at their next report."""
+        self.roster.actors = actors
+        self._limiter.require(min_size)
+
+    def ask_checkpoint(self) -> None:
+        """Let the learner save as soon as it asks for the next batch."""
+        self._checkpoint_asked, self._saved = True, None
+
+    def request(self, name: str, request: Mapping[str, Any]) -> None:
+        """Pass a request on to the supervisor; its answer is kept under `name`."""
+        self._requests.append((name, dict(request)))
+
+    def answer(self, name: str, answer: Mapping[str, Any]) -> None:
+        """The supervisor's answer to a request."""
+        self._answers[name] = dict(answer)
+
+    def answered(self, name: str) -> dict[str, Any] | None:
+        """The answer to a request, once; None if there is none yet."""
+        return self._answers.pop(name, None)
 
     def stop(self) -> None:
         """Answer every further request of actors and learner with `stop`."""
-        self._stopping.set()
+        self._stopping = True
 
     def stopping(self) -> bool:
-        return self._stopping.is_set()
+        return self._stopping
 
-    def _ask(self, wait: Any, n: int, timeout: float) -> Verdict:
-        if self.stopping():
+    async def _ask(self, wait: Callable[[int, float], Coroutine[Any, Any, None]], n: int, timeout: float) -> Verdict:
+        if self._stopping:
             return "stop"
         try:
-            wait(n, timeout)
+            await wait(n, timeout)
         except TimeoutError:
-            return "stop" if self.stopping() else "wait"
-        return "stop" if self.stopping() else "go"
+            return "stop" if self._stopping else "wait"
+        return "stop" if self._stopping else "go"
+
+    async def _pause(self, timeout: float) -> None:
+        deadline = time.monotonic() + timeout
+        while not self._stopping and not self._checkpoint_asked and time.monotonic() < deadline:
+            await asyncio.sleep(min(0.1, timeout))

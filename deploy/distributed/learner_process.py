@@ -20,11 +20,12 @@ import ray
 import torch
 from ray.exceptions import RayError
 
-from deploy.distributed.coordinator import LEARNER
 from deploy.distributed.coordinator_client import CoordinatorClient, CoordinatorLostError
+from deploy.distributed.messages import LEARNER
 from deploy.distributed.ray_cluster import join
 from deploy.distributed.remote import LONGEST_WAIT, Heartbeat
 from deploy.distributed.shard_client import connect_store
+from deploy.distributed.snapshots import put
 from deploy.distributed.workers import ASK
 from deploy.exit_codes import DISK_FULL, FAILED, NON_FINITE, REFUSED
 from deploy.interrupt import Interrupt
@@ -67,7 +68,7 @@ class LearnerProcess:
         )  # fmt: skip
         self.document = model_document(config, *spaces)
         self._prefetch: Prefetch[Sample] | None = None
-        self._reported = 0.0
+        self._reported = self._published = 0.0
         self._saved = -1  # updates of its newest checkpoint
         self._counters: dict[str, int] = {}  # as the coordinator last had them
         self._ended = threading.Event()
@@ -125,11 +126,15 @@ class LearnerProcess:
                 return
             if verdict == "publish":
                 self._publish()
+            if verdict == "checkpoint" and self._saved != learner.updates:
+                self.save()
+            elif verdict == "checkpoint":
+                self.coordinator.ask("saved", self._saved)
             if verdict != "go":
                 continue
             metrics = learner.update()
             updates = learner.updates
-            if updates % config.learner.publish_every == 0:
+            if self._publication_due():
                 self._publish()
             if updates % config.log_every == 0:
                 log = {key: float(value) for key, value in metrics.items()}
@@ -172,11 +177,18 @@ class LearnerProcess:
         if not self.alone:
             try:
                 self._progress()
+                self.coordinator.ask("saved", updates)
             except CoordinatorLostError as error:
                 print(error)
 
+    def _publication_due(self) -> bool:
+        learner = self.config.learner
+        late = time.monotonic() - self._published > learner.publish_seconds if learner.publish_seconds else False
+        return late or self.learner.updates % learner.publish_every == 0
+
     def _publish(self) -> None:
-        self.coordinator.ask("publish", take_snapshot(self.acting, 0, self.learner.updates))
+        self.coordinator.ask("publish", put(take_snapshot(self.acting, 0, self.learner.updates)))
+        self._published = time.monotonic()
 
     def _progress(self, log: dict[str, float] | None = None) -> None:
         self._counters = self.coordinator.ask("progress", self.learner.updates, log)

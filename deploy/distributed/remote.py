@@ -1,6 +1,7 @@
 """The one place that turns plain classes into Ray actors. Torch-free."""
 
 import importlib
+import inspect
 import os
 import threading
 import time
@@ -13,6 +14,8 @@ from ray.actor import ActorHandle
 
 from deploy.distributed.coordinator_client import CoordinatorClient
 
+CALLS = 100_000  # that may wait in an event loop
+BEAT = 2.0  # seconds between signs of life
 LONGEST_WAIT = 1500.0  # seconds; a call to a shard that dies just before it gives up begins its patience anew
 
 
@@ -28,15 +31,27 @@ class Host:
         return getattr(self._object, method)(*arguments)
 
 
+class LoopHost(Host):
+    """A host whose object is called by one event loop: coroutines may wait there, each call without a thread."""
+
+    async def call(self, method: str, *arguments: Any) -> Any:
+        """A method of the object, a coroutine or not."""
+        result = super().call(method, *arguments)
+        return await result if inspect.isawaitable(result) else result
+
+
 def start(
     path: str, *arguments: Any, cpus: float, gpus: int = 0, threads: int = 1, name: str | None = None, label: str = "",
     restarts: int = 0, **place: Any,
 ) -> ActorHandle:  # fmt: skip
-    """Start `path(*arguments)` as a Ray actor that takes `threads` calls at once and is restarted by Ray `restarts`
-    times (-1: always). Methods are called through `call`. `label` is what `ps` shows. `place`: Ray's options for where
-    it goes."""
-    options = {"num_cpus": cpus, "num_gpus": gpus, "max_concurrency": threads, "max_restarts": restarts, **place}
-    actor_class: Any = ray.remote(type(label or name or path.rsplit(".", 1)[1], (Host,), {}))
+    """Start `path(*arguments)` as a Ray actor that takes `threads` calls at once (0: any number, in one event loop) and
+    is restarted by Ray `restarts` times (-1: always). Methods are called through `call`. `label` is what `ps` shows.
+    `place`: Ray's options for where it goes."""
+    options = {
+        "num_cpus": cpus, "num_gpus": gpus, "max_concurrency": threads or CALLS, "max_restarts": restarts, **place,
+    }  # fmt: skip
+    host = Host if threads else LoopHost
+    actor_class: Any = ray.remote(type(label or name or path.rsplit(".", 1)[1], (host,), {}))
     return actor_class.options(**options, **({"name": name} if name else {})).remote(path, *arguments)
 
 
@@ -45,15 +60,21 @@ def ask(handle: ActorHandle, method: str, *arguments: Any, timeout: float = 60.0
     return ray.get(handle.call.remote(method, *arguments), timeout=timeout)
 
 
+def this_node() -> str:
+    """Ray's id of the node that this process runs on; empty without Ray."""
+    return str(ray.get_runtime_context().get_node_id()) if ray.is_initialized() else ""
+
+
 class Heartbeat:
     """Tells the coordinator, without waiting and at most once in `every` seconds, that `name` is alive: at each call,
-    and while a `waiting()` block runs.
+    and while a `waiting()` block runs. `rest` says that the coordinator has just heard of it in another way.
 
     A block that has lasted `longest` seconds gives no more signs of life: no wait for a store or batch takes that long.
     """
 
-    def __init__(self, coordinator: CoordinatorClient, name: str, every: float = 1.0, longest: float = LONGEST_WAIT):
+    def __init__(self, coordinator: CoordinatorClient, name: str, every: float = BEAT, longest: float = LONGEST_WAIT):
         self.coordinator, self.name, self.every, self.longest = coordinator, name, every, longest
+        self.node = this_node()
         self._last = 0.0
         self._waits: dict[object, float] = {}  # since when
         self._lock = threading.Lock()
@@ -62,7 +83,11 @@ class Heartbeat:
     def __call__(self) -> None:
         if time.monotonic() - self._last > self.every:
             self._last = time.monotonic()
-            self.coordinator.tell("alive", self.name, os.getpid())
+            self.coordinator.tell("alive", self.name, os.getpid(), self.node)
+
+    def rest(self) -> None:
+        """Need no sign of life for the next `every` seconds."""
+        self._last = time.monotonic()
 
     @contextmanager
     def waiting(self) -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""What runs inside the Ray actors of a local run: environment workers and the evaluator."""
+"""What runs inside the Ray actors of a run: environment workers and the evaluator."""
 
 import os
 import time
@@ -7,94 +7,55 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import ray
 import torch
 from ray.actor import ActorHandle
 
 from actors.evaluation import PARALLEL, EndlessEpisodeError, run_episodes
 from actors.vector import Episode
-from deploy.distributed.coordinator import ActorReport
 from deploy.distributed.coordinator_client import CoordinatorClient
+from deploy.distributed.messages import ActorReport, Answer, Published, actor_name
 from deploy.distributed.remote import Heartbeat
 from deploy.distributed.shard_client import connect_store
+from deploy.distributed.snapshots import SnapshotFetcher, first_snapshot
 from deploy.reports.scoreboard import best_score
 from deploy.wiring.build import build_actor
 from deploy.wiring.config import RunConfig
+from deploy.wiring.fleet import Assignment
 from deploy.wiring.policy_files import save_best
-from deploy.wiring.stores import actor_streams
 from deploy.wiring.task import enter, environment_maker
 from learner.checkpoint import Checkpoints
+from replay.keys import stream_id
 from world_models.dreamer.acting import ActingModel
 from world_models.dreamer.policy import DreamerPolicy
-from world_models.snapshot import Snapshot
 from world_models.space import Spaces
 
 ASK = 5.0  # seconds that the coordinator may hold back an answer
-FIRST_SNAPSHOT = 600.0  # seconds for the learner to start and publish
 NEVER = 1 << 62  # updates
 POLL = 0.1  # seconds between looks for a newer snapshot
 
 
-class RaySnapshots:
-    """A `SnapshotSource` that never makes its caller wait: it fetches in the background and at most every 0.1 s."""
-
-    def __init__(self, coordinator: CoordinatorClient):
-        self.coordinator = coordinator
-        self._pending: ray.ObjectRef | None = None
-        self._asked = 0.0
-
-    def newest(self, after: int) -> Snapshot | None:
-        if self._pending is None:
-            if time.monotonic() - self._asked < POLL:
-                return None
-            self._pending, self._asked = self.coordinator.begin("newest", after), time.monotonic()
-            if self._pending is None:
-                return None
-        ready, _ = ray.wait([self._pending], timeout=0)
-        if not ready:
-            return None
-        snapshot, self._pending = self.coordinator.result(self._pending), None
-        return snapshot if snapshot is not None and snapshot.version > after else None
-
-    def first(self, beat: Heartbeat) -> Snapshot | None:
-        """Wait for the first snapshot; None: the run ended before there was one."""
-        deadline = time.monotonic() + FIRST_SNAPSHOT
-        while time.monotonic() < deadline:
-            if snapshot := self.coordinator.ask("newest", -1):
-                return snapshot
-            if self.coordinator.ask("stopping"):
-                return None
-            beat()
-            time.sleep(POLL)
-        raise TimeoutError(f"The learner published no policy within {FIRST_SNAPSHOT:g} s; see learner.log.")
-
-
 class ActorWorker:
-    """Environment worker number `actor`; each life writes streams of its own."""
+    """Environment worker number `worker`; each life writes streams of its own."""
 
     def __init__(
-        self, config: RunConfig, spaces: tuple[Spaces, Spaces], actor: int, shards: Sequence[ActorHandle],
+        self, config: RunConfig, spaces: tuple[Spaces, Spaces], worker: int, shards: Sequence[ActorHandle],
         directory: str,
     ):  # fmt: skip
         enter(directory)
         torch.set_num_threads(1)
-        self.config, self.number, self.coordinator = config, actor, CoordinatorClient()
-        self.beat = Heartbeat(self.coordinator, f"actor {actor}")
+        self.config, self.worker, self.coordinator = config, worker, CoordinatorClient()
+        self.beat = Heartbeat(self.coordinator, actor_name(worker))
         self.beat()
-        incarnation = self.coordinator.ask("incarnation", actor)
+        self.assignment: Assignment = self.coordinator.ask("enlist", worker)
         store = connect_store(config, *spaces, shards, self.beat.waiting, self._note)
-        self.actor = build_actor(
-            config, ActingModel(*spaces, config.model), store, actor, config.actor.actors, incarnation,
-            self.coordinator.ask("counters")["steps"],
-        )  # fmt: skip
+        self.actor = build_actor(config, ActingModel(*spaces, config.model), store, self.assignment, worker)
         self.actor.writer.renew = self._renew
-        self.actor.snapshots = RaySnapshots(self.coordinator)
+        self.snapshots = self.actor.snapshots = SnapshotFetcher(self._note)
         self.block = config.actor.flush_steps
 
     def _renew(self, i: int) -> int:
         """A shard was restarted from a checkpoint and lacks what the stream of environment i wrote since."""
-        incarnation = self.coordinator.ask("incarnation", self.number)
-        return actor_streams(self.config, self.number, self.config.actor.actors, incarnation)[i]
+        return stream_id(self.worker, self.coordinator.ask("incarnation", self.worker), self.assignment.share.slots[i])
 
     def _note(self, line: str) -> None:
         if "shard" not in line:  # the supervisor notices by itself which shards are down
@@ -109,19 +70,22 @@ class ActorWorker:
 
     def _act(self) -> None:
         actor = self.actor
-        assert isinstance(actor.snapshots, RaySnapshots)
-        snapshot = actor.snapshots.first(self.beat)
+        snapshot = first_snapshot(self.coordinator, self.snapshots, self.beat)
         if snapshot is None:
             return
         actor.policy.load(snapshot)
         report = self._report()
         rows = self.block * len(actor.streams)
         while True:
-            verdict = self.coordinator.ask("report", report, rows, ASK, again=(self._report(), rows, ASK))
-            if verdict == "stop":
+            answer: Answer = self.coordinator.ask("report", report, rows, ASK, again=(self._report(), rows, ASK))
+            self.beat.rest()
+            self.snapshots.offer(answer.published)
+            if answer.verdict == "stop":
                 return
-            report = self._report()
-            if verdict == "wait":
+            if answer.verdict == "wait":
+                if newer := self.snapshots.wait(actor.policy.version, ASK if answer.published else 0.0):
+                    actor.policy.load(newer)
+                report = self._report()
                 continue
             steps, frames = actor.steps, actor.frames
             episodes: list[Episode] = []
@@ -133,8 +97,8 @@ class ActorWorker:
 
     def _report(self, rows: int = 0, frames: int = 0, episodes: Sequence[Episode] = ()) -> ActorReport:
         return ActorReport(
-            actor=self.beat.name, process=os.getpid(), rows=rows, frames=frames, version=self.actor.policy.version,
-            episodes=list(episodes),
+            worker=self.worker, process=os.getpid(), node=self.beat.node, rows=rows, frames=frames,
+            version=self.actor.policy.version, episodes=list(episodes),
         )  # fmt: skip
 
 
@@ -161,6 +125,7 @@ class EvaluatorWorker:
         self.model = ActingModel(*spaces, config.model)
         self.checkpoints = Checkpoints.of(Path(logdir))
         self.best = best_score(self.checkpoints)
+        self.snapshots = SnapshotFetcher()
 
     def run(self) -> None:
         """Evaluate until told to stop."""
@@ -169,9 +134,13 @@ class EvaluatorWorker:
         version, done = -1, 0
         while not self.coordinator.ask("stopping"):
             self.beat()
-            snapshot = self.coordinator.ask("newest", version)
-            if snapshot is None or snapshot.updates < (done + 1) * every:
+            newest: Published | None = self.coordinator.ask("newest", version)
+            if newest is None or newest.snapshot.updates < (done + 1) * every:
                 time.sleep(2 * POLL)
+                continue
+            self.snapshots.offer(newest)
+            snapshot = self.snapshots.wait(version, ASK)
+            if snapshot is None:
                 continue
             version, done = snapshot.version, snapshot.updates // every
             policy = AudiblePolicy(self.model, self.config.seed + 1, self.beat)

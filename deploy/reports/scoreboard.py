@@ -67,7 +67,7 @@ class Scoreboard:
         self.eval_score: float | None = None
         self.best: float | None = None
         self.loss: float | None = None
-        self.lag = 0.0
+        self.lag = self.lag_seconds = 0.0
         self.exported = RunMetrics()
         self._stop_serving: Callable[[], None] = lambda: None
         self._began: float | None = None
@@ -176,7 +176,8 @@ class Scoreboard:
             key if key.startswith(("report/", "restarts/")) else f"train/{key}": value for key, value in values.items()
         }
         line |= {
-            "fps/env": env, "fps/train": train, "policy/lag": self.lag, "replay/ratio": replayed / max(1, steps),
+            "fps/env": env, "fps/train": train, "policy/lag": self.lag,
+            "policy/lag_seconds": self.lag_seconds, "replay/ratio": replayed / max(1, steps),
             "replay/age": replay["age"], "replay/size_gb": replay["gb"], "replay/items": replay["items"],
         }  # fmt: skip
         if self.scores:

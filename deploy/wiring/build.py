@@ -1,5 +1,6 @@
 """Builds the agent and the actors of a run."""
 
+import hashlib
 from collections.abc import Callable
 
 import torch
@@ -8,8 +9,9 @@ from actors.actor import Actor
 from actors.environment import Environment
 from actors.vector import VectorEnvironment
 from deploy.wiring.config import RunConfig
-from deploy.wiring.stores import actor_streams
+from deploy.wiring.fleet import Assignment
 from deploy.wiring.task import environment_maker
+from replay.keys import stream_id
 from replay.store import Store
 from world_models.dreamer.acting import ActingModel
 from world_models.dreamer.agent import Dreamer
@@ -28,23 +30,30 @@ def build_agent(config: RunConfig, observation: Spaces, action: Spaces) -> Dream
 
 
 def build_actor(
-    config: RunConfig, model: ActingModel, store: Store, actor: int = 0, actors: int = 1, incarnation: int = 0,
-    steps: int = 0, make: Callable[[], Environment] | None = None,
+    config: RunConfig, model: ActingModel, store: Store, assignment: Assignment, worker: int = 0,
+    make: Callable[[], Environment] | None = None,
 ) -> Actor:  # fmt: skip
-    """Actor number `actor` of `actors`, with its share of the environments. Each life (`incarnation`) has its own
-    streams, episodes and seeds; `steps` is the number of steps that the run did before it. `make` makes an environment.
-    """
-    indices = list(range(actor, config.actor.environments, actors))
+    """The actor of a worker. Each life (incarnation) has its own streams, episodes and seeds. `make` makes an
+    environment."""
+    incarnation, (indices, slots), random_steps = assignment
     vector = VectorEnvironment([make or environment_maker(config)] * len(indices), config.seed, indices)
     vector.episodes = [(incarnation << EPISODE_BITS) - 1] * len(indices)  # which determine the seeds
-    seed = config.seed * 100_003 + incarnation * 1009 + actor
+    seed = _seed(config, worker, incarnation)
     return Actor(
         vector,
         DreamerPolicy(model, seed=seed + 1),
         store,
-        actor_streams(config, actor, actors, incarnation),
+        [stream_id(worker, incarnation, slot) for slot in slots],
         seed=seed,
-        random_steps=max(0, config.actor.random_steps - steps) // actors,
+        random_steps=random_steps,
         flush_steps=1 if config.mode == "inline" else config.actor.flush_steps,
         flush_seconds=config.actor.flush_seconds,
     )
+
+
+def _seed(config: RunConfig, worker: int, incarnation: int) -> int:
+    """The seed of a worker's own draws, different for every life of every worker."""
+    if config.mode == "inline":
+        return config.seed * 100_003 + incarnation * 1009  # runs of earlier versions go on exactly
+    digest = hashlib.sha256(f"{config.seed}/{worker}/{incarnation}".encode()).digest()
+    return int.from_bytes(digest[:7], "little")

@@ -152,6 +152,11 @@ class RunConfig:
                 f"replay.capacity={self.replay.capacity} is less than the {needed} sequences at which training starts; "
                 "raise it, or lower learner.start_items (0: learner.batch_size * learner.batch_length)."
             )
+        if 0 < self.actor.max_lag < self.learner.publish_every:
+            raise ValueError(
+                f"actor.max_lag={self.actor.max_lag} is below learner.publish_every={self.learner.publish_every}: "
+                "every policy would be too old before the next one comes. Raise it, or publish more often."
+            )
         if not 0 <= self.metrics_port < 1 << 16:
             raise ValueError(f"metrics_port={self.metrics_port} must lie in 0 to 65535; 0 serves none.")
         if self.seed < 0:
@@ -163,6 +168,7 @@ FREE = (
     "metrics_port", "evaluation.", "hooks.", "learner.train_ratio", "replay.tolerance",
     "metrics_port", "evaluation.", "cluster.", "learner.train_ratio", "replay.tolerance",
     "learner.threads", "learner.device", "learner.prefetch", "actor.flush_steps", "actor.flush_seconds",
+    "actor.actors", "actor.max_lag", "learner.publish_every", "learner.publish_seconds",
 )  # fmt: skip
 """Fields (or groups, ending in a dot) that may change when a run continues: duration and speed, not results."""
 

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from deploy.wiring.config import RunConfig
+from deploy.wiring.fleet import Fleet
 from learner.sequence import sample_length, start_items
 from replay.awaited import AwaitedStore
 from replay.counted import counted
@@ -127,10 +128,9 @@ def replay_prefix(config: RunConfig) -> str:
 
 
 def actor_streams(config: RunConfig, actor: int, actors: int, incarnation: int) -> list[int]:
-    """The streams of one life of actor number `actor` of `actors`, one per environment. The slots are consecutive over
-    all actors and within each, so streams spread evenly over the shards (`replay.sharding.shard_of`)."""
-    each = [len(range(number, config.actor.environments, actors)) for number in range(actor + 1)]
-    return [stream_id(actor, incarnation, slot) for slot in range(sum(each[:-1]), sum(each))]
+    """The streams of one life of actor number `actor` of `actors`, one per environment."""
+    share = Fleet(config.actor.environments, actors).share(actor)
+    return [stream_id(actor, incarnation, slot) for slot in share.slots]
 
 
 def require_room(store: ShardedStore, config: RunConfig, streams: Sequence[int]) -> None:

@@ -1,4 +1,5 @@
-import threading
+import asyncio
+from collections.abc import Awaitable, Callable
 
 import pytest
 from hypothesis import given
@@ -9,61 +10,110 @@ from replay.rate_limiter import RateLimiter
 pytestmark = pytest.mark.timeout(120)
 
 
-def allowed(wait, n: int) -> bool:
+Wait = Callable[[int, float], Awaitable[None]]
+
+
+async def passes(wait: Wait, n: int) -> bool:
     try:
-        wait(n, 0.0)
+        await wait(n, 0.0)
     except TimeoutError:
         return False
     return True
 
 
+def allowed(wait: Wait, n: int) -> bool:
+    return asyncio.run(passes(wait, n))
+
+
+def now(wait: Wait, n: int, timeout: float) -> None:
+    async def call() -> None:
+        await wait(n, timeout)
+
+    asyncio.run(call())
+
+
 def test_numbers_of_reverbs_limiter() -> None:
     limiter = RateLimiter(samples_per_insert=2.0, tolerance=10.0, min_size=5)
-    assert not allowed(limiter.wait_sample, 1)
-    assert allowed(limiter.wait_insert, 5)  # diff 10, the middle of 0 .. 20
-    assert allowed(limiter.wait_insert, 5) and not allowed(limiter.wait_insert, 1)  # diff 20
-    assert allowed(limiter.wait_sample, 2) and allowed(limiter.wait_insert, 1)
-    assert all(allowed(limiter.wait_sample, 5) for _ in range(4)) and not allowed(limiter.wait_sample, 1)  # diff 0
+    assert not allowed(limiter.sample, 1)
+    assert allowed(limiter.insert, 5)  # diff 10, the middle of 0 .. 20
+    assert allowed(limiter.insert, 5) and not allowed(limiter.insert, 1)  # diff 20
+    assert allowed(limiter.sample, 2) and allowed(limiter.insert, 1)
+    assert all(allowed(limiter.sample, 5) for _ in range(4)) and not allowed(limiter.sample, 1)  # diff 0
     assert limiter.state() == {"inserts": 11, "samples": 22}
 
 
 def test_time_outs_name_what_is_waited_for() -> None:
     limiter = RateLimiter(samples_per_insert=4.0, tolerance=8.0)
     with pytest.raises(TimeoutError, match="sample of 2 steps waited 0.01 s until more is inserted: 0 inserted"):
-        limiter.wait_sample(2, 0.01)
+        now(limiter.sample, 2, 0.01)
     for _ in range(3):
-        limiter.wait_insert(1, 0.01)
+        now(limiter.insert, 1, 0.01)
     with pytest.raises(TimeoutError, match=r"insert of 1 steps waited 0.01 s until more is sampled: 3 inserted, 0 s"):
-        limiter.wait_insert(1, 0.01)
+        now(limiter.insert, 1, 0.01)
 
 
 def test_sizes_that_could_block_each_other_are_refused() -> None:
     limiter = RateLimiter(samples_per_insert=1.0, tolerance=10.0)
-    limiter.wait_insert(11, 0.1)
+    now(limiter.insert, 11, 0.1)
     with pytest.raises(ValueError, match="set the tolerance to at least 10.5"):
-        limiter.wait_sample(10, 0.1)
+        now(limiter.sample, 10, 0.1)
 
 
 def test_no_ratio_couples_nothing_but_the_minimum() -> None:
     limiter = RateLimiter(samples_per_insert=0.0, tolerance=0.0, min_size=3)
-    assert allowed(limiter.wait_insert, 2) and not allowed(limiter.wait_sample, 1)
-    assert all(allowed(limiter.wait_insert, 1000) for _ in range(5)) and allowed(limiter.wait_sample, 10**9)
+    assert allowed(limiter.insert, 2) and not allowed(limiter.sample, 1)
+    assert all(allowed(limiter.insert, 1000) for _ in range(5)) and allowed(limiter.sample, 10**9)
 
 
 def test_a_waiting_sampler_is_woken_by_an_insert() -> None:
-    limiter, done = RateLimiter(samples_per_insert=1.0, tolerance=10.0, min_size=2), threading.Event()
+    async def both() -> None:
+        waiting = asyncio.create_task(limiter.sample(4, 20))
+        assert not (await asyncio.wait([waiting], timeout=0.05))[0]
+        await limiter.insert(2, 20)
+        await asyncio.wait_for(waiting, 20)
 
-    def sample() -> None:
-        limiter.wait_sample(4, 20)
-        done.set()
-
-    thread = threading.Thread(target=sample)
-    thread.start()
-    assert not done.wait(0.05)
-    limiter.wait_insert(2, 20)
-    assert done.wait(20)
-    thread.join(20)
+    limiter = RateLimiter(samples_per_insert=1.0, tolerance=10.0, min_size=2)
+    asyncio.run(both())
     assert limiter.stats()["sample_waited_seconds"] > 0
+
+
+def test_those_who_wait_are_served_in_their_order_and_one_that_gives_up_keeps_nobody_waiting() -> None:
+    served: list[int] = []
+
+    async def insert(n: int, timeout: float = 20.0) -> None:
+        await limiter.insert(n, timeout)
+        served.append(n)
+
+    async def all_of_them() -> None:
+        await insert(20)
+        tasks = [asyncio.create_task(insert(n)) for n in (8, 1, 2)]
+        await asyncio.sleep(0)
+        limiter.give_back(-4)  # four samples: room for the small ones, but the large one came first
+        await asyncio.sleep(0.02)
+        assert served == [20]
+        await limiter.sample(8, 20)
+        await asyncio.gather(*tasks)
+        assert served == [20, 8, 1, 2]
+        impatient, patient = asyncio.create_task(insert(9, 0.05)), asyncio.create_task(insert(3))
+        await asyncio.sleep(0)
+        limiter.give_back(-4)
+        with pytest.raises(TimeoutError, match="insert of 9 steps waited 0.05 s"):
+            await impatient
+        await asyncio.wait_for(patient, 20)
+
+    limiter = RateLimiter(samples_per_insert=1.0, tolerance=19.0)
+    asyncio.run(all_of_them())
+
+
+def test_a_least_size_may_change_only_until_sampling_begins() -> None:
+    limiter = RateLimiter(1.0, tolerance=100.0, min_size=5)
+    limiter.require(8)
+    now(limiter.insert, 6, 1)
+    assert not allowed(limiter.sample, 1)
+    limiter.require(6)
+    assert allowed(limiter.sample, 1)
+    limiter.require(50)
+    assert allowed(limiter.sample, 1)
 
 
 @given(
@@ -74,30 +124,34 @@ def test_a_restored_limiter_never_blocks_both_sides(
     ratio: float, inserts: int, samples: int, size: int, block: int, batch: int, min_size: int
 ) -> None:
     """Whatever was saved: alternating writers and learners get on for ever."""
+
+    async def get_on() -> None:
+        inserted = sampled = 0
+        for _ in range(60 + min_size // block + int(4 * block * ratio / batch) + int(4 * batch / (block * ratio))):
+            can_insert, can_sample = await passes(limiter.insert, block), await passes(limiter.sample, batch)
+            assert can_insert or can_sample
+            inserted, sampled = inserted + can_insert, sampled + can_sample
+        assert inserted and sampled
+
     limiter = RateLimiter(ratio, tolerance=(block * ratio + batch) / 2 + 1, min_size=min_size)
     limiter.load({"inserts": inserts, "samples": samples}, size)
-    inserted = sampled = 0
-    for _ in range(60 + min_size // block + int(4 * block * ratio / batch) + int(4 * batch / (block * ratio))):
-        can_insert, can_sample = allowed(limiter.wait_insert, block), allowed(limiter.wait_sample, batch)
-        assert can_insert or can_sample
-        inserted, sampled = inserted + can_insert, sampled + can_sample
-    assert inserted and sampled
+    asyncio.run(get_on())
 
 
 def test_a_lost_replay_does_not_block_a_restored_limiter() -> None:
     limiter = RateLimiter(8.0, tolerance=100.0, min_size=50)
     limiter.load({"inserts": 10_000, "samples": 0}, size=0)
-    assert all(allowed(limiter.wait_insert, 10) for _ in range(5))
-    assert allowed(limiter.wait_sample, 64)
+    assert all(allowed(limiter.insert, 10) for _ in range(5))
+    assert allowed(limiter.sample, 64)
 
 
 def test_changing_the_ratio_starts_balanced() -> None:
     limiter = RateLimiter(1.0, tolerance=20.0)
     for _ in range(10):
-        limiter.wait_insert(1, 0.1)
+        now(limiter.insert, 1, 0.1)
     limiter.set_ratio(100.0, 200.0)
     assert limiter.stats()["ahead"] == 0
-    assert allowed(limiter.wait_sample, 200) and not allowed(limiter.wait_sample, 1) and allowed(limiter.wait_insert, 2)
+    assert allowed(limiter.sample, 200) and not allowed(limiter.sample, 1) and allowed(limiter.insert, 2)
 
 
 def test_wrong_settings() -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import ray
 
-from deploy.distributed.coordinator import LEARNER
 from deploy.distributed.coordinator_client import COORDINATOR
+from deploy.distributed.messages import LEARNER, actor_name
 from deploy.distributed.site import Site
 from deploy.distributed.supervisor.coordinator_child import CoordinatorChild
 from deploy.distributed.supervisor.learner_child import LearnerChild
@@ -27,7 +27,7 @@ class Children:
 
     def __init__(self, config: RunConfig, logdir: Path, note: Callable[[str], None], site: Site):
         self.note, self.rolls_back, self.site = note, rolls_back(config), site
-        self.actor_names = [f"actor {number}" for number in range(0 if config.offline else config.actor.actors)]
+        self.actor_names = [actor_name(number) for number in range(0 if config.offline else config.actor.actors)]
         evaluators = ["evaluator"] if config.evaluation.every else []
         shards = shard_names(config) if config.replay.kind != "redis" else []
         self.restarts = RestartLog(logdir, [COORDINATOR, LEARNER, *self.actor_names, *evaluators, *shards])

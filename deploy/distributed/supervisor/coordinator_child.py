@@ -1,14 +1,15 @@
 """The coordinator of a local run, as the supervisor starts it, asks it and replaces it."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from ray.actor import ActorHandle
 from ray.exceptions import GetTimeoutError, RayActorError
 
-from deploy.distributed.coordinator import News
 from deploy.distributed.coordinator_client import COORDINATOR
+from deploy.distributed.messages import News, State
 from deploy.distributed.process_end import reason_of
 from deploy.distributed.remote import ask
 from deploy.distributed.supervisor.restart_policy import START, RestartPolicy
@@ -19,24 +20,23 @@ SILENCE = 60.0  # seconds; everybody waits for its answers
 
 
 class CoordinatorChild:
-    """Replaces a coordinator that died or hangs by one that starts with the counters of the last news. What was
-    reported since, a quarter of a second's work, is not counted."""
+    """Replaces a coordinator that died or hangs by one that starts with the state of the last news. What was reported
+    since, a quarter of a second's work, is not counted."""
 
     def __init__(
-        self, start: Callable[[Mapping[str, int], list[str]], ActorHandle], note: Callable[[str], None],
+        self, start: Callable[[State], ActorHandle], note: Callable[[str], None],
         restarted: Callable[[str, str], None], lost: Callable[[], str] = lambda: "",
     ):  # fmt: skip
-        """`start(counters, known)`: see `Coordinator`. `restarted`: see `WorkerChild`. `lost`: see `Site`."""
+        """`restarted`: see `WorkerChild`. `lost`: see `Site`."""
         self.start, self.note, self.restarted, self.lost = start, note, restarted, lost
         self.restarts = RestartPolicy()
         self._actor: ActorHandle | None = None
-        self._counters: Mapping[str, int] = {}
-        self._known: list[str] = []
+        self._state: State | None = None
         self._process = 0  # its number, once it has answered
 
-    def launch(self, counters: Mapping[str, int]) -> None:
-        self._counters = counters
-        self._actor = self.start(counters, self._known)
+    def launch(self, state: State) -> None:
+        self._state = state
+        self._actor = self.start(state)
 
     def ask(self, method: str, *arguments: Any) -> Any:
         """Wait for an answer. RunFailedError: it fails again and again, or Ray itself is gone."""
@@ -53,9 +53,15 @@ class CoordinatorChild:
     def news(self) -> News:
         """What is new since the last call."""
         news: News = self.ask("news")
-        self._counters, self._known = news.counters, list(news.last_seen)
-        self._process = news.processes.get(COORDINATOR, 0)
+        self._state = news.state
+        self._process = news.processes[COORDINATOR].process
         return news
+
+    def scale(self, actors: int, min_size: int) -> None:
+        """See `Coordinator.scale`; a replacement knows of it even if it comes before the next news."""
+        assert self._state
+        self._state = replace(self._state, actors=actors)
+        self.ask("scale", actors, min_size)
 
     def _replace(self, reason: str) -> None:
         if lost := self.lost():
@@ -65,7 +71,8 @@ class CoordinatorChild:
         if self._actor:
             end(self._actor)
         self._process = 0
-        self._actor = self.start(self._counters, self._known)
+        assert self._state
+        self._actor = self.start(self._state)
         self.restarted(COORDINATOR, reason)
-        frames, updates = self._counters.get("frames", 0), self._counters.get("updates", 0)
+        frames, updates = self._state.counters.get("frames", 0), self._state.counters.get("updates", 0)
         self.note(f"the coordinator died ({reason}); a new one continues at {frames:,} frames, update {updates:,}.")

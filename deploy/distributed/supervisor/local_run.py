@@ -6,8 +6,8 @@ from pathlib import Path
 
 from ray.exceptions import RayError
 
-from deploy.distributed.cluster_probe import Cluster
-from deploy.distributed.cluster_site import ClusterSite
+from deploy.distributed.cluster.probe import Cluster
+from deploy.distributed.cluster.site import ClusterSite
 from deploy.distributed.site import LocalSite, Site
 from deploy.distributed.supervisor.children import Children
 from deploy.distributed.supervisor.placement import Placement

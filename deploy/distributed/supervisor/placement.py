@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from ray.actor import ActorHandle
 
 from deploy.distributed.coordinator_client import COORDINATOR
 from deploy.distributed.learner_program import LearnerHandle
+from deploy.distributed.messages import Limits, State
 from deploy.distributed.remote import start
 from deploy.distributed.supervisor.children import Children
 from deploy.distributed.supervisor.coordinator_child import CoordinatorChild
@@ -17,6 +19,7 @@ from deploy.distributed.supervisor.worker_child import WorkerChild
 from deploy.reports.scoreboard import Scoreboard
 from deploy.stored.offline import fill, frames_per_update
 from deploy.wiring.config import Claim, RunConfig
+from deploy.wiring.fleet import Fleet
 from deploy.wiring.incarnations import Incarnations
 from deploy.wiring.stores import actor_streams, require_empty, require_room
 from deploy.wiring.task import TaskSpaces
@@ -90,15 +93,19 @@ class Placement:
     def _place_coordinator(self, shards: ShardChildren, counters: Mapping[str, int], used: int) -> None:
         config, children = self.config, self.children
 
-        def begin(counters: Mapping[str, int], known: list[str]) -> ActorHandle:
+        def begin(state: State) -> ActorHandle:
+            state = replace(state, replay_size=int(shards.stats()[0]["steps"]))
+            limits = limits_of(config, state.fleet.total(state.actors))
             return start(
-                "deploy.distributed.coordinator.Coordinator", *limiter_settings(config), counters,
-                int(shards.stats()[0]["steps"]), Incarnations(self.logdir, used), frames_per_update(config), known,
-                threads=len(children.actor_names) + 8, name=COORDINATOR, **self.site.options("coordinator"),
+                "deploy.distributed.coordinator.Coordinator", limits, Incarnations(self.logdir, used), state,
+                threads=0, name=COORDINATOR, **self.site.options("coordinator"),
             )  # fmt: skip
 
         children.coordinator = CoordinatorChild(begin, self.board.note, children.restarts.add, self.site.lost)
-        children.coordinator.launch(counters)
+        fleet = Fleet(config.actor.environments, config.actor.actors)
+        children.coordinator.launch(
+            State(counters=dict(counters), replay_size=0, fleet=fleet, actors=len(children.actor_names))
+        )
 
     def _place_workers(self, shards: ShardChildren) -> None:
         config, spaces, children, site = self.config, self.spaces, self.children, self.site
@@ -125,16 +132,18 @@ class Placement:
             one.launch()
 
 
-def limiter_settings(config: RunConfig) -> tuple[float, float, int]:
-    """Ratio, tolerance and least size of the rate limiter: room for the largest block and batch."""
+def limits_of(config: RunConfig, environments: int) -> Limits:
+    """The coordinator's limits for so many environments: tolerance for the largest block and batch, and a least size
+    at which enough sequences can be sampled."""
     learner = config.learner
     if config.offline:
-        return 0.0, 0.0, 1
+        return Limits(samples_per_insert=0.0, tolerance=0.0, min_size=1, frames_per_update=frames_per_update(config))
     rows = config.actor.flush_steps * config.actor.environments
     least = rows * learner.train_ratio + learner.batch_size * learner.batch_length
-    streams = config.actor.environments
-    return (
-        learner.train_ratio,
-        config.replay.tolerance or least,
-        start_items(learner) + streams * (sample_length(learner) - 1),
+    return Limits(
+        samples_per_insert=learner.train_ratio,
+        tolerance=config.replay.tolerance or least,
+        min_size=start_items(learner) + environments * (sample_length(learner) - 1),
+        max_lag=config.actor.max_lag,
+        random_steps=config.actor.random_steps,
     )

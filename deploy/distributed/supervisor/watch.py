@@ -6,9 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from actors.vector import Episode
-from deploy.distributed.coordinator import LEARNER, News
+from deploy.distributed.messages import LEARNER, News, Place
 from deploy.distributed.supervisor.children import Children
-from deploy.distributed.supervisor.placement import limiter_settings
+from deploy.distributed.supervisor.placement import limits_of
 from deploy.distributed.supervisor.worker_child import WorkerChild
 from deploy.reports.scoreboard import Scoreboard
 from deploy.run_failed import RunFailedError
@@ -33,7 +33,7 @@ class Watch:
         self.learns = False
         """The learner has reported since its last start."""
         self._batch = config.learner.batch_size * config.learner.batch_length
-        self._processes: dict[str, int] = {}
+        self._processes: dict[str, Place] = {}
         self._saved = -1  # updates of the newest checkpoint
         self._config_time = 0  # modification time of the configuration as last read
 
@@ -52,7 +52,7 @@ class Watch:
     def take_news(self) -> News:
         """Log what has happened since the last call."""
         news, board = self.coordinator.news(), self.board
-        board.lag = news.lag
+        board.lag, board.lag_seconds = news.lag, news.lag_seconds
         for note in news.notes:
             board.note(note)
         if news.rewound is not None:
@@ -97,9 +97,9 @@ class Watch:
             self.config, learner=replace(self.config.learner, train_ratio=ratio),
             replay=replace(self.config.replay, tolerance=tolerance),
         )  # fmt: skip
-        new = limiter_settings(self.config)[:2]
-        self.coordinator.ask("set_ratio", *new)
-        self.board.note(f"{RUN_CONFIG} has changed: the train ratio is now {ratio:g}, the tolerance {new[1]:g}.")
+        new = limits_of(self.config, self.config.actor.environments)
+        self.coordinator.ask("set_ratio", new.samples_per_insert, new.tolerance)
+        self.board.note(f"{RUN_CONFIG} has changed: the train ratio is now {ratio:g}, the tolerance {new.tolerance:g}.")
 
     def _check(self, news: News) -> None:
         saved = max(self.checkpoints.numbers(), default=-1)
@@ -110,9 +110,9 @@ class Watch:
         self.learns = LEARNER in news.last_seen
         if self.learner.check(saved, news.last_seen.get(LEARNER)):
             self.coordinator.ask("forget", LEARNER)
-        for name, process in news.processes.items():
-            if self._processes.get(name) != process:
-                self.board.note(f"{name} runs as process {process}.")
+        for name, place in news.processes.items():
+            if self._processes.get(name) != place:
+                self.board.note(f"{name} runs as process {place.process}.")
         self._processes |= news.processes
         for i, one in enumerate(self.children.actors):
             self._check_worker(one, news, news.rows.get(one.name, 0) >= rows_of_work(self.config, i))

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from deploy.distributed.coordinator import Coordinator
+from deploy.distributed.messages import Limits, State
 from deploy.distributed.remote import Heartbeat
+from deploy.wiring.fleet import Fleet
 from deploy.wiring.incarnations import Incarnations
 from tests.integration.runs import wait_for
 
@@ -18,7 +20,9 @@ class Here:
     """A coordinator in this process, told things as `CoordinatorClient` tells them."""
 
     def __init__(self, logdir: Path) -> None:
-        self.coordinator = Coordinator(1.0, 1.0, 1, {}, 0, Incarnations(logdir))
+        limits = Limits(samples_per_insert=1.0, tolerance=1.0, min_size=1)
+        state = State(counters={}, replay_size=0, fleet=Fleet(1, 1), actors=1)
+        self.coordinator = Coordinator(limits, Incarnations(logdir), state)
         self.beats = self.lost = 0
 
     def tell(self, method: str, *arguments: Any) -> None:

@@ -10,9 +10,12 @@ import ray
 import torch
 
 from deploy.commands.train import parse_train
+from deploy.distributed.messages import Limits, State
 from deploy.distributed.remote import ask, start
+from deploy.distributed.snapshots import put
 from deploy.distributed.workers import ActorWorker
 from deploy.wiring.build import build_agent
+from deploy.wiring.fleet import Fleet
 from deploy.wiring.incarnations import Incarnations
 from deploy.wiring.task import replay_schema, spaces_of
 from tests.contracts.ray_stores import started
@@ -45,15 +48,16 @@ def test_what_an_actor_reports_is_stored_before_it_waits_and_episodes_have_their
     spaces = spaces_of(config)
     schema = replay_schema(*spaces, config.model)
     coordinator = start(
-        "deploy.distributed.coordinator.Coordinator", 1.0, 64.0, 64, {}, 0, Incarnations(here), cpus=0, threads=4,
-        name="coordinator",
+        "deploy.distributed.coordinator.Coordinator",
+        Limits(samples_per_insert=1.0, tolerance=64.0, min_size=64), Incarnations(here),
+        State(counters={}, replay_size=0, fleet=Fleet(2, 1), actors=1), cpus=0, threads=0, name="coordinator",
     )  # fmt: skip
     shard = start(
         "deploy.distributed.shard_server.ShardServer", "shard-0", schema, config, str(here), cpus=0, threads=4
     )
     thread: threading.Thread | None = None
     try:
-        ask(coordinator, "publish", take_snapshot(ActingModel.sharing(build_agent(config, *spaces)), 0, 0))
+        ask(coordinator, "publish", put(take_snapshot(ActingModel.sharing(build_agent(config, *spaces)), 0, 0)))
         worker = ActorWorker(config, spaces, 0, [shard], str(here))
         thread = threading.Thread(target=worker.run, daemon=True)
         thread.start()

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from deploy.distributed.cluster_probe import Cluster, Node, find_cluster
+from deploy.distributed.cluster.probe import Cluster, Node, find_cluster
 from deploy.wiring.config import ClusterConfig, RunConfig
 from replay.counted import counted
 

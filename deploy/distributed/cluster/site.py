@@ -12,16 +12,16 @@ from ray.actor import ActorHandle
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from deploy.distributed.cluster_capacity import learner_gpus, order
-from deploy.distributed.cluster_probe import Cluster, Node
-from deploy.distributed.head_watch import HeadWatch
+from deploy.distributed.cluster.capacity import learner_gpus, order
+from deploy.distributed.cluster.head_watch import HeadWatch
+from deploy.distributed.cluster.probe import Cluster, Node
+from deploy.distributed.cluster.user_code import FOLDER, runtime_environment
 from deploy.distributed.learner_launcher_client import RemoteLearner
 from deploy.distributed.learner_program import LearnerHandle
 from deploy.distributed.process_end import reason_of
 from deploy.distributed.ray_cluster import join_cluster
 from deploy.distributed.remote import ask, start
 from deploy.distributed.site import Role, Site
-from deploy.distributed.user_code import FOLDER, runtime_environment
 from deploy.distributed.whereabouts import whereabouts
 from deploy.wiring.config import RunConfig
 from replay.redis_url import PASSWORD_VARIABLE

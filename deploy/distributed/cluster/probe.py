@@ -1,7 +1,7 @@
 """Looks at a Ray cluster in a process of its own: where there is none, or a token is wrong, Ray's client waits for up
 to a minute, writes to the terminal, or ends its process. Imports Ray only in that process.
 
-`python -m deploy.distributed.cluster_probe ADDRESS` prints what is there, or what is wrong with it, as JSON.
+`python -m deploy.distributed.cluster.probe ADDRESS` prints what is there, or what is wrong with it, as JSON.
 """
 
 import json
@@ -76,7 +76,7 @@ def find_cluster(config: ClusterConfig) -> Cluster:
 
 def look_at(address: str) -> Cluster:
     """The cluster at HOST:PORT, or `auto`. ValueError: see `find_cluster`."""
-    command = [sys.executable, "-P", "-m", "deploy.distributed.cluster_probe", address]
+    command = [sys.executable, "-P", "-m", "deploy.distributed.cluster.probe", address]
     try:
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LOOKING, start_new_session=True

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from actors.config import ActorConfig
-from deploy.distributed.cluster_capacity import learner_gpus, order, require_capacity
-from deploy.distributed.cluster_probe import Node
+from deploy.distributed.cluster.capacity import learner_gpus, order, require_capacity
+from deploy.distributed.cluster.probe import Node
 from deploy.wiring.config import ClusterConfig, EvaluationConfig, RunConfig
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from deploy.distributed import user_code
-from deploy.distributed.user_code import runtime_environment
+from deploy.distributed.cluster import user_code
+from deploy.distributed.cluster.user_code import runtime_environment
 from deploy.wiring.config import RunConfig
 
 MINE = RunConfig(task="gym:mine:Mine-v0")

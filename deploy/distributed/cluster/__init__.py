@@ -1,0 +1,1 @@
+"""What only cluster mode needs: an existing Ray cluster is examined, joined, and given the user's code."""

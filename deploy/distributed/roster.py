@@ -1,0 +1,79 @@
+"""The processes of a run as its coordinator knows them, and the environments each worker has. Free of torch."""
+
+import os
+import time
+from collections import Counter
+from dataclasses import replace
+
+from deploy.distributed.coordinator_client import COORDINATOR
+from deploy.distributed.messages import ActorReport, Failure, Place, State, actor_name
+from deploy.wiring.fleet import Share
+
+FAILURES = "failures/"  # prefix of their numbers among the counters
+KEPT = 1000  # failures between two looks of the supervisor; of more only the number is kept
+
+
+class Roster:
+    """Counts what each worker did in its present life, and all failures of environments."""
+
+    def __init__(self, state: State):
+        self._begun, self.actors, self.quarantined = state, state.actors, dict(state.quarantined)
+        self.seen = dict.fromkeys(state.known, time.monotonic())
+        """When each process last gave a sign of life."""
+        self.processes = {COORDINATOR: Place(process=os.getpid())}
+        self.rows: dict[str, int] = {}
+        self.acting: dict[str, int] = {}
+        """The snapshot version of each actor."""
+        self.counts = Counter({key: n for key, n in state.counters.items() if key.startswith(FAILURES)})
+        self._failures: list[Failure] = []
+
+    def alive(self, name: str, process: int = 0, node: str = "") -> None:
+        """Record a sign of life; `process`: its process id, 0 if unknown."""
+        self.seen[name] = time.monotonic()
+        if process:
+            self.processes[name] = Place(process=process, node=node)
+
+    def report(self, report: ActorReport) -> None:
+        """Count what an actor has done."""
+        name = actor_name(report.worker)
+        self.alive(name, report.process, report.node)
+        self.acting[name] = report.version
+        self.rows[name] = self.rows.get(name, 0) + report.rows
+
+    def retired(self, worker: int) -> bool:
+        """Whether the run has been scaled down below this worker."""
+        return worker >= self.actors
+
+    def share(self, worker: int) -> Share:
+        """The environments of a worker, without those that are quarantined."""
+        whole = self._begun.fleet.share(worker)
+        kept = [pair for pair in zip(*whole, strict=True) if pair[0] not in self.quarantined]
+        return Share([index for index, _ in kept], [slot for _, slot in kept])
+
+    def failed(self, failure: Failure) -> None:
+        """Count a failure of an environment."""
+        self.counts[FAILURES + failure.kind] += 1
+        if len(self._failures) < KEPT:
+            self._failures.append(failure)
+
+    def take_failures(self) -> list[Failure]:
+        """Those since the last call."""
+        out, self._failures = self._failures, []
+        return out
+
+    def last_seen(self) -> dict[str, float]:
+        """Seconds since each process last gave a sign of life."""
+        now = time.monotonic()
+        return {name: now - seen for name, seen in self.seen.items()}
+
+    def state(self, counters: dict[str, int]) -> State:
+        """What another coordinator continues from."""
+        return replace(
+            self._begun, counters=counters, actors=self.actors, quarantined=dict(self.quarantined),
+            known=list(self.seen),
+        )  # fmt: skip
+
+    def forget(self, name: str) -> None:
+        """Drop a process that is gone from lag and signs of life."""
+        for known in (self.acting, self.seen, self.processes, self.rows):
+            known.pop(name, None)
