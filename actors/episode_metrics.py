@@ -85,11 +85,11 @@ class Names:
     """The names of metrics that are kept, at most `MOST`."""
 
     def __init__(self) -> None:
-        self._kept: dict[str, bool] = {}
+        self._kept: set[str] = set()
         self._full = False
 
     def __contains__(self, name: str) -> bool:
-        return self._kept.get(name, False)
+        return name in self._kept
 
     def admit(self, names: Iterable[str]) -> list[str]:
         """Keep those of `names` that are new while there is room. Returns a note when names are left out, once for a
@@ -98,7 +98,7 @@ class Names:
         left = []
         for name in new:
             if len(self._kept) < MOST:
-                self._kept[name] = True
+                self._kept.add(name)
             else:
                 left.append(name)
         if not left or self._full:
