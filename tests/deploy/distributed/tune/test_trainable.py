@@ -20,7 +20,7 @@ from tests.contracts.ray_stores import started
 from tests.integration.runs import lines, wait_for
 
 pytest.importorskip("ray.tune", reason='needs ray.tune: pip install "nexus-worlds[tune]"')
-pytestmark = pytest.mark.timeout(200)
+pytestmark = pytest.mark.timeout(400)
 
 TASK = "gym:CartPole-v1"
 TINY = {
@@ -91,6 +91,35 @@ def test_a_sweep_over_two_fields(tmp_path: Path) -> None:
     best = results.get_best_result()
     assert best.checkpoint
     assert load_policy(best.checkpoint.path)(np.zeros(4, np.float32)) in (0, 1)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_population_based_training_continues_the_better_run_with_other_values(tmp_path: Path) -> None:
+    from ray import tune
+    from ray.tune.schedulers import PopulationBasedTraining
+
+    from deploy.distributed.tune import trainable
+
+    started()
+    scheduler = PopulationBasedTraining(
+        time_attr="frames", perturbation_interval=200, quantile_fraction=0.5, synch=True,
+        hyperparam_mutations={"learner.optimizer.lr": [1e-3, 1e-4]},
+        custom_explore_fn=lambda values: values | {"learner.optimizer.lr": 5e-4},
+    )  # fmt: skip
+    results = tune.Tuner(
+        trainable(TASK, preset="quick", overrides=TINY),
+        param_space={"learner.optimizer.lr": tune.grid_search([1e-3, 1e-4])},
+        tune_config=tune.TuneConfig(metric="score", mode="max", scheduler=scheduler, reuse_actors=True),
+        run_config=tune.RunConfig(storage_path=str(tmp_path), stop={"frames": 380}, verbose=0),
+    ).fit()
+    assert not results.errors
+    folders = [Path(result.checkpoint.path) for result in (results[0], results[1]) if result.checkpoint]
+    rate = {load_config(folder).learner.optimizer.lr: folder for folder in folders}
+    copy = rates(rate.pop(5e-4))
+    ((original, folder),) = rate.items()
+    assert list(copy.values())[0] == original and list(copy.values())[-1] == 5e-4
+    assert len({updates for updates, value in copy.items() if value == rates(folder).get(updates)}) >= 1
 
 
 def until(trial: Any, updates: int) -> dict[str, Any]:
