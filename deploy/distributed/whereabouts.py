@@ -37,22 +37,24 @@ def whereabouts(handle: ActorHandle) -> Whereabouts:
     return Whereabouts(known["Address"]["NodeID"], int(known["Pid"] or 0), known["State"])
 
 
-def end(handle: ActorHandle, restarts: bool = False) -> None:
-    """End the process of an actor at once, on whatever node: one that is stopped does not do what Ray asks of it.
-    `restarts`: Ray is to restart it."""
+def end(handle: ActorHandle) -> None:
+    """End an actor and its process at once, on whatever node: one that is stopped does not do what Ray asks of it."""
     place = whereabouts(handle)
-    if not restarts:
-        ray.kill(handle)
-    if not place.process:
-        return
-    if place.node == ray.get_runtime_context().get_node_id():
-        _kill(place.process)
+    ray.kill(handle)
+    if place.process:
+        end_process(place.node, place.process)
+
+
+def end_process(node: str, process: int) -> None:
+    """End a process on a node at once; of an actor that Ray restarts, the next one is not touched."""
+    if node == ray.get_runtime_context().get_node_id():
+        _kill(process)
         return
     pinned: Any = ray.remote(_kill).options(
-        num_cpus=0, max_retries=0, scheduling_strategy=NodeAffinitySchedulingStrategy(place.node, soft=False)
+        num_cpus=0, max_retries=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)
     )
     with contextlib.suppress(RayError):  # with its node, it has ended too
-        ray.get(pinned.remote(place.process), timeout=KILLING)
+        ray.get(pinned.remote(process), timeout=KILLING)
 
 
 def _kill(process: int) -> None:

@@ -11,7 +11,7 @@ from ray.exceptions import RayError
 from deploy.distributed.remote import ask, start
 from deploy.distributed.shard_client import connect_store
 from deploy.distributed.supervisor.restart_policy import SILENCE, RestartPolicy
-from deploy.distributed.whereabouts import end
+from deploy.distributed.whereabouts import end_process
 from deploy.wiring.config import RunConfig
 from deploy.wiring.stores import DOWN, rolls_back, shard_names
 from deploy.wiring.task import replay_schema
@@ -136,7 +136,7 @@ class ShardChildren:
         for name, heard in self._heard.items():
             if now - heard > SILENCE:  # Ray notices by itself that a process has ended, but not that it hangs
                 self.note(f"{name} has been silent for {now - heard:.0f} s; killing and restarting it.")
-                end(self.handles[self.names.index(name)], restarts=True)
+                end_process(*self.processes[self.names.index(name)])
                 self._heard[name] = now
             if now - heard > MUTE and name not in self.down:
                 self.down.add(name)
