@@ -4,10 +4,16 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Side = Literal["insert", "sample"]
 OTHER = {"insert": "sampled", "sample": "inserted"}
+
+
+class _Turn(NamedTuple):
+    n: int
+    most: int
+    blocks: asyncio.Future[int]
 
 
 class RateLimiter:
@@ -29,15 +35,24 @@ class RateLimiter:
         self._size = 0  # steps in replay; a restored limiter may have counted more inserts
         self._largest = {"insert": 0, "sample": 0}
         self._waited = {"insert": 0.0, "sample": 0.0}
-        self._queues: dict[Side, deque[tuple[int, asyncio.Future[None]]]] = {"insert": deque(), "sample": deque()}
+        self._queues: dict[Side, deque[_Turn]] = {"insert": deque(), "sample": deque()}
 
-    async def insert(self, n: int, timeout: float) -> None:
-        """Count n inserted steps once allowed. Raises TimeoutError, or ValueError if n can never be allowed."""
-        await self._pass("insert", n, timeout)
+    async def insert(self, n: int, timeout: float, most: int = 1) -> int:
+        """Count a block of n inserted steps once allowed, or at once up to `most` blocks if so many are allowed then;
+        returns how many (0: see `wake`). While replay is filling it is always one: sampling is to begin with steps that
+        are there. Raises TimeoutError, or ValueError if n can never be allowed."""
+        return await self._pass("insert", n, timeout, most)
 
-    async def sample(self, n: int, timeout: float) -> None:
-        """Count n sampled steps once allowed. Raises TimeoutError, or ValueError if n can never be allowed."""
-        await self._pass("sample", n, timeout)
+    async def sample(self, n: int, timeout: float) -> int:
+        """Count n sampled steps once allowed; returns 1, or 0: see `wake`. Raises as `insert`."""
+        return await self._pass("sample", n, timeout, 1)
+
+    def wake(self) -> None:
+        """Let everybody who waits return at once, with nothing counted."""
+        for queue in self._queues.values():
+            for turn in queue:
+                turn.blocks.set_result(0)
+            queue.clear()
 
     def give_back(self, n: int) -> None:
         """Uncount n sampled steps, whose updates are lost: they may be sampled again."""
@@ -102,40 +117,42 @@ class RateLimiter:
     def _balance(self) -> None:
         self._samples = round(self._inserts * self.samples_per_insert - self._middle)
 
-    async def _pass(self, side: Side, n: int, timeout: float) -> None:
+    async def _pass(self, side: Side, n: int, timeout: float, most: int) -> int:
         self._require_possible(side, n)
         queue = self._queues[side]
-        if not queue and self._take(side, n):
+        if not queue and (blocks := self._take(side, n, most)):
             self._serve()
-            return
-        start, turn = time.monotonic(), asyncio.get_running_loop().create_future()
-        queue.append((n, turn))
+            return blocks
+        start, turn = time.monotonic(), _Turn(n, most, asyncio.get_running_loop().create_future())
+        queue.append(turn)
         try:
-            await asyncio.wait([turn], timeout=timeout)  # does not cancel a turn that has just come
+            await asyncio.wait([turn.blocks], timeout=timeout)  # does not cancel a turn that has just come
         finally:
-            if not turn.done():
-                queue.remove((n, turn))
+            if not turn.blocks.done():
+                queue.remove(turn)
                 self._serve()  # it may have kept a smaller one behind it waiting
-        if not turn.done():
+        if not turn.blocks.done():
             raise TimeoutError(
                 f"{side} of {n} steps waited {timeout:g} s until more is {OTHER[side]}: {self._inserts} inserted, "
                 f"{self._samples} sampled, {self.samples_per_insert:g} samples per insert +- {self.tolerance:g} steps, "
                 f"at least {self.min_size} steps before the first sample (now {self._size})."
             )
         self._waited[side] += time.monotonic() - start
+        return turn.blocks.result()
 
-    def _take(self, side: Side, n: int) -> bool:
-        """Count n steps if that is allowed now."""
-        if side == "insert":
-            if not self._may_insert(n):
-                return False
-            self._inserts += n
-            self._size += n
-        else:
-            if not self._may_sample(n):
-                return False
-            self._samples += n
-        return True
+    def _take(self, side: Side, n: int, most: int) -> int:
+        """Count up to `most` blocks of n steps, as many as are allowed now; returns how many."""
+        if self._size < self.min_size:
+            most = 1
+        blocks = 0
+        while blocks < most and (self._may_insert(n) if side == "insert" else self._may_sample(n)):
+            blocks += 1
+            if side == "insert":
+                self._inserts += n
+                self._size += n
+            else:
+                self._samples += n
+        return blocks
 
     def _serve(self) -> None:
         """Let pass whoever may, each side in its order; an insert may make room for a sample and vice versa."""
@@ -143,8 +160,8 @@ class RateLimiter:
         while served:
             served = False
             for side, queue in self._queues.items():
-                while queue and self._take(side, queue[0][0]):
-                    queue.popleft()[1].set_result(None)
+                while queue and (blocks := self._take(side, queue[0].n, queue[0].most)):
+                    queue.popleft().blocks.set_result(blocks)
                     served = True
 
     def _require_possible(self, side: Side, n: int) -> None:

@@ -66,9 +66,9 @@ class Coordinator:
         """An incarnation for the streams of a worker that was never used before."""
         return self._incarnations.next(worker)
 
-    async def report(self, report: ActorReport, rows: int, timeout: float) -> Answer:
-        """Count finished work and ask to insert `rows` more; `wait`: inserting is too far ahead, or the policy that
-        acts too far behind; ask again."""
+    async def report(self, report: ActorReport, rows: int, timeout: float, most: int = 1) -> Answer:
+        """Count finished work and ask to insert a block of `rows` more, or up to `most` such blocks; `wait`: inserting
+        is too far ahead, or the policy that acts too far behind; ask again."""
         self.roster.report(report)
         self._episodes += [
             (replace(episode, frames=self._frames + episode.frames), self._updates) for episode in report.episodes
@@ -79,10 +79,12 @@ class Coordinator:
             return Answer("stop", None)
         if self._too_old(report.version):
             return Answer("stop" if self._stopping else "wait", self.newest(report.version))
-        verdict = await self._ask(self._limiter.insert, rows, timeout)
+        if self.limits.max_lag:
+            most = 1  # newer snapshots come with answers
+        verdict, blocks = await self._ask(self._limiter.insert, rows, timeout, most)
         if self.roster.retired(report.worker) and verdict == "wait":
             verdict = "stop"
-        return Answer(verdict, self.newest(report.version))
+        return Answer(verdict, self.newest(report.version), blocks, self.roster.every)
 
     def _too_old(self, version: int) -> bool:
         """Whether a policy is behind the bound, and a newer one is there to replace it."""
@@ -127,7 +129,7 @@ class Coordinator:
         if not (self._limiter.samples_per_insert or self.limits.frames_per_update):
             await self._pause(timeout)
             return "stop" if self._stopping else "wait"
-        verdict = await self._ask(self._limiter.sample, steps, timeout)
+        verdict, _ = await self._ask(self._limiter.sample, steps, timeout)
         if verdict == "go":
             self._granted += steps
         return verdict
@@ -238,10 +240,12 @@ class Coordinator:
         """Let `actors` workers act; those with higher numbers stop at their next report."""
         self.roster.actors = actors
         self._limiter.require(min_size)
+        self._limiter.wake()
 
     def ask_checkpoint(self) -> None:
         """Let the learner save as soon as it asks for the next batch."""
         self._checkpoint_asked, self._saved = True, None
+        self._limiter.wake()
 
     def request(self, name: str, request: Mapping[str, Any]) -> None:
         """Pass a request on to the supervisor; its answer is kept under `name`."""
@@ -258,18 +262,20 @@ class Coordinator:
     def stop(self) -> None:
         """Answer every further request of actors and learner with `stop`."""
         self._stopping = True
+        self._limiter.wake()
 
     def stopping(self) -> bool:
         return self._stopping
 
-    async def _ask(self, wait: Callable[[int, float], Coroutine[Any, Any, None]], n: int, timeout: float) -> Verdict:
+    async def _ask(self, wait: Callable[..., Coroutine[Any, Any, int]], *arguments: Any) -> tuple[Verdict, int]:
+        """The limiter's answer, and the number of blocks that it lets pass."""
         if self._stopping:
-            return "stop"
+            return "stop", 0
         try:
-            await wait(n, timeout)
+            blocks = await wait(*arguments)
         except TimeoutError:
-            return "stop" if self._stopping else "wait"
-        return "stop" if self._stopping else "go"
+            return "stop" if self._stopping else "wait", 0
+        return "stop" if self._stopping else "go" if blocks else "wait", blocks
 
     async def _pause(self, timeout: float) -> None:
         deadline = time.monotonic() + timeout

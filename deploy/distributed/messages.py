@@ -1,6 +1,7 @@
 """What the processes of a run tell each other through the coordinator. Free of torch."""
 
 from dataclasses import dataclass, field
+from random import uniform
 from typing import Any, Literal, NamedTuple
 
 from ray import ObjectRef
@@ -10,6 +11,7 @@ from deploy.wiring.fleet import Fleet
 from world_models.snapshot import Snapshot
 
 LEARNER = "learner"
+HELD = 20.0  # seconds that the coordinator may hold back the answer to an actor
 Verdict = Literal["go", "wait", "stop"]
 LearnerVerdict = Literal["go", "wait", "stop", "publish", "checkpoint"]
 
@@ -35,6 +37,15 @@ class Answer(NamedTuple):
     verdict: Verdict
     published: Published | None
     """The newest snapshot if it is newer than the one that acts."""
+    blocks: int = 1
+    """That may be inserted before the next report, if the verdict is `go`."""
+    every: float = 0.0
+    """Seconds from one report of an actor to the next that suit a fleet of this size."""
+
+    def most(self, seconds: float) -> int:
+        """How many blocks to ask for next after those granted took `seconds`. Drawn around what takes `every` seconds,
+        so that actors that start together do not go on reporting together."""
+        return max(1, int(self.every * uniform(0.5, 1.5) * self.blocks / max(seconds, 1e-3)))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from ray.actor import ActorHandle
 from deploy.distributed.coordinator_client import CoordinatorClient
 
 CALLS = 100_000  # that may wait in an event loop
-BEAT = 2.0  # seconds between signs of life
+BEAT = 8.0  # seconds between signs of life; what reports to the coordinator more often needs none
 LONGEST_WAIT = 1500.0  # seconds; a call to a shard that dies just before it gives up begins its patience anew
 
 

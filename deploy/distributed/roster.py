@@ -10,6 +10,8 @@ from deploy.distributed.messages import ActorReport, Failure, Place, State, acto
 from deploy.wiring.fleet import Share
 
 FAILURES = "failures/"  # prefix of their numbers among the counters
+REPORTS = 200  # a second that all actors together may make without keeping the coordinator busy
+RARELY = 5.0  # seconds between reports of an actor, however many there are
 KEPT = 1000  # failures between two looks of the supervisor; of more only the number is kept
 
 
@@ -39,6 +41,11 @@ class Roster:
         self.alive(name, report.process, report.node)
         self.acting[name] = report.version
         self.rows[name] = self.rows.get(name, 0) + report.rows
+
+    @property
+    def every(self) -> float:
+        """Seconds from one report of an actor to its next that suit the number of actors."""
+        return min(RARELY, len(self.acting) / REPORTS)
 
     def retired(self, worker: int) -> bool:
         """Whether the run has been scaled down below this worker."""

@@ -13,7 +13,7 @@ from ray.actor import ActorHandle
 from actors.evaluation import PARALLEL, EndlessEpisodeError, run_episodes
 from actors.vector import Episode
 from deploy.distributed.coordinator_client import CoordinatorClient
-from deploy.distributed.messages import ActorReport, Answer, Published, actor_name
+from deploy.distributed.messages import HELD, ActorReport, Answer, Published, actor_name
 from deploy.distributed.remote import Heartbeat
 from deploy.distributed.shard_client import connect_store
 from deploy.distributed.snapshots import SnapshotFetcher, first_snapshot
@@ -29,7 +29,7 @@ from world_models.dreamer.acting import ActingModel
 from world_models.dreamer.policy import DreamerPolicy
 from world_models.space import Spaces
 
-ASK = 5.0  # seconds that the coordinator may hold back an answer
+ASK = 5.0  # seconds that the coordinator may hold back an answer to the learner, and that a snapshot may take
 NEVER = 1 << 62  # updates
 POLL = 0.1  # seconds between looks for a newer snapshot
 
@@ -75,9 +75,11 @@ class ActorWorker:
             return
         actor.policy.load(snapshot)
         report = self._report()
-        rows = self.block * len(actor.streams)
+        rows, most = self.block * len(actor.streams), 1
         while True:
-            answer: Answer = self.coordinator.ask("report", report, rows, ASK, again=(self._report(), rows, ASK))
+            answer: Answer = self.coordinator.ask(
+                "report", report, rows, HELD, most, again=(self._report(), rows, HELD, most)
+            )
             self.beat.rest()
             self.snapshots.offer(answer.published)
             if answer.verdict == "stop":
@@ -87,13 +89,14 @@ class ActorWorker:
                     actor.policy.load(newer)
                 report = self._report()
                 continue
-            steps, frames = actor.steps, actor.frames
+            steps, frames, begun = actor.steps, actor.frames, time.monotonic()
             episodes: list[Episode] = []
-            for _ in range(self.block):
+            for _ in range(self.block * answer.blocks):
                 episodes += [replace(episode, frames=episode.frames - frames) for episode in actor.step()]
                 self.beat()
             actor.writer.flush()  # what is reported is stored, however long the next answer takes
             report = self._report(actor.steps - steps, actor.frames - frames, episodes)
+            most = answer.most(time.monotonic() - begun)
 
     def _report(self, rows: int = 0, frames: int = 0, episodes: Sequence[Episode] = ()) -> ActorReport:
         return ActorReport(

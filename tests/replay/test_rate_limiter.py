@@ -10,15 +10,14 @@ from replay.rate_limiter import RateLimiter
 pytestmark = pytest.mark.timeout(120)
 
 
-Wait = Callable[[int, float], Awaitable[None]]
+Wait = Callable[[int, float], Awaitable[int]]
 
 
 async def passes(wait: Wait, n: int) -> bool:
     try:
-        await wait(n, 0.0)
+        return await wait(n, 0.0) == 1
     except TimeoutError:
         return False
-    return True
 
 
 def allowed(wait: Wait, n: int) -> bool:
@@ -103,6 +102,36 @@ def test_those_who_wait_are_served_in_their_order_and_one_that_gives_up_keeps_no
 
     limiter = RateLimiter(samples_per_insert=1.0, tolerance=19.0)
     asyncio.run(all_of_them())
+
+
+def test_several_blocks_pass_at_once_if_so_many_are_allowed_and_one_while_replay_is_filling() -> None:
+    async def blocks() -> list[int]:
+        passed = [await limiter.insert(4, 1, most) for most in (9, 9, 9)]  # diff 4, 8, then up to 20
+        waiting = asyncio.create_task(limiter.insert(4, 20, 9))
+        await asyncio.sleep(0)
+        await limiter.sample(9, 1)  # diff 11: room for two
+        return [*passed, await asyncio.wait_for(waiting, 20)]
+
+    limiter = RateLimiter(samples_per_insert=1.0, tolerance=12.0, min_size=8)
+    assert asyncio.run(blocks()) == [1, 1, 3, 2]
+    assert limiter.state() == {"inserts": 28, "samples": 9}
+
+
+@pytest.mark.parametrize("side", ["insert", "sample"])
+def test_whoever_waits_can_be_woken_with_nothing_counted(side: str) -> None:
+    async def woken() -> int:
+        waiting = asyncio.create_task(getattr(limiter, side)(4, 20.0))
+        await asyncio.sleep(0)
+        limiter.wake()
+        return await asyncio.wait_for(waiting, 20)
+
+    limiter = RateLimiter(samples_per_insert=1.0, tolerance=6.0, min_size=1 if side == "insert" else 10)
+    assert [allowed(limiter.insert, 4), allowed(limiter.insert, 3)] == [True, True]  # diff 7
+    before = limiter.state()
+    assert asyncio.run(woken()) == 0
+    assert limiter.state() == before
+    limiter.give_back(-4)
+    assert allowed(limiter.insert, 4), "whoever was woken stands in nobody's way"
 
 
 def test_a_least_size_may_change_only_until_sampling_begins() -> None:

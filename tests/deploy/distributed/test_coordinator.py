@@ -1,7 +1,7 @@
 """Where the processes of a local run meet."""
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,8 @@ import pytest
 
 from actors.vector import Episode
 from deploy.distributed.coordinator import Coordinator
-from deploy.distributed.messages import ActorReport, Limits, Published, State
+from deploy.distributed.messages import ActorReport, Answer, Limits, Published, State
+from deploy.distributed.roster import RARELY, REPORTS
 from deploy.wiring.fleet import Fleet, Share
 from deploy.wiring.incarnations import Incarnations
 from world_models.snapshot import Snapshot
@@ -167,12 +168,48 @@ def test_a_waiting_worker_that_is_not_wanted_any_more_stops(tmp_path: Path) -> N
     assert meeting.reported(_report(worker=1), 10) == "go"
 
     async def wait() -> str:
-        waiting = asyncio.create_task(meeting.report(_report(worker=1), 10, 0.2))
-        await asyncio.sleep(0.05)
+        waiting = asyncio.create_task(meeting.report(_report(worker=1), 10, 60))
+        await asyncio.sleep(0)
         meeting.scale(1, 1)
-        return (await waiting).verdict
+        return (await asyncio.wait_for(waiting, 20)).verdict
 
     assert asyncio.run(wait()) == "stop"
+
+
+def test_nobody_waits_any_more_once_the_run_stops_or_a_checkpoint_is_asked_for(tmp_path: Path) -> None:
+    meeting = _meeting(tmp_path, replace(LIMITS, min_size=100))
+
+    async def woken(by: Callable[[], None]) -> str:
+        waiting = asyncio.create_task(meeting.sample(10, 60))
+        await asyncio.sleep(0)
+        by()
+        return await asyncio.wait_for(waiting, 20)
+
+    assert asyncio.run(woken(meeting.ask_checkpoint)) == "wait" and meeting.sampled() == "checkpoint"
+    assert asyncio.run(woken(meeting.stop)) == "stop"
+
+
+def test_actors_of_a_large_fleet_report_several_blocks_at_once(tmp_path: Path) -> None:
+    meeting = _meeting(tmp_path, replace(LIMITS, tolerance=100.0))  # 50 steps, five blocks
+    for worker in range(2):
+        assert meeting.ask(meeting.report(_report(worker=worker), 0, 1)).every == (worker + 1) / REPORTS
+    answers = [meeting.ask(meeting.report(_report(), 10, 0, most)) for most in (3, 9, 9)]
+    assert [(answer.verdict, answer.blocks) for answer in answers] == [("go", 3), ("go", 2), ("wait", 0)]
+    assert meeting.counters()["inserts"] == 50
+    for worker in range(20 * REPORTS):
+        meeting.roster.report(_report(worker=worker))
+    assert meeting.roster.every == RARELY
+
+
+def test_a_bound_on_the_lag_means_an_answer_for_every_block(tmp_path: Path) -> None:
+    meeting = _meeting(tmp_path, replace(LIMITS, max_lag=10))
+    assert meeting.ask(meeting.report(_report(version=1), 10, 1, 3)).blocks == 1
+
+
+def test_how_many_blocks_to_ask_for_next() -> None:
+    small, large = Answer("go", None, blocks=1, every=0.01), Answer("go", None, blocks=2, every=4.0)
+    assert {small.most(0.3) for _ in range(20)} == {1}
+    assert {large.most(2.0) for _ in range(200)} == {2, 3, 4, 5}  # a second each, around four seconds
 
 
 def test_a_policy_too_far_behind_waits_for_the_newest_and_only_if_there_is_one(tmp_path: Path) -> None:

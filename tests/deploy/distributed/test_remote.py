@@ -1,19 +1,24 @@
-"""Signs of life of a process that works, waits or hangs."""
+"""Calls of an object in another process, and signs of life of a process that works, waits or hangs."""
 
 import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import ray
 
 from deploy.distributed.coordinator import Coordinator
-from deploy.distributed.messages import Limits, State
-from deploy.distributed.remote import Heartbeat
+from deploy.distributed.messages import ActorReport, Limits, Published, State
+from deploy.distributed.remote import Heartbeat, ask, start
 from deploy.wiring.fleet import Fleet
 from deploy.wiring.incarnations import Incarnations
+from tests.contracts.ray_stores import started
 from tests.integration.runs import wait_for
+from world_models.snapshot import Snapshot
 
 pytestmark = pytest.mark.timeout(120)
+SNAPSHOT = Snapshot(version=0, updates=0, time=0.0, buffer=np.zeros(0, np.float32), checksum=0)
 
 
 class Here:
@@ -63,6 +68,27 @@ def test_a_beat_that_is_lost_is_followed_by_the_next(tmp_path: Path) -> None:
         wait_for(lambda: not here.lost, "the coordinator to be found again")
         before = here.beats
         wait_for(lambda: here.beats >= before + 3, "three more beats")
+
+
+def test_calls_that_wait_in_an_event_loop_delay_nobody(tmp_path: Path) -> None:
+    """More workers wait for the limiter than any thread pool has threads, and the learner is answered all the same."""
+    started()
+    limits = Limits(samples_per_insert=1.0, tolerance=20.0, min_size=1)
+    state = State(counters={}, replay_size=0, fleet=Fleet(200, 200), actors=200)
+    path = "deploy.distributed.coordinator.Coordinator"
+    coordinator = start(path, limits, Incarnations(tmp_path), state, cpus=0, threads=0)
+    try:
+        ask(coordinator, "publish", Published(snapshot=SNAPSHOT, buffer=[]))
+        reports = [ActorReport(worker=worker, process=1, rows=0, frames=0, version=1) for worker in range(200)]
+        answers: list[Any] = [coordinator.call.remote("report", report, 10, 100.0) for report in reports]
+        wait_for(lambda: ask(coordinator, "counters")["inserts"] == 20, "the limiter to hold everybody else back")
+        assert ask(coordinator, "sample", 10, 100.0) == "go"
+        gone, held = ray.wait(answers, num_returns=3, timeout=60)
+        assert {ray.get(answer).verdict for answer in gone} == {"go"} and len(held) == 197
+        ask(coordinator, "stop")
+        assert {answer.verdict for answer in ray.get(held, timeout=60)} == {"stop"}
+    finally:
+        ray.kill(coordinator)
 
 
 def _silence(here: Here) -> float:
