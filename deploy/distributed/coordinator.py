@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
 from typing import Any
 
-from actors.vector import Episode
+from deploy.distributed.journal import Journal
 from deploy.distributed.messages import (
     LEARNER,
     ActorReport,
@@ -44,11 +44,7 @@ class Coordinator:
         self._published: Published | None = None
         self._releases = Releases(self._version, self._updates)
         self._granted, self._learned_from = 0, self._updates
-        self._episodes: list[tuple[Episode, int]] = []
-        self._logs: list[LearnerLog] = []
-        self._rewound: int | None = None
-        self._evaluations: list[dict[str, Any]] = []
-        self._notes: list[str] = []
+        self._journal = Journal()
         self._requests: list[tuple[str, dict[str, Any]]] = []
         self._answers: dict[str, dict[str, Any]] = {}
         self._checkpoint_asked = False
@@ -70,7 +66,7 @@ class Coordinator:
         """Count finished work and ask to insert a block of `rows` more, or up to `most` such blocks; `wait`: inserting
         is too far ahead, or the policy that acts too far behind; ask again."""
         self.roster.report(report)
-        self._episodes += [
+        self._journal.episodes += [
             (replace(episode, frames=self._frames + episode.frames), self._updates) for episode in report.episodes
         ]
         self._frames += report.frames
@@ -99,8 +95,7 @@ class Coordinator:
 
     def note(self, line: str) -> None:
         """Add a line to the run's log; the same line from several processes is logged once."""
-        if line not in self._notes:
-            self._notes.append(line)
+        self._journal.note(line)
 
     def failed(self, environment: int, worker: int, kind: str, text: str) -> None:
         """Count a failure of an environment; `text`: its traceback, or what is known instead."""
@@ -150,7 +145,7 @@ class Coordinator:
         self.alive(LEARNER)
         self._updates = updates
         if log is not None:
-            self._logs.append(LearnerLog(self._all_frames, self._all_steps, updates, dict(log)))
+            self._journal.logs.append(LearnerLog(self._all_frames, self._all_steps, updates, dict(log)))
         return self.counters()
 
     def saved(self, updates: int) -> None:
@@ -178,10 +173,7 @@ class Coordinator:
         self.alive(LEARNER)
         lost = self._granted - (updates - self._learned_from) * replayed
         if updates < self._updates:
-            self._rewound = updates if self._rewound is None else min(updates, self._rewound)
-            self._episodes = [(episode, min(then, updates)) for episode, then in self._episodes]
-            self._logs = [line for line in self._logs if line.updates <= updates]
-            self._evaluations = [result for result in self._evaluations if result["updates"] <= updates]
+            self._journal.rewind(updates)
         self._updates = self._learned_from = updates
         self._granted = 0
         self._published = None  # its parameters were stored by the predecessor and went with it
@@ -192,7 +184,7 @@ class Coordinator:
     def evaluated(self, result: Mapping[str, Any]) -> None:
         """Accept the scores of a policy, unless the updates behind it are lost."""
         if result["updates"] <= self._updates:
-            self._evaluations.append(dict(result))
+            self._journal.evaluated(result)
 
     def news(self) -> News:
         """What has come in since the last call."""
@@ -205,23 +197,18 @@ class Coordinator:
             version=self._version,
             lag=lag,
             lag_seconds=lag_seconds,
-            episodes=self._episodes,
-            logs=self._logs,
-            evaluations=self._evaluations,
-            rewound=self._rewound,
             saved=self._saved,
+            **self._journal.take(),
             last_seen=roster.last_seen(),
             processes=dict(roster.processes),
             rows=dict(roster.rows),
             acting=dict(roster.acting),
-            notes=self._notes,
             failures=roster.take_failures(),
             waiting=self._limiter.stats(),
             requests=self._requests,
             state=roster.state(self.counters()),
         )
-        self._episodes, self._logs, self._evaluations, self._notes, self._requests = [], [], [], [], []
-        self._rewound = None
+        self._requests = []
         return out
 
     def forget(self, name: str) -> None:
