@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 Observations = Literal["vectors", "pixels", "both"]
+Isolation = Literal["auto", "process", "none"]
+LONGEST_TIMEOUT = 150.0  # seconds; a process that is silent for 180 s is taken for hung
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,9 +82,21 @@ class ActorConfig:
     mode). 0: any number."""
     flush_seconds: float = 0.5
     """Longest time that a step waits for its block to fill, in seconds."""
+    isolation: Isolation = "auto"
+    """`process`: each environment in its own process, which may hang, leak memory or crash; `none`: in the actor's,
+    where an exception or NaN costs one environment and anything else the actor. `auto`: `process` in local mode for
+    tasks with a module of their own (gym:module:ID), else `none`."""
+    step_timeout: float = 60.0
+    """Longest time of one environment step, in seconds; then its process is killed and the environment made again."""
+    reset_timeout: float = 120.0
+    """The same for a reset, and for making an environment."""
+    environment_gb: float = 0.0
+    """Memory in GB beyond which the process of an isolated environment is killed; 0 sets no limit."""
+    quarantine_after: int = 5
+    """Failures of one environment in a row, without a finished episode, after which the run goes on without it."""
 
     def __post_init__(self) -> None:
-        for name in ("actors", "environments", "flush_steps"):
+        for name in ("actors", "environments", "flush_steps", "quarantine_after"):
             if getattr(self, name) < 1:
                 raise ValueError(f"actor.{name}={getattr(self, name)} must be at least 1.")
         if self.max_lag < 0:
@@ -96,3 +110,10 @@ class ActorConfig:
             raise ValueError(
                 f"actor.flush_seconds={self.flush_seconds} must lie in (0, 1]: steps must reach replay within a second."
             )
+        if self.isolation not in get_args(Isolation):
+            raise ValueError(f"actor.isolation={self.isolation!r} is not one of {get_args(Isolation)}; choose one.")
+        for name in ("step_timeout", "reset_timeout"):
+            if not 0 < getattr(self, name) <= LONGEST_TIMEOUT:
+                raise ValueError(f"actor.{name}={getattr(self, name):g} must lie in (0, {LONGEST_TIMEOUT:g}] seconds.")
+        if self.environment_gb < 0:
+            raise ValueError(f"actor.environment_gb={self.environment_gb:g} must not be negative; 0 sets no limit.")

@@ -14,8 +14,8 @@ from actors.faults import BrokenEnvironmentError, raised
 from actors.repairs import EnvironmentFault, Repaired, Repairs
 
 Rows = dict[str, np.ndarray]
-FIRST_CALLS = 1000
-"""Calls in which an error of every environment at once means that the task itself is wrong."""
+FIRST_STEPS = 1000
+"""Steps of an environment in which an error that all others have after as many means that the task itself is wrong."""
 WAITING = 0.1  # seconds for an environment to be back if none is there
 
 
@@ -61,8 +61,8 @@ class VectorEnvironment:
 
     A failure of an environment ends the step with BrokenEnvironmentError, unless `quarantine_after` is given: then that
     environment is closed and made again (see `Repairs`), and the others are not affected. It has no row until its first
-    step after that, with `is_first`. An error of all environments (two or more) in one of the first 1,000 calls is
-    raised all the same.
+    step after that, with `is_first`. An error is raised all the same if it is one of the task: if all environments (two
+    or more) first failed in the same way after the same number of steps, at most 1,000.
     """
 
     def __init__(
@@ -98,7 +98,8 @@ class VectorEnvironment:
         """Which environments have a row in the newest rows; all other values there mean nothing."""
         self.replaced = np.zeros(count, bool)
         """Which rows are the first of an environment that was made again: nothing joins them to those before."""
-        self._calls = 0
+        self._ages = [0] * count  # steps since each was first made
+        self._firsts: dict[int, tuple[int, str]] = {}  # age and kind of each one's first failure
         self._finished: list[Episode] = []
         self._metrics = EpisodeMetrics()
         self._faults: list[EnvironmentFault] = []
@@ -120,7 +121,6 @@ class VectorEnvironment:
         call waits a tenth of a second for one.
         """
         first = self.ended.copy()
-        self._calls += 1
         away = self._repairs.away if self._repairs else ()
         open_ones = [i for i in np.flatnonzero(~first) if i not in away]
         assert actions is not None or not open_ones, f"actions are needed: the episodes of {open_ones} are open"
@@ -168,10 +168,12 @@ class VectorEnvironment:
         return out
 
     def _require_some(self, broken: Sequence[tuple[int, BrokenEnvironmentError]]) -> None:
-        """Raise the first error if it is one of the task and not of an environment: if all have raised one early on."""
-        ours = [error for _, error in broken if error.kind in ("exception", "non_finite", "invalid")]
-        if 1 < len(ours) == len(self) and self._calls <= FIRST_CALLS:
-            raise ours[0]
+        """Raise an error that is one of the task and not of an environment."""
+        for i, error in broken:
+            self._firsts.setdefault(i, (self._ages[i], error.kind))
+            alike = len(self._firsts) == len(self) > 1 and len(set(self._firsts.values())) == 1
+            if alike and self._ages[i] <= FIRST_STEPS and error.kind in ("exception", "non_finite", "invalid"):
+                raise error
 
     def _replace(self, repairs: Repairs, i: int, error: BrokenEnvironmentError, old: Environment | None) -> None:
         """Have environment i made again, for the episode after the one that it broke."""
@@ -225,6 +227,7 @@ class VectorEnvironment:
             self._metrics.add(self.env_indices[i], step.infos)
         if first:
             return step
+        self._ages[i] += 1
         self.scores[i] += step.reward
         self.lengths[i] += self.frames_per_step
         if step.is_last:

@@ -12,6 +12,8 @@ from world_models.snapshot import Snapshot
 
 LEARNER = "learner"
 HELD = 20.0  # seconds that the coordinator may hold back the answer to an actor
+NO_ENVIRONMENTS = "no environments"
+"""What a worker returns whose environments are all quarantined."""
 Verdict = Literal["go", "wait", "stop"]
 LearnerVerdict = Literal["go", "wait", "stop", "publish", "checkpoint"]
 

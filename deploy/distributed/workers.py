@@ -11,9 +11,10 @@ import torch
 from ray.actor import ActorHandle
 
 from actors.evaluation import PARALLEL, EndlessEpisodeError, run_episodes
+from actors.faults import BrokenEnvironmentError
 from actors.vector import Episode
 from deploy.distributed.coordinator_client import CoordinatorClient
-from deploy.distributed.messages import HELD, ActorReport, Answer, Published, actor_name
+from deploy.distributed.messages import HELD, NO_ENVIRONMENTS, ActorReport, Answer, Published, actor_name
 from deploy.distributed.remote import Heartbeat
 from deploy.distributed.shard_client import connect_store
 from deploy.distributed.snapshots import SnapshotFetcher, first_snapshot
@@ -47,6 +48,8 @@ class ActorWorker:
         self.beat = Heartbeat(self.coordinator, actor_name(worker))
         self.beat()
         self.assignment: Assignment = self.coordinator.ask("enlist", worker)
+        if not self.assignment.share.indices:  # all are quarantined
+            return
         store = connect_store(config, *spaces, shards, self.beat.waiting, self._note)
         self.actor = build_actor(config, ActingModel(*spaces, config.model), store, self.assignment, worker)
         self.actor.writer.renew = self._renew
@@ -54,49 +57,73 @@ class ActorWorker:
         self.block = config.actor.flush_steps
 
     def _renew(self, i: int) -> int:
-        """A shard was restarted from a checkpoint and lacks what the stream of environment i wrote since."""
+        """A new stream for environment i, which was made again, or whose stream a shard has lost in part."""
         return stream_id(self.worker, self.coordinator.ask("incarnation", self.worker), self.assignment.share.slots[i])
 
     def _note(self, line: str) -> None:
         if "shard" not in line:  # the supervisor notices by itself which shards are down
             self.coordinator.begin("note", f"{self.beat.name}: {line}")
 
-    def run(self) -> None:
-        """Act until told to stop."""
+    def run(self) -> str:
+        """Act until told to stop, or until all environments are quarantined (NO_ENVIRONMENTS)."""
+        if not self.assignment.share.indices:
+            return NO_ENVIRONMENTS
         try:
-            self._act()
+            return self._act()
         finally:
             self.actor.environments.close()
 
-    def _act(self) -> None:
+    def _act(self) -> str:
         actor = self.actor
         snapshot = first_snapshot(self.coordinator, self.snapshots, self.beat)
         if snapshot is None:
-            return
+            return "stopped"
         actor.policy.load(snapshot)
-        report = self._report()
-        rows, most = self.block * len(actor.streams), 1
-        while True:
+        report, most = self._report(), 1
+        unused = 0  # rows that it was allowed to insert and that no environment was there for
+        while environments := len(actor.streams) - actor.environments.quarantined:
+            rows = self.block * environments
+            if unused >= rows:
+                rows, most = 0, 1
             answer: Answer = self.coordinator.ask(
                 "report", report, rows, HELD, most, again=(self._report(), rows, HELD, most)
             )
             self.beat.rest()
             self.snapshots.offer(answer.published)
             if answer.verdict == "stop":
-                return
+                return "stopped"
             if answer.verdict == "wait":
                 if newer := self.snapshots.wait(actor.policy.version, ASK if answer.published else 0.0):
                     actor.policy.load(newer)
                 report = self._report()
                 continue
             steps, frames, begun = actor.steps, actor.frames, time.monotonic()
-            episodes: list[Episode] = []
-            for _ in range(self.block * answer.blocks):
-                episodes += [replace(episode, frames=episode.frames - frames) for episode in actor.step()]
-                self.beat()
-            actor.writer.flush()  # what is reported is stored, however long the next answer takes
+            episodes = self._step_blocks(answer.blocks)
+            unused += rows * answer.blocks - (actor.steps - steps)
             report = self._report(actor.steps - steps, actor.frames - frames, episodes)
             most = answer.most(time.monotonic() - begun)
+        self.coordinator.ask("report", report, 0, 0.0, again=(self._report(), 0, 0.0))
+        return NO_ENVIRONMENTS
+
+    def _step_blocks(self, blocks: int) -> list[Episode]:
+        """Step and store blocks of rows; returns the episodes that ended, their frames counted from its begin. It
+        returns early if no environment is there."""
+        actor, frames = self.actor, self.actor.frames
+        episodes: list[Episode] = []
+        for _ in range(self.block * blocks):
+            episodes += [replace(episode, frames=episode.frames - frames) for episode in actor.step()]
+            self._tell_faults()
+            self.beat()
+            if not actor.environments.there.any():
+                break
+        actor.writer.flush()  # what is reported is stored, however long the next answer takes
+        return episodes
+
+    def _tell_faults(self) -> None:
+        for fault in self.actor.environments.faults():
+            self.coordinator.ask("failed", fault.env_index, self.worker, fault.kind, fault.text)
+            if fault.quarantined:
+                self.coordinator.ask("quarantine", fault.env_index, fault.text.partition("\n")[0])
 
     def _report(self, rows: int = 0, frames: int = 0, episodes: Sequence[Episode] = ()) -> ActorReport:
         return ActorReport(
@@ -153,6 +180,9 @@ class EvaluatorWorker:
             except EndlessEpisodeError as error:
                 self.coordinator.ask("note", f"Training continues without evaluations: {error}")
                 every = NEVER
+                continue
+            except BrokenEnvironmentError as error:
+                self.coordinator.ask("note", f"The evaluation at update {snapshot.updates:,} is left out: {error}")
                 continue
             outcome: dict[str, Any] = {"mean": result.mean, "updates": snapshot.updates, "frames": snapshot.frames}
             if self.best is None or result.mean > self.best:

@@ -38,23 +38,24 @@ class RunMetrics(Collector):
         self._down: set[str] = set()
         self._limiter: Stats = {}
         self._restarts: Stats = {}
+        self._failures: Stats = {}
         self._frames = self._updates = 0
 
     def update(
         self, frames: int, updates: int, shards: Mapping[str, Stats], down: Iterable[str] = (),
-        limiter: Stats | None = None, restarts: Stats | None = None,
+        limiter: Stats | None = None, restarts: Stats | None = None, failures: Stats | None = None,
     ) -> None:  # fmt: skip
         """Set the run's values: statistics by shard, names of the shards that do not answer, the limiter's statistics,
-        restarts by process."""
+        restarts by process, failures of environments by kind."""
         with self._lock:
-            self._restarts = dict(restarts or {})
+            self._restarts, self._failures = dict(restarts or {}), dict(failures or {})
             self._frames, self._updates, self._shards = frames, updates, dict(shards)
             self._down, self._limiter = set(down), limiter or {}
 
     def collect(self) -> Iterable[Metric]:
         with self._lock:
-            shards, down, limiter, frames, updates, restarts = (
-                self._shards, self._down, self._limiter, self._frames, self._updates, self._restarts
+            shards, down, limiter, frames, updates, restarts, failures = (
+                self._shards, self._down, self._limiter, self._frames, self._updates, self._restarts, self._failures
             )  # fmt: skip
         yield CounterMetricFamily("nexus_environment_frames", "Frames, action repeats counted", value=frames)
         yield CounterMetricFamily("nexus_learner_updates", "Gradient steps", value=updates)
@@ -71,6 +72,11 @@ class RunMetrics(Collector):
             restarted.add_metric([name], count)
         if restarts:
             yield restarted
+        failed = CounterMetricFamily("nexus_environment_failures", "Failures of environments", labels=["kind"])
+        for kind, count in failures.items():
+            failed.add_metric([kind], count)
+        if failures:
+            yield failed
         if limiter:
             yield GaugeMetricFamily(
                 "nexus_limiter_ahead_steps", "Steps that inserting is ahead of sampling", limiter["ahead"]

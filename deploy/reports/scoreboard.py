@@ -170,10 +170,12 @@ class Scoreboard:
         self, frames: int, steps: int, updates: int, replayed: int, replay: Mapping[str, float],
         values: Mapping[str, SupportsFloat],
     ) -> None:  # fmt: skip
-        """Write one line of metrics; `values` are `report/...`, `restarts/...`, or the learner's without `train/`."""
+        """Write one line of metrics; `values` are `report/...`, `restarts/...`, `failures/...`, or the
+        learner's without `train/`."""
         env, train = self._rates(frames, replayed)
         line: dict[str, Any] = {
-            key if key.startswith(("report/", "restarts/")) else f"train/{key}": value for key, value in values.items()
+            key if key.startswith(("report/", "restarts/", "failures/")) else f"train/{key}": value
+            for key, value in values.items()
         }
         line |= {
             "fps/env": env, "fps/train": train, "policy/lag": self.lag,

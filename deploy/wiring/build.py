@@ -10,7 +10,7 @@ from actors.environment import Environment
 from actors.vector import VectorEnvironment
 from deploy.wiring.config import RunConfig
 from deploy.wiring.fleet import Assignment
-from deploy.wiring.task import environment_maker
+from deploy.wiring.task import actor_environment_maker
 from replay.keys import stream_id
 from replay.store import Store
 from world_models.dreamer.acting import ActingModel
@@ -36,7 +36,9 @@ def build_actor(
     """The actor of a worker. Each life (incarnation) has its own streams, episodes and seeds. `make` makes an
     environment."""
     incarnation, (indices, slots), random_steps = assignment
-    vector = VectorEnvironment([make or environment_maker(config)] * len(indices), config.seed, indices)
+    tolerant = 0 if config.mode == "inline" else config.actor.quarantine_after  # inline: an error ends the run
+    makers = [make or actor_environment_maker(config)] * len(indices)
+    vector = VectorEnvironment(makers, config.seed, indices, tolerant)
     vector.episodes = [(incarnation << EPISODE_BITS) - 1] * len(indices)  # which determine the seeds
     seed = _seed(config, worker, incarnation)
     return Actor(

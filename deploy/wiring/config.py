@@ -141,6 +141,11 @@ class RunConfig:
             raise ValueError(f"mode={self.mode!r} is not one of inline, local, cluster.")
         if self.mode != "cluster" and self.cluster.address:
             raise ValueError(f"cluster.address={self.cluster.address} is for --mode cluster; add it, or omit this.")
+        if self.mode == "inline" and self.actor.isolation == "process":
+            raise ValueError(
+                "actor.isolation='process' needs mode='local' or 'cluster': inline mode steps environments in its own "
+                "process."
+            )
         if self.checkpoint_seconds < 0:
             raise ValueError(
                 f"checkpoint_seconds={self.checkpoint_seconds:g} must not be negative; 0 counts only updates."
@@ -169,6 +174,7 @@ FREE = (
     "metrics_port", "evaluation.", "cluster.", "learner.train_ratio", "replay.tolerance",
     "learner.threads", "learner.device", "learner.prefetch", "actor.flush_steps", "actor.flush_seconds",
     "actor.actors", "actor.max_lag", "learner.publish_every", "learner.publish_seconds",
+    "actor.isolation", "actor.step_timeout", "actor.reset_timeout", "actor.environment_gb", "actor.quarantine_after",
 )  # fmt: skip
 """Fields (or groups, ending in a dot) that may change when a run continues: duration and speed, not results."""
 

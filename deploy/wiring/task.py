@@ -9,7 +9,9 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from actors.environment import Environment
-from actors.envs import make
+from actors.environment_process import Limits
+from actors.envs import make, own_module
+from actors.isolated import IsolatedEnvironments
 from deploy.import_path import own_folder_last
 from deploy.wiring.config import RunConfig
 from replay.step import Field, Schema
@@ -21,6 +23,22 @@ from world_models.space import Space, Spaces
 def environment_maker(config: RunConfig) -> Callable[[], Environment]:
     """Makes one environment of the run at each call."""
     return partial(make, config.task, config.environment)
+
+
+def isolated(config: RunConfig) -> bool:
+    """Whether the actors' environments have processes of their own."""
+    if config.actor.isolation == "auto":
+        return config.mode != "inline" and bool(own_module(config.task))
+    return config.actor.isolation == "process"
+
+
+def actor_environment_maker(config: RunConfig) -> Callable[[], Environment]:
+    """Makes one environment of an actor at each call."""
+    if not isolated(config):
+        return environment_maker(config)
+    actor = config.actor
+    limits = Limits(actor.step_timeout, actor.reset_timeout, actor.environment_gb)
+    return IsolatedEnvironments(config.task, config.environment, limits)
 
 
 class TaskSpaces(NamedTuple):

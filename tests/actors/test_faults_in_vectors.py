@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -13,13 +13,13 @@ from actors.environment import Environment
 from actors.environment_process import Limits
 from actors.envs import make
 from actors.faults import BrokenEnvironmentError, Kind
-from actors.isolated import IsolatedEnvironments
+from actors.isolated import IsolatedEnvironment, IsolatedEnvironments
 from actors.repairs import EnvironmentFault
-from actors.vector import FIRST_CALLS, Rows, VectorEnvironment, episode_seed
+from actors.vector import FIRST_STEPS, Rows, VectorEnvironment, episode_seed
 from tests.actors.faulty import END, GO_ON, HANG, KILL, LEAK, NAN, RAISE, SEGFAULT, TASK, WRONG
 
 pytestmark = pytest.mark.timeout(100)
-LIMITS = Limits(0.5, 60.0, 0.2)
+LIMITS = Limits(3.0, 60.0, 0.2)
 Maker = Callable[[], Environment]
 
 
@@ -142,16 +142,27 @@ def test_the_only_one_is_waited_for_without_a_row(play: Callable[..., Played]) -
     assert one.rows["is_first"][0] and one.rows["vector"][0, 1] == 0 and one.vector.replaced[0]
 
 
-def test_an_error_of_all_at_the_start_is_the_tasks(play: Callable[..., Played]) -> None:
+def test_an_error_of_all_after_as_many_steps_is_the_tasks(play: Callable[..., Played]) -> None:
     one = play(2)
-    with pytest.raises(BrokenEnvironmentError, match="the gripper is stuck"):
-        one.step(RAISE, RAISE)
-    late = play(2)
-    late.vector._calls = FIRST_CALLS
-    late.step(RAISE, NAN)
-    assert [fault.env_index for fault in late.faults] == [10, 11]
-    for i in range(2):
-        late.until_there(i)
+    one.step(END, GO_ON)
+    one.step(GO_ON, GO_ON)  # the first is reset
+    one.step(GO_ON, RAISE)
+    with pytest.raises(BrokenEnvironmentError, match="environment 10, .*the gripper is stuck"):
+        one.step(RAISE, GO_ON)
+
+
+@pytest.mark.parametrize(("age", "first", "second"), [(0, RAISE, NAN), (0, GO_ON, RAISE), (FIRST_STEPS, RAISE, RAISE)])
+def test_other_errors_of_all_are_those_of_environments(
+    play: Callable[..., Played], age: int, first: int, second: int
+) -> None:
+    one = play(2)
+    one.vector._ages = [age, age]
+    one.step(GO_ON, GO_ON)
+    one.step(first, second)
+    one.until_there(1)
+    one.step(RAISE, GO_ON)
+    one.until_there(0)
+    assert {fault.env_index for fault in one.faults} == {10, 11}
 
 
 def test_without_a_limit_an_error_is_raised(maker: Maker) -> None:
@@ -163,10 +174,11 @@ def test_without_a_limit_an_error_is_raised(maker: Maker) -> None:
 
 
 def test_hangs_at_the_same_time_cost_one_timeout(makers: dict[str, Maker]) -> None:
-    one = Played([makers["process"]] * 4)
+    one = Played([makers["process"]] * 3)
     one.step()
-    begun = time.monotonic()
-    one.step(HANG, HANG, HANG, GO_ON)
-    assert [fault.kind for fault in one.faults] == ["timeout"] * 3
-    assert time.monotonic() - begun < 3 * LIMITS.step + 1.0
+    environments = [cast(IsolatedEnvironment, environment) for environment in one.vector.environments]
+    one.step(HANG, HANG, GO_ON)
+    assert [fault.kind for fault in one.faults] == ["timeout"] * 2
+    begun = [environment._deadline - LIMITS.step for environment in environments]
+    assert max(begun) - min(begun) < LIMITS.step, "one was begun before the other was waited for"
     one.vector.close()

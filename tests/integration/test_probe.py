@@ -39,10 +39,10 @@ def test_a_local_run_makes_one_environment_beside_those_that_step_and_none_in_th
         wait_for(lambda: lines(tmp_path / "run" / "metrics.jsonl") or supervisor.poll(), "a learner that learns")
         assert supervisor.poll() is None, (tmp_path / "output.log").read_text()
         made, imported = _written(tmp_path, "made"), set(_written(tmp_path, "imported"))
-        assert len(made) == 1 + 4, "one to read the spaces, and four that step"
-        (asked,) = [process for process in set(made) if made.count(process) == 1]
-        assert made[0] == asked and not os.path.exists(f"/proc/{asked}")
-        assert imported == set(made) and len(imported) == 1 + 2, "not the learner, the coordinator or a shard"
+        assert len(set(made)) == len(made) == 1 + 4, "one to read the spaces, and four that step in their processes"
+        assert not os.path.exists(f"/proc/{made[0]}")
+        assert len(imported) == 1 + 2, "not the learner, the coordinator or a shard"
+        assert imported & set(made) == {made[0]}, "each actor's environments are forked from one that has imported it"
         assert supervisor.pid not in imported
         supervisor.send_signal(signal.SIGINT)
         assert supervisor.wait(120) == 130, (tmp_path / "output.log").read_text()

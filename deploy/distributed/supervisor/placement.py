@@ -14,6 +14,7 @@ from deploy.distributed.remote import start
 from deploy.distributed.supervisor.children import Children
 from deploy.distributed.supervisor.coordinator_child import CoordinatorChild
 from deploy.distributed.supervisor.learner_child import LearnerChild
+from deploy.distributed.supervisor.restart_policy import SILENCE
 from deploy.distributed.supervisor.shard_children import ShardChildren
 from deploy.distributed.supervisor.worker_child import WorkerChild
 from deploy.reports.scoreboard import Scoreboard
@@ -22,10 +23,12 @@ from deploy.wiring.config import Claim, RunConfig
 from deploy.wiring.fleet import Fleet
 from deploy.wiring.incarnations import Incarnations
 from deploy.wiring.stores import actor_streams, require_empty, require_room
-from deploy.wiring.task import TaskSpaces
+from deploy.wiring.task import TaskSpaces, isolated
 from learner.checkpoint import Checkpoints, read_document
 from learner.sequence import sample_length, start_items
 from replay.keys import newest_incarnation
+
+MARGIN = 30.0  # seconds that an actor may need beside its environments
 
 
 class Placement:
@@ -122,10 +125,12 @@ class Placement:
                 label="evaluator", **site.options("evaluator"),
             )  # fmt: skip
 
-        def child(name: str, begin: Callable[[], ActorHandle]) -> WorkerChild:
-            return WorkerChild(name, begin, self.logdir, self.board.note, children.restarts.add, site.awaits)
+        def child(name: str, begin: Callable[[], ActorHandle], silence: float = SILENCE) -> WorkerChild:
+            note, restarted = self.board.note, children.restarts.add
+            return WorkerChild(name, begin, self.logdir, note, restarted, site.awaits, silence)
 
-        children.actors = [child(name, actor(number)) for number, name in enumerate(children.actor_names)]
+        silence = actor_silence(config)
+        children.actors = [child(name, actor(number), silence) for number, name in enumerate(children.actor_names)]
         if config.evaluation.every:
             children.evaluator = child("evaluator", evaluator)
         for one in [*children.actors, *([children.evaluator] if children.evaluator else [])]:
@@ -147,3 +152,13 @@ def limits_of(config: RunConfig, environments: int) -> Limits:
         max_lag=config.actor.max_lag,
         random_steps=config.actor.random_steps,
     )
+
+
+def actor_silence(config: RunConfig) -> float:
+    """Seconds without a sign of life after which an actor counts as hung. Between two signs it may step or reset each
+    of its environments; one in a process of its own is given up by the actor itself."""
+    if isolated(config):
+        return SILENCE
+    actor = config.actor
+    each = -(-actor.environments // actor.actors)
+    return min(SILENCE, each * max(actor.step_timeout, actor.reset_timeout) + MARGIN)

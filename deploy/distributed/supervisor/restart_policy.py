@@ -18,6 +18,7 @@ class RestartPolicy:
     reason: str = ""
     started: float = 0.0
     retry_at: float = 0.0
+    silence: float = SILENCE
 
     def begin(self) -> None:
         self.started = time.monotonic()
@@ -42,4 +43,4 @@ class RestartPolicy:
 
     def hung(self, silent: float | None) -> bool:
         """`silent`: seconds since the last sign of life, None before the first."""
-        return self.alive > START if silent is None else silent > SILENCE
+        return self.alive > START if silent is None else silent > self.silence

@@ -8,6 +8,7 @@ from pathlib import Path
 from actors.vector import Episode
 from deploy.distributed.messages import LEARNER, News, Place
 from deploy.distributed.supervisor.children import Children
+from deploy.distributed.supervisor.environment_faults import EnvironmentFaults, failure_counts
 from deploy.distributed.supervisor.placement import limits_of
 from deploy.distributed.supervisor.worker_child import WorkerChild
 from deploy.reports.scoreboard import Scoreboard
@@ -30,6 +31,7 @@ class Watch:
         self.config, self.logdir, self.checkpoints, self.board = config, logdir, checkpoints, board
         self.children, self.shards = children, children.shards
         self.coordinator, self.learner = children.coordinator, children.learner
+        self.faults = EnvironmentFaults(logdir, board.note)
         self.learns = False
         """The learner has reported since its last start."""
         self._batch = config.learner.batch_size * config.learner.batch_length
@@ -55,6 +57,7 @@ class Watch:
         board.lag, board.lag_seconds = news.lag, news.lag_seconds
         for note in news.notes:
             board.note(note)
+        self.faults.take(news.failures, news.state.quarantined)
         if news.rewound is not None:
             board.rewind(news.rewound)
         for episode, updates in news.episodes:
@@ -65,13 +68,15 @@ class Watch:
         if changed:
             self.coordinator.ask("replay_lost", int(replay["steps"]))
         restarts = self.children.restarts
+        failed = failure_counts(news.counters)
+        failures = {f"failures/{kind}": count for kind, count in failed.items()}
         for line in news.logs:
             board.loss = line.values.get("loss/total")
             limiter = {f"limiter/{key}": value for key, value in news.waiting.items()}
-            values = line.values | limiter | restarts.metrics()
+            values = line.values | limiter | restarts.metrics() | failures
             board.log(line.frames, line.steps, line.updates, line.updates * self._batch, replay, values)
         board.exported.update(
-            news.frames, news.updates, self.shards.each, self.shards.down, news.waiting, restarts.counts
+            news.frames, news.updates, self.shards.each, self.shards.down, news.waiting, restarts.counts, failed
         )
         doing = "training" if news.updates else "filling replay"
         board.show(news.frames, news.steps, news.updates, news.updates * self._batch, replay, doing)
@@ -114,6 +119,7 @@ class Watch:
             if self._processes.get(name) != place:
                 self.board.note(f"{name} runs as process {place.process}.")
         self._processes |= news.processes
+        self.faults.require_some(news.state)
         for i, one in enumerate(self.children.actors):
             self._check_worker(one, news, news.rows.get(one.name, 0) >= rows_of_work(self.config, i))
         if self.children.evaluator:

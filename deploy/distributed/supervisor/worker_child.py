@@ -11,8 +11,9 @@ from ray.actor import ActorHandle
 from ray.exceptions import RayError
 
 from actors.faults import BrokenEnvironmentError
+from deploy.distributed.messages import NO_ENVIRONMENTS
 from deploy.distributed.process_end import cause_of, reason_of
-from deploy.distributed.supervisor.restart_policy import START, RestartPolicy
+from deploy.distributed.supervisor.restart_policy import SILENCE, START, RestartPolicy
 from deploy.distributed.whereabouts import end
 
 PLACED = 5.0  # seconds for Ray to place a process
@@ -25,12 +26,15 @@ class WorkerChild:
     def __init__(
         self, name: str, start: Callable[[], ActorHandle], logdir: Path, note: Callable[[str], None],
         restarted: Callable[[str, str], None], awaits: Callable[[ActorHandle], str] = lambda handle: "",
+        silence: float = SILENCE,
     ):  # fmt: skip
-        """`awaits`: see `Site`."""
+        """`awaits`: see `Site`. `silence`: seconds without a sign of life after which it is killed."""
         self.awaits, self.awaited = awaits, ""
         self.name, self.start, self.note, self.restarted = name, start, note, restarted
         self.log = logdir / f"{name.replace(' ', '-')}.log"
-        self.restarts = RestartPolicy()
+        self.restarts = RestartPolicy(silence=silence)
+        self.idle = False
+        """It has ended, for lack of environments, and is not started again."""
         self.died: float | None = None
         self.handle: ActorHandle | None = None
         self.task: ObjectRef | None = None
@@ -46,6 +50,8 @@ class WorkerChild:
         `silent`: seconds since its last sign of life, None before the first; `worked`: it has done enough in
         this life for its failures to be forgotten.
         """
+        if self.idle:
+            return False
         if self.task is None:
             if time.monotonic() >= self.restarts.retry_at:
                 self.launch()
@@ -85,7 +91,7 @@ class WorkerChild:
         assert self.task is not None
         reason, hopeless = "it exited on its own", False
         try:
-            ray.get(self.task)
+            self.idle = ray.get(self.task) == NO_ENVIRONMENTS
         except RayError as error:
             reason, own = reason_of(error)
             broken = isinstance(cause_of(error), BrokenEnvironmentError)
@@ -93,5 +99,8 @@ class WorkerChild:
             with self.log.open("a") as log:
                 log.write(f"{datetime.now().isoformat(timespec='seconds')} {error}\n\n")
         self.died, self.task = time.monotonic(), None
+        if self.idle:
+            self.note(f"{self.name} has ended: all its environments are quarantined.")
+            return
         self.restarts.failed(self.name, reason, hopeless)
         self.note(f"{self.name} died ({reason}); restarting it.")
