@@ -5,7 +5,7 @@ import inspect
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -22,7 +22,8 @@ LONGEST_WAIT = 1500.0  # seconds; a call to a shard that dies just before it giv
 class Host:
     """Holds an object whose class is given by name, so that its starter need not import the class (and torch)."""
 
-    def __init__(self, path: str, *arguments: Any):
+    def __init__(self, path: str, environment: Mapping[str, str], *arguments: Any):
+        os.environ.update(environment)
         module, name = path.rsplit(".", 1)
         self._object = getattr(importlib.import_module(module), name)(*arguments)
 
@@ -42,17 +43,19 @@ class LoopHost(Host):
 
 def start(
     path: str, *arguments: Any, cpus: float, gpus: int = 0, threads: int = 1, name: str | None = None, label: str = "",
-    restarts: int = 0, **place: Any,
+    restarts: int = 0, environment: Mapping[str, str] | None = None, **place: Any,
 ) -> ActorHandle:  # fmt: skip
     """Start `path(*arguments)` as a Ray actor that takes `threads` calls at once (0: any number, in one event loop) and
     is restarted by Ray `restarts` times (-1: always). Methods are called through `call`. `label` is what `ps` shows.
+    `environment`: variables that it needs of this process, such as a password: not for Ray, which would log them.
     `place`: Ray's options for where it goes."""
     options = {
         "num_cpus": cpus, "num_gpus": gpus, "max_concurrency": threads or CALLS, "max_restarts": restarts, **place,
     }  # fmt: skip
     host = Host if threads else LoopHost
     actor_class: Any = ray.remote(type(label or name or path.rsplit(".", 1)[1], (host,), {}))
-    return actor_class.options(**options, **({"name": name} if name else {})).remote(path, *arguments)
+    actor = actor_class.options(**options, **({"name": name} if name else {}))
+    return actor.remote(path, dict(environment or {}), *arguments)
 
 
 def ask(handle: ActorHandle, method: str, *arguments: Any, timeout: float = 60.0) -> Any:

@@ -8,6 +8,7 @@ container), the batch comes through Ray's object store.
 import mmap
 import os
 import secrets
+import stat
 from collections import OrderedDict
 from typing import NamedTuple
 
@@ -58,8 +59,12 @@ class SharedBatches:
         return _carve(memory, schema, n, length) if memory and place.nbytes == _nbytes(schema, n, length) else None
 
     def _map(self, place: Place) -> mmap.mmap | None:
+        path = f"/proc/{place.process}/fd/{place.descriptor}"
         try:
-            descriptor = os.open(f"/proc/{place.process}/fd/{place.descriptor}", os.O_RDWR | os.O_CLOEXEC)
+            there = os.stat(path)
+            if not stat.S_ISREG(there.st_mode) or there.st_size != place.nbytes:  # opening others may have effects
+                return None
+            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         except OSError:
             return None
         try:

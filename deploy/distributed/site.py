@@ -36,8 +36,8 @@ class Site(ABC):
         """What keeps a process from being started at all; empty if nothing does."""
         return ""
 
-    def host(self, handle: ActorHandle) -> str:
-        """The host on which a process runs; empty for this machine."""
+    def host(self, node: str) -> str:
+        """The name of the node with this id; empty if there is only one."""
         return ""
 
     @abstractmethod

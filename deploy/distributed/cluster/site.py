@@ -3,7 +3,7 @@
 import os
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +26,13 @@ from deploy.distributed.whereabouts import whereabouts
 from deploy.wiring.config import RunConfig
 from replay.redis_url import PASSWORD_VARIABLE
 
+LEARNER = 0.9  # CPUs that it reserves; the shards share the rest of one
 PLACING = 15.0  # seconds for a node to find room for the learner
 STARTING = 60.0  # seconds for the learner's launcher to answer then
 PAUSE = 2.0  # seconds between looks for a node
-HANDED_ON = (PASSWORD_VARIABLE, "RAY_AUTH_MODE", "OMP_NUM_THREADS")
+PASSWORD = (PASSWORD_VARIABLE,)
+LEARNERS = (PASSWORD_VARIABLE, "RAY_AUTH_MODE", "OMP_NUM_THREADS")
+"""Variables of this process that others need."""
 
 
 class ClusterSite(Site):
@@ -56,10 +59,14 @@ class ClusterSite(Site):
         self._launcher: ActorHandle | None = self._first_launcher()
 
     def options(self, role: Role) -> dict[str, Any]:
+        return {"environment": _variables(PASSWORD), **self._place(role)}
+
+    def _place(self, role: Role) -> dict[str, Any]:
         if role == "coordinator":  # it writes to the run directory
             return {"cpus": 0, **_pinned(self._here)}
-        if role == "shard":  # without its node a folder on that node's disk is of no use elsewhere
-            return {"cpus": 0, **_pinned(self._learner_node, soft=self.config.replay.kind == "memory")}
+        if role == "shard":  # a folder on the disk of that node is of no use elsewhere
+            cpus = (1 - LEARNER) / self.config.replay.shard_count  # Ray ignores where one without any should be
+            return {"cpus": cpus, **_pinned(self._learner_node, soft=self.config.replay.kind == "memory")}
         if role == "evaluator":
             return {"cpus": 1, **_pinned(self._learner_node)}
         return {"cpus": self.config.cluster.actor_cpus, "scheduling_strategy": "SPREAD", **self._actor_nodes()}
@@ -70,9 +77,8 @@ class ClusterSite(Site):
     def awaits(self, handle: ActorHandle) -> str:
         return "a free CPU" if whereabouts(handle).waits else ""
 
-    def host(self, handle: ActorHandle) -> str:
-        place = whereabouts(handle).node
-        return next((node.name for node in _nodes() if node.id == place), "")
+    def host(self, node: str) -> str:
+        return next((one.name for one in _nodes() if one.id == node), "")
 
     def lost(self) -> str:
         return self._head.lost()
@@ -122,10 +128,9 @@ class ClusterSite(Site):
 
     def _try(self, node: Node) -> tuple[ActorHandle | None, str]:
         """A launcher on this node, or why there can be none."""
-        environment = {name: os.environ[name] for name in HANDED_ON if name in os.environ}
         launcher = start(
-            "deploy.distributed.learner_launcher.LearnerLauncher", environment, cpus=1, gpus=self._gpus, threads=8,
-            label="learner-launcher", **_pinned(node.id),
+            "deploy.distributed.learner_launcher.LearnerLauncher", _variables(LEARNERS), cpus=LEARNER, gpus=self._gpus,
+            threads=8, label="learner-launcher", **_pinned(node.id),
         )  # fmt: skip
         try:
             deadline = time.monotonic() + PLACING
@@ -161,6 +166,10 @@ class ClusterSite(Site):
         finally:
             question.unlink(missing_ok=True)
             answer.unlink(missing_ok=True)
+
+
+def _variables(names: Sequence[str]) -> dict[str, str]:
+    return {name: os.environ[name] for name in names if name in os.environ}
 
 
 def _pinned(node: str, soft: bool = False) -> dict[str, Any]:

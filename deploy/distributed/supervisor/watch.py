@@ -117,7 +117,8 @@ class Watch:
             self.coordinator.ask("forget", LEARNER)
         for name, place in news.processes.items():
             if self._processes.get(name) != place:
-                self.board.note(f"{name} runs as process {place.process}.")
+                host = self.children.site.host(place.node)
+                self.board.note(f"{name} runs as process {place.process}{host and f' on {host}'}.")
         self._processes |= news.processes
         self.faults.require_some(news.state)
         for i, one in enumerate(self.children.actors):

@@ -1,6 +1,7 @@
 """Batches that a learner shares with the shards of its machine."""
 
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -35,6 +36,20 @@ def test_other_memory_is_never_taken_for_it() -> None:
     ):  # fmt: skip
         assert theirs.find(wrong, SCHEMA, 3, 5) is None
     assert theirs.find(place, SCHEMA, 3, 6) is None
+
+
+def test_a_process_of_the_same_number_elsewhere_is_not_taken_for_the_owner(tmp_path: Path) -> None:
+    mine, theirs = SharedBatch(SCHEMA, 3, 5), SharedBatches()
+    alike = tmp_path / "alike"  # on another machine that number and descriptor may be anything
+    alike.write_bytes(bytes(mine.place.nbytes))
+    os.mkfifo(tmp_path / "pipe")
+    for path in (alike, tmp_path / "pipe"):
+        descriptor = os.open(path, os.O_RDWR)
+        try:
+            assert theirs.find(mine.place._replace(descriptor=descriptor), SCHEMA, 3, 5) is None
+        finally:
+            os.close(descriptor)
+    assert alike.read_bytes() == bytes(mine.place.nbytes)
 
 
 def test_memory_goes_with_its_owner() -> None:

@@ -1,0 +1,118 @@
+"""A Ray cluster of two nodes on this machine, with a token: raylets with folders, labels and ports of their own."""
+
+import contextlib
+import os
+import re
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import psutil
+
+MARK = "NODE_OF_TEST"
+ROOT = Path(__file__).parents[2]
+STARTING = 100.0  # seconds
+STORE = 100 << 20
+
+
+class RayNodes:
+    """A head labelled role=learner and, once `join` was called, a second node labelled role=actors that offers the
+    resource `actors`. All processes end with the context."""
+
+    def __init__(self, cpus: int = 3, protected: bool = True):
+        self.cpus, self.protected = cpus, protected
+        self.folder = Path(tempfile.mkdtemp(prefix="ray-"))  # short: sockets lie in it
+        self.token = secrets.token_hex(32)
+        self._file = self.folder / "token"
+        self._file.touch(0o600)
+        self._file.write_text(self.token)
+
+    def __enter__(self) -> Self:
+        try:
+            said = self._start(
+                "head", "--head", "--port=0", "--include-dashboard=false", f"--num-cpus={self.cpus}",
+                "--labels=role=learner",
+            )  # fmt: skip
+            found = re.search(r"ray start --address='([^']+)'", said)
+            assert found, said
+            self.address = found.group(1)
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end()
+
+    def join(self, cpus: int = 4) -> None:
+        """Start the second node."""
+        self._start(
+            "second", f"--address={self.address}", f"--num-cpus={cpus}", "--labels=role=actors",
+            '--resources={"actors": 8}',
+        )  # fmt: skip
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Variables with which a command joins."""
+        return {"RAY_AUTH_TOKEN_PATH": str(self._file)} if self.protected else {}
+
+    def kill(self, node: str) -> None:
+        """SIGKILL to the raylet of `head` or `second`, and for the head to its GCS too."""
+        for process in self.members(node):
+            with contextlib.suppress(psutil.Error):
+                if process.name() in ("raylet", "gcs_server"):
+                    process.kill()
+
+    def members(self, node: str = "") -> list[psutil.Process]:
+        """The processes of a node, workers included; without a name, of both."""
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                mark = process.environ().get(MARK, "")
+                if mark == f"{self.folder}/{node}" or not node and mark.startswith(f"{self.folder}/"):
+                    found.append(process)
+        return found
+
+    def _start(self, node: str, *arguments: str) -> str:
+        folder = self.folder / node
+        folder.mkdir()
+        mode = {"RAY_AUTH_MODE": "token" if self.protected else "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+        environment |= mode | self.environment | {"PYTHONPATH": str(ROOT), MARK: str(folder)}
+        command = [sys.executable, "-m", "ray.scripts.scripts", "start", f"--temp-dir={folder}"]
+        command += [f"--object-store-memory={STORE}", "--disable-usage-stats", *arguments]
+        done = subprocess.run(
+            command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            timeout=STARTING,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def _end(self) -> None:
+        for process in (members := self.members()):
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        psutil.wait_procs(members, timeout=10)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def environment_of(nodes: RayNodes) -> Iterator[None]:
+    """Commands started in the block find the token."""
+    before: Mapping[str, str] = dict(os.environ)
+    for name in [name for name in os.environ if name.startswith("RAY_")]:
+        del os.environ[name]
+    os.environ.update(nodes.environment)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
