@@ -15,6 +15,9 @@ from deploy.output import hanging_up
 
 COMMANDS = {
     "train": Command("deploy.commands.train", "train DreamerV3 on a task, or continue a run"),
+    "scale": Command("deploy.commands.scale", "change the number of actors or the train ratio of a run in progress"),
+    "checkpoint": Command("deploy.commands.checkpoint", "save a run in progress now"),
+    "stop": Command("deploy.commands.stop", "save and end a run in progress"),
     "eval": Command("deploy.commands.eval", "score a trained policy on fresh episodes"),
     "plot": Command("deploy.commands.plot", "plot score curves of runs and published ones"),
     "replay": Command("deploy.commands.replay", "inspect, export and import stored replay"),
@@ -26,6 +29,7 @@ EXAMPLES = (
     "nexus train dmc_walker_walk --environment.action-repeat 2",
     "nexus train dmc_walker_walk --replay disk      # larger than memory, durable",
     "nexus train gym:CartPole-v1 --preset quick --offline runs/cartpole",
+    "nexus scale runs/cartpole --actors 4           # while it trains, from another terminal",
     "nexus replay inspect runs/cartpole             # what a run has stored",
     "nexus eval runs/cartpole --episodes 20 --video cartpole.mp4",
     "nexus plot runs/* --baselines dmc_proprio-dreamerv3.json.gz",

@@ -10,10 +10,9 @@ from ray.actor import ActorHandle
 from deploy.distributed.learner_program import LearnerHandle, start_learner
 from deploy.distributed.ray_cluster import lost_part, object_store_bytes, start_local
 from deploy.wiring.config import RunConfig
-from deploy.wiring.stores import shard_names
 
 Role = Literal["coordinator", "shard", "actor", "evaluator"]
-LIGHT = 0.05  # CPUs that a shard or the coordinator takes
+LITTLE = 0.0001  # CPUs of Ray's, so that any number of processes is placed: the operating system shares the cores
 
 
 class Site(ABC):
@@ -50,13 +49,10 @@ class LocalSite(Site):
 
     def __init__(self, config: RunConfig, logdir: Path, namespace: str):
         self.logdir, self.namespace, self.directory = logdir, namespace, os.getcwd()
-        workers = (0 if config.offline else config.actor.actors) + 1
-        cpus = (os.cpu_count() or 1) - LIGHT * (len(shard_names(config)) + 2)
-        self._heavy = max(0.01, min(1.0, cpus / workers))
         self.address = start_local(namespace, object_store_bytes(config.model))
 
     def options(self, role: Role) -> dict[str, Any]:
-        return {"cpus": LIGHT if role in ("coordinator", "shard") else self._heavy}
+        return {"cpus": LITTLE}
 
     def start_learner(self, checkpoint: str, given: str) -> LearnerHandle:
         return start_learner(None, str(self.logdir), self.address, self.namespace, checkpoint, given)

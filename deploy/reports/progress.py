@@ -61,7 +61,7 @@ class Progress:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._task, self._title = task, title
-        self._total, self._train_ratio, self._stop_score = total_frames, train_ratio, stop_score
+        self._total, self.train_ratio, self._stop_score = total_frames, train_ratio, stop_score
         self._console = console or Console()
         self._line_seconds, self._clock = line_seconds, clock
         self._began = clock()
@@ -91,7 +91,7 @@ class Progress:
         now = self._clock()
         if status.score is not None and status.score != self._status.score:
             self._scores.append(status.score)
-        if self._status.updates == 0 < self._train_ratio:  # filling replay has a different pace
+        if self._status.updates == 0 < self.train_ratio:  # filling replay has a different pace
             self._times.clear()
         self._status = status
         self._times.append((now, status.frames))
@@ -131,7 +131,7 @@ class Progress:
 
     def _numbers(self) -> list[tuple[str, str]]:
         status = self._status
-        ratio = "–" if status.train_ratio is None else f"{status.train_ratio:.3g} of {self._train_ratio:g}"
+        ratio = "–" if status.train_ratio is None else f"{status.train_ratio:.3g} of {self.train_ratio:g}"
         replay = "–" if status.replay_items is None else _count(status.replay_items)
         if status.replay_items is not None and status.replay_gb is not None:
             replay += f" ({byte_size(1e9 * status.replay_gb)})"

@@ -170,11 +170,11 @@ class Scoreboard:
         self, frames: int, steps: int, updates: int, replayed: int, replay: Mapping[str, float],
         values: Mapping[str, SupportsFloat],
     ) -> None:  # fmt: skip
-        """Write one line of metrics; `values` are `report/...`, `restarts/...`, `failures/...`, or the
+        """Write one line of metrics; `values` are `report/...`, `restarts/...`, `failures/...`, `fleet/...`, or the
         learner's without `train/`."""
         env, train = self._rates(frames, replayed)
         line: dict[str, Any] = {
-            key if key.startswith(("report/", "restarts/", "failures/")) else f"train/{key}": value
+            key if key.startswith(("report/", "restarts/", "failures/", "fleet/")) else f"train/{key}": value
             for key, value in values.items()
         }
         line |= {

@@ -178,6 +178,8 @@ FREE = (
 )  # fmt: skip
 """Fields (or groups, ending in a dot) that may change when a run continues: duration and speed, not results."""
 
+LOCK = ".lock"
+"""A file of the run's directory that its process holds locked."""
 _LOCKS: dict[Path, ExitStack] = {}
 
 
@@ -280,7 +282,7 @@ def _free(field: str) -> bool:
 
 def _lock(logdir: Path) -> ExitStack:
     """Locks `logdir` until closed. Raises ValueError if another process holds it."""
-    path = logdir / ".lock"
+    path = logdir / LOCK
     try:
         file = path.open("a+", errors="replace")
     except OSError as error:

@@ -9,6 +9,7 @@ from deploy.distributed.coordinator_client import COORDINATOR
 from deploy.distributed.messages import LEARNER, actor_name
 from deploy.distributed.site import Site
 from deploy.distributed.supervisor.coordinator_child import CoordinatorChild
+from deploy.distributed.supervisor.fleet_children import FleetChildren
 from deploy.distributed.supervisor.learner_child import LearnerChild
 from deploy.distributed.supervisor.restart_log import RestartLog
 from deploy.distributed.supervisor.shard_children import ShardChildren
@@ -27,13 +28,14 @@ class Children:
 
     def __init__(self, config: RunConfig, logdir: Path, note: Callable[[str], None], site: Site):
         self.note, self.rolls_back, self.site = note, rolls_back(config), site
-        self.actor_names = [actor_name(number) for number in range(0 if config.offline else config.actor.actors)]
+        self.actors_at_start = 0 if config.offline else config.actor.actors
+        actors = [actor_name(number) for number in range(self.actors_at_start)]
         evaluators = ["evaluator"] if config.evaluation.every else []
         shards = shard_names(config) if config.replay.kind != "redis" else []
-        self.restarts = RestartLog(logdir, [COORDINATOR, LEARNER, *self.actor_names, *evaluators, *shards])
+        self.restarts = RestartLog(logdir, [COORDINATOR, LEARNER, *actors, *evaluators, *shards])
         self.shards: ShardChildren | None = None
         self.coordinator: CoordinatorChild | None = None
-        self.actors: list[WorkerChild] = []
+        self.fleet: FleetChildren | None = None
         self.evaluator: WorkerChild | None = None
         self.learner: LearnerChild | None = None
 
@@ -70,12 +72,8 @@ class Children:
 
     def _end_actors(self) -> None:
         """Actors flush their last rows when told to stop, if a shard is up; those that do not end are killed."""
-        tasks = [one.task for one in self.actors if one.task is not None]
-        if tasks and not (self.shards and self.shards.all_down):
-            ray.wait(tasks, num_returns=len(tasks), timeout=ACTORS_STOPPING)
-        for one in self.actors:
-            if one.handle is not None:
-                ray.kill(one.handle)
+        if self.fleet:
+            self.fleet.end(0.0 if self.shards and self.shards.all_down else ACTORS_STOPPING)
 
     def _close_shards(self) -> None:
         if self.shards:

@@ -11,10 +11,12 @@ from deploy.distributed.cluster.site import ClusterSite
 from deploy.distributed.site import LocalSite, Site
 from deploy.distributed.supervisor.children import Children
 from deploy.distributed.supervisor.placement import Placement
+from deploy.distributed.supervisor.run_state import RunState
 from deploy.distributed.supervisor.watch import Watch
 from deploy.interrupt import Interrupt
 from deploy.reports.scoreboard import Scoreboard
 from deploy.run_failed import RunFailedError
+from deploy.stored.control import ControlFolder
 from deploy.wiring.config import RunConfig, claim_logdir, rooted
 from deploy.wiring.task import TaskSpaces
 from learner.checkpoint import Checkpoints, continuation, read_document
@@ -31,6 +33,8 @@ class LocalRun:
         self.board = Scoreboard(config, self.logdir)
         self.checkpoints = Checkpoints.of(self.logdir, config.keep_checkpoints)
         self.interrupt = Interrupt()
+        self.stopped = False
+        """Somebody has asked the run to stop."""
         self.lost: list[str] = []
         """Damaged parts of the offline replay that were left out."""
 
@@ -38,11 +42,12 @@ class LocalRun:
         """Returns `done`, `solved` or `interrupted`. Raises RunFailedError, once the learner has saved."""
         with self.interrupt.listening(), self.board:
             self.board.starting(*self._last_counters(), "joining the cluster" if self.cluster else "starting Ray")
+            self.state, self.control = RunState(self.config, self.logdir), ControlFolder(self.logdir)
             site = self._site()
             children = Children(self.config, self.logdir, self.board.note, site)
             with self.interrupt.listening():  # again: Ray has put a SIGTERM handler of its own in place
                 self._live(children)
-        return "interrupted" if self.interrupt.asked else "solved" if self.board.solved() else "done"
+        return "interrupted" if self.interrupt.asked or self.stopped else "solved" if self.board.solved() else "done"
 
     def _site(self) -> Site:
         namespace = f"nexus-{secrets.token_hex(4)}"
@@ -66,11 +71,13 @@ class LocalRun:
             placement = Placement(self.config, self.spaces, self.claim, self.checkpoints, self.board, children)
             placement.place()
             self.lost = placement.lost
-            watch = Watch(self.config, self.logdir, self.checkpoints, self.board, children)
+            watch = Watch(self.config, self.logdir, self.checkpoints, self.board, children, self.state, self.control)
             watch.until_over(lambda: self.interrupt.asked)
-            ending = True
+            self.stopped, ending = watch.steering.stopped, True
             self._end(children, watch)
+            self.state.set("ended")
         except Exception as error:
+            self.state.set("failed", str(error))
             if watch and not ending and children.learner_runs:
                 self._save(children, watch)
             if isinstance(error, RayError):
@@ -85,9 +92,11 @@ class LocalRun:
     def _end(self, children: Children, watch: Watch) -> None:
         """Stop everybody, and log what they did until then."""
         self.board.busy("saving")
+        self.state.set("saving")
         children.stop(watch.learns)
         if not children.site.lost():
-            watch.take_news()
+            watch.show_state(watch.take_news())
+        watch.steering.refuse_rest("The run is ending.")
         self.board.end()
 
     def _save(self, children: Children, watch: Watch) -> None:

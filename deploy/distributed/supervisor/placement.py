@@ -9,10 +9,11 @@ from ray.actor import ActorHandle
 
 from deploy.distributed.coordinator_client import COORDINATOR
 from deploy.distributed.learner_program import LearnerHandle
-from deploy.distributed.messages import Limits, State
+from deploy.distributed.messages import Limits, State, actor_name
 from deploy.distributed.remote import start
 from deploy.distributed.supervisor.children import Children
 from deploy.distributed.supervisor.coordinator_child import CoordinatorChild
+from deploy.distributed.supervisor.fleet_children import FleetChildren
 from deploy.distributed.supervisor.learner_child import LearnerChild
 from deploy.distributed.supervisor.restart_policy import SILENCE
 from deploy.distributed.supervisor.shard_children import ShardChildren
@@ -80,7 +81,7 @@ class Placement:
 
     def _fit_replay(self, shards: ShardChildren, counters: Mapping[str, int]) -> int:
         """Require, or copy, the replay that the run begins with; returns the newest incarnation that has written."""
-        config, actors = self.config, len(self.children.actor_names)
+        config, actors = self.config, self.children.actors_at_start
         if config.offline:
             self.claim.confirm()  # a copy that is cut off goes on, and from this source alone
             self.lost = fill(shards.store, config, self.board.note)
@@ -107,17 +108,20 @@ class Placement:
         children.coordinator = CoordinatorChild(begin, self.board.note, children.restarts.add, self.site.lost)
         fleet = Fleet(config.actor.environments, config.actor.actors)
         children.coordinator.launch(
-            State(counters=dict(counters), replay_size=0, fleet=fleet, actors=len(children.actor_names))
+            State(counters=dict(counters), replay_size=0, fleet=fleet, actors=children.actors_at_start)
         )
 
     def _place_workers(self, shards: ShardChildren) -> None:
         config, spaces, children, site = self.config, self.spaces, self.children, self.site
 
-        def actor(number: int) -> Callable[[], ActorHandle]:
-            return lambda: start(
-                "deploy.distributed.workers.ActorWorker", config, spaces, number, shards.handles, site.directory,
-                threads=2, label=f"actor-{number}", **site.options("actor"),
-            )  # fmt: skip
+        def actor(number: int) -> WorkerChild:
+            def begin() -> ActorHandle:
+                return start(
+                    "deploy.distributed.workers.ActorWorker", config, spaces, number, shards.handles, site.directory,
+                    threads=2, label=f"actor-{number}", **site.options("actor"),
+                )  # fmt: skip
+
+            return child(actor_name(number), begin, actor_silence(config))
 
         def evaluator() -> ActorHandle:
             return start(
@@ -129,12 +133,12 @@ class Placement:
             note, restarted = self.board.note, children.restarts.add
             return WorkerChild(name, begin, self.logdir, note, restarted, site.awaits, silence)
 
-        silence = actor_silence(config)
-        children.actors = [child(name, actor(number), silence) for number, name in enumerate(children.actor_names)]
+        fleet = Fleet(config.actor.environments, config.actor.actors)
+        children.fleet = FleetChildren(fleet, actor, self.board.note, config.actor.flush_steps)
+        children.fleet.scale(children.actors_at_start)
         if config.evaluation.every:
             children.evaluator = child("evaluator", evaluator)
-        for one in [*children.actors, *([children.evaluator] if children.evaluator else [])]:
-            one.launch()
+            children.evaluator.launch()
 
 
 def limits_of(config: RunConfig, environments: int) -> Limits:

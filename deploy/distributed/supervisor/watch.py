@@ -4,34 +4,40 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from actors.vector import Episode
 from deploy.distributed.messages import LEARNER, News, Place
 from deploy.distributed.supervisor.children import Children
 from deploy.distributed.supervisor.environment_faults import EnvironmentFaults, failure_counts
 from deploy.distributed.supervisor.placement import limits_of
+from deploy.distributed.supervisor.run_state import RunState
+from deploy.distributed.supervisor.steering import Steering
 from deploy.distributed.supervisor.worker_child import WorkerChild
 from deploy.reports.scoreboard import Scoreboard
 from deploy.run_failed import RunFailedError
-from deploy.wiring.config import RunConfig, load_config
+from deploy.stored.control import ControlFolder
+from deploy.wiring.config import RunConfig, load_config, save_config
 from learner.checkpoint import Checkpoints
 from world_models.checkpoint_files import RUN_CONFIG
 
 TICK = 0.25  # seconds between looks at everything
-BLOCKS = 4  # that each environment of an actor must write before the actor's failures are forgotten
 
 
 class Watch:
     """Watches `children`, all of which have been started."""
 
     def __init__(
-        self, config: RunConfig, logdir: Path, checkpoints: Checkpoints, board: Scoreboard, children: Children
-    ):
-        assert children.shards and children.coordinator and children.learner, "watching what has not started"
+        self, config: RunConfig, logdir: Path, checkpoints: Checkpoints, board: Scoreboard, children: Children,
+        state: RunState, control: ControlFolder,
+    ):  # fmt: skip
+        assert children.shards and children.coordinator and children.learner and children.fleet, "not all are started"
         self.config, self.logdir, self.checkpoints, self.board = config, logdir, checkpoints, board
         self.children, self.shards = children, children.shards
         self.coordinator, self.learner = children.coordinator, children.learner
+        self.fleet, self.state = children.fleet, state
         self.faults = EnvironmentFaults(logdir, board.note)
+        self.steering = Steering(control, self.coordinator.ask, self.fleet.fleet.most, self._scale, self._configure)
         self.learns = False
         """The learner has reported since its last start."""
         self._batch = config.learner.batch_size * config.learner.batch_length
@@ -43,13 +49,19 @@ class Watch:
         """Watch until the budget is spent, the task is solved or `asked` is true. RunFailedError: it cannot go on."""
         news = self.coordinator.news()
         self.board.begin(news.frames, news.updates * self._batch)
-        while not asked() and not self.board.solved() and news.frames < self.config.frames:
+        while not (asked() or self.steering.stopped or self.board.solved() or news.frames >= self.config.frames):
             time.sleep(TICK)
             if lost := self.children.site.lost():
                 raise RunFailedError(f"{lost}, so the run cannot go on. The same command continues it.")
             self._take_changes()
             news = self.take_news()
             self._check(news)
+            self.steering.attend(news, self.config)
+            self.show_state(news)
+
+    def show_state(self, news: News) -> None:
+        """Write `status.json` if it is due."""
+        self.state.update(self.config, news, self.children, self._saved, list(self.steering.last))
 
     def take_news(self) -> News:
         """Log what has happened since the last call."""
@@ -73,7 +85,8 @@ class Watch:
         for line in news.logs:
             board.loss = line.values.get("loss/total")
             limiter = {f"limiter/{key}": value for key, value in news.waiting.items()}
-            values = line.values | limiter | restarts.metrics() | failures
+            fleet = {"fleet/actors": self.fleet.running, "fleet/environments": self.fleet.environments}
+            values = line.values | limiter | restarts.metrics() | failures | fleet
             board.log(line.frames, line.steps, line.updates, line.updates * self._batch, replay, values)
         board.exported.update(
             news.frames, news.updates, self.shards.each, self.shards.down, news.waiting, restarts.counts, failed
@@ -98,13 +111,33 @@ class Watch:
         ratio, tolerance = asked.learner.train_ratio, asked.replay.tolerance
         if (ratio, tolerance) == (self.config.learner.train_ratio, self.config.replay.tolerance) or asked.offline:
             return
-        self.config = replace(
+        self._set_ratio(ratio, tolerance, f"{RUN_CONFIG} has changed")
+
+    def _set_ratio(self, ratio: float, tolerance: float, why: str) -> None:
+        config = replace(
             self.config, learner=replace(self.config.learner, train_ratio=ratio),
             replay=replace(self.config.replay, tolerance=tolerance),
         )  # fmt: skip
-        new = limits_of(self.config, self.config.actor.environments)
+        new = limits_of(config, self.fleet.environments)
         self.coordinator.ask("set_ratio", new.samples_per_insert, new.tolerance)
-        self.board.note(f"{RUN_CONFIG} has changed: the train ratio is now {ratio:g}, the tolerance {new.tolerance:g}.")
+        self.config, self.board.progress.train_ratio = config, ratio
+        self.board.note(f"{why}: the train ratio is now {ratio:g}, the tolerance {new.tolerance:g}.")
+
+    def _configure(self, config: RunConfig) -> None:
+        """Change the train ratio on request, in config.yaml too."""
+        self._set_ratio(config.learner.train_ratio, config.replay.tolerance, "on request")
+        save_config(config, self.logdir)
+        self._config_time = (self.logdir / RUN_CONFIG).stat().st_mtime_ns
+
+    def _scale(self, actors: int) -> dict[str, Any]:
+        """Change the number of actors on request."""
+        fleet = self.fleet
+        answer = {"actors": [fleet.target, actors], "environments": [fleet.environments, fleet.fleet.total(actors)]}
+        self.coordinator.scale(actors, limits_of(self.config, fleet.fleet.total(actors)).min_size)
+        fleet.scale(actors)
+        before, now = answer["environments"]
+        self.board.note(f"on request: {answer['actors'][0]} -> {actors} actors, {before} -> {now} environments.")
+        return answer
 
     def _check(self, news: News) -> None:
         saved = max(self.checkpoints.numbers(), default=-1)
@@ -121,8 +154,8 @@ class Watch:
                 self.board.note(f"{name} runs as process {place.process}{host and f' on {host}'}.")
         self._processes |= news.processes
         self.faults.require_some(news.state)
-        for i, one in enumerate(self.children.actors):
-            self._check_worker(one, news, news.rows.get(one.name, 0) >= rows_of_work(self.config, i))
+        for name in self.fleet.check(news):
+            self.coordinator.ask("forget", name)
         if self.children.evaluator:
             try:
                 self._check_worker(self.children.evaluator, news, bool(news.evaluations))
@@ -133,9 +166,3 @@ class Watch:
     def _check_worker(self, one: WorkerChild, news: News, worked: bool) -> None:
         if one.check(news.last_seen.get(one.name), worked):
             self.coordinator.ask("forget", one.name)
-
-
-def rows_of_work(config: RunConfig, actor: int) -> int:
-    """The number of rows after which an actor counts as working."""
-    environments = len(range(actor, config.actor.environments, config.actor.actors))
-    return BLOCKS * config.actor.flush_steps * environments

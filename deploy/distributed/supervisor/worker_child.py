@@ -44,6 +44,11 @@ class WorkerChild:
         self.handle = self.start()
         self.task = self.handle.call.remote("run")
 
+    @property
+    def ended(self) -> bool:
+        """Its process has ended, or has not been started again yet."""
+        return self.task is None or bool(ray.wait([self.task], timeout=0)[0])
+
     def check(self, silent: float | None, worked: bool) -> bool:
         """Look once, and kill or restart it if necessary; True if it was just found dead. RunFailedError: give up.
 
@@ -61,8 +66,7 @@ class WorkerChild:
             self.note(f"{self.name} is back after {time.monotonic() - self.died:.1f} s.")
             self.died = None
             self.awaited = ""
-        ready, _ = ray.wait([self.task], timeout=0)
-        if not ready:
+        if not self.ended:
             if silent is None and self._waits():
                 return False
             if worked and self.restarts.alive > WORKED:

@@ -5,7 +5,6 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +16,8 @@ from deploy.distributed.remote import ask, start
 from deploy.distributed.supervisor.learner_child import LearnerChild
 from deploy.distributed.supervisor.restart_log import RestartLog
 from deploy.distributed.supervisor.restart_policy import RESTARTS, SILENCE, RestartPolicy
-from deploy.distributed.supervisor.watch import rows_of_work
 from deploy.distributed.supervisor.worker_child import WorkerChild
 from deploy.run_failed import RunFailedError
-from deploy.wiring.config import RunConfig
 from tests.contracts import ray_stores
 from tests.integration.runs import wait_for
 
@@ -143,17 +140,6 @@ def test_an_actor_that_hangs_is_killed_and_its_failures_are_forgotten_after_work
     one.check(0.0, True)
     assert one.restarts.failures == 0
     ray.kill(one.handle)
-
-
-def test_an_actor_has_worked_when_each_of_its_environments_has() -> None:
-    config = RunConfig(task="gym:CartPole-v1")
-    for environments, actors, actor, rows in ((8, 2, 0, 16), (8, 2, 1, 16), (5, 2, 1, 8), (4, 1, 0, 16)):
-        config = _with(config, environments, actors)
-        assert rows_of_work(config, actor) == rows * config.actor.flush_steps
-
-
-def _with(config: RunConfig, environments: int, actors: int) -> RunConfig:
-    return replace(config, actor=replace(config.actor, environments=environments, actors=actors))
 
 
 def test_failures_in_a_row_end_the_run_and_the_first_is_forgiven_at_once() -> None:

@@ -1,0 +1,31 @@
+"""`nexus checkpoint`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tyro.conf import Positional
+
+from deploy.commands.numbers import Positive
+from deploy.commands.parsing import parse
+from deploy.commands.waiting import Progress
+from deploy.stored.control import ask
+from learner.checkpoint import Checkpoints
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """Save a run in progress now, and print the path of the checkpoint."""
+
+    run: Positional[Path]
+    """A run directory."""
+    timeout: Positive = 300
+    """Seconds to wait for it."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Returns the exit code."""
+    given = parse(Checkpoint, arguments, prog="nexus checkpoint", example="nexus checkpoint runs/cartpole")
+    answer = ask(given.run, {"checkpoint": True}, given.timeout, Progress("the checkpoint"))
+    print(Checkpoints.of(given.run).path(int(answer["checkpoint"])))
+    return 0

@@ -1,0 +1,83 @@
+"""`nexus scale`."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tyro.conf import Positional
+
+from deploy.commands.numbers import Positive, PositiveOrNone
+from deploy.commands.parsing import parse
+from deploy.commands.waiting import Progress, wait_until
+from deploy.exit_codes import FAILED
+from deploy.stored.control import ask
+from deploy.stored.run_status import read_status
+
+ANSWERING = 120.0  # seconds: a run that is starting takes requests once its processes are placed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """Change the number of actors, or the train ratio, of a run in progress."""
+
+    run: Positional[Path]
+    """A run directory."""
+    actors: PositiveOrNone = None
+    """Number of actor processes. Each further one has as many environments as the others; those with the highest
+    numbers end first, after they have stored what they have done."""
+    train_ratio: float | None = None
+    """Replayed training steps per environment step."""
+    tolerance: float | None = None
+    """Steps by which acting and learning may be apart; 0 lets the run choose."""
+    timeout: Positive = 300
+    """Seconds to wait for the actors to start or end."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Returns the exit code."""
+    given = parse(Scale, arguments, prog="nexus scale", example="nexus scale runs/cartpole --actors 4")
+    request = {
+        name: value for name in ("actors", "train_ratio", "tolerance") if (value := getattr(given, name)) is not None
+    }
+    if not request:
+        raise ValueError("nexus scale: say what to change, e.g. nexus scale runs/cartpole --actors 4")
+    answer = ask(given.run, request, ANSWERING, Progress("the run to answer"))
+    if "train_ratio" in answer:
+        print(f"train ratio {answer['train_ratio']:g}, tolerance {answer['tolerance']:g} (0: chosen by the run)")
+    if "actors" not in answer:
+        return 0
+    (before, actors), (fewer, environments) = answer["actors"], answer["environments"]
+    print(f"actors {before} -> {actors}, environments {fewer} -> {environments}", flush=True)
+
+    def settled() -> str:
+        each = _workers(given.run)
+        busy = sum(one["version"] is not None for one in each.values())
+        return f"{actors} actors are acting" if busy == len(each) == actors else ""
+
+    def progress() -> str:
+        return f"{_summary(given.run)} of {actors} actors"
+
+    if text := wait_until(settled, given.run, progress, given.timeout):
+        print(text)
+        return 0
+    print(f"After {given.timeout} s: {_summary(given.run)} of {actors} actors; the run goes on with that.",
+          file=sys.stderr)  # fmt: skip
+    return FAILED
+
+
+def _workers(logdir: Path) -> dict[str, Any]:
+    each: dict[str, Any] = read_status(logdir).get("actors", {}).get("each", {})
+    return each
+
+
+def _summary(logdir: Path) -> str:
+    """`3 acting, 1 waiting for a free CPU, 2 ending`."""
+    each = _workers(logdir).values()
+    words = [
+        f"waiting for {one['waits_for']}" if one["waits_for"] else "ending" if one["leaving"]
+        else "acting" if one["version"] is not None else "starting"
+        for one in each
+    ]  # fmt: skip
+    return ", ".join(f"{words.count(word)} {word}" for word in sorted(set(words))) or "none"

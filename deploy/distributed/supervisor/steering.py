@@ -1,0 +1,103 @@
+"""Requests to a run in progress: they come through its `control` folder or, from those who have the cluster's token,
+through its coordinator."""
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from deploy.distributed.messages import News
+from deploy.stored.control import ControlFolder
+from deploy.wiring.config import RunConfig
+
+KNOWN = ("actors", "train_ratio", "tolerance", "checkpoint", "stop")
+REMEMBERED = 10  # requests shown in status.json
+
+
+class Steering:
+    """Carries out requests, each with an answer; `stopped`: somebody asked for the end of the run."""
+
+    def __init__(
+        self, folder: ControlFolder, coordinator: Callable[..., Any], most_actors: int,
+        scale: Callable[[int], dict[str, Any]], configure: Callable[[RunConfig], None],
+    ):  # fmt: skip
+        """`coordinator(method, ...)` asks it. `scale(actors)` and `configure(config)` carry out what their names say;
+        both may raise ValueError."""
+        self.stopped = False
+        self.last: deque[dict[str, Any]] = deque(maxlen=REMEMBERED)
+        """The newest requests and their answers."""
+        self._folder, self._coordinator, self._most = folder, coordinator, most_actors
+        self._scale, self._configure = scale, configure
+        self._saving: list[tuple[str, bool, Any]] = []  # requests that wait for a checkpoint
+
+    def attend(self, news: News, config: RunConfig) -> None:
+        """Carry out what has come in, and answer those who wait for a checkpoint if it is there."""
+        if news.saved is not None:
+            for waiting in self._saving:
+                self._answer(*waiting, {"checkpoint": news.saved})
+            self._saving.clear()
+        for through, requests in ((False, self._folder.take()), (True, news.requests)):
+            for name, request in requests:
+                try:
+                    answer = self._do(request, config)
+                except ValueError as error:
+                    answer = {"error": str(error)}
+                if answer is None:
+                    self._saving.append((name, through, request))
+                else:
+                    self._answer(name, through, request, answer)
+
+    def refuse_rest(self, reason: str) -> None:
+        """The run ends: whoever still waits is told."""
+        for waiting in self._saving:
+            self._answer(*waiting, {"error": reason})
+        for name, request in self._folder.take():
+            self._answer(name, False, request, {"error": reason})
+        self._saving.clear()
+
+    def _answer(self, name: str, through: bool, request: Any, answer: dict[str, Any]) -> None:
+        self.last.append({"request": request, "answer": answer})
+        if through:
+            self._coordinator("answer", name, answer)
+        else:
+            self._folder.answer(name, answer)
+
+    def _do(self, request: Any, config: RunConfig) -> dict[str, Any] | None:
+        """The answer; None: it comes with the next checkpoint. ValueError: the request cannot be carried out."""
+        if not isinstance(request, Mapping) or not request or not request.keys() <= set(KNOWN):
+            raise ValueError(f"The request {request!r} is not an object with some of {', '.join(KNOWN)}.")
+        answer: dict[str, Any] = {}
+        if (actors := request.get("actors")) is not None:
+            if not isinstance(actors, int) or isinstance(actors, bool) or not 1 <= actors <= self._most:
+                raise ValueError(f"actors={actors!r} must be a whole number from 1 to {self._most}.")
+            if config.offline:
+                raise ValueError("This run learns from stored replay and has no actors to scale.")
+        if request.keys() & {"train_ratio", "tolerance"}:
+            answer |= self._set_ratio(request, config)
+        if actors is not None:
+            answer |= self._scale(actors)
+        if request.get("stop"):
+            self.stopped = True
+            answer["stop"] = True
+        if request.get("checkpoint"):
+            if not self._saving:
+                self._coordinator("ask_checkpoint")
+            return None
+        return answer
+
+    def _set_ratio(self, request: Mapping[str, Any], config: RunConfig) -> dict[str, Any]:
+        values = {
+            "train_ratio": request.get("train_ratio", config.learner.train_ratio),
+            "tolerance": request.get("tolerance", config.replay.tolerance),
+        }
+        for name, value in values.items():
+            if not isinstance(value, int | float) or isinstance(value, bool):
+                raise ValueError(f"{name}={value!r} must be a number.")
+        if config.offline:
+            raise ValueError("This run learns from stored replay and has no train ratio.")
+        new = replace(
+            config, learner=replace(config.learner, train_ratio=float(values["train_ratio"])),
+            replay=replace(config.replay, tolerance=float(values["tolerance"])),
+        )  # fmt: skip
+        self._configure(new)
+        return values
