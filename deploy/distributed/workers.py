@@ -23,7 +23,7 @@ from deploy.wiring.build import build_actor
 from deploy.wiring.config import RunConfig
 from deploy.wiring.fleet import Assignment
 from deploy.wiring.policy_files import save_best
-from deploy.wiring.task import enter, environment_maker
+from deploy.wiring.task import actor_environment_maker, enter
 from learner.checkpoint import Checkpoints
 from replay.keys import stream_id
 from world_models.dreamer.acting import ActingModel
@@ -160,7 +160,7 @@ class EvaluatorWorker:
     def run(self) -> None:
         """Evaluate until told to stop."""
         every, episodes = self.config.evaluation.every, self.config.evaluation.episodes
-        makers = [environment_maker(self.config)] * min(episodes, PARALLEL)
+        makers = [actor_environment_maker(self.config)] * min(episodes, PARALLEL)
         version, done = -1, 0
         while not self.coordinator.ask("stopping"):
             self.beat()

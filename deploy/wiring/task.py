@@ -26,14 +26,14 @@ def environment_maker(config: RunConfig) -> Callable[[], Environment]:
 
 
 def isolated(config: RunConfig) -> bool:
-    """Whether the actors' environments have processes of their own."""
+    """Whether the environments of the actors and of the evaluator have processes of their own."""
     if config.actor.isolation == "auto":
         return config.mode != "inline" and bool(own_module(config.task))
     return config.actor.isolation == "process"
 
 
 def actor_environment_maker(config: RunConfig) -> Callable[[], Environment]:
-    """Makes one environment of an actor at each call."""
+    """Makes one environment of an actor, or of the evaluator, at each call."""
     if not isolated(config):
         return environment_maker(config)
     actor = config.actor

@@ -76,6 +76,34 @@ def test_a_restarted_environment_gets_a_new_stream() -> None:
         writer.replace(1, 0)
 
 
+def test_streams_without_a_row_wait_for_their_next_one() -> None:
+    store = memory()
+    writer, steps = Writer(store, [0, 1, 2], flush_steps=4, max_seconds=1e9), [0, 0, 0]
+    for there in ([1, 1, 1], [1, 0, 1], [1, 1, 0], [0, 0, 1], [1, 1, 1], [0, 1, 0]):
+        row = {key: np.concatenate([rows(s, steps[s], 1)[key] for s in range(3)]) for key in SCHEMA.all}
+        writer.add(row, np.array(there, bool))
+        steps = [step + one for step, one in zip(steps, there, strict=True)]
+        assert writer.next_steps == steps
+    assert store.streams() == {0: range(4), 1: range(3), 2: range(4)}, "sent when the first is full"
+    writer.flush()
+    assert store.streams() == {0: range(4), 1: range(4), 2: range(4)}
+    for stream in range(3):
+        np.testing.assert_array_equal(store.read(stream, 0, 4)["step"], [0, 1, 2, 3])
+
+
+def test_a_stream_that_is_cut_goes_on_in_a_new_one() -> None:
+    store = memory()
+    writer = Writer(store, [0, 1], flush_steps=50, max_seconds=1e9)
+    writer.renew = lambda i: 20 + i
+    writer.add(vector([0, 1], 0))
+    writer.cut(1)
+    assert store.streams() == {0: range(1), 1: range(1)} and writer.next_steps == [1, 0]
+    one, two = rows(0, 1, 1), rows(21, 0, 1)
+    writer.add({key: np.concatenate([one[key], two[key]]) for key in one})
+    writer.flush()
+    assert store.streams() == {0: range(2), 1: range(1), 21: range(1)}
+
+
 def test_wrong_rows_are_refused_at_once() -> None:
     writer = Writer(memory(), [0, 1])
     with pytest.raises(ValueError, match="'reward': got float64"):
