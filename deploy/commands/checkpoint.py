@@ -8,8 +8,7 @@ from tyro.conf import Positional
 
 from deploy.commands.numbers import Positive
 from deploy.commands.parsing import parse
-from deploy.commands.waiting import Progress
-from deploy.stored.control import ask
+from deploy.commands.waiting import Progress, reach
 from learner.checkpoint import Checkpoints
 
 
@@ -19,6 +18,8 @@ class Checkpoint:
 
     run: Positional[Path]
     """A run directory."""
+    address: str = ""
+    """HOST:PORT (or `auto`) of the Ray cluster that the run is in, for a machine that does not see its directory."""
     timeout: Positive = 300
     """Seconds to wait for it."""
 
@@ -26,6 +27,7 @@ class Checkpoint:
 def run(arguments: Sequence[str]) -> int:
     """Returns the exit code."""
     given = parse(Checkpoint, arguments, prog="nexus checkpoint", example="nexus checkpoint runs/cartpole")
-    answer = ask(given.run, {"checkpoint": True}, given.timeout, Progress("the checkpoint"))
-    print(Checkpoints.of(given.run).path(int(answer["checkpoint"])))
+    there = reach(given.run, given.address)
+    answer = there.ask({"checkpoint": True}, given.timeout, Progress("the checkpoint"))
+    print(Checkpoints.of(Path(there.name)).path(int(answer["checkpoint"])))
     return 0

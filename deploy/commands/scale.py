@@ -10,10 +10,8 @@ from tyro.conf import Positional
 
 from deploy.commands.numbers import Positive, PositiveOrNone
 from deploy.commands.parsing import parse
-from deploy.commands.waiting import Progress, wait_until
+from deploy.commands.waiting import Progress, reach, wait_until
 from deploy.exit_codes import FAILED
-from deploy.stored.control import ask
-from deploy.stored.run_status import read_status
 
 ANSWERING = 120.0  # seconds: a run that is starting takes requests once its processes are placed
 
@@ -31,6 +29,8 @@ class Scale:
     """Replayed training steps per environment step."""
     tolerance: float | None = None
     """Steps by which acting and learning may be apart; 0 lets the run choose."""
+    address: str = ""
+    """HOST:PORT (or `auto`) of the Ray cluster that the run is in, for a machine that does not see its directory."""
     timeout: Positive = 300
     """Seconds to wait for the actors to start or end."""
 
@@ -43,7 +43,8 @@ def run(arguments: Sequence[str]) -> int:
     }
     if not request:
         raise ValueError("nexus scale: say what to change, e.g. nexus scale runs/cartpole --actors 4")
-    answer = ask(given.run, request, ANSWERING, Progress("the run to answer"))
+    there = reach(given.run, given.address)
+    answer = there.ask(request, ANSWERING, Progress("the run to answer"))
     if "train_ratio" in answer:
         print(f"train ratio {answer['train_ratio']:g}, tolerance {answer['tolerance']:g} (0: chosen by the run)")
     if "actors" not in answer:
@@ -52,29 +53,29 @@ def run(arguments: Sequence[str]) -> int:
     print(f"actors {before} -> {actors}, environments {fewer} -> {environments}", flush=True)
 
     def settled() -> str:
-        each = _workers(given.run)
+        each = _workers(there.status())
         busy = sum(one["version"] is not None for one in each.values())
         return f"{actors} actors are acting" if busy == len(each) == actors else ""
 
     def progress() -> str:
-        return f"{_summary(given.run)} of {actors} actors"
+        return f"{_summary(there.status())} of {actors} actors"
 
-    if text := wait_until(settled, given.run, progress, given.timeout):
+    if text := wait_until(settled, there, progress, given.timeout):
         print(text)
         return 0
-    print(f"After {given.timeout} s: {_summary(given.run)} of {actors} actors; the run goes on with that.",
+    print(f"After {given.timeout} s: {_summary(there.status())} of {actors} actors; the run goes on with that.",
           file=sys.stderr)  # fmt: skip
     return FAILED
 
 
-def _workers(logdir: Path) -> dict[str, Any]:
-    each: dict[str, Any] = read_status(logdir).get("actors", {}).get("each", {})
+def _workers(status: dict[str, Any]) -> dict[str, Any]:
+    each: dict[str, Any] = status.get("actors", {}).get("each", {})
     return each
 
 
-def _summary(logdir: Path) -> str:
+def _summary(status: dict[str, Any]) -> str:
     """`3 acting, 1 waiting for a free CPU, 2 ending`."""
-    each = _workers(logdir).values()
+    each = _workers(status).values()
     words = [
         f"waiting for {one['waits_for']}" if one["waits_for"] else "ending" if one["leaving"]
         else "acting" if one["version"] is not None else "starting"

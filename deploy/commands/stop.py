@@ -9,10 +9,8 @@ from tyro.conf import Positional
 
 from deploy.commands.numbers import Positive
 from deploy.commands.parsing import parse
-from deploy.commands.waiting import Progress, state_of, wait_until
+from deploy.commands.waiting import Progress, reach, wait_until
 from deploy.exit_codes import FAILED
-from deploy.stored.control import active, ask
-from deploy.stored.run_status import read_status
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +19,8 @@ class Stop:
 
     run: Positional[Path]
     """A run directory."""
+    address: str = ""
+    """HOST:PORT (or `auto`) of the Ray cluster that the run is in, for a machine that does not see its directory."""
     timeout: Positive = 300
     """Seconds to wait until it has ended."""
 
@@ -28,19 +28,27 @@ class Stop:
 def run(arguments: Sequence[str]) -> int:
     """Returns the exit code."""
     given = parse(Stop, arguments, prog="nexus stop", example="nexus stop runs/cartpole")
-    ask(given.run, {"stop": True}, given.timeout, Progress("the run to answer"))
+    there = reach(given.run, given.address)
+    there.ask({"stop": True}, given.timeout, Progress("the run to answer"))
+    seen = there.status()
 
     def ended() -> str:
-        return "" if active(given.run) else "ended"
+        seen.update(there.status())
+        return "" if there.active() else "ended"
 
-    wait_until(ended, given.run, lambda: f"the run is {state_of(given.run)}", given.timeout)
-    status = read_status(given.run)
-    if not ended():
-        print(f"The run in {given.run} has not ended within {given.timeout} s; it is {state_of(given.run)}.",
+    def progress() -> str:
+        return f"the run is {seen.get('state', 'ending')}"
+
+    over, status = wait_until(ended, there, progress, given.timeout), seen | there.status()
+    if not over:
+        print(f"The run {there.name} has not ended within {given.timeout} s; it is {status.get('state', 'ending')}.",
               file=sys.stderr)  # fmt: skip
         return FAILED
+    if given.address:
+        print(f"ended; the supervisor of {there.name} says whether everything was saved")
+        return 0
     if status.get("state") != "ended":
-        print(f"The run in {given.run} has ended badly ({state_of(given.run)}): {status.get('reason', 'unknown')}",
+        print(f"The run {there.name} has ended badly ({status.get('state')}): {status.get('reason', 'unknown')}",
               file=sys.stderr)  # fmt: skip
         return FAILED
     print(f"stopped and saved at {status.get('frames', 0):,} frames, update {status.get('updates', 0):,}")

@@ -1,15 +1,27 @@
-"""Waiting for a run to do what it was asked, with progress on standard error."""
+"""Asking a run in progress, and waiting for what it was asked, with progress on standard error."""
 
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from deploy.stored.control import active
-from deploy.stored.run_status import read_status
+from deploy.stored.control import RunDirectory
+
+if TYPE_CHECKING:
+    from deploy.distributed.cluster.remote_control import ClusterRun
 
 LINE = 5.0  # seconds between lines of progress
 POLL = 0.2
+
+
+def reach(run: Path, address: str) -> "RunDirectory | ClusterRun":
+    """The run in a directory, or in the Ray cluster at an address."""
+    if not address:
+        return RunDirectory(run)
+    from deploy.distributed.cluster.remote_control import ClusterRun
+
+    return ClusterRun(address, str(run))
 
 
 class Progress:
@@ -24,7 +36,9 @@ class Progress:
             print(f"waiting for {self._what}, {waited:.0f} s", file=sys.stderr, flush=True)
 
 
-def wait_until(done: Callable[[], str], logdir: Path, what: Callable[[], str], timeout: float) -> str:
+def wait_until(
+    done: Callable[[], str], run: "RunDirectory | ClusterRun", what: Callable[[], str], timeout: float
+) -> str:
     """Wait until `done` returns a text, which is returned; empty if that takes longer than `timeout` seconds or the run
     ends before."""
     begun, told = time.monotonic(), LINE
@@ -32,14 +46,9 @@ def wait_until(done: Callable[[], str], logdir: Path, what: Callable[[], str], t
         if text := done():
             return text
         waited = time.monotonic() - begun
-        if waited > timeout or not active(logdir):
+        if waited > timeout or not run.active():
             return done()
         if waited >= told:
             told = waited + LINE
             print(f"{what()}, {waited:.0f} s", file=sys.stderr, flush=True)
         time.sleep(POLL)
-
-
-def state_of(logdir: Path) -> str:
-    """The state of a run, in a word."""
-    return str(read_status(logdir).get("state", "unknown"))

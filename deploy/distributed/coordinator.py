@@ -47,6 +47,7 @@ class Coordinator:
         self._journal = Journal()
         self._requests: list[tuple[str, dict[str, Any]]] = []
         self._answers: dict[str, dict[str, Any]] = {}
+        self._status: dict[str, Any] = {}
         self._checkpoint_asked = False
         self._saved: int | None = None
         self._stopping = False
@@ -245,6 +246,13 @@ class Coordinator:
     def answered(self, name: str) -> dict[str, Any] | None:
         """The answer to a request, once; None if there is none yet."""
         return self._answers.pop(name, None)
+
+    def show(self, status: Mapping[str, Any]) -> None:
+        """Keep what `status.json` says, for those who do not see the run's directory."""
+        self._status = dict(status)
+
+    def status(self) -> dict[str, Any]:
+        return self._status
 
     def stop(self) -> None:
         """Answer every further request of actors and learner with `stop`."""

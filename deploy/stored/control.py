@@ -64,6 +64,32 @@ class ControlFolder:
             fresh.write_text(json.dumps(answer))
 
 
+def new_request_name() -> str:
+    """A name for a request; names sort by time."""
+    return f"{time.time_ns():020}-{secrets.token_hex(4)}"
+
+
+class RunDirectory:
+    """A run in progress, steered through its directory."""
+
+    def __init__(self, logdir: Path):
+        self.logdir, self.name = logdir, str(logdir)
+
+    def status(self) -> dict[str, Any]:
+        """What `status.json` says; empty if there is none."""
+        return read_status(self.logdir)
+
+    def active(self) -> bool:
+        """Whether the run is still there."""
+        return active(self.logdir)
+
+    def ask(
+        self, request: Mapping[str, Any], timeout: float = 60.0, waiting: Callable[[float], None] | None = None
+    ) -> dict[str, Any]:
+        """See `ask`."""
+        return ask(self.logdir, request, timeout, waiting)
+
+
 def ask(
     logdir: Path, request: Mapping[str, Any], timeout: float = 60.0, waiting: Callable[[float], None] | None = None
 ) -> dict[str, Any]:
@@ -73,7 +99,7 @@ def ask(
     withdrawn then, unless the run has begun to carry it out. ValueError: the run refuses it.
     """
     require_active(logdir)
-    folder, name = logdir / FOLDER, f"{time.time_ns():020}-{secrets.token_hex(4)}"
+    folder, name = logdir / FOLDER, new_request_name()
     path, answer = folder / f"{name}{REQUEST}", folder / f"{name}{ANSWER}"
     begun = time.monotonic()
     try:

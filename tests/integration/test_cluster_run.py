@@ -17,7 +17,7 @@ from deploy.distributed.cluster.probe import find_cluster
 from deploy.wiring.config import ClusterConfig, RunConfig
 from tests.integration.processes import end_all, start_marked
 from tests.integration.ray_nodes import RayNodes, environment_of
-from tests.integration.runs import checkpoints, command, lines, run, wait_for
+from tests.integration.runs import NEXUS, checkpoints, command, environment, lines, run, wait_for
 
 MINE = """
 import gymnasium as gym
@@ -76,6 +76,12 @@ def test_a_run_outlives_the_node_of_its_actors(nodes: RayNodes, logdir: Path) ->
     assert where["ray::actor-0"] == where["ray::actor-1"] == "second", where
     assert where["deploy.distributed.learner_process"] == where["ray::shard-0"] == where["ray::coordinator"] == "head"
 
+    # It is steered by who has the cluster's token, and does not see its directory.
+    done = _steer(nodes, "checkpoint", "run")
+    assert done.returncode == 0 and Path(done.stdout.strip(), "model.safetensors").exists(), done.stderr
+    done = _steer(nodes, "scale", "another", "--actors", "3")
+    assert done.returncode == 2 and re.search(rf"No run .* match 'another'; active there: {logdir}", done.stderr)
+
     # What is killed on the node of the learner comes back there, and another parent is told by its end.
     [learner] = _named(nodes, "deploy.distributed.learner_process")
     os.kill(learner, signal.SIGKILL)
@@ -95,6 +101,14 @@ def test_a_run_outlives_the_node_of_its_actors(nodes: RayNodes, logdir: Path) ->
     wait_for(lambda: not _named(nodes, "learner_process", "ray::actor", "ray::shard"), "all processes to end")
     said = _output(logdir) + (logdir / "learner.log").read_text()
     assert nodes.token not in said and not re.findall(r".*(?:\(raylet|pid=|\bW \d+ \d+\]).*", said), said
+
+
+def _steer(nodes: RayNodes, *arguments: str) -> subprocess.CompletedProcess[str]:
+    with environment_of(nodes):
+        return subprocess.run(
+            [*NEXUS, *arguments, "--address", nodes.address], capture_output=True, text=True, timeout=100,
+            cwd=nodes.folder, env=environment(),
+        )  # fmt: skip
 
 
 def _back(logdir: Path) -> int:

@@ -50,6 +50,11 @@ class CoordinatorChild:
             except RayActorError as error:
                 self._replace(reason_of(error)[0])
 
+    def tell(self, method: str, *arguments: Any) -> None:
+        """Call a method without waiting for it, or for whether it succeeds."""
+        assert self._actor
+        self._actor.call.remote(method, *arguments)
+
     def news(self) -> News:
         """What is new since the last call."""
         news: News = self.ask("news")

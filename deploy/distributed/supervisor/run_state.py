@@ -3,6 +3,7 @@
 import os
 import platform
 import time
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,9 @@ EVERY = 1.0  # seconds between two writes
 
 class RunState:
     """Writes `status.json` about once a second, and whenever the state changes."""
+
+    show: Callable[[dict[str, Any]], object] = staticmethod(lambda status: None)
+    """Called with everything that is written."""
 
     def __init__(self, config: RunConfig, logdir: Path):
         self._logdir, self._began, self._written = logdir, time.time(), 0.0
@@ -65,4 +69,6 @@ class RunState:
     def _write(self) -> None:
         self._written = time.monotonic()
         times = {"started": round(self._began, 3), "time": round(time.time(), 3)}
-        write_status(self._logdir, {"state": self._state, **self._head, **times, **self._body})
+        status = {"state": self._state, **self._head, **times, **self._body}
+        write_status(self._logdir, status)
+        self.show(status)

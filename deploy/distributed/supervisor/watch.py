@@ -37,6 +37,8 @@ class Watch:
         self.coordinator, self.learner = children.coordinator, children.learner
         self.fleet, self.state = children.fleet, state
         self.faults = EnvironmentFaults(logdir, board.note)
+        if config.mode == "cluster":  # nobody else reaches the Ray of a local run
+            state.show = lambda status: self.coordinator.tell("show", status)
         self.steering = Steering(control, self.coordinator.ask, self.fleet.fleet.most, self._scale, self._configure)
         self.learns = False
         """The learner has reported since its last start."""
