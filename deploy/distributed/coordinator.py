@@ -34,7 +34,8 @@ class Coordinator:
     def __init__(self, limits: Limits, incarnations: Incarnations, state: State):
         counters = state.counters
         self.limits, self._incarnations, self._state = limits, incarnations, state
-        limiter = self._limiter = RateLimiter(limits.samples_per_insert, limits.tolerance, limits.min_size)
+        ratio, tolerance = state.ratio or (limits.samples_per_insert, limits.tolerance)
+        limiter = self._limiter = RateLimiter(ratio, tolerance, limits.min_size)
         limiter.resize(state.replay_size)
         if "inserts" in counters:
             limiter.load({"inserts": counters["inserts"], "samples": counters["samples"]}, state.replay_size)
@@ -106,6 +107,14 @@ class Coordinator:
         """Give out an environment no more."""
         self.roster.quarantined[environment] = reason
 
+    async def first(self, timeout: float) -> Answer:
+        """The newest snapshot, as soon as there is one; `wait`: there is none yet, ask again."""
+        deadline = time.monotonic() + timeout
+        while self._published is None and not self._stopping and time.monotonic() < deadline:
+            await asyncio.sleep(min(0.1, timeout))
+        verdict: Verdict = "stop" if self._stopping else "go" if self._published else "wait"
+        return Answer(verdict, self._published)
+
     def newest(self, after: int) -> Published | None:
         """The newest snapshot if its version is above `after`."""
         newest = self._published
@@ -119,8 +128,7 @@ class Coordinator:
         self.alive(LEARNER)
         if self._published is None and not self._stopping:
             return "publish"
-        if self._checkpoint_asked:
-            self._checkpoint_asked = False
+        if self._checkpoint_asked and not self._stopping:
             return "checkpoint"
         if not (self._limiter.samples_per_insert or self.limits.frames_per_update):
             await self._pause(timeout)
@@ -151,7 +159,7 @@ class Coordinator:
 
     def saved(self, updates: int) -> None:
         """The learner has written the checkpoint of update `updates`."""
-        self._saved = updates
+        self._saved, self._checkpoint_asked = updates, False
 
     def counters(self) -> dict[str, int]:
         """For a checkpoint."""
@@ -223,6 +231,7 @@ class Coordinator:
     def set_ratio(self, samples_per_insert: float, tolerance: float) -> None:
         """Change the train ratio."""
         self._limiter.set_ratio(samples_per_insert, tolerance)
+        self.roster.ratio = samples_per_insert, tolerance
 
     def scale(self, actors: int, min_size: int) -> None:
         """Let `actors` workers act; those with higher numbers stop at their next report."""

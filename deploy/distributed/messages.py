@@ -120,6 +120,8 @@ class State:
     """Environment workers that there should be; those with higher numbers are told to stop."""
     quarantined: dict[int, str] = field(default_factory=dict)
     """Environments that are not used any more, and why."""
+    ratio: tuple[float, float] | None = None
+    """Samples per insert and tolerance, if they were changed during the run."""
     known: list[str] = field(default_factory=list)
     """Processes that have given signs of life to the coordinator before this one."""
 

@@ -19,8 +19,10 @@ class Releases:
             del self._of[old]
 
     def updates_behind(self, version: int, updates: int) -> int:
-        """How many updates a policy is behind a learner at `updates`."""
-        return max(0, updates - self._of.get(version, (0, 0.0))[0])
+        """How many updates a policy is behind a learner at `updates`; one that is not known any more, as many as the
+        oldest that is."""
+        known = self._of[version] if version in self._of else min(self._of.values())
+        return max(0, updates - known[0])
 
     def seconds_old(self, version: int) -> float:
         """Seconds since a policy was published; of one that is not known any more, since the oldest that is."""

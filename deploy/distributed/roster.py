@@ -20,6 +20,7 @@ class Roster:
 
     def __init__(self, state: State):
         self._begun, self.actors, self.quarantined = state, state.actors, dict(state.quarantined)
+        self.ratio = state.ratio
         self.seen = dict.fromkeys(state.known, time.monotonic())
         """When each process last gave a sign of life."""
         self.processes = {COORDINATOR: Place(process=os.getpid())}
@@ -77,7 +78,7 @@ class Roster:
         """What another coordinator continues from."""
         return replace(
             self._begun, counters=counters, actors=self.actors, quarantined=dict(self.quarantined),
-            known=list(self.seen),
+            ratio=self.ratio, known=list(self.seen),
         )  # fmt: skip
 
     def forget(self, name: str) -> None:

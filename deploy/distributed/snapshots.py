@@ -11,13 +11,12 @@ import ray
 from ray.exceptions import RayError
 
 from deploy.distributed.coordinator_client import CoordinatorClient
-from deploy.distributed.messages import Published
+from deploy.distributed.messages import HELD, Answer, Published
 from deploy.distributed.remote import Heartbeat
 from world_models.snapshot import Snapshot
 
 FIRST_SNAPSHOT = 600.0  # seconds for the learner to start and publish
 FETCHING = 60.0  # seconds for one to arrive
-POLL = 0.1  # seconds between questions for the first one
 
 
 def put(snapshot: Snapshot) -> Published:
@@ -90,11 +89,11 @@ def first_snapshot(coordinator: CoordinatorClient, fetcher: SnapshotFetcher, bea
     """Wait for the first snapshot; None: the run ended before there was one."""
     deadline = time.monotonic() + FIRST_SNAPSHOT
     while time.monotonic() < deadline:
-        fetcher.offer(coordinator.ask("newest", -1))
-        if snapshot := fetcher.wait(-1, 1.0):
-            return snapshot
-        if coordinator.ask("stopping"):
+        answer: Answer = coordinator.ask("first", HELD)
+        if answer.verdict == "stop":
             return None
+        fetcher.offer(answer.published)
+        if answer.published and (snapshot := fetcher.wait(-1, 1.0)):
+            return snapshot
         beat()
-        time.sleep(POLL)
     raise TimeoutError(f"The learner published no policy within {FIRST_SNAPSHOT:g} s; see learner.log.")

@@ -40,25 +40,33 @@ class RunMetrics(Collector):
         self._restarts: Stats = {}
         self._failures: Stats = {}
         self._frames = self._updates = 0
+        self._lag: tuple[float, float] | None = None
 
     def update(
         self, frames: int, updates: int, shards: Mapping[str, Stats], down: Iterable[str] = (),
         limiter: Stats | None = None, restarts: Stats | None = None, failures: Stats | None = None,
+        lag: tuple[float, float] | None = None,
     ) -> None:  # fmt: skip
         """Set the run's values: statistics by shard, names of the shards that do not answer, the limiter's statistics,
-        restarts by process, failures of environments by kind."""
+        restarts by process, failures of environments by kind, updates and seconds that the acting policies are behind.
+        """
         with self._lock:
             self._restarts, self._failures = dict(restarts or {}), dict(failures or {})
             self._frames, self._updates, self._shards = frames, updates, dict(shards)
-            self._down, self._limiter = set(down), limiter or {}
+            self._down, self._limiter, self._lag = set(down), limiter or {}, lag
 
     def collect(self) -> Iterable[Metric]:
         with self._lock:
-            shards, down, limiter, frames, updates, restarts, failures = (
-                self._shards, self._down, self._limiter, self._frames, self._updates, self._restarts, self._failures
+            shards, down, limiter, frames, updates, lag = (
+                self._shards, self._down, self._limiter, self._frames, self._updates, self._lag
             )  # fmt: skip
+            restarts, failures = self._restarts, self._failures
         yield CounterMetricFamily("nexus_environment_frames", "Frames, action repeats counted", value=frames)
         yield CounterMetricFamily("nexus_learner_updates", "Gradient steps", value=updates)
+        if lag is not None:
+            text = "that the policies that act are behind the learner, mean over the actors"
+            yield GaugeMetricFamily("nexus_policy_lag_updates", f"Updates {text}", lag[0])
+            yield GaugeMetricFamily("nexus_policy_lag_seconds", "Mean age of the policies that act", lag[1])
         up = GaugeMetricFamily("nexus_replay_up", "1 while the shard answers", labels=["shard"])
         for name in shards.keys() | down:
             up.add_metric([name], float(name not in down))

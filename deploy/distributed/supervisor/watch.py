@@ -91,8 +91,9 @@ class Watch:
             values = line.values | limiter | restarts.metrics() | failures | fleet
             board.log(line.frames, line.steps, line.updates, line.updates * self._batch, replay, values)
         board.exported.update(
-            news.frames, news.updates, self.shards.each, self.shards.down, news.waiting, restarts.counts, failed
-        )
+            news.frames, news.updates, self.shards.each, self.shards.down, news.waiting, restarts.counts, failed,
+            (news.lag, news.lag_seconds),
+        )  # fmt: skip
         doing = "training" if news.updates else "filling replay"
         board.show(news.frames, news.steps, news.updates, news.updates * self._batch, replay, doing)
         return news

@@ -186,6 +186,7 @@ def test_nobody_waits_any_more_once_the_run_stops_or_a_checkpoint_is_asked_for(t
         return await asyncio.wait_for(waiting, 20)
 
     assert asyncio.run(woken(meeting.ask_checkpoint)) == "wait" and meeting.sampled() == "checkpoint"
+    meeting.saved(0)
     assert asyncio.run(woken(meeting.stop)) == "stop"
 
 
@@ -232,9 +233,32 @@ def test_a_checkpoint_that_was_asked_for_is_made_once(meeting: Meeting) -> None:
     meeting.ask_checkpoint()
     assert meeting.news().saved is None
     assert meeting.sampled() == "checkpoint" and meeting.reported(_report()) == "go"
-    assert meeting.sampled() == "go"
+    assert meeting.sampled() == "checkpoint", "a learner that died before it had saved is followed by one that does"
     meeting.saved(4)
-    assert meeting.news().saved == 4
+    assert meeting.news().saved == 4 and meeting.sampled() == "go"
+
+
+def test_the_first_snapshot_is_awaited(tmp_path: Path) -> None:
+    meeting = Meeting(LIMITS, Incarnations(tmp_path), STATE)
+    assert meeting.ask(meeting.first(0.01)) == Answer("wait", None)
+
+    async def published() -> Answer:
+        waiting = asyncio.create_task(meeting.first(60))
+        await asyncio.sleep(0)
+        meeting.publish(_published(0))
+        return await asyncio.wait_for(waiting, 20)
+
+    answer = asyncio.run(published())
+    assert answer.verdict == "go" and answer.published is not None and answer.published.snapshot.version == 1
+    meeting.stop()
+    assert meeting.ask(meeting.first(60)).verdict == "stop"
+
+
+def test_a_changed_train_ratio_outlives_the_coordinator(meeting: Meeting, tmp_path: Path) -> None:
+    meeting.set_ratio(0.0, 50.0)
+    assert meeting.reported(_report(10)) == "go"
+    other = _meeting(tmp_path, state=meeting.news().state)
+    assert [other.reported(_report(10), 10, 0) for _ in range(20)] == ["go"] * 20, "no ratio, so nobody waits"
 
 
 def test_failures_are_counted_by_kind_for_ever_and_told_once(meeting: Meeting) -> None:

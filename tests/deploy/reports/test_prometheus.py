@@ -22,7 +22,7 @@ def test_every_shard_is_told_apart_and_units_are_base_units() -> None:
         assert url.startswith("http://127.0.0.1:")
         metrics.update(
             1000, 30, {"shard-0": STATS, "shard-1": STATS | {"items": 4.0}}, ["shard-1"], LIMITER, {"actor 0": 3},
-            {"timeout": 2},
+            {"timeout": 2}, (12.5, 0.75),
         )  # fmt: skip
         seen = _read(url)
         metrics.update(1001, 31, {"shard-0": STATS})
@@ -35,6 +35,7 @@ def test_every_shard_is_told_apart_and_units_are_base_units() -> None:
     assert seen['nexus_replay_sampled_steps_total{shard="shard-0"}'] == 640
     assert seen['nexus_replay_up{shard="shard-0"}'] == 1 and seen['nexus_replay_up{shard="shard-1"}'] == 0
     assert seen["nexus_limiter_ahead_steps"] == -3.5
+    assert (seen["nexus_policy_lag_updates"], seen["nexus_policy_lag_seconds"]) == (12.5, 0.75)
     assert seen['nexus_restarts_total{process="actor 0"}'] == 3
     assert seen['nexus_environment_failures_total{kind="timeout"}'] == 2
     assert seen['nexus_limiter_wait_seconds_total{side="sample"}'] == 2.5
