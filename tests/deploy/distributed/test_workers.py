@@ -43,7 +43,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def test_what_an_actor_reports_is_stored_before_it_waits_and_episodes_have_their_own_frames(here: Path) -> None:
     config = parse_train(["gym:slow_module:SlowEnv-v0", *TINY, "--logdir", str(here)])
-    actor = replace(config.actor, actors=1, environments=2, flush_steps=16, flush_seconds=0.2)
+    actor = replace(config.actor, actors=1, environments=2, flush_steps=16, flush_seconds=0.2, isolation="none")
     config = replace(config, actor=actor, replay=replace(config.replay, shards=1))
     spaces = spaces_of(config)
     schema = replay_schema(*spaces, config.model)
