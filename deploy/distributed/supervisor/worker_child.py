@@ -105,6 +105,9 @@ class WorkerChild:
         self.died, self.task = time.monotonic(), None
         if self.idle:
             self.note(f"{self.name} has ended: all its environments are quarantined.")
+            if self.handle is not None:  # its process would stay
+                end(self.handle)
+                self.handle = None
             return
         self.restarts.failed(self.name, reason, hopeless)
         self.note(f"{self.name} died ({reason}); restarting it.")
