@@ -93,10 +93,12 @@ class Run:
     def end(self) -> None:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
-            try:
-                self.process.wait(120)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
+
+    def wait(self) -> None:
+        try:
+            self.process.wait(120)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
 
 
 def measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
@@ -129,6 +131,8 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     finally:
         for run in runs.values():
             run.end()
+        for run in runs.values():
+            run.wait()
     return {
         "name": f"fleet/chaos/{options.isolation}", "value": round(rates["chaos"] / rates["calm"], 4),
         "unit": "of the frames a second of a run without failures", "seconds": options.seconds,
@@ -151,6 +155,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.environments < 8:
         parser.error("--environments is 8 or more: one for each worker")
+    for kind in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(kind, signal.default_int_handler)  # nothing is left behind
     with TemporaryDirectory(prefix="nexus-chaos-", ignore_cleanup_errors=True) as folder:
         result = measure(Path(folder), options)
     print(json.dumps(result))
