@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
 from typing import Any
 
+from deploy.distributed.cluster.mailbox import Mailbox
 from deploy.distributed.journal import Journal
 from deploy.distributed.messages import (
     LEARNER,
@@ -28,10 +29,11 @@ from deploy.wiring.incarnations import Incarnations
 from replay.rate_limiter import RateLimiter
 
 
-class Coordinator:
+class Coordinator(Mailbox):
     """Its methods are called by one event loop; none waits longer than its `timeout`."""
 
     def __init__(self, limits: Limits, incarnations: Incarnations, state: State):
+        super().__init__()
         counters = state.counters
         self.limits, self._incarnations, self._state = limits, incarnations, state
         ratio, tolerance = state.ratio or (limits.samples_per_insert, limits.tolerance)
@@ -46,9 +48,6 @@ class Coordinator:
         self._releases = Releases(self._version, self._updates)
         self._granted, self._learned_from = 0, self._updates
         self._journal = Journal()
-        self._requests: list[tuple[str, dict[str, Any]]] = []
-        self._answers: dict[str, dict[str, Any]] = {}
-        self._status: dict[str, Any] = {}
         self._checkpoint_asked = False
         self._saved: int | None = None
         self._stopping = False
@@ -199,7 +198,7 @@ class Coordinator:
         """What has come in since the last call."""
         roster = self.roster
         lag, lag_seconds = self._releases.lag(roster.acting.values(), self._updates)
-        out = News(
+        return News(
             frames=self._all_frames,
             steps=self._all_steps,
             updates=self._updates,
@@ -214,11 +213,9 @@ class Coordinator:
             acting=dict(roster.acting),
             failures=roster.take_failures(),
             waiting=self._limiter.stats(),
-            requests=self._requests,
+            requests=self.take_requests(),
             state=roster.state(self.counters()),
         )
-        self._requests = []
-        return out
 
     def forget(self, name: str) -> None:
         """Drop a process that is gone from lag and signs of life."""
@@ -243,25 +240,6 @@ class Coordinator:
         """Let the learner save as soon as it asks for the next batch."""
         self._checkpoint_asked, self._saved = True, None
         self._limiter.wake()
-
-    def request(self, name: str, request: Mapping[str, Any]) -> None:
-        """Pass a request on to the supervisor; its answer is kept under `name`."""
-        self._requests.append((name, dict(request)))
-
-    def answer(self, name: str, answer: Mapping[str, Any]) -> None:
-        """The supervisor's answer to a request."""
-        self._answers[name] = dict(answer)
-
-    def answered(self, name: str) -> dict[str, Any] | None:
-        """The answer to a request, once; None if there is none yet."""
-        return self._answers.pop(name, None)
-
-    def show(self, status: Mapping[str, Any]) -> None:
-        """Keep what `status.json` says, for those who do not see the run's directory."""
-        self._status = dict(status)
-
-    def status(self) -> dict[str, Any]:
-        return self._status
 
     def stop(self) -> None:
         """Answer every further request of actors and learner with `stop`."""
