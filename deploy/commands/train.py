@@ -114,9 +114,10 @@ def _train(
     require_trainable(config, spaces)
     logdir = Path(config.logdir).absolute()
     require_writable_folder(Path(config.logdir), "--logdir")
-    if config.replay.kind == "disk" and config.replay.directory:
-        require_writable_folder(Path(config.replay.directory), "--replay.directory")
-    require_memory(config, spaces, print)
+    if cluster is None:  # replay is elsewhere otherwise
+        if config.replay.kind == "disk" and config.replay.directory:
+            require_writable_folder(Path(config.replay.directory), "--replay.directory")
+        require_memory(config, spaces, print)
     there = rooted(config)
     named = any(argument.split("=")[0] == "--logdir" for argument in arguments)
     again = shlex.join(["nexus", "train", *arguments, *([] if named else ["--logdir", str(logdir)])])

@@ -6,7 +6,9 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -152,6 +154,8 @@ def test_a_cluster_is_refused_for_what_it_lacks(nodes: RayNodes, monkeypatch: py
             find_room(config)
 
     with environment_of(nodes):
+        with _other_versions(nodes):
+            refused("runs Ray 2.0.0 on Python 3.8.1, but this command Ray")
         refused("but actor.actors=100", 100)
         refused("matches cluster.actor_nodes=role=gpu; it has", actor_nodes="role=gpu")
         refused("No Ray cluster answers at 127.0.0.1:9: Connection refused", address="127.0.0.1:9")
@@ -162,6 +166,24 @@ def test_a_cluster_is_refused_for_what_it_lacks(nodes: RayNodes, monkeypatch: py
     with socket.create_server(("127.0.0.1", 0)) as mute:
         monkeypatch.setattr("deploy.distributed.cluster.probe.LOOKING", 4.0)
         refused("takes connections, but does not answer as the head", address=f"127.0.0.1:{mute.getsockname()[1]}")
+
+
+@contextmanager
+def _other_versions(nodes: RayNodes) -> Iterator[None]:
+    """The cluster says of itself what one of other versions would."""
+    for back in (False, True):
+        code = f"""
+import json, sys
+from ray._raylet import GcsClient
+client = GcsClient(address=sys.argv[1])
+own = json.loads(client.internal_kv_get(b"CLUSTER_METADATA", b"cluster"))
+own = own["own"] if {back} else {{"ray_version": "2.0.0", "python_version": "3.8.1", "own": own}}
+client.internal_kv_put(b"CLUSTER_METADATA", json.dumps(own).encode(), True, b"cluster")
+"""
+        variables = {**os.environ, "RAY_AUTH_MODE": "token"}
+        subprocess.run([sys.executable, "-c", code, nodes.address], env=variables, check=True, timeout=60)
+        if not back:
+            yield
 
 
 @pytest.mark.parametrize("address", ["head", "ray://head:10001", "head:http", ":6379", "local"])

@@ -15,7 +15,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from deploy.distributed.cluster.capacity import learner_gpus, order
 from deploy.distributed.cluster.head_watch import HeadWatch
 from deploy.distributed.cluster.probe import Cluster, Node
-from deploy.distributed.cluster.user_code import FOLDER, runtime_environment
+from deploy.distributed.cluster.user_code import FOLDER, named_module, runtime_environment
 from deploy.distributed.learner_launcher_client import RemoteLearner
 from deploy.distributed.learner_program import LearnerHandle
 from deploy.distributed.process_end import reason_of
@@ -48,9 +48,9 @@ class ClusterSite(Site):
                 f"warning: the Ray cluster at {cluster.address} has no token authentication: whoever reaches it can "
                 "run programs on its nodes. Start every node with RAY_AUTH_MODE=token."
             )
-        environment = runtime_environment(config, Path.cwd(), logdir)
-        self.directory = FOLDER if environment else "."
-        join_cluster(cluster.address, cluster.protected, namespace, runtime_env=environment)
+        self.directory = FOLDER if named_module(config) else "."
+        with runtime_environment(config, Path.cwd(), logdir) as environment:
+            join_cluster(cluster.address, cluster.protected, namespace, runtime_env=environment)
         self._head = HeadWatch(cluster.address)
         self._here = ray.get_runtime_context().get_node_id()
         self._gpus = learner_gpus(config.cluster, cluster.nodes)

@@ -5,6 +5,7 @@ import os
 import tempfile
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,16 @@ _CACHES = ("__pycache__", "node_modules")
 _BIGGEST = 3  # entries that an error names
 
 
-def runtime_environment(config: RunConfig, folder: Path, logdir: Path) -> dict[str, Any] | None:
-    """Ray's `runtime_env` for the processes of a run whose task is a module of `folder`; None if it needs none.
+@contextmanager
+def runtime_environment(config: RunConfig, folder: Path, logdir: Path) -> Iterator[dict[str, Any] | None]:
+    """Ray's `runtime_env`, to join with, for the processes of a run whose task is a module of `folder`; None if it
+    needs none.
 
     ValueError: the folder is too large to travel.
     """
     if not named_module(config):
-        return None
+        yield None
+        return
     sizes = {path: path.stat().st_size for path in _files(folder, logdir.resolve())}
     if sum(sizes.values()) > MOST:
         raise ValueError(
@@ -32,12 +36,12 @@ def runtime_environment(config: RunConfig, folder: Path, logdir: Path) -> dict[s
             f"but it holds {sum(sizes.values()) / 1e6:,.0f} MB; at most {MOST / 1e6:g} MB travel. The most is in "
             f"{_largest(sizes, folder)}. Run the command in a folder with only the code."
         )
-    # Not deleted with this process alone: Ray reads it during init.
-    package = Path(tempfile.mkdtemp(prefix="nexus-code-")) / "code.zip"
-    with zipfile.ZipFile(package, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as file:
-        for path in sizes:
-            file.write(path, Path(FOLDER) / path.relative_to(folder))
-    return {"working_dir": str(package)}
+    with tempfile.TemporaryDirectory(prefix="nexus-code-") as place:
+        package = Path(place) / "code.zip"
+        with zipfile.ZipFile(package, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as file:
+            for path in sizes:
+                file.write(path, Path(FOLDER) / path.relative_to(folder))
+        yield {"working_dir": str(package)}
 
 
 def named_module(config: RunConfig) -> bool:

@@ -76,7 +76,7 @@ class LearnerChild:
         except subprocess.TimeoutExpired as error:
             raise RunFailedError(f"The learner has not saved within {timeout:g} s; see {self.log}.") from error
         if code:
-            raise RunFailedError(f"The learner could not save (exit code {code}). {self.tail()}")
+            raise RunFailedError(f"The learner could not save ({self.process.ending()}). {self.tail()}")
 
     def ask_to_end(self) -> None:
         """Send SIGTERM: it saves and exits if it can."""

@@ -26,16 +26,18 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_code_travels_and_runs_environments_and_caches_stay(folder: Path) -> None:
-    environment = runtime_environment(MINE, folder, folder / "here")
-    assert environment
-    with zipfile.ZipFile(environment["working_dir"]) as package:
+    with runtime_environment(MINE, folder, folder / "here") as environment:
+        assert environment
+        package = zipfile.ZipFile(environment["working_dir"])
+    with package:
         assert sorted(package.namelist()) == ["command/maps/level.json", "command/mine.py", "command/replay.py"]
         assert package.read("command/mine.py") == b"mine.py"
 
 
 def test_nothing_travels_for_a_task_that_names_no_module(folder: Path) -> None:
     for task in ("gym:CartPole-v1", "dmc_walker_walk"):
-        assert runtime_environment(RunConfig(task=task), folder, folder / "here") is None
+        with runtime_environment(RunConfig(task=task), folder, folder / "here") as environment:
+            assert environment is None
 
 
 def test_a_folder_that_is_too_large_is_refused_by_its_largest_parts(
@@ -44,5 +46,6 @@ def test_a_folder_that_is_too_large_is_refused_by_its_largest_parts(
     monkeypatch.setattr(user_code, "MOST", 1e6)
     (folder / "data").mkdir()
     (folder / "data" / "film").write_bytes(bytes(3_000_000))
-    with pytest.raises(ValueError, match=r"holds 3 MB; at most 1 MB travel\. The most is in data \(3 MB\), "):
-        runtime_environment(MINE, folder, folder / "here")
+    message = r"holds 3 MB; at most 1 MB travel\. The most is in data \(3 MB\), "
+    with pytest.raises(ValueError, match=message), runtime_environment(MINE, folder, folder / "here"):
+        pass
