@@ -10,6 +10,7 @@ from ray.actor import ActorHandle
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+PENDING = "PENDING_CREATION"
 KILLING = 10.0  # seconds for a process on another node to be killed
 
 
@@ -26,7 +27,7 @@ class Whereabouts(NamedTuple):
     @property
     def waits(self) -> bool:
         """No node has room for it yet."""
-        return not self.process and self.state in ("PENDING_CREATION", "RESTARTING")
+        return not self.process and self.state in (PENDING, "RESTARTING")
 
 
 def whereabouts(handle: ActorHandle) -> Whereabouts:
@@ -34,6 +35,8 @@ def whereabouts(handle: ActorHandle) -> Whereabouts:
     from ray._private.state import actors  # the public one asks the dashboard, which need not run
 
     known: dict[str, Any] = actors(handle._actor_id.hex())
+    if not known:  # it has only just been asked for
+        return Whereabouts("", 0, PENDING)
     return Whereabouts(known["Address"]["NodeID"], int(known["Pid"] or 0), known["State"])
 
 

@@ -170,8 +170,7 @@ class RunConfig:
 
 FREE = (
     "logdir", "frames", "log_every", "checkpoint_every", "checkpoint_seconds", "keep_checkpoints", "report_every",
-    "metrics_port", "evaluation.", "hooks.", "learner.train_ratio", "replay.tolerance",
-    "metrics_port", "evaluation.", "cluster.", "learner.train_ratio", "replay.tolerance",
+    "metrics_port", "evaluation.", "hooks.", "cluster.", "learner.train_ratio", "replay.tolerance",
     "learner.threads", "learner.device", "learner.prefetch", "actor.flush_steps", "actor.flush_seconds",
     "actor.actors", "actor.max_lag", "learner.publish_every", "learner.publish_seconds",
     "actor.isolation", "actor.step_timeout", "actor.reset_timeout", "actor.environment_gb", "actor.quarantine_after",

@@ -15,9 +15,12 @@ from typing import Self
 
 import psutil
 
+from tests.replay.redis.redis_servers import free_port
+
 MARK = "NODE_OF_TEST"
 ROOT = Path(__file__).parents[2]
 STARTING = 100.0  # seconds
+TRIES = 3  # Ray gives a node 30 s to start, which a busy machine may not manage
 STORE = 100 << 20
 
 
@@ -37,7 +40,7 @@ class RayNodes:
         try:
             said = self._start(
                 "head", "--head", "--port=0", "--include-dashboard=false", f"--num-cpus={self.cpus}",
-                "--labels=role=learner",
+                "--labels=role=learner", f"--ray-client-server-port={free_port()}", f"--dashboard-port={free_port()}",
             )  # fmt: skip
             found = re.search(r"ray start --address='([^']+)'", said)
             assert found, said
@@ -88,19 +91,25 @@ class RayNodes:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
         environment |= mode | self.environment | {"PYTHONPATH": str(ROOT), MARK: str(folder)}
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", f"--temp-dir={folder}"]
-        command += [f"--object-store-memory={STORE}", "--disable-usage-stats", *arguments]
-        done = subprocess.run(
-            command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-            timeout=STARTING,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+        command += [f"--object-store-memory={STORE}", "--disable-usage-stats", "--dashboard-agent-listen-port=0"]
+        for _ in range(TRIES):
+            done = subprocess.run(
+                [*command, *arguments], cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True,
+                text=True, timeout=STARTING,
+            )  # fmt: skip
+            if done.returncode == 0:
+                return done.stdout
+            self._end_processes(node)
+        raise AssertionError(done.stdout + done.stderr)
 
-    def _end(self) -> None:
-        for process in (members := self.members()):
+    def _end_processes(self, node: str = "") -> None:
+        for process in (members := self.members(node)):
             with contextlib.suppress(psutil.Error):
                 process.kill()
         psutil.wait_procs(members, timeout=10)
+
+    def _end(self) -> None:
+        self._end_processes()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 

@@ -83,6 +83,9 @@ def test_a_run_outlives_the_node_of_its_actors(nodes: RayNodes, logdir: Path) ->
     assert done.returncode == 0 and Path(done.stdout.strip(), "model.safetensors").exists(), done.stderr
     done = _steer(nodes, "scale", "another", "--actors", "3")
     assert done.returncode == 2 and re.search(rf"No run .* match 'another'; active there: {logdir}", done.stderr)
+    done = _steer(nodes, "scale", "run", "--actors", "3")
+    assert done.returncode == 0 and "actors 2 -> 3" in done.stdout, done.stdout + done.stderr
+    assert _places(nodes)["ray::actor-2"] == "second"
 
     # What is killed on the node of the learner comes back there, and another parent is told by its end.
     [learner] = _named(nodes, "deploy.distributed.learner_process")
@@ -130,7 +133,14 @@ def _places(nodes: RayNodes) -> dict[str, str]:
     for node in ("head", "second"):
         for process in nodes.members(node):
             for word in process.cmdline():
-                for name in ("ray::actor-0", "ray::actor-1", "ray::shard-0", "ray::coordinator", "learner_process"):
+                for name in (
+                    "ray::actor-0",
+                    "ray::actor-1",
+                    "ray::actor-2",
+                    "ray::shard-0",
+                    "ray::coordinator",
+                    "learner_process",
+                ):
                     if name in word:
                         out[word.split()[0].removesuffix(".call")] = node
     return out

@@ -133,12 +133,12 @@ class Placement:
             note, restarted = self.board.note, children.restarts.add
             return WorkerChild(name, begin, self.logdir, note, restarted, site.awaits, silence)
 
+        if config.evaluation.every:  # first: it has to be on the learner's node, which actors might fill
+            children.evaluator = child("evaluator", evaluator)
+            children.evaluator.launch()
         fleet = Fleet(config.actor.environments, config.actor.actors)
         children.fleet = FleetChildren(fleet, actor, self.board.note, config.actor.flush_steps)
         children.fleet.scale(children.actors_at_start)
-        if config.evaluation.every:
-            children.evaluator = child("evaluator", evaluator)
-            children.evaluator.launch()
 
 
 def limits_of(config: RunConfig, environments: int) -> Limits:
