@@ -31,7 +31,7 @@ class Mine(CartPoleEnv):
 
 gym.register("Mine-v0", Mine, max_episode_steps=200)
 """
-pytestmark = pytest.mark.timeout(280)
+pytestmark = pytest.mark.timeout(400)
 
 
 @pytest.fixture(scope="module")
