@@ -43,7 +43,7 @@ class ControlFolder:
         """New requests with their ids, oldest first; None for one that is not JSON."""
         taken = []
         with suppress(OSError):  # the directory is away for a moment
-            for file in sorted(self._folder.glob(f"*{REQUEST}")):
+            for file in sorted(self._folder.glob(f"[!.]*{REQUEST}")):  # one with a dot is still being written
                 with suppress(FileNotFoundError):  # withdrawn
                     taken.append((file.stem, self._read(file)))
         return taken

@@ -45,12 +45,12 @@ class FleetChildren:
         for number in range(actors):
             if self._leaving.pop(number, None) is not None:
                 self._called_back.add(number)
-            self.given_up.pop(number, None)
             if number not in self.workers:
                 self._start(number)
         for number in self.workers:
             if number >= actors:
                 self._leaving.setdefault(number, time.monotonic() + LEAVING)
+        self.given_up.clear()  # those that are wanted have been started again
         self.target = actors
 
     def _start(self, number: int) -> None:
@@ -65,7 +65,7 @@ class FleetChildren:
             if number in self._leaving:
                 if self._left(number, one):
                     gone.append(one.name)
-            elif number in self._called_back and one.ended:
+            elif number in self._called_back and one.returned:
                 self._called_back.discard(number)
                 self._start(number)
                 gone.append(one.name)
@@ -99,6 +99,7 @@ class FleetChildren:
         if one.handle is not None:
             end(one.handle)
         del self.workers[number], self._leaving[number]
+        self._called_back.discard(number)
         self.note(f"{one.name} has ended; {self.running} are left.")
         return True
 

@@ -49,6 +49,17 @@ class WorkerChild:
         """Its process has ended, or has not been started again yet."""
         return self.task is None or bool(ray.wait([self.task], timeout=0)[0])
 
+    @property
+    def returned(self) -> bool:
+        """It has ended as somebody told it to, not by a failure."""
+        if self.task is None or not self.ended:
+            return False
+        try:
+            ray.get(self.task)
+        except RayError:
+            return False
+        return True
+
     def check(self, silent: float | None, worked: bool) -> bool:
         """Look once, and kill or restart it if necessary; True if it was just found dead. RunFailedError: give up.
 

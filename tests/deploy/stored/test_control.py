@@ -15,6 +15,7 @@ import pytest
 from deploy.stored.control import ANSWER, FOLDER, REQUEST, ControlFolder, RunUnreachableError, active, ask
 from deploy.stored.run_status import FORMAT, read_status, write_status
 from deploy.wiring.config import RunConfig, claim_logdir
+from replay.files.whole_file import whole_file
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -127,3 +128,12 @@ def test_a_status_is_read_whole_or_not_at_all(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "status.json").read_text())["state"] == "training"
     (tmp_path / "status.json").write_text("[1]")
     assert read_status(tmp_path) == {}
+
+
+def test_a_request_that_is_still_being_written_is_left_alone(logdir: Path) -> None:
+    folder, path = ControlFolder(logdir), logdir / FOLDER / f"1{REQUEST}"
+    with whole_file(path) as fresh:
+        fresh.write_text('{"actors"')
+        assert folder.take() == [] and fresh.exists()
+        fresh.write_text('{"actors": 4}')
+    assert folder.take() == [("1", {"actors": 4})]
