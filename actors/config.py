@@ -84,10 +84,11 @@ class ActorConfig:
     """Longest time that a step waits for its block to fill, in seconds."""
     isolation: Isolation = "auto"
     """`process`: each environment in its own process, which may hang, leak memory or crash; `none`: in the actor's,
-    where an exception or NaN costs one environment and anything else the actor. `auto`: `process` in local mode for
-    tasks with a module of their own (gym:module:ID), else `none`."""
+    where an exception or NaN costs one environment and anything else the actor. `auto`: `process` for tasks with
+    a module of their own (gym:module:ID, rllib:module:NAME), else and in inline mode `none`."""
     step_timeout: float = 60.0
-    """Longest time of one environment step, in seconds; then its process is killed and the environment made again."""
+    """Longest time of one environment step, in seconds; then its process is killed and the environment made again.
+    Without isolation the actor is killed, some time later."""
     reset_timeout: float = 120.0
     """The same for a reset, and for making an environment."""
     environment_gb: float = 0.0
