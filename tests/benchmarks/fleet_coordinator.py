@@ -1,8 +1,9 @@
 """`python -m tests.benchmarks.fleet coordinator`: how long a run's coordinator takes to answer 1,000 workers.
 
-A real coordinator behind real Ray. Four client processes stand for the workers, each of which reports a block of rows
-once a second, episodes and newest snapshot included; a learner samples, publishes and tells its progress; a supervisor
-takes the news four times a second. First nobody has to wait for the rate limiter, then the learner takes only half of
+A real coordinator behind real Ray. Four client processes stand for the workers, each of which makes a block of rows a
+second and reports several blocks at a time, as workers of a large fleet do, episodes and newest snapshot included; with
+`--every-block` it reports each by itself. A learner samples, publishes and tells its progress; a supervisor takes the
+news four times a second. First nobody has to wait for the rate limiter, then the learner takes only half of
 what the workers could insert, so that hundreds of them wait in the coordinator at any time.
 
 Prints percentiles, in milliseconds, of the answers that need not wait: the workers' in the first half, the learner's
