@@ -67,7 +67,8 @@ class RemoteLearner:
             while not self._ended():
                 self._over.wait(POLL)
         except Exception as error:  # its node is gone, or cannot start it
-            self._end(LOST, f"its node is lost: {reason_of(error)[0] if isinstance(error, RayError) else error}")
+            reason = reason_of(error)[0] if isinstance(error, RayError) else str(error)
+            self._end(LOST, f"with its launcher: {reason}")
 
     def _ended(self) -> bool:
         """Send it the signals that are due, and look whether it has ended."""

@@ -3,8 +3,8 @@
 
 It reads the spaces of the task from standard input, joins the run's Ray instance as a client of coordinator and shards,
 continues from CHECKPOINT (a name, `newest` or `none`), and saves and ends when the coordinator says stop or at SIGTERM.
-When its parent, the process SUPERVISOR, is gone, so are coordinator and shards: it saves if the replay is durable,
-prints what the run continues from, and ends.
+When its parent, the process SUPERVISOR, is gone (in cluster mode its launcher), so are coordinator and shards: it saves
+if the replay is durable, prints what the run continues from, and ends.
 """
 
 import json

@@ -1,6 +1,6 @@
 """How a process of a run ended."""
 
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.exceptions import ActorUnavailableError, RayActorError, RayError, RayTaskError
 
 
 def cause_of(error: BaseException) -> BaseException:
@@ -13,6 +13,8 @@ def cause_of(error: BaseException) -> BaseException:
 def reason_of(error: RayError) -> tuple[str, bool]:
     """One line, and whether the code itself raised (rather than that its process was lost)."""
     cause = cause_of(error)
+    if isinstance(cause, ActorUnavailableError):
+        return "the connection to its process or node was lost", False
     lines = [line.strip() for line in str(cause).splitlines() if line.strip()] or [""]
     if isinstance(cause, RayActorError):
         raised = "creation task" in lines[0]  # the constructor's traceback follows

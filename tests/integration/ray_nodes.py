@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -55,11 +55,12 @@ class RayNodes:
     ) -> None:
         self._end()
 
-    def join(self, cpus: int = 4) -> None:
-        """Start the second node."""
+    def join(self, name: str = "second", cpus: int = 4, hidden: Path | None = None) -> None:
+        """Start another node, which sees an empty folder of its own in the place of `hidden`."""
+        mount = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none "$0" && exec "$@"', str(hidden)]
         self._start(
-            "second", f"--address={self.address}", f"--num-cpus={cpus}", "--labels=role=actors",
-            '--resources={"actors": 8}',
+            name, f"--address={self.address}", f"--num-cpus={cpus}", "--labels=role=actors",
+            '--resources={"actors": 8}', before=mount if hidden else [],
         )  # fmt: skip
 
     @property
@@ -84,13 +85,13 @@ class RayNodes:
                     found.append(process)
         return found
 
-    def _start(self, node: str, *arguments: str) -> str:
+    def _start(self, node: str, *arguments: str, before: Sequence[str] = ()) -> str:
         folder = self.folder / node
         folder.mkdir()
         mode = {"RAY_AUTH_MODE": "token" if self.protected else "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
         environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
         environment |= mode | self.environment | {"PYTHONPATH": str(ROOT), MARK: str(folder)}
-        command = [sys.executable, "-m", "ray.scripts.scripts", "start", f"--temp-dir={folder}"]
+        command = [*before, sys.executable, "-m", "ray.scripts.scripts", "start", f"--temp-dir={folder}"]
         command += [f"--object-store-memory={STORE}", "--disable-usage-stats", "--dashboard-agent-listen-port=0"]
         for _ in range(TRIES):
             done = subprocess.run(
