@@ -55,6 +55,7 @@ def test_the_learner_moves_to_another_node_and_nothing_outlives_the_supervisor(l
         )
 
         going.kill()
+        going.wait(10)
         wait_for(lambda: not (_learners(nodes) or having(nodes.members(), "ray::")), "all processes of the run to end")
 
 
