@@ -1,5 +1,5 @@
-"""The user's modules, as they reach the nodes of a cluster: the folder of the command travels as Ray's `working_dir`.
-Torch-free."""
+"""The user's modules, as they reach the nodes of a cluster: the folder of the command travels as Ray's `working_dir`,
+without what is hidden (names that begin with a dot), where keys and passwords are kept. Torch-free."""
 
 import os
 import tempfile
@@ -22,7 +22,7 @@ _BIGGEST = 3  # entries that an error names
 @contextmanager
 def runtime_environment(config: RunConfig, folder: Path, logdir: Path) -> Iterator[dict[str, Any] | None]:
     """Ray's `runtime_env`, to join with, for the processes of a run whose task is a module of `folder`; None if it
-    needs none.
+    needs none. All files of the folder travel, except hidden ones, runs, virtual environments and caches.
 
     ValueError: the folder is too large to travel.
     """
@@ -50,11 +50,12 @@ def named_module(config: RunConfig) -> bool:
 
 
 def _files(folder: Path, logdir: Path) -> Iterator[Path]:
-    """The files of the folder that may be code, or what it reads: no runs, environments, caches or hidden folders."""
+    """The files of the folder that may be code, or what it reads: no runs, environments or caches, and nothing
+    hidden."""
     for place, folders, names in os.walk(folder):
         here = Path(place)
         folders[:] = sorted(name for name in folders if not _is_left_out(here / name, logdir))
-        yield from (path for name in sorted(names) if (path := here / name).is_file())
+        yield from (path for name in sorted(names) if not name.startswith(".") and (path := here / name).is_file())
 
 
 def _is_left_out(folder: Path, logdir: Path) -> bool:

@@ -18,6 +18,7 @@ def folder(tmp_path: Path) -> Path:
     for name in (
         "mine.py", "maps/level.json", "replay.py", ".git/HEAD", "venv/pyvenv.cfg", "venv/lib/x.py", ".venv/y.py",
         "__pycache__/mine.pyc", "old/config.yaml", "old/checkpoints/1/model", "here/metrics.jsonl",
+        ".env", "maps/.token",
     ):  # fmt: skip
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -25,7 +26,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_code_travels_and_runs_environments_and_caches_stay(folder: Path) -> None:
+def test_code_travels_and_runs_environments_caches_and_what_is_hidden_stay(folder: Path) -> None:
     with runtime_environment(MINE, folder, folder / "here") as environment:
         assert environment
         package = zipfile.ZipFile(environment["working_dir"])
