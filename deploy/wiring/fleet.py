@@ -36,26 +36,27 @@ class Fleet:
 
     def share(self, worker: int) -> Share:
         """The environments of worker number `worker`. ValueError if there are more than streams can name."""
-        if worker < self.actors:
-            indices = range(worker, self.environments, self.actors)
-            first = sum(len(range(other, self.environments, self.actors)) for other in range(worker))
-        else:
-            first = self.environments + (worker - self.actors) * self.each
-            indices = range(first, first + self.each)
-        if first + len(indices) > SLOTS:
-            raise ValueError(
-                f"Worker {worker} would have environment {first + len(indices) - 1}; replay can name {SLOTS}. "
-                f"Use at most {self.most} actors of {self.each} environments."
-            )
-        return Share(list(indices), list(range(first, first + len(indices))))
+        slots = range(self.total(worker), self.total(worker + 1))
+        indices = range(worker, self.environments, self.actors) if worker < self.actors else slots
+        return Share(list(indices), list(slots))
 
     def shares(self, workers: int) -> Iterator[Share]:
         """The shares of the first `workers` workers."""
         return (self.share(worker) for worker in range(workers))
 
     def total(self, workers: int) -> int:
-        """Environments of the first `workers` workers together."""
-        return sum(len(share.indices) for share in self.shares(workers))
+        """Environments of the first `workers` workers together. ValueError as `share`."""
+        least, more = divmod(self.environments, self.actors)  # the first `more` workers have one more
+        if workers <= self.actors:
+            total = workers * least + min(workers, more)
+        else:
+            total = self.environments + (workers - self.actors) * self.each
+        if total > SLOTS:
+            raise ValueError(
+                f"Worker {workers - 1} would have environment {total - 1}; replay can name {SLOTS}. "
+                f"Use at most {self.most} actors of {self.each} environments."
+            )
+        return total
 
     @property
     def each(self) -> int:

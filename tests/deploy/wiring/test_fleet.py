@@ -1,5 +1,7 @@
 """Which environments each worker of a run steps."""
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -34,3 +36,10 @@ def test_more_than_streams_can_name_are_refused() -> None:
     assert fleet.share(fleet.most - 1).slots[-1] < SLOTS
     with pytest.raises(ValueError, match=f"replay can name {SLOTS}. Use at most {fleet.most} actors of 500"):
         fleet.share(fleet.most)
+
+
+def test_the_last_of_many_workers_is_found_without_counting_through_the_others() -> None:
+    fleet = Fleet(environments=1 << 15, actors=1 << 15)
+    begun = time.monotonic()
+    assert fleet.share((1 << 15) - 1).slots == [(1 << 15) - 1] and fleet.total(1 << 15) == 1 << 15
+    assert time.monotonic() - begun < 5  # seconds; counting takes minutes
