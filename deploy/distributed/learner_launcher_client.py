@@ -4,6 +4,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import ray
@@ -68,6 +69,9 @@ class RemoteLearner:
                 self._over.wait(POLL)
         except Exception as error:  # its node is gone, or cannot start it
             reason = reason_of(error)[0] if isinstance(error, RayError) else str(error)
+            if self._launcher is not None:
+                with suppress(Exception):  # Ray itself may be gone
+                    ray.kill(self._launcher)  # one that is late would start a second learner
             self._end(LOST, f"with its launcher: {reason}")
 
     def _ended(self) -> bool:
