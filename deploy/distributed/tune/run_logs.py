@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from collections import deque
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ class GrowingLines:
         """The lines that are new, and whether they are the first: what was read before no longer counts."""
         try:
             with self.path.open("rb") as file:
-                status = self.path.stat()
+                status = os.fstat(file.fileno())  # of this file, even if another has just taken its place
                 anew = status.st_ino != self._inode or status.st_size < self._offset
                 self._inode, self._offset = status.st_ino, 0 if anew else self._offset
                 file.seek(self._offset)
