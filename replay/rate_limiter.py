@@ -14,6 +14,7 @@ class _Turn(NamedTuple):
     n: int
     most: int
     blocks: asyncio.Future[int]
+    who: str
 
 
 class RateLimiter:
@@ -37,15 +38,23 @@ class RateLimiter:
         self._waited = {"insert": 0.0, "sample": 0.0}
         self._queues: dict[Side, deque[_Turn]] = {"insert": deque(), "sample": deque()}
 
-    async def insert(self, n: int, timeout: float, most: int = 1) -> int:
+    async def insert(self, n: int, timeout: float, most: int = 1, who: str = "") -> int:
         """Count a block of n inserted steps once allowed, or at once up to `most` blocks if so many are allowed then;
         returns how many (0: see `wake`). While replay is filling it is always one: sampling is to begin with steps that
-        are there. Raises TimeoutError, or ValueError if n can never be allowed."""
-        return await self._pass("insert", n, timeout, most)
+        are there. `who`: see `leave`. Raises TimeoutError, or ValueError if n can never be allowed."""
+        return await self._pass("insert", n, timeout, most, who)
 
     async def sample(self, n: int, timeout: float) -> int:
         """Count n sampled steps once allowed; returns 1, or 0: see `wake`. Raises as `insert`."""
         return await self._pass("sample", n, timeout, 1)
+
+    def leave(self, who: str) -> None:
+        """Let inserts that wait for `who` return at once, with nothing counted: nobody would make them."""
+        queue = self._queues["insert"]
+        for turn in [turn for turn in queue if turn.who == who]:
+            queue.remove(turn)
+            turn.blocks.set_result(0)
+        self._serve()
 
     def wake(self) -> None:
         """Let everybody who waits return at once, with nothing counted."""
@@ -57,6 +66,12 @@ class RateLimiter:
     def give_back(self, n: int) -> None:
         """Uncount n sampled steps, whose updates are lost: they may be sampled again."""
         self._samples -= n
+        self._serve()
+
+    def give_back_inserts(self, n: int) -> None:
+        """Uncount n inserted steps, which were allowed and never made."""
+        self._inserts -= n
+        self._size = max(0, self._size - n)
         self._serve()
 
     def resize(self, size: int) -> None:
@@ -117,13 +132,13 @@ class RateLimiter:
     def _balance(self) -> None:
         self._samples = round(self._inserts * self.samples_per_insert - self._middle)
 
-    async def _pass(self, side: Side, n: int, timeout: float, most: int) -> int:
+    async def _pass(self, side: Side, n: int, timeout: float, most: int, who: str = "") -> int:
         self._require_possible(side, n)
         queue = self._queues[side]
         if not queue and (blocks := self._take(side, n, most)):
             self._serve()
             return blocks
-        start, turn = time.monotonic(), _Turn(n, most, asyncio.get_running_loop().create_future())
+        start, turn = time.monotonic(), _Turn(n, most, asyncio.get_running_loop().create_future(), who)
         queue.append(turn)
         try:
             await asyncio.wait([turn.blocks], timeout=timeout)  # does not cancel a turn that has just come

@@ -21,6 +21,7 @@ from deploy.distributed.messages import (
     Published,
     State,
     Verdict,
+    actor_name,
 )
 from deploy.distributed.releases import Releases
 from deploy.distributed.roster import Roster
@@ -56,6 +57,7 @@ class Coordinator(Mailbox):
 
     def enlist(self, worker: int) -> Assignment:
         """Begin a life of environment worker number `worker`."""
+        self._end_life(actor_name(worker))
         left = max(0, self.limits.random_steps - self._steps)
         return Assignment(self.incarnation(worker), self.roster.share(worker), -(-left // max(1, self.roster.actors)))
 
@@ -78,7 +80,13 @@ class Coordinator(Mailbox):
             return Answer("stop" if self._stopping else "wait", self.newest(report.version))
         if self.limits.max_lag:
             most = 1  # newer snapshots come with answers
-        verdict, blocks = await self._ask(self._limiter.insert, rows, timeout, most)
+        name = actor_name(report.worker)
+        life = self.roster.lives[name]
+        verdict, blocks = await self._ask(self._limiter.insert, rows, timeout, most, name)
+        if self.roster.lives[name] != life:  # it died while it waited
+            self._limiter.give_back_inserts(rows * blocks)
+            return Answer("wait", None)
+        self.roster.granted[name] += rows * blocks
         if self.roster.retired(report.worker) and verdict == "wait":
             verdict = "stop"
         return Answer(verdict, self.newest(report.version), blocks, self.roster.every)
@@ -219,7 +227,13 @@ class Coordinator(Mailbox):
 
     def forget(self, name: str) -> None:
         """Drop a process that is gone from lag and signs of life."""
+        self._end_life(name)
         self.roster.forget(name)
+
+    def _end_life(self, name: str) -> None:
+        """Let others insert what a process was allowed to and did not, and take its place in the queue."""
+        self._limiter.leave(name)
+        self._limiter.give_back_inserts(self.roster.end_life(name))
 
     def replay_lost(self, size: int) -> None:
         """A shard has restarted with fewer steps; the replay now holds `size`."""

@@ -27,6 +27,10 @@ class Roster:
         self.rows: dict[str, int] = {}
         self.acting: dict[str, int] = {}
         """The snapshot version of each actor."""
+        self.granted: dict[str, int] = {}
+        """Rows that each actor was allowed to insert and has not reported."""
+        self.lives: Counter[str] = Counter()
+        """Of each process, those that are known to be over."""
         self.counts = Counter({key: n for key, n in state.counters.items() if key.startswith(FAILURES)})
         self._failures: list[Failure] = []
 
@@ -42,6 +46,8 @@ class Roster:
         self.alive(name, report.process, report.node)
         self.acting[name] = report.version
         self.rows[name] = self.rows.get(name, 0) + report.rows
+        # Rows that the coordinator before this one granted are reported to this one.
+        self.granted[name] = max(0, self.granted.get(name, 0) - report.rows)
 
     @property
     def every(self) -> float:
@@ -80,6 +86,11 @@ class Roster:
             self._begun, counters=counters, actors=self.actors, quarantined=dict(self.quarantined),
             ratio=self.ratio, known=list(self.seen),
         )  # fmt: skip
+
+    def end_life(self, name: str) -> int:
+        """A process is gone, or another has taken its place; returns the rows it was granted and did not report."""
+        self.lives[name] += 1
+        return self.granted.pop(name, 0)
 
     def forget(self, name: str) -> None:
         """Drop a process that is gone from lag and signs of life."""

@@ -187,3 +187,26 @@ def test_wrong_settings() -> None:
     for wrong in ((-1.0, 1.0, 1), (1.0, -1.0, 1), (1.0, 1.0, 0)):
         with pytest.raises(ValueError, match="must be at least"):
             RateLimiter(*wrong)
+
+
+def test_inserts_that_were_never_made_are_uncounted_and_make_room() -> None:
+    limiter = RateLimiter(samples_per_insert=1.0, tolerance=10.0, min_size=5)
+    assert allowed(limiter.insert, 5) and allowed(limiter.insert, 10) and not allowed(limiter.insert, 1)
+    limiter.give_back_inserts(12)
+    assert limiter.state() == {"inserts": 3, "samples": 0}
+    assert not allowed(limiter.sample, 1), "replay is filling again"
+    assert allowed(limiter.insert, 5) and allowed(limiter.sample, 1)
+
+
+def test_whoever_leaves_the_queue_lets_those_behind_it_pass() -> None:
+    limiter = RateLimiter(samples_per_insert=1.0, tolerance=10.0, min_size=5)
+
+    async def leave() -> list[int]:
+        await limiter.insert(5, 1)
+        waiting = [asyncio.create_task(limiter.insert(n, 60, who=who)) for n, who in ((12, "gone"), (2, "other"))]
+        await asyncio.sleep(0.01)
+        limiter.leave("gone")
+        return [await one for one in waiting]
+
+    assert asyncio.run(leave()) == [0, 1]
+    assert limiter.state()["inserts"] == 7

@@ -277,3 +277,41 @@ def test_requests_reach_the_supervisor_and_answers_come_back(meeting: Meeting) -
     assert meeting.news().requests == [("a", {"actors": 4})] and meeting.answered("a") is None
     meeting.answer("a", {"done": True})
     assert meeting.answered("a") == {"done": True}
+
+
+def test_what_a_dead_worker_was_granted_and_did_not_report_is_for_others(tmp_path: Path) -> None:
+    meeting = _meeting(tmp_path, replace(LIMITS, tolerance=40.0))
+    assert meeting.reported(_report()) == "go" and meeting.reported(_report(6)) == "go"
+    assert meeting.counters()["inserts"] == 20 and meeting.reported(_report(worker=1), timeout=0) == "wait"
+    meeting.forget("actor 0")
+    assert meeting.counters()["inserts"] == 6
+    assert meeting.reported(_report(worker=1)) == "go"
+    meeting.enlist(1)  # it has died, unnoticed
+    assert meeting.counters()["inserts"] == 6
+
+
+def test_what_a_worker_carries_over_is_not_for_others(tmp_path: Path) -> None:
+    meeting = _meeting(tmp_path, replace(LIMITS, tolerance=1000.0))
+    for done, asked in ((0, 10), (4, 10), (6, 0), (10, 10)):  # an environment was missing for a while
+        assert meeting.reported(_report(done), asked) == "go"
+    assert meeting.counters()["inserts"] == 30
+    meeting.forget("actor 0")
+    assert meeting.counters()["inserts"] == 20, "the rows that were reported"
+
+
+@pytest.mark.parametrize("granted", [False, True])
+def test_a_worker_that_dies_while_it_waits_loses_its_place(tmp_path: Path, granted: bool) -> None:
+    meeting = _meeting(tmp_path, replace(LIMITS, tolerance=20.0))
+    assert meeting.reported(_report(worker=1)) == "go"
+
+    async def wait() -> Answer:
+        waiting = asyncio.create_task(meeting.report(_report(), 10, 60))
+        await asyncio.sleep(0)
+        if granted:  # just before it is known to be dead
+            await meeting.sample(10, 0)
+            await meeting.sample(10, 0)
+        meeting.enlist(0)
+        return await asyncio.wait_for(waiting, 20)
+
+    assert asyncio.run(wait()) == Answer("wait", None)
+    assert meeting.counters()["inserts"] == 10
