@@ -1,7 +1,6 @@
 """Policy snapshots through Ray's object store: put there once, fetched once per node."""
 
 import threading
-import time
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,7 +14,6 @@ from deploy.distributed.messages import HELD, Answer, Published
 from deploy.distributed.remote import Heartbeat
 from world_models.snapshot import Snapshot
 
-FIRST_SNAPSHOT = 600.0  # seconds for the learner to start and publish
 FETCHING = 60.0  # seconds for one to arrive
 
 
@@ -86,9 +84,12 @@ class SnapshotFetcher:
 
 
 def first_snapshot(coordinator: CoordinatorClient, fetcher: SnapshotFetcher, beat: Heartbeat) -> Snapshot | None:
-    """Wait for the first snapshot; None: the run ended before there was one."""
-    deadline = time.monotonic() + FIRST_SNAPSHOT
-    while time.monotonic() < deadline:
+    """Wait for the first snapshot; None: the run ended before there was one.
+
+    There is no time-out but that of the coordinator (CoordinatorLostError): a learner may wait for a node of the
+    cluster as long as it takes, and the supervisor watches it and ends the run if it does not start.
+    """
+    while True:
         answer: Answer = coordinator.ask("first", HELD)
         if answer.verdict == "stop":
             return None
@@ -96,4 +97,3 @@ def first_snapshot(coordinator: CoordinatorClient, fetcher: SnapshotFetcher, bea
         if answer.published and (snapshot := fetcher.wait(-1, 1.0)):
             return snapshot
         beat()
-    raise TimeoutError(f"The learner published no policy within {FIRST_SNAPSHOT:g} s; see learner.log.")
