@@ -11,7 +11,7 @@ from ray.exceptions import GetTimeoutError, RayActorError
 from ray.util import list_named_actors
 
 from deploy.distributed.cluster.probe import find_cluster
-from deploy.distributed.coordinator_client import COORDINATOR
+from deploy.distributed.coordinator_client import AWAY, COORDINATOR
 from deploy.distributed.ray_cluster import join_cluster
 from deploy.distributed.remote import ask
 from deploy.stored.control import RunUnreachableError, new_request_name
@@ -59,11 +59,19 @@ class ClusterRun:
     def ask(
         self, request: Mapping[str, Any], timeout: float = 60.0, waiting: Callable[[float], None] | None = None
     ) -> dict[str, Any]:
-        """See `deploy.stored.control.ask`."""
+        """See `deploy.stored.control.ask`. A coordinator that is replaced meanwhile is found again; RunUnreachableError
+        once it is away for AWAY seconds."""
         name, begun = new_request_name(), time.monotonic()
         self._call("request", name, dict(request))
+        heard, replaced = begun, False
         while (waited := time.monotonic() - begun) <= timeout:
-            reply: dict[str, Any] | None = self._call("answered", name)
+            try:
+                reply: dict[str, Any] | None = self._call("answered", name)
+                heard = time.monotonic()
+            except RunUnreachableError:
+                if time.monotonic() - heard > AWAY:
+                    raise
+                reply, replaced = None, True
             if reply is not None:
                 if "error" in reply:
                     raise ValueError(reply["error"])
@@ -71,7 +79,20 @@ class ClusterRun:
             if waiting:
                 waiting(waited)
             time.sleep(POLL)
-        raise RunUnreachableError(f"The run {self.name} has not answered within {timeout:g} s.")
+        raise RunUnreachableError(
+            f"The run {self.name} has not answered within {timeout:g} s{self._withdraw(name, replaced)}"
+        )
+
+    def _withdraw(self, name: str, replaced: bool) -> str:
+        """What becomes of a request without an answer, in words."""
+        try:
+            if self._call("withdraw", name):
+                return "; the request is withdrawn."
+        except RunUnreachableError:
+            replaced = True
+        if replaced:
+            return "; its coordinator was away meanwhile, so the request may be carried out or lost."
+        return "; it is still carrying out the request."
 
     def _call(self, method: str, *arguments: Any) -> Any:
         try:
