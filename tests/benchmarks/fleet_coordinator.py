@@ -73,12 +73,12 @@ class Crowd:
         """Let every worker begin its life."""
         await asyncio.gather(*(self.coordinator.call.remote("enlist", number) for number in self.numbers))
 
-    async def act(self, begin: float, end: float, credit: bool) -> dict[str, Any]:
-        """Let every worker do a block a second from `begin` to `end` on the wall clock; what is answered in the first
-        `WARM` seconds is not counted. `credit`: ask for several blocks at a time, as workers do."""
+    async def act(self, begin: float, warm: float, end: float, credit: bool) -> dict[str, Any]:
+        """Let every worker do a block a second from `begin` to `end` on the wall clock; what is answered before `warm`
+        is not counted. `credit`: ask for several blocks at a time, as workers do."""
         self.times, self.most = {"go": [], "wait": [], "late": []}, 0
         await asyncio.gather(
-            *(self._work(number, begin + i / len(self.numbers), begin + WARM, end, credit)
+            *(self._work(number, begin + i / len(self.numbers), warm, end, credit)
               for i, number in enumerate(self.numbers))
         )  # fmt: skip
         return {"times": self.times, "most_waiting": self.most}
@@ -94,7 +94,8 @@ class Crowd:
                 blocks, asked = 0, time.perf_counter()
                 self.waiting += 1
                 self.most = max(self.most, self.waiting if time.time() > warm else 0)
-                answer: Answer = await self.coordinator.call.remote("report", report, ROWS, HELD, most)
+                held = min(HELD, max(0.0, end - time.time()))
+                answer: Answer = await self.coordinator.call.remote("report", report, ROWS, held, most)
                 self.waiting -= 1
                 self._count(answer.verdict, time.perf_counter() - asked, warm)
                 granted = answer.blocks if answer.verdict == "go" else 0
@@ -145,10 +146,10 @@ class Learner:
         )
         self.ask(times, "publish", put(snapshot))
 
-    def learn(self, begin: float, end: float, rows: int) -> dict[str, Any]:
-        """Train from `begin` to `end` on the wall clock, the first half of `WARM` not measured; counts the samples that
-        were granted and refused."""
-        self.warm = begin + WARM / 2
+    def learn(self, begin: float, warm: float, end: float, rows: int) -> dict[str, Any]:
+        """Train from `begin` to `end` on the wall clock, measured from `warm` on; counts the samples that were granted
+        and refused."""
+        self.warm = warm
         times: Times = {}
         verdicts: Counter[str] = Counter()
         due, reported = begin, begin
@@ -214,15 +215,16 @@ def phase(
     crowds: Sequence[Any],
     learner: Any,
     credit: bool,
+    warm: float,
     seconds: float,
     rows: int,
 ) -> dict[str, Any]:
-    """Everybody at work, measured for `seconds`; the learner samples `rows` at a time."""
+    """Everybody at work, after `warm` seconds measured for `seconds`; the learner samples `rows` at a time."""
     begin = time.time()
-    end = begin + WARM + seconds
-    asked = [crowd.call.remote("act", begin, end, credit) for crowd in crowds]
-    learning = learner.call.remote("learn", begin + WARM / 2, end, rows)
-    time.sleep(WARM)
+    end = begin + warm + seconds
+    asked = [crowd.call.remote("act", begin, begin + warm, end, credit) for crowd in crowds]
+    learning = learner.call.remote("learn", begin + warm / 2, begin + warm, end, rows)
+    time.sleep(warm)
     supervisor, busy, used = Supervisor(coordinator), sum(process.cpu_times()[:2]), cores_used()
     begin = time.time()
     time.sleep(seconds)
@@ -245,7 +247,7 @@ def phase(
     }  # fmt: skip
 
 
-def measure(folder: Path, workers: int, seconds: float, credit: bool) -> dict[str, Any]:
+def measure(folder: Path, workers: int, warm: float, seconds: float, credit: bool) -> dict[str, Any]:
     """Both phases, with a coordinator and clients of their own in a Ray of their own."""
     start_local("fleet-coordinator", 512 << 20)
     try:
@@ -262,7 +264,7 @@ def measure(folder: Path, workers: int, seconds: float, credit: bool) -> dict[st
             start(f"{path}.Crowd", range(i, workers, CLIENTS), cpus=0, threads=0) for i in range(CLIENTS)
         ]  # fmt: skip
         ray.get([crowd.call.remote("enlist") for crowd in crowds], timeout=ENDING)
-        arguments = (coordinator, process, crowds, learner, credit, seconds)
+        arguments = (coordinator, process, crowds, learner, credit, warm, seconds)
         even = workers * ROWS // UPDATES  # steps of an update when nobody is ahead
         free = phase("free", *arguments, even)
         ask(coordinator, "set_ratio", 1.0, float(workers * ROWS + even))
@@ -273,7 +275,8 @@ def measure(folder: Path, workers: int, seconds: float, credit: bool) -> dict[st
     worst = max(times["p99"] for one in phases for times in one["answers"].values())
     return {
         "name": "fleet/coordinator", "value": worst, "unit": "ms, largest p99 of answers that need not wait",
-        "goal": GOAL, "workers": workers, "clients": CLIENTS, "credit": credit, "seconds": seconds, "phases": phases,
+        "goal": GOAL, "workers": workers, "clients": CLIENTS, "credit": credit, "warm": warm, "seconds": seconds,
+        "phases": phases,
         "device": f"cpu, {platform.machine()}, {os.cpu_count()} cores", "load": os.getloadavg(),
         "versions": {"python": platform.python_version(), "ray": ray.__version__},
     }  # fmt: skip
@@ -284,13 +287,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.fleet coordinator", description=__doc__)
     parser.add_argument("--workers", type=int, default=1000, help="that the four clients stand for")
     parser.add_argument("--seconds", type=float, default=60.0, help="of each of the two halves")
+    parser.add_argument("--warm", type=float, default=WARM, help="seconds of each half that are not measured")
     parser.add_argument("--every-block", action="store_true", help="workers ask for every block by itself")
     parser.add_argument("--json", action="store_true", help="print one JSON object alone")
     options = parser.parse_args(arguments)
     if options.workers < CLIENTS or options.seconds < 2:
         parser.error(f"--workers is {CLIENTS} or more, --seconds 2 or more")
     with TemporaryDirectory(prefix="nexus-fleet-") as folder:
-        result = measure(Path(folder), options.workers, options.seconds, not options.every_block)
+        result = measure(Path(folder), options.workers, options.warm, options.seconds, not options.every_block)
     if not options.json:
         for one in result["phases"]:
             print(f"{one['phase']}: {one['calls_per_second']:g} calls a second, ms")

@@ -1,5 +1,9 @@
 """The benchmark of the fleet finds its parts by the names of their modules."""
 
+import json
+import subprocess
+import sys
+
 import pytest
 
 from tests.benchmarks.fleet import main, parts
@@ -21,3 +25,15 @@ def test_help_names_every_part(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     out = capsys.readouterr().out
     assert all(part in out for part in parts())
+
+
+@pytest.mark.timeout(120)
+def test_a_coordinator_is_measured_with_a_few_workers() -> None:
+    arguments = ["coordinator", "--workers", "8", "--warm", "0.5", "--seconds", "2", "--json"]
+    command = [sys.executable, "-m", "tests.benchmarks.fleet", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert done.returncode in (0, 1), done.stderr  # 1: slower than the goal, on a busy machine
+    result = json.loads(done.stdout.splitlines()[-1])
+    free, blocked = result["phases"]
+    assert free["answers"]["report"]["count"] > 0 and blocked["held_back"]["count"] > 0
+    assert free["learner"]["go"] > 0 and result["value"] > 0
