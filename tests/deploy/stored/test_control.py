@@ -38,7 +38,7 @@ def _run(logdir: Path, answer: dict[str, Any]) -> Iterator[list[Any]]:
                 seen.append(request)
                 folder.answer(name, answer)
 
-    thread = threading.Thread(target=work)
+    thread = threading.Thread(target=work, daemon=True)
     thread.start()
     try:
         yield seen
@@ -61,30 +61,38 @@ def test_a_refusal_is_an_error(logdir: Path) -> None:
         ask(logdir, {"actors": 0}, 20)
 
 
-def test_a_run_that_does_not_answer_gets_no_request_later(logdir: Path) -> None:
+def test_a_run_that_does_not_answer_gets_no_request_later(logdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = ControlFolder(logdir)
     write_status(logdir, {"state": "starting"})
     told = list[float]()
-    with pytest.raises(RunUnreachableError, match=r"not answered within 0.3 s \(state: starting\); the request is"):
-        ask(logdir, {"stop": True}, 0.3, told.append)
-    assert told and folder.take() == []
+
+    def wait(seconds: float) -> None:
+        told.append(seconds)
+        let_pass(monkeypatch, 30)
+
+    with pytest.raises(RunUnreachableError, match=r"not answered within 30 s \(state: starting\); the request is"):
+        ask(logdir, {"stop": True}, 30, wait)
+    assert len(told) == 1 and folder.take() == []
 
 
-def test_a_request_that_is_being_carried_out_is_not_called_withdrawn(logdir: Path) -> None:
-    folder = ControlFolder(logdir)
-    taken = threading.Event()
+def test_a_request_that_is_being_carried_out_is_not_called_withdrawn(
+    logdir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, taken = ControlFolder(logdir), list[Any]()
 
-    def take() -> None:
-        while not folder.take():
-            time.sleep(0.01)
-        taken.set()
+    def take(_: float) -> None:
+        taken.extend(folder.take())
+        let_pass(monkeypatch, 30)
 
-    thread = threading.Thread(target=take)
-    thread.start()
     with pytest.raises(RunUnreachableError, match="still carrying out the request"):
-        ask(logdir, {"checkpoint": True}, 1)
-    thread.join(10)
-    assert taken.is_set()
+        ask(logdir, {"checkpoint": True}, 30, take)
+    assert [request for _, request in taken] == [{"checkpoint": True}]
+
+
+def let_pass(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """From now on the clock is ahead by this much."""
+    clock = time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: clock() + seconds)
 
 
 def test_nobody_is_asked_where_no_run_is_active(tmp_path: Path) -> None:
