@@ -13,9 +13,11 @@ from typing import Any
 
 from actors.faults import OutsideError
 from actors.isolated_channel import Channel, ClosedError, Message
+from replay.redis_url import PASSWORD_VARIABLE
 
 ENDING = 10.0  # seconds for the server to answer that a process has ended, and to end itself
 _BOOT = "import json, sys; sys.path[:] = json.loads(sys.argv.pop(1)); from actors.isolated_process import main; main()"
+_SECRETS = (PASSWORD_VARIABLE, "RAY_AUTH_TOKEN")  # which are no business of an environment
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -88,7 +90,7 @@ class ForkServer:
             self._process = subprocess.Popen(
                 [*command, str(os.getpid())], pass_fds=[other.fileno()], stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-                env={name: "1" for name in _THREADS} | dict(os.environ),
+                env={name: "1" for name in _THREADS} | {k: v for k, v in os.environ.items() if k not in _SECRETS},
             )  # fmt: skip
         self._channel = Channel(own)
         self._finish = weakref.finalize(self, _finish, self._process, self._channel)

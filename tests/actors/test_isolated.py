@@ -157,6 +157,17 @@ def test_environments_of_one_server_step_at_the_same_time_and_are_strangers(make
     other.close()
 
 
+def test_an_environment_learns_no_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NEXUS_REDIS_PASSWORD", "RAY_AUTH_TOKEN", "MY_SIMULATOR"):
+        monkeypatch.setenv(name, "open sesame")
+    make = IsolatedEnvironments(TASK, EnvironmentConfig(), PATIENT)
+    one = make()
+    variables = Path(f"/proc/{process_of(one)}/environ").read_text()
+    assert "MY_SIMULATOR=open sesame" in variables and variables.count("open sesame") == 1
+    one.close()
+    make.close()
+
+
 def test_a_server_that_was_killed_is_started_again() -> None:
     make = IsolatedEnvironments(TASK, EnvironmentConfig(), PATIENT)
     one = make()
