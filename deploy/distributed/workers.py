@@ -2,7 +2,8 @@
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 from ray.actor import ActorHandle
 
+from actors.environment import Environment
 from actors.evaluation import PARALLEL, EndlessEpisodeError, run_episodes
 from actors.faults import BrokenEnvironmentError
 from actors.vector import Episode
@@ -23,7 +25,7 @@ from deploy.wiring.build import build_actor
 from deploy.wiring.config import RunConfig
 from deploy.wiring.fleet import Assignment
 from deploy.wiring.policy_files import save_best
-from deploy.wiring.task import actor_environment_maker, enter
+from deploy.wiring.task import actor_environment_maker, enter, isolated
 from learner.checkpoint import Checkpoints
 from replay.keys import stream_id
 from world_models.dreamer.acting import ActingModel
@@ -51,7 +53,8 @@ class ActorWorker:
         if not self.assignment.share.indices:  # all are quarantined
             return
         store = connect_store(config, *spaces, shards, self.beat.waiting, self._note)
-        self.actor = build_actor(config, ActingModel(*spaces, config.model), store, self.assignment, worker)
+        make = _audible_maker(config, self.beat)
+        self.actor = build_actor(config, ActingModel(*spaces, config.model), store, self.assignment, worker, make)
         self.actor.writer.renew = self._renew
         self.snapshots = self.actor.snapshots = SnapshotFetcher(self._note)
         self.block = config.actor.flush_steps
@@ -132,6 +135,19 @@ class ActorWorker:
         )  # fmt: skip
 
 
+def _audible_maker(config: RunConfig, beat: Heartbeat) -> Callable[[], Environment]:
+    """`actor_environment_maker` with signs of life: as long as it takes if it has a limit of its own, else one at the
+    begin of each environment, so that one that hangs is noticed."""
+    make, limited = actor_environment_maker(config), isolated(config)
+
+    def make_audibly() -> Environment:
+        beat()
+        with beat.waiting() if limited else nullcontext():
+            return make()
+
+    return make_audibly
+
+
 class AudiblePolicy(DreamerPolicy):
     """Gives a sign of life with every action."""
 
@@ -160,7 +176,7 @@ class EvaluatorWorker:
     def run(self) -> None:
         """Evaluate until told to stop."""
         every, episodes = self.config.evaluation.every, self.config.evaluation.episodes
-        makers = [actor_environment_maker(self.config)] * min(episodes, PARALLEL)
+        makers = [_audible_maker(self.config, self.beat)] * min(episodes, PARALLEL)
         version, done = -1, 0
         while not self.coordinator.ask("stopping"):
             self.beat()

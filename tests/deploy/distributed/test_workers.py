@@ -4,6 +4,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import ray
@@ -11,9 +12,9 @@ import torch
 
 from deploy.commands.train import parse_train
 from deploy.distributed.messages import Limits, State
-from deploy.distributed.remote import ask, start
+from deploy.distributed.remote import Heartbeat, ask, start
 from deploy.distributed.snapshots import put
-from deploy.distributed.workers import ActorWorker
+from deploy.distributed.workers import ActorWorker, _audible_maker
 from deploy.wiring.build import build_agent
 from deploy.wiring.fleet import Fleet
 from deploy.wiring.incarnations import Incarnations
@@ -73,3 +74,22 @@ def test_what_an_actor_reports_is_stored_before_it_waits_and_episodes_have_their
             thread.join(60)
         for handle in (coordinator, shard):
             ray.kill(handle)
+
+
+class Ear:
+    """Hears signs of life in place of a `CoordinatorClient`."""
+
+    heard = 0
+
+    def tell(self, *_: Any) -> None:
+        self.heard += 1
+
+
+@pytest.mark.parametrize("isolation", ["process", "none"])
+def test_an_environment_that_is_made_slowly_is_no_silence_if_it_has_a_limit(here: Path, isolation: str) -> None:
+    (here / "late_module.py").write_text("import time\ntime.sleep(1)\n" + MY_MODULE)
+    config = parse_train(["gym:late_module:MyEnv-v0", *TINY, "--actor.isolation", isolation, "--logdir", str(here)])
+    ear = Ear()
+    make = _audible_maker(config, Heartbeat(ear, "actor 0", every=0.02))  # type: ignore[arg-type]
+    make().close()
+    assert ear.heard > 3 if isolation == "process" else ear.heard == 1
