@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from actors.environment import Environment
 from actors.envs import rendering
 from actors.faults import call_outside, described, place_of
 
@@ -33,6 +34,15 @@ def close_outside(close: Callable[[], object], task: str) -> None:
         _say(task, hung, f"did not return within {PATIENCE:g} s; the environments of this task are left open")
     except Exception as error:
         _say(task, error, described(error))
+
+
+def close_anyway(environment: Environment, name: str) -> None:
+    """Close an environment; an error is one warning that begins with `name`, so that it hides no earlier error and
+    keeps none of the others from being closed."""
+    try:
+        environment.close()
+    except Exception as error:
+        _say(name, error, described(error))
 
 
 def hangs(task: str) -> bool:

@@ -92,9 +92,11 @@ class ActorConfig:
     reset_timeout: float = 120.0
     """The same for a reset, and for making an environment."""
     environment_gb: float = 0.0
-    """Memory in GB beyond which the process of an isolated environment is killed; 0 sets no limit."""
+    """Memory in GB beyond which the process of an isolated environment is killed; 0 sets no limit. Programs that it
+    starts are not counted."""
     quarantine_after: int = 5
-    """Failures of one environment in a row, without a finished episode, after which the run goes on without it."""
+    """Failures of one environment in a row, without a finished episode or 1,000 steps between them, after which the run
+    goes on without it."""
 
     def __post_init__(self) -> None:
         for name in ("actors", "environments", "flush_steps", "quarantine_after"):

@@ -1,15 +1,16 @@
 """An environment in a process of its own: it may hang, leak memory or crash without harm to the one that acts in it."""
 
 import time
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
 from actors import closing
 from actors.config import EnvironmentConfig
-from actors.environment import Step
+from actors.environment import CannotDrawError, Step
 from actors.environment_process import EnvironmentProcess, Limits, RaisedError
-from actors.faults import OutsideError
+from actors.faults import BrokenEnvironmentError, OutsideError
 from actors.fork_server import ForkServer
 from actors.isolated_channel import Message, SharedStep
 from world_models.dataclass_json import to_json
@@ -93,16 +94,22 @@ class IsolatedEnvironment:
         self._process.ask(b"c")
         self._expect("close()", CLOSING)
         try:
-            while (message := self._answer()).kind != b"c":
-                pass  # the result of a step that nobody waited for
+            while (message := self._after_begun()).kind != b"c":
+                pass
             for line in message.document:
                 closing.warn(line)
         except OutsideError as error:
             if error.kind == "timeout":
                 closing.give_up(self._task)
             closing.warn(f"warning: {self._task}, close(): {error.what}; its process was ended")
-        if not self._process.ended:
+        finally:
             self._process.end(1.0)
+
+    def _after_begun(self) -> Message:
+        """The next answer that is no failure of a step or reset that has been begun and that nobody waits for."""
+        while True:
+            with suppress(BrokenEnvironmentError, CannotDrawError, RaisedError):
+                return self._answer()
 
     def _expect(self, call: str, timeout: float) -> None:
         self._call, self._timeout, self._deadline = call, timeout, time.monotonic() + timeout

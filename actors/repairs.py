@@ -9,11 +9,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from actors import closing
 from actors.environment import Environment, Step
 from actors.faults import BrokenEnvironmentError, Kind
 
 FIRST_PAUSE = 1.0  # seconds, after the second failure in a row; doubled after every further one
 LONGEST_PAUSE = 30.0
+FIRST_STEPS = 1000
+"""Steps of an environment within which an error may be one of the task."""
 JOINING = 5.0  # seconds that closing waits for environments that are being made
 
 
@@ -37,10 +40,32 @@ class Repaired(NamedTuple):
     error: Exception | None = None
 
 
+class CommonFailures:
+    """Tells errors of a task from those of its N environments.
+
+    An error is one of the task if all environments, two or more, have first failed in the same way after the same
+    number of steps, at most 1,000, and made again have failed in that way after as many steps once more. One fault of
+    something that they share, such as a server, is none: it does not come back after as many steps.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._firsts: dict[int, list[tuple[int, Kind]]] = {}
+
+    def of_the_task(self, i: int, age: int, kind: Kind) -> bool:
+        """Count a failure of environment i, `age` steps after it was made; whether it is one of the task."""
+        firsts = self._firsts.setdefault(i, [])
+        if len(firsts) < 2:
+            firsts.append((age, kind))
+        all_twice = sum(len(one) for one in self._firsts.values()) == 2 * self._count > 2
+        alike = all_twice and {failure for one in self._firsts.values() for failure in one} == {(age, kind)}
+        return alike and age <= FIRST_STEPS and kind in ("exception", "non_finite", "invalid")
+
+
 class Repairs:
     """Of N environments, made by `makers`. A broken one is closed, made again and reset: at once after the first
-    failure, after 1, 2, 4, ... seconds when it fails again before an episode has ended, and no more after
-    `quarantine_after` failures in a row.
+    failure, after 1, 2, 4, ... seconds when it fails again before it has `worked`, and no more after `quarantine_after`
+    failures in a row.
 
     The others go on meanwhile. Environments `apart`, in processes of their own, are made in the background; any other
     may be tied to the thread that acts, which makes it once its pause is over.
@@ -51,14 +76,14 @@ class Repairs:
         self.away: set[int] = set()
         """Places whose environment is broken, being made or given up."""
         self.quarantined: set[int] = set()
-        self._failures = [0] * len(makers)  # in a row, without a finished episode between them
+        self._failures = [0] * len(makers)  # in a row
         self._due: dict[int, tuple[float, int]] = {}  # when to make it again, and the seed of its episode
         self._done: queue.SimpleQueue[Repaired] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._ending = threading.Event()
 
     def worked(self, i: int) -> None:
-        """Environment i has finished an episode."""
+        """Environment i has finished an episode, or made many steps: its failures are forgotten."""
         self._failures[i] = 0
 
     def failed(
@@ -120,4 +145,4 @@ class Repairs:
 
 def _close(environment: Environment | None) -> None:
     if environment is not None:
-        environment.close()
+        closing.close_anyway(environment, "a broken environment")

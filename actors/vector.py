@@ -8,14 +8,15 @@ from functools import partial
 
 import numpy as np
 
+from actors import closing
 from actors.environment import Environment, Step
 from actors.episode_metrics import EpisodeMetrics
 from actors.faults import BrokenEnvironmentError, raised
-from actors.repairs import EnvironmentFault, Repaired, Repairs
+from actors.repairs import CommonFailures, EnvironmentFault, Repaired, Repairs
 
 Rows = dict[str, np.ndarray]
-FIRST_STEPS = 1000
-"""Steps of an environment in which an error that all others have after as many means that the task itself is wrong."""
+FORGIVEN = 1000
+"""Steps of an environment without a failure after which its earlier ones are forgotten, even if no episode ends."""
 WAITING = 0.1  # seconds for an environment to be back if none is there
 
 
@@ -61,8 +62,7 @@ class VectorEnvironment:
 
     A failure of an environment ends the step with BrokenEnvironmentError, unless `quarantine_after` is given: then that
     environment is closed and made again (see `Repairs`), and the others are not affected. It has no row until its first
-    step after that, with `is_first`. An error is raised all the same if it is one of the task: if all environments (two
-    or more) first failed in the same way after the same number of steps, at most 1,000.
+    step after that, with `is_first`. An error is raised all the same if it is one of the task: see `CommonFailures`.
     """
 
     def __init__(
@@ -98,8 +98,8 @@ class VectorEnvironment:
         """Which environments have a row in the newest rows; all other values there mean nothing."""
         self.replaced = np.zeros(count, bool)
         """Which rows are the first of an environment that was made again: nothing joins them to those before."""
-        self._ages = [0] * count  # steps since each was first made
-        self._firsts: dict[int, tuple[int, str]] = {}  # age and kind of each one's first failure
+        self._ages = [0] * count  # steps since each was made
+        self._common = CommonFailures(count)
         self._finished: list[Episode] = []
         self._metrics = EpisodeMetrics()
         self._faults: list[EnvironmentFault] = []
@@ -140,7 +140,6 @@ class VectorEnvironment:
                     raise
                 broken.append((i, error))
         if self._repairs is not None and (broken or away):
-            self._require_some(broken)
             for i, fault in broken:
                 self._replace(self._repairs, i, fault, self.environments[i])
             for repaired in self._repairs.returned(0.0 if self.there.any() else WAITING):
@@ -167,18 +166,13 @@ class VectorEnvironment:
         out, self._faults = self._faults, []
         return out
 
-    def _require_some(self, broken: Sequence[tuple[int, BrokenEnvironmentError]]) -> None:
-        """Raise an error that is one of the task and not of an environment."""
-        for i, error in broken:
-            self._firsts.setdefault(i, (self._ages[i], error.kind))
-            alike = len(self._firsts) == len(self) > 1 and len(set(self._firsts.values())) == 1
-            if alike and self._ages[i] <= FIRST_STEPS and error.kind in ("exception", "non_finite", "invalid"):
-                raise error
-
     def _replace(self, repairs: Repairs, i: int, error: BrokenEnvironmentError, old: Environment | None) -> None:
-        """Have environment i made again, for the episode after the one that it broke."""
+        """Have environment i made again, for the episode after the one that it broke; raise an error of the task."""
         self._open(i, self.episodes[i] + 1)
         self._faults.append(repairs.failed(i, self.env_indices[i], error, old, self.seeds[i]))
+        age, self._ages[i] = self._ages[i], 0
+        if self._common.of_the_task(i, age, error.kind):
+            raise error
 
     def _take(self, repairs: Repairs, repaired: Repaired) -> Step | None:
         """The first step of an environment that was made again; None: it has failed again."""
@@ -230,10 +224,10 @@ class VectorEnvironment:
         self._ages[i] += 1
         self.scores[i] += step.reward
         self.lengths[i] += self.frames_per_step
+        if self._repairs and (step.is_last or self._ages[i] == FORGIVEN):
+            self._repairs.worked(i)
         if step.is_last:
             self.ended[i] = True
-            if self._repairs:
-                self._repairs.worked(i)
             self._finished.append(
                 Episode(
                     env_index=self.env_indices[i],
@@ -295,6 +289,6 @@ class VectorEnvironment:
         away = self._repairs.away if self._repairs else ()
         for i, environment in enumerate(self.environments):
             if i not in away:
-                environment.close()
+                closing.close_anyway(environment, f"environment {self.env_indices[i]}")
         if self._repairs:
             self._repairs.close()

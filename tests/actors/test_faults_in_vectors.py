@@ -6,16 +6,18 @@ from functools import partial
 from typing import Any, cast
 
 import numpy as np
+import psutil
 import pytest
 
+from actors import closing
 from actors.config import EnvironmentConfig
 from actors.environment import Environment
 from actors.environment_process import Limits
 from actors.envs import make
 from actors.faults import BrokenEnvironmentError, Kind
 from actors.isolated import IsolatedEnvironment, IsolatedEnvironments
-from actors.repairs import EnvironmentFault
-from actors.vector import FIRST_STEPS, Rows, VectorEnvironment, episode_seed
+from actors.repairs import FIRST_STEPS, EnvironmentFault
+from actors.vector import Rows, VectorEnvironment, episode_seed
 from tests.actors.faulty import END, GO_ON, HANG, KILL, LEAK, NAN, RAISE, SEGFAULT, TASK, WRONG
 
 pytestmark = pytest.mark.timeout(100)
@@ -142,27 +144,103 @@ def test_the_only_one_is_waited_for_without_a_row(play: Callable[..., Played]) -
     assert one.rows["is_first"][0] and one.rows["vector"][0, 1] == 0 and one.vector.replaced[0]
 
 
-def test_an_error_of_all_after_as_many_steps_is_the_tasks(play: Callable[..., Played]) -> None:
+def test_steps_without_a_failure_forgive_even_if_no_episode_ends(
+    play: Callable[..., Played], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actors.vector.FORGIVEN", 3)
+    monkeypatch.setattr("actors.repairs.FIRST_PAUSE", 0.05)
+    one = play(1, quarantine_after=2)
+    for steps in (3, 3, 2):
+        one.step(RAISE)
+        one.until_there(0)
+        for _ in range(steps):
+            one.step(GO_ON)
+    one.step(RAISE)
+    assert [fault.quarantined for fault in one.faults] == [False, False, False, True]
+
+
+def fail(one: Played, action: int, age: int, *places: int) -> None:
+    """The environments in these places fail one after the other, `age` steps after each was made."""
+    for i in places:
+        one.vector._ages[i] = age
+        one.step(*[action if i == j else GO_ON for j in range(len(one.vector))])
+        one.until_there(i)
+
+
+def test_an_error_of_all_after_as_many_steps_twice_is_the_tasks(play: Callable[..., Played]) -> None:
     one = play(2)
-    one.step(END, GO_ON)
-    one.step(GO_ON, GO_ON)  # the first is reset
-    one.step(GO_ON, RAISE)
-    with pytest.raises(BrokenEnvironmentError, match="environment 10, .*the gripper is stuck"):
-        one.step(RAISE, GO_ON)
+    fail(one, RAISE, 2, 0, 1, 0)
+    assert [fault.env_index for fault in one.faults] == [10, 11, 10]
+    with pytest.raises(BrokenEnvironmentError, match="environment 11, .*the gripper is stuck"):
+        fail(one, RAISE, 2, 1)
 
 
-@pytest.mark.parametrize(("age", "first", "second"), [(0, RAISE, NAN), (0, GO_ON, RAISE), (FIRST_STEPS, RAISE, RAISE)])
+@pytest.mark.parametrize(("age", "action", "later"), [(2, NAN, 2), (2, RAISE, 3), (FIRST_STEPS + 1, RAISE, 1001)])
 def test_other_errors_of_all_are_those_of_environments(
-    play: Callable[..., Played], age: int, first: int, second: int
+    play: Callable[..., Played], age: int, action: int, later: int
 ) -> None:
     one = play(2)
-    one.vector._ages = [age, age]
-    one.step(GO_ON, GO_ON)
-    one.step(first, second)
-    one.until_there(1)
+    fail(one, RAISE, age, 0, 1, 0)
+    fail(one, action, later, 1)
+    assert [fault.env_index for fault in one.faults] == [10, 11, 10, 11]
+
+
+def test_one_fault_of_what_all_share_ends_nothing(play: Callable[..., Played]) -> None:
+    one = play(3)
+    one.step(GO_ON, GO_ON, GO_ON)
+    one.step(RAISE, RAISE, RAISE)
+    for i in range(3):
+        one.until_there(i)
+    assert len(one.faults) == 3 and one.vector.quarantined == 0
+
+
+def test_a_reset_that_never_works_is_the_tasks(makers: dict[str, Maker]) -> None:
+    def without_map() -> Environment:
+        environment = makers["none"]()
+        environment.reset = partial(int, "no map")  # type: ignore[method-assign,assignment]
+        return environment
+
+    one = Played([without_map] * 2)
+    with pytest.raises(BrokenEnvironmentError, match=r"environment 1[01], reset\(\).*int\(\) base"):
+        one.step()
+        one.until_there(0)
+    one.vector.close()
+
+
+def close_fails(environment: Environment) -> None:
+    """Let it close, and then raise an error."""
+    closes = environment.close
+
+    def close() -> None:
+        closes()
+        raise RuntimeError("the window is gone")
+
+    environment.close = close  # type: ignore[method-assign]
+
+
+def test_closing_closes_every_environment_whatever_one_answers(
+    makers: dict[str, Maker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(closing, "_said", set())
+    vector = VectorEnvironment([makers["process"]] * 4, 0)
+    processes = vector.step()["vector"][:, 0].astype(int)
+    with pytest.raises(BrokenEnvironmentError, match="environment 0, .*the gripper is stuck"):
+        vector.step({"action": np.array([RAISE, NAN, RAISE, GO_ON], np.int32)})
+    close_fails(vector.environments[2])
+    vector.close()
+    assert not [process for process in processes if psutil.pid_exists(process)]
+    (line,) = closing.warnings()
+    assert line.startswith("warning: environment 2, close(), ") and line.endswith("RuntimeError: the window is gone")
+
+
+def test_one_that_cannot_be_closed_is_made_again(play: Callable[..., Played], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(closing, "_said", set())
+    one = play(2)
+    close_fails(one.vector.environments[0])
     one.step(RAISE, GO_ON)
     one.until_there(0)
-    assert {fault.env_index for fault in one.faults} == {10, 11}
+    (line,) = closing.warnings()
+    assert line.startswith("warning: a broken environment, close(), ")
 
 
 def test_without_a_limit_an_error_is_raised(maker: Maker) -> None:
