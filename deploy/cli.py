@@ -15,7 +15,7 @@ from deploy.output import hanging_up
 
 COMMANDS = {
     "train": Command("deploy.commands.train", "train DreamerV3 on a task, or continue a run"),
-    "scale": Command("deploy.commands.scale", "change the number of actors or the train ratio of a run in progress"),
+    "scale": Command("deploy.commands.scale", "change the number of actors of a run in progress"),
     "checkpoint": Command("deploy.commands.checkpoint", "save a run in progress now"),
     "stop": Command("deploy.commands.stop", "save and end a run in progress"),
     "eval": Command("deploy.commands.eval", "score a trained policy on fresh episodes"),

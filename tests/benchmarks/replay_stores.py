@@ -108,7 +108,7 @@ class Opener:
         shard = start(
             "deploy.distributed.shard_server.ShardServer", "shard-0", self.schema, config, "", cpus=0.1, threads=8
         )
-        process = ask(shard, "status", timeout=120)["process"]
+        _, process = ask(shard, "status", timeout=120)["process"]
         store = ShardedStore([ShardClient("shard-0", shard, self.schema, LENGTH)], parallel=True)
         every = [child.pid for child in psutil.Process().children(recursive=True)]
         return System(

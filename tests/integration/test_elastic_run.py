@@ -58,6 +58,7 @@ def test_actors_come_and_go_and_the_run_continues_with_another_number(tmp_path: 
         assert (tmp_path / checkpoint / "model.safetensors").exists()
         each = _status(logdir)["actors"]["each"]
         assert [one["environments"] for one in each.values()] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
+        wait_for(lambda: all(one["rows"] for one in _status(logdir)["actors"]["each"].values()), "rows of each actor")
         assert "3 -> 2" in _nexus(tmp_path, "scale", "run", "--actors", "2", "--train-ratio", "8")
         assert "train_ratio: 8.0" in (logdir / "config.yaml").read_text()
         _nexus(tmp_path, "stop", "run")

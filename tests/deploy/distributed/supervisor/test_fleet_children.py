@@ -84,7 +84,8 @@ class Site:
     def fail(self, number: int) -> None:
         """Let a worker die once, and start it again at once."""
         self.gone(number)
-        self.fleet.workers[number].restarts.retry_at = 0.0
+        if number in self.fleet.workers:  # it may have been given up
+            self.fleet.workers[number].restarts.retry_at = 0.0
         self.check()
 
 
