@@ -29,7 +29,7 @@ EXAMPLES = (
     "nexus train dmc_walker_walk --environment.action-repeat 2",
     "nexus train dmc_walker_walk --replay disk      # larger than memory, durable",
     "nexus train gym:CartPole-v1 --preset quick --offline runs/cartpole",
-    "nexus scale runs/cartpole --actors 4           # while it trains, from another terminal",
+    "nexus scale runs/cartpole --actors 4           # while it trains",
     "nexus replay inspect runs/cartpole             # what a run has stored",
     "nexus eval runs/cartpole --episodes 20 --video cartpole.mp4",
     "nexus plot runs/* --baselines dmc_proprio-dreamerv3.json.gz",
