@@ -23,8 +23,8 @@ class Scale:
     run: Positional[Path]
     """A run directory."""
     actors: PositiveOrNone = None
-    """Number of actor processes. Each further one has as many environments as the others; those with the highest
-    numbers end first, after they have stored what they have done."""
+    """Number of actor processes. Each further one has as many environments as the largest share of the first ones;
+    those with the highest numbers end first, after they have stored what they have done."""
     train_ratio: float | None = None
     """Replayed training steps per environment step."""
     tolerance: float | None = None
@@ -52,17 +52,26 @@ def run(arguments: Sequence[str]) -> int:
     (before, actors), (fewer, environments) = answer["actors"], answer["environments"]
     print(f"actors {before} -> {actors}, environments {fewer} -> {environments}", flush=True)
 
+    asked = there.status().get("time")
+
     def settled() -> str:
-        each = _workers(there.status())
-        busy = sum(one["version"] is not None for one in each.values())
-        return f"{actors} actors are acting" if busy == len(each) == actors else ""
+        status = there.status()
+        each, given_up = _workers(status), _given_up(status)
+        done = len(given_up) + sum(one["version"] is not None or one["idle"] for one in each.values())
+        if status.get("time") == asked or not done == len(each) + len(given_up) == actors:  # may be from before
+            return ""
+        acting = actors - len(given_up) - (idle := sum(one["idle"] for one in each.values()))
+        text = f"{acting} actor{' is' if acting == 1 else 's are'} acting"
+        return text + (f"; all environments of {idle} more are quarantined" if idle else "")
 
     def progress() -> str:
         return f"{_summary(there.status())} of {actors} actors"
 
     if text := wait_until(settled, there, progress, given.timeout):
         print(text)
-        return 0
+        for number, reason in (given_up := _given_up(there.status())).items():
+            print(f"actor {number} is given up: {reason}", file=sys.stderr)
+        return FAILED if given_up else 0
     print(f"After {given.timeout} s: {_summary(there.status())} of {actors} actors; the run goes on with that.",
           file=sys.stderr)  # fmt: skip
     return FAILED
@@ -73,12 +82,17 @@ def _workers(status: dict[str, Any]) -> dict[str, Any]:
     return each
 
 
+def _given_up(status: dict[str, Any]) -> dict[str, str]:
+    given_up: dict[str, str] = status.get("actors", {}).get("given_up", {})
+    return given_up
+
+
 def _summary(status: dict[str, Any]) -> str:
     """`3 acting, 1 waiting for a free CPU, 2 ending`."""
     each = _workers(status).values()
     words = [
         f"waiting for {one['waits_for']}" if one["waits_for"] else "ending" if one["leaving"]
-        else "acting" if one["version"] is not None else "starting"
+        else "without environments" if one["idle"] else "acting" if one["version"] is not None else "starting"
         for one in each
     ]  # fmt: skip
     return ", ".join(f"{words.count(word)} {word}" for word in sorted(set(words))) or "none"

@@ -38,7 +38,7 @@ class Coordinator(Mailbox):
         counters = state.counters
         self.limits, self._incarnations, self._state = limits, incarnations, state
         ratio, tolerance = state.ratio or (limits.samples_per_insert, limits.tolerance)
-        limiter = self._limiter = RateLimiter(ratio, tolerance, limits.min_size)
+        limiter = self._limiter = RateLimiter(ratio, tolerance, state.min_size or limits.min_size)
         limiter.resize(state.replay_size)
         if "inserts" in counters:
             limiter.load({"inserts": counters["inserts"], "samples": counters["samples"]}, state.replay_size)
@@ -49,7 +49,7 @@ class Coordinator(Mailbox):
         self._releases = Releases(self._version, self._updates)
         self._granted, self._learned_from = 0, self._updates
         self._journal = Journal()
-        self._checkpoint_asked = False
+        self._checkpoint_asked = state.checkpoint_asked
         self._saved: int | None = None
         self._stopping = False
 
@@ -222,7 +222,9 @@ class Coordinator(Mailbox):
             failures=roster.take_failures(),
             waiting=self._limiter.stats(),
             requests=self.take_requests(),
-            state=roster.state(self.counters()),
+            state=replace(
+                roster.state(self.counters()), min_size=self._limiter.min_size, checkpoint_asked=self._checkpoint_asked
+            ),
         )
 
     def forget(self, name: str) -> None:

@@ -122,6 +122,10 @@ class State:
     """Environments that are not used any more, and why."""
     ratio: tuple[float, float] | None = None
     """Samples per insert and tolerance, if they were changed during the run."""
+    min_size: int = 0
+    """Steps in replay at which sampling began or begins; 0: that of the limits."""
+    checkpoint_asked: bool = False
+    """Somebody waits for a checkpoint."""
     known: list[str] = field(default_factory=list)
     """Processes that have given signs of life to the coordinator before this one."""
 

@@ -29,6 +29,10 @@ class RunUnreachableError(ValueError):
     """No run is active in a directory, or it does not answer."""
 
 
+class Unreadable(str):
+    """In place of a request that was not read: why."""
+
+
 class ControlFolder:
     """The run's side. Requests from before it began are dropped: they were meant for an earlier life."""
 
@@ -40,7 +44,7 @@ class ControlFolder:
             file.unlink(missing_ok=True)
 
     def take(self) -> list[tuple[str, Any]]:
-        """New requests with their ids, oldest first; None for one that is not JSON."""
+        """New requests with their ids, oldest first; `Unreadable` for one that was not read."""
         taken = []
         with suppress(OSError):  # the directory is away for a moment
             for file in sorted(self._folder.glob(f"[!.]*{REQUEST}")):  # one with a dot is still being written
@@ -50,13 +54,18 @@ class ControlFolder:
 
     def _read(self, file: Path) -> Any:
         about = file.stat()
-        mine = about.st_uid in (os.getuid(), 0) and about.st_size <= LARGEST
-        text = file.read_text(errors="replace") if mine else ""
+        if about.st_uid not in (os.getuid(), 0):
+            file.unlink()
+            return Unreadable("belongs to another user: only the one who runs it, and root, may steer this run")
+        if about.st_size > LARGEST:
+            file.unlink()
+            return Unreadable(f"is larger than {LARGEST >> 10} KB")
+        text = file.read_text(errors="replace")
         file.unlink()
         try:
             return json.loads(text)
-        except ValueError:
-            return None
+        except (ValueError, RecursionError):
+            return Unreadable("is not JSON")
 
     def answer(self, name: str, answer: Mapping[str, Any]) -> None:
         """Leave the answer to request `name`."""

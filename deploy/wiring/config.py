@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import math
 import os
 import re
 from contextlib import ExitStack
@@ -162,10 +163,27 @@ class RunConfig:
                 f"actor.max_lag={self.actor.max_lag} is below learner.publish_every={self.learner.publish_every}: "
                 "every policy would be too old before the next one comes. Raise it, or publish more often."
             )
+        least = math.ceil(least_tolerance(self))
+        if 0 < self.replay.tolerance < least and self.mode != "inline" and not self.offline:
+            raise ValueError(
+                f"replay.tolerance={self.replay.tolerance:g} is too small for learner.train_ratio="
+                f"{self.learner.train_ratio:g}: acting and learning would block each other. Set at least {least}, "
+                "or 0, which lets the run choose."
+            )
         if not 0 <= self.metrics_port < 1 << 16:
             raise ValueError(f"metrics_port={self.metrics_port} must lie in 0 to 65535; 0 serves none.")
         if self.seed < 0:
             raise ValueError(f"seed={self.seed} must not be negative.")
+
+
+def least_tolerance(config: RunConfig) -> float:
+    """The smallest `replay.tolerance`, in sampled steps, at which the largest block of an actor and the learner's batch
+    cannot block each other; 0 if sampling and inserting are not coupled."""
+    actor, learner = config.actor, config.learner
+    if not learner.train_ratio:
+        return 0.0
+    block = actor.flush_steps * -(-actor.environments // actor.actors)
+    return (block * learner.train_ratio + learner.batch_size * learner.batch_length) / 2
 
 
 FREE = (

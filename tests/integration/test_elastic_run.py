@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from deploy.stored.control import ask
 from deploy.stored.run_status import read_status
 from deploy.stored.sources import open_sources
 from learner.checkpoint import Checkpoints, read_document
@@ -59,16 +60,26 @@ def test_actors_come_and_go_and_the_run_continues_with_another_number(tmp_path: 
         each = _status(logdir)["actors"]["each"]
         assert [one["environments"] for one in each.values()] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
         wait_for(lambda: all(one["rows"] for one in _status(logdir)["actors"]["each"].values()), "rows of each actor")
+        with pytest.raises(ValueError, match="replay.tolerance=1 is too small"):
+            ask(logdir, {"tolerance": 1})
+        (in_the_way := logdir / ".config.new.yaml").mkdir()
+        with pytest.raises(ValueError, match="config.yaml cannot be written"):
+            ask(logdir, {"train_ratio": 7})
+        in_the_way.rmdir()
+        assert _status(logdir)["train_ratio"] != 7
+        stored = logdir / "config.yaml"
+        stored.write_text(stored.read_text().replace("keep_checkpoints: 2", "keep_checkpoints: 3"))
         assert "3 -> 2" in _nexus(tmp_path, "scale", "run", "--actors", "2", "--train-ratio", "8")
-        assert "train_ratio: 8.0" in (logdir / "config.yaml").read_text()
+        assert "train_ratio: 8.0" in stored.read_text()
+        assert "keep_checkpoints: 3" in stored.read_text(), "an edit for the next start stays"
         _nexus(tmp_path, "stop", "run")
         assert supervisor.wait(60) == 130
         status, counters = _status(logdir), _counters(logdir)
         assert status["state"] == "ended" and status["actors"]["target"] == 2
-        stored = _stored(logdir)
-        assert all(steps.start == 0 for steps in stored.values()), "nothing was evicted"
-        assert sum(map(len, stored.values())) == counters["steps"] == status["steps"]
-        assert len(stored) == 12, "one stream for each environment of three workers"
+        streams = _stored(logdir)
+        assert all(steps.start == 0 for steps in streams.values()), "nothing was evicted"
+        assert sum(map(len, streams.values())) == counters["steps"] == status["steps"]
+        assert len(streams) == 12, "one stream for each environment of three workers"
         seeds = [line["seed"] for line in lines(logdir / "scores.jsonl")]
         assert len(set(seeds)) == len(seeds) > 0
 
@@ -83,12 +94,14 @@ def test_actors_come_and_go_and_the_run_continues_with_another_number(tmp_path: 
         wait_for(lambda: _status(logdir)["steps"] > before + 200, "the actors to go on")
         assert _status(logdir)["actors"]["target"] == 3
         said = _nexus(tmp_path, "scale", "run", "--actors", "1")
-        assert "1 actors are acting" in said, "the coordinator that took its place knows what is asked for"
+        assert "1 actor is acting" in said, "the coordinator that took its place knows what is asked for"
         _nexus(tmp_path, "stop", "run")
         assert supervisor.wait(60) == 130
-        counted, stored = _counters(logdir)["steps"], _stored(logdir)
-        assert all(steps.start == 0 for steps in stored.values())
-        assert counted <= sum(map(len, stored.values())) <= counted + 500, "reports of its last moments are not counted"
+        counted, streams = _counters(logdir)["steps"], _stored(logdir)
+        assert all(steps.start == 0 for steps in streams.values())
+        assert counted <= sum(map(len, streams.values())) <= counted + 500, (
+            "reports of its last moments are not counted"
+        )
         again = [json.loads(line)["seed"] for line in (logdir / "scores.jsonl").read_text().splitlines()]
         assert len(set(again)) == len(again) > len(seeds)
     finally:

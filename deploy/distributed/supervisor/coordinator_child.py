@@ -68,6 +68,18 @@ class CoordinatorChild:
         self._state = replace(self._state, actors=actors)
         self.ask("scale", actors, min_size)
 
+    def set_ratio(self, samples_per_insert: float, tolerance: float) -> None:
+        """See `Coordinator.set_ratio`; a replacement knows of it as of `scale`."""
+        assert self._state
+        self._state = replace(self._state, ratio=(samples_per_insert, tolerance))
+        self.ask("set_ratio", samples_per_insert, tolerance)
+
+    def ask_checkpoint(self) -> None:
+        """See `Coordinator.ask_checkpoint`; a replacement knows of it as of `scale`."""
+        assert self._state
+        self._state = replace(self._state, checkpoint_asked=True)
+        self.ask("ask_checkpoint")
+
     def _replace(self, reason: str) -> None:
         if lost := self.lost():
             raise RunFailedError(f"{lost}, so the run cannot go on.")

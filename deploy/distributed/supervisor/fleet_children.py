@@ -6,7 +6,7 @@ from typing import Any
 
 import ray
 
-from deploy.distributed.messages import News, actor_name
+from deploy.distributed.messages import News
 from deploy.distributed.supervisor.worker_child import WorkerChild
 from deploy.distributed.whereabouts import end
 from deploy.run_failed import RunFailedError
@@ -19,9 +19,13 @@ BLOCKS = 4  # that each environment of a worker must write before the worker's f
 class FleetChildren:
     """Starts and retires workers. Those with the highest numbers leave first; the coordinator tells them."""
 
-    def __init__(self, fleet: Fleet, begin: Callable[[int], WorkerChild], note: Callable[[str], None], block: int):
-        """`begin`: makes worker number n, to be launched; `block`: steps of each environment between two reports."""
-        self.fleet, self.note = fleet, note
+    def __init__(
+        self, fleet: Fleet, begin: Callable[[int], WorkerChild], note: Callable[[str], None], block: int,
+        forget: Callable[[str], object],
+    ):  # fmt: skip
+        """`begin`: makes worker number n, to be launched; `block`: steps of each environment between two reports;
+        `forget`: drops signs of life of an earlier worker of that name."""
+        self.fleet, self.note, self._forget = fleet, note, forget
         self._begin, self._block = begin, block
         self.target = 0
         self.workers: dict[int, WorkerChild] = {}
@@ -32,8 +36,8 @@ class FleetChildren:
 
     @property
     def running(self) -> int:
-        """Workers that there are, without those on their way out."""
-        return len(self.workers.keys() - self._leaving.keys())
+        """Workers that there are, without those on their way out and those that have no environment left."""
+        return sum(number not in self._leaving and not one.idle for number, one in self.workers.items())
 
     @property
     def environments(self) -> int:
@@ -54,8 +58,9 @@ class FleetChildren:
         self.target = actors
 
     def _start(self, number: int) -> None:
-        self.workers[number] = self._begin(number)
-        self.workers[number].launch()
+        one = self.workers[number] = self._begin(number)
+        self._forget(one.name)
+        one.launch()
 
     def check(self, news: News) -> list[str]:
         """Look after every worker once. Returns the names of those that have ended. RunFailedError: none is left that
@@ -71,6 +76,9 @@ class FleetChildren:
                 gone.append(one.name)
             elif self._failed(number, one, news):
                 gone.append(one.name)
+        if self.given_up and not self.running:
+            reason = list(self.given_up.values())[-1]
+            raise RunFailedError(f"No actor is left: those not given up have no environment that works. {reason}")
         return gone
 
     def _failed(self, number: int, one: WorkerChild, news: News) -> bool:
@@ -121,13 +129,9 @@ class FleetChildren:
                 "process": place.process if place else None, "node": place.node if place else None,
                 "environments": self.fleet.share(number).indices, "rows": news.rows.get(one.name, 0),
                 "version": news.acting.get(one.name), "seconds_since_report": news.last_seen.get(one.name),
-                "leaving": number in self._leaving, "waits_for": one.awaited or None,
+                "leaving": number in self._leaving, "idle": one.idle, "waits_for": one.awaited or None,
             }  # fmt: skip
         return {
             "target": self.target, "running": self.running, "environments": self.environments, "each": each,
             "given_up": {str(number): reason for number, reason in self.given_up.items()},
         }  # fmt: skip
-
-    def reported(self, news: News) -> int:
-        """Workers that are wanted and have reported since they were started."""
-        return sum(actor_name(number) in news.acting for number in range(self.target))

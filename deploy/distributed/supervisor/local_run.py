@@ -29,6 +29,7 @@ class LocalRun:
         """`cluster`: the one to join; None: Ray is started on this machine."""
         self.cluster = cluster
         self.claim = claim_logdir(config, logdir.resolve())
+        self.control = ControlFolder(logdir.resolve())  # at once: whoever finds the directory held may ask
         self.config, self.logdir, self.spaces = rooted(config), logdir.resolve(), spaces
         self.board = Scoreboard(config, self.logdir)
         self.checkpoints = Checkpoints.of(self.logdir, config.keep_checkpoints)
@@ -42,7 +43,7 @@ class LocalRun:
         """Returns `done`, `solved` or `interrupted`. Raises RunFailedError, once the learner has saved."""
         with self.interrupt.listening(), self.board:
             self.board.starting(*self._last_counters(), "joining the cluster" if self.cluster else "starting Ray")
-            self.state, self.control = RunState(self.config, self.logdir), ControlFolder(self.logdir)
+            self.state = RunState(self.config, self.logdir)
             site = self._site()
             children = Children(self.config, self.logdir, self.board.note, site)
             with self.interrupt.listening():  # again: Ray has put a SIGTERM handler of its own in place
@@ -96,7 +97,7 @@ class LocalRun:
         children.stop(watch.learns)
         if not children.site.lost():
             watch.show_state(watch.take_news())
-        watch.steering.refuse_rest("The run is ending.")
+        watch.steering.answer_rest(max(self.checkpoints.numbers(), default=0))
         self.board.end()
 
     def _save(self, children: Children, watch: Watch) -> None:

@@ -136,8 +136,13 @@ class Placement:
         if config.evaluation.every:  # first: it has to be on the learner's node, which actors might fill
             children.evaluator = child("evaluator", evaluator)
             children.evaluator.launch()
-        fleet = Fleet(config.actor.environments, config.actor.actors)
-        children.fleet = FleetChildren(fleet, actor, self.board.note, config.actor.flush_steps)
+        fleet, coordinator = Fleet(config.actor.environments, config.actor.actors), children.coordinator
+        assert coordinator, "it is placed first"
+
+        def forget(name: str) -> None:
+            coordinator.tell("forget", name)
+
+        children.fleet = FleetChildren(fleet, actor, self.board.note, config.actor.flush_steps, forget)
         children.fleet.scale(children.actors_at_start)
 
 

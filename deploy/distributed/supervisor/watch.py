@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from deploy.distributed.supervisor.children import Children
 from deploy.distributed.supervisor.environment_faults import EnvironmentFaults, failure_counts
 from deploy.distributed.supervisor.placement import limits_of
 from deploy.distributed.supervisor.run_state import RunState
-from deploy.distributed.supervisor.steering import Steering
+from deploy.distributed.supervisor.steering import Steering, with_ratio
 from deploy.distributed.supervisor.worker_child import WorkerChild
 from deploy.reports.scoreboard import Scoreboard
 from deploy.run_failed import RunFailedError
@@ -39,7 +38,10 @@ class Watch:
         self.faults = EnvironmentFaults(logdir, board.note)
         if config.mode == "cluster":  # nobody else reaches the Ray of a local run
             state.show = lambda status: self.coordinator.tell("show", status)
-        self.steering = Steering(control, self.coordinator.ask, self.fleet.fleet.most, self._scale, self._configure)
+        self.steering = Steering(
+            control, self.coordinator.ask, self.coordinator.ask_checkpoint, self.fleet.fleet.most, self._scale,
+            self._configure,
+        )  # fmt: skip
         self.learns = False
         """The learner has reported since its last start."""
         self._batch = config.learner.batch_size * config.learner.batch_length
@@ -114,23 +116,32 @@ class Watch:
         ratio, tolerance = asked.learner.train_ratio, asked.replay.tolerance
         if (ratio, tolerance) == (self.config.learner.train_ratio, self.config.replay.tolerance) or asked.offline:
             return
-        self._set_ratio(ratio, tolerance, f"{RUN_CONFIG} has changed")
+        try:
+            config = with_ratio(self.config, ratio, tolerance)
+        except ValueError as error:  # too small for the actors that there are
+            self.board.note(f"The change to {RUN_CONFIG} is ignored: {error}")
+        else:
+            self._set_ratio(config, f"{RUN_CONFIG} has changed")
 
-    def _set_ratio(self, ratio: float, tolerance: float, why: str) -> None:
-        config = replace(
-            self.config, learner=replace(self.config.learner, train_ratio=ratio),
-            replay=replace(self.config.replay, tolerance=tolerance),
-        )  # fmt: skip
+    def _set_ratio(self, config: RunConfig, why: str) -> None:
         new = limits_of(config, self.fleet.environments)
-        self.coordinator.ask("set_ratio", new.samples_per_insert, new.tolerance)
-        self.config, self.board.progress.train_ratio = config, ratio
-        self.board.note(f"{why}: the train ratio is now {ratio:g}, the tolerance {new.tolerance:g}.")
+        self.coordinator.set_ratio(new.samples_per_insert, new.tolerance)
+        self.config, self.board.progress.train_ratio = config, config.learner.train_ratio
+        self.board.note(
+            f"{why}: the train ratio is now {config.learner.train_ratio:g}, the tolerance {new.tolerance:g}."
+        )
 
     def _configure(self, config: RunConfig) -> None:
-        """Change the train ratio on request, in config.yaml too."""
-        self._set_ratio(config.learner.train_ratio, config.replay.tolerance, "on request")
-        save_config(config, self.logdir)
-        self._config_time = (self.logdir / RUN_CONFIG).stat().st_mtime_ns
+        """Change the train ratio on request, and in config.yaml, whose other edits are for the next start.
+
+        ValueError: it cannot be written; nothing has changed."""
+        stored = with_ratio(load_config(self.logdir), config.learner.train_ratio, config.replay.tolerance)
+        try:
+            save_config(stored, self.logdir)
+            self._config_time = (self.logdir / RUN_CONFIG).stat().st_mtime_ns
+        except OSError as error:
+            raise ValueError(f"{self.logdir / RUN_CONFIG} cannot be written: {error.strerror}.") from error
+        self._set_ratio(config, "on request")
 
     def _scale(self, actors: int) -> dict[str, Any]:
         """Change the number of actors on request."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from deploy.stored.control import ANSWER, FOLDER, REQUEST, ControlFolder, RunUnreachableError, active, ask
+from deploy.stored.control import ANSWER, FOLDER, REQUEST, ControlFolder, RunUnreachableError, Unreadable, active, ask
 from deploy.stored.run_status import FORMAT, read_status, write_status
 from deploy.wiring.config import RunConfig, claim_logdir
 from replay.files.whole_file import whole_file
@@ -117,7 +117,10 @@ def test_requests_of_an_earlier_life_are_dropped_and_odd_files_do_no_harm(logdir
     (folder / f"a{REQUEST}").write_text("{half")
     (folder / f"b{REQUEST}").write_text('{"actors": 2}')
     (folder / f"c{REQUEST}").write_text('"' + "x" * 100_000 + '"')
-    assert control.take() == [("a", None), ("b", {"actors": 2}), ("c", None)]
+    (folder / f"d{REQUEST}").write_text("[" * 60_000)
+    assert control.take() == [
+        ("a", "is not JSON"), ("b", {"actors": 2}), ("c", "is larger than 64 KB"), ("d", "is not JSON")
+    ]  # fmt: skip
     assert control.take() == []
 
 
@@ -126,7 +129,8 @@ def test_a_request_of_somebody_else_is_not_read(logdir: Path, monkeypatch: pytes
     control, path = ControlFolder(logdir), logdir / FOLDER / f"a{REQUEST}"
     path.write_text('{"stop": true}')
     os.chown(path, 12345, 12345)
-    assert control.take() == [("a", None)]
+    ((_, why),) = control.take()
+    assert isinstance(why, Unreadable) and "belongs to another user" in why
 
 
 def test_a_status_is_read_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -51,6 +51,16 @@ def test_a_number_that_is_not_finite_is_refused_in_every_field(name: str, value:
         from_json(RunConfig, _with(name, value))
 
 
+def test_a_tolerance_at_which_acting_and_learning_would_block_each_other_is_refused() -> None:
+    options = ["gym:CartPole-v1", "--learner.batch-size", "4", "--learner.batch-length", "16"]  # 64 steps
+    options += ["--actor.environments", "5", "--actor.actors", "2", "--actor.flush-steps", "10"]  # blocks of 30 rows
+    options += ["--learner.train-ratio", "2", "--replay.tolerance"]
+    with pytest.raises(ValueError, match=r"replay.tolerance=61 is too small for .*train_ratio=2.* at least 62, or 0"):
+        parse_train([*options, "61"])
+    assert parse_train([*options, "62"]).replay.tolerance == 62
+    assert parse_train([*options, "1", "--mode", "inline"]), "it takes turns instead"
+
+
 def test_all_float_fields_were_looked_at() -> None:
     assert {"learner.train_ratio", "learner.optimizer.lr", "model.lam", "replay.selection.uniform"} <= FLOATS.keys()
 

@@ -32,7 +32,7 @@ def test_a_coordinator_that_dies_or_hangs_is_replaced(tmp_path: Path, monkeypatc
     started()
 
     def begin(state: State) -> ActorHandle:
-        limits = Limits(samples_per_insert=1.0, tolerance=600.0, min_size=64)
+        limits = Limits(samples_per_insert=1.0, tolerance=600.0, min_size=64 if state.actors == 2 else 99)
         return start(
             "deploy.distributed.coordinator.Coordinator", limits, Incarnations(tmp_path),
             replace(state, replay_size=64), cpus=0, threads=0, name=COORDINATOR,
@@ -50,7 +50,9 @@ def test_a_coordinator_that_dies_or_hangs_is_replaced(tmp_path: Path, monkeypatc
         one.launch(State(counters={"frames": 1000, "updates": 7}, replay_size=0, fleet=Fleet(4, 2), actors=2))
         beat()
         assert handle.ask("report", report(16), 16, 1).verdict == "go"
-        one.scale(3, 64)
+        one.scale(3, 99)  # sampling has begun, so that the least size stays
+        one.set_ratio(2.0, 1100.0)
+        one.ask_checkpoint()
         wait_for(lambda: "learner" in one.news().last_seen, "the learner's first beat")
         news = one.news()
         assert news.frames == 1016 and news.last_seen.keys() == {"actor 0", "learner"}
@@ -67,7 +69,9 @@ def test_a_coordinator_that_dies_or_hangs_is_replaced(tmp_path: Path, monkeypatc
         news = one.news()
         assert log.counts[COORDINATOR] == 1
         thread.join(60)
-        assert [answer.verdict for answer in answers] == ["go"] and one.news().state.actors == 3
+        state = one.news().state
+        assert [answer.verdict for answer in answers] == ["go"] and state.actors == 3
+        assert state.ratio == (2.0, 1100.0) and state.checkpoint_asked and state.min_size == 64
         assert one.news().frames == 1080 and one.news().updates == 7
         assert "learner" in news.last_seen, "it would be taken for one that starts"
         assert "the coordinator died" in notes[0] and "a new one continues at 1,080 frames, update 7" in notes[0]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from deploy.distributed.messages import News, State, actor_name
+from deploy.distributed.messages import NO_ENVIRONMENTS, News, State, actor_name
 from deploy.distributed.remote import start
 from deploy.distributed.supervisor.fleet_children import FleetChildren
 from deploy.distributed.supervisor.restart_log import RestartLog
@@ -29,13 +29,16 @@ class Obedient:
     def __init__(self, folder: str, number: int) -> None:
         self.folder, self.number = Path(folder), number
 
-    def run(self) -> None:
-        """Until `retire` has its number; fails while `break` has it."""
+    def run(self) -> str:
+        """Until `retire` has its number; fails while `break` has it, and has no environment left once `empty` does."""
         while not (self.folder / f"retire-{self.number}").exists():
             if (self.folder / f"break-{self.number}").exists():
                 raise RuntimeError(f"broken by wish, {time.monotonic()}")
+            if (self.folder / f"empty-{self.number}").exists():
+                return NO_ENVIRONMENTS
             (self.folder / f"runs-{self.number}").write_text(str(os.getpid()))
             time.sleep(0.02)
+        return ""
 
 
 class Site:
@@ -45,7 +48,8 @@ class Site:
         ray_stores.started()
         self.folder, self.notes = folder, list[str]()
         self.log = RestartLog(folder, [])
-        self.fleet = FleetChildren(Fleet(4, 2), self._begin, self.notes.append, BLOCK)
+        self.forgotten = list[str]()
+        self.fleet = FleetChildren(Fleet(4, 2), self._begin, self.notes.append, BLOCK, self.forgotten.append)
         self.rows: dict[str, int] = {}
         self.steps = 1000
 
@@ -159,10 +163,14 @@ def test_one_that_keeps_failing_is_given_up_while_another_works_until_scaling_st
 
     site.tell("break", 0)
     site.tell("break", 1)
+
+    def check_at_once() -> None:
+        for one in site.fleet.workers.values():
+            one.restarts.retry_at = 0.0
+        site.check()
+
     with pytest.raises(RunFailedError, match="in a row; the last time: .*broken by wish"):
-        for _ in range(2 * RESTARTS + 2):
-            for number in list(site.fleet.workers):
-                site.fail(number)
+        wait_for(check_at_once, "the last worker to be given up")
 
 
 def test_one_that_was_given_up_and_is_not_wanted_any_more_is_forgotten(site: Site) -> None:
@@ -183,3 +191,25 @@ def test_a_failure_after_a_worker_was_called_back_is_counted(site: Site) -> None
     site.tell("break", 1)
     site.fail(1)
     assert site.log.counts["actor 1"] == 1 and "broken by wish" in (site.folder / "actor-1.log").read_text()
+
+
+@pytest.mark.parametrize("empty_first", [True, False])
+def test_a_run_fails_when_all_are_given_up_or_without_environments(site: Site, empty_first: bool) -> None:
+    site.fleet.scale(2)
+    assert site.forgotten == ["actor 0", "actor 1"]
+
+    def empty() -> None:
+        site.tell("empty", 0)
+        wait_for(lambda: site.check() or site.fleet.workers[0].idle, "worker 0 to end")
+
+    def break_down() -> None:
+        site.tell("break", 1)
+        for _ in range(RESTARTS):
+            site.fail(1)
+        site.gone(1)
+
+    with pytest.raises(RunFailedError, match="broken by wish"):
+        for step in (empty, break_down) if empty_first else (break_down, empty):
+            assert site.fleet.running >= 1
+            step()
+    assert site.fleet.status(site.news())["each"]["0"]["idle"] and site.fleet.running <= 1

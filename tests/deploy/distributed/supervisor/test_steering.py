@@ -24,7 +24,8 @@ class Run:
         self.coordinator = Coordinator(limits, Incarnations(logdir), state)
         self.config, self.scaled = RunConfig(mode="local"), list[int]()
         self.logdir, self.number = logdir, 0
-        self.steering = Steering(ControlFolder(logdir), self.ask, 9, self.scale, self.configure)
+        save = self.coordinator.ask_checkpoint
+        self.steering = Steering(ControlFolder(logdir), self.ask, save, 9, self.scale, self.configure)
 
     def ask(self, method: str, *arguments: Any) -> Any:
         return getattr(self.coordinator, method)(*arguments)
@@ -61,10 +62,12 @@ def test_requests_are_carried_out(run: Run) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{half", "not an object with some of actors"), ("{}", "is not an object"), ('{"actor": 3}', "is not an obj"),
+        ("{half", "The request is not JSON"), ("[1]", "not an object with some of actors"),
+        ("{}", "is not an object"), ('{"actor": 3}', "is not an obj"),
         ('{"actors": 0}', "actors=0 must be a whole number from 1 to 9"), ('{"actors": 10}', "from 1 to 9"),
         ('{"actors": true}', "actors=True"), ('{"actors": 1.5}', "actors=1.5"), ('{"train_ratio": "x"}', "be a number"),
         ('{"train_ratio": -1}', "must not be negative"), ('{"tolerance": NaN}', "nan"),
+        ('{"tolerance": 1}', "replay.tolerance=1 is too small"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_done_is_refused_and_changes_nothing(run: Run, text: str, message: str) -> None:
@@ -86,10 +89,20 @@ def test_a_checkpoint_is_answered_when_it_is_there(run: Run) -> None:
     assert run.steering.last[-2] == {"request": {"checkpoint": True}, "answer": {"checkpoint": 7}}
 
 
+def test_a_checkpoint_is_answered_together_with_what_else_was_asked(run: Run) -> None:
+    assert run.request('{"checkpoint": true, "actors": 3}') is None and run.scaled == [3]
+    run.coordinator.saved(7)
+    run.steering.attend(run.coordinator.news(), run.config)
+    assert run.steering.last[-1]["answer"] == {"actors": [2, 3], "checkpoint": 7}
+
+
 def test_those_who_wait_when_the_run_ends_are_told(run: Run) -> None:
     run.request('{"checkpoint": true}')
-    run.steering.refuse_rest("The run is ending.")
-    assert run.steering.last[-1]["answer"] == {"error": "The run is ending."}
+    assert run.request('{"checkpoint": true, "stop": true}') is None and run.steering.stopped
+    (run.logdir / FOLDER / f"late{REQUEST}").write_text('{"actors": 1}')
+    run.steering.answer_rest(9)
+    answers = [one["answer"] for one in run.steering.last]
+    assert answers == [{"checkpoint": 9}, {"stop": True, "checkpoint": 9}, {"error": "The run is ending."}]
 
 
 def test_requests_through_the_coordinator_are_answered_there(run: Run) -> None:
