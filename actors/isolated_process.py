@@ -32,6 +32,7 @@ from world_models.dataclass_json import from_json
 
 _UNFORKABLE = ("OpenGL", "glfw", "pyglet", "jax")
 """Packages that hold a display or threads once imported, which a forked process cannot use."""
+ENDING = 0.5  # seconds for threads of an import to end
 _PR_SET_PDEATHSIG = 1
 _PLAIN = "plain"
 
@@ -73,6 +74,9 @@ def _import(task: str, parent: int) -> bool:
         watching.join()
     if any(name in sys.modules for name in _UNFORKABLE):
         return False
+    deadline = time.monotonic() + ENDING
+    while len(os.listdir("/proc/self/task")) > 1 and time.monotonic() < deadline:
+        time.sleep(0.001)  # a thread that was joined is still listed for a moment
     return threading.active_count() == 1 and len(os.listdir("/proc/self/task")) == 1
 
 

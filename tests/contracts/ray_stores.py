@@ -2,6 +2,8 @@
 
 import functools
 from collections import OrderedDict
+from contextlib import chdir
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -13,6 +15,7 @@ from deploy.distributed.shard_server import StoreServer
 from replay.store import Store
 from tests.session import shared
 
+ROOT = Path(__file__).parents[2]
 KEPT = 6  # stores alive at a time; no test uses more
 
 
@@ -45,8 +48,9 @@ class Handle:
 
 @functools.cache
 def started() -> None:
-    """Ray, once for all tests of this process."""
-    start_local("contracts", 256 << 20)
+    """Ray, once for all tests of this process. Its workers import `tests` from the folder in which it is started."""
+    with chdir(ROOT):
+        start_local("contracts", 256 << 20)
     shared.callback(ray.shutdown)
 
 
