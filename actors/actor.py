@@ -53,10 +53,11 @@ class Actor:
             return []
         if self.snapshots is not None and (snapshot := self.snapshots.newest(self.policy.version)):
             self.policy.load(snapshot)
-        self.carry, actions, latents = self.policy.act(self.carry, rows, first, self.calls)
         if self.steps < self.random_steps:
             _, actions, _ = self.random.act(None, rows, first, self.calls)
-            self.carry = self.policy.override(self.carry, actions)
+            self.carry, latents = self.policy.skip(actions)
+        else:
+            self.carry, actions, latents = self.policy.act(self.carry, rows, first, self.calls)
         # The stored action of a last step is zero; the carry keeps its own, which the reset discards anyway.
         actions = {k: np.where(last.reshape(-1, *[1] * (v.ndim - 1)), 0, v).astype(v.dtype) for k, v in actions.items()}
         self.actions = actions

@@ -74,7 +74,8 @@ class ActorConfig:
     environments: int = 16
     """Total number of environments, divided among the actors."""
     random_steps: int = 0
-    """Number of initial environment steps with uniformly random actions."""
+    """Number of initial environment steps with uniformly random actions. The networks do not see them: their latents
+    are those of an initial state until the learner refreshes them."""
     flush_steps: int = 16
     """Steps of each environment per block sent to replay in local mode; inline mode sends every step at once."""
     max_lag: int = 0

@@ -30,8 +30,8 @@ class DeviceBatch(NamedTuple):
 def to_device(
     arrays: dict[str, np.ndarray], observation: Spaces, action: Spaces, classes: int, device: torch.device
 ) -> DeviceBatch:
-    """Converts numpy sequences `[B 1+T ...]` with first-column latents `deter [B D]`, `stoch [B S]` (indices, or
-    one-hot `[B S C]` as in the reference vectors) to a `DeviceBatch` on `device`.
+    """Converts numpy sequences `[B 1+T ...]` with first-column latents `deter [B D]`, `stoch [B S]` (indices, -1 for
+    none, or one-hot `[B S C]` as in the reference vectors) to a `DeviceBatch` on `device`.
 
     The context column's observation, reward and flags are dropped, so training starts mid-episode without a reset.
     """
@@ -44,7 +44,7 @@ def to_device(
     moves = {key: move(arrays[key]) for key in action}
     stoch = move(arrays["stoch"])
     if stoch.ndim == 2:
-        stoch = one_hot(stoch.long(), classes)
+        stoch = one_hot(stoch.long().clamp_min(0), classes) * (stoch >= 0)[..., None]
     consec = arrays.get("consec")
     continues = np.zeros(len(stoch), bool) if consec is None else np.asarray(consec)[:, 0] > 0
     return DeviceBatch(

@@ -217,6 +217,7 @@ class Coordinator(Mailbox):
             **self._journal.take(),
             last_seen=roster.last_seen(),
             processes=dict(roster.processes),
+            nodes=dict(roster.nodes),
             rows=dict(roster.rows),
             acting=dict(roster.acting),
             failures=roster.take_failures(),

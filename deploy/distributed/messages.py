@@ -85,14 +85,6 @@ class Failure(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
-    """Where a process runs."""
-
-    process: int
-    node: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
 class Limits:
     """Settings of the rate limiter and of the staleness bound."""
 
@@ -153,8 +145,10 @@ class News:
     """Updates of the newest checkpoint since the last one was asked for; None until there is one."""
     last_seen: dict[str, float]
     """Seconds since each process last reported."""
-    processes: dict[str, Place]
-    """Where processes run, as far as reported."""
+    processes: dict[str, int]
+    """Process ids, as far as reported."""
+    nodes: dict[str, str]
+    """Ray's ids of the nodes that they run on, as far as reported."""
     rows: dict[str, int]
     """Rows of each actor since its last start."""
     acting: dict[str, int]

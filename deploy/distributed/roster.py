@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import replace
 
 from deploy.distributed.coordinator_client import COORDINATOR
-from deploy.distributed.messages import ActorReport, Failure, Place, State, actor_name
+from deploy.distributed.messages import ActorReport, Failure, State, actor_name
 from deploy.wiring.fleet import Share
 
 FAILURES = "failures/"  # prefix of their numbers among the counters
@@ -23,7 +23,8 @@ class Roster:
         self.ratio = state.ratio
         self.seen = dict.fromkeys(state.known, time.monotonic())
         """When each process last gave a sign of life."""
-        self.processes = {COORDINATOR: Place(process=os.getpid())}
+        self.processes = {COORDINATOR: os.getpid()}
+        self.nodes: dict[str, str] = {}
         self.rows: dict[str, int] = {}
         self.acting: dict[str, int] = {}
         """The snapshot version of each actor."""
@@ -38,7 +39,7 @@ class Roster:
         """Record a sign of life; `process`: its process id, 0 if unknown."""
         self.seen[name] = time.monotonic()
         if process:
-            self.processes[name] = Place(process=process, node=node)
+            self.processes[name], self.nodes[name] = process, node
 
     def report(self, report: ActorReport) -> None:
         """Count what an actor has done."""
@@ -94,5 +95,5 @@ class Roster:
 
     def forget(self, name: str) -> None:
         """Drop a process that is gone from lag and signs of life."""
-        for known in (self.acting, self.seen, self.processes, self.rows):
+        for known in (self.acting, self.seen, self.processes, self.nodes, self.rows):
             known.pop(name, None)

@@ -104,7 +104,8 @@ def enter(directory: str) -> None:
 
 
 def replay_schema(observation: Spaces, action: Spaces, model: DreamerConfig) -> Schema:
-    """The content of a step: observations in their own dtype, actions in float32 or int32, latents compact."""
+    """The content of a step: observations in their own dtype, actions in float32 or int32, latents compact
+    (`stoch`: the class of each variable, -1 for none, as in an initial state)."""
 
     def fields(spaces: Mapping[str, Space]) -> dict[str, Field]:
         return {key: Field(dtype=space.dtype, shape=space.shape) for key, space in spaces.items()}

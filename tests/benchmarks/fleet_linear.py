@@ -5,8 +5,7 @@ are random and the learner is paused (train ratio 0), so that what is measured i
 each number of workers, once all of them act, frames are counted for some seconds by `status.json`.
 
 Prints the rate of each count as a part of the first one's times the number of workers, and the cores that each role
-used meanwhile; fails if the part of the largest count is below the goal. An actor runs the policy in random steps too:
-its time is part of the figure.
+used meanwhile; fails if the part of the largest count is below the goal.
 """
 
 import argparse

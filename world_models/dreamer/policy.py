@@ -30,7 +30,7 @@ class DreamerPolicy:
 
     def act(self, carry: Carry, observation: Arrays, is_first: np.ndarray, draw: int) -> tuple[Carry, Arrays, Arrays]:
         """One step: observation keys `[N ...]` and `is_first` bool `[N]` in; the next carry, actions `[N ...]` and the
-        latents to store out: `deter` float16 `[N D]`, `stoch` int8 `[N S]`."""
+        latents to store out: `deter` float16 `[N D]`, `stoch` int8 `[N S]`, -1 for none."""
         self.generator.manual_seed(mix_seed(self.seed, draw))
         rows, config = len(is_first), self.model.rssm.config
         posterior = torch.rand(rows, config.stoch, generator=self.generator, device=self.device)
@@ -45,9 +45,14 @@ class DreamerPolicy:
         }
         return carry, actions, latents
 
-    def override(self, carry: Carry, actions: Arrays) -> Carry:
-        """The carry as if `actions` had been sampled."""
-        return Carry(carry.state, {key: torch.as_tensor(value, device=self.device) for key, value in actions.items()})
+    def skip(self, actions: Arrays) -> tuple[Carry, Arrays]:
+        """One step with `actions` `[N ...]` that were chosen without the model: the initial state and these actions
+        as the next carry, and the initial state as latents."""
+        rows, config = len(next(iter(actions.values()))), self.model.rssm.config
+        latents: Arrays = {"deter": np.zeros((rows, config.deter), np.float16),
+                           "stoch": np.full((rows, config.stoch), -1, np.int8)}  # fmt: skip
+        taken = {key: torch.as_tensor(value, device=self.device) for key, value in actions.items()}
+        return Carry(self.model.rssm.initial(rows, self.device), taken), latents
 
     def load(self, snapshot: Snapshot) -> None:
         """Use the parameters and version of a snapshot."""

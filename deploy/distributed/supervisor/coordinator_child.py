@@ -59,7 +59,7 @@ class CoordinatorChild:
         """What is new since the last call."""
         news: News = self.ask("news")
         self._state = news.state
-        self._process = news.processes[COORDINATOR].process
+        self._process = news.processes[COORDINATOR]
         return news
 
     def scale(self, actors: int, min_size: int) -> None:

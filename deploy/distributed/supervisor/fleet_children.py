@@ -124,9 +124,8 @@ class FleetChildren:
         """For `status.json`."""
         each = {}
         for number, one in sorted(self.workers.items()):
-            place = news.processes.get(one.name)
             each[str(number)] = {
-                "process": place.process if place else None, "node": place.node if place else None,
+                "process": news.processes.get(one.name), "node": news.nodes.get(one.name),
                 "environments": self.fleet.share(number).indices, "rows": news.rows.get(one.name, 0),
                 "version": news.acting.get(one.name), "seconds_since_report": news.last_seen.get(one.name),
                 "leaving": number in self._leaving, "idle": one.idle, "waits_for": one.awaited or None,

@@ -55,9 +55,9 @@ class RunState:
             },
             "actors": children.fleet.status(news), "limiter": news.waiting,
             "processes": {
-                name: {"process": place.process, "node": place.node, "seconds_since_sign":
+                name: {"process": process, "node": news.nodes.get(name, ""), "seconds_since_sign":
                        round(news.last_seen.get(name, 0.0), 3)}
-                for name, place in news.processes.items()
+                for name, process in news.processes.items()
             },
             "replay": {"shards": children.shards.each, "down": sorted(children.shards.down)},
             "restarts": dict(children.restarts.counts), "failures": failure_counts(news.counters),

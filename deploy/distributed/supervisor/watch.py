@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from actors.vector import Episode
-from deploy.distributed.messages import LEARNER, News, Place
+from deploy.distributed.messages import LEARNER, News
 from deploy.distributed.supervisor.children import Children
 from deploy.distributed.supervisor.environment_faults import EnvironmentFaults, failure_counts
 from deploy.distributed.supervisor.placement import limits_of
@@ -45,7 +45,7 @@ class Watch:
         self.learns = False
         """The learner has reported since its last start."""
         self._batch = config.learner.batch_size * config.learner.batch_length
-        self._processes: dict[str, Place] = {}
+        self._processes: dict[str, tuple[int, str]] = {}
         self._saved = -1  # updates of the newest checkpoint
         self._config_time = 0  # modification time of the configuration as last read
 
@@ -162,11 +162,12 @@ class Watch:
         self.learns = LEARNER in news.last_seen
         if self.learner.check(saved, news.last_seen.get(LEARNER)):
             self.coordinator.ask("forget", LEARNER)
-        for name, place in news.processes.items():
-            if self._processes.get(name) != place:
-                host = self.children.site.host(place.node)
-                self.board.note(f"{name} runs as process {place.process}{host and f' on {host}'}.")
-        self._processes |= news.processes
+        for name, process in news.processes.items():
+            node = news.nodes.get(name, "")
+            if self._processes.get(name) != (process, node):
+                self._processes[name] = process, node
+                host = self.children.site.host(node)
+                self.board.note(f"{name} runs as process {process}{host and f' on {host}'}.")
         self.faults.require_some(news.state)
         for name in self.fleet.check(news):
             self.coordinator.ask("forget", name)

@@ -65,7 +65,7 @@ def test_a_coordinator_that_dies_or_hangs_is_replaced(tmp_path: Path, monkeypatc
         )
         thread.start()
         wait_for(lambda: one.news().frames == 1080, "the frames of both reports")
-        os.kill(news.processes[COORDINATOR].process, signal.SIGKILL)
+        os.kill(news.processes[COORDINATOR], signal.SIGKILL)
         news = one.news()
         assert log.counts[COORDINATOR] == 1
         thread.join(60)
@@ -77,10 +77,10 @@ def test_a_coordinator_that_dies_or_hangs_is_replaced(tmp_path: Path, monkeypatc
         assert "the coordinator died" in notes[0] and "a new one continues at 1,080 frames, update 7" in notes[0]
 
         # One that hangs is killed. Signs of life find the next one.
-        process = one.news().processes[COORDINATOR].process
+        process = one.news().processes[COORDINATOR]
         os.kill(process, signal.SIGSTOP)
         monkeypatch.setattr(coordinator_child, "SILENCE", 1.0)
-        wait_for(lambda: one.news().processes[COORDINATOR].process != process, "another coordinator")
+        wait_for(lambda: one.news().processes[COORDINATOR] != process, "another coordinator")
         monkeypatch.undo()
         assert log.counts[COORDINATOR] == 2 and not os.path.exists(f"/proc/{process}")
         before = one.news().last_seen["learner"]
@@ -88,7 +88,7 @@ def test_a_coordinator_that_dies_or_hangs_is_replaced(tmp_path: Path, monkeypatc
             wait_for(lambda: one.news().last_seen["learner"] < before, "a newer beat")
 
         # Nobody brings it back: whoever waits is let go.
-        process = one.news().processes[COORDINATOR].process
+        process = one.news().processes[COORDINATOR]
         os.kill(process, signal.SIGKILL)
         wait_for(lambda: not os.path.exists(f"/proc/{process}"), "the coordinator's process to end")
         gone.set()

@@ -64,8 +64,8 @@ class Site:
         state = State(counters={}, replay_size=0, fleet=self.fleet.fleet, actors=self.fleet.target)
         return News(
             frames=0, steps=self.steps, updates=0, version=0, lag=0.0, lag_seconds=0.0, episodes=[], logs=[],
-            evaluations=[], rewound=None, saved=None, last_seen={}, processes={}, rows=self.rows, acting={}, notes=[],
-            failures=[], waiting={}, requests=[], state=state,
+            evaluations=[], rewound=None, saved=None, last_seen={}, processes={}, nodes={}, rows=self.rows, acting={},
+            notes=[], failures=[], waiting={}, requests=[], state=state,
         )  # fmt: skip
 
     def check(self) -> list[str]:
