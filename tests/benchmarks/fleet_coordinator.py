@@ -257,7 +257,7 @@ def measure(folder: Path, workers: int, warm: float, seconds: float, credit: boo
             "deploy.distributed.coordinator.Coordinator", limits, Incarnations(folder), state, cpus=0, threads=0,
             name=COORDINATOR,
         )  # fmt: skip
-        process = psutil.Process(ask(coordinator, "news").processes[COORDINATOR].process)
+        process = psutil.Process(ask(coordinator, "news").processes[COORDINATOR])
         path = "tests.benchmarks.fleet_coordinator"
         learner = start(f"{path}.Learner", cpus=0)
         crowds = [

@@ -56,7 +56,8 @@ def measure(run: LiveRun, workers: int, seconds: float) -> dict[str, Any]:
 def linear(folder: Path, counts: Sequence[int], seconds: float) -> dict[str, Any]:
     """All counts, one after the other, in one run."""
     rows = []
-    with LiveRun(folder, TASK, *OPTIONS) as run:
+    root = str(Path(__file__).parents[2])  # where the environment's module is found
+    with LiveRun(folder, TASK, *OPTIONS, variables={"PYTHONPATH": root}) as run:
         run.wait(lambda status: status.get("steps", 0) > BLOCK, "the first steps of the run")
         for workers in counts:
             begun = time.monotonic()
