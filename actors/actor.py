@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from actors.batch_environment import Episode
 from actors.trivial_policies import Arrays, RandomPolicy
-from actors.vector import Episode, VectorEnvironment
+from actors.vector import VectorEnvironment
 from replay.store import Store
 from replay.writer import Writer
 from world_models.dreamer.policy import DreamerPolicy

@@ -44,6 +44,8 @@ class Environment(Protocol):
     observation_space: Spaces
     action_space: Spaces
     frames_per_step: int
+    backend: str
+    """The program that simulates it, such as `dm_control`; it is stored with every score."""
 
     def reset(self, seed: int) -> Step:
         """Begin the episode that `seed` determines."""

@@ -7,9 +7,10 @@ from statistics import fmean, stdev
 
 import numpy as np
 
+from actors.batch_environment import Episode
 from actors.environment import Environment
 from actors.trivial_policies import Policy
-from actors.vector import Episode, VectorEnvironment
+from actors.vector import VectorEnvironment
 from replay.counted import counted
 
 PARALLEL = 16
@@ -134,7 +135,7 @@ def run_episodes(
         while any(quota.values()):
             rows = environments.step(actions)
             if environments.episodes[0] < video_episodes and len(frames) < PICTURES:
-                frames.append(environments.environments[0].render())
+                frames.append(environments.render(0))
             if environments.lengths.max() > longest:
                 longest_seed = environments.seeds[int(environments.lengths.argmax())]
                 raise EndlessEpisodeError(

@@ -1,60 +1,25 @@
 """Several environments stepped together, one replay row each per call; a broken one may be replaced."""
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
 
 from actors import closing
+from actors.batch_environment import Episode, Restored, Rows, episode_seed
 from actors.environment import Environment, Step
 from actors.episode_metrics import EpisodeMetrics
 from actors.faults import BrokenEnvironmentError, raised
 from actors.repairs import CommonFailures, EnvironmentFault, Repaired, Repairs
 
-Rows = dict[str, np.ndarray]
 FORGIVEN = 1000
 """Steps of an environment without a failure after which its earlier ones are forgotten, even if no episode ends."""
 WAITING = 0.1  # seconds for an environment to be back if none is there
 
 
-def episode_seed(run_seed: int, env_index: int, episode: int) -> int:
-    """The seed of one episode, in [0, 2^31): the same on every machine, unrelated between neighbours."""
-    digest = hashlib.sha256(f"{run_seed}/{env_index}/{episode}".encode()).digest()
-    return int.from_bytes(digest[:4], "little") >> 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class Episode:
-    """A finished episode: `length` in frames, `env_index` across the whole run. `frames`: the run's frames at its end,
-    as known to whoever passes it on. `metrics`: numbers from the environment's info, see `episode_metrics`; `notes`:
-    lines about them for the run's log."""
-
-    env_index: int
-    episode: int
-    seed: int
-    score: float
-    length: int
-    frames: int = 0
-    metrics: dict[str, float] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Restored:
-    """Whether an open episode was restored, as a truth value, and the reason if it was not."""
-
-    matched: bool
-    reason: str = ""
-
-    def __bool__(self) -> bool:
-        return self.matched
-
-
 class VectorEnvironment:
-    """Steps N environments with automatic resets; those in processes of their own step at the same time.
+    """A BatchEnvironment of single ones; those in processes of their own step at the same time.
 
     The call after a row with `is_last` resets that environment: it ignores the action and yields a row with `is_first`,
     reward 0. The very first call resets all. `env_indices` number the environments across the run, so that every one
@@ -84,7 +49,7 @@ class VectorEnvironment:
             raise
         first = self.environments[0]
         self.observation_space, self.action_space = first.observation_space, first.action_space
-        self.frames_per_step = first.frames_per_step
+        self.frames_per_step, self.backend = first.frames_per_step, first.backend
         if quarantine_after:
             self._repairs = Repairs(makers, quarantine_after, apart=hasattr(first, "begin_step"))
         self.run_seed = run_seed
@@ -237,6 +202,7 @@ class VectorEnvironment:
                     length=int(self.lengths[i]),
                     metrics=self._metrics.end(self.env_indices[i]),
                     notes=self._metrics.notes(),
+                    backend=self.backend,
                 )
             )
         return step
@@ -284,6 +250,10 @@ class VectorEnvironment:
             if not np.array_equal(value, rows[key][t]):
                 return f"{key!r} differs at step {t} of {len(rows['is_first'])}"
         return ""
+
+    def render(self, i: int) -> np.ndarray:
+        """Render environment `i` for people: uint8 `[H W 3]`. Raises CannotDrawError if it cannot be rendered."""
+        return self.environments[i].render()
 
     def close(self) -> None:
         away = self._repairs.away if self._repairs else ()

@@ -51,6 +51,8 @@ class DmControlEnvironment:
     limits are truncations; episodes last 1000 frames.
     """
 
+    backend = "dm_control"
+
     def __init__(self, domain: str, task: str, config: EnvironmentConfig) -> None:
         self._name = f"dmc_{domain}_{task}"
         # A new environment per seed would compile the model each time; `reset` reseeds the task instead.

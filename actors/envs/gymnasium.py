@@ -35,6 +35,8 @@ def make(task: str, config: EnvironmentConfig) -> "GymnasiumEnvironment":
 class GymnasiumEnvironment:
     """A Gymnasium environment as an Environment, but with the raw bounds of its actions (see NormalizeActions)."""
 
+    backend = "gymnasium"
+
     def __init__(self, environment: gymnasium.Env, task: str, config: EnvironmentConfig) -> None:
         self.raw = environment
         self.frames_per_step = config.action_repeat

@@ -19,6 +19,7 @@ class Wrapper:
         self.observation_space = inner.observation_space
         self.action_space = inner.action_space
         self.frames_per_step = inner.frames_per_step
+        self.backend = inner.backend
 
     def reset(self, seed: int) -> Step:
         return self.inner.reset(seed)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from actors.vector import Episode
+from actors.batch_environment import Episode
 from deploy.distributed.messages import LearnerLog
 
 

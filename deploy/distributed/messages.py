@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple
 
 from ray import ObjectRef
 
-from actors.vector import Episode
+from actors.batch_environment import Episode
 from deploy.wiring.fleet import Fleet
 from world_models.snapshot import Snapshot
 

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from ray.actor import ActorHandle
 
+from actors.batch_environment import Episode
 from actors.environment import Environment
 from actors.evaluation import PARALLEL, EndlessEpisodeError, run_episodes
 from actors.faults import BrokenEnvironmentError
-from actors.vector import Episode
 from deploy.distributed.coordinator_client import CoordinatorClient
 from deploy.distributed.messages import HELD, NO_ENVIRONMENTS, ActorReport, Answer, Published, actor_name
 from deploy.distributed.remote import Heartbeat

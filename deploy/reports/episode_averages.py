@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from statistics import fmean
 from typing import Any
 
+from actors.batch_environment import Episode
 from actors.episode_metrics import Names
-from actors.vector import Episode
 from deploy.reports.metrics import EPISODE_KEYS, Kind
 
 RECENT = 20

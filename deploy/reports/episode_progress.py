@@ -10,7 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from actors.vector import Episode
+from actors.batch_environment import Episode
 from deploy.reports.progress import duration
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, SupportsFloat
 
-from actors.vector import Episode
+from actors.batch_environment import Episode
 from deploy.reports.episode_averages import RECENT, EpisodeAverages
 from deploy.reports.hooks import Hooks
 from deploy.reports.metrics import SCORES, Kind, MetricsWriter, episode_line, metrics_line, read_lines

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from actors.environment import Environment
-from actors.environment_process import Limits
 from actors.envs import make, own_module
-from actors.isolated import IsolatedEnvironments
+from actors.isolation.environment_process import Limits
+from actors.isolation.isolated import IsolatedEnvironments
 from deploy.import_path import own_folder_last
 from deploy.wiring.config import RunConfig
 from replay.step import Field, Schema

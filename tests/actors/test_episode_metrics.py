@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Box, Discrete
 
+from actors.batch_environment import Episode
 from actors.config import EnvironmentConfig
 from actors.envs.gymnasium import GymnasiumEnvironment
 from actors.envs.wrappers import FrameStack, TimeLimit
 from actors.episode_metrics import MOST, EpisodeMetrics, as_number, read_info
-from actors.vector import Episode, VectorEnvironment
+from actors.vector import VectorEnvironment
 
 pytestmark = pytest.mark.timeout(60)
 

@@ -9,11 +9,11 @@ import pytest
 from imageio_ffmpeg import read_frames
 from PIL import Image
 
+from actors.batch_environment import episode_seed
 from actors.config import EnvironmentConfig
 from actors.envs import make
 from actors.evaluation import confidence_interval, describe_metrics, run_episodes
 from actors.trivial_policies import RandomPolicy, ZeroPolicy
-from actors.vector import episode_seed
 from actors.video import write_video
 from world_models.space import Space
 

@@ -10,14 +10,15 @@ import psutil
 import pytest
 
 from actors import closing
+from actors.batch_environment import Rows, episode_seed
 from actors.config import EnvironmentConfig
 from actors.environment import Environment
-from actors.environment_process import Limits
 from actors.envs import make
 from actors.faults import BrokenEnvironmentError, Kind
-from actors.isolated import IsolatedEnvironment, IsolatedEnvironments
+from actors.isolation.environment_process import Limits
+from actors.isolation.isolated import IsolatedEnvironment, IsolatedEnvironments
 from actors.repairs import FIRST_STEPS, EnvironmentFault
-from actors.vector import Rows, VectorEnvironment, episode_seed
+from actors.vector import VectorEnvironment
 from tests.actors.faulty import END, GO_ON, HANG, KILL, LEAK, NAN, RAISE, SEGFAULT, TASK, WRONG
 
 pytestmark = pytest.mark.timeout(100)

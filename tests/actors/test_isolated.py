@@ -11,11 +11,12 @@ import numpy as np
 import psutil
 import pytest
 
-from actors import closing, isolated
+from actors import closing
 from actors.config import EnvironmentConfig
-from actors.environment_process import Limits
 from actors.faults import BrokenEnvironmentError, OutsideError
-from actors.isolated import IsolatedEnvironment, IsolatedEnvironments
+from actors.isolation import isolated
+from actors.isolation.environment_process import Limits
+from actors.isolation.isolated import IsolatedEnvironment, IsolatedEnvironments
 from tests.actors import faulty
 from tests.actors.faulty import EXIT, GO_ON, HANG, KILL, LEAK, NAN, NOISE, RAISE, SEGFAULT, TASK, WRONG
 from tests.integration.runs import environment, wait_for
@@ -88,8 +89,8 @@ def test_a_violated_declaration_names_the_step(make: IsolatedEnvironments, actio
 def test_its_output_is_kept_from_the_terminal_and_bounded(
     make: IsolatedEnvironments, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("actors.environment_process.MOST", 10_000)
-    monkeypatch.setattr("actors.environment_process.LOOK", 0.0)
+    monkeypatch.setattr("actors.isolation.environment_process.MOST", 10_000)
+    monkeypatch.setattr("actors.isolation.environment_process.LOOK", 0.0)
     one = made(make)
     one.reset(0)
     for _ in range(500):
@@ -187,8 +188,9 @@ def test_a_server_that_was_killed_is_started_again() -> None:
 HOLDS = f"""
 import sys
 from actors.config import EnvironmentConfig
-from actors.environment_process import Limits
-from actors.isolated import IsolatedEnvironments
+from actors.isolation import isolated
+from actors.isolation.environment_process import Limits
+from actors.isolation.isolated import IsolatedEnvironments
 import numpy as np
 if __name__ == "__main__":
     environments = [IsolatedEnvironments({TASK!r}, EnvironmentConfig(), Limits(60.0, 60.0))() for _ in range(2)]

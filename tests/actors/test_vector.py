@@ -5,11 +5,12 @@ from functools import partial
 import numpy as np
 import pytest
 
+from actors.batch_environment import Rows, episode_seed
 from actors.config import EnvironmentConfig
 from actors.environment import Environment
 from actors.envs import make
 from actors.trivial_policies import RandomPolicy
-from actors.vector import Rows, VectorEnvironment, episode_seed
+from actors.vector import VectorEnvironment
 from tests.contracts.test_environment import SMALL
 
 pytestmark = pytest.mark.timeout(120)

@@ -32,7 +32,7 @@ import numpy as np
 import psutil
 import ray
 
-from actors.vector import Episode
+from actors.batch_environment import Episode
 from deploy.distributed.coordinator_client import COORDINATOR, CoordinatorClient
 from deploy.distributed.messages import HELD, ActorReport, Answer, Limits, State
 from deploy.distributed.ray_cluster import start_local

@@ -11,10 +11,10 @@ import pytest
 from actors.config import EnvironmentConfig
 from actors.conformance import check_environment
 from actors.environment import Environment, Step
-from actors.environment_process import Limits
 from actors.envs import make
 from actors.envs.rendering import BACKENDS, try_backend
-from actors.isolated import IsolatedEnvironments
+from actors.isolation.environment_process import Limits
+from actors.isolation.isolated import IsolatedEnvironments
 from actors.trivial_policies import RandomPolicy
 from tests.session import shared
 

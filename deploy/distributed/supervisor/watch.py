@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from actors.vector import Episode
+from actors.batch_environment import Episode
 from deploy.distributed.messages import LEARNER, News
 from deploy.distributed.supervisor.children import Children
 from deploy.distributed.supervisor.environment_faults import EnvironmentFaults, failure_counts

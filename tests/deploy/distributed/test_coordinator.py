@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from actors.vector import Episode
+from actors.batch_environment import Episode
 from deploy.distributed.coordinator import Coordinator
 from deploy.distributed.messages import ActorReport, Answer, Limits, Published, State
 from deploy.distributed.roster import RARELY, REPORTS

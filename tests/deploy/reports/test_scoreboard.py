@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from actors.vector import Episode
+from actors.batch_environment import Episode
 from deploy.cli import main
 from deploy.reports.metrics import METRICS, SCORES, read_lines
 from deploy.reports.scoreboard import Scoreboard, solved_before

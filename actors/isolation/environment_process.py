@@ -14,8 +14,8 @@ import psutil
 
 from actors.environment import CannotDrawError
 from actors.faults import BrokenEnvironmentError, OutsideError, is_theirs
-from actors.fork_server import ForkServer
-from actors.isolated_channel import Channel, ClosedError, Message
+from actors.isolation.fork_server import ForkServer
+from actors.isolation.isolated_channel import Channel, ClosedError, Message
 
 LOOK = 0.25  # seconds between looks at its memory and output
 TAIL = 4096  # bytes of output kept for a report

@@ -12,11 +12,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from actors.faults import OutsideError
-from actors.isolated_channel import Channel, ClosedError, Message
+from actors.isolation.isolated_channel import Channel, ClosedError, Message
 from replay.redis_url import PASSWORD_VARIABLE
 
 ENDING = 10.0  # seconds for the server to answer that a process has ended, and to end itself
-_BOOT = "import json, sys; sys.path[:] = json.loads(sys.argv.pop(1)); from actors.isolated_process import main; main()"
+_BOOT = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv.pop(1)); "
+    "from actors.isolation.isolated_process import main; main()"
+)
 _SECRETS = (PASSWORD_VARIABLE, "RAY_AUTH_TOKEN")  # which are no business of an environment
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 

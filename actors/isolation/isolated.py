@@ -9,10 +9,10 @@ import numpy as np
 from actors import closing
 from actors.config import EnvironmentConfig
 from actors.environment import CannotDrawError, Step
-from actors.environment_process import EnvironmentProcess, Limits, RaisedError
 from actors.faults import BrokenEnvironmentError, OutsideError
-from actors.fork_server import ForkServer
-from actors.isolated_channel import Message, SharedStep
+from actors.isolation.environment_process import EnvironmentProcess, Limits, RaisedError
+from actors.isolation.fork_server import ForkServer
+from actors.isolation.isolated_channel import Message, SharedStep
 from world_models.dataclass_json import to_json
 from world_models.space import Space, Spaces
 
@@ -54,6 +54,7 @@ class IsolatedEnvironment:
             raise
         self.observation_space, self.action_space = (_spaces(made.document[side]) for side in ("observation", "action"))
         self.frames_per_step: int = made.document["frames_per_step"]
+        self.backend: str = made.document["backend"]
         self._shared = SharedStep(self.observation_space, self.action_space, made.files[0])
 
     def reset(self, seed: int) -> Step:

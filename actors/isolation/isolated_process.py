@@ -1,4 +1,4 @@
-"""The processes of isolated environments, as `actors.fork_server` starts them.
+"""The processes of isolated environments, as `actors.isolation.fork_server` starts them.
 
 A server imports the module of the task once, in a fresh interpreter, and forks a process for every environment, which
 is ready within milliseconds. No process outlives the one that started the server, however that ends, nor the server.
@@ -27,7 +27,7 @@ from actors.environment import CannotDrawError, Environment
 from actors.envs import make, own_module
 from actors.envs.rendering import choose_when_imported
 from actors.faults import BrokenEnvironmentError, described, place_of
-from actors.isolated_channel import Channel, ClosedError, Message, SharedStep
+from actors.isolation.isolated_channel import Channel, ClosedError, Message, SharedStep
 from world_models.dataclass_json import from_json
 
 _UNFORKABLE = ("OpenGL", "glfw", "pyglet", "jax")
@@ -177,6 +177,7 @@ def _serve(channel: Channel, task: str, config: EnvironmentConfig) -> None:
         "observation": {key: space.to_json() for key, space in observation.items()},
         "action": {key: space.to_json() for key, space in action.items()},
         "frames_per_step": environment.frames_per_step,
+        "backend": environment.backend,
     }
     channel.send(b"m", about, files=[shared.descriptor])
     os.close(shared.descriptor)
