@@ -26,15 +26,27 @@ def bounds(space: Space) -> tuple[np.ndarray, np.ndarray]:
     return tuple(side.reshape(space.shape) if side.ndim else np.full(space.shape, side) for side in (low, high))  # type: ignore[return-value]
 
 
-def scale(action: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """Actions `[..., *shape]` clipped to [-1, 1] and mapped to bounds `[*shape]`, in float64; a dimension that lacks a
-    bound is only clipped to the one it has."""
-    center, half = affine(low, high)
-    bounded = np.isfinite(low) & np.isfinite(high)
-    value = np.asarray(action, np.float64)
-    value = np.where(bounded, np.clip(value, -1, 1), value)
-    inside = np.clip(center + half * value, low, high)
-    return np.where(bounded & (value == -1), low, np.where(bounded & (value == 1), high, inside))  # exactly
+class Scale:
+    """Maps actions from [-1, 1] to bounds `[*shape]`; a dimension that lacks one is only clipped to the other."""
+
+    def __init__(self, low: np.ndarray, high: np.ndarray) -> None:
+        self.low, self.high = low, high
+        self._center, self._half = affine(low, high)
+        self._bounded = np.isfinite(low) & np.isfinite(high)
+        ends = (self._center - self._half, low), (self._center + self._half, high)
+        self._exact = bool(self._bounded.all()) and all(np.array_equal(end, bound) for end, bound in ends)
+
+    def __call__(self, action: np.ndarray) -> np.ndarray:
+        """Actions `[..., *shape]`, clipped and mapped, in float64."""
+        value = np.asarray(action, np.float64)
+        clipped = np.minimum(np.maximum(value, -1), 1)
+        if self._exact:  # so is everything between the ends, since rounding keeps the order
+            return np.asarray(self._center + self._half * clipped)
+        value = np.where(self._bounded, clipped, value)
+        inside = np.minimum(np.maximum(self._center + self._half * value, self.low), self.high)
+        # The bounds themselves are reached exactly.
+        inside = np.where(self._bounded & (value == -1), self.low, inside)
+        return np.where(self._bounded & (value == 1), self.high, inside)
 
 
 def within(values: np.ndarray, dtype: np.dtype, low: np.ndarray, high: np.ndarray) -> np.ndarray:
@@ -54,7 +66,7 @@ def native_values(spaces: Sequence[Space], values: Sequence[np.ndarray]) -> np.n
     native: Mapping[str, Any] = first.native or {}
     shape, dtype = tuple(native.get("shape", first.shape)), np.dtype(native.get("dtype", first.dtype))
     if not first.discrete:
-        values = [scale(value, *bounds(space)) for space, value in zip(spaces, values, strict=True)]
+        values = [Scale(*bounds(space))(value) for space, value in zip(spaces, values, strict=True)]
     array = np.stack(values, 1).reshape(count, *shape)
     if "low" in native:
         return within(array, dtype, *(np.asarray(native[side], dtype).reshape(shape) for side in ("low", "high")))

@@ -1,7 +1,6 @@
 """Several environments stepped together, one replay row each per call; a broken one may be replaced."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -12,6 +11,7 @@ from actors.environment import Environment, Step
 from actors.episode_metrics import EpisodeMetrics
 from actors.faults import BrokenEnvironmentError, raised
 from actors.repairs import CommonFailures, EnvironmentFault, Repaired, Repairs
+from actors.row_checks import DefersChecks, RowChecks
 
 FORGIVEN = 1000
 """Steps of an environment without a failure after which its earlier ones are forgotten, even if no episode ends."""
@@ -21,9 +21,7 @@ WAITING = 0.1  # seconds for an environment to be back if none is there
 class VectorEnvironment:
     """A BatchEnvironment of single ones; those in processes of their own step at the same time.
 
-    The call after a row with `is_last` resets that environment: it ignores the action and yields a row with `is_first`,
-    reward 0. The very first call resets all. `env_indices` number the environments across the run, so that every one
-    has seeds of its own: by default 0..N-1.
+    `env_indices` number the environments across the run, so that every one has seeds of its own: by default 0..N-1.
 
     A failure of an environment ends the step with BrokenEnvironmentError, unless `quarantine_after` is given: then that
     environment is closed and made again (see `Repairs`), and the others are not affected. It has no row until its first
@@ -50,8 +48,9 @@ class VectorEnvironment:
         first = self.environments[0]
         self.observation_space, self.action_space = first.observation_space, first.action_space
         self.frames_per_step, self.backend = first.frames_per_step, first.backend
+        self._apart = hasattr(first, "begin_step")
         if quarantine_after:
-            self._repairs = Repairs(makers, quarantine_after, apart=hasattr(first, "begin_step"))
+            self._repairs = Repairs(makers, quarantine_after, self._apart)
         self.run_seed = run_seed
         count = len(makers)
         self.episodes = [-1] * count  # number of the open episode, counted per environment from 0
@@ -60,9 +59,7 @@ class VectorEnvironment:
         self.lengths = np.zeros(count, np.int64)  # frames
         self.ended = np.ones(count, bool)  # the next call resets
         self.there = np.ones(count, bool)
-        """Which environments have a row in the newest rows; all other values there mean nothing."""
         self.replaced = np.zeros(count, bool)
-        """Which rows are the first of an environment that was made again: nothing joins them to those before."""
         self._ages = [0] * count  # steps since each was made
         self._common = CommonFailures(count)
         self._finished: list[Episode] = []
@@ -70,6 +67,8 @@ class VectorEnvironment:
         self._faults: list[EnvironmentFault] = []
         nothing = {key: np.zeros(space.shape, space.dtype) for key, space in self.observation_space.items()}
         self._absent = Step(nothing, 0.0, False, False)
+        defers = all(isinstance(one, DefersChecks) and one.defer_checks() for one in self.environments)
+        self._checks = RowChecks(self.observation_space) if defers else None
 
     def __len__(self) -> int:
         return len(self.environments)
@@ -80,11 +79,7 @@ class VectorEnvironment:
         return len(self._repairs.quarantined) if self._repairs else 0
 
     def step(self, actions: Mapping[str, np.ndarray] | None = None) -> Rows:
-        """One row per environment: observation keys, reward, is_first, is_last, is_terminal, each [N, ...].
-
-        `actions` [N, ...] may be left out when every environment is about to be reset. If no environment is there, the
-        call waits a tenth of a second for one.
-        """
+        """See BatchEnvironment. If no environment is there, it waits a tenth of a second for one."""
         first = self.ended.copy()
         away = self._repairs.away if self._repairs else ()
         open_ones = [i for i in np.flatnonzero(~first) if i not in away]
@@ -94,31 +89,41 @@ class VectorEnvironment:
             for i in range(len(self)) if i not in away
         ]  # fmt: skip
         steps, broken = [self._absent] * len(self), list[tuple[int, BrokenEnvironmentError]]()
-        self.there[:] = False
-        self.replaced[:] = False
+        self.there[:] = self.replaced[:] = False
         for i, result in begun:
             try:
-                steps[i] = self._finish(i, result, first[i])
+                steps[i] = self._result(i, result, first[i])
                 self.there[i] = True
             except BrokenEnvironmentError as error:
-                if self._repairs is None:
-                    raise
                 broken.append((i, error))
-        if self._repairs is not None and (broken or away):
-            for i, fault in broken:
-                self._replace(self._repairs, i, fault, self.environments[i])
-            for repaired in self._repairs.returned(0.0 if self.there.any() else WAITING):
-                if step := self._take(self._repairs, repaired):
-                    steps[repaired.i] = step
-            first |= ~self.there | self.replaced
+        rows = self._rows(steps, first)
+        for i in self._checks.doubtful(rows) if self._checks else ():
+            if self.there[i] and (unfit := self._unfit(i, first[i])):
+                broken.append((i, unfit))
+                self.there[i] = False
+        if broken and self._repairs is None:
+            raise broken[0][1]
+        for i in np.flatnonzero(self.there).tolist():
+            self._count(i, steps[i], first[i])
+        if self._repairs is None or not (broken or away):
+            return rows
+        for i, fault in broken:
+            self._replace(self._repairs, i, fault, self.environments[i])
+            steps[i] = self._absent
+        for repaired in self._repairs.returned(0.0 if self.there.any() else WAITING):
+            if step := self._take(self._repairs, repaired):
+                steps[repaired.i] = step
+        return self._rows(steps, first | ~self.there | self.replaced)
+
+    def _rows(self, steps: Sequence[Step], first: np.ndarray) -> Rows:
         rows = {
-            key: np.stack([step.observation[key] for step in steps]).astype(space.dtype, copy=False)
+            key: np.array([step.observation[key] for step in steps], space.dtype)
             for key, space in self.observation_space.items()
         }
-        rows["reward"] = np.asarray([step.reward for step in steps], np.float32)
+        rows["reward"] = np.array([step.reward for step in steps], np.float32)
         rows["is_first"] = first
-        rows["is_last"] = np.asarray([step.is_last for step in steps], bool)
-        rows["is_terminal"] = np.asarray([step.is_terminal for step in steps], bool)
+        rows["is_last"] = np.array([step.is_last for step in steps], bool)
+        rows["is_terminal"] = np.array([step.is_terminal for step in steps], bool)
         return rows
 
     def finished(self) -> list[Episode]:
@@ -143,9 +148,8 @@ class VectorEnvironment:
         """The first step of an environment that was made again; None: it has failed again."""
         i, environment = repaired.i, repaired.environment
         try:
-            with self._named(i, "reset"):
-                if repaired.error:
-                    raise repaired.error
+            if repaired.error:
+                raise self._named(i, True, repaired.error)
             assert environment is not None and repaired.first is not None, "neither an environment nor an error"
             if (environment.observation_space, environment.action_space) != (self.observation_space, self.action_space):
                 where = f"environment {self.env_indices[i]}, made again"
@@ -153,6 +157,8 @@ class VectorEnvironment:
         except BrokenEnvironmentError as error:
             self._replace(repairs, i, error, environment)
             return None
+        if self._checks:
+            environment.defer_checks()  # type: ignore[attr-defined]
         repairs.away.remove(i)
         self._metrics.add(self.env_indices[i], repaired.first.infos)
         self.environments[i] = environment
@@ -170,22 +176,43 @@ class VectorEnvironment:
         environment = self.environments[i]
         if action is None:
             self._open(i, self.episodes[i] + 1)
-            if begin := getattr(environment, "begin_reset", None):
-                begin(self.seeds[i])
+            if self._apart:
+                environment.begin_reset(self.seeds[i])  # type: ignore[attr-defined]
                 return environment.finish  # type: ignore[attr-defined]
             return partial(environment.reset, self.seeds[i])
-        if begin := getattr(environment, "begin_step", None):
-            begin(action)
+        if self._apart:
+            environment.begin_step(action)  # type: ignore[attr-defined]
             return environment.finish  # type: ignore[attr-defined]
         return partial(environment.step, action)
 
-    def _finish(self, i: int, result: Callable[[], Step], first: bool) -> Step:
-        with self._named(i, "reset" if first else "step"):
-            step = result()
+    def _result(self, i: int, result: Callable[[], Step], first: bool) -> Step:
+        try:
+            return result()
+        except Exception as error:
+            raise self._named(i, first, error)  # noqa: B904 (it has its cause)
+
+    def _unfit(self, i: int, first: bool) -> BrokenEnvironmentError | None:
+        """What is wrong with the newest observation of environment i, by its own check."""
+        try:
+            self.environments[i].check_last()  # type: ignore[attr-defined]
+        except Exception as error:
+            return self._named(i, first, error)
+        return None
+
+    def _named(self, i: int, first: bool, error: Exception) -> BrokenEnvironmentError:
+        """What environment i raised, as an error that names the place."""
+        if isinstance(error, BrokenEnvironmentError):
+            return error
+        where = f"environment {self.env_indices[i]}, {'reset' if first else 'step'}() at frame {self.lengths[i]}"
+        named = raised(error, f"{where} of the episode with seed {self.seeds[i]}")
+        named.__cause__ = error
+        return named
+
+    def _count(self, i: int, step: Step, first: bool) -> None:
         if step.infos:
             self._metrics.add(self.env_indices[i], step.infos)
         if first:
-            return step
+            return
         self._ages[i] += 1
         self.scores[i] += step.reward
         self.lengths[i] += self.frames_per_step
@@ -205,18 +232,6 @@ class VectorEnvironment:
                     backend=self.backend,
                 )
             )
-        return step
-
-    @contextmanager
-    def _named(self, i: int, call: str) -> Iterator[None]:
-        """Turn what the environment raises into a BrokenEnvironmentError that names the place."""
-        try:
-            yield
-        except BrokenEnvironmentError:
-            raise
-        except Exception as error:
-            where = f"environment {self.env_indices[i]}, {call}() at frame {self.lengths[i]} of the episode with seed"
-            raise raised(error, f"{where} {self.seeds[i]}") from error
 
     def restore(self, i: int, episode: int, rows: Mapping[str, np.ndarray]) -> Restored:
         """Bring environment `i` back into its open episode by its seed and its recorded rows.
@@ -226,30 +241,20 @@ class VectorEnvironment:
         caller: it goes to the next `step`. On a mismatch the next `step` begins episode `episode + 1`.
         """
         self._open(i, episode)
-        step = self._finish(i, partial(self.environments[i].reset, self.seeds[i]), True)
+        step = self._result(i, partial(self.environments[i].reset, self.seeds[i]), True)
+        self._count(i, step, True)
         length = len(rows["is_first"])
         for t in range(length):
             if t:
                 action = {key: rows[key][t - 1] for key in self.action_space}
-                step = self._finish(i, self._begin(i, action), False)
-            if difference := self._difference(step, rows, t):
+                step = self._result(i, self._begin(i, action), False)
+                self._count(i, step, False)
+            if difference := _difference(step, rows, t):
                 self.ended[i] = True
                 who = f"environment {self.env_indices[i]}, episode {episode} (seed {self.seeds[i]})"
                 reason = f"{who} did not repeat itself: {difference}; a new episode begins."
                 return Restored(matched=False, reason=reason)
         return Restored(matched=True)
-
-    def _difference(self, step: Step, rows: Mapping[str, np.ndarray], t: int) -> str:
-        new = dict(step.observation) | {
-            "reward": np.float32(step.reward),
-            "is_first": np.bool_(t == 0),
-            "is_last": np.bool_(step.is_last),
-            "is_terminal": np.bool_(step.is_terminal),
-        }
-        for key, value in new.items():
-            if not np.array_equal(value, rows[key][t]):
-                return f"{key!r} differs at step {t} of {len(rows['is_first'])}"
-        return ""
 
     def render(self, i: int) -> np.ndarray:
         """Render environment `i` for people: uint8 `[H W 3]`. Raises CannotDrawError if it cannot be rendered."""
@@ -262,3 +267,17 @@ class VectorEnvironment:
                 closing.close_anyway(environment, f"environment {self.env_indices[i]}")
         if self._repairs:
             self._repairs.close()
+
+
+def _difference(step: Step, rows: Mapping[str, np.ndarray], t: int) -> str:
+    """What a repeated step has different from the recorded row t; empty if nothing."""
+    new = dict(step.observation) | {
+        "reward": np.float32(step.reward),
+        "is_first": np.bool_(t == 0),
+        "is_last": np.bool_(step.is_last),
+        "is_terminal": np.bool_(step.is_terminal),
+    }
+    for key, value in new.items():
+        if not np.array_equal(value, rows[key][t]):
+            return f"{key!r} differs at step {t} of {len(rows['is_first'])}"
+    return ""

@@ -14,9 +14,17 @@ from actors.config import EnvironmentConfig
 from actors.environment import CannotDrawError, Step
 from actors.envs import gymnasium_spaces, rendering
 from actors.envs.gymnasium_making import make_raw, task_names
-from actors.envs.gymnasium_spaces import Leaf
+from actors.envs.gymnasium_spaces import Leaf, Plain
 from actors.episode_metrics import Info, read_info
-from actors.faults import BrokenEnvironmentError, call_outside, described, place_of, require_flag, require_reward
+from actors.faults import (
+    LARGEST,
+    BrokenEnvironmentError,
+    call_outside,
+    described,
+    place_of,
+    require_flag,
+    require_reward,
+)
 from replay.counted import counted
 from world_models.space import Spaces
 
@@ -50,6 +58,9 @@ class GymnasiumEnvironment:
         if _keys(self._actions).keys() & self.observation_space.keys():  # e.g. two Tuples: both count
             self._actions = [_prefixed(leaf) for leaf in self._actions]
         self.action_space = _keys(self._actions)
+        self._decode = gymnasium_spaces.decoder(environment.action_space, self._actions)
+        self._plain: Plain | None = None
+        self._raw_observation: Any = None
         self._places = {name: _place(environment, name) for name in ("reset", "step", "render")}
         self._last: Step | None = None
         self._seed = self._steps = 0
@@ -75,7 +86,7 @@ class GymnasiumEnvironment:
         return self._last
 
     def _step(self, action: dict[str, np.ndarray]) -> Step:
-        raw_action = gymnasium_spaces.decode(self.raw.action_space, self._actions, action)
+        raw_action = self._decode(action)
         total, terminated, truncated, observation = 0.0, False, False, None
         infos: list[Info] = []
         self._steps += 1
@@ -83,7 +94,10 @@ class GymnasiumEnvironment:
             observation, reward, ended, cut, info = self._raw_step(raw_action)
             if numbers := read_info(info):
                 infos.append(numbers)
-            total += require_reward(reward, self._where("step", "reward")) if self._check else float(reward)
+            if not self._check or isinstance(reward, float) and -LARGEST <= reward <= LARGEST:
+                total += float(reward)
+            else:
+                total += require_reward(reward, self._where("step", "reward"))
             terminated, truncated = self._flag(ended, "terminated"), self._flag(cut, "truncated")
             if terminated or truncated:
                 break
@@ -140,8 +154,21 @@ class GymnasiumEnvironment:
         close_outside(self.raw.close, self._task)
 
     def _encode(self, observation: Any, call: str) -> dict[str, np.ndarray]:
+        if self._plain and (encoded := self._plain(observation)):
+            self._raw_observation = observation
+            return encoded
         where = self._where(call, "observation") if self._check else ""
         return gymnasium_spaces.encode(self._observations, observation, where, self._check)
+
+    def defer_checks(self) -> bool:
+        """See DefersChecks."""
+        self._plain = Plain.of(self._observations) if self._check else None
+        return self._plain is not None
+
+    def check_last(self) -> None:
+        """See DefersChecks."""
+        where = self._where("step" if self._steps else "reset", "observation")
+        gymnasium_spaces.encode(self._observations, self._raw_observation, where, True)
 
     def _where(self, call: str, what: str) -> str:
         number = f" number {self._steps}" if call == "step" else ""

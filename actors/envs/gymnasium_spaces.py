@@ -1,6 +1,6 @@
 """Gymnasium's nested spaces as flat dicts of `Space`, and values back and forth."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -194,6 +194,51 @@ def _require_leaf(leaf: Leaf, value: Any, where: str) -> Any:
 
 def _encode_leaf(leaf: Leaf, value: Any) -> dict[str, np.ndarray]:
     return {key: encoded(space, value) for key, space in leaf.keys.items()}
+
+
+class Plain:
+    """Encodes observations of a space without parts: floats, or images in their own size. It checks their form and
+    leaves their values to `encode`, whose slow checks are for the few that are doubtful."""
+
+    def __init__(self, leaf: Leaf) -> None:
+        ((self._key, space),) = leaf.keys.items()
+        self._dtype, self._shape, self._own, self._new = leaf.dtype, leaf.shape, space.shape, space.dtype
+
+    @classmethod
+    def of(cls, leaves: list[Leaf]) -> "Plain | None":
+        """None for any other space."""
+        if len(leaves) != 1 or leaves[0].path or len(leaves[0].keys) != 1:
+            return None
+        leaf, (space,) = leaves[0], leaves[0].keys.values()
+        floats = isinstance(leaf.raw, gym_spaces.Box) and leaf.dtype.kind == "f" and space.dtype == FLOAT
+        image = space.is_image and leaf.low is None and leaf.shape == space.shape
+        return cls(leaf) if floats or image else None
+
+    def __call__(self, value: Any) -> dict[str, np.ndarray] | None:
+        """The observation as a new array; None if its form is not that of the space."""
+        if type(value) is not np.ndarray or value.dtype != self._dtype or value.shape != self._shape:
+            return None
+        if self._dtype == self._new:
+            return {self._key: value.reshape(self._own).copy()}
+        with np.errstate(over="ignore"):  # an infinite value is doubtful
+            return {self._key: value.astype(self._new).reshape(self._own)}
+
+
+def decoder(space: gym_spaces.Space, leaves: list[Leaf]) -> Callable[[dict[str, np.ndarray]], Any]:
+    """`decode` for this space, as fast as its kind allows."""
+    if isinstance(space, gym_spaces.Discrete) and len(leaves[0].keys) == 1:
+        (key,), kind, start = leaves[0].keys, leaves[0].dtype.type, int(space.start)
+        return lambda action: kind(int(action[key]) + start)
+    if (
+        isinstance(space, gym_spaces.Box)
+        and leaves[0].keys
+        and space.shape
+        and leaves[0].dtype.kind == "f"
+        and space.is_bounded()
+    ):
+        (key,), shape, dtype, low, high = leaves[0].keys, leaves[0].shape, leaves[0].dtype, space.low, space.high
+        return lambda action: np.minimum(np.maximum(action[key].reshape(shape).astype(dtype), low), high)
+    return lambda action: decode(space, leaves, action)
 
 
 def decode(space: gym_spaces.Space, leaves: list[Leaf], action: dict[str, np.ndarray]) -> Any:

@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 
 from actors.environment import Environment, Step
-from actors.native_actions import bounds, scale
+from actors.native_actions import Scale, bounds
+from actors.row_checks import DefersChecks
 from replay.counted import counted
 
 
@@ -27,6 +28,13 @@ class Wrapper:
     def step(self, action: dict[str, np.ndarray]) -> Step:
         return self.inner.step(action)
 
+    def defer_checks(self) -> bool:
+        return isinstance(self.inner, DefersChecks) and self.inner.defer_checks()
+
+    def check_last(self) -> None:
+        assert isinstance(self.inner, DefersChecks), "only one that defers its checks is asked for them"
+        self.inner.check_last()
+
     def render(self) -> np.ndarray:
         return self.inner.render()
 
@@ -43,11 +51,12 @@ class NormalizeActions(Wrapper):
     def __init__(self, inner: Environment) -> None:
         super().__init__(inner)
         self.action_space = dict(inner.action_space)
-        self._bounds: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        self._scales: dict[str, Scale] = {}
         for key, space in inner.action_space.items():
             if space.discrete:
                 continue
-            low, high = self._bounds[key] = bounds(space)
+            low, high = bounds(space)
+            self._scales[key] = Scale(low, high)
             bounded = np.isfinite(low) & np.isfinite(high)
             own = {"low": low.tolist(), "high": high.tolist()}
             self.action_space[key] = replace(
@@ -58,7 +67,9 @@ class NormalizeActions(Wrapper):
             )
 
     def step(self, action: dict[str, np.ndarray]) -> Step:
-        return self.inner.step(dict(action) | {key: scale(action[key], *sides) for key, sides in self._bounds.items()})
+        if self._scales:
+            action = action | {key: scale(action[key]) for key, scale in self._scales.items()}
+        return self.inner.step(action)
 
 
 class TimeLimit(Wrapper):

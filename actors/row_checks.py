@@ -1,0 +1,44 @@
+"""Checks of the values of many environments at once, for environments that leave them to whoever steps them."""
+
+from collections.abc import Mapping
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from actors.faults import LARGEST
+from world_models.space import Spaces
+
+
+@runtime_checkable
+class DefersChecks(Protocol):
+    """An Environment that can leave the checks of its observations to whoever steps several."""
+
+    def defer_checks(self) -> bool:
+        """From now on, leave out what `RowChecks` sees; False: it goes on checking everything itself."""
+
+    def check_last(self) -> None:
+        """Check the newest observation in full. Raises BrokenEnvironmentError."""
+
+
+class RowChecks:
+    """Finds the rows whose floats are not finite or lie outside their space.
+
+    It compares float32 with bounds in float32, so a row that it finds may still be right: the environment decides that
+    by its own value. No wrong row escapes it, since the slack of that check is wider than a rounding to float32.
+    """
+
+    def __init__(self, observation_space: Spaces) -> None:
+        self._bounds = {
+            key: (np.maximum(space.low, np.float32(-LARGEST)), np.minimum(space.high, np.float32(LARGEST)))
+            for key, space in observation_space.items()
+            if space.dtype.kind == "f"
+        }
+
+    def doubtful(self, rows: Mapping[str, np.ndarray]) -> list[int]:
+        """The numbers of the rows `[N, ...]` that need a closer look."""
+        found: set[int] = set()
+        for key, (low, high) in self._bounds.items():
+            inside = (rows[key] >= low) & (rows[key] <= high)
+            if not inside.all():
+                found |= set(np.flatnonzero(~inside.reshape(len(inside), -1).all(1)).tolist())
+        return sorted(found)
