@@ -38,6 +38,8 @@ class Actor:
         self.random = RandomPolicy(environments.action_space, seed)
         self.carry = policy.initial(len(streams))
         self.actions: Arrays | None = None
+        self._no_latents = policy.no_latents(len(streams))
+        self._skipped: Arrays | None = None  # the newest actions, if the carry does not know them
         self.calls = self.steps = self.frames = 0
         self.episode_start = [0] * len(streams)
         self.writer = Writer(store, streams, flush_steps=flush_steps, max_seconds=flush_seconds)
@@ -56,14 +58,20 @@ class Actor:
             self.policy.load(snapshot)
         if self.steps < self.random_steps:
             _, actions, _ = self.random.act(None, rows, first, self.calls)
-            self.carry, latents = self.policy.skip(actions)
+            self._skipped, latents = actions, self._no_latents
         else:
+            self._catch_up()
             self.carry, actions, latents = self.policy.act(self.carry, rows, first, self.calls)
         # The stored action of a last step is zero; the carry keeps its own, which the reset discards anyway.
-        actions = {k: np.where(last.reshape(-1, *[1] * (v.ndim - 1)), 0, v).astype(v.dtype) for k, v in actions.items()}
+        if last.any():
+            actions = {
+                key: np.where(last.reshape(-1, *[1] * (value.ndim - 1)), 0, value).astype(value.dtype)
+                for key, value in actions.items()
+            }
         self.actions = actions
-        for i in np.flatnonzero(self.environments.replaced):
-            self.writer.cut(int(i))
+        if self.environments.replaced.any():
+            for i in np.flatnonzero(self.environments.replaced):
+                self.writer.cut(int(i))
         if first.any():
             next_steps = self.writer.next_steps
             for i in np.flatnonzero(first):
@@ -75,9 +83,15 @@ class Actor:
         self.writer.add(rows | actions | latents | {"version": version}, None if there.all() else there)
         return [replace(episode, frames=self.frames) for episode in self.environments.finished()]
 
+    def _catch_up(self) -> None:
+        """Let the carry know the newest of the actions that were chosen without the model."""
+        if self._skipped is not None:
+            self.carry, self._skipped = self.policy.skip(self._skipped), None
+
     def state(self) -> tuple[dict[str, Any], Arrays]:
         """Counters (JSON) and arrays from which `load` continues exactly; flushes first."""
         self.writer.flush()
+        self._catch_up()
         counters = {
             "calls": self.calls, "steps": self.steps, "frames": self.frames, "next_step": self.writer.next_steps,
             "episode_start": list(self.episode_start), "episodes": list(self.environments.episodes),

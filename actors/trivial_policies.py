@@ -7,6 +7,7 @@ import numpy as np
 from world_models.space import Spaces
 
 Arrays = dict[str, np.ndarray]
+_BLOCK = 64  # calls
 
 
 class Policy(Protocol):
@@ -20,23 +21,32 @@ class Policy(Protocol):
 
 
 class RandomPolicy:
-    """Uniform actions: any class, or any value in [-1, 1]."""
+    """Uniform actions: any class, or any value in [-1, 1].
+
+    A generator costs more to seed than to draw from, so that actions are drawn for a block of calls at once.
+    """
 
     def __init__(self, action_space: Spaces, seed: int = 0) -> None:
         self.action_space, self.seed = action_space, seed
+        self._block: Arrays = {}
+        self._of = (-1, -1)  # number and rows of the block
 
     def initial(self, rows: int) -> None:
         return None
 
     def act(self, carry: None, observation: Arrays, is_first: np.ndarray, draw: int) -> tuple[None, Arrays, Arrays]:
-        rng, rows = np.random.default_rng([self.seed, draw]), len(is_first)
-        actions = {
-            key: rng.integers(space.classes, size=(rows, *space.shape), dtype=np.int32)
+        if self._of != (of := (draw // _BLOCK, len(is_first))):
+            self._block, self._of = self._drawn(*of), of
+        return None, {key: block[draw % _BLOCK] for key, block in self._block.items()}, {}
+
+    def _drawn(self, number: int, rows: int) -> Arrays:
+        rng = np.random.default_rng([self.seed, number])
+        return {
+            key: rng.integers(space.classes, size=(_BLOCK, rows, *space.shape), dtype=np.int32)
             if space.discrete
-            else rng.uniform(-1, 1, (rows, *space.shape)).astype(np.float32)
+            else rng.uniform(-1, 1, (_BLOCK, rows, *space.shape)).astype(np.float32)
             for key, space in sorted(self.action_space.items())
         }
-        return None, actions, {}
 
 
 class ZeroPolicy:

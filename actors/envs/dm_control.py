@@ -58,7 +58,7 @@ class DmControlEnvironment:
         # A new environment per seed would compile the model each time; `reset` reseeds the task instead.
         self.raw = suite.load(domain, task, task_kwargs={"random": 0})
         self.frames_per_step = config.action_repeat
-        self._check = config.check_steps
+        self._check, self._deferred = config.check_steps, False
         self._camera = config.camera if config.camera >= 0 else _CAMERAS.get(domain, 0)
         self._size = config.image_size if config.image_size != (0, 0) else (64, 64)
         self._vectors = config.observations in ("vectors", "both")
@@ -84,6 +84,7 @@ class DmControlEnvironment:
         }
         self._open = False
         self._steps = self._seed = 0
+        self._newest: dict[str, np.ndarray] = {}
 
     def reset(self, seed: int) -> Step:
         self._seed, self._steps = seed, 0
@@ -119,16 +120,30 @@ class DmControlEnvironment:
     def _observe(self, vectors: dict[str, Any]) -> dict[str, np.ndarray]:
         out = {}
         if self._vectors:
-            for key, value in vectors.items():
-                out[key] = np.array(value, np.float32).reshape(self.observation_space[key].shape)
-                if self._check and not np.isfinite(out[key]).all():
-                    raise BrokenEnvironmentError(
-                        "not finite", self._where(f"observation {key!r}"), "The simulation diverged; report the seed.",
-                        "non_finite",
-                    )  # fmt: skip
+            out = {
+                key: np.array(value, np.float32).reshape(self.observation_space[key].shape)
+                for key, value in vectors.items()
+            }
+            self._newest = out
+            if self._check and not self._deferred:
+                self.check_last()
         if self._pixels:
-            out["image"] = self._draw(self._size)
+            out = out | {"image": self._draw(self._size)}
         return out
+
+    def defer_checks(self) -> bool:
+        """See DefersChecks."""
+        self._deferred = self._check
+        return self._deferred
+
+    def check_last(self) -> None:
+        """See DefersChecks."""
+        for key, value in self._newest.items():
+            if not np.isfinite(value).all():
+                raise BrokenEnvironmentError(
+                    "not finite", self._where(f"observation {key!r}"), "The simulation diverged; report the seed.",
+                    "non_finite",
+                )  # fmt: skip
 
     def _draw(self, size: tuple[int, int]) -> np.ndarray:
         try:

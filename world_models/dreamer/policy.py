@@ -45,14 +45,19 @@ class DreamerPolicy:
         }
         return carry, actions, latents
 
-    def skip(self, actions: Arrays) -> tuple[Carry, Arrays]:
-        """One step with `actions` `[N ...]` that were chosen without the model: the initial state and these actions
-        as the next carry, and the initial state as latents."""
-        rows, config = len(next(iter(actions.values()))), self.model.rssm.config
-        latents: Arrays = {"deter": np.zeros((rows, config.deter), np.float16),
-                           "stoch": np.full((rows, config.stoch), -1, np.int8)}  # fmt: skip
+    def skip(self, actions: Arrays) -> Carry:
+        """The carry after a step with `actions` `[N ...]` that were chosen without the model: they and the initial
+        state."""
         taken = {key: torch.as_tensor(value, device=self.device) for key, value in actions.items()}
-        return Carry(self.model.rssm.initial(rows, self.device), taken), latents
+        return self.initial(len(next(iter(actions.values()))))._replace(action=taken)
+
+    def no_latents(self, rows: int) -> Arrays:
+        """The latents to store for a step without the model: those of the initial state."""
+        config = self.model.rssm.config
+        return {
+            "deter": np.zeros((rows, config.deter), np.float16),
+            "stoch": np.full((rows, config.stoch), -1, np.int8),
+        }
 
     def load(self, snapshot: Snapshot) -> None:
         """Use the parameters and version of a snapshot."""
