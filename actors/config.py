@@ -70,17 +70,17 @@ class ActorConfig:
     """Actor processes, their environments, and the blocks of rows they send."""
 
     actors: int = 1
-    """Actor processes in local mode; inline mode has one, with all environments."""
+    """Actor processes in local and cluster mode; inline mode has one, with all environments."""
     environments: int = 16
     """Total number of environments, divided among the actors."""
     random_steps: int = 0
     """Number of initial environment steps with uniformly random actions. The networks do not see them: their latents
     are those of an initial state until the learner refreshes them."""
     flush_steps: int = 16
-    """Steps of each environment per block sent to replay in local mode; inline mode sends every step at once."""
+    """Steps of each environment per block sent to replay; inline mode sends every step at once."""
     max_lag: int = 0
-    """Learner updates that the policy of an actor may be behind; one further behind waits for a newer snapshot (local
-    mode). 0: any number."""
+    """Learner updates that the policy of an actor may be behind; one further behind waits for a newer snapshot (in
+    local and cluster mode). 0: any number."""
     flush_seconds: float = 0.5
     """Longest time that a step waits for its block to fill, in seconds."""
     isolation: Isolation = "auto"

@@ -67,10 +67,10 @@ class LearnerConfig:
     publish_every: int = 10
     """Updates between policy snapshots."""
     publish_seconds: float = 0.0
-    """Seconds after which a snapshot is published even if fewer updates have passed, in local mode; 0 counts only
-    updates."""
+    """Seconds after which a snapshot is published even if fewer updates have passed, in local and cluster mode; 0
+    counts only updates."""
     prefetch: int = 2
-    """Batches sampled ahead in local mode; inline mode samples none ahead, to stay repeatable."""
+    """Batches sampled ahead in local and cluster mode; inline mode samples none ahead, to stay repeatable."""
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "batch_length", "consecutive", "publish_every"):

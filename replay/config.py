@@ -68,7 +68,7 @@ class ReplayConfig:
 
     store: str = "memory"
     """`memory`, `disk` (durable files, larger than memory), or the URLs of Redis servers, separated by commas.
-    `memory` (also called `ray` in local mode) is in this process in inline mode, and in Ray actors in local mode.
+    `memory` is in this process in inline mode; in local and cluster mode it is in Ray actors and also called `ray`.
     URLs are `redis://host[:port][/db]`, `rediss://` (TLS) or `unix:///socket`.
     The password comes from NEXUS_REDIS_PASSWORD."""
     directory: str = ""
@@ -85,13 +85,13 @@ class ReplayConfig:
     chunk_length: int = 0
     """Steps per chunk, stored contiguously; 0 lets the store choose."""
     shards: int = 2
-    """Number of shards in memory and on disk, each a process of its own in local mode; Redis has one per server."""
+    """Number of shards in memory and on disk, each a process of its own unless inline; Redis has one per server."""
     online: bool = True
     """Sample each stream's newest sequences once before any others."""
     selection: SelectionConfig = field(default_factory=SelectionConfig)
     tolerance: float = 0.0
-    """Sampled steps by which sampling and inserting may deviate from the train ratio in local mode.
-    0 allows just what the largest block and batch need."""
+    """Sampled steps by which sampling and inserting may deviate from the train ratio, in local and cluster
+    mode. 0 allows just what the largest block and batch need."""
 
     def __post_init__(self) -> None:
         for name, low in (("capacity", 1), ("chunk_length", 0), ("shards", 1)):
