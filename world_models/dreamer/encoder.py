@@ -14,7 +14,7 @@ CHUNK = 64
 """Number of images convolved at a time on a CPU."""
 
 
-class _Stage(nn.Module):
+class Stage(nn.Module):
     """Convolution, 2x2 max-pool, norm over channels, SiLU; channels-last throughout."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int):
@@ -43,7 +43,7 @@ class Encoder(nn.Module):
             height, width = image_size(self.images, len(config.mults))
             depths = [sum(space.shape[2] for space in self.images.values()), *(config.depth * m for m in config.mults)]
             self.cnn = nn.Sequential(
-                *(_Stage(i, o, config.kernel) for i, o in zip(depths[:-1], depths[1:], strict=True))
+                *(Stage(i, o, config.kernel) for i, o in zip(depths[:-1], depths[1:], strict=True))
             )
             self.width += (height * width >> 2 * len(config.mults)) * depths[-1]
         if not self.width:

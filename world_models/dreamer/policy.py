@@ -6,6 +6,7 @@ import torch
 from world_models.distributions import one_hot
 from world_models.dreamer.acting import ActingModel, Carry
 from world_models.dreamer.draws import draw_actions, mix_seed
+from world_models.dreamer.packed.acting import PackedActing
 from world_models.dreamer.rssm import State
 from world_models.snapshot import Snapshot, load_snapshot
 
@@ -23,6 +24,7 @@ class DreamerPolicy:
         self.version = 0
         self.device = next(model.parameters()).device
         self.generator = torch.Generator(self.device)
+        self.packed = PackedActing(model) if self.device.type == "cpu" else None
 
     def initial(self, rows: int) -> Carry:
         """The carry before the first step of N environments."""
@@ -37,7 +39,10 @@ class DreamerPolicy:
         noise = None if self.mode else draw_actions(self.model.action_space, (rows,), self.generator)
         obs = {key: torch.as_tensor(observation[key], device=self.device) for key in self.model.observation_space}
         reset = torch.as_tensor(is_first, device=self.device)
-        carry, index, _ = self.model.act(carry, obs, reset, posterior, noise)
+        if self.packed:
+            carry, index = self.packed.act(carry, obs, reset, posterior, noise)
+        else:
+            carry, index, _ = self.model.act(carry, obs, reset, posterior, noise)
         actions = {key: value.cpu().numpy() for key, value in carry.action.items()}
         latents = {
             "deter": carry.state.deter.half().cpu().numpy(),

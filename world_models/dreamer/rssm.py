@@ -38,7 +38,7 @@ class Sequence(NamedTuple):
     posterior_logits: Float[Tensor, "B T S C"]
 
 
-class _BlockDense(nn.Module):
+class BlockDense(nn.Module):
     """Block-linear, RMSNorm over all blocks, SiLU."""
 
     def __init__(self, inputs: int, outputs: int, blocks: int, shared: int = 0):
@@ -58,7 +58,7 @@ class RSSM(nn.Module):
         self.stoch_in = Dense(self.stoch_width, c.hidden)
         self.action_in = Dense(action_width, c.hidden)
         self.dynamics = nn.ModuleList(
-            _BlockDense(c.deter, c.deter, c.blocks, shared=0 if i else 3 * c.hidden) for i in range(c.dynamics_layers)
+            BlockDense(c.deter, c.deter, c.blocks, shared=0 if i else 3 * c.hidden) for i in range(c.dynamics_layers)
         )
         gru_shared = 0 if c.dynamics_layers else 3 * c.hidden
         self.gru = BlockLinear(c.deter, 3 * c.deter, c.blocks, shared=gru_shared)
@@ -78,10 +78,11 @@ class RSSM(nn.Module):
 
     def kernels(self) -> list[tuple[Tensor, Tensor]]:
         """Block kernels, split once for a whole scan."""
-        return [layer.linear.split() for layer in self._dynamics()] + [self.gru.split()]
+        return [layer.linear.split() for layer in self.dynamics_layers()] + [self.gru.split()]
 
-    def _dynamics(self) -> list[_BlockDense]:
-        return [cast(_BlockDense, layer) for layer in self.dynamics]
+    def dynamics_layers(self) -> list[BlockDense]:
+        """The layers before the GRU's gates."""
+        return [cast(BlockDense, layer) for layer in self.dynamics]
 
     def core(
         self,
@@ -94,7 +95,7 @@ class RSSM(nn.Module):
         kernels = kernels or self.kernels()
         shared = torch.cat([self.deter_in(deter), self.stoch_in(stoch), action], -1)
         x = deter
-        for i, layer in enumerate(self._dynamics()):
+        for i, layer in enumerate(self.dynamics_layers()):
             x = layer.norm(layer.linear(x, None if i else shared, kernels[i]))
         return gru_update(self.gru.by_block(x, None if self.dynamics else shared, kernels[-1]), deter)
 
