@@ -20,7 +20,7 @@ of a value that is not a usable number and says what it is."""
 MOST = 100
 """The most metrics of an episode; those that come first are kept."""
 LONGEST = 100  # characters of a name
-RESERVED = frozenset({"frames", "updates", "time", "score", "length", "seed", "kind", "mean"})
+RESERVED = frozenset({"frames", "updates", "time", "score", "length", "seed", "kind", "mean", "backend", "protocol"})
 """Names of other columns and curves: a metric with one of them gets the prefix `info/`."""
 _GROUPS = ("achievements", "episode")
 _READ = 2 * MOST  # of one frame's info

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, stdev
+from typing import Any, Literal
 
 import numpy as np
 
@@ -18,6 +19,8 @@ PARALLEL = 16
 FIRST_INDEX = 1 << 20
 """Index of the first evaluation environment, so that its seeds differ from those of training."""
 
+Actions = Literal["sampled", "mode", "random"]
+"""How a policy chose its actions: sampled from its distributions, their modes, or without looking."""
 LONGEST = 30_000
 """Steps after which an evaluation episode counts as endless; Atari's longest have 27,000."""
 PICTURES = 1500
@@ -33,6 +36,7 @@ class Evaluation:
     """Finished episodes; `frames` uint8 [H W 3] each, if a video was requested."""
 
     episodes: list[Episode]
+    actions: Actions = "sampled"
     frames: list[np.ndarray] = field(default_factory=list, repr=False)
 
     @property
@@ -52,6 +56,16 @@ class Evaluation:
     def interval(self) -> tuple[float, float]:
         """The 95 % confidence interval of the mean score; NaN for a single episode."""
         return confidence_interval(self.scores)
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        """How the scores came about (JSON): number of episodes, actions, their seeds in the order of the scores, and
+        the program that simulated."""
+        backends = sorted({episode.backend for episode in self.episodes})
+        return {
+            "episodes": len(self.episodes), "actions": self.actions,
+            "seeds": [episode.seed for episode in self.episodes], "backend": ", ".join(filter(None, backends)),
+        }  # fmt: skip
 
     @property
     def metrics(self) -> dict[str, list[float]]:
@@ -108,6 +122,7 @@ def run_episodes(
     episodes: int,
     seed: int,
     *,
+    actions: Actions = "sampled",
     video_episodes: int = 0,
     longest: int = 0,
     first_index: int = FIRST_INDEX,
@@ -118,7 +133,7 @@ def run_episodes(
     Each environment plays a fixed share of them: taking whichever episodes end first would favour short ones. The first
     `video_episodes` episodes of the first environment are rendered. EndlessEpisodeError: an episode exceeds `longest`
     frames (default: those of 30,000 steps). `watch` is called after every step with the episodes finished and the
-    frames played so far.
+    frames played so far. `actions` says how the policy chooses them.
     """
     if episodes < 1:
         raise ValueError(f"episodes={episodes} must be at least 1.")
@@ -131,9 +146,9 @@ def run_episodes(
     environments = VectorEnvironment(makers, seed, indices)
     longest = longest or LONGEST * environments.frames_per_step
     try:
-        carry, actions, draw = policy.initial(count), None, 0
+        carry, taken, draw = policy.initial(count), None, 0
         while any(quota.values()):
-            rows = environments.step(actions)
+            rows = environments.step(taken)
             if environments.episodes[0] < video_episodes and len(frames) < PICTURES:
                 frames.append(environments.render(0))
             if environments.lengths.max() > longest:
@@ -148,9 +163,9 @@ def run_episodes(
                     finished.append(episode)
             if watch:
                 watch(finished, draw * count * environments.frames_per_step)
-            carry, actions, _ = policy.act(carry, rows, rows["is_first"], draw)
+            carry, taken, _ = policy.act(carry, rows, rows["is_first"], draw)
             draw += 1
     finally:
         environments.close()
     finished.sort(key=lambda episode: (episode.episode, episode.env_index))
-    return Evaluation(episodes=finished, frames=frames)
+    return Evaluation(episodes=finished, actions=actions, frames=frames)

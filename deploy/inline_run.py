@@ -170,7 +170,8 @@ class InlineRun:
             self.board.note(f"Training continues without evaluations: {error}")
             return
         if self.board.evaluation(self.frames, updates, result.episodes):
-            score = {"mean": result.mean, "episodes": episodes, "updates": updates, "frames": self.frames}
+            score = {"mean": result.mean, "episodes": episodes, "updates": updates, "frames": self.frames,
+                     "protocol": result.protocol}  # fmt: skip
             save_best(self.checkpoints, self.config, self.acting, score)
 
     def save(self) -> None:

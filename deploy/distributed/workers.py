@@ -203,6 +203,7 @@ class EvaluatorWorker:
             outcome: dict[str, Any] = {"mean": result.mean, "updates": snapshot.updates, "frames": snapshot.frames}
             if self.best is None or result.mean > self.best:
                 self.best = result.mean
-                save_best(self.checkpoints, self.config, self.model, outcome | {"episodes": episodes})
+                kept = outcome | {"episodes": episodes, "protocol": result.protocol}
+                save_best(self.checkpoints, self.config, self.model, kept)
             outcome["episodes"] = [asdict(episode) for episode in result.episodes]
             self.coordinator.ask("evaluated", outcome)

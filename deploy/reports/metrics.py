@@ -17,7 +17,9 @@ from deploy.reports.event_file import PATTERN, EventFile, read_events
 from replay.files.whole_file import write_durably
 
 METRICS, SCORES = "metrics.jsonl", "scores.jsonl"
-EPISODE_KEYS = ("frames", "updates", "score", "length", "seed", "kind")  # of every line of scores.jsonl
+EPISODE_KEYS = ("frames", "updates", "score", "length", "seed", "kind", "backend", "protocol")
+"""What a line of scores.jsonl says of an episode, beside what its environment reports. Lines of earlier versions have
+no `backend` and no `protocol`; training episodes have no `protocol`."""
 WALL_CLOCK_KEYS = ("time", "fps/")  # key prefixes that differ between two otherwise identical runs
 
 Kind = Literal["train", "eval"]
@@ -52,13 +54,16 @@ class MetricsWriter:
 
     def episode(
         self, frames: int, updates: int, *, score: SupportsFloat, length: int, seed: int, kind: Kind,
-        metrics: Mapping[str, float] | None = None,
+        metrics: Mapping[str, float] | None = None, backend: str = "", protocol: Mapping[str, Any] | None = None,
     ) -> None:  # fmt: skip
-        """One finished episode: its undiscounted return, its length in environment frames, its seed, and what its
-        environment reported, whose names must differ from the others."""
+        """One finished episode: its undiscounted return, its length in environment frames, its seed, what simulated it,
+        the protocol of its evaluation, and what its environment reported, whose names must differ from the others."""
         if kind not in ("train", "eval"):
             raise ValueError(f"episode kind {kind!r} is not 'train' or 'eval'.")
-        line = episode_line(frames, updates, score=score, length=length, seed=seed, kind=kind, metrics=metrics)
+        line = episode_line(
+            frames, updates, score=score, length=length, seed=seed, kind=kind, metrics=metrics, backend=backend,
+            protocol=protocol,
+        )  # fmt: skip
         prefix = "episode" if kind == "train" else "eval"
         curves = {name: line[name] for name in ("score", "length", *(metrics or {}))}
         with self._lock:
@@ -162,11 +167,14 @@ def metrics_line(frames: int, updates: int, values: Mapping[str, SupportsFloat])
 
 def episode_line(
     frames: int, updates: int, *, score: SupportsFloat, length: int, seed: int, kind: Kind,
-    metrics: Mapping[str, SupportsFloat] | None = None,
+    metrics: Mapping[str, SupportsFloat] | None = None, backend: str = "",
+    protocol: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """A line of scores.jsonl. ValueError: a name among `metrics` that the line has itself."""
     line: dict[str, Any] = {"frames": int(frames), "updates": int(updates), "score": _number(score)}
-    return _with_numbers(line | {"length": int(length), "seed": int(seed), "kind": kind}, metrics or {})
+    line |= {"length": int(length), "seed": int(seed), "kind": kind}
+    line |= {"backend": backend} if backend else {}
+    return _with_numbers(line | ({"protocol": dict(protocol)} if protocol else {}), metrics or {})
 
 
 def _with_numbers(line: dict[str, Any], values: Mapping[str, SupportsFloat]) -> dict[str, Any]:

@@ -96,8 +96,13 @@ class Scoreboard:
         self.scores.append(episode.score)
         self._line(episode, episode.frames, updates, "train")
 
-    def _line(self, episode: Episode, frames: int, updates: int, kind: Kind) -> None:
-        own: dict[str, Any] = {"score": episode.score, "length": episode.length, "seed": episode.seed, "kind": kind}
+    def _line(
+        self, episode: Episode, frames: int, updates: int, kind: Kind, protocol: Mapping[str, Any] | None = None
+    ) -> None:
+        own: dict[str, Any] = {
+            "score": episode.score, "length": episode.length, "seed": episode.seed, "kind": kind,
+            "backend": episode.backend, "protocol": protocol,
+        }  # fmt: skip
         added = self.hooks.episode_end(episode_line(frames, updates, **own, metrics=episode.metrics))
         kept, notes = self.averages.add(replace(episode, metrics=episode.metrics | added), kind)
         self.metrics.episode(frames, updates, **own, metrics=kept)
@@ -107,8 +112,9 @@ class Scoreboard:
     def evaluation(self, frames: int, updates: int, episodes: Sequence[Episode]) -> bool:
         """Record the evaluation episodes of the policy at these counts; True if their mean is the best so far."""
         self.averages.begin_evaluation()
+        protocol = {"episodes": len(episodes), "actions": "sampled"}  # the line has the seed and the back end itself
         for episode in episodes:
-            self._line(episode, frames, updates, "eval")
+            self._line(episode, frames, updates, "eval", protocol)
         self.eval_score = sum(episode.score for episode in episodes) / len(episodes)
         better = self.best is None or self.eval_score > self.best
         if better:

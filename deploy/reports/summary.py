@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from actors.environment import CannotDrawError
-from actors.evaluation import PARALLEL, Evaluation, describe_metrics, run_episodes
+from actors.evaluation import PARALLEL, Actions, Evaluation, describe_metrics, run_episodes
 from actors.policy import load_policy
 from actors.trivial_policies import Policy, RandomPolicy
 from actors.video import require_video_name, write_video
@@ -19,6 +19,7 @@ from deploy.reports.plot import plot
 from deploy.wiring.config import RunConfig, load_config
 from deploy.wiring.output_path import require_writable_file
 from deploy.wiring.task import environment_maker
+from replay.counted import counted
 from replay.errors import NexusError
 from replay.files.whole_file import whole_file
 from world_models.checkpoint_files import MANIFEST, WEIGHTS, DamagedCheckpointError, find_model, read_document, run_of
@@ -49,20 +50,22 @@ def score(
     folder = find_model(path)
     config = replace(load_config(run_of(folder)), seed=seed)
     policy = load_policy(folder, mode=mode, seed=seed).policy
+    actions: Actions = "mode" if mode else "sampled"
     print(f"Policy {folder}, {config.task}:")
     try:
-        ours = _play(config, policy, episodes, bool(video), label(folder))
+        ours = _play(config, policy, episodes, actions, bool(video), label(folder))
     except CannotDrawError as error:
         if undrawn is None:
             raise
         undrawn(error)
         policy, video = load_policy(folder, mode=mode, seed=seed).policy, None  # start over without
-        ours = _play(config, policy, episodes, False, label(folder))
+        ours = _play(config, policy, episodes, actions, False, label(folder))
     print(_described(label(folder), str(ours), ours.metrics, episodes))
     random = None
     if with_random:
-        random = _play(config, RandomPolicy(policy.model.action_space, seed), episodes, False, "random")
+        random = _play(config, RandomPolicy(policy.model.action_space, seed), episodes, "random", False, "random")
         print(_described("random", str(random), random.metrics, episodes))
+    print(f"  {describe_protocol(ours.protocol)}")
     if video:
         try:
             print(f"  video: {write_video(video, ours.frames)}")
@@ -86,10 +89,22 @@ def _described(name: str, scores: str, metrics: Mapping[str, Sequence[float]], e
     return "\n    ".join([f"  {name + ':':<8} {scores}", *describe_metrics(metrics, episodes)])
 
 
-def _play(config: RunConfig, policy: Policy, episodes: int, video: bool, title: str) -> Evaluation:
+def describe_protocol(protocol: Mapping[str, Any]) -> str:
+    """`protocol: 20 episodes, sampled actions, first seed 12345, back end dm_control`."""
+    parts = [counted(protocol["episodes"], "episode"), f"{protocol['actions']} actions"]
+    if (first := protocol["seeds"][0]) >= 0:  # -1: the back end takes none
+        parts.append(f"first seed {first}")
+    if protocol["backend"]:
+        parts.append(f"back end {protocol['backend']}")
+    return f"protocol: {', '.join(parts)}"
+
+
+def _play(config: RunConfig, policy: Policy, episodes: int, actions: Actions, video: bool, title: str) -> Evaluation:
     makers = [environment_maker(config)] * min(PARALLEL, episodes)
     with EpisodeProgress(title, episodes) as progress:
-        return run_episodes(makers, policy, episodes, config.seed, video_episodes=video, watch=progress.update)
+        return run_episodes(
+            makers, policy, episodes, config.seed, actions=actions, video_episodes=video, watch=progress.update
+        )
 
 
 def summarize(config: RunConfig, logdir: Path, episodes: int = 20) -> None:
@@ -150,6 +165,8 @@ def _final_scores(
             mean, texts = float(kept["random"]["mean"]), [f"Policy {policy}, {config.task}:"]
             for name, player in ((label(policy), kept["trained"]), ("random", kept["random"])):
                 texts.append(_described(name, player["text"], player.get("metrics", {}), len(player["scores"])))
+            if protocol := kept["trained"].get("protocol"):  # an earlier version stored none
+                texts.append(f"  {describe_protocol(protocol)}")
             print("\n".join(texts))
             if video.exists():
                 places.append(("video", video))
@@ -165,6 +182,7 @@ def _final_scores(
             "interval95": result.interval,
             "scores": result.scores,
             "metrics": result.metrics,
+            "protocol": result.protocol,
             "text": str(result),
         }  # fmt: skip
         for name, result in (("trained", ours), ("random", random))

@@ -43,7 +43,7 @@ def build_actor(
     seed = _seed(config, worker, incarnation)
     return Actor(
         vector,
-        DreamerPolicy(model, seed=seed + 1),
+        DreamerPolicy(model, seed=seed + 1, precision=config.actor.precision),
         store,
         [stream_id(worker, incarnation, slot) for slot in slots],
         seed=seed,

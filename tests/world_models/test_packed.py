@@ -109,3 +109,18 @@ def test_a_carry_of_one_is_a_carry_of_the_other() -> None:
         assert all(np.array_equal(actions[key], same[key]) for key in actions)
         assert all(np.array_equal(latents[key], others[key]) for key in latents)
         assert latents["deter"].dtype == np.float16 and latents["stoch"].dtype == np.int8
+
+
+def test_convolutions_in_bfloat16_are_nearly_the_same() -> None:
+    model = acting({"image": IMAGE}, ACTIONS["continuous"])
+    rng = np.random.default_rng(0)
+    obs, first = random_values(rng, model.observation_space, 4), np.ones(4, bool)
+    exact, coarse = (DreamerPolicy(model, mode=True, precision=p) for p in ("float32", "bfloat16"))
+    tokens = []
+    for policy in (exact, coarse):
+        policy.act(policy.initial(4), obs, first, 0)
+        assert policy.packed
+        with torch.inference_mode():
+            tokens.append(policy.packed.encoder({"image": torch.from_numpy(obs["image"])}))
+    difference = (tokens[0] - tokens[1]).abs().max()
+    assert 0 < difference < 0.03 * tokens[0].abs().max()

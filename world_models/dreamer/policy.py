@@ -16,15 +16,16 @@ Arrays = dict[str, np.ndarray]
 class DreamerPolicy:
     """Acts for N environments; `seed` and the `draw` number given at each step fix every sample.
 
-    `mode=True` takes the mode of each action distribution instead of a sample.
+    `mode=True` takes the mode of each action distribution instead of a sample. On a CPU images are convolved in
+    `precision`: float32 or bfloat16.
     """
 
-    def __init__(self, model: ActingModel, seed: int = 0, mode: bool = False):
+    def __init__(self, model: ActingModel, seed: int = 0, mode: bool = False, precision: str = "float32"):
         self.model, self.seed, self.mode = model, seed, mode
         self.version = 0
         self.device = next(model.parameters()).device
         self.generator = torch.Generator(self.device)
-        self.packed = PackedActing(model) if self.device.type == "cpu" else None
+        self.packed = PackedActing(model, getattr(torch, precision)) if self.device.type == "cpu" else None
 
     def initial(self, rows: int) -> Carry:
         """The carry before the first step of N environments."""

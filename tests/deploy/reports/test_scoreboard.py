@@ -20,7 +20,14 @@ CONFIG = RunConfig(frames=200_000, evaluation=EvaluationConfig(every=10, stop_sc
 
 
 def episode(score: float, frames: int = 500, **metrics: float) -> Episode:
-    return Episode(env_index=0, episode=0, seed=1, score=score, length=500, frames=frames, metrics=metrics)
+    return Episode(
+        env_index=0, episode=0, seed=1, score=score, length=500, frames=frames, metrics=metrics, backend="gymnasium"
+    )
+
+
+def scores_of(text: str) -> list[str]:
+    """The lines of a summary that have scores."""
+    return [line for line in text.splitlines() if line.startswith(("  trained: ", "  random:  "))]
 
 
 def test_a_solved_run_says_so_until_its_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -66,13 +73,30 @@ def test_a_solved_run_that_is_started_again_ends_at_once_with_its_summary(
         main(arguments[3:])
     assert ended.value.code == 0
     first, again = done.stdout, capsys.readouterr().out
-    scores = [line for line in first.splitlines() if line.startswith(("  trained: ", "  random:  "))]
-    assert len(scores) == 2 and all(line in again.splitlines() for line in scores)
+    assert len(scores_of(first)) == 2 and all(line in again.splitlines() for line in scores_of(first))
     assert "To continue training, raise --evaluation.stop-score" in again
     assert again.splitlines()[-1].startswith("Damaged and left out of the replay in ")
     assert again.splitlines()[-1].endswith("/run/replay: 1 file, such as shard-0/chunks/0-0.rows.damaged.")
     assert "frames/s" not in again and "evaluation at" not in again and "checkpoint: " in again
-    assert json.loads((tmp_path / "run" / "evaluation.json").read_text())["version"]
+    evaluation = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    assert evaluation["version"]
+    for player, chosen in (("trained", "sampled"), ("random", "random")):
+        protocol, scores = evaluation[player]["protocol"], evaluation[player]["scores"]
+        assert protocol["episodes"] == len(protocol["seeds"]) == len(scores) == 20
+        assert protocol["actions"] == chosen and protocol["backend"] == "gymnasium"
+    kept = json.loads((tmp_path / "run" / "checkpoints" / "best" / "score.json").read_text())
+    assert kept["protocol"]["episodes"] == len(kept["protocol"]["seeds"]) == 1
+    stated = (
+        f"  protocol: 20 episodes, sampled actions, first seed {evaluation['trained']['protocol']['seeds'][0]}, back"
+    )
+    assert stated in first and stated in again
+    for player in ("trained", "random"):
+        del evaluation[player]["protocol"]  # as earlier versions wrote it
+    (tmp_path / "run" / "evaluation.json").write_text(json.dumps(evaluation))
+    with pytest.raises(SystemExit):
+        main(arguments[3:])
+    older = capsys.readouterr().out.splitlines()
+    assert all(line in older for line in scores_of(first)) and not any("protocol" in line for line in older)
     raised = replace(CONFIG, evaluation=replace(CONFIG.evaluation, stop_score=1000))
     assert solved_before(raised, tmp_path / "run") == ""
 
@@ -101,7 +125,9 @@ def test_what_environments_report_is_averaged_and_survives_a_restart(
     assert line["episode/is_success"] == 0.2 and line["eval/is_success"] == 0.5
     rows = list(read_lines(tmp_path / SCORES))
     assert [row.get("is_success") for row in rows[18:26]] == [0, 0, 1, 1, 1, 1, None, 1]
-    assert len(rows[-1]) == 6 + 99  # is_success is one of the hundred
+    assert len(rows[-1]) == 7 + 99  # is_success is one of the hundred
+    assert {row["backend"] for row in rows} == {"gymnasium"}
+    assert rows[25]["protocol"] == {"episodes": 2, "actions": "sampled"} and "protocol" not in rows[24]
     said = capsys.readouterr().out
     assert said.count("info 'log/a'") == 1 and said.count("left out: m099, m100, ") == 1
     with Scoreboard(CONFIG, tmp_path) as board:

@@ -12,10 +12,13 @@ from world_models.dreamer.packed.vector import join
 
 
 class PackedActing:
-    """Acts with copies of an `ActingModel`'s weights, made again whenever those have changed."""
+    """Acts with copies of an `ActingModel`'s weights, made again whenever those have changed.
 
-    def __init__(self, model: ActingModel):
-        self.model = model
+    Images are convolved in `dtype`; everything else is float32.
+    """
+
+    def __init__(self, model: ActingModel, dtype: torch.dtype = torch.float32):
+        self.model, self.dtype = model, dtype
         self.parameters = list(model.parameters())
         self.versions: list[int] = []
 
@@ -40,7 +43,7 @@ class PackedActing:
 
     def _pack(self) -> None:
         model, config = self.model, self.model.rssm.config
-        self.encoder, self.rssm = PackedEncoder(model.encoder), PackedRSSM(model.rssm)
+        self.encoder, self.rssm = PackedEncoder(model.encoder, self.dtype), PackedRSSM(model.rssm)
         self.policy = PackedPolicy(model.policy)
         # The policy sees the latents class by class.
         first = self.policy.mlp.layers[0].linear
