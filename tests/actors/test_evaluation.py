@@ -32,7 +32,9 @@ def test_the_interval_of_a_mean() -> None:
 
 
 def test_each_environment_plays_its_share() -> None:
-    evaluation = run_episodes([CARTPOLE] * 3, RandomPolicy(DISCRETE), episodes=7, seed=4, first_index=50)
+    evaluation = run_episodes(
+        [CARTPOLE] * 3, RandomPolicy(DISCRETE), episodes=7, seed=4, actions="random", first_index=50
+    )
     assert [(e.env_index, e.episode) for e in evaluation.episodes] == [
         (50, 0), (51, 0), (52, 0), (50, 1), (51, 1), (52, 1), (50, 2),
     ]  # fmt: skip
@@ -45,6 +47,8 @@ def test_each_environment_plays_its_share() -> None:
     assert low < evaluation.mean < high
     assert f"mean {evaluation.mean:.1f}, 95 % interval [{low:.1f}, {high:.1f}], 7 episodes" in str(evaluation)
     assert evaluation.frames == []
+    seeds = [e.seed for e in evaluation.episodes]
+    assert evaluation.protocol == {"episodes": 7, "actions": "random", "seeds": seeds, "backend": "gymnasium"}
 
 
 def test_metrics_have_intervals_and_rates_stay_within_0_and_1() -> None:

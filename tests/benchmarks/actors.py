@@ -53,7 +53,8 @@ def _first(name: str, raws: dict[str, Callable[[], Loop]]) -> dict[str, Callable
 TASKS = {
     "walker": Task(task="dmc_walker_walk", preset="dmc_proprio", raws=WALKER),
     "walker_vision": Task(
-        task="dmc_walker_walk", preset="dmc_vision", raws={"dm_control": partial(raw.dm_control, "walker", "walk", True)}
+        task="dmc_walker_walk", preset="dmc_vision",
+        raws={"dm_control": partial(raw.dm_control, "walker", "walk", pixels=True)},
     ),
     "pong": Task(
         task="atari_pong",

@@ -4,6 +4,7 @@ Each function imports its package when it is called, so ImportError says that it
 """
 
 import ctypes
+import importlib
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -86,11 +87,13 @@ def ale(game: str) -> Loop:
 
     ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
     emulators = [ale_py.ALEInterface() for _ in range(ENVIRONMENTS)]
+    rom = roms.get_rom_path(game)
+    assert rom, game
     for i, emulator in enumerate(emulators):
         emulator.setInt("random_seed", i)
         emulator.setInt("frame_skip", 4)
         emulator.setFloat("repeat_action_probability", 0.0)
-        emulator.loadROM(roms.get_rom_path(game))
+        emulator.loadROM(rom)
     legal = emulators[0].getMinimalActionSet()
     actions = _discrete(len(legal))
 
@@ -112,7 +115,7 @@ def ale_vector(game: str) -> Loop:
         game=game, num_envs=ENVIRONMENTS, num_threads=1, frameskip=4, img_height=64, img_width=64, stack_num=1,
         grayscale=False,
     )  # fmt: skip
-    actions = _discrete(int(environment.single_action_space.n))
+    actions = _random(environment.single_action_space)
     environment.reset(seed=0)
     return lambda: environment.step(next(actions))
 
@@ -133,8 +136,7 @@ def envpool(name: str, **options: Any) -> Loop:
 
 def crafter(reward: bool = True) -> Loop:
     """The package's environments one after the other."""
-    import crafter as package
-
+    package = importlib.import_module("crafter")  # it has no types
     environments = [package.Env(reward=reward, seed=i) for i in range(ENVIRONMENTS)]
     actions = _discrete(int(environments[0].action_space.n))
     for environment in environments:

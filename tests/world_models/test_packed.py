@@ -38,7 +38,7 @@ def acting(observation: Spaces, action: Spaces, config: DreamerConfig = CONFIG) 
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter += 0.5 * torch.randn(parameter.shape, generator=generator)
+            parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.5)
     return model
 
 

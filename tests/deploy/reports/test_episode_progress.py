@@ -58,6 +58,6 @@ def test_scoring_shows_it(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes the output for a terminal
     monkeypatch.setenv("TERM", "xterm")
     config = RunConfig(task="gym:CartPole-v1")
-    _play(config, RandomPolicy(make(config.task).action_space, 0), 2, False, "random")
+    _play(config, RandomPolicy(make(config.task).action_space, 0), 2, "random", False, "random")
     said = capsys.readouterr()
     assert "random: 2/2 episodes" in said.err and said.out == ""

@@ -25,7 +25,8 @@ class PackedLinear:
     """A copy of a `Linear`."""
 
     def __init__(self, linear: Linear):
-        self.weight, self.bias = linear.weight.t().contiguous(), linear.bias
+        self.weight: Tensor = linear.weight.t().contiguous()
+        self.bias: Tensor = linear.bias
 
     def __call__(self, x: Float[Tensor, "N I"]) -> Float[Tensor, "N O"]:
         return torch.addmm(self.bias, x, self.weight)

@@ -21,7 +21,7 @@ class PackedPolicy:
     def __init__(self, policy: Policy):
         self.spaces, (self.min_std, self.max_std) = policy.spaces, policy.bounds
         self.mlp = PackedMLP(policy.mlp)
-        weights, biases = [], []
+        weights, biases = list[Tensor](), list[Tensor]()
         for key in self.spaces:
             for name, module in cast(nn.ModuleDict, policy.out[module_key(key)]).items():
                 layer = cast(Linear, module)

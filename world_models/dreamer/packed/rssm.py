@@ -18,7 +18,8 @@ class PackedBlocks:
 
     def __init__(self, linear: BlockLinear):
         own, common = linear.split()
-        self.blocks, self.own, self.bias = linear.blocks, own.contiguous(), linear.bias
+        self.blocks, self.own = linear.blocks, own.contiguous()
+        self.bias: Tensor = linear.bias
         self.common = common.contiguous() if len(common) else None
 
     def by_block(self, x: Float[Tensor, "N I"], shared: Float[Tensor, "N J"]) -> Float[Tensor, "G N Q"]:
