@@ -28,11 +28,13 @@ WARM = 4  # calls
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """A task of ours, and the raw programs it is compared with; the first simulates what ours does."""
+    """A task of ours, and the raw programs it is compared with; the first simulates what ours does. `parts` are loops
+    that do less than a step's work, to be seen beside them."""
 
     task: str
     preset: str = ""
     raws: dict[str, Callable[[], Loop]]
+    parts: dict[str, Callable[[], Loop]] = field(default_factory=dict)
 
 
 WALKER: dict[str, Callable[[], Loop]] = {
@@ -59,9 +61,10 @@ TASKS = {
     "pong": Task(
         task="atari_pong",
         raws={
-            "ale-py": partial(raw.ale, "pong"), "ale-py, AtariVectorEnv": partial(raw.ale_vector, "pong"),
+            "ale-py, AtariVectorEnv": partial(raw.ale_vector, "pong"),
             "envpool": partial(raw.envpool, "Pong-v5", img_height=64, img_width=64, stack_num=1, gray_scale=False),
         },
+        parts={"ale-py, emulators alone": partial(raw.ale, "pong")},
     ),
     "coinrun": Task(task="procgen_coinrun", raws={"envpool": partial(raw.envpool, "CoinrunHard-v0")}),
     "crafter": Task(task="crafter_reward", raws={"crafter": raw.crafter}),
@@ -109,17 +112,20 @@ def contenders(task: Task, sizes: Sequence[str]) -> tuple[dict[str, Contender], 
     found: dict[str, Contender] = {}
     ours: dict[str, Ours] = {}
     missing: dict[str, str] = {}
-    for name, make in task.raws.items():
+    named = {f"raw {name}": make for name, make in task.raws.items()} | task.parts
+    for name, make in named.items():
         try:
-            found[f"raw {name}"] = Contender(loop=make())
+            found[name] = Contender(loop=make())
         except Exception as error:  # whatever a third party raises
-            missing[f"raw {name}"] = f"{type(error).__name__}: {error}"
+            missing[name] = f"{type(error).__name__}: {error}"
     kinds = {"random": ("", "none"), "random, a process each": ("", "process")}
     for kind, (size, isolation) in (kinds | {size: (size, "none") for size in sizes}).items():
         try:
             ours[kind] = loop = Ours(task.task, task.preset, size, isolation)
         except ValueError as error:  # there is no such suite here, or it has no processes
-            missing[kind] = str(error)
+            missing[kind if ours else "ours"] = str(error)
+            if not ours:
+                break
         else:
             found[kind] = Contender(loop=loop, clock=everything if isolation == "process" else time.process_time)
     return found, ours, missing

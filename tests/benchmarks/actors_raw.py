@@ -74,7 +74,9 @@ def gymnasium_vector(name: str, mode: str = "sync") -> Loop:
     """Gymnasium's vector environment: `sync`, or `vector_entry_point` for one written in numpy."""
     import gymnasium as gym
 
-    environment = gym.make_vec(name, num_envs=ENVIRONMENTS, vectorization_mode=mode)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # bounds beyond float32
+        environment = gym.make_vec(name, num_envs=ENVIRONMENTS, vectorization_mode=mode)
     actions = _random(environment.single_action_space)
     environment.reset(seed=0)
     return lambda: environment.step(next(actions))
@@ -129,7 +131,7 @@ def envpool(name: str, **options: Any) -> Loop:
         import envpool as package
 
         environment = package.make_gymnasium(name, num_envs=ENVIRONMENTS, num_threads=1, seed=0, **options)
-    actions = _random(environment.action_space)
+        actions = _random(environment.action_space)
     environment.reset()
     return lambda: environment.step(next(actions))
 

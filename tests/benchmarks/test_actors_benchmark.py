@@ -30,7 +30,7 @@ def test_a_task_and_one_whose_suite_is_missing(
     assert cartpole["split"]["random"]["inference"] == 0
     assert nowhere["steps_per_cpu_second"] == {} and "ratio" not in nowhere
     assert nowhere["missing"]["raw nowhere"] == "ImportError: No module named 'nowhere'"
-    assert "Unknown task 'nowhere_walk'" in nowhere["missing"]["random"]
+    assert "Unknown task 'nowhere_walk'" in nowhere["missing"]["ours"]
 
 
 def test_a_name_that_is_not_known_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
