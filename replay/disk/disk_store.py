@@ -251,7 +251,7 @@ class DiskStore(IndexedStore):
                 self._counters = {key: int(content["counters"][key]) for key in self._counters}
                 self._lifecycle.place(chunks)
                 self._previous.follow(Path(directory), content["files"])
-                self._sealer.adopt([chunk for chunk in chunks if chunk.sealed and not chunk.damaged])
+                self._sealer.adopt(chunks, keep=self._keep_seconds > 0)
                 self._grown.notify_all()
 
     def clear(self) -> None:

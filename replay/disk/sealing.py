@@ -104,10 +104,14 @@ class Sealer:
             if self._jobs:
                 self._raise()
 
-    def adopt(self, chunks: list[Chunk]) -> None:
-        """List chunks whose files exist already; there must be no jobs."""
-        self.manifest.seal([self.files.header_of(chunk) for chunk in chunks], self._counts())
-        self.serial = max((chunk.serial for chunk in chunks), default=self.serial)
+    def adopt(self, chunks: list[Chunk], keep: bool) -> None:
+        """List chunks whose files exist already, and `keep` those that are filling at once: until they are, they are
+        in the checkpoint alone. There must be no jobs."""
+        listed = [chunk for chunk in chunks if chunk.sealed and not chunk.damaged]
+        self.manifest.seal([self.files.header_of(chunk) for chunk in listed], self._counts())
+        self.serial = max((chunk.serial for chunk in listed), default=self.serial)
+        if keep:
+            self.keep([chunk for chunk in chunks if not chunk.filed])
 
     def _raise(self) -> None:
         error = self._error

@@ -146,6 +146,19 @@ def test_what_was_kept_outlives_a_kill_at_any_operation(quick: Path) -> None:
         assert len([name for name in names if name.endswith((".rows", ".open"))]) == it.stats()["chunks"]
 
 
+def test_what_was_restored_is_kept_at_once(quick: Path) -> None:
+    it, _ = reopened(quick / "one", keep_seconds=1000)
+    for stream in range(2):
+        it.append(stream, 0, rows(stream, 0, CHUNK + 3))
+    it.checkpoint(quick / "checkpoint")
+    it.restore(quick / "checkpoint")
+    it._sealer.drain()
+    abandon(it)
+    it, _ = reopened(quick / "one")
+    check(it)
+    assert it.streams() == {0: range(CHUNK + 3), 1: range(CHUNK + 3)}
+
+
 def test_an_open_file_older_than_its_sealed_chunk_does_no_harm(quick: Path) -> None:
     it, _ = reopened(quick, keep_seconds=KEEP)
     it.append(0, 0, rows(0, 0, CHUNK + 3))
