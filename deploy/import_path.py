@@ -4,9 +4,13 @@ import sys
 from pathlib import Path
 
 ROOT = str(Path(__file__).parents[1])
+_INSTALLED = ("site-packages", "dist-packages")
 
 
 def own_folder_last(directory: str) -> None:
-    """Search `directory` after everything else, including our packages (an editable install comes after `sys.path`)."""
+    """Search `directory` after everything else, and our packages before installed ones: some bring a package `tests`
+    (opensimplex, for example)."""
     others = [path for path in sys.path if path not in ("", directory, ROOT)]
-    sys.path[:] = [*others, ROOT] if directory == ROOT else [*others, ROOT, directory]
+    installed = (place for place, path in enumerate(others) if Path(path).name in _INSTALLED)
+    place = next(installed, len(others))
+    sys.path[:] = [*others[:place], ROOT, *others[place:], *([directory] if directory != ROOT else [])]

@@ -18,13 +18,26 @@ class Suite:
     module: str
     package: str
     example: str
+    extra: str = ""
+    """The extra of nexus-worlds that installs the package; empty if it has none."""
 
 
 SUITES = (
     Suite(prefix="gym:", module="actors.envs.gymnasium", package="gymnasium", example="gym:CartPole-v1"),
     Suite(prefix="rllib:", module="actors.envs.rllib", package="ray", example="rllib:my_module:my_env"),
     Suite(prefix="dmc_", module="actors.envs.dm_control", package="dm_control", example="dmc_walker_walk"),
-)
+    Suite(
+        prefix="crafter_", module="actors.envs.crafter", package="crafter", example="crafter_reward", extra="crafter"
+    ),
+    Suite(
+        prefix="minigrid_", module="actors.envs.minigrid", package="minigrid", example="minigrid_empty_8x8",
+        extra="minigrid",
+    ),
+    Suite(
+        prefix="memory_maze_", module="actors.envs.memory_maze", package="memory_maze", example="memory_maze_9x9",
+        extra="memory_maze",
+    ),
+)  # fmt: skip
 
 
 def task_names() -> list[str]:
@@ -52,8 +65,9 @@ def make(task: str, config: EnvironmentConfig | None = None) -> Environment:
     if suite is None:
         raise unknown_task(task, task_names())
     if not importlib.util.find_spec(suite.package):
+        install = f'"nexus-worlds[{suite.extra}]"' if suite.extra else suite.package
         raise ValueError(
-            f"Task {task!r} needs the package {suite.package}, which is not installed: pip install {suite.package}"
+            f"Task {task!r} needs the package {suite.package}, which is not installed: pip install {install}"
         )
     if config.env_config != EnvironmentConfig().env_config and suite.prefix != "rllib:":
         raise ValueError(

@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -30,6 +31,7 @@ from world_models.space import Spaces
 
 # Frames are read back, never displayed; without this, SDL looks for a display and complains.
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
 
 __all__ = ["GymnasiumEnvironment", "make", "task_names"]
 _FIVE = "Return observation, reward, terminated, truncated, info."
@@ -37,7 +39,12 @@ _FIVE = "Return observation, reward, terminated, truncated, info."
 
 def make(task: str, config: EnvironmentConfig) -> "GymnasiumEnvironment":
     """The environment `gym:ID` or `gym:MODULE:ID`. Raises ValueError if it does not exist or cannot be made."""
-    return GymnasiumEnvironment(make_raw(task), task, config)
+    raw = make_raw(task)
+    if "minigrid" in sys.modules:
+        from actors.envs.minigrid_observations import adapted
+
+        raw = adapted(raw, config)
+    return GymnasiumEnvironment(raw, task, config)
 
 
 class GymnasiumEnvironment:

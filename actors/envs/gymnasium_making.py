@@ -20,6 +20,10 @@ from actors.faults import call_outside, described, place_of
 
 PACKAGES = {"ALE": "ale_py", "minigrid": "minigrid", "highway": "highway_env", "procgen": "procgen"}
 """The module that registers each namespace; its package has the same name, with dashes."""
+_PREFIXES = {"MiniGrid-": "minigrid", "BabyAI-": "minigrid"}
+"""The same for IDs without a namespace that begin alike."""
+_EXTRAS = {"minigrid": "minigrid"}
+"""The extra of nexus-worlds that installs a module of these."""
 
 
 def task_names() -> list[str]:
@@ -59,11 +63,9 @@ def naming_sources() -> Iterator[None]:
 
 def _make_raw(task: str) -> gymnasium.Env:
     module, _, name = task.removeprefix("gym:").rpartition(":")
-    namespace = name.rpartition("/")[0]
-    if not module and importlib.util.find_spec(PACKAGES.get(namespace, "_")):
-        module = PACKAGES[namespace]
-    if module:
-        import_module(module, task)
+    imported = module or _registrar(name)
+    if module or importlib.util.find_spec(imported or "_"):
+        import_module(imported, task)
     spec = _spec(task, module, name)
     creator = _creator(spec, task, module)
     try:
@@ -102,7 +104,7 @@ def import_module(module: str, task: str) -> None:
         if missing and (module == missing or module.startswith(missing + ".")):
             package = module.partition(".")[0]
             remedy = (
-                f"install the package: pip install {package.replace('_', '-')}"
+                f"install the package: {_installing(package)}"
                 if package in PACKAGES.values()
                 else f"run the command in the folder of {module.replace('.', '/')}.py, or add that folder to PYTHONPATH"
             )
@@ -114,14 +116,26 @@ def import_module(module: str, task: str) -> None:
         raise ValueError(f"Task {task!r}: {where}: {described(error)}. {remedy}.") from error
 
 
+def _registrar(name: str) -> str:
+    """The module that registers a well-known ID; empty for any other."""
+    namespace = name.rpartition("/")[0]
+    alike = (module for prefix, module in _PREFIXES.items() if name.startswith(prefix))
+    return PACKAGES.get(namespace) or next(alike, "")
+
+
+def _installing(module: str) -> str:
+    """The command that installs a module of `PACKAGES`."""
+    extra = _EXTRAS.get(module)
+    return f'pip install "nexus-worlds[{extra}]"' if extra else f"pip install {module.replace('_', '-')}"
+
+
 def _spec(task: str, module: str, name: str) -> EnvSpec:
     try:
         return gymnasium.spec(name)
     except gymnasium.error.Error as error:
-        namespace = name.rpartition("/")[0]
-        if namespace in PACKAGES and not module:
-            package = PACKAGES[namespace].replace("_", "-")
-            raise ValueError(f"Task {task!r} needs the package {package}: pip install {package}") from error
+        if not module and (registrar := _registrar(name)) and sys.modules.get(registrar) is None:
+            package = registrar.replace("_", "-")
+            raise ValueError(f"Task {task!r} needs the package {package}: {_installing(registrar)}") from error
         if module:
             own = sorted(
                 key for key, spec in gymnasium.registry.items()
@@ -184,6 +198,8 @@ def reason(
         return str(rendering.no_renderer())
     text = " ".join(str(error).split())
     where = place_of(error) or source(creator)
+    if isinstance(error, gymnasium.error.DependencyNotInstalled) and "box2d" in text.lower():
+        return 'the package Box2D is missing: pip install "nexus-worlds[box2d]"'
     if isinstance(error, gymnasium.error.DependencyNotInstalled) or isinstance(error.__cause__, ModuleNotFoundError):
         packages = re.search(r"pip install [^`']*(\"[^\"]*\"|'[^']*'|[\w.\[\]-]+)", text)
         return f"a package is missing: {text}" + ("" if packages else f" ({where})")

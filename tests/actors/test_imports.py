@@ -1,8 +1,10 @@
 """Modules of environments that cannot be imported, and packages that are missing."""
 
 import itertools
+import sys
 from pathlib import Path
 
+import gymnasium
 import pytest
 
 from actors.envs import make
@@ -59,9 +61,31 @@ def test_a_module_that_registers_no_environment_is_named(
 
 
 def test_missing_packages_are_named_with_the_command_that_installs_them() -> None:
-    with pytest.raises(ValueError, match=r"pip install .?swig.*box2d|pip install .*gymnasium\[box2d\]"):
-        make("gym:LunarLander-v3")
     for task in ("gym:ALE/Pong-v5", "gym:ale_py:ALE/Pong-v5"):
         with pytest.raises(ValueError, match="pip install ale-py") as caught:
             make(task)
         assert "Ant" not in str(caught.value) and "ale_py.py" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("task", "package", "extra"),
+    [
+        ("gym:LunarLander-v3", "Box2D", "box2d"),
+        ("crafter_reward", "crafter", "crafter"),
+        ("minigrid_empty_8x8", "minigrid", "minigrid"),
+        ("gym:MiniGrid-Empty-8x8-v0", "minigrid", "minigrid"),
+        ("gym:minigrid:MiniGrid-Empty-8x8-v0", "minigrid", "minigrid"),
+        ("memory_maze_9x9", "memory_maze", "memory_maze"),
+    ],
+)
+def test_missing_extras_are_named_with_the_command_that_installs_them(
+    monkeypatch: pytest.MonkeyPatch, task: str, package: str, extra: str
+) -> None:
+    for name in [name for name in sys.modules if name.startswith((package, "gymnasium.envs.box2d"))]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, package, None)
+    for name in [name for name in gymnasium.registry if name.startswith("MiniGrid-")]:
+        monkeypatch.delitem(gymnasium.registry, name)
+    with pytest.raises(ValueError, match=rf'pip install "nexus-worlds\[{extra}\]"') as caught:
+        make(task)
+    assert package in str(caught.value)
