@@ -14,7 +14,8 @@ LONGEST_TIMEOUT = 150.0  # seconds; a process that is silent for 180 s is taken 
 class EnvironmentConfig:
     """Options of one environment; the task name determines the rest.
 
-    `observations`, `camera` and `fast_rendering` apply to suites that render their own images (dm_control).
+    `observations` applies to dm_control and MiniGrid, which have a choice, `camera` to dm_control, `fast_rendering` to
+    dm_control and Memory Maze.
     """
 
     action_repeat: int = 1

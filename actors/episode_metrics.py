@@ -6,7 +6,9 @@ same holds for the numbers in `info["episode"]`, and in `info["achievements"]`, 
 and `log/KEY/sum`, as in DreamerV3's official program.
 """
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,8 @@ MOST = 100
 LONGEST = 100  # characters of a name
 RESERVED = frozenset({"frames", "updates", "time", "score", "length", "seed", "kind", "mean", "backend", "protocol"})
 """Names of other columns and curves: a metric with one of them gets the prefix `info/`."""
+ACHIEVEMENTS = "achievements/"
+"""How the columns of achievements begin."""
 _GROUPS = ("achievements", "episode")
 _READ = 2 * MOST  # of one frame's info
 _NOTED = 20  # notes of one process
@@ -79,6 +83,19 @@ def as_number(value: Any) -> float | str:
 def is_usable(name: str) -> bool:
     """Whether a metric may have this name."""
     return 0 < len(name) <= LONGEST and name.isprintable()
+
+
+def achievement_score(metrics: Mapping[str, Sequence[float]]) -> float | None:
+    """Crafter's score of episodes with these metrics, `exp(mean(ln(1 + s))) - 1` in percent (Hafner 2021).
+
+    `s` is the success rate of one achievement: the percentage of episodes that unlocked it. None without achievements.
+    """
+    rates = [
+        100 * fmean(value > 0 for value in values)
+        for name, values in metrics.items()
+        if name.startswith(ACHIEVEMENTS)
+    ]  # fmt: skip
+    return math.expm1(fmean(map(math.log1p, rates))) if rates else None
 
 
 class Names:

@@ -10,6 +10,7 @@ import numpy as np
 
 from actors.batch_environment import Episode
 from actors.environment import Environment
+from actors.episode_metrics import ACHIEVEMENTS, achievement_score
 from actors.trivial_policies import Policy
 from actors.vector import VectorEnvironment
 from replay.counted import counted
@@ -98,13 +99,18 @@ def confidence_interval(values: Sequence[float]) -> tuple[float, float]:
 
 
 def describe_metrics(metrics: Mapping[str, Sequence[float]], episodes: int) -> list[str]:
-    """`is_success: mean 0.8, 95 % interval [0.58, 0.92]`: a line for each metric of an evaluation of `episodes`."""
+    """`is_success: mean 0.8, 95 % interval [0.58, 0.92]`: a line for each metric of an evaluation of `episodes`, and
+    one for Crafter's score if there are achievements."""
     lines = []
     for name, values in metrics.items():
         low, high = proportion_interval(values) if set(values) <= {0, 1} else confidence_interval(values)
         between = f", 95 % interval [{low:.3g}, {high:.3g}]" if len(values) > 1 else ""
         of = f", {len(values)} of {counted(episodes, 'episode')}" if len(values) < episodes else ""
-        lines.append(f"{name}: mean {fmean(values):.4g}{between}{of}")
+        unlocked = sum(value > 0 for value in values)
+        often = f", unlocked in {counted(unlocked, 'episode')}" if name.startswith(ACHIEVEMENTS) else ""
+        lines.append(f"{name}: mean {fmean(values):.4g}{between}{of}{often}")
+    if (score := achievement_score(metrics)) is not None:
+        lines.append(f"Crafter score (geometric mean of the success rates of all achievements): {score:.2f} %")
     return lines
 
 

@@ -17,11 +17,12 @@ class CheckEnv:
     """Step an environment and report what is wrong with it, and where."""
 
     task: Positional[str]
-    """As for `nexus train`: gym:ID, gym:module:ID or rllib:module:NAME (both import the module) or dmc_domain_task."""
+    """As for `nexus train`: gym:ID, gym:module:ID or rllib:module:NAME (both import the module), dmc_domain_task,
+    crafter_reward, minigrid_NAME or memory_maze_SIZE."""
     steps: Positive = 1000
     """Number of steps."""
     observations: Literal["vectors", "pixels", "both"] = "vectors"
-    """Observations to ask for, if the task has a choice (dm_control)."""
+    """Observations to ask for, if the task has a choice (dm_control, MiniGrid)."""
     env_config: str = EnvironmentConfig().env_config
     """JSON object for the creator of an rllib: environment, e.g. '{"size": 5}'."""
 

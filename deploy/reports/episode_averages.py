@@ -6,7 +6,7 @@ from statistics import fmean
 from typing import Any
 
 from actors.batch_environment import Episode
-from actors.episode_metrics import Names
+from actors.episode_metrics import Names, achievement_score
 from deploy.reports.metrics import EPISODE_KEYS, Kind
 
 RECENT = 20
@@ -38,12 +38,14 @@ class EpisodeAverages:
         self._evaluation = {}
 
     def means(self) -> dict[str, float]:
-        """`episode/NAME` and `eval/NAME` for every metric that a recent episode had."""
-        return {
-            f"{group}/{name}": fmean(values)
-            for group, metrics in (("episode", self._recent), ("eval", self._evaluation))
-            for name, values in sorted(metrics.items())
-        }
+        """`episode/NAME` and `eval/NAME` for every metric that a recent episode had, and `crafter_score` if there are
+        achievements."""
+        out: dict[str, float] = {}
+        for group, metrics in (("episode", self._recent), ("eval", self._evaluation)):
+            out |= {f"{group}/{name}": fmean(values) for name, values in sorted(metrics.items())}
+            if (score := achievement_score(metrics)) is not None:
+                out[f"{group}/crafter_score"] = score
+        return out
 
     def read(self, line: Mapping[str, Any]) -> None:
         """Count the episode of a line of scores.jsonl."""

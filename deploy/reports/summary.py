@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from actors.environment import CannotDrawError
+from actors.episode_metrics import ACHIEVEMENTS, achievement_score
 from actors.evaluation import PARALLEL, Actions, Evaluation, describe_metrics, run_episodes
 from actors.policy import load_policy
 from actors.trivial_policies import Policy, RandomPolicy
 from actors.video import require_video_name, write_video
 from deploy.reports.curves import load_runs
 from deploy.reports.episode_progress import EpisodeProgress
-from deploy.reports.metrics import SCORES
+from deploy.reports.metrics import SCORES, read_lines
 from deploy.reports.plot import plot
 from deploy.wiring.config import RunConfig, load_config
 from deploy.wiring.output_path import require_writable_file
@@ -133,8 +134,25 @@ def summarize(config: RunConfig, logdir: Path, episodes: int = 20) -> None:
     except ValueError as error:
         places.append(("checkpoint", f"none: {error}"))
     print()
+    if line := _training_achievements(logdir):
+        print(line)
     for name, place in places:
         print(f"{name + ':':<12}{place}")
+
+
+def _training_achievements(logdir: Path) -> str:
+    """Crafter's score of all training episodes, which is how results are published; empty without achievements."""
+    metrics: dict[str, list[float]] = {}
+    episodes = 0
+    with suppress(ValueError):  # no episode has ended; what is damaged is said where the curve is drawn
+        for line in read_lines(logdir / SCORES, kind=str):
+            if line["kind"] == "train":
+                episodes += 1
+                for name, value in line.items():
+                    if name.startswith(ACHIEVEMENTS) and isinstance(value, int | float):
+                        metrics.setdefault(name, []).append(value)
+    score = achievement_score(metrics)
+    return "" if score is None else f"Crafter score of {counted(episodes, 'training episode')}: {score:.2f} %"
 
 
 def _curve(config: RunConfig, logdir: Path, baselines: Sequence[Path]) -> Path | str:

@@ -43,6 +43,26 @@ def dmc_vision(config: RunConfig) -> RunConfig:
     )
 
 
+def crafter(config: RunConfig) -> RunConfig:
+    """Crafter from 64x64 pixels, as published: one environment, train ratio 512, 1.1M frames."""
+    return replace(
+        config,
+        frames=1_100_000,
+        actor=replace(config.actor, environments=1),
+        learner=replace(config.learner, train_ratio=512.0),
+    )
+
+
+def memory_maze(config: RunConfig) -> RunConfig:
+    """Memory Maze from 64x64 pixels, train ratio 256; results are published for 100M frames, ten times this budget."""
+    return replace(config, frames=10_000_000, learner=replace(config.learner, train_ratio=256.0))
+
+
+def minigrid(config: RunConfig) -> RunConfig:
+    """MiniGrid and BabyAI from the cells in view as classes: the settings of `gym`."""
+    return gym(config)
+
+
 def quick(config: RunConfig) -> RunConfig:
     """A small network and short batches for two CPU cores: CartPole in minutes, with its own rate and warm-up."""
     model = DreamerConfig()
@@ -77,9 +97,24 @@ def quick(config: RunConfig) -> RunConfig:
 SOLVED = {"gym:CartPole-v1": 490.0}
 """Mean evaluation score at which `quick` stops; the maximum is 500, Gymnasium's own threshold 475."""
 
-PRESETS: dict[str, Preset] = {"gym": gym, "dmc_proprio": dmc_proprio, "dmc_vision": dmc_vision, "quick": quick}
+PRESETS: dict[str, Preset] = {
+    "gym": gym,
+    "dmc_proprio": dmc_proprio,
+    "dmc_vision": dmc_vision,
+    "crafter": crafter,
+    "memory_maze": memory_maze,
+    "minigrid": minigrid,
+    "quick": quick,
+}
 
-TASK_PRESETS = (("gym:", "gym"), ("rllib:", "gym"), ("dmc_", "dmc_proprio"))
+TASK_PRESETS = (
+    ("gym:", "gym"),
+    ("rllib:", "gym"),
+    ("dmc_", "dmc_proprio"),
+    ("crafter_", "crafter"),
+    ("memory_maze_", "memory_maze"),
+    ("minigrid_", "minigrid"),
+)
 """Default preset for tasks with this prefix."""
 
 

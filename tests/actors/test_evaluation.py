@@ -12,6 +12,7 @@ from PIL import Image
 from actors.batch_environment import episode_seed
 from actors.config import EnvironmentConfig
 from actors.envs import make
+from actors.episode_metrics import achievement_score
 from actors.evaluation import confidence_interval, describe_metrics, run_episodes
 from actors.trivial_policies import RandomPolicy, ZeroPolicy
 from actors.video import write_video
@@ -62,6 +63,18 @@ def test_metrics_have_intervals_and_rates_stay_within_0_and_1() -> None:
         "r: mean 3, 95 % interval [-3.57, 9.57], 3 of 10 episodes",
     ]
     assert run_episodes([CARTPOLE], RandomPolicy(DISCRETE), 2, 0).metrics == {}
+
+
+def test_achievements_have_success_rates_and_crafters_score() -> None:
+    metrics = {"achievements/a": [2, 0, 0, 1], "achievements/b": [0, 0, 0, 0], "other": [9.0] * 4}
+    lines = describe_metrics(metrics, 4)
+    assert lines[0].endswith(", unlocked in 2 episodes") and lines[1].endswith(", unlocked in 0 episodes")
+    assert lines[2] == "other: mean 9, 95 % interval [9, 9]"
+    # success rates of 50 % and 0 %: exp((ln 51 + ln 1) / 2) - 1
+    assert lines[3] == "Crafter score (geometric mean of the success rates of all achievements): 6.14 %"
+    assert achievement_score(metrics) == pytest.approx(51**0.5 - 1)
+    assert achievement_score({"achievements/a": [3, 1]}) == pytest.approx(100)
+    assert achievement_score({"is_success": [1.0]}) is None
 
 
 def test_the_same_seed_gives_the_same_scores() -> None:

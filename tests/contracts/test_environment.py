@@ -1,5 +1,6 @@
 """What every environment must do, whichever suite it comes from."""
 
+import importlib.util
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -65,11 +66,17 @@ MAKERS: dict[str, Callable[[], Environment]] = {
     "blocks stacked, repeated": partial(make, "gym:NexusBlocks-v0", EnvironmentConfig(frame_stack=3, action_repeat=2)),
     "dmc vectors": partial(make, "dmc_walker_walk", EnvironmentConfig(action_repeat=2, time_limit=120)),
     "dmc pixels": partial(make, "dmc_cartpole_swingup", PIXELS),
+    "crafter": partial(make, "crafter_reward", EnvironmentConfig(action_repeat=2, time_limit=60)),
+    "minigrid": partial(make, "minigrid_fetch_6x6_n2", EnvironmentConfig(time_limit=40)),
+    "minigrid both": partial(make, "gym:MiniGrid-FourRooms-v0", EnvironmentConfig(observations="both", time_limit=40)),
+    "memory maze": partial(make, "memory_maze_9x9", EnvironmentConfig(time_limit=35, fast_rendering=True)),
     "isolated": IsolatedEnvironments(f"gym:{__name__}:NexusBlocks-v0", SMALL, Limits(60.0, 60.0)),
     "isolated dmc": IsolatedEnvironments(
         "dmc_walker_walk", EnvironmentConfig(action_repeat=2, time_limit=120), Limits(60.0, 60.0)
     ),
 }
+EXTRAS = {"crafter": "crafter", "minigrid": "minigrid", "minigrid both": "minigrid", "memory maze": "memory_maze"}
+SLOW = {"memory maze"}  # a reset takes a second or two
 for _maker in MAKERS.values():
     if isinstance(_maker, IsolatedEnvironments):
         shared.callback(_maker.close)
@@ -86,9 +93,11 @@ def drawing() -> str:
     return "; ".join(reasons)
 
 
-@pytest.fixture(params=MAKERS)
+@pytest.fixture(params=[pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in MAKERS])
 def environment(request: pytest.FixtureRequest) -> Iterator[Environment]:
-    if request.param == "dmc pixels" and (reason := request.getfixturevalue("drawing")):
+    if (package := EXTRAS.get(request.param)) and not importlib.util.find_spec(package):
+        pytest.skip(f"the package {package} is not installed")
+    if request.param in ("dmc pixels", "memory maze") and (reason := request.getfixturevalue("drawing")):
         pytest.skip(f"MuJoCo cannot render here: {reason}")
     made = MAKERS[request.param]()
     yield made
