@@ -95,4 +95,4 @@ class _OrderedWorld(World):
 
     def reset(self, seed: int | None = None) -> None:
         super().reset(seed)
-        self._chunks = defaultdict(_Objects)
+        self._chunks: defaultdict[Any, _Objects] = defaultdict(_Objects)

@@ -14,6 +14,7 @@ from actors.closing import close_outside
 from actors.config import EnvironmentConfig
 from actors.environment import CannotDrawError, Step
 from actors.envs import gymnasium_spaces, rendering
+from actors.envs.box2d import repaired
 from actors.envs.gymnasium_making import make_raw, task_names
 from actors.envs.gymnasium_spaces import Leaf, Plain
 from actors.episode_metrics import Info, read_info
@@ -44,6 +45,8 @@ def make(task: str, config: EnvironmentConfig) -> "GymnasiumEnvironment":
         from actors.envs.minigrid_observations import adapted
 
         raw = adapted(raw, config)
+    if "gymnasium.envs.box2d" in sys.modules:
+        raw = repaired(raw)
     return GymnasiumEnvironment(raw, task, config)
 
 

@@ -63,14 +63,19 @@ class LearnableObservation(gymnasium.Wrapper):
         if words:
             parts["mission"] = spaces.MultiDiscrete(np.full(self._length, len(words) + 1))
         self.observation_space = spaces.Dict(parts)
+        self._ended = False
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         observation, info = self.env.reset(seed=seed, options=options)
+        self._ended = False
         return self._converted(observation), info
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        if self._ended:  # MiniGrid itself would go on
+            raise gymnasium.error.ResetNeeded("The episode has ended; call reset() first.")
         observation, reward, terminated, truncated, info = self.env.step(action)
-        if terminated or truncated:
+        self._ended = bool(terminated or truncated)
+        if self._ended:
             info = {**info, "is_success": float(reward) > 0}
         return self._converted(observation), reward, terminated, truncated, info
 

@@ -134,8 +134,8 @@ def summarize(config: RunConfig, logdir: Path, episodes: int = 20) -> None:
     except ValueError as error:
         places.append(("checkpoint", f"none: {error}"))
     print()
-    if line := _training_achievements(logdir):
-        print(line)
+    if achievements := _training_achievements(logdir):
+        print(achievements)
     for name, place in places:
         print(f"{name + ':':<12}{place}")
 

@@ -16,6 +16,7 @@ from actors.trivial_policies import RandomPolicy
 from actors.vector import VectorEnvironment
 
 pytestmark = pytest.mark.timeout(120)
+NOTHING = {"action": np.array(0, np.int32)}
 LONG = 450  # frames: past nightfall, when pictures have noise and creatures come and go
 
 
@@ -26,7 +27,7 @@ def crafter(task: str = "crafter_reward", **options: object) -> CrafterEnvironme
 def acts(seed: int, count: int) -> Iterator[dict[str, np.ndarray]]:
     random = np.random.default_rng(seed)
     for _ in range(count):
-        yield {"action": np.int32(random.integers(17))}
+        yield {"action": np.array(random.integers(17), np.int32)}
 
 
 def same(one: Step, two: Step) -> bool:
@@ -39,7 +40,7 @@ def test_the_task_is_the_published_one() -> None:
     assert environment.action_space["action"].classes == 17
     assert environment.raw._length == 10_000 and environment.frames_per_step == 1
     environment.reset(0)
-    infos = environment.step({"action": np.int32(0)}).infos
+    infos = environment.step(NOTHING).infos
     assert len(infos) == 1 and len(infos[0]) == 22
     assert {"achievements/collect_diamond", "achievements/wake_up"} < infos[0].keys()
 
@@ -68,11 +69,11 @@ def test_death_is_terminal_and_the_time_limit_is_not() -> None:
     environment = crafter()
     environment.reset(0)
     environment.raw._player.health = 0
-    step = environment.step({"action": np.int32(0)})
+    step = environment.step(NOTHING)
     assert step.is_last and step.is_terminal
     environment.reset(0)
     environment.raw._step = 9_999
-    step = environment.step({"action": np.int32(0)})
+    step = environment.step(NOTHING)
     assert step.is_last and not step.is_terminal
 
 
@@ -81,14 +82,14 @@ def test_without_reward_the_achievements_still_count() -> None:
         environment = crafter(task)
         environment.reset(0)
         environment.raw._player.achievements["collect_wood"] = 2
-        step = environment.step({"action": np.int32(0)})
+        step = environment.step(NOTHING)
         assert step.reward == reward and step.infos[0]["achievements/collect_wood"] == 2
 
 
 def test_other_sizes_and_repeated_actions() -> None:
     environment = crafter(image_size=(48, 96), action_repeat=4)
     assert environment.reset(0).observation["image"].shape == (48, 96, 3)
-    assert len(environment.step({"action": np.int32(0)}).infos) == 4
+    assert len(environment.step(NOTHING).infos) == 4
     assert environment.raw._step == 4
 
 

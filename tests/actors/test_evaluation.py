@@ -66,7 +66,11 @@ def test_metrics_have_intervals_and_rates_stay_within_0_and_1() -> None:
 
 
 def test_achievements_have_success_rates_and_crafters_score() -> None:
-    metrics = {"achievements/a": [2, 0, 0, 1], "achievements/b": [0, 0, 0, 0], "other": [9.0] * 4}
+    metrics: dict[str, list[float]] = {
+        "achievements/a": [2, 0, 0, 1],
+        "achievements/b": [0, 0, 0, 0],
+        "other": [9.0] * 4,
+    }
     lines = describe_metrics(metrics, 4)
     assert lines[0].endswith(", unlocked in 2 episodes") and lines[1].endswith(", unlocked in 0 episodes")
     assert lines[2] == "other: mean 9, 95 % interval [9, 9]"

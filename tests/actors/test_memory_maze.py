@@ -21,7 +21,7 @@ pytestmark = [
     pytest.mark.skipif(find_spec("memory_maze") is None, reason="the extra memory_maze is not installed"),
 ]
 ROOT = Path(__file__).parents[2]
-FORWARD, LEFT, FORWARD_RIGHT = ({"action": np.int32(number)} for number in (1, 2, 5))
+FORWARD, LEFT, FORWARD_RIGHT = ({"action": np.array(number, np.int32)} for number in (1, 2, 5))
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def test_reaching_the_target_is_rewarded_once(maze: MemoryMazeEnvironment) -> No
     target = task._targets[task._current_target_ix]
     position = maze._inner.physics.bind(target.geom).xpos[:2]
     task._walker.set_pose(maze._inner.physics, position=[*position, 0])
-    step = maze.step({"action": np.int32(0)})
+    step = maze.step({"action": np.array(0, np.int32)})
     assert step.reward == 1 and not step.is_last
 
 

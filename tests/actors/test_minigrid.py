@@ -23,13 +23,13 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*is out of date:DeprecationWarning"),  # versions that the package has replaced
 ]
 ROOT = Path(__file__).parents[2]
-LEFT, RIGHT, FORWARD = (np.int32(number) for number in range(3))
+LEFT, RIGHT, FORWARD = (np.array(number, np.int32) for number in range(3))
 
 
-def play(environment: Environment, *actions: np.int32) -> Step:
+def play(environment: Environment, *actions: np.ndarray) -> Step:
     step = environment.reset(0)
     for action in actions:
-        step = environment.step({"action": action})  # type: ignore[dict-item]
+        step = environment.step({"action": action})
     return step
 
 
@@ -64,7 +64,7 @@ def test_the_time_limit_is_the_environments_own_and_no_success() -> None:
     environment = make("minigrid_empty_5x5")
     step, frames = environment.reset(0), 0
     while not step.is_last:
-        step, frames = environment.step({"action": LEFT}), frames + 1  # type: ignore[dict-item]
+        step, frames = environment.step({"action": LEFT}), frames + 1
     assert frames == 100 and not step.is_terminal
     assert step.infos == [{"is_success": 0}] and step.reward == 0
 
@@ -145,7 +145,7 @@ def test_texts_of_other_environments_are_refused_as_before() -> None:
         observation_space = spaces.Dict({"image": spaces.Box(0, 255, (7, 7, 3), np.uint8), "mission": spaces.Text(9)})
         action_space = spaces.Discrete(2)
 
-    gymnasium.register("NexusTalks-v0", Talks)
+    gymnasium.register("NexusTalks-v0", lambda: Talks())
     try:
         with pytest.raises(ValueError, match="'mission' is a Text, whose values have no fixed size"):
             make("gym:NexusTalks-v0")
