@@ -33,4 +33,5 @@ def test_the_seed_alone_determines_the_episode(task: str) -> None:
             break
         action = {"action": draw()}
         one, other = fresh.step(action), used.step(action)
-    fresh.close(), used.close()
+    fresh.close()
+    used.close()

@@ -145,7 +145,7 @@ def test_texts_of_other_environments_are_refused_as_before() -> None:
         observation_space = spaces.Dict({"image": spaces.Box(0, 255, (7, 7, 3), np.uint8), "mission": spaces.Text(9)})
         action_space = spaces.Discrete(2)
 
-    gymnasium.register("NexusTalks-v0", lambda: Talks())
+    gymnasium.register("NexusTalks-v0", lambda **_: Talks())
     try:
         with pytest.raises(ValueError, match="'mission' is a Text, whose values have no fixed size"):
             make("gym:NexusTalks-v0")

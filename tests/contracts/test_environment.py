@@ -68,9 +68,7 @@ MAKERS: dict[str, Callable[[], Environment]] = {
     "dmc pixels": partial(make, "dmc_cartpole_swingup", PIXELS),
     "crafter": partial(make, "crafter_reward", EnvironmentConfig(action_repeat=2, time_limit=60)),
     "minigrid": partial(make, "minigrid_fetch_5x5_n2"),
-    "minigrid both": partial(
-        make, "gym:MiniGrid-Dynamic-Obstacles-Random-5x5-v0", EnvironmentConfig(observations="both")
-    ),
+    "minigrid both": partial(make, "gym:MiniGrid-FourRooms-v0", EnvironmentConfig(observations="both")),
     "memory maze": partial(make, "memory_maze_9x9", EnvironmentConfig(time_limit=35, fast_rendering=True)),
     "isolated": IsolatedEnvironments(f"gym:{__name__}:NexusBlocks-v0", SMALL, Limits(60.0, 60.0)),
     "isolated dmc": IsolatedEnvironments(
