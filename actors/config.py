@@ -1,13 +1,45 @@
 """Configuration of environments, and of the actors that share them. Torch-free."""
 
 import json
-from dataclasses import dataclass
-from typing import Literal, get_args
+from dataclasses import dataclass, field
+from typing import Literal, get_args, get_type_hints
 
 Observations = Literal["vectors", "pixels", "both"]
 Isolation = Literal["auto", "process", "none"]
 Precision = Literal["float32", "bfloat16"]
 LONGEST_TIMEOUT = 150.0  # seconds; a process that is silent for 180 s is taken for hung
+
+
+@dataclass(frozen=True, kw_only=True)
+class AtariConfig:
+    """Options of `atari_` tasks; the defaults are those of Atari 100k. Other options, the action repeat of 4 among them,
+    come from the presets `atari100k` and `atari200m`."""
+
+    sticky: float = 0.0
+    """Probability that the action of the frame before stays for a frame; 0.25 in Atari 200M."""
+    noops: int = 30
+    """The most no-ops, in frames, at the begin of an episode; their number is random, from 0 on."""
+    actions: Literal["needed", "full"] = "needed"
+    """`needed`: those that do something in the game; `full`: all 18 of the console."""
+    color: Literal["rgb", "gray"] = "rgb"
+    """Images of three channels or of one."""
+    resize: Literal["bilinear", "area"] = "bilinear"
+    """How images are made smaller: as in DreamerV3, or by area as in programs of the DQN family."""
+    life_loss: Literal["none", "discount", "reset"] = "none"
+    """What a lost life means that is not the last one. `none`: nothing; `discount`: the return ends there but the episode
+    goes on; `reset`: the episode ends, and scores are those of a life."""
+    frame_limit: int = 108_000
+    """Frames after which an episode is truncated: half an hour of play."""
+
+    def __post_init__(self) -> None:
+        for name, hint in get_type_hints(AtariConfig).items():
+            if (allowed := get_args(hint)) and getattr(self, name) not in allowed:
+                raise ValueError(f"environment.atari.{name}={getattr(self, name)!r} is not one of {allowed}; choose one.")
+        if not 0 <= self.sticky < 1:
+            raise ValueError(f"environment.atari.sticky={self.sticky:g} must lie in [0, 1); it is usually 0 or 0.25.")
+        for name, least in (("noops", 0), ("frame_limit", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"environment.atari.{name}={getattr(self, name)} must be at least {least}; raise it.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +66,7 @@ class EnvironmentConfig:
     """Render 4-6 times faster without anti-aliasing and shadows; pixels differ from those of published results."""
     env_config: str = "{}"
     """JSON object that the creator of an rllib: environment gets as its env_config, e.g. '{"size": 5}'."""
+    atari: AtariConfig = field(default_factory=AtariConfig)
     check_steps: bool = True
     """Check every observation and reward of the environment; turn it off only for speed."""
 

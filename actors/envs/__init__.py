@@ -37,6 +37,9 @@ SUITES = (
         prefix="memory_maze_", module="actors.envs.memory_maze", package="memory_maze", example="memory_maze_9x9",
         extra="memory_maze",
     ),
+    Suite(
+        prefix="atari_", module="actors.envs.atari.environment", package="ale_py", example="atari_pong", extra="atari"
+    ),
 )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Callable
 from dataclasses import replace
 
+from actors.config import AtariConfig
 from deploy.wiring.config import EvaluationConfig, RunConfig
 from deploy.wiring.fields import as_options
 from world_models.dataclass_json import differences, to_json
@@ -63,6 +64,29 @@ def minigrid(config: RunConfig) -> RunConfig:
     return gym(config)
 
 
+def atari100k(config: RunConfig) -> RunConfig:
+    """Atari after 400k frames: 64x64 in colour, needed actions, no sticky ones, train ratio 256, one environment."""
+    environment = replace(config.environment, action_repeat=4, image_size=(64, 64), atari=AtariConfig())
+    return replace(
+        config,
+        frames=400_000,
+        environment=environment,
+        actor=replace(config.actor, environments=1),
+        learner=replace(config.learner, train_ratio=256.0),
+    )
+
+
+def atari200m(config: RunConfig) -> RunConfig:
+    """Atari after 200M frames: 96x96 in gray, all 18 actions, which stick at a rate of 0.25, train ratio 32."""
+    atari = AtariConfig(sticky=0.25, actions="full", color="gray")
+    return replace(
+        config,
+        frames=204_000_000,
+        environment=replace(config.environment, action_repeat=4, image_size=(96, 96), atari=atari),
+        learner=replace(config.learner, train_ratio=32.0),
+    )
+
+
 def quick(config: RunConfig) -> RunConfig:
     """A small network and short batches for two CPU cores: CartPole in minutes, with its own rate and warm-up."""
     model = DreamerConfig()
@@ -104,6 +128,8 @@ PRESETS: dict[str, Preset] = {
     "crafter": crafter,
     "memory_maze": memory_maze,
     "minigrid": minigrid,
+    "atari100k": atari100k,
+    "atari200m": atari200m,
     "quick": quick,
 }
 
@@ -111,6 +137,7 @@ TASK_PRESETS = (
     ("gym:", "gym"),
     ("rllib:", "gym"),
     ("dmc_", "dmc_proprio"),
+    ("atari_", "atari100k"),
     ("crafter_", "crafter"),
     ("memory_maze_", "memory_maze"),
     ("minigrid_", "minigrid"),
