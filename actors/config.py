@@ -34,7 +34,9 @@ class AtariConfig:
     def __post_init__(self) -> None:
         for name, hint in get_type_hints(AtariConfig).items():
             if (allowed := get_args(hint)) and getattr(self, name) not in allowed:
-                raise ValueError(f"environment.atari.{name}={getattr(self, name)!r} is not one of {allowed}; choose one.")
+                raise ValueError(
+                    f"environment.atari.{name}={getattr(self, name)!r} is not one of {allowed}; choose one."
+                )
         if not 0 <= self.sticky < 1:
             raise ValueError(f"environment.atari.sticky={self.sticky:g} must lie in [0, 1); it is usually 0 or 0.25.")
         for name, least in (("noops", 0), ("frame_limit", 1)):

@@ -71,6 +71,7 @@ def _check_names(environment: Environment, steps: int, seed: int) -> Iterator[Fi
 def _check_episodes(environment: Environment, steps: int, seed: int) -> Iterator[Finding]:
     actions = _actions(environment.action_space, seed)
     step, episodes, taken, metrics = _reset(environment, seed), 0, 0, EpisodeMetrics()
+    goes_on = getattr(_innermost(environment), "terminal_goes_on", False)
     while taken < steps:
         action = next(actions)
         metrics.add(0, step.infos)
@@ -86,7 +87,7 @@ def _check_episodes(environment: Environment, steps: int, seed: int) -> Iterator
         taken += 1
         where = f"step {taken} of the check"
         _require_step(environment, step, where)
-        if step.is_terminal and not step.is_last:
+        if step.is_terminal and not step.is_last and not goes_on:
             yield Finding(
                 severity="error",
                 what="is_terminal without is_last",
@@ -122,9 +123,7 @@ def _check_after_end(environment: Environment, action: dict[str, np.ndarray]) ->
     else:
         yield _accepted("accepted by the environment", "Raise ValueError until reset(seed) is called.")
         return
-    inner = environment
-    while hasattr(inner, "inner"):
-        inner = inner.inner
+    inner = _innermost(environment)
     if not (probe := getattr(inner, "probe_step_after_end", None)):
         return
     with warnings.catch_warnings():
@@ -143,6 +142,13 @@ def _check_after_end(environment: Environment, action: dict[str, np.ndarray]) ->
             "accepted, and the episode went on: terminated and truncated were both False again",
             "Return terminated=True (or truncated=True) at every step until reset(), or raise an error.",
         )
+
+
+def _innermost(environment: Any) -> Any:
+    """The environment within all wrappers."""
+    while hasattr(environment, "inner"):
+        environment = environment.inner
+    return environment
 
 
 def _accepted(how: str, remedy: str) -> Finding:

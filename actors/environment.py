@@ -21,8 +21,9 @@ class Step(NamedTuple):
     """One observation with the reward and flags that came with it.
 
     `is_last` marks the end of the episode; `is_terminal` means that the task itself ended there. A truncation, such as
-    a time limit, sets only `is_last`; a termination sets both. `infos`: what the environment reports for the metrics of
-    its episode, one entry for each frame that reports anything.
+    a time limit, sets only `is_last`; a termination sets both. An environment whose `terminal_goes_on` is true may set
+    `is_terminal` alone: the return ends there, but not the episode, as after a lost life. `infos`: what the environment
+    reports for the metrics of its episode, one entry for each frame that reports anything.
     """
 
     observation: dict[str, np.ndarray]

@@ -1,7 +1,7 @@
 """`nexus check-env`."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from tyro.conf import Positional
@@ -10,6 +10,8 @@ from actors.config import EnvironmentConfig
 from deploy.commands.numbers import Positive
 from deploy.commands.parsing import parse
 from deploy.exit_codes import FAILED
+from deploy.wiring.config import RunConfig
+from deploy.wiring.presets import apply
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +20,7 @@ class CheckEnv:
 
     task: Positional[str]
     """As for `nexus train`: gym:ID, gym:module:ID or rllib:module:NAME (both import the module), dmc_domain_task,
-    crafter_reward, minigrid_NAME or memory_maze_SIZE."""
+    atari_game, crafter_reward, minigrid_NAME or memory_maze_SIZE. The task's own preset determines the rest."""
     steps: Positive = 1000
     """Number of steps."""
     observations: Literal["vectors", "pixels", "both"] = "vectors"
@@ -35,7 +37,8 @@ def run(arguments: Sequence[str]) -> int:
     from actors.envs import make
     from replay.counted import counted
 
-    environment = make(given.task, EnvironmentConfig(observations=given.observations, env_config=given.env_config))
+    config = apply(RunConfig(task=given.task)).environment
+    environment = make(given.task, replace(config, observations=given.observations, env_config=given.env_config))
     try:
         for name, spaces in (("observation", environment.observation_space), ("action", environment.action_space)):
             for key, space in spaces.items():

@@ -9,6 +9,7 @@ from typing import Any
 
 from actors.environment import CannotDrawError
 from actors.episode_metrics import ACHIEVEMENTS, achievement_score
+from actors.envs.atari.human_scores import describe_human_normalised
 from actors.evaluation import PARALLEL, Actions, Evaluation, describe_metrics, run_episodes
 from actors.policy import load_policy
 from actors.trivial_policies import Policy, RandomPolicy
@@ -62,10 +63,12 @@ def score(
         policy, video = load_policy(folder, mode=mode, seed=seed).policy, None  # start over without
         ours = _play(config, policy, episodes, actions, False, label(folder))
     print(_described(label(folder), str(ours), ours.metrics, episodes))
+    _print_human_normalised(config, ours.mean)
     random = None
     if with_random:
         random = _play(config, RandomPolicy(policy.model.action_space, seed), episodes, "random", False, "random")
         print(_described("random", str(random), random.metrics, episodes))
+        _print_human_normalised(config, random.mean)
     print(f"  {describe_protocol(ours.protocol)}")
     if video:
         try:
@@ -88,6 +91,12 @@ def label(folder: Path) -> str:
 def _described(name: str, scores: str, metrics: Mapping[str, Sequence[float]], episodes: int) -> str:
     """The lines about one policy."""
     return "\n    ".join([f"  {name + ':':<8} {scores}", *describe_metrics(metrics, episodes)])
+
+
+def _print_human_normalised(config: RunConfig, mean: float) -> None:
+    """The line of an Atari game."""
+    for line in describe_human_normalised(config.task, mean):
+        print(f"    {line}")
 
 
 def describe_protocol(protocol: Mapping[str, Any]) -> str:
@@ -183,6 +192,7 @@ def _final_scores(
             mean, texts = float(kept["random"]["mean"]), [f"Policy {policy}, {config.task}:"]
             for name, player in ((label(policy), kept["trained"]), ("random", kept["random"])):
                 texts.append(_described(name, player["text"], player.get("metrics", {}), len(player["scores"])))
+                texts += [f"    {line}" for line in describe_human_normalised(config.task, float(player["mean"]))]
             if protocol := kept["trained"].get("protocol"):  # an earlier version stored none
                 texts.append(f"  {describe_protocol(protocol)}")
             print("\n".join(texts))

@@ -105,6 +105,7 @@ def quick(config: RunConfig) -> RunConfig:
     return replace(
         config,
         frames=200_000,
+        environment=atari100k(config).environment if config.task.startswith("atari_") else config.environment,
         actor=replace(config.actor, actors=2, environments=8, random_steps=500),
         replay=replace(config.replay, capacity=200_000),
         learner=replace(
