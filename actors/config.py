@@ -12,7 +12,7 @@ LONGEST_TIMEOUT = 150.0  # seconds; a process that is silent for 180 s is taken 
 
 @dataclass(frozen=True, kw_only=True)
 class AtariConfig:
-    """Options of `atari_` tasks; the defaults are those of Atari 100k. Other options, the action repeat of 4 among them,
+    """Options of `atari_` tasks; the defaults are those of Atari 100k. The action repeat of 4 and the size of images
     come from the presets `atari100k` and `atari200m`."""
 
     sticky: float = 0.0
@@ -26,8 +26,8 @@ class AtariConfig:
     resize: Literal["bilinear", "area"] = "bilinear"
     """How images are made smaller: as in DreamerV3, or by area as in programs of the DQN family."""
     life_loss: Literal["none", "discount", "reset"] = "none"
-    """What a lost life means that is not the last one. `none`: nothing; `discount`: the return ends there but the episode
-    goes on; `reset`: the episode ends, and scores are those of a life."""
+    """What the loss of a life means that is not the last one. `none`: nothing; `discount`: the return ends there, but
+    the episode goes on; `reset`: the episode ends, and scores are those of a life."""
     frame_limit: int = 108_000
     """Frames after which an episode is truncated: half an hour of play."""
 

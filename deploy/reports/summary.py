@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from actors.environment import CannotDrawError
-from actors.episode_metrics import ACHIEVEMENTS, achievement_score
 from actors.envs.atari.human_scores import describe_human_normalised
+from actors.episode_metrics import ACHIEVEMENTS, achievement_score
 from actors.evaluation import PARALLEL, Actions, Evaluation, describe_metrics, run_episodes
 from actors.policy import load_policy
 from actors.trivial_policies import Policy, RandomPolicy

@@ -60,7 +60,12 @@ def test_a_module_that_registers_no_environment_is_named(
     assert str(tmp_path / f"{module}.py") in str(caught.value)
 
 
-def test_missing_packages_are_named_with_the_command_that_installs_them() -> None:
+def test_a_missing_emulator_is_named_with_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith("ale_py")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "ale_py", None)
+    for name in [name for name in gymnasium.registry if name.startswith("ALE/")]:
+        monkeypatch.delitem(gymnasium.registry, name)
     for task in ("gym:ALE/Pong-v5", "gym:ale_py:ALE/Pong-v5"):
         with pytest.raises(ValueError, match="pip install ale-py") as caught:
             make(task)

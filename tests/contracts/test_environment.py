@@ -9,7 +9,7 @@ import gymnasium
 import numpy as np
 import pytest
 
-from actors.config import EnvironmentConfig
+from actors.config import AtariConfig, EnvironmentConfig
 from actors.conformance import check_environment
 from actors.environment import Environment, Step
 from actors.envs import make
@@ -60,6 +60,8 @@ SMALL = EnvironmentConfig(image_size=(32, 32))
 PIXELS = EnvironmentConfig(
     action_repeat=2, image_size=(16, 16), observations="pixels", time_limit=40, fast_rendering=True
 )
+ATARI = EnvironmentConfig(action_repeat=4, image_size=(32, 32), atari=AtariConfig(frame_limit=500))
+LIVES = AtariConfig(sticky=0.25, actions="full", color="gray", life_loss="reset")
 MAKERS: dict[str, Callable[[], Environment]] = {
     "cartpole": partial(make, "gym:CartPole-v1"),
     "blocks": partial(make, "gym:NexusBlocks-v0", SMALL),
@@ -70,6 +72,10 @@ MAKERS: dict[str, Callable[[], Environment]] = {
     "minigrid": partial(make, "minigrid_fetch_5x5_n2"),
     "minigrid both": partial(make, "gym:MiniGrid-FourRooms-v0", EnvironmentConfig(observations="both")),
     "memory maze": partial(make, "memory_maze_9x9", EnvironmentConfig(time_limit=35, fast_rendering=True)),
+    "atari": partial(make, "atari_pong", ATARI),
+    "atari lives": partial(
+        make, "atari_breakout", EnvironmentConfig(action_repeat=4, image_size=(16, 16), atari=LIVES)
+    ),
     "isolated": IsolatedEnvironments(f"gym:{__name__}:NexusBlocks-v0", SMALL, Limits(60.0, 60.0)),
     "isolated dmc": IsolatedEnvironments(
         "dmc_walker_walk", EnvironmentConfig(action_repeat=2, time_limit=120), Limits(60.0, 60.0)
@@ -99,6 +105,8 @@ def environment(request: pytest.FixtureRequest) -> Iterator[Environment]:
         pytest.skip(f"the package {package} is not installed")
     if request.param in ("dmc pixels", "memory maze") and (reason := request.getfixturevalue("drawing")):
         pytest.skip(f"MuJoCo cannot render here: {reason}")
+    if "atari" in request.param:
+        pytest.importorskip("ale_py", reason="Atari is an extra: pip install 'nexus-worlds[atari]'")
     made = MAKERS[request.param]()
     yield made
     made.close()
