@@ -38,7 +38,8 @@ class Protocol:
 
 PROTOCOLS = [
     Protocol(
-        task="dmc_cartpole_swingup", observation={"position": (3,), "velocity": (2,)}, dimensions=1, limit=1000, action=0
+        task="dmc_cartpole_swingup", dimensions=1, limit=1000, action=0,
+        observation={"position": (3,), "velocity": (2,)},
     ),
     Protocol(task="dmc_walker_walk", preset="dmc_vision", observation={"image": (64, 64, 3)}, dimensions=6),
     Protocol(task="atari_pong", observation={"image": (64, 64, 3)}, actions=6, frames_per_step=4),
@@ -139,7 +140,7 @@ def test_an_atari_episode_lasts_half_an_hour() -> None:
     environment = make("atari_breakout", replace(configured("atari_breakout"), image_size=(4, 4)))
     environment.reset(0)
     steps = 1
-    while not (step := environment.step({"action": np.int32(0)})).is_last:  # the ball is never served
+    while not (step := environment.step({"action": np.array(0, np.int32)})).is_last:  # the ball is never served
         steps += 1
     assert (steps, step.is_terminal) == (27_000, False)
 

@@ -47,11 +47,11 @@ class Resampler:
         self._products = []
         for first in range(0, size[0], GROUP):
             part = slice(first, first + GROUP)
-            used = _span(rows[part].any(0))
+            used = _span(np.any(rows[part], axis=0))
             self._products.append((np.ascontiguousarray(rows[part, used]), self._image[used], self._squeezed[part]))
         for first in range(0, size[1] * 3, GROUP * 3):
             part = slice(first, first + GROUP * 3)
-            used = _span(columns[:, part].any(1))
+            used = _span(np.any(columns[:, part], axis=1))
             self._products.append(
                 (self._squeezed[:, used], np.ascontiguousarray(columns[used, part]), self._out[:, part])
             )
