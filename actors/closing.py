@@ -11,6 +11,7 @@ from types import FrameType
 from actors.environment import Environment
 from actors.envs import rendering
 from actors.faults import call_outside, described, place_of
+from actors.pool import Pool
 
 PATIENCE = 30.0  # seconds for one close(), which may have to stop a simulator
 _hung: set[str] = set()
@@ -36,7 +37,7 @@ def close_outside(close: Callable[[], object], task: str) -> None:
         _say(task, error, described(error))
 
 
-def close_anyway(environment: Environment, name: str) -> None:
+def close_anyway(environment: Environment | Pool, name: str) -> None:
     """Close an environment; an error is one warning that begins with `name`, so that it hides no earlier error and
     keeps none of the others from being closed."""
     try:

@@ -1,4 +1,4 @@
-"""The interface of a back end that steps several environments itself. `PoolEnvironment` makes a BatchEnvironment of it."""
+"""The interface of a back end that steps several environments itself; see `PoolEnvironment` for its use."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from actors.config import EnvironmentConfig
 from actors.environment import Environment, require_names
+from actors.envs.stacked_pool import StackedPool
 from actors.envs.wrappers import FrameStack, NormalizeActions, TimeLimit
+from actors.pool import Pool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +22,8 @@ class Suite:
     example: str
     extra: str = ""
     """The extra of nexus-worlds that installs the package; empty if it has none."""
+    pool: bool = False
+    """Whether its back end steps environments in batches; the module then has a `make_pool` too."""
 
 
 SUITES = (
@@ -40,15 +44,23 @@ SUITES = (
     Suite(
         prefix="atari_", module="actors.envs.atari.environment", package="ale_py", example="atari_pong", extra="atari"
     ),
+    *(
+        Suite(prefix=prefix, module="actors.envs.envpool", package="envpool", example=example, pool=True)
+        for prefix, example in (
+            ("envpool:", "envpool:Ant-v5"),
+            ("procgen_", "procgen_coinrun"),
+            ("metaworld_", "metaworld_reach"),
+        )
+    ),
 )  # fmt: skip
 
 
 def task_names() -> list[str]:
     """All tasks of the installed suites."""
-    names = []
+    names: set[str] = set()
     for suite in SUITES:
         if importlib.util.find_spec(suite.package):
-            names += importlib.import_module(suite.module).task_names()
+            names.update(importlib.import_module(suite.module).task_names())
     return sorted(names)
 
 
@@ -64,14 +76,10 @@ def make(task: str, config: EnvironmentConfig | None = None) -> Environment:
     Raises ValueError, naming the nearest tasks, if there is no such task.
     """
     config = config or EnvironmentConfig()
-    suite = next((suite for suite in SUITES if task.startswith(suite.prefix)), None)
+    suite = _suite_of(task)
     if suite is None:
         raise unknown_task(task, task_names())
-    if not importlib.util.find_spec(suite.package):
-        install = f'"nexus-worlds[{suite.extra}]"' if suite.extra else suite.package
-        raise ValueError(
-            f"Task {task!r} needs the package {suite.package}, which is not installed: pip install {install}"
-        )
+    _require_package(suite, task)
     if config.env_config != EnvironmentConfig().env_config and suite.prefix != "rllib:":
         raise ValueError(
             f"environment.env_config={config.env_config} reaches only rllib: tasks, not {task!r}; leave it out. "
@@ -85,6 +93,39 @@ def make(task: str, config: EnvironmentConfig | None = None) -> Environment:
     if config.frame_stack > 1:
         environment = FrameStack(environment, config.frame_stack)
     return environment
+
+
+def steps_in_batches(task: str) -> bool:
+    """Whether the back end of a task steps its environments itself, so that there is a pool for it."""
+    suite = _suite_of(task)
+    return suite is not None and suite.pool
+
+
+def make_pool(task: str, config: EnvironmentConfig, count: int, threads: int = 0) -> Pool:
+    """A pool of `count` environments of a task that steps in batches, with `threads` threads (0: one per core, and no
+    more than environments). Raises ValueError as `make` does."""
+    suite = _suite_of(task)
+    if suite is None:
+        raise unknown_task(task, task_names())
+    if not suite.pool:
+        pools = ", ".join(suite.prefix for suite in SUITES if suite.pool)
+        raise ValueError(f"Task {task!r} has no back end that steps in batches; those with the prefixes {pools} have.")
+    _require_package(suite, task)
+    pool: Pool = importlib.import_module(suite.module).make_pool(task, config, count, threads)
+    require_names(pool.observation_space, pool.action_space, task)
+    return StackedPool(pool, config.frame_stack) if config.frame_stack > 1 else pool
+
+
+def _suite_of(task: str) -> Suite | None:
+    return next((suite for suite in SUITES if task.startswith(suite.prefix)), None)
+
+
+def _require_package(suite: Suite, task: str) -> None:
+    if not importlib.util.find_spec(suite.package):
+        install = f'"nexus-worlds[{suite.extra}]"' if suite.extra else suite.package
+        raise ValueError(
+            f"Task {task!r} needs the package {suite.package}, which is not installed: pip install {install}"
+        )
 
 
 def unknown_task(task: str, names: list[str]) -> ValueError:

@@ -10,6 +10,7 @@ from actors.environment import Environment, Step
 from actors.native_actions import Scale, bounds
 from actors.row_checks import DefersChecks
 from replay.counted import counted
+from world_models.space import Space
 
 
 class Wrapper:
@@ -42,6 +43,20 @@ class Wrapper:
         self.inner.close()
 
 
+def normalized(space: Space) -> Space:
+    """An action space as the agent sees it: continuous actions in [-1, 1], their own bounds in `native`."""
+    if space.discrete:
+        return space
+    low, high = bounds(space)
+    bounded = np.isfinite(low) & np.isfinite(high)
+    return replace(
+        space,
+        low=np.where(bounded, -1, low).astype(np.float32),
+        high=np.where(bounded, 1, high).astype(np.float32),
+        native={"low": low.tolist(), "high": high.tolist()} | dict(space.native or {}),
+    )
+
+
 class NormalizeActions(Wrapper):
     """Clips continuous actions to [-1, 1] and rescales them to the inner environment's bounds.
 
@@ -50,21 +65,8 @@ class NormalizeActions(Wrapper):
 
     def __init__(self, inner: Environment) -> None:
         super().__init__(inner)
-        self.action_space = dict(inner.action_space)
-        self._scales: dict[str, Scale] = {}
-        for key, space in inner.action_space.items():
-            if space.discrete:
-                continue
-            low, high = bounds(space)
-            self._scales[key] = Scale(low, high)
-            bounded = np.isfinite(low) & np.isfinite(high)
-            own = {"low": low.tolist(), "high": high.tolist()}
-            self.action_space[key] = replace(
-                space,
-                low=np.where(bounded, -1, low).astype(np.float32),
-                high=np.where(bounded, 1, high).astype(np.float32),
-                native=own | dict(space.native or {}),
-            )
+        self.action_space = {key: normalized(space) for key, space in inner.action_space.items()}
+        self._scales = {k: Scale(*bounds(space)) for k, space in inner.action_space.items() if not space.discrete}
 
     def step(self, action: dict[str, np.ndarray]) -> Step:
         if self._scales:
@@ -95,6 +97,12 @@ class TimeLimit(Wrapper):
         return step._replace(is_last=step.is_last or self._frames >= self._limit)
 
 
+def stacked(space: Space, count: int) -> Space:
+    """The space of `count` images of `space`, joined along the channels."""
+    native = {"shape": list(space.shape), **(space.native or {}), "stack": count}
+    return replace(space, shape=(*space.shape[:2], space.shape[2] * count), native=native)
+
+
 class FrameStack(Wrapper):
     """Joins the last `count` images along the channels, oldest first: [H W C] -> [H W count*C]. Vectors are kept."""
 
@@ -104,11 +112,7 @@ class FrameStack(Wrapper):
         self._images = [key for key, space in inner.observation_space.items() if space.is_image]
         self.observation_space = dict(inner.observation_space)
         for key in self._images:
-            space = inner.observation_space[key]
-            native = {"shape": list(space.shape), **(space.native or {}), "stack": count}
-            self.observation_space[key] = replace(
-                space, shape=(*space.shape[:2], space.shape[2] * count), native=native
-            )
+            self.observation_space[key] = stacked(inner.observation_space[key], count)
         self._frames: dict[str, list[np.ndarray]] = {}
 
     def reset(self, seed: int) -> Step:

@@ -1,0 +1,65 @@
+"""One environment of envpool as an Environment."""
+
+import numpy as np
+
+from actors.environment import Step
+from actors.envs import gymnasium_spaces
+from actors.envs.envpool.simulation import Simulation
+from actors.episode_metrics import as_number
+from actors.faults import BrokenEnvironmentError, require_reward
+from actors.pool import PoolStep
+
+
+class EnvpoolEnvironment:
+    """A simulation of one, with the raw bounds of its actions (see NormalizeActions).
+
+    envpool takes a seed only when it makes an environment, so every `reset` makes another: slow for a model that is
+    compiled first (a tenth of a second for most of MuJoCo's), but a seed determines the episode.
+    """
+
+    backend = "envpool"
+
+    def __init__(self, simulation: Simulation, task: str, check: bool) -> None:
+        self._simulation, self._task, self._check = simulation, task, check
+        self.observation_space, self.action_space = simulation.observation_space, simulation.action_space
+        self.frames_per_step = simulation.frames_per_step
+        self._open = False
+        self._seed = self._steps = 0
+
+    def reset(self, seed: int) -> Step:
+        self._seed, self._steps = seed, 0
+        answer = self._simulation.begin([seed])
+        self._open = True
+        return self._one(answer)._replace(reward=0.0)
+
+    def step(self, action: dict[str, np.ndarray]) -> Step:
+        if not self._open:
+            raise ValueError(f"{self._task}: step() without an open episode; call reset(seed) first.")
+        self._steps += 1
+        native = gymnasium_spaces.decode(self._simulation.native_actions, self._simulation.actions, action)
+        actions = np.asarray(native, self._simulation.action_dtype)[None]
+        step = self._one(self._simulation.step(actions, np.zeros(1, bool)))
+        self._open = not step.is_last
+        return step
+
+    def render(self) -> np.ndarray:
+        return self._simulation.render(0)
+
+    def close(self) -> None:
+        self._simulation.close()
+
+    def _one(self, answer: PoolStep) -> Step:
+        observation = {key: value[0] for key, value in answer.observation.items()}
+        reward = float(answer.reward[0])
+        if self._check:
+            call = f"step() number {self._steps}" if self._steps else "reset()"
+            where = f"{self._task}, {call} of the episode with seed {self._seed}"
+            require_reward(reward, f"{where}, reward")
+            for key, value in observation.items():
+                if value.dtype.kind == "f" and not np.isfinite(value).all():
+                    raise BrokenEnvironmentError(
+                        "not finite", f"{where}, observation {key!r}", "The simulation diverged; report the seed.",
+                        "non_finite",
+                    )  # fmt: skip
+        info = {name: as_number(values[0]) for name, values in answer.infos.items()}
+        return Step(observation, reward, bool(answer.is_last[0]), bool(answer.is_terminal[0]), [info] if info else ())

@@ -1,0 +1,90 @@
+"""Imports envpool, whose parts are programs of their own: what each needs of the system, and what it writes."""
+
+import ctypes
+import os
+import subprocess
+import sys
+import warnings
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import cache
+from types import ModuleType
+from typing import Any
+
+from actors.environment import CannotDrawError
+from actors.faults import described
+
+GL = "libOpenGL.so.0"
+"""MuJoCo in envpool looks OpenGL's functions up in the process as a whole, and ends it if they are not there."""
+QT = "libqt5gui5 libqt5core5a"
+"""The Debian packages that Procgen needs; libqt5gui5t64 and libqt5core5t64 from Debian 13 and Ubuntu 24.04 on."""
+DRAWS = "NEXUS_ENVPOOL_DRAWS"
+"""An environment variable, which child processes inherit: whether envpool has been seen to draw here."""
+
+_DRAW = f"""
+import ctypes
+ctypes.CDLL({GL!r}, mode=ctypes.RTLD_GLOBAL)
+import envpool
+environment = envpool.make_gymnasium("CartpoleBalance-v1", from_pixels=True, render_width=16, render_height=16)
+assert environment.reset()[0].max() > 0, "the picture is black"
+"""
+
+
+@cache
+def envpool() -> ModuleType:
+    """The package, imported after the libraries it needs."""
+    with suppress(OSError):  # require_drawing says what is missing
+        ctypes.CDLL(GL, mode=ctypes.RTLD_GLOBAL)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import envpool as package
+    return package
+
+
+def make_spec(name: str, options: Mapping[str, Any]) -> Any:
+    """How envpool describes an environment. ValueError if a library is missing, or if there are no such options."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # bounds beyond float32
+            spec = envpool().make_spec(name, **options)
+    except ImportError as error:
+        remedy = f"apt-get install {QT}" if "Qt" in str(error) else "reinstall envpool"
+        raise ValueError(
+            f"{name} of envpool cannot be loaded: {described(error.__cause__ or error)}; {remedy}."
+        ) from error
+    except Exception as error:
+        raise ValueError(f"{name} of envpool cannot be made: {described(error)}.") from error
+    _keep_warnings_out_of_files()
+    return spec
+
+
+def _keep_warnings_out_of_files() -> None:
+    """Have the MuJoCo of each part of envpool print its warnings: by default they go to MUJOCO_LOG.TXT in whichever
+    directory is current."""
+    printer = ctypes.cast(ctypes.CDLL(None).puts, ctypes.c_void_p).value
+    for name, module in list(sys.modules.items()):
+        if name.startswith("envpool.") and (file := getattr(module, "__file__", None)) and file.endswith(".so"):
+            with suppress(OSError, ValueError):  # not all of them hold MuJoCo
+                ctypes.c_void_p.in_dll(ctypes.CDLL(file), "mju_user_warning").value = printer
+
+
+def require_drawing() -> None:
+    """CannotDrawError unless envpool's MuJoCo can draw; where it cannot, it ends the process, so another one tries."""
+    if os.environ.get(DRAWS) != "yes" and (reason := _cannot_draw()):
+        raise CannotDrawError(
+            f"envpool's MuJoCo cannot draw here ({reason}). Install the Debian packages libopengl0 and libegl1 (with "
+            "libgl1-mesa-dri if there is no GPU driver), or libosmesa6."
+        )
+
+
+@cache
+def _cannot_draw() -> str:
+    try:
+        done = subprocess.run([sys.executable, "-c", _DRAW], capture_output=True, text=True, timeout=120)
+    except subprocess.TimeoutExpired:
+        return "drawing one picture took more than 120 s"
+    if done.returncode == 0:
+        os.environ[DRAWS] = "yes"
+        return ""
+    lines = [line for line in done.stderr.strip().splitlines() if line.strip()]
+    return lines[-1] if lines else f"the process ended with code {done.returncode}"
