@@ -6,9 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from actors.batch_environment import Episode
+from actors.batch_environment import BatchEnvironment, Episode
 from actors.trivial_policies import Arrays, RandomPolicy
-from actors.vector import VectorEnvironment
 from replay.store import Store
 from replay.writer import Writer
 from world_models.dreamer.policy import DreamerPolicy
@@ -21,7 +20,7 @@ class Actor:
 
     def __init__(
         self,
-        environments: VectorEnvironment,
+        environments: BatchEnvironment,
         policy: DreamerPolicy,
         store: Store,
         streams: Sequence[int],
@@ -106,8 +105,8 @@ class Actor:
         self.policy.version = counters["version"]
 
     def load(self, counters: dict[str, Any], arrays: Arrays) -> list[str]:
-        """Continue from `state`: repeat each open episode from its seed and stored actions, and compare observations.
-        Returns one line for every episode that could not be restored; it starts over."""
+        """Continue from `state`: restore each open episode by its stored rows. Returns lines about those that could not
+        be restored; they start over."""
         self.go_on(counters)
         self.episode_start, next_steps = counters["episode_start"], counters["next_step"]
         if isinstance(next_steps, int):  # written by earlier versions
@@ -131,4 +130,4 @@ class Actor:
             if not (restored := self.environments.restore(i, episode, rows)):
                 problems.append(restored.reason)
         self.environments.finished()
-        return problems
+        return list(dict.fromkeys(problems))  # a back end that restores none says so once

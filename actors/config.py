@@ -7,6 +7,7 @@ from typing import Literal, get_args, get_type_hints
 Observations = Literal["vectors", "pixels", "both"]
 Isolation = Literal["auto", "process", "none"]
 Precision = Literal["float32", "bfloat16"]
+PoolUse = Literal["auto", "on", "off"]
 LONGEST_TIMEOUT = 150.0  # seconds; a process that is silent for 180 s is taken for hung
 
 
@@ -71,15 +72,30 @@ class EnvironmentConfig:
     atari: AtariConfig = field(default_factory=AtariConfig)
     check_steps: bool = True
     """Check every observation and reward of the environment; turn it off only for speed."""
+    pool: PoolUse = "auto"
+    """Whether a back end steps all environments of an actor, or of an evaluation, itself: `auto` if it can and they have
+    no processes of their own, `on` demands it, `off` steps them one by one. It is faster, but the episodes that are
+    open when an inline run stops are not continued."""
+    pool_threads: int = 0
+    """Threads that step them together; 0: one per core, but no more than environments, and one in each actor of local
+    and cluster mode."""
 
     def __post_init__(self) -> None:
-        for name, least in (("action_repeat", 1), ("time_limit", 0), ("frame_stack", 1), ("camera", -1)):
+        for name, least in (
+            ("action_repeat", 1),
+            ("time_limit", 0),
+            ("frame_stack", 1),
+            ("camera", -1),
+            ("pool_threads", 0),
+        ):
             if getattr(self, name) < least:
                 raise ValueError(f"environment.{name}={getattr(self, name)} must be at least {least}; raise it.")
         if self.observations not in get_args(Observations):
             raise ValueError(
                 f"environment.observations={self.observations!r} is not one of {get_args(Observations)}; choose one."
             )
+        if self.pool not in get_args(PoolUse):
+            raise ValueError(f"environment.pool={self.pool!r} is not one of {get_args(PoolUse)}; choose one.")
         object.__setattr__(self, "env_config", _json_object(self.env_config))
         size = tuple(self.image_size)
         if len(size) != 2 or not (size == (0, 0) or min(size) >= 4):

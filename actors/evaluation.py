@@ -3,14 +3,17 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from statistics import fmean, stdev
 from typing import Any, Literal
 
 import numpy as np
 
-from actors.batch_environment import Episode
+from actors.batch_environment import BatchEnvironment, Episode
 from actors.environment import Environment
 from actors.episode_metrics import ACHIEVEMENTS, achievement_score
+from actors.pool import Pool
+from actors.pool_environment import PoolEnvironment
 from actors.trivial_policies import Policy
 from actors.vector import VectorEnvironment
 from replay.counted import counted
@@ -132,14 +135,16 @@ def run_episodes(
     video_episodes: int = 0,
     longest: int = 0,
     first_index: int = FIRST_INDEX,
+    pool: Callable[[int], Pool] | None = None,
     watch: Callable[[Sequence[Episode], int], object] | None = None,
 ) -> Evaluation:
     """Play `episodes` episodes in one environment per maker and close them.
 
     Each environment plays a fixed share of them: taking whichever episodes end first would favour short ones. The first
     `video_episodes` episodes of the first environment are rendered. EndlessEpisodeError: an episode exceeds `longest`
-    frames (default: those of 30,000 steps). `watch` is called after every step with the episodes finished and the
-    frames played so far. `actions` says how the policy chooses them.
+    frames (default: those of 30,000 steps). `pool` makes a pool of N environments, which then play in place of those
+    of N makers. `watch` is called after every step with the episodes finished and the frames played so far. `actions`
+    says how the policy chooses them.
     """
     if episodes < 1:
         raise ValueError(f"episodes={episodes} must be at least 1.")
@@ -149,7 +154,9 @@ def run_episodes(
     quota = {index: episodes // count + (i < episodes % count) for i, index in enumerate(indices)}
     finished: list[Episode] = []
     frames: list[np.ndarray] = []
-    environments = VectorEnvironment(makers, seed, indices)
+    environments: BatchEnvironment = (
+        PoolEnvironment(partial(pool, count), seed, indices) if pool else VectorEnvironment(makers, seed, indices)
+    )
     longest = longest or LONGEST * environments.frames_per_step
     try:
         carry, taken, draw = policy.initial(count), None, 0
@@ -159,9 +166,10 @@ def run_episodes(
                 frames.append(environments.render(0))
             if environments.lengths.max() > longest:
                 longest_seed = environments.seeds[int(environments.lengths.argmax())]
+                which = f" (seed {longest_seed})" if longest_seed >= 0 else ""
                 raise EndlessEpisodeError(
-                    f"An evaluation episode (seed {longest_seed}) has lasted more than {counted(longest, 'frame')}; "
-                    "set environment.time_limit so that episodes end."
+                    f"An evaluation episode{which} has lasted more than {counted(longest, 'frame')}; set "
+                    "environment.time_limit so that episodes end."
                 )
             for episode in environments.finished():
                 if quota[episode.env_index]:

@@ -104,12 +104,11 @@ class PoolEnvironment:
         return out
 
     def restore(self, i: int, episode: int, rows: Mapping[str, np.ndarray]) -> Restored:
-        """Not possible: the next `step` begins episode `episode + 1`."""
-        self.episodes[i], self.ended[i] = episode, True
-        who = f"environment {self.env_indices[i]}, episode {episode}"
-        return Restored(
-            matched=False, reason=f"{who}: {self.backend} cannot restore an open episode; a new one begins."
-        )
+        """Not possible: the first `step`, which must not have been made, begins episode `episode + 1`."""
+        assert self._steps < 0, "restore() after the first step"
+        self.episodes[i] = episode
+        reason = f"{self.backend} cannot restore the episodes that were open; new ones begin in their place."
+        return Restored(matched=False, reason=reason)
 
     def render(self, i: int) -> np.ndarray:
         assert self._pool is not None, "the pool is being made again"

@@ -19,7 +19,7 @@ from deploy.wiring.fleet import Assignment, Fleet
 from deploy.wiring.incarnations import Incarnations
 from deploy.wiring.policy_files import as_arrays, load_arrays, model_document, save_best
 from deploy.wiring.stores import actor_streams, inline_store, require_empty, require_room, rolls_back
-from deploy.wiring.task import FirstEnvironment, environment_maker, replay_schema
+from deploy.wiring.task import FirstEnvironment, environment_maker, pool_maker, replay_schema
 from learner.checkpoint import Checkpoints, read_arrays, read_document
 from learner.learner import Learner
 from learner.train_ratio import TrainRatio
@@ -164,7 +164,8 @@ class InlineRun:
         if not self.board.episodes and not self.config.offline:
             return  # none has ended yet, so an evaluation would take even longer
         try:
-            result = run_episodes(makers, policy, episodes, seed=self.config.seed + updates)
+            seed = self.config.seed + updates
+            result = run_episodes(makers, policy, episodes, seed, pool=pool_maker(self.config))
         except EndlessEpisodeError as error:
             self.endless = True
             self.board.note(f"Training continues without evaluations: {error}")

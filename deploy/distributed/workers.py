@@ -25,7 +25,7 @@ from deploy.wiring.build import build_actor
 from deploy.wiring.config import RunConfig
 from deploy.wiring.fleet import Assignment
 from deploy.wiring.policy_files import save_best
-from deploy.wiring.task import actor_environment_maker, enter, isolated
+from deploy.wiring.task import actor_environment_maker, enter, isolated, pool_maker
 from learner.checkpoint import Checkpoints
 from replay.keys import stream_id
 from world_models.dreamer.acting import ActingModel
@@ -192,7 +192,8 @@ class EvaluatorWorker:
             policy = AudiblePolicy(self.model, self.config.seed + 1, self.beat)
             policy.load(snapshot)
             try:
-                result = run_episodes(makers, policy, episodes, seed=self.config.seed + snapshot.updates)
+                seed = self.config.seed + snapshot.updates
+                result = run_episodes(makers, policy, episodes, seed, pool=pool_maker(self.config, threads=1))
             except EndlessEpisodeError as error:
                 self.coordinator.ask("note", f"Training continues without evaluations: {error}")
                 every = NEVER

@@ -20,7 +20,7 @@ from deploy.reports.metrics import SCORES, read_lines
 from deploy.reports.plot import plot
 from deploy.wiring.config import RunConfig, load_config
 from deploy.wiring.output_path import require_writable_file
-from deploy.wiring.task import environment_maker
+from deploy.wiring.task import environment_maker, pool_maker
 from replay.counted import counted
 from replay.errors import NexusError
 from replay.files.whole_file import whole_file
@@ -113,8 +113,9 @@ def _play(config: RunConfig, policy: Policy, episodes: int, actions: Actions, vi
     makers = [environment_maker(config)] * min(PARALLEL, episodes)
     with EpisodeProgress(title, episodes) as progress:
         return run_episodes(
-            makers, policy, episodes, config.seed, actions=actions, video_episodes=video, watch=progress.update
-        )
+            makers, policy, episodes, config.seed, actions=actions, video_episodes=video, pool=pool_maker(config),
+            watch=progress.update,
+        )  # fmt: skip
 
 
 def summarize(config: RunConfig, logdir: Path, episodes: int = 20) -> None:

@@ -2,15 +2,18 @@
 
 import hashlib
 from collections.abc import Callable
+from functools import partial
 
 import torch
 
 from actors.actor import Actor
+from actors.batch_environment import BatchEnvironment
 from actors.environment import Environment
+from actors.pool_environment import PoolEnvironment
 from actors.vector import VectorEnvironment
 from deploy.wiring.config import RunConfig
 from deploy.wiring.fleet import Assignment
-from deploy.wiring.task import actor_environment_maker
+from deploy.wiring.task import actor_environment_maker, pool_maker
 from replay.keys import stream_id
 from replay.store import Store
 from world_models.dreamer.acting import ActingModel
@@ -34,15 +37,21 @@ def build_actor(
     make: Callable[[], Environment] | None = None,
 ) -> Actor:  # fmt: skip
     """The actor of a worker. Each life (incarnation) has its own streams, episodes and seeds. `make` makes an
-    environment."""
+    environment, unless they come as a pool."""
     incarnation, (indices, slots), random_steps = assignment
     tolerant = 0 if config.mode == "inline" else config.actor.quarantine_after  # inline: an error ends the run
-    makers = [make or actor_environment_maker(config)] * len(indices)
-    vector = VectorEnvironment(makers, config.seed, indices, tolerant)
-    vector.episodes = [(incarnation << EPISODE_BITS) - 1] * len(indices)  # which determine the seeds
+    environments: BatchEnvironment
+    # One thread in an actor of Ray: it may have only a part of a core.
+    if pool := pool_maker(config, threads=0 if config.mode == "inline" else 1):
+        check = config.environment.check_steps
+        environments = PoolEnvironment(partial(pool, len(indices)), config.seed, indices, tolerant, check)
+    else:
+        makers = [make or actor_environment_maker(config)] * len(indices)
+        environments = VectorEnvironment(makers, config.seed, indices, tolerant)
+    environments.episodes = [(incarnation << EPISODE_BITS) - 1] * len(indices)  # which determine the seeds
     seed = _seed(config, worker, incarnation)
     return Actor(
-        vector,
+        environments,
         DreamerPolicy(model, seed=seed + 1, precision=config.actor.precision),
         store,
         [stream_id(worker, incarnation, slot) for slot in slots],

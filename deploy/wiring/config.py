@@ -147,6 +147,11 @@ class RunConfig:
                 "actor.isolation='process' needs mode='local' or 'cluster': inline mode steps environments in its own "
                 "process."
             )
+        if self.environment.pool == "on" and self.actor.isolation == "process":
+            raise ValueError(
+                "environment.pool='on' steps environments together in the actor's process, actor.isolation='process' "
+                "each in one of its own; omit one of them."
+            )
         if self.checkpoint_seconds < 0:
             raise ValueError(
                 f"checkpoint_seconds={self.checkpoint_seconds:g} must not be negative; 0 counts only updates."
@@ -191,6 +196,7 @@ FREE = (
     "metrics_port", "evaluation.", "hooks.", "cluster.", "learner.train_ratio", "replay.tolerance",
     "learner.threads", "learner.device", "learner.prefetch", "actor.flush_steps", "actor.flush_seconds",
     "actor.actors", "actor.max_lag", "learner.publish_every", "learner.publish_seconds",
+    "environment.pool", "environment.pool_threads",
     "actor.isolation", "actor.step_timeout", "actor.reset_timeout", "actor.environment_gb", "actor.quarantine_after",
 )  # fmt: skip
 """Fields (or groups, ending in a dot) that may change when a run continues: duration and speed, not results."""

@@ -9,9 +9,10 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from actors.environment import Environment
-from actors.envs import make, own_module
+from actors.envs import make, make_pool, own_module, steps_in_batches
 from actors.isolation.environment_process import Limits
 from actors.isolation.isolated import IsolatedEnvironments
+from actors.pool import Pool
 from deploy.import_path import own_folder_last
 from deploy.wiring.config import RunConfig
 from replay.step import Field, Schema
@@ -39,6 +40,17 @@ def actor_environment_maker(config: RunConfig) -> Callable[[], Environment]:
     actor = config.actor
     limits = Limits(actor.step_timeout, actor.reset_timeout, actor.environment_gb)
     return IsolatedEnvironments(config.task, config.environment, limits)
+
+
+def pool_maker(config: RunConfig, threads: int = 0) -> Callable[[int], Pool] | None:
+    """Makes a pool of as many environments as it is told, with `threads` threads where the configuration leaves them
+    open; None if environments are stepped one by one."""
+    environment = config.environment
+    if isolated(config) or environment.pool == "off":
+        return None
+    if environment.pool == "auto" and not steps_in_batches(config.task):
+        return None
+    return partial(make_pool, config.task, environment, threads=environment.pool_threads or threads)
 
 
 class TaskSpaces(NamedTuple):
