@@ -73,7 +73,7 @@ class EnvironmentConfig:
     check_steps: bool = True
     """Check every observation and reward of the environment; turn it off only for speed."""
     pool: PoolUse = "auto"
-    """Whether a back end steps all environments of an actor, or of an evaluation, itself: `auto` if it can and they have
+    """Whether a back end steps all environments of an actor or an evaluation itself: `auto` if it can and they have
     no processes of their own, `on` demands it, `off` steps them one by one. It is faster, but the episodes that are
     open when an inline run stops are not continued."""
     pool_threads: int = 0
