@@ -23,6 +23,7 @@ class EnvpoolEnvironment:
         self._simulation, self._task, self._check = simulation, task, check
         self.observation_space, self.action_space = simulation.observation_space, simulation.action_space
         self.frames_per_step = simulation.frames_per_step
+        self._decode = gymnasium_spaces.decoder(simulation.native_actions, simulation.actions)
         self._open = False
         self._seed = self._steps = 0
 
@@ -36,8 +37,7 @@ class EnvpoolEnvironment:
         if not self._open:
             raise ValueError(f"{self._task}: step() without an open episode; call reset(seed) first.")
         self._steps += 1
-        native = gymnasium_spaces.decode(self._simulation.native_actions, self._simulation.actions, action)
-        actions = np.asarray(native, self._simulation.action_dtype)[None]
+        actions = np.asarray(self._decode(action), self._simulation.action_dtype)[None]
         step = self._one(self._simulation.step(actions, np.zeros(1, bool)))
         self._open = not step.is_last
         return step

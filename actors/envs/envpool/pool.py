@@ -1,13 +1,15 @@
 """Environments of envpool as a Pool."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from actors.envs.envpool.simulation import Simulation
 from actors.envs.wrappers import normalized
-from actors.native_actions import native_values
+from actors.native_actions import Scale, bounds, within
 from actors.pool import PoolStep
+from world_models.space import Space
 
 
 class EnvpoolPool:
@@ -20,8 +22,8 @@ class EnvpoolPool:
         self.observation_space = simulation.observation_space
         self.action_space = {key: normalized(space) for key, space in simulation.action_space.items()}
         self.frames_per_step = simulation.frames_per_step
-        self._key, self._space = next(iter(self.action_space.items()))  # envpool has none with several
-        self._scaled = not self._space.discrete or bool(np.any((self._space.native or {}).get("start", 0)))
+        ((self._key, space),) = self.action_space.items()  # envpool has none with several
+        self._native = _native(space, simulation.action_dtype)
 
     def __len__(self) -> int:
         return self._count
@@ -30,12 +32,21 @@ class EnvpoolPool:
         return self._simulation.begin(seeds)
 
     def step(self, actions: Mapping[str, np.ndarray], ended: np.ndarray) -> PoolStep:
-        values = actions[self._key]
-        native = native_values([self._space], [values]) if self._scaled else values
-        return self._simulation.step(native.astype(self._simulation.action_dtype, copy=False), ended)
+        return self._simulation.step(self._native(actions[self._key]), ended)
 
     def render(self, i: int) -> np.ndarray:
         return self._simulation.render(i)
 
     def close(self) -> None:
         self._simulation.close()
+
+
+def _native(space: Space, dtype: np.dtype) -> Callable[[np.ndarray], np.ndarray]:
+    """`native_values` for one space, prepared once."""
+    native: Mapping[str, Any] = space.native or {}
+    if space.discrete:
+        start = np.asarray(native["start"], dtype)
+        return lambda value: value + start if start.any() else value.astype(dtype, copy=False)
+    scale, shape = Scale(*bounds(space)), tuple(native["shape"])
+    low, high = (np.asarray(native[side], dtype).reshape(shape) for side in ("low", "high"))
+    return lambda value: within(scale(value).reshape(-1, *shape), dtype, low, high)
