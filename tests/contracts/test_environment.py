@@ -17,6 +17,7 @@ from actors.envs.rendering import BACKENDS, try_backend
 from actors.isolation.environment_process import Limits
 from actors.isolation.isolated import IsolatedEnvironments
 from actors.trivial_policies import RandomPolicy
+from tests.actors.envpool_here import what_drawing_lacks, what_procgen_lacks
 from tests.session import shared
 
 pytestmark = pytest.mark.timeout(120)
@@ -76,6 +77,9 @@ MAKERS: dict[str, Callable[[], Environment]] = {
     "atari lives": partial(
         make, "atari_breakout", EnvironmentConfig(action_repeat=4, image_size=(16, 16), atari=LIVES)
     ),
+    "envpool": partial(make, "envpool:Pendulum-v1", EnvironmentConfig(action_repeat=2)),
+    "procgen": partial(make, "procgen_maze", EnvironmentConfig(image_size=(32, 32), time_limit=60)),
+    "metaworld": partial(make, "metaworld_reach", EnvironmentConfig(time_limit=60)),
     "isolated": IsolatedEnvironments(f"gym:{__name__}:NexusBlocks-v0", SMALL, Limits(60.0, 60.0)),
     "isolated dmc": IsolatedEnvironments(
         "dmc_walker_walk", EnvironmentConfig(action_repeat=2, time_limit=120), Limits(60.0, 60.0)
@@ -107,6 +111,10 @@ def environment(request: pytest.FixtureRequest) -> Iterator[Environment]:
         pytest.skip(f"MuJoCo cannot render here: {reason}")
     if "atari" in request.param:
         pytest.importorskip("ale_py", reason="Atari is an extra: pip install 'nexus-worlds[atari]'")
+    if request.param in ("envpool", "procgen", "metaworld"):
+        pytest.importorskip("envpool", reason="it is a dependency on Linux alone")
+        if request.param == "procgen" and (missing := what_procgen_lacks()):
+            pytest.skip(missing)
     made = MAKERS[request.param]()
     yield made
     made.close()
@@ -208,6 +216,8 @@ def test_actions_are_not_changed(environment: Environment) -> None:
 def test_it_draws_itself(environment: Environment, request: pytest.FixtureRequest) -> None:
     if "dmc" in request.node.callspec.id and (reason := request.getfixturevalue("drawing")):
         pytest.skip(f"MuJoCo cannot render here: {reason}")
+    if "metaworld" in request.node.callspec.id and (reason := what_drawing_lacks()):
+        pytest.skip(reason)
     environment.reset(0)
     picture = environment.render()
     assert picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[-1] == 3

@@ -20,12 +20,14 @@ class EnvpoolEnvironment:
     backend = "envpool"
 
     def __init__(self, simulation: Simulation, task: str, check: bool) -> None:
-        self._simulation, self._task, self._check = simulation, task, check
+        self._simulation, self._task = simulation, task
+        self._check, self._deferred = check, False
         self.observation_space, self.action_space = simulation.observation_space, simulation.action_space
         self.frames_per_step = simulation.frames_per_step
         self._decode = gymnasium_spaces.decoder(simulation.native_actions, simulation.actions)
         self._open = False
         self._seed = self._steps = 0
+        self._newest: dict[str, np.ndarray] = {}
 
     def reset(self, seed: int) -> Step:
         self._seed, self._steps = seed, 0
@@ -48,18 +50,31 @@ class EnvpoolEnvironment:
     def close(self) -> None:
         self._simulation.close()
 
+    def defer_checks(self) -> bool:
+        """See DefersChecks."""
+        self._deferred = self._check
+        return self._deferred
+
+    def check_last(self) -> None:
+        """See DefersChecks."""
+        for key, value in self._newest.items():
+            if value.dtype.kind == "f" and not np.isfinite(value).all():
+                raise BrokenEnvironmentError(
+                    "not finite", f"{self._where()}, observation {key!r}", "The simulation diverged; report the seed.",
+                    "non_finite",
+                )  # fmt: skip
+
     def _one(self, answer: PoolStep) -> Step:
-        observation = {key: value[0] for key, value in answer.observation.items()}
+        self._newest = {key: value[0] for key, value in answer.observation.items()}
         reward = float(answer.reward[0])
         if self._check:
-            call = f"step() number {self._steps}" if self._steps else "reset()"
-            where = f"{self._task}, {call} of the episode with seed {self._seed}"
-            require_reward(reward, f"{where}, reward")
-            for key, value in observation.items():
-                if value.dtype.kind == "f" and not np.isfinite(value).all():
-                    raise BrokenEnvironmentError(
-                        "not finite", f"{where}, observation {key!r}", "The simulation diverged; report the seed.",
-                        "non_finite",
-                    )  # fmt: skip
+            require_reward(reward, f"{self._where()}, reward")
+            if not self._deferred:
+                self.check_last()
         info = {name: as_number(values[0]) for name, values in answer.infos.items()}
-        return Step(observation, reward, bool(answer.is_last[0]), bool(answer.is_terminal[0]), [info] if info else ())
+        last, terminal = bool(answer.is_last[0]), bool(answer.is_terminal[0])
+        return Step(self._newest, reward, last, terminal, [info] if info else ())
+
+    def _where(self) -> str:
+        call = f"step() number {self._steps}" if self._steps else "reset()"
+        return f"{self._task}, {call} of the episode with seed {self._seed}"
