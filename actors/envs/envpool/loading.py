@@ -21,6 +21,9 @@ QT = "libqt5gui5 libqt5core5a"
 DRAWS = "NEXUS_ENVPOOL_DRAWS"
 """An environment variable, which child processes inherit: whether envpool has been seen to draw here."""
 
+_in_order: list[str] = []
+"""Libraries that were there before envpool."""
+
 _DRAW = f"""
 import ctypes
 ctypes.CDLL({GL!r}, mode=ctypes.RTLD_GLOBAL)
@@ -33,8 +36,10 @@ assert environment.reset()[0].max() > 0, "the picture is black"
 @cache
 def envpool() -> ModuleType:
     """The package, imported after the libraries it needs."""
-    with suppress(OSError):  # require_drawing says what is missing
-        ctypes.CDLL(GL, mode=ctypes.RTLD_GLOBAL)
+    if "envpool" not in sys.modules:
+        with suppress(OSError):  # require_drawing says what is missing
+            ctypes.CDLL(GL, mode=ctypes.RTLD_GLOBAL)
+            _in_order.append(GL)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import envpool as package
@@ -70,7 +75,13 @@ def _keep_warnings_out_of_files() -> None:
 
 def require_drawing() -> None:
     """CannotDrawError unless envpool's MuJoCo can draw; where it cannot, it ends the process, so another one tries."""
-    if os.environ.get(DRAWS) != "yes" and (reason := _cannot_draw()):
+    reason = "" if os.environ.get(DRAWS) == "yes" else _cannot_draw()
+    if not reason and not _in_order:
+        raise CannotDrawError(
+            "envpool's MuJoCo cannot draw in this process: something imported envpool before Nexus could load "
+            f"{GL}. Import actors.envs.envpool first, or leave the import of envpool to it."
+        )
+    if reason:
         raise CannotDrawError(
             f"envpool's MuJoCo cannot draw here ({reason}). Install the Debian packages libopengl0 and libegl1 (with "
             "libgl1-mesa-dri if there is no GPU driver), or libosmesa6."
