@@ -51,9 +51,7 @@ class Clocks:
         times = self.times.astype(np.float32)
         infos = {"is_success": self.times > 4, "log/time": self.times, "episode/none": np.full(3, np.nan)}
         vector = times[:, None].copy()
-        answer = PoolStep(
-            observation={"vector": vector}, reward=times, is_last=last, is_terminal=last, infos=infos
-        )
+        answer = PoolStep(observation={"vector": vector}, reward=times, is_last=last, is_terminal=last, infos=infos)
         if how == "nan":
             answer.observation["vector"][1] = np.nan
         return replace(answer, reward=np.full(3, np.inf)) if how == "reward" else answer
