@@ -7,6 +7,7 @@ The target is at least 0.9 of the raw program's rate below 5,000 steps/s and 0.7
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -212,6 +213,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         reports.append(measure(name, sizes, options.rounds, options.seconds))
         if not options.json:
             show(reports[-1])
+            sys.stdout.flush()
     device = torch.device("cpu")
     document = {
         "name": "actors", "unit": "steps per CPU second", "device": describe(device), "versions": versions(),
