@@ -113,14 +113,16 @@ def quick(config: RunConfig) -> RunConfig:
         value=replace(model.value, layers=2, units=64, bins=63),
     )
     optimizer = replace(config.learner.optimizer, lr=1e-3, warmup=100)
+    held = HELD.get(config.task, 1)
+    environment = replace(config.environment, action_repeat=held)
     return replace(
         config,
         frames=200_000,
-        environment=atari100k(config).environment if config.task.startswith("atari_") else config.environment,
+        environment=atari100k(config).environment if config.task.startswith("atari_") else environment,
         actor=replace(config.actor, actors=2, environments=8, random_steps=500),
         replay=replace(config.replay, capacity=200_000),
         learner=replace(
-            config.learner, batch_size=8, batch_length=16, train_ratio=16.0, publish_every=5, optimizer=optimizer
+            config.learner, batch_size=8, batch_length=16, train_ratio=16.0 * held, publish_every=5, optimizer=optimizer
         ),
         model=model,
         evaluation=EvaluationConfig(every=250, episodes=20, stop_score=SOLVED.get(config.task, 0.0)),
@@ -129,6 +131,10 @@ def quick(config: RunConfig) -> RunConfig:
         checkpoint_every=500,
     )
 
+
+HELD = {"gym:Acrobot-v1": 4}
+"""Frames for which `quick` holds each action where random ones lead nowhere: they swing Acrobot up in 45 % of episodes
+if held, in 8 % if not, and without a success there is nothing to learn from. As many updates follow a frame."""
 
 SOLVED = {"gym:CartPole-v1": 490.0}
 """Mean evaluation score at which `quick` stops; the maximum is 500, Gymnasium's own threshold 475."""
