@@ -54,12 +54,12 @@ PROTOCOLS = [
         observation={"object": (7, 7), "color": (7, 7), "state": (7, 7), "direction": ()},
     ),
     Protocol(task="memory_maze_9x9", observation={"image": (64, 64, 3)}, actions=6),
-    Protocol(task="gym:HalfCheetah-v5", observation={"observation": (17,)}, dimensions=6, limit=1000, action=0),
-    Protocol(task="gym:CartPole-v1", observation={"observation": (4,)}, actions=2),
-    Protocol(task="gym:Acrobot-v1", observation={"observation": (6,)}, actions=3, limit=500, action=1),
-    Protocol(task="gym:MountainCar-v0", observation={"observation": (2,)}, actions=3, limit=200, action=1),
-    Protocol(task="gym:Pendulum-v1", observation={"observation": (3,)}, dimensions=1, limit=200, action=0),
-    Protocol(task="gym:LunarLander-v3", observation={"observation": (8,)}, actions=4),
+    Protocol(task="gym:HalfCheetah-v5", observation={"vector": (17,)}, dimensions=6, limit=1000, action=0),
+    Protocol(task="gym:CartPole-v1", observation={"vector": (4,)}, actions=2),
+    Protocol(task="gym:Acrobot-v1", observation={"vector": (6,)}, actions=3, limit=500, action=1),
+    Protocol(task="gym:MountainCar-v0", observation={"vector": (2,)}, actions=3, limit=200, action=1),
+    Protocol(task="gym:Pendulum-v1", observation={"vector": (3,)}, dimensions=1, limit=200, action=0),
+    Protocol(task="gym:LunarLander-v3", observation={"vector": (8,)}, actions=4),
 ]  # fmt: skip
 SLOW = ("memory_maze_9x9",)  # a reset takes a second or two
 PACKAGES = {"gym:LunarLander-v3": "Box2D"}
