@@ -34,14 +34,13 @@ def children_seconds() -> float:
 
 
 class Ours:
-    """The actor that a run would build for `task`, in CPU seconds `spent` on `env`, `inference` and `write`.
+    """The actor that a worker of a run builds for `task`, in CPU seconds `spent` on `env`, `inference` and `write`.
 
     `size` is that of the policy; empty for random actions, with which no network is called.
     """
 
     def __init__(self, task: str, preset: str, size: str = "", isolation: str = "none"):
-        config = RunConfig(task=task, mode="local" if isolation == "process" else "inline")
-        config = apply(config, preset, size or "size1m")
+        config = apply(RunConfig(task=task, mode="local"), preset, size or "size1m")
         actor = replace(config.actor, actors=1, environments=ENVIRONMENTS, isolation=isolation)  # type: ignore[arg-type]
         self.config = replace(config, actor=actor)
         spaces = spaces_of(self.config)
