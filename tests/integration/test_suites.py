@@ -12,7 +12,7 @@ from tests.session import SHARED_MEMORY, folder
 
 pytestmark = pytest.mark.timeout(600)
 PACKAGES = {"crafter": "crafter", "minigrid": "minigrid", "memory": "memory_maze", "box2d": "Box2D"}
-FAST = ("--environment.fast-rendering", "true")
+FAST = ("--environment.fast-rendering", "True")
 LIGHT = [
     ("minigrid", "minigrid_empty_5x5", ["--environment.time-limit", "40"], "minigrid"),
     ("box2d", "gym:LunarLander-v3", ["--environment.time-limit", "60"], "gymnasium"),
