@@ -11,10 +11,11 @@ from world_models.space import Spaces
 
 @runtime_checkable
 class DefersChecks(Protocol):
-    """An Environment that can leave the checks of its observations to whoever steps several."""
+    """An Environment that can leave copies and checks of its observations to whoever steps several."""
 
     def defer_checks(self) -> bool:
-        """From now on, leave out what `RowChecks` sees; False: it goes on checking everything itself."""
+        """From now on, leave out what `RowChecks` sees, and return observations that hold until the next call, in any
+        dtype and shape that `np.array` turns into the space's; False: it goes on as before."""
 
     def check_last(self) -> None:
         """Check the newest observation in full. Raises BrokenEnvironmentError."""

@@ -116,10 +116,11 @@ class VectorEnvironment:
         return self._rows(steps, first | ~self.there | self.replaced)
 
     def _rows(self, steps: Sequence[Step], first: np.ndarray) -> Rows:
-        rows = {
-            key: np.array([step.observation[key] for step in steps], space.dtype)
-            for key, space in self.observation_space.items()
-        }
+        with np.errstate(over="ignore"):  # an infinite value is doubtful
+            rows = {
+                key: np.array([step.observation[key] for step in steps], space.dtype).reshape(-1, *space.shape)
+                for key, space in self.observation_space.items()
+            }
         rows["reward"] = np.array([step.reward for step in steps], np.float32)
         rows["is_first"] = first
         rows["is_last"] = np.array([step.is_last for step in steps], bool)
@@ -249,9 +250,11 @@ class VectorEnvironment:
                 action = {key: rows[key][t - 1] for key in self.action_space}
                 step = self._result(i, self._begin(i, action), False)
                 self._count(i, step, False)
-            if difference := _difference(step, rows, t):
+            again = self._rows([step], np.array([t == 0]))
+            if differing := [key for key, value in again.items() if not np.array_equal(value[0], rows[key][t])]:
                 self.ended[i] = True
                 who = f"environment {self.env_indices[i]}, episode {episode} (seed {self.seeds[i]})"
+                difference = f"{differing[0]!r} differs at step {t} of {length}"
                 reason = f"{who} did not repeat itself: {difference}; a new episode begins."
                 return Restored(matched=False, reason=reason)
         return Restored(matched=True)
@@ -267,17 +270,3 @@ class VectorEnvironment:
                 closing.close_anyway(environment, f"environment {self.env_indices[i]}")
         if self._repairs:
             self._repairs.close()
-
-
-def _difference(step: Step, rows: Mapping[str, np.ndarray], t: int) -> str:
-    """What a repeated step has different from the recorded row t; empty if nothing."""
-    new = dict(step.observation) | {
-        "reward": np.float32(step.reward),
-        "is_first": np.bool_(t == 0),
-        "is_last": np.bool_(step.is_last),
-        "is_terminal": np.bool_(step.is_terminal),
-    }
-    for key, value in new.items():
-        if not np.array_equal(value, rows[key][t]):
-            return f"{key!r} differs at step {t} of {len(rows['is_first'])}"
-    return ""

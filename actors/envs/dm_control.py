@@ -9,7 +9,7 @@ from actors.closing import close_outside
 from actors.config import EnvironmentConfig
 from actors.environment import Step
 from actors.envs import rendering, unknown_task
-from actors.faults import BrokenEnvironmentError, require_reward
+from actors.faults import LARGEST, BrokenEnvironmentError, require_reward
 from world_models.space import Space, Spaces
 
 # dm_control chooses its renderer at import.
@@ -104,7 +104,7 @@ class DmControlEnvironment:
             reward += time_step.reward or 0.0
             if time_step.last():
                 break
-        if self._check:
+        if self._check and not -LARGEST <= reward <= LARGEST:
             require_reward(reward, self._where("reward"))
         last = bool(time_step.last())
         self._open = not last
@@ -118,27 +118,27 @@ class DmControlEnvironment:
         close_outside(self.raw.close, self._name)
 
     def _observe(self, vectors: dict[str, Any]) -> dict[str, np.ndarray]:
-        out = {}
-        if self._vectors:
-            out = {
+        self._newest = vectors
+        out = vectors if self._deferred else self._float32() if self._vectors else {}
+        if self._check and not self._deferred:
+            self.check_last()
+        return out | {"image": self._draw(self._size)} if self._pixels else out
+
+    def _float32(self) -> dict[str, np.ndarray]:
+        with np.errstate(over="ignore"):  # the check comes later
+            return {
                 key: np.array(value, np.float32).reshape(self.observation_space[key].shape)
-                for key, value in vectors.items()
+                for key, value in self._newest.items()
             }
-            self._newest = out
-            if self._check and not self._deferred:
-                self.check_last()
-        if self._pixels:
-            out = out | {"image": self._draw(self._size)}
-        return out
 
     def defer_checks(self) -> bool:
         """See DefersChecks."""
-        self._deferred = self._check
+        self._deferred = self._check and self._vectors
         return self._deferred
 
     def check_last(self) -> None:
         """See DefersChecks."""
-        for key, value in self._newest.items():
+        for key, value in self._float32().items() if self._vectors else ():
             if not np.isfinite(value).all():
                 raise BrokenEnvironmentError(
                     "not finite", self._where(f"observation {key!r}"), "The simulation diverged; report the seed.",

@@ -197,12 +197,11 @@ def _encode_leaf(leaf: Leaf, value: Any) -> dict[str, np.ndarray]:
 
 
 class Plain:
-    """Encodes observations of a space without parts: floats, or images in their own size. It checks their form and
-    leaves their values to `encode`, whose slow checks are for the few that are doubtful."""
+    """Names observations of a space without parts: floats, or images in their own size. It checks their form and leaves
+    their values to `encode`, whose slow checks are for the few that are doubtful."""
 
     def __init__(self, leaf: Leaf) -> None:
-        ((self._key, space),) = leaf.keys.items()
-        self._dtype, self._shape, self._own, self._new = leaf.dtype, leaf.shape, space.shape, space.dtype
+        (self._key,), self._dtype, self._shape = leaf.keys, leaf.dtype, leaf.shape
 
     @classmethod
     def of(cls, leaves: list[Leaf]) -> "Plain | None":
@@ -215,13 +214,10 @@ class Plain:
         return cls(leaf) if floats or image else None
 
     def __call__(self, value: Any) -> dict[str, np.ndarray] | None:
-        """The observation as a new array; None if its form is not that of the space."""
+        """The observation as the environment gave it; None if its form is not that of the space."""
         if type(value) is not np.ndarray or value.dtype != self._dtype or value.shape != self._shape:
             return None
-        if self._dtype == self._new:
-            return {self._key: value.reshape(self._own).copy()}
-        with np.errstate(over="ignore"):  # an infinite value is doubtful
-            return {self._key: value.astype(self._new).reshape(self._own)}
+        return {self._key: value}
 
 
 def decoder(space: gym_spaces.Space, leaves: list[Leaf]) -> Callable[[dict[str, np.ndarray]], Any]:

@@ -9,6 +9,7 @@ import pytest
 from gymnasium import spaces
 
 from actors.config import EnvironmentConfig
+from actors.envs import make
 from actors.envs.gymnasium import GymnasiumEnvironment
 from actors.envs.wrappers import FrameStack, NormalizeActions, TimeLimit
 from actors.faults import BrokenEnvironmentError
@@ -131,6 +132,45 @@ def test_wrappers_hand_the_checks_on() -> None:
         wrapped.step(ACTION)
         with pytest.raises(BrokenEnvironmentError, match="step\\(\\) number 2 .*outside its space"):
             wrapped.check_last()
+
+
+class Reuses(Says):
+    """Every observation is the same array, with the number of the step."""
+
+    def __init__(self) -> None:
+        super().__init__(spaces.Box(0, 255, (8, 8, 3), np.uint8), None)
+        self.frame = self._fine()
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict]:
+        self.frame[:] = self.time = 0
+        return self.frame, {}
+
+    def step(self, action: np.int64) -> tuple[Any, float, bool, bool, dict]:
+        self.time += 1
+        self.frame[:] = self.time
+        return self.frame, 1.0, False, False, {}
+
+
+def test_rows_are_copies_of_observations_that_an_environment_reuses() -> None:
+    def stack() -> FrameStack:
+        return FrameStack(GymnasiumEnvironment(Reuses(), "gym:Reuses-v0", EnvironmentConfig(image_size=(0, 0))), 2)
+
+    vector = VectorEnvironment([stack] * 3, 0)
+    rows = [vector.step(ACTIONS)["image"] for _ in range(4)]
+    for time, row in enumerate(rows):
+        assert row[..., 3:].min() == row[..., 3:].max() == time
+        assert row[..., :3].min() == row[..., :3].max() == max(time - 1, 0)
+
+
+def test_a_value_beyond_float32_is_refused_in_dm_control_too() -> None:
+    vector = VectorEnvironment([partial(make, "dmc_cartpole_balance")] * 2, 0)
+    vector.step()
+    task = vector.environments[1].inner.raw.task  # type: ignore[attr-defined]
+    observe = task.get_observation
+    task.get_observation = lambda physics: observe(physics) | {"velocity": np.array([0.0, 1e300])}
+    with pytest.raises(BrokenEnvironmentError, match="observation 'velocity': not finite"):
+        vector.step({"action": np.zeros((2, 1), np.float32)})
+    vector.close()
 
 
 @pytest.mark.parametrize("space", [spaces.Discrete(3), spaces.Box(0, 9, (2,), np.int64), spaces.Dict(a=BOX, b=BOX)])
