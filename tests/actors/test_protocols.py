@@ -15,8 +15,9 @@ from actors.envs import SUITES, make
 from actors.vector import VectorEnvironment
 from deploy.wiring.config import RunConfig
 from deploy.wiring.presets import apply
+from tests.actors.envpool_here import what_procgen_lacks
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.timeout(120), pytest.mark.filterwarnings("ignore:.*precision lowered")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +48,8 @@ PROTOCOLS = [
         task="atari_pong", preset="atari200m", observation={"image": (96, 96, 1)}, actions=18, frames_per_step=4
     ),
     Protocol(task="crafter_reward", observation={"image": (64, 64, 3)}, actions=17),
-    Protocol(task="procgen_coinrun", observation={"image": (64, 64, 3)}, actions=15),
-    Protocol(task="metaworld_reach", observation={"obs": (39,)}, dimensions=4, limit=500, action=0),
+    Protocol(task="procgen_coinrun", observation={"image": (64, 64, 3)}, actions=15, limit=1000, action=4),
+    Protocol(task="metaworld_reach", observation={"vector": (39,)}, dimensions=4, limit=500, action=0),
     Protocol(
         task="minigrid_empty_8x8", actions=7, limit=256, action=0,
         observation={"object": (7, 7), "color": (7, 7), "state": (7, 7), "direction": ()},
@@ -80,6 +81,8 @@ def protocol(request: pytest.FixtureRequest) -> Protocol:
     package = PACKAGES.get(one.task) or (suite.package if suite else one.task.partition("_")[0])
     if suite is None or not importlib.util.find_spec(package):
         pytest.skip(f"the package {package} is not installed")
+    if one.task.startswith("procgen_") and (missing := what_procgen_lacks()):
+        pytest.skip(missing)
     return one
 
 
