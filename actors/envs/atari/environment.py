@@ -1,9 +1,9 @@
 """Atari games on ale-py's emulator, in the protocol of DreamerV3: `atari_pong`, `atari_jamesbond`.
 
-Each environment has an emulator of its own, and `VectorEnvironment` steps them. In CPU time per step that is within
-a tenth of ale-py's vector environment, and better than envpool: the emulator takes most of it, and the resizing here
-makes up for the Python around it. Both of the others lack parts of the protocol: an episode that begins by itself has
-no seed, so it cannot be restored (a seeded one takes ale-py 0.15 s to begin), and neither resizes as DreamerV3 does.
+Each environment has an emulator of its own, and `VectorEnvironment` steps them. In CPU time per step that is about a
+tenth more than ale-py's vector environment, and as much as envpool: the emulator takes most of it, and the resizing
+here makes up for the Python around it. Both of the others lack parts of the protocol: an episode that begins by itself
+has no seed, so it cannot be restored (a seeded one takes ale-py 0.15 s to begin), and neither resizes as DreamerV3.
 """
 
 from pathlib import Path
