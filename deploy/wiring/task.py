@@ -44,11 +44,16 @@ def actor_environment_maker(config: RunConfig) -> Callable[[], Environment]:
 
 def pool_maker(config: RunConfig, threads: int = 0) -> Callable[[int], Pool] | None:
     """Makes a pool of as many environments as it is told, with `threads` threads where the configuration leaves them
-    open; None if environments are stepped one by one."""
+    open; None if environments are stepped one by one. ValueError if the configuration demands what the task lacks."""
     environment = config.environment
     if isolated(config) or environment.pool == "off":
         return None
-    if environment.pool == "auto" and not steps_in_batches(config.task):
+    if not steps_in_batches(config.task):
+        if environment.pool == "on":
+            raise ValueError(
+                f"environment.pool='on': task {config.task!r} has no back end that steps its environments together; "
+                "leave it at auto."
+            )
         return None
     return partial(make_pool, config.task, environment, threads=environment.pool_threads or threads)
 
@@ -81,6 +86,7 @@ class FirstEnvironment:
 
     def __init__(self, config: RunConfig):
         self._make = environment_maker(config)
+        pool_maker(config)  # refuses what cannot be
         with chdir("."):  # it may change the directory, but paths of the command must stay valid
             first = self._make()
             self._directory = os.getcwd()
