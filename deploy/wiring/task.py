@@ -45,15 +45,13 @@ def actor_environment_maker(config: RunConfig) -> Callable[[], Environment]:
 def pool_maker(config: RunConfig, threads: int = 0) -> Callable[[int], Pool] | None:
     """Makes a pool of as many environments as it is told, with `threads` threads where the configuration leaves them
     open; None if environments are stepped one by one. ValueError if the configuration demands what the task lacks."""
-    environment = config.environment
-    if isolated(config) or environment.pool == "off":
-        return None
-    if not steps_in_batches(config.task):
-        if environment.pool == "on":
-            raise ValueError(
-                f"environment.pool='on': task {config.task!r} has no back end that steps its environments together; "
-                "leave it at auto."
-            )
+    environment, able = config.environment, steps_in_batches(config.task)
+    if environment.pool == "on" and not able:
+        raise ValueError(
+            f"environment.pool='on': task {config.task!r} has no back end that steps its environments together; leave "
+            "it at auto."
+        )
+    if isolated(config) or environment.pool == "off" or not able:
         return None
     return partial(make_pool, config.task, environment, threads=environment.pool_threads or threads)
 
