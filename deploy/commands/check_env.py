@@ -10,8 +10,6 @@ from actors.config import EnvironmentConfig
 from deploy.commands.numbers import Positive
 from deploy.commands.parsing import parse
 from deploy.exit_codes import FAILED
-from deploy.wiring.config import RunConfig
-from deploy.wiring.presets import apply
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +33,8 @@ def run(arguments: Sequence[str]) -> int:
     from actors.closing import warned
     from actors.conformance import check_environment
     from actors.envs import make
+    from deploy.wiring.config import RunConfig
+    from deploy.wiring.presets import apply
     from replay.counted import counted
 
     config = apply(RunConfig(task=given.task)).environment
