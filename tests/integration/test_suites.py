@@ -10,7 +10,7 @@ from tests.integration.processes import end_all, members, start_marked
 from tests.integration.runs import command, run, wait_for
 from tests.session import SHARED_MEMORY, folder
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1300)
 PACKAGES = {"crafter": "crafter", "minigrid": "minigrid", "memory": "memory_maze", "box2d": "Box2D"}
 FAST = ("--environment.fast-rendering", "True")
 LIGHT = [
@@ -41,7 +41,7 @@ def test_a_suite_trains_and_draws_itself(
     require(suite)
     logdir = tmp_path / "run"
     always = ("--mode", "inline", "--frames", "2000", "--learner.train-ratio", "1")
-    done = run(tmp_path, command(task, logdir, *always, *options), timeout=500)
+    done = run(tmp_path, command(task, logdir, *always, *options), timeout=1200)
     assert done.returncode == 0, done.stdout + done.stderr
     last = json.loads((logdir / "metrics.jsonl").read_text().splitlines()[-1])
     assert last["frames"] >= 1500 and last["updates"] > 30
