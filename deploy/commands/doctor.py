@@ -5,6 +5,7 @@ crash or hang runs in its own process, with a time limit.
 """
 
 import importlib.metadata
+import importlib.util
 import os
 import platform
 import shutil
@@ -22,6 +23,7 @@ from rich.table import Table
 from rich.text import Text
 from tyro.conf import Positional
 
+from actors.envs import SUITES
 from actors.envs.rendering import BACKENDS, try_backend
 from deploy.commands.parsing import parse
 from deploy.exit_codes import FAILED
@@ -84,6 +86,14 @@ time_step = suite.load("cartpole", "swingup").reset()
 assert time_step.observation
 """
 
+_SUITE = """
+import sys
+from actors.envs import make
+environment = make(sys.argv[1])
+environment.reset(0)
+environment.close()
+"""
+
 _VIDEO = """
 import sys
 import imageio, numpy
@@ -114,7 +124,8 @@ class Finding:
 def diagnose(directory: str | Path = ".") -> Iterator[Finding]:
     """Run every check in turn. `directory`: where runs will be written."""
     checks: tuple[Callable[[], Iterator[Finding]], ...] = (
-        _versions, _torch, _environments, _rendering, _ray, _video, _memory, lambda: check_disk(Path(directory)),
+        _versions, _torch, _environments, _suites, _rendering, _ray, _video, _memory,
+        lambda: check_disk(Path(directory)),
     )  # fmt: skip
     for check in checks:
         yield from check()
@@ -209,6 +220,23 @@ def _environments() -> Iterator[Finding]:
         seen=error or "gymnasium and dm_control environments run",
         remedy="`make setup` installs both; mujoco must be 3.x: 4.x breaks dm_control." if error else "",
     )  # fmt: skip
+
+
+def _suites() -> Iterator[Finding]:
+    """Every suite that is an extra, or that needs something of the system."""
+    works, absent = [], []
+    for suite in (one for one in SUITES if one.extra or one.pool):
+        if not importlib.util.find_spec(suite.package):
+            absent.append(f"{suite.prefix} ({suite.extra or suite.package})")
+        elif error := _run(_SUITE, suite.example)[1]:
+            yield Finding(
+                what=f"suite {suite.prefix}", verdict=Verdict.LIMITED, seen=f"{suite.example} does not run",
+                remedy=error.removeprefix("ValueError: "),
+            )  # fmt: skip
+        else:
+            works.append(suite.prefix)
+    seen = f"{', '.join(works) or 'none'}" + (f"; not installed: {', '.join(absent)}" if absent else "")
+    yield Finding(what="suites", verdict=Verdict.WORKS, seen=seen)
 
 
 def _rendering() -> Iterator[Finding]:

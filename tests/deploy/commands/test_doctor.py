@@ -22,7 +22,7 @@ def test_this_machine_is_ready(tmp_path: Path) -> None:
     assert isinstance(console.file, io.StringIO)
     report = console.file.getvalue()
     assert "Ready to train" in report
-    packages, machine = ("Python", "torch", "Ray", "environments"), ("GPU", "memory", "disk")
+    packages, machine = ("Python", "torch", "Ray", "environments", "suites"), ("GPU", "memory", "disk")
     for part in (*packages, *machine, "rendering, egl", "rendering, osmesa"):
         assert part in report
     said = " ".join(report.split())
