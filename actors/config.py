@@ -49,8 +49,8 @@ class AtariConfig:
 class EnvironmentConfig:
     """Options of one environment; the task name determines the rest.
 
-    `observations` applies to dm_control and MiniGrid, which have a choice, `camera` to dm_control, `fast_rendering` to
-    dm_control and Memory Maze.
+    `observations` applies to dm_control, MiniGrid and envpool's MuJoCo, which have a choice, `camera` to dm_control and
+    envpool's MuJoCo, `fast_rendering` to dm_control and Memory Maze.
     """
 
     action_repeat: int = 1

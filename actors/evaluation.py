@@ -136,6 +136,7 @@ def run_episodes(
     longest: int = 0,
     first_index: int = FIRST_INDEX,
     pool: Callable[[int], Pool] | None = None,
+    check: bool = True,
     watch: Callable[[Sequence[Episode], int], object] | None = None,
 ) -> Evaluation:
     """Play `episodes` episodes in one environment per maker and close them.
@@ -143,8 +144,8 @@ def run_episodes(
     Each environment plays a fixed share of them: taking whichever episodes end first would favour short ones. The first
     `video_episodes` episodes of the first environment are rendered. EndlessEpisodeError: an episode exceeds `longest`
     frames (default: those of 30,000 steps). `pool` makes a pool of N environments, which then play in place of those
-    of N makers. `watch` is called after every step with the episodes finished and the frames played so far. `actions`
-    says how the policy chooses them.
+    of N makers, with or without a `check` of what they answer. `watch` is called after every step with the episodes
+    finished and the frames played so far. `actions` says how the policy chooses them.
     """
     if episodes < 1:
         raise ValueError(f"episodes={episodes} must be at least 1.")
@@ -155,7 +156,9 @@ def run_episodes(
     finished: list[Episode] = []
     frames: list[np.ndarray] = []
     environments: BatchEnvironment = (
-        PoolEnvironment(partial(pool, count), seed, indices) if pool else VectorEnvironment(makers, seed, indices)
+        PoolEnvironment(partial(pool, count), seed, indices, check=check)
+        if pool
+        else VectorEnvironment(makers, seed, indices)
     )
     longest = longest or LONGEST * environments.frames_per_step
     try:

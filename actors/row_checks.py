@@ -14,8 +14,8 @@ class DefersChecks(Protocol):
     """An Environment that can leave copies and checks of its observations to whoever steps several."""
 
     def defer_checks(self) -> bool:
-        """From now on, leave out what `RowChecks` sees, and return observations that hold until the next call, in any
-        dtype and shape that `np.array` turns into the space's; False: it goes on as before."""
+        """From now on, leave out what `RowChecks` sees, and return vectors in any dtype and shape that `np.array` turns
+        into the space's, which hold until the next call; False: it goes on as before."""
 
     def check_last(self) -> None:
         """Check the newest observation in full. Raises BrokenEnvironmentError."""

@@ -128,12 +128,10 @@ class VectorEnvironment:
         return rows
 
     def finished(self) -> list[Episode]:
-        """Episodes that ended since the last call of this."""
         out, self._finished = self._finished, []
         return out
 
     def faults(self) -> list[EnvironmentFault]:
-        """Failures of environments since the last call of this."""
         out, self._faults = self._faults, []
         return out
 
@@ -244,8 +242,7 @@ class VectorEnvironment:
         self._open(i, episode)
         step = self._result(i, partial(self.environments[i].reset, self.seeds[i]), True)
         self._count(i, step, True)
-        length = len(rows["is_first"])
-        for t in range(length):
+        for t in range(len(rows["is_first"])):
             if t:
                 action = {key: rows[key][t - 1] for key in self.action_space}
                 step = self._result(i, self._begin(i, action), False)
@@ -254,8 +251,8 @@ class VectorEnvironment:
             if differing := [key for key, value in again.items() if not np.array_equal(value[0], rows[key][t])]:
                 self.ended[i] = True
                 who = f"environment {self.env_indices[i]}, episode {episode} (seed {self.seeds[i]})"
-                difference = f"{differing[0]!r} differs at step {t} of {length}"
-                reason = f"{who} did not repeat itself: {difference}; a new episode begins."
+                where = f"{differing[0]!r} differs at step {t} of {len(rows['is_first'])}"
+                reason = f"{who} did not repeat itself: {where}; a new episode begins."
                 return Restored(matched=False, reason=reason)
         return Restored(matched=True)
 

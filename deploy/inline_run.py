@@ -165,7 +165,8 @@ class InlineRun:
             return  # none has ended yet, so an evaluation would take even longer
         try:
             seed = self.config.seed + updates
-            result = run_episodes(makers, policy, episodes, seed, pool=pool_maker(self.config))
+            check = self.config.environment.check_steps
+            result = run_episodes(makers, policy, episodes, seed, pool=pool_maker(self.config), check=check)
         except EndlessEpisodeError as error:
             self.endless = True
             self.board.note(f"Training continues without evaluations: {error}")

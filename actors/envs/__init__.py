@@ -85,6 +85,8 @@ def make(task: str, config: EnvironmentConfig | None = None) -> Environment:
             f"environment.env_config={config.env_config} reaches only rllib: tasks, not {task!r}; leave it out. "
             "Arguments of a Gymnasium environment go into gymnasium.register(..., kwargs={...})."
         )
+    if config.atari != EnvironmentConfig().atari and suite.prefix != "atari_":
+        raise ValueError(f"environment.atari.* is for atari_ tasks, not for {task!r}; leave it out.")
     environment: Environment = importlib.import_module(suite.module).make(task, config)
     require_names(environment.observation_space, environment.action_space, task)
     environment = NormalizeActions(environment)
@@ -95,10 +97,14 @@ def make(task: str, config: EnvironmentConfig | None = None) -> Environment:
     return environment
 
 
-def steps_in_batches(task: str) -> bool:
-    """Whether the back end of a task steps its environments itself, so that there is a pool for it."""
+def steps_in_batches(task: str, config: EnvironmentConfig) -> bool:
+    """Whether the back end of a task steps its environments itself and keeps the time limit that the configuration
+    adds, so that there is a pool for it."""
     suite = _suite_of(task)
-    return suite is not None and suite.pool
+    if suite is None or not suite.pool or not config.time_limit:
+        return suite is not None and suite.pool
+    _require_package(suite, task)
+    return bool(importlib.import_module(suite.module).keeps_time_limit(task))
 
 
 def make_pool(task: str, config: EnvironmentConfig, count: int, threads: int = 0) -> Pool:
@@ -123,6 +129,7 @@ def _suite_of(task: str) -> Suite | None:
 def _require_package(suite: Suite, task: str) -> None:
     if not importlib.util.find_spec(suite.package):
         install = f'"nexus-worlds[{suite.extra}]"' if suite.extra else suite.package
+        install += " (there are builds for Linux only)" if suite.package == "envpool" else ""
         raise ValueError(
             f"Task {task!r} needs the package {suite.package}, which is not installed: pip install {install}"
         )

@@ -164,8 +164,8 @@ class GymnasiumEnvironment:
         close_outside(self.raw.close, self._task)
 
     def _encode(self, observation: Any, call: str) -> dict[str, np.ndarray]:
+        self._raw_observation = observation
         if self._plain and (encoded := self._plain(observation)):
-            self._raw_observation = observation
             return encoded
         where = self._where(call, "observation") if self._check else ""
         return gymnasium_spaces.encode(self._observations, observation, where, self._check)

@@ -214,10 +214,11 @@ class Plain:
         return cls(leaf) if floats or image else None
 
     def __call__(self, value: Any) -> dict[str, np.ndarray] | None:
-        """The observation as the environment gave it; None if its form is not that of the space."""
+        """A copy of the observation, whose array several environments may share; None if its form is not that of the
+        space."""
         if type(value) is not np.ndarray or value.dtype != self._dtype or value.shape != self._shape:
             return None
-        return {self._key: value}
+        return {self._key: value.copy()}
 
 
 def decoder(space: gym_spaces.Space, leaves: list[Leaf]) -> Callable[[dict[str, np.ndarray]], Any]:

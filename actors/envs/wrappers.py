@@ -117,13 +117,13 @@ class FrameStack(Wrapper):
 
     def reset(self, seed: int) -> Step:
         step = self.inner.reset(seed)
-        self._frames = {key: [step.observation[key].copy()] * self._count for key in self._images}
+        self._frames = {key: [step.observation[key]] * self._count for key in self._images}
         return self._stacked(step)
 
     def step(self, action: dict[str, np.ndarray]) -> Step:
         step = self.inner.step(action)
         for key, frames in self._frames.items():
-            self._frames[key] = [*frames[1:], step.observation[key].copy()]  # it may hold until the next call only
+            self._frames[key] = [*frames[1:], step.observation[key]]
         return self._stacked(step)
 
     def _stacked(self, step: Step) -> Step:

@@ -18,11 +18,12 @@ class CheckEnv:
 
     task: Positional[str]
     """As for `nexus train`: gym:ID, gym:module:ID or rllib:module:NAME (both import the module), dmc_domain_task,
-    atari_game, crafter_reward, minigrid_NAME or memory_maze_SIZE. The task's own preset determines the rest."""
+    atari_game, crafter_reward, minigrid_NAME, memory_maze_SIZE, procgen_game, metaworld_task or envpool:ID. The task's
+    own preset determines the rest."""
     steps: Positive = 1000
     """Number of steps."""
     observations: Literal["vectors", "pixels", "both"] = "vectors"
-    """Observations to ask for, if the task has a choice (dm_control, MiniGrid)."""
+    """Observations to ask for, if the task has a choice (dm_control, MiniGrid, MuJoCo in envpool)."""
     env_config: str = EnvironmentConfig().env_config
     """JSON object for the creator of an rllib: environment, e.g. '{"size": 5}'."""
 

@@ -27,7 +27,7 @@ class Eval:
     deterministic: bool = False
     """Take the most likely action instead of sampling one."""
     random: bool = False
-    """Also score a random policy on the same episodes."""
+    """Also score a random policy on the same episodes (where a seed determines each)."""
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -40,7 +40,7 @@ class Start:
 
     task: Annotated[Positional[str], arg(help_behavior_hint="(required)", metavar="TASK")]
     """gym:ID, gym:module:ID (imports the module first), rllib:module:NAME (registered with Ray), dmc_domain_task,
-    atari_game, crafter_reward, minigrid_NAME or memory_maze_SIZE."""
+    atari_game, crafter_reward, minigrid_NAME, memory_maze_SIZE, procgen_game, metaworld_task or envpool:ID."""
     preset: Annotated[str, arg(help_behavior_hint="(default: the task's)", metavar=f"{{{','.join(PRESETS)}}}")] = ""
     """Named settings."""
     size: Annotated[str, arg(help_behavior_hint="(default: the preset's)", metavar=f"{{{','.join(SIZES)}}}")] = ""

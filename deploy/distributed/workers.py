@@ -193,7 +193,8 @@ class EvaluatorWorker:
             policy.load(snapshot)
             try:
                 seed = self.config.seed + snapshot.updates
-                result = run_episodes(makers, policy, episodes, seed, pool=pool_maker(self.config, threads=1))
+                pool, check = pool_maker(self.config, threads=1), self.config.environment.check_steps
+                result = run_episodes(makers, policy, episodes, seed, pool=pool, check=check)
             except EndlessEpisodeError as error:
                 self.coordinator.ask("note", f"Training continues without evaluations: {error}")
                 every = NEVER

@@ -62,13 +62,12 @@ def score(
         undrawn(error)
         policy, video = load_policy(folder, mode=mode, seed=seed).policy, None  # start over without
         ours = _play(config, policy, episodes, actions, False, label(folder))
-    print(_described(label(folder), str(ours), ours.metrics, episodes))
-    _print_human_normalised(config, ours.mean)
+    print(_described(label(folder), str(ours), ours.metrics, episodes), *_human_normalised(config, ours.mean), sep="\n")
     random = None
     if with_random:
         random = _play(config, RandomPolicy(policy.model.action_space, seed), episodes, "random", False, "random")
-        print(_described("random", str(random), random.metrics, episodes))
-        _print_human_normalised(config, random.mean)
+        text = _described("random", str(random), random.metrics, episodes)
+        print(text, *_human_normalised(config, random.mean), sep="\n")
     print(f"  {describe_protocol(ours.protocol)}")
     if video:
         try:
@@ -93,10 +92,10 @@ def _described(name: str, scores: str, metrics: Mapping[str, Sequence[float]], e
     return "\n    ".join([f"  {name + ':':<8} {scores}", *describe_metrics(metrics, episodes)])
 
 
-def _print_human_normalised(config: RunConfig, mean: float) -> None:
-    """The line of an Atari game."""
-    for line in describe_human_normalised(config.task, mean):
-        print(f"    {line}")
+def _human_normalised(config: RunConfig, mean: float) -> list[str]:
+    """The line of an Atari game; none if scores are those of single lives."""
+    whole = config.environment.atari.life_loss != "reset"
+    return [f"    {line}" for line in describe_human_normalised(config.task, mean)] if whole else []
 
 
 def describe_protocol(protocol: Mapping[str, Any]) -> str:
@@ -114,7 +113,7 @@ def _play(config: RunConfig, policy: Policy, episodes: int, actions: Actions, vi
     with EpisodeProgress(title, episodes) as progress:
         return run_episodes(
             makers, policy, episodes, config.seed, actions=actions, video_episodes=video, pool=pool_maker(config),
-            watch=progress.update,
+            check=config.environment.check_steps, watch=progress.update,
         )  # fmt: skip
 
 
@@ -193,7 +192,7 @@ def _final_scores(
             mean, texts = float(kept["random"]["mean"]), [f"Policy {policy}, {config.task}:"]
             for name, player in ((label(policy), kept["trained"]), ("random", kept["random"])):
                 texts.append(_described(name, player["text"], player.get("metrics", {}), len(player["scores"])))
-                texts += [f"    {line}" for line in describe_human_normalised(config.task, float(player["mean"]))]
+                texts += _human_normalised(config, float(player["mean"]))
             if protocol := kept["trained"].get("protocol"):  # an earlier version stored none
                 texts.append(f"  {describe_protocol(protocol)}")
             print("\n".join(texts))

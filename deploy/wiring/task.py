@@ -45,11 +45,11 @@ def actor_environment_maker(config: RunConfig) -> Callable[[], Environment]:
 def pool_maker(config: RunConfig, threads: int = 0) -> Callable[[int], Pool] | None:
     """Makes a pool of as many environments as it is told, with `threads` threads where the configuration leaves them
     open; None if environments are stepped one by one. ValueError if the configuration demands what the task lacks."""
-    environment, able = config.environment, steps_in_batches(config.task)
+    environment, able = config.environment, steps_in_batches(config.task, config.environment)
     if environment.pool == "on" and not able:
         raise ValueError(
-            f"environment.pool='on': task {config.task!r} has no back end that steps its environments together; leave "
-            "it at auto."
+            f"environment.pool='on': task {config.task!r} has no back end that steps its environments together"
+            f"{' and keeps environment.time_limit' if environment.time_limit else ''}; leave it at auto."
         )
     if isolated(config) or environment.pool == "off" or not able:
         return None

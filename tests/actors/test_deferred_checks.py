@@ -48,6 +48,7 @@ def environment(space: Any, value: Any, check: bool = True) -> GymnasiumEnvironm
 
 BOX = spaces.Box(-1, 1, (3,), np.float32)
 WIDE = spaces.Box(-np.inf, np.inf, (2, 2), np.float64)
+WIDE3 = spaces.Box(-np.inf, np.inf, (3,), np.float32)
 LARGE = spaces.Box(-1e7, 1e7, (2,), np.float64)
 IMAGE = spaces.Box(0, 255, (64, 64, 3), np.uint8)
 WRONG: dict[str, tuple[Any, Any, str]] = {
@@ -160,6 +161,33 @@ def test_rows_are_copies_of_observations_that_an_environment_reuses() -> None:
     for time, row in enumerate(rows):
         assert row[..., 3:].min() == row[..., 3:].max() == time
         assert row[..., :3].min() == row[..., :3].max() == max(time - 1, 0)
+
+
+class Shares(Says):
+    """All environments write their observations to one array, as some simulators do."""
+
+    shared = np.zeros(3, np.float32)
+
+    def step(self, action: np.int64) -> tuple[Any, float, bool, bool, dict]:
+        self.shared[:] = self.value
+        return self.shared, 1.0, False, False, {}
+
+
+def test_environments_may_share_an_array() -> None:
+    def one(value: int) -> GymnasiumEnvironment:
+        return GymnasiumEnvironment(Shares(WIDE3, value), "gym:Shares-v0", EnvironmentConfig())
+
+    vector = VectorEnvironment([partial(one, value) for value in (1, 2, 3)], 0)
+    vector.step()
+    assert vector.step(ACTIONS)["vector"].tolist() == [[1, 1, 1], [2, 2, 2], [3, 3, 3]]
+
+
+def test_a_value_in_another_dtype_is_checked_by_the_environment() -> None:
+    space = spaces.Box(-1, 1, (3,), np.float64)
+    vector = VectorEnvironment([partial(environment, space, np.full(3, 1 + 5e-6, np.float32))] * 3, 0)
+    for _ in range(3):
+        rows = vector.step(ACTIONS)
+    assert (rows["vector"] > 1).all()
 
 
 def test_a_value_beyond_float32_is_refused_in_dm_control_too() -> None:

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,6 +21,8 @@ from actors.evaluation import run_episodes
 from actors.native_actions import native_action
 from actors.pool_environment import PoolEnvironment
 from actors.trivial_policies import RandomPolicy
+from deploy.wiring.config import RunConfig
+from deploy.wiring.task import pool_maker
 from tests.actors.envpool_here import what_drawing_lacks, what_procgen_lacks
 
 pytestmark = [pytest.mark.timeout(180), pytest.mark.filterwarnings("ignore:.*precision lowered")]
@@ -46,14 +49,28 @@ def test_tasks_have_names() -> None:
     assert len([name for name in names if name.startswith("procgen_")]) == 16
     assert len([name for name in names if name.startswith("metaworld_")]) == 50
     assert {f"envpool:{name}" for name in envpool.list_all_envs()} <= set(names)
-    assert steps_in_batches("procgen_coinrun") and not steps_in_batches("dmc_walker_walk")
+    plain, limited = EnvironmentConfig(), EnvironmentConfig(time_limit=7)
+    assert steps_in_batches("procgen_coinrun", plain) and not steps_in_batches("dmc_walker_walk", plain)
+    assert steps_in_batches("metaworld_reach", limited) and not steps_in_batches("procgen_coinrun", limited)
+
+
+def test_a_time_limit_that_envpool_ignores_is_kept_one_by_one() -> None:
+    environment = make("procgen_coinrun", EnvironmentConfig(time_limit=7))
+    environment.reset(0)
+    steps = [environment.step({"action": np.array(4, np.int32)}) for _ in range(7)]  # no move
+    assert [step.is_last for step in steps] == [False] * 6 + [True] and not steps[-1].is_terminal
+    environment.close()
+    config = RunConfig(task="procgen_coinrun", environment=EnvironmentConfig(time_limit=7))
+    assert pool_maker(config) is None
+    with pytest.raises(ValueError, match="keeps environment.time_limit"):
+        pool_maker(replace(config, environment=replace(config.environment, pool="on")))
 
 
 @pytest.mark.parametrize(
     ("task", "options", "words"),
     [
         ("procgen_coinrum", {}, "nearest are procgen_coinrun"),
-        ("metaworld_rech", {}, "nearest are metaworld_reach-v3"),
+        ("metaworld_rech", {}, "nearest are metaworld_reach, "),
         ("envpool:CartPol-v1", {}, "nearest are envpool:CartPole-v1"),
         ("envpool:Go9x9-v1", {}, "up to 2 players"),
         ("envpool:CartPole-v1", {"observations": "pixels"}, "no other pixels than its own"),

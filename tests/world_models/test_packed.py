@@ -124,3 +124,12 @@ def test_convolutions_in_bfloat16_are_nearly_the_same() -> None:
             tokens.append(policy.packed.encoder({"image": torch.from_numpy(obs["image"])}))
     difference = (tokens[0] - tokens[1]).abs().max()
     assert 0 < difference < 0.03 * tokens[0].abs().max()
+
+
+def test_a_model_made_in_inference_mode_acts() -> None:
+    with torch.inference_mode():
+        model = ActingModel.sharing(build(OBSERVATIONS["vector"], ACTIONS["mixed"]))
+        policy = DreamerPolicy(model)
+        rows = random_values(np.random.default_rng(0), model.observation_space, 2)
+        _, actions, _ = policy.act(policy.initial(2), rows, np.ones(2, bool), 0)
+    assert all(len(value) == 2 for value in actions.values())

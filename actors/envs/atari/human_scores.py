@@ -47,7 +47,8 @@ SCORES = {
 
 def human_normalised(task: str, score: float) -> float | None:
     """`(score - random) / (human - random)`: 0 is random play, 1 the human. None if there is no score of a human."""
-    reference = SCORES.get(task.removeprefix(_PREFIX)) if task.startswith(_PREFIX) else None
+    game = task.removeprefix(_PREFIX).replace("james_bond", "jamesbond")
+    reference = SCORES.get(game) if task.startswith(_PREFIX) else None
     return (score - reference.random) / (reference.human - reference.random) if reference else None
 
 

@@ -5,9 +5,9 @@ from actors.config import EnvironmentConfig
 from actors.envs.envpool.environment import EnvpoolEnvironment
 from actors.envs.envpool.pool import EnvpoolPool
 from actors.envs.envpool.simulation import Simulation
-from actors.envs.envpool.tasks import target_of, task_names
+from actors.envs.envpool.tasks import keeps_time_limit, target_of, task_names
 
-__all__ = ["make", "make_pool", "task_names"]
+__all__ = ["keeps_time_limit", "make", "make_pool", "task_names"]
 
 
 def make(task: str, config: EnvironmentConfig) -> EnvpoolEnvironment:

@@ -15,7 +15,7 @@ from actors.config import EnvironmentConfig
 from actors.environment import CannotDrawError
 from actors.envs import gymnasium_spaces
 from actors.envs.envpool.loading import envpool, make_spec, require_drawing
-from actors.envs.envpool.tasks import REPEATING, SUCCESS, Target
+from actors.envs.envpool.tasks import LIMITING, REPEATING, SUCCESS, Target, part_of
 from actors.envs.gymnasium_spaces import Leaf
 from actors.native_observations import channels_first, image
 from actors.pool import PoolStep
@@ -44,11 +44,12 @@ class Simulation:
                 f"{target.name} of envpool has up to {settings['max_num_players']} players; an agent acts for one. Use "
                 "an environment for one player."
             )
-        part = envpool().registration.registry.specs[target.name][0]
+        part = part_of(target)
         skip = settings["frame_skip"] if part in REPEATING else 1
         self.frames_per_step = skip * self._repeat
         own_limit = settings["max_episode_steps"]
-        limit = min(own_limit, -(-config.time_limit // skip)) if config.time_limit else own_limit
+        limited = config.time_limit and part.startswith(LIMITING)
+        limit = min(own_limit, -(-config.time_limit // skip)) if limited else own_limit
         cores = len(os.sched_getaffinity(0))
         self._options = target.options | {
             "num_envs": count, "num_threads": min(count, threads or cores), "max_episode_steps": limit,

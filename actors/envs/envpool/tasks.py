@@ -16,6 +16,9 @@ GAMES = (
 """Procgen's, by their own names."""
 REPEATING = ("envpool.atari", "envpool.vizdoom")
 """Parts of envpool whose `frame_skip` counts frames; MuJoCo's counts steps of the simulation within one."""
+LIMITING = ("envpool.mujoco", "envpool.atari", "envpool.box2d", "envpool.classic_control")
+"""Parts of envpool that end an episode after `max_episode_steps`. Procgen and others go on, and call whatever ends
+later a truncation."""
 SUCCESS = ("is_success", "success", "solved")
 """Names under which parts of envpool report success."""
 
@@ -47,14 +50,30 @@ def task_names() -> list[str]:
     return sorted(_targets())
 
 
+def keeps_time_limit(task: str) -> bool:
+    """Whether envpool ends the episodes of a task at a time limit that it is given."""
+    target = _target(task)
+    return target is None or part_of(target).startswith(LIMITING)
+
+
+def part_of(target: Target) -> str:
+    """The part of envpool that simulates a target, such as `envpool.procgen`."""
+    return str(envpool().registration.registry.specs[target.name][0])
+
+
+def _target(task: str) -> Target | None:
+    return _targets().get(task) or _targets().get(f"{task}-v3")  # metaworld_reach
+
+
 def target_of(task: str, config: EnvironmentConfig) -> Target:
     """The environment of a task, with the options that its configuration asks for. ValueError if it is unknown, or if
     envpool cannot do this."""
-    target = _targets().get(task) or _targets().get(f"{task}-v3")  # metaworld_reach
+    target = _target(task)
     if target is None:
-        raise unknown_task(task, [name for name in _targets() if name.startswith(re.split(r"(?<=[:_])", task)[0])])
+        same = [name for name in _targets() if name.startswith(re.split(r"(?<=[:_])", task)[0])]
+        raise unknown_task(task, [name.removesuffix("-v3") if name.startswith("metaworld_") else name for name in same])
     options = dict(target.options)
-    part = envpool().registration.registry.specs[target.name][0]
+    part = part_of(target)
     mujoco = part.startswith("envpool.mujoco.")
     if config.observations == "both" or config.observations == "pixels" and not mujoco:
         what = "both vectors and pixels" if config.observations == "both" else "other pixels than its own"

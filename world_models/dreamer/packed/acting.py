@@ -12,7 +12,8 @@ from world_models.dreamer.packed.vector import join
 
 
 class PackedActing:
-    """Acts with copies of an `ActingModel`'s weights, made again whenever those have changed.
+    """Acts with copies of an `ActingModel`'s weights, made again when those have changed in place: by an optimiser, a
+    snapshot or `load_state_dict`. Parameters that are replaced, or changed through `.data`, need a new one.
 
     Images are convolved in `dtype`; everything else is float32.
     """
@@ -33,7 +34,7 @@ class PackedActing:
     ) -> tuple[Carry, Int[Tensor, "N S"]]:
         """`ActingModel.act` without its distributions."""
         # Every change of a tensor in place counts its version up, be it by an optimiser or by a snapshot.
-        if (versions := [parameter._version for parameter in self.parameters]) != self.versions:
+        if (versions := [_version(parameter) for parameter in self.parameters]) != self.versions:
             self._pack()
             self.versions = versions
         action = join(self.model.action_space, carry.action)
@@ -49,3 +50,8 @@ class PackedActing:
         first = self.policy.mlp.layers[0].linear
         deter, stoch = first.weight.split([config.deter, config.stoch * config.classes])
         first.weight = torch.cat([deter, by_class(stoch, config.stoch)])
+
+
+def _version(parameter: Tensor) -> int:
+    """How often it has been changed; a parameter that was made in inference mode does not count."""
+    return -1 if parameter.is_inference() else parameter._version
