@@ -23,7 +23,7 @@ HEAVY = [
     ("box2d", "gym:CarRacing-v3", ["--environment.time-limit", "100"], "gymnasium"),
     ("mujoco", "gym:HalfCheetah-v5", ["--environment.time-limit", "200"], "gymnasium"),
     ("classic", "gym:Pendulum-v1", [], "gymnasium"),
-    ("classic", "gym:Acrobot-v1", ["--environment.time-limit", "100"], "gymnasium"),
+    ("classic", "gym:Acrobot-v1", ["--environment.time-limit", "100", "--environment.action-repeat", "1"], "gymnasium"),
     ("classic", "gym:MountainCarContinuous-v0", ["--environment.time-limit", "100"], "gymnasium"),
 ]
 CASES = [*LIGHT, *(pytest.param(*case, marks=pytest.mark.slow) for case in HEAVY)]
