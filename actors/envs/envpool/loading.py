@@ -75,6 +75,7 @@ def _keep_warnings_out_of_files() -> None:
 
 def require_drawing() -> None:
     """CannotDrawError unless envpool's MuJoCo can draw; where it cannot, it ends the process, so another one tries."""
+    envpool()  # after its libraries, unless something else was earlier
     reason = "" if os.environ.get(DRAWS) == "yes" else _cannot_draw()
     if not reason and not _in_order:
         raise CannotDrawError(
