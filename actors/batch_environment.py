@@ -36,6 +36,11 @@ class Episode:
     backend: str = ""
 
 
+def score_text(score: float) -> str:
+    """A score with one decimal, `497.3`, or with two below 10: `0.96`."""
+    return f"{score:,.{1 if abs(score) >= 10 else 2}f}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Restored:
     """Whether an open episode was restored, as a truth value, and the reason if it was not."""

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from actors.batch_environment import BatchEnvironment, Episode
+from actors.batch_environment import BatchEnvironment, Episode, score_text
 from actors.environment import Environment
 from actors.episode_metrics import ACHIEVEMENTS, achievement_score
 from actors.pool import Pool
@@ -83,10 +83,11 @@ class Evaluation:
     def __str__(self) -> str:
         low, high = self.interval
         scores = self.scores
-        between = f"95 % interval [{low:.1f}, {high:.1f}]" if len(scores) > 1 else "no interval from one episode"
+        mean, low, high, least, most = map(score_text, (self.mean, low, high, min(scores), max(scores)))
+        between = f"95 % interval [{low}, {high}]" if len(scores) > 1 else "no interval from one episode"
         return (
-            f"mean {self.mean:.1f}, {between}, {counted(len(scores), 'episode')} from {min(scores):.1f} to "
-            f"{max(scores):.1f}, mean length {fmean(self.lengths):.0f} frames"
+            f"mean {mean}, {between}, {counted(len(scores), 'episode')} from {least} to {most}, mean length "
+            f"{fmean(self.lengths):.0f} frames"
         )
 
 

@@ -10,7 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from actors.batch_environment import Episode
+from actors.batch_environment import Episode, score_text
 from deploy.reports.progress import duration
 
 
@@ -60,7 +60,7 @@ class EpisodeProgress:
         """`trained: 3/20 episodes, mean 85.2 so far, 1,240 frames/s, 0:12`."""
         elapsed = self._clock() - self._began
         parts = [f"{self._title}: {self._done:,}/{self._total:,} episodes"]
-        parts += [f"mean {self._score:,.1f} so far"] if self._done else []
+        parts += [f"mean {score_text(self._score)} so far"] if self._done else []
         parts += [f"{self._frames / elapsed:,.0f} frames/s"] if elapsed > 0 else []
         return ", ".join([*parts, duration(elapsed)])
 

@@ -14,6 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from actors.batch_environment import score_text
 from deploy.terminal import without_echo
 from replay.byte_size import byte_size
 
@@ -138,8 +139,8 @@ class Progress:
         eta = self.eta()
         bound = "at most " if self._stop_score else ""
         return [
-            ("score", _decimal(status.score)),
-            ("eval", _decimal(status.eval_score)),
+            ("score", _score(status.score)),
+            ("eval", _score(status.eval_score)),
             *([("stops at eval", f"{self._stop_score:g}")] if self._stop_score else []),
             ("episodes", f"{status.episodes:,}"),
             ("updates", f"{status.updates:,}"),
@@ -176,7 +177,7 @@ class Progress:
             grid.add_row(*cells[start : start + 2 * columns])
         rows: list[RenderableType] = [bar, Text(), grid]
         if len(self._scores) > 1:
-            best = f"  best {_decimal(max(self._scores))}"
+            best = f"  best {_score(max(self._scores))}"
             curve = sparkline(self._scores, max(8, self._console.width - len(best) - 12))
             rows += [Text(), Text.assemble(("score ", "dim"), (curve, "cyan"), (best, "dim"))]
         subtitle = Text(self._status.doing, style="italic") if self._status.doing else None
@@ -207,8 +208,8 @@ def duration(seconds: float) -> str:
     return (f"{days}d " if days else "") + f"{hour}:{minute:02d}:{second:02d}"
 
 
-def _decimal(value: float | None) -> str:
-    return "–" if value is None else f"{value:,.1f}"
+def _score(value: float | None) -> str:
+    return "–" if value is None else score_text(value)
 
 
 def _count(value: float | None) -> str:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, SupportsFloat
 
-from actors.batch_environment import Episode
+from actors.batch_environment import Episode, score_text
 from deploy.reports.episode_averages import RECENT, EpisodeAverages
 from deploy.reports.hooks import Hooks
 from deploy.reports.metrics import SCORES, Kind, MetricsWriter, episode_line, metrics_line, read_lines
@@ -120,9 +120,9 @@ class Scoreboard:
         if better:
             self.best = self.eval_score
         self.note(
-            f"evaluation at {frames:,} frames, update {updates:,}: mean {self.eval_score:.1f} of "
+            f"evaluation at {frames:,} frames, update {updates:,}: mean {score_text(self.eval_score)} of "
             + counted(len(episodes), "episode")
-            + (", the best so far" if better else f" (best {self.best:.1f})")
+            + (", the best so far" if better else f" (best {score_text(self.best)})")
         )
         if self.solved() and better:
             self.note(solved_text(self.config, self.eval_score, frames))

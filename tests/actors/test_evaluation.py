@@ -9,7 +9,7 @@ import pytest
 from imageio_ffmpeg import read_frames
 from PIL import Image
 
-from actors.batch_environment import episode_seed
+from actors.batch_environment import episode_seed, score_text
 from actors.config import EnvironmentConfig
 from actors.envs import make
 from actors.episode_metrics import achievement_score
@@ -30,6 +30,12 @@ def test_the_interval_of_a_mean() -> None:
     assert (low, high) == (pytest.approx(3 - half, abs=1e-4), pytest.approx(3 + half, abs=1e-4))
     assert confidence_interval([0.0, 2.0]) == pytest.approx((1 - 12.7062, 1 + 12.7062), abs=1e-4)
     assert all(math.isnan(side) for side in confidence_interval([1.0]))
+
+
+def test_small_scores_have_a_decimal_more() -> None:
+    assert [score_text(score) for score in (0.956, 9.99, -9.5, 10.04, -1234.5)] == [
+        "0.96", "9.99", "-9.50", "10.0", "-1,234.5"
+    ]  # fmt: skip
 
 
 def test_each_environment_plays_its_share() -> None:

@@ -32,14 +32,14 @@ def test_a_run_that_made_no_update_and_cannot_be_drawn_says_so_once(tmp_path: Pa
     assert done.returncode == 0, done.stdout + done.stderr
     lines = done.stdout.splitlines()
     (policy,) = (i for i, line in enumerate(lines) if line.startswith("Policy "))
-    assert lines[policy + 1].startswith("  untrained: mean 7.0, ") and lines[policy + 2].startswith("  random: ")
+    assert lines[policy + 1].startswith("  untrained: mean 7.00, ") and lines[policy + 2].startswith("  random: ")
     assert "  trained:" not in done.stdout
     (video,) = (line for line in lines if line.startswith("video: "))
     assert "none: " in video and "Undrawable" in video
     (saved,) = (tmp_path / "run" / "checkpoints").glob("[0-9]*")
     state = read_document(saved / "state.json")
     counts = (
-        f"{state['actor']['frames']}/150 frames (100%)  score 7.0  episodes {state['board']['episodes']}  updates 0 "
+        f"{state['actor']['frames']}/150 frames (100%)  score 7.00  episodes {state['board']['episodes']}  updates 0 "
     )
     assert lines[policy - 1].startswith(counts) and lines[policy - 1].endswith("saved")
 
