@@ -27,6 +27,8 @@ class Family:
     """The configuration, a frozen dataclass whose `family` is `name`."""
     model_class: str
     """The whole model, called with observation spaces, action spaces (empty if it takes no actions), configuration."""
+    from_spaces: bool = True
+    """Whether the model is called so, or with its configuration alone, which then has all sizes."""
     acting_class: str = ""
     """The part of the model that acts, called with the same arguments; empty if the family has no policy."""
     policy_class: str = ""
@@ -42,7 +44,8 @@ class Family:
 
     def build(self, observation: Spaces, action: Spaces, config: Any) -> Any:
         """A fresh model (`torch.nn.Module`)."""
-        return pkgutil.resolve_name(self.model_class)(observation, action, config)
+        model = pkgutil.resolve_name(self.model_class)
+        return model(observation, action, config) if self.from_spaces else model(config)
 
     def build_acting(self, observation: Spaces, action: Spaces, config: Any) -> Any:
         """The acting part of a fresh model (`torch.nn.Module`)."""
@@ -63,6 +66,27 @@ FAMILIES = {
             model_class="world_models.dreamer.agent:Dreamer",
             acting_class="world_models.dreamer.acting:ActingModel",
             policy_class="world_models.dreamer.policy:DreamerPolicy",
+        ),
+        Family(
+            name="ijepa",
+            format=1,
+            config_class="world_models.jepa.config:IJEPAConfig",
+            model_class="world_models.jepa.ijepa:IJEPA",
+            from_spaces=False,
+        ),
+        Family(
+            name="vjepa2",
+            format=1,
+            config_class="world_models.jepa.config:VJEPA2Config",
+            model_class="world_models.jepa.vjepa2:VJEPA2",
+            from_spaces=False,
+        ),
+        Family(
+            name="vjepa2_ac",
+            format=1,
+            config_class="world_models.jepa.config:VJEPA2ACConfig",
+            model_class="world_models.jepa.vjepa2_ac:VJEPA2AC",
+            from_spaces=False,
         ),
     )
 }

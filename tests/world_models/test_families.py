@@ -13,12 +13,18 @@ from world_models.dreamer.acting import ActingModel
 from world_models.dreamer.agent import Dreamer
 from world_models.dreamer.policy import DreamerPolicy
 from world_models.families import FAMILIES, UnknownModelError, family_of
+from world_models.jepa import presets
 from world_models.model_document import ModelDocument, read_family, read_model_document
 
 pytestmark = pytest.mark.timeout(60)
 
 OBSERVATION, ACTION = {"image": IMAGE, "vector": VECTOR}, {"button": DISCRETE, "stick": CONTINUOUS}
-SMALL: dict[str, Any] = {"dreamer": CONFIG}
+SMALL: dict[str, Any] = {
+    "dreamer": CONFIG,
+    "ijepa": presets.ijepa(),
+    "vjepa2": presets.vjepa2(),
+    "vjepa2_ac": presets.vjepa2_ac(),
+}
 """A configuration of each family, small enough for tests."""
 
 
@@ -66,7 +72,7 @@ def test_the_first_checkpoints_named_neither_family_nor_format(tmp_path: Path) -
     [
         (
             {"family": "jepa9"},
-            "model family 'jepa9' is unknown; this version of Nexus knows dreamer. Upgrade Nexus, or",
+            "model family 'jepa9' is unknown; this version of Nexus knows dreamer, .*. Upgrade Nexus, or",
         ),
         ({"family": "jepa9", "format": 7, "model": {}}, "model family 'jepa9' is unknown"),
         ({"format": 2}, "format 2 of model family 'dreamer' is newer than format 1, the newest that this version of"),

@@ -1,0 +1,73 @@
+"""I-JEPA: predict the representations of parts of an image from another part (Assran et al. 2023, arXiv 2301.08243).
+
+Legend: B batch, M target masks, C context masks, K context tokens, N target or all tokens, D width.
+"""
+
+from typing import cast
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from world_models.jepa.block_masks import BlockMasks
+from world_models.jepa.config import IJEPAConfig
+from world_models.jepa.encoder import ImageEncoder, frozen_copy, move_towards
+from world_models.jepa.losses import normalized, smooth_l1
+from world_models.jepa.predictor import ImagePredictor
+from world_models.vit import take_tokens
+
+
+class IJEPA(nn.Module):
+    """Context encoder, predictor, and target encoder, the exponential moving average of the context encoder."""
+
+    def __init__(self, config: IJEPAConfig):
+        super().__init__()
+        self.config = config
+        self.encoder = ImageEncoder(config.encoder)
+        self.predictor = ImagePredictor(config.encoder, config.predictor)
+        self.target_encoder = cast(ImageEncoder, frozen_copy(self.encoder))
+
+    def masks(self) -> BlockMasks:
+        """The sampler of masks for images of the configuration's size."""
+        return BlockMasks(self.config.masks, self.config.encoder.grid, self.config.encoder.grid)
+
+    @torch.no_grad()
+    def targets(
+        self, images: Float[Tensor, "B channels height width"], target_ids: Int[Tensor, "M B N"]
+    ) -> Float[Tensor, "MB N D"]:
+        """Normalised tokens of the target encoder, run on the whole images, mask by mask."""
+        return take_tokens(normalized(self.target_encoder(images)), target_ids)
+
+    def predict(
+        self,
+        images: Float[Tensor, "B channels height width"],
+        context_ids: Int[Tensor, "C B K"],
+        target_ids: Int[Tensor, "M B N"],
+    ) -> Float[Tensor, "MCB N D"]:
+        """Predicted tokens, target mask by target mask, then context mask by context mask."""
+        context = self.encoder(images, context_ids)
+        return self.predictor(context, context_ids, target_ids, self.encoder.patch_embed.grid(images))
+
+    def losses(
+        self,
+        images: Float[Tensor, "B channels height width"],
+        context_ids: Int[Tensor, "C B K"],
+        target_ids: Int[Tensor, "M B N"],
+    ) -> dict[str, Tensor]:
+        """`prediction`: smooth L1 of each image `[B]`, the mean over its masks."""
+        batch, contexts = len(images), len(context_ids)
+        targets = self.targets(images, target_ids).unflatten(0, (-1, 1, batch))
+        targets = targets.expand(-1, contexts, -1, -1, -1).flatten(0, 2)
+        loss = smooth_l1(self.predict(images, context_ids, target_ids), targets)
+        return {"prediction": loss.unflatten(0, (-1, batch)).mean(0)}
+
+    forward = losses
+    """What data-parallel wrappers call."""
+
+    def update_target(self, momentum: float) -> None:
+        """Move the target encoder towards the context encoder; call it after each update."""
+        move_towards(self.target_encoder, self.encoder, momentum)
+
+    def encode(self, images: Float[Tensor, "B channels height width"]) -> Float[Tensor, "B N D"]:
+        """Tokens of the target encoder, which represents images best."""
+        return self.target_encoder(images)
