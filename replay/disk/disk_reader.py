@@ -5,10 +5,10 @@ import os
 import re
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -49,12 +49,7 @@ class DiskReader:
 
     def __init__(self, directory: Path) -> None:
         self.directory, self.where = Path(directory), str(directory)
-        content = read_manifest(self.directory)
-        if content is None or content.store is None or content.store.get("format") != FORMAT:
-            chunks = (self.directory / "chunks").is_dir()
-            remedy = "; the next run that opens it writes a new one from its chunk files" if chunks else ""
-            raise ValueError(f"{self.directory} has no readable manifest of a disk replay ({FORMAT}){remedy}.")
-        store = content.store
+        content, store = self._manifest()
         self.schema, self.length = Schema.from_json(store["schema"]), int(store["length"])
         self.chunk_length, self.capacity = int(store["chunk_length"]), int(store["capacity"])
         self.max_gb = float(store["max_gb"])
@@ -150,8 +145,23 @@ class DiskReader:
         more = [f"and {counted(len(bad) - _SAID, 'more damaged chunk')}"] if len(bad) > _SAID else []
         return out + bad[:_SAID] + more
 
+    def refresh(self) -> None:
+        holder = lock_holder(self.directory)
+        if self.holder or holder:
+            self.holder, self.content = holder, self._manifest()[0]
+            self._unreadable.clear()
+            self._pieces = self._find(self.content)
+
     def close(self) -> None:
         self._maps.clear()
+
+    def _manifest(self) -> tuple[Content, Mapping[str, Any]]:
+        content = read_manifest(self.directory)
+        if content is None or content.store is None or content.store.get("format") != FORMAT:
+            chunks = (self.directory / "chunks").is_dir()
+            remedy = "; the next run that opens it writes a new one from its chunk files" if chunks else ""
+            raise ValueError(f"{self.directory} has no readable manifest of a disk replay ({FORMAT}){remedy}.")
+        return content, content.store
 
     def _verify(self) -> Iterator[Finding]:
         begun, good, rows, stale = time.monotonic(), 0, 0, 0

@@ -101,6 +101,10 @@ class CheckpointReader:
     def losses(self) -> list[str]:
         return list(self.files.damaged.values())
 
+    def refresh(self) -> None:
+        if not (self.directory / "index.json").exists():  # a checkpoint never changes, but a newer one may replace it
+            raise ValueError(f"{self.directory} is gone.")
+
     def close(self) -> None:
         self.files.close()
 

@@ -143,6 +143,9 @@ class RedisReader:
         missing = [f"missing: {counted(len(lost), 'chunk')}, such as {min(lost)}"] if lost else []
         return missing + self._foreign_values()
 
+    def refresh(self) -> None:
+        self._load()
+
     def close(self) -> None:
         self.connection.close()
 

@@ -1,0 +1,155 @@
+"""Draws clips of any length and stride from stored streams, also while a run writes and evicts. Legend: T frames of a
+clip, s stride."""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from threading import Lock
+
+import numpy as np
+
+from replay.episodes import require_flags
+from replay.reader import Reader
+from replay.step import Rows
+
+_ATTEMPTS = 1000
+_REFRESH = 10.0  # seconds until a replay in use is looked at again
+_RETRY = 1.0  # the same, if steps could not be read
+
+
+class NoClipError(ValueError):
+    """No clip of the wanted length lies within an episode."""
+
+
+class Clips:
+    """Draws clips uniformly from the shards that `open` opens: T steps, `stride` apart, of one episode each.
+
+    A clip has `keys` of these steps, `[T, ...]`, and `between`, such as actions, of all steps from one to the next,
+    `[T-1, s, ...]`. Only the keys that are named are kept. Draws depend only on the content and on the generator
+    passed; a clip that crosses the end of an episode, was evicted meanwhile or is damaged is drawn again. Methods may
+    be called from any thread.
+
+    ValueError: a key is not stored, steps have no flags, or the shards' keys differ. NoClipError: all streams are
+    shorter than a clip.
+    """
+
+    def __init__(
+        self, open: Callable[[], Sequence[Reader]], keys: Iterable[str], between: Iterable[str] = (), *, frames: int,
+        stride: int = 1,
+    ) -> None:  # fmt: skip
+        if frames < 1 or stride < 1:
+            raise ValueError(f"Clips need frames >= 1 and stride >= 1, got frames={frames}, stride={stride}.")
+        self.keys, self.between, self.frames, self.stride = tuple(keys), tuple(between), frames, stride
+        self.span = (frames - 1) * stride + 1
+        self._lock, self._open = Lock(), open
+        self._ends: defaultdict[int, set[int]] = defaultdict(set)  # known first steps of later episodes of each stream
+        self._readers: list[Reader] = []
+        self._shards = 0  # the most that were there
+        try:
+            self._reopen()
+            self._look()
+            if not len(self):
+                lengths = [len(steps) for reader in self._readers for steps in reader.streams().values()]
+                raise NoClipError(
+                    f"A clip of {frames} frames, {stride} apart, spans {self.span} steps; the longest stream in "
+                    f"{self.where} has {max(lengths, default=0)}. Ask for shorter clips."
+                )
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def where(self) -> str:
+        """The shards' names."""
+        return ", ".join(reader.where for reader in self._readers)
+
+    def __len__(self) -> int:
+        """Number of steps at which a clip may start, ends of episodes aside."""
+        return int(self._totals[-1])
+
+    def draw(self, rng: np.random.Generator) -> Rows:
+        """One clip. NoClipError: every clip tried crosses the end of an episode, or cannot be read any more."""
+        crossed = 0
+        for _ in range(_ATTEMPTS):
+            with self._lock:
+                self._refresh()
+                reader, stream, first = self._at(int(rng.integers(max(1, len(self)))))
+                if reader is None:
+                    continue
+                if not self._ends[stream].isdisjoint(range(first + 1, first + self.span)):
+                    crossed += 1
+                    continue
+                rows = self._read(reader, stream, first)
+            if rows is None:
+                continue
+            ends = np.flatnonzero(rows["is_last"][:-1] | rows["is_first"][1:]) + 1
+            if not len(ends):
+                return self._clip(rows)
+            crossed += 1
+            self._ends[stream].update((first + ends).tolist())
+        raise NoClipError(
+            f"No clip of {self.frames} frames, {self.stride} apart ({self.span} steps), was found in {_ATTEMPTS} "
+            f"attempts in {self.where}: {crossed} cross the end of an episode, the rest was evicted or is damaged. Ask "
+            "for shorter clips."
+        )
+
+    def close(self) -> None:
+        """Close the shards."""
+        for reader in self._readers:
+            reader.close()
+        self._readers = []
+
+    def _clip(self, rows: Rows) -> Rows:
+        clip = {key: np.ascontiguousarray(rows[key][:: self.stride]) for key in self.keys}
+        shape = (self.frames - 1, self.stride)
+        for key in self.between:
+            clip[key] = np.ascontiguousarray(rows[key][: self.span - 1]).reshape(*shape, *rows[key].shape[1:])
+        return clip
+
+    def _read(self, reader: Reader, stream: int, first: int) -> Rows | None:
+        """The steps of a clip; None if they are not there any more."""
+        try:
+            return reader.read(stream, first, self.span)
+        except (ValueError, OSError):  # evicted or damaged; a file or a server is gone
+            self._due = min(self._due, self._looked + _RETRY)
+            return None
+
+    def _at(self, place: int) -> tuple[Reader | None, int, int]:
+        """Shard, stream and step of the start with this number."""
+        if not len(self):
+            return None, 0, 0
+        i = int(np.searchsorted(self._totals, place, side="right")) - 1
+        reader, stream, steps = self._starts[i]
+        return reader, stream, steps.start + place - int(self._totals[i])
+
+    def _refresh(self) -> None:
+        if time.monotonic() < self._due:
+            return
+        try:
+            for reader in self._readers:
+                reader.refresh()
+            if len(self._readers) < self._shards:
+                self._reopen()  # one was down
+        except (ValueError, OSError):
+            self._reopen()
+        self._look()
+
+    def _reopen(self) -> None:
+        readers = list(self._open())
+        self.close()
+        self._readers, self._shards = readers, max(self._shards, len(readers))
+        schema = readers[0].schema
+        require_flags(schema)
+        for reader in readers:
+            if unknown := sorted({*self.keys, *self.between} - set(reader.schema.all)):
+                raise ValueError(f"{reader.where} does not store {unknown}; it has {sorted(reader.schema.all)}.")
+            if reader.schema.fields != schema.fields:
+                raise ValueError(f"{reader.where} and {readers[0].where} have different keys; use one of them alone.")
+
+    def _look(self) -> None:
+        """Number the steps at which a clip may start."""
+        self._looked = time.monotonic()
+        self._due = self._looked + _REFRESH
+        streams = ((reader, *one) for reader in self._readers for one in sorted(reader.streams().items()))
+        self._starts = [(reader, stream, steps) for reader, stream, steps in streams if len(steps) >= self.span]
+        self._totals = np.cumsum([0, *(len(steps) - self.span + 1 for _, _, steps in self._starts)])
