@@ -16,7 +16,7 @@ import numpy as np
 
 from actors.evaluation import confidence_interval
 from deploy.reports.metrics import EPISODE_KEYS, SCORES, Kind, in_short, read_lines
-from deploy.wiring.config import read_values
+from deploy.wiring.config_file import read_values
 from replay.counted import counted
 from replay.files.whole_file import whole_file
 from world_models.checkpoint_files import RUN_CONFIG

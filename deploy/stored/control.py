@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from deploy.stored.run_status import read_status
-from deploy.wiring.config import LOCK, load_config
+from deploy.wiring.claim import LOCK
+from deploy.wiring.config import load_config
 from replay.files.whole_file import whole_file
 from world_models.checkpoint_files import RUN_CONFIG
 

@@ -1,25 +1,21 @@
 """Configuration of a run: one tree, whose parts are defined beside the code they configure."""
 
-import errno
-import fcntl
 import math
 import os
 import re
-from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
-
-import yaml
+from typing import Literal
 
 from actors.config import ActorConfig, EnvironmentConfig
+from deploy.wiring.claim import Claim, claim
+from deploy.wiring.config_file import read_config, read_values
 from learner.config import LearnerConfig
 from learner.sequence import start_items
 from replay.config import ReplayConfig
-from replay.files.whole_file import write_durably
 from replay.redis_url import URLS
 from world_models.checkpoint_files import RUN_CONFIG
-from world_models.dataclass_json import differences, from_json, require_finite, to_json
+from world_models.dataclass_json import require_finite
 from world_models.dreamer.config import DreamerConfig
 
 NODES = r"[\w./-]+(=[\w.-]+)?"
@@ -201,10 +197,6 @@ FREE = (
 )  # fmt: skip
 """Fields (or groups, ending in a dot) that may change when a run continues: duration and speed, not results."""
 
-LOCK = ".lock"
-"""A file of the run's directory that its process holds locked."""
-_LOCKS: dict[Path, ExitStack] = {}
-
 
 def rooted(config: RunConfig) -> RunConfig:
     """The configuration with absolute paths, since an environment may change the working directory."""
@@ -217,117 +209,14 @@ def rooted(config: RunConfig) -> RunConfig:
     return replace(config, logdir=os.path.abspath(config.logdir), replay=replay, offline=offline)
 
 
-def save_config(config: RunConfig, logdir: Path) -> None:
-    """Write `config.yaml`."""
-    text = yaml.safe_dump(to_json(config), sort_keys=False)
-    write_durably(logdir / RUN_CONFIG, text.encode())
-
-
-def read_values(logdir: Path) -> Any:
-    """The values in `config.yaml`. Raises ValueError if it is missing or unreadable."""
-    path = logdir / RUN_CONFIG
-    if not path.exists():
-        raise ValueError(f"{logdir} holds no {RUN_CONFIG}; give the logdir of a run.")
-    if not (path.is_file() or path.is_dir()):
-        raise ValueError(f"{path} cannot be read: it is not a regular file.")
-    try:
-        return yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{path} is not text, so it is not the {RUN_CONFIG} of a run; restore the run's configuration, or move "
-            f"{logdir} away to start over."
-        ) from error
-    except (
-        yaml.YAMLError,
-        ValueError,
-        RecursionError,
-        LookupError,
-        AttributeError,
-    ) as error:  # PyYAML lets these through
-        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
-
-
 def load_config(logdir: Path) -> RunConfig:
     """Read `config.yaml`. Raises ValueError naming what is missing, unreadable or wrong."""
-    values = read_values(logdir)
-    try:
-        if values is None:
-            raise ValueError(f"it is empty; restore the run's configuration, or move {logdir} away to start over.")
-        config = from_json(RunConfig, values)
-        if "task" not in values:
-            raise ValueError("it names no task; add e.g. task: gym:CartPole-v1.")
-    except ValueError as error:
-        raise ValueError(f"{logdir / RUN_CONFIG}: {error}") from error
+    config = read_config(RunConfig, logdir)
+    if "task" not in read_values(logdir):
+        raise ValueError(f"{logdir / RUN_CONFIG}: it names no task; add e.g. task: gym:CartPole-v1.")
     return config
 
 
-class Claim(NamedTuple):
-    """A logdir that this process holds until it exits."""
-
-    config: RunConfig
-    logdir: Path
-    continues: bool
-    """Whether a run has already begun there."""
-
-    def confirm(self) -> None:
-        """Tie the directory to this configuration, once the run is set up: a start that its stores refuse may be
-        retried with another one. What a durable store has created by then keeps the schema of its steps."""
-        save_config(self.config, self.logdir)
-
-
 def claim_logdir(config: RunConfig, logdir: Path) -> Claim:
-    """Lock `logdir` for this run.
-
-    Raises ValueError if it belongs to a run with another configuration (listing the differences), or if another process
-    is running there.
-    """
-    logdir.mkdir(parents=True, exist_ok=True)
-    with _lock(logdir) as held:
-        continues = (logdir / RUN_CONFIG).exists()
-        if continues:
-            old = _plain(load_config(logdir))  # fields newer than the file get their defaults
-            differ = {k: v for k, v in differences(old, _plain(config)).items() if not _free(k)}
-            if differ:
-                lines = "\n".join(f"  {key}: {a!r} there, {b!r} now" for key, (a, b) in differ.items())
-                raise ValueError(
-                    f"{logdir} belongs to a run with another configuration:\n{lines}\n"
-                    "Use another --logdir, or the old values to continue that run."
-                )
-        _LOCKS[logdir] = held.pop_all()  # held until this process exits
-    return Claim(config, logdir, continues)
-
-
-def _free(field: str) -> bool:
-    return any(field == name or name.endswith(".") and field.startswith(name) for name in FREE)
-
-
-def _lock(logdir: Path) -> ExitStack:
-    """Locks `logdir` until closed. Raises ValueError if another process holds it."""
-    path = logdir / LOCK
-    try:
-        file = path.open("a+", errors="replace")
-    except OSError as error:
-        raise ValueError(
-            f"{path} cannot be opened: {error.strerror}. Move it away, or use another --logdir."
-        ) from error
-    with ExitStack() as stack:
-        stack.enter_context(file)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno not in (errno.EAGAIN, errno.EACCES):
-                raise
-            file.seek(0)
-            raise ValueError(
-                f"{logdir} is in use by process {file.read().strip() or '?'}; stop it first, or use another --logdir."
-            ) from error
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        return stack.pop_all()
-
-
-def _plain(config: RunConfig) -> dict[str, Any]:
-    return yaml.safe_load(yaml.safe_dump(to_json(config)))
+    """`claim`, with the fields that a training run may change."""
+    return claim(config, logdir, FREE)

@@ -11,7 +11,7 @@ import pytest
 
 from deploy.commands.train import parse_train
 from deploy.inline_run import InlineRun
-from deploy.wiring.config import _LOCKS
+from deploy.wiring.claim import _LOCKS
 from deploy.wiring.stores import inline_store, rolls_back
 from deploy.wiring.task import replay_schema, spaces_of
 from replay.keys import incarnation_of

@@ -20,7 +20,8 @@ from deploy.distributed.supervisor.shard_children import ShardChildren
 from deploy.distributed.supervisor.worker_child import WorkerChild
 from deploy.reports.scoreboard import Scoreboard
 from deploy.stored.offline import fill, frames_per_update
-from deploy.wiring.config import Claim, RunConfig
+from deploy.wiring.claim import Claim
+from deploy.wiring.config import RunConfig
 from deploy.wiring.fleet import Fleet
 from deploy.wiring.incarnations import Incarnations
 from deploy.wiring.stores import actor_streams, require_empty, require_room

@@ -16,7 +16,8 @@ from deploy.distributed.supervisor.worker_child import WorkerChild
 from deploy.reports.scoreboard import Scoreboard
 from deploy.run_failed import RunFailedError
 from deploy.stored.control import ControlFolder
-from deploy.wiring.config import RunConfig, load_config, save_config
+from deploy.wiring.config import RunConfig, load_config
+from deploy.wiring.config_file import save_config
 from learner.checkpoint import Checkpoints
 from world_models.checkpoint_files import RUN_CONFIG
 

@@ -12,7 +12,8 @@ from ray.tune.result import DONE, EPISODES_TOTAL, SHOULD_CHECKPOINT, TIMESTEPS_T
 
 from deploy.distributed.tune.run_logs import RunLogs
 from deploy.distributed.tune.trial_run import TrialRun
-from deploy.wiring.config import RunConfig, load_config, save_config
+from deploy.wiring.config import RunConfig, load_config
+from deploy.wiring.config_file import save_config
 from deploy.wiring.fields import as_options, dotted, with_fields
 from deploy.wiring.presets import apply
 from world_models.checkpoint_files import RUN_CONFIG

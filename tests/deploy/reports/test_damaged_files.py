@@ -20,7 +20,8 @@ from deploy.reports.scoreboard import Scoreboard, best_score, solved_before
 from deploy.stored.episode_files import read_index
 from deploy.stored.minari_files import read_facts
 from deploy.stored.sources import open_sources
-from deploy.wiring.config import RunConfig, load_config, save_config
+from deploy.wiring.config import RunConfig, load_config
+from deploy.wiring.config_file import save_config
 from deploy.wiring.incarnations import Incarnations
 from learner.checkpoint import Checkpoints
 from replay.disk.disk_store import DiskStore

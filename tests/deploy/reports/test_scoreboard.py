@@ -13,7 +13,8 @@ from deploy.cli import main
 from deploy.reports.metrics import METRICS, SCORES, read_lines
 from deploy.reports.scoreboard import Scoreboard, solved_before
 from deploy.reports.summary import summarize
-from deploy.wiring.config import EvaluationConfig, RunConfig, load_config, save_config
+from deploy.wiring.config import EvaluationConfig, RunConfig, load_config
+from deploy.wiring.config_file import save_config
 from tests.integration.runs import command, run
 
 pytestmark = pytest.mark.timeout(120)

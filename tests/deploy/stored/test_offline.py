@@ -9,7 +9,8 @@ import pytest
 
 from deploy.cli import main
 from deploy.stored.offline import fill, frames_per_update
-from deploy.wiring.config import _LOCKS, RunConfig
+from deploy.wiring.claim import _LOCKS
+from deploy.wiring.config import RunConfig
 from deploy.wiring.presets import apply
 from deploy.wiring.stores import inline_store
 from deploy.wiring.task import replay_schema, spaces_of

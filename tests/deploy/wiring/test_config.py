@@ -13,7 +13,8 @@ import yaml
 
 from deploy.cli import main
 from deploy.commands.train import parse_train
-from deploy.wiring.config import RunConfig, claim_logdir, load_config, save_config
+from deploy.wiring.config import RunConfig, claim_logdir, load_config
+from deploy.wiring.config_file import save_config
 from deploy.wiring.presets import options_for
 from world_models.checkpoint_files import RUN_CONFIG
 from world_models.dataclass_json import from_json, to_json

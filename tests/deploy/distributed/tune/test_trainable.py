@@ -15,7 +15,8 @@ import psutil
 import pytest
 
 from actors.policy import load_policy
-from deploy.wiring.config import RunConfig, load_config, save_config
+from deploy.wiring.config import RunConfig, load_config
+from deploy.wiring.config_file import save_config
 from tests.contracts.ray_stores import started
 from tests.integration.runs import lines, wait_for
 
