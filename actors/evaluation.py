@@ -81,9 +81,8 @@ class Evaluation:
         return dict(sorted(found.items()))
 
     def __str__(self) -> str:
-        low, high = self.interval
         scores = self.scores
-        mean, low, high, least, most = map(score_text, (self.mean, low, high, min(scores), max(scores)))
+        mean, low, high, least, most = map(score_text, (self.mean, *self.interval, min(scores), max(scores)))
         between = f"95 % interval [{low}, {high}]" if len(scores) > 1 else "no interval from one episode"
         return (
             f"mean {mean}, {between}, {counted(len(scores), 'episode')} from {least} to {most}, mean length "

@@ -1,5 +1,6 @@
 """Reports of a run in progress: log lines, the live display, and the few numbers both need. Torch-free."""
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -116,13 +117,13 @@ class Scoreboard:
         for episode in episodes:
             self._line(episode, frames, updates, "eval", protocol)
         self.eval_score = sum(episode.score for episode in episodes) / len(episodes)
-        better = self.best is None or self.eval_score > self.best
-        if better:
+        before = -math.inf if self.best is None else self.best
+        if better := self.eval_score > before:
             self.best = self.eval_score
         self.note(
             f"evaluation at {frames:,} frames, update {updates:,}: mean {score_text(self.eval_score)} of "
             + counted(len(episodes), "episode")
-            + (", the best so far" if better else f" (best {score_text(self.best)})")
+            + (", the best so far" if better else f" (best {score_text(before)})")
         )
         if self.solved() and better:
             self.note(solved_text(self.config, self.eval_score, frames))

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,7 +29,7 @@ SCHEMA = Schema.transitions(
     {"action": Field(dtype=np.dtype(np.float32), shape=(3,))},
     latents={"deter": Field(dtype=np.dtype(np.float16), shape=(4,))},
 )
-KEYS = {"keys": ("image", "place"), "between": ("action",)}
+KEYS: dict[str, Any] = {"keys": ("image", "place"), "between": ("action",)}
 
 
 def steps(stream: int, first: int, n: int, episode: int) -> Rows:
@@ -168,7 +169,7 @@ def test_clips_are_found_while_a_run_writes_and_evicts(
 def test_a_replay_that_went_is_opened_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("replay.clips._REFRESH", 0.0)
     memory = MemoryStore(SCHEMA, length=LENGTH, capacity=5000, chunk_length=8)
-    saved = []
+    saved: list[Path] = []
 
     def save() -> None:
         fill(memory)
