@@ -24,8 +24,9 @@ class NoClipError(ValueError):
 class Clips:
     """Draws clips uniformly from the shards that `open` opens: T steps, `stride` apart, of one episode each.
 
-    A clip has `keys` of these steps, `[T, ...]`, and `between`, such as actions, of all steps from one to the next,
-    `[T-1, s, ...]`. Only the keys that are named are kept. Draws depend only on the content and on the generator
+    A clip has `keys` of these steps, `[T, ...]`, and of all steps from one to the next, `[T-1, s, ...]`, what is
+    `leaving` a step, such as its action, or `arriving` with the one after, such as its reward. Only the keys that are
+    named are kept. Draws depend only on the content and on the generator
     passed; a clip that crosses the end of an episode, was evicted meanwhile or is damaged is drawn again. Methods may
     be called from any thread.
 
@@ -34,17 +35,19 @@ class Clips:
     """
 
     def __init__(
-        self, open: Callable[[], Sequence[Reader]], keys: Iterable[str], between: Iterable[str] = (), *, frames: int,
-        stride: int = 1,
+        self, open: Callable[[], Sequence[Reader]], keys: Iterable[str], *, leaving: Iterable[str] = (),
+        arriving: Iterable[str] = (), frames: int, stride: int = 1,
     ) -> None:  # fmt: skip
         if frames < 1 or stride < 1:
             raise ValueError(f"Clips need frames >= 1 and stride >= 1, got frames={frames}, stride={stride}.")
-        self.keys, self.between, self.frames, self.stride = tuple(keys), tuple(between), frames, stride
+        self.keys, self.leaving, self.arriving = tuple(keys), tuple(leaving), tuple(arriving)
+        self.frames, self.stride = frames, stride
         self.span = (frames - 1) * stride + 1
         self._lock, self._open = Lock(), open
         self._ends: defaultdict[int, set[int]] = defaultdict(set)  # known first steps of later episodes of each stream
         self._readers: list[Reader] = []
         self._shards = 0  # the most that were there
+        self._due = 0.0  # when to look again
         try:
             self._reopen()
             self._look()
@@ -101,9 +104,10 @@ class Clips:
 
     def _clip(self, rows: Rows) -> Rows:
         clip = {key: np.ascontiguousarray(rows[key][:: self.stride]) for key in self.keys}
-        shape = (self.frames - 1, self.stride)
-        for key in self.between:
-            clip[key] = np.ascontiguousarray(rows[key][: self.span - 1]).reshape(*shape, *rows[key].shape[1:])
+        for keys, steps in ((self.leaving, slice(0, self.span - 1)), (self.arriving, slice(1, self.span))):
+            for key in keys:
+                value = np.ascontiguousarray(rows[key][steps])
+                clip[key] = value.reshape(self.frames - 1, self.stride, *value.shape[1:])
         return clip
 
     def _read(self, reader: Reader, stream: int, first: int) -> Rows | None:
@@ -141,7 +145,7 @@ class Clips:
         schema = readers[0].schema
         require_flags(schema)
         for reader in readers:
-            if unknown := sorted({*self.keys, *self.between} - set(reader.schema.all)):
+            if unknown := sorted({*self.keys, *self.leaving, *self.arriving} - set(reader.schema.all)):
                 raise ValueError(f"{reader.where} does not store {unknown}; it has {sorted(reader.schema.all)}.")
             if reader.schema.fields != schema.fields:
                 raise ValueError(f"{reader.where} and {readers[0].where} have different keys; use one of them alone.")

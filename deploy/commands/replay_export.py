@@ -13,17 +13,15 @@ from deploy.commands.numbers import PositiveOrNone
 from deploy.commands.parsing import parse
 from deploy.commands.replay_source import ReplaySource
 from deploy.exit_codes import FAILED
+from deploy.stored.known_spaces import known_spaces
 from deploy.stored.sources import open_all
 from deploy.stored.transfer_report import left_out, told
-from deploy.wiring.config import RunConfig, load_config
 from deploy.wiring.output_path import require_new_folder
-from learner.checkpoint import Checkpoints, disk_is_full, verify
+from learner.checkpoint import disk_is_full
 from replay.counted import counted
 from replay.episodes import Found, StoredEpisode, episodes, newest_episodes
 from replay.reader import Reader
 from replay.store import ShardDownError
-from world_models.checkpoint_files import MODEL_CONFIG, RUN_CONFIG
-from world_models.model_document import read_model_document
 from world_models.space import Spaces
 
 
@@ -53,7 +51,7 @@ def run(arguments: Sequence[str]) -> int:
         schema = readers[0].schema
         if odd := [reader.where for reader in readers if reader.schema.fields != schema.fields]:
             raise ValueError(f"{odd[0]} and {readers[0].where} have different keys; export them separately.")
-        task, spaces = _known_spaces(given)
+        task, spaces = known_spaces(given.sources, given.task)
         if spaces:
             _require_spaces(schema.fields, spaces, task)
         found = Found()
@@ -106,32 +104,6 @@ def _episodes(readers: Sequence[Reader], number: int | None, found: Found) -> It
     ends = [(episode.first + episode.length, i, episode) for i, reader in enumerate(readers)
             for episode in newest_episodes(reader, number, found)]  # fmt: skip
     yield from (episode for _, _, episode in sorted(ends, key=lambda one: one[:2])[-number:])
-
-
-def _known_spaces(given: Export) -> tuple[str, tuple[Spaces, Spaces] | None]:
-    """Task and spaces of what is exported, as far as they are known from --task or the source."""
-    if given.task:
-        from deploy.wiring.task import spaces_of
-
-        return given.task, spaces_of(RunConfig(task=given.task))
-    for source in map(Path, given.sources):
-        folders = [source, source.parent]
-        if (source / RUN_CONFIG).exists():
-            checkpoints = Checkpoints.of(source)
-            folders = [checkpoints.path(number) for number in reversed(checkpoints.numbers())]
-        for folder in folders:
-            try:
-                verify(folder, [MODEL_CONFIG])
-                document = read_model_document(folder)
-            except ValueError:
-                continue
-            return document.task, (document.observation, document.action)
-        if (source / RUN_CONFIG).exists():
-            from deploy.wiring.task import spaces_of
-
-            config = load_config(source)
-            return config.task, spaces_of(config)
-    return "", None
 
 
 def _require_spaces(fields: Mapping[str, Any], spaces: tuple[Spaces, Spaces], task: str) -> None:

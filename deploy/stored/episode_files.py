@@ -7,34 +7,21 @@ schema, spaces and episodes. Theirs: one file per episode, or the official repla
 
 import json
 import re
-import struct
-import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from io import BytesIO
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from replay.episodes import Found, StoredEpisode, cut
 from replay.files.checkpoint import write_index
 from replay.files.new_directory import new_directory
+from replay.files.npz import DamagedFileError, read_npz, write_npz
 from replay.foreign_rows import Reading, looks_leading
 from replay.step import Rows, Schema
 
 FORMAT = "nexus-episodes-1"
 INDEX = "index.json"
-_DAMAGE = (
-    OSError,
-    EOFError,
-    RuntimeError,
-    UnicodeError,
-    struct.error,
-    zlib.error,
-    zipfile.BadZipFile,
-)  # what zipfile raises if bytes of an archive have changed: some turn on encryption, or another compression
 _CHUNK = re.compile(r"(?P<time>[^-]+)-(?P<id>[^-]+)-(?P<successor>[^-]+)-(?P<length>\d+)")
 
 
@@ -64,40 +51,6 @@ def write_episodes(
         }  # fmt: skip
         write_index(folder, index)
     return index
-
-
-def write_npz(file: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Like `np.savez_compressed`, but for any key names and memory layouts."""
-    with zipfile.ZipFile(file, "x", zipfile.ZIP_DEFLATED) as archive:
-        for key, value in arrays.items():
-            with archive.open(f"{key}.npy", "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, np.ascontiguousarray(value), allow_pickle=False)
-
-
-class DamagedFileError(ValueError):
-    """A file is missing, truncated, or differs from what was written."""
-
-
-def read_npz(file: Path, keys: Iterable[str] | None = None) -> Rows:
-    """Arrays of a .npz file (or only those of `keys` that it has), verified by the archive's checksums.
-
-    Raises DamagedFileError if it is damaged, ValueError if it holds anything but arrays, or pickled objects.
-    """
-    what, content = f"{file} cannot be read as .npz episodes", {}
-    try:
-        if not zipfile.is_zipfile(file):
-            raise DamagedFileError(f"{what}: not an .npz archive" if file.is_file() else f"{what}: there is no file")
-        with zipfile.ZipFile(file) as archive:
-            for name in archive.namelist():
-                key = name.removesuffix(".npy")
-                if keys is None or key in keys:
-                    content[key] = archive.read(name)
-    except _DAMAGE as error:
-        raise DamagedFileError(f"{what}: {error}") from error
-    try:
-        return {key: np.lib.format.read_array(BytesIO(raw), allow_pickle=False) for key, raw in content.items()}
-    except ValueError as error:
-        raise ValueError(f"{what}: {error}") from error
 
 
 def read_index(folder: Path) -> dict[str, Any] | None:

@@ -103,6 +103,16 @@ def _folders(path: Path, names: Sequence[str], damaged: list[str] | None) -> lis
     return readers
 
 
+def holds_replay(path: Path) -> bool:
+    """Whether a folder is a run's logdir, or holds stored replay."""
+    return (
+        (path / RUN_CONFIG).exists()
+        or (path / "state.json").exists()
+        or _is_shard(path)
+        or any(_is_shard(child) for child in path.glob("*"))
+    )
+
+
 def _is_shard(path: Path) -> bool:
     """Whether there is a shard here, even a damaged one."""
     return path.is_dir() and (path.name.startswith("shard-") or any((path / name).exists() for name in _PARTS))

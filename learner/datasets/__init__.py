@@ -1,1 +1,1 @@
-"""Images and clips to train on, from files, recorded episodes or the replay, in seeded batches. Torch-free."""
+"""Images and clips to train on, from files, recorded episodes or the replay, in seeded batches."""

@@ -52,8 +52,10 @@ class UnreadableError(ValueError):
 class Dataset(Protocol):
     """Numbered examples. Methods may be called from several threads."""
 
-    live: bool
-    """The content may change while it is read: numbers are then only as good as the newest `len`."""
+    @property
+    def live(self) -> bool:
+        """Whether the content may change while it is read: numbers of examples then mean nothing."""
+        ...
 
     def __len__(self) -> int:
         """Number of examples of one pass, at least 1."""

@@ -29,7 +29,10 @@ SCHEMA = Schema.transitions(
     {"action": Field(dtype=np.dtype(np.float32), shape=(3,))},
     latents={"deter": Field(dtype=np.dtype(np.float16), shape=(4,))},
 )
-KEYS: dict[str, Any] = {"keys": ("image", "place"), "between": ("action",)}
+
+
+def clips_of(opened: Callable[[], list[Reader]], frames: int, stride: int = 1) -> Clips:
+    return Clips(opened, ["image", "place"], leaving=["action"], arriving=["reward"], frames=frames, stride=stride)
 
 
 def steps(stream: int, first: int, n: int, episode: int) -> Rows:
@@ -39,7 +42,7 @@ def steps(stream: int, first: int, n: int, episode: int) -> Rows:
         "image": np.broadcast_to((ids % 256).astype(np.uint8)[:, None, None, None], (n, 2, 2, 3)).copy(),
         "place": np.stack([np.full(n, stream), ids], 1).astype(np.float32),
         "action": np.stack([np.full(n, stream), ids, ids // episode], 1).astype(np.float32),
-        "reward": np.zeros(n, np.float32),
+        "reward": ids.astype(np.float32),
         "is_first": ids % episode == 0,
         "is_last": ids % episode == episode - 1,
         "is_terminal": np.zeros(n, bool),
@@ -93,25 +96,26 @@ def opened(
 
 def check(clip: Rows, frames: int, stride: int) -> None:
     """The clip is `frames` steps, `stride` apart, of one episode, with the actions between them."""
-    assert clip.keys() == {"image", "place", "action"}
+    assert clip.keys() == {"image", "place", "action", "reward"}
     stream, first = clip["place"][0]
     np.testing.assert_array_equal(clip["place"][:, 0], stream)
     np.testing.assert_array_equal(clip["place"][:, 1], first + stride * np.arange(frames))
     np.testing.assert_array_equal(clip["image"][:, 0, 0, 0], clip["place"][:, 1].astype(int) % 256)
     assert clip["action"].shape == (frames - 1, stride, 3)
     np.testing.assert_array_equal(clip["action"].reshape(-1, 3)[:, 1], first + np.arange((frames - 1) * stride))
+    np.testing.assert_array_equal(clip["reward"], clip["action"][..., 1] + 1)
     assert len({*clip["action"][..., 2].ravel().tolist(), clip["place"][-1, 1] // 12}) == 1  # one episode
 
 
 @pytest.mark.parametrize(("frames", "stride"), [(1, 1), (3, 1), (4, 3), (12, 1)])
 def test_clips_are_steps_of_one_episode(opened: Callable[[], list[Reader]], frames: int, stride: int) -> None:
-    with closing(Clips(opened, **KEYS, frames=frames, stride=stride)) as clips:
+    with closing(clips_of(opened, frames, stride)) as clips:
         rng = np.random.default_rng(0)
         got = [clips.draw(rng) for _ in range(60)]
     for clip in got:
         check(clip, frames, stride)
     assert {int(clip["place"][0, 0]) for clip in got} == {0, 1}
-    with closing(Clips(opened, **KEYS, frames=frames, stride=stride)) as clips:
+    with closing(clips_of(opened, frames, stride)) as clips:
         rng = np.random.default_rng(0)
         for clip in got:
             again = clips.draw(rng)
@@ -158,7 +162,7 @@ def test_clips_are_found_while_a_run_writes_and_evicts(
         def opened() -> list[Reader]:
             return [DiskReader(tmp_path)] if kind == "disk" else [open_replay(servers[0].url_unix, prefix)]
 
-        with closing(Clips(opened, **KEYS, frames=3, stride=2)) as clips, meanwhile(lambda: fill(store, n=24)):
+        with closing(clips_of(opened, 3, 2)) as clips, meanwhile(lambda: fill(store, n=24)):
             rng, begin = np.random.default_rng(0), store.streams()[0].start
             while store.streams()[0].start < begin + 600:
                 clip = clips.draw(rng)
@@ -177,7 +181,7 @@ def test_a_replay_that_went_is_opened_anew(tmp_path: Path, monkeypatch: pytest.M
         memory.checkpoint(saved[-1])
 
     save()
-    with closing(Clips(lambda: [CheckpointReader(saved[-1])], **KEYS, frames=2)) as clips:
+    with closing(clips_of(lambda: [CheckpointReader(saved[-1])], 2)) as clips:
         before = len(clips)
         save()
         clips.draw(np.random.default_rng(0))

@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deploy.stored.episode_files import DamagedFileError, NpzEpisodes, read_index, read_npz, write_episodes, write_npz
+from deploy.stored.episode_files import NpzEpisodes, read_index, write_episodes
 from deploy.stored.gymnasium_data import is_action
 from replay.episodes import Found, episodes
+from replay.files.npz import DamagedFileError, read_npz, write_npz
 from replay.foreign_rows import Reading
 from replay.memory.memory_store import MemoryStore
 from replay.step import Field, Rows, Schema

@@ -1,0 +1,140 @@
+"""Opens datasets of images and clips by the names that users give."""
+
+import re
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from deploy.stored.episode_files import INDEX, read_index
+from deploy.stored.known_spaces import known_spaces
+from deploy.stored.sources import holds_replay, open_sources
+from learner.datasets.dataset import Clip, Dataset
+from learner.datasets.images import SUFFIXES as PICTURES
+from learner.datasets.keys import Keys
+from learner.datasets.labels import files_in
+from learner.datasets.lerobot import INFO
+from learner.datasets.minari import is_minari
+from learner.datasets.videos import SUFFIXES as VIDEOS
+from learner.datasets.view import View
+from replay.reader import Reader
+from replay.redis_url import URLS
+from replay.store import ShardDownError
+from world_models.space import Space, Spaces
+
+KINDS = (
+    "a folder of pictures, of videos or of .npz files, a LeRobot or Minari dataset, the logdir of a run, a disk "
+    "replay, Redis URLs, or generated:digits, generated:motion, generated:block_world, generated:point_reach"
+)
+_GENERATED = re.compile(r"generated:(?P<name>\w+)(:(?P<seed>\d+))?")
+_ARRAYS = (".npz",)
+_POINT_REACH = {"train": (2000, 0), "test": (500, 1)}  # clips, and the place of their seed
+
+
+def open_dataset(
+    where: str, clip: Clip | None = None, view: View | None = None, keys: Keys | None = None, split: str = "train",
+    task: str = "", prefix: str = "", note: Callable[[str], None] = print,
+) -> Dataset:  # fmt: skip
+    """The dataset that `where` names; `generated:NAME:SEED` gives another seed than 0.
+
+    `split` is for generated datasets; `task` says what classes discrete actions have if the source does not; `prefix`
+    is that of a replay on Redis. `note` is told of shards that are down or damaged. ValueError: there is nothing to
+    read, it is unclear what is to be read, it does not fit the clip or the keys, or a package is missing.
+    """
+    clip, view = clip or Clip(), view or View()
+    if where.startswith("generated:"):
+        return _generated(where, clip, view, split)
+    if split != "train":
+        raise ValueError(
+            f"Only generated datasets have a split, {where} has none: give the folder of its {split} part."
+        )
+    if where.startswith(URLS):
+        return _replay(where, clip, view, keys, task, prefix, note)
+    path = Path(where)
+    if not path.exists():
+        raise ValueError(f"There is no file or folder {where}. Name {KINDS}.")
+    if (path / INFO).is_file():
+        from learner.datasets.lerobot import LeRobot
+
+        return LeRobot(path, clip, view, keys)
+    if is_minari(path):
+        from learner.datasets.minari import Minari
+
+        return Minari(path, clip, view, keys)
+    exported = path.is_dir() and (path / INDEX).exists() and any(path.glob("*.npz"))
+    if path.is_dir() and not exported and holds_replay(path):
+        return _replay(where, clip, view, keys, task, prefix, note)
+    return _files(path, clip, view, keys, task)
+
+
+def _files(path: Path, clip: Clip, view: View, keys: Keys | None, task: str) -> Dataset:
+    kinds = {"pictures": PICTURES, "videos": VIDEOS, ".npz files": _ARRAYS}
+    found = {name: count for name, suffixes in kinds.items() if (count := len(files_in(path, suffixes)))}
+    if len(found) != 1:
+        what = " and ".join(f"{count:,} {name}" for name, count in found.items()) or "nothing that can be read"
+        raise ValueError(f"{path} holds {what}. Name {'one kind, in a folder of its own' if found else KINDS}.")
+    if "pictures" in found:
+        from learner.datasets.images import Images
+
+        return Images(path, clip, view)
+    if "videos" in found:
+        from learner.datasets.videos import Videos
+
+        return Videos(path, clip, view)
+    from learner.datasets.arrays import Arrays
+
+    index = None
+    with suppress(ValueError):  # another program's
+        index = read_index(path)
+    classes = _classes_in(index) if index and "action" in index else _classes(known_spaces([], task)[1])
+    return Arrays(path, clip, view, keys, classes)
+
+
+def _replay(
+    where: str, clip: Clip, view: View, keys: Keys | None, task: str, prefix: str, note: Callable[[str], None]
+) -> Dataset:
+    from learner.datasets.replay_clips import ReplayClips
+
+    def readers() -> list[Reader]:
+        lacking: list[str] = []
+        opened = open_sources(where, prefix, lacking, lacking)
+        for line in lacking:
+            note(line)
+        return opened
+
+    try:
+        return ReplayClips(readers, clip, view, keys, _classes(known_spaces([where], task)[1]))
+    except ShardDownError as error:
+        raise ValueError(str(error)) from error
+
+
+def _generated(where: str, clip: Clip, view: View, split: str) -> Dataset:
+    from learner.datasets.generated import GENERATED
+    from learner.datasets.generated.held import Held
+
+    match = _GENERATED.fullmatch(where)
+    name, seed = (match["name"], int(match["seed"] or 0)) if match else ("", 0)
+    if name not in (*GENERATED, "point_reach"):
+        names = ", ".join(sorted((*GENERATED, "point_reach")))
+        raise ValueError(f"There is no dataset {where!r}. Generated are {names}; named generated:NAME[:SEED].")
+    if split not in _POINT_REACH:
+        raise ValueError(f"Generated datasets have the splits {' and '.join(_POINT_REACH)}, got {split!r}.")
+    if name in GENERATED:
+        return GENERATED[name](split, seed).seen(clip, view)
+    from actors.envs.point_reach import STEPS, random_clips
+
+    n, place = _POINT_REACH[split]
+    frames, actions, states = random_clips(n, STEPS + 1, seed=2 * seed + place)
+    label = f"{where} ({split}, seed {seed})"
+    return Held(name=label, frames=frames, actions=actions, states=states, clip=clip, view=view)
+
+
+def _classes(spaces: tuple[Spaces, Spaces] | None) -> dict[str, int]:
+    """The number of classes of each discrete key."""
+    groups = spaces or ()
+    return {key: space.classes for group in groups for key, space in group.items() if space.discrete}
+
+
+def _classes_in(index: Mapping[str, Any]) -> dict[str, int]:
+    parts = ({key: Space.from_json(one) for key, one in index[part].items()} for part in ("observation", "action"))
+    return {key: space.classes for group in parts for key, space in group.items() if space.discrete}
