@@ -17,7 +17,7 @@ from learner.datasets.lerobot import INFO
 from learner.datasets.minari import is_minari
 from learner.datasets.videos import SUFFIXES as VIDEOS
 from learner.datasets.view import View
-from replay.reader import Reader
+from replay.reading.reader import Reader
 from replay.redis_url import URLS
 from replay.store import ShardDownError
 from world_models.space import Space, Spaces

@@ -13,7 +13,7 @@ from deploy.wiring.config import RunConfig
 from learner.sequence import start_items
 from replay.counted import counted
 from replay.episodes import pieces
-from replay.reader import Reader
+from replay.reading.reader import Reader
 from replay.step import Rows, Schema
 from replay.store import Store
 

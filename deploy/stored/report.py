@@ -12,7 +12,7 @@ from rich.table import Table
 from replay.byte_size import byte_size
 from replay.counted import counted
 from replay.episodes import Found, episodes
-from replay.reader import Reader
+from replay.reading.reader import Reader
 from replay.step import FLAGS, Schema
 
 _MARKS = {True: "[green]good[/]", None: "[yellow]note[/]", False: "[bold red]bad [/]"}

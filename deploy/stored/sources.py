@@ -9,7 +9,7 @@ from deploy.wiring.config import load_config
 from deploy.wiring.stores import replay_directory, replay_prefix, shard_names
 from learner.checkpoint import Checkpoints
 from replay.memory.checkpoint_reader import CheckpointReader
-from replay.reader import Reader
+from replay.reading.reader import Reader
 from replay.redis_url import URLS, parse_servers
 from replay.store import ShardDownError
 from world_models.checkpoint_files import RUN_CONFIG

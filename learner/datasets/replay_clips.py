@@ -8,9 +8,9 @@ import numpy as np
 from learner.datasets.dataset import Clip, Example
 from learner.datasets.keys import REWARD, Keys, example, require_classes
 from learner.datasets.view import View
-from replay.clips import Clips
 from replay.counted import counted
-from replay.reader import Reader
+from replay.reading.clips import Clips
+from replay.reading.reader import Reader
 
 
 class ReplayClips:

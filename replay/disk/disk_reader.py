@@ -21,7 +21,7 @@ from replay.disk.reopening import what_is_lost
 from replay.episodes import MissingStepsError
 from replay.files.checked_files import DamagedError
 from replay.layout import views
-from replay.reader import Finding
+from replay.reading.reader import Finding
 from replay.step import Rows, Schema
 
 _NAME = re.compile(r"(\d+)-(\d+)\.(rows|open)")
@@ -39,7 +39,7 @@ class Piece(NamedTuple):
 
 
 class DiskReader:
-    """The streams of one directory of `replay.disk.disk_store`; see `replay.reader.Reader`.
+    """The streams of one directory of `replay.disk.disk_store`; see `replay.reading.reader.Reader`.
 
     Chunks are verified when they are first read; a damaged one counts as missing. While a run uses the directory, the
     newest steps of its open chunks are in that run's memory only. ValueError: there is no disk replay.

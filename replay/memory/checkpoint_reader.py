@@ -13,12 +13,12 @@ from replay.episodes import MissingStepsError
 from replay.files.checked_files import CheckedFiles, DamagedError
 from replay.files.checkpoint import verified
 from replay.memory.checkpoint_contents import FORMATS, SPANS, STATE, Contents
-from replay.reader import Finding
+from replay.reading.reader import Finding
 from replay.step import Field, Rows, Schema
 
 
 class CheckpointReader:
-    """Streams and steps of one checkpointed store; see `replay.reader.Reader`.
+    """Streams and steps of one checkpointed store; see `replay.reading.reader.Reader`.
 
     Steps in a damaged file count as missing; latents in one are read as zeros, as stale ones are.
     """

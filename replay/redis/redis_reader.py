@@ -9,7 +9,7 @@ from replay.byte_size import byte_size
 from replay.counted import counted
 from replay.episodes import MissingStepsError
 from replay.layout import views
-from replay.reader import Finding
+from replay.reading.reader import Finding
 from replay.redis.redis_connection import Connection
 from replay.redis.redis_layout import MARKER, Layout, stored_latents
 from replay.redis.redis_refusal import ReplyError
@@ -68,7 +68,7 @@ def open_replay(url: str, prefix: str = "") -> "RedisReader":
 
 
 class RedisReader:
-    """See `replay.reader.Reader`. A run may use the replay meanwhile: streams() always returns the current state."""
+    """See `replay.reading.reader.Reader`. A run may use the replay meanwhile: streams() returns the current state."""
 
     kind = "replay on Redis"
 

@@ -9,7 +9,7 @@ from threading import Lock
 import numpy as np
 
 from replay.episodes import require_flags
-from replay.reader import Reader
+from replay.reading.reader import Reader
 from replay.step import Rows
 
 _ATTEMPTS = 1000

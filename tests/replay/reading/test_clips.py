@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from replay.clips import Clips, NoClipError
 from replay.disk.disk_reader import DiskReader
 from replay.disk.disk_store import DiskStore
 from replay.memory.checkpoint_reader import CheckpointReader
 from replay.memory.memory_store import MemoryStore
-from replay.reader import Reader
+from replay.reading.clips import Clips, NoClipError
+from replay.reading.reader import Reader
 from replay.redis.redis_reader import open_replay
 from replay.redis.redis_store import RedisStore
 from replay.step import Field, Rows, Schema
@@ -148,8 +148,8 @@ def test_what_cannot_be_had_is_said(opened: Callable[[], list[Reader]]) -> None:
 def test_clips_are_found_while_a_run_writes_and_evicts(
     kind: str, tmp_path: Path, servers: tuple[RedisServer, RedisServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("replay.clips._REFRESH", 0.2)
-    monkeypatch.setattr("replay.clips._RETRY", 0.02)
+    monkeypatch.setattr("replay.reading.clips._REFRESH", 0.2)
+    monkeypatch.setattr("replay.reading.clips._RETRY", 0.02)
     prefix = tmp_path.name
     store: Store
     if kind == "disk":
@@ -171,7 +171,7 @@ def test_clips_are_found_while_a_run_writes_and_evicts(
 
 
 def test_a_replay_that_went_is_opened_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("replay.clips._REFRESH", 0.0)
+    monkeypatch.setattr("replay.reading.clips._REFRESH", 0.0)
     memory = MemoryStore(SCHEMA, length=LENGTH, capacity=5000, chunk_length=8)
     saved: list[Path] = []
 
