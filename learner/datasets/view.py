@@ -84,7 +84,7 @@ class View:
             return np.ascontiguousarray(part)
         import torch  # its kernel for bytes is ten times as fast as Pillow's; settings need no torch
 
-        pixels = torch.from_numpy(np.ascontiguousarray(part)).movedim(-1, 1)
+        pixels = torch.from_numpy(part.copy()).movedim(-1, 1)
         resized = torch.nn.functional.interpolate(pixels, (self.size, self.size), mode="bilinear", antialias=True)
         return resized.movedim(1, -1).contiguous().numpy()
 
