@@ -19,7 +19,7 @@ from deploy.stored.transfer_report import left_out, told
 from deploy.wiring.output_path import require_new_folder
 from learner.checkpoint import disk_is_full
 from replay.counted import counted
-from replay.episodes import Found, StoredEpisode, episodes, newest_episodes
+from replay.reading.episodes import Found, StoredEpisode, episodes, newest_episodes
 from replay.reading.reader import Reader
 from replay.store import ShardDownError
 from world_models.space import Spaces

@@ -24,7 +24,7 @@ from learner.config import LearnerConfig
 from learner.sequence import CONTEXT
 from replay.config import ReplayConfig
 from replay.counted import counted
-from replay.episodes import Found, append_episodes, fresh_streams
+from replay.reading.episodes import Found, append_episodes, fresh_streams
 from replay.redis_url import URLS, parse_servers
 from replay.step import Rows, Schema
 from replay.store import ShardDownError

@@ -13,11 +13,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from replay.episodes import Found, StoredEpisode, cut
 from replay.files.checkpoint import write_index
 from replay.files.new_directory import new_directory
 from replay.files.npz import DamagedFileError, read_npz, write_npz
 from replay.foreign_rows import Reading, looks_leading
+from replay.reading.episodes import Found, StoredEpisode, cut
 from replay.step import Rows, Schema
 
 FORMAT = "nexus-episodes-1"

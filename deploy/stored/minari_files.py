@@ -24,9 +24,9 @@ from deploy.stored.gymnasium_data import (
     observation_space,
     observation_tree,
 )
-from replay.episodes import StoredEpisode
 from replay.files.new_directory import new_directory
 from replay.foreign_rows import convert
+from replay.reading.episodes import StoredEpisode
 from replay.step import Rows, Schema
 from world_models.space import Spaces
 

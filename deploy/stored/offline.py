@@ -12,7 +12,7 @@ from deploy.stored.transfer_report import SAY
 from deploy.wiring.config import RunConfig
 from learner.sequence import start_items
 from replay.counted import counted
-from replay.episodes import pieces
+from replay.reading.episodes import pieces
 from replay.reading.reader import Reader
 from replay.step import Rows, Schema
 from replay.store import Store

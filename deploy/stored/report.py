@@ -11,7 +11,7 @@ from rich.table import Table
 
 from replay.byte_size import byte_size
 from replay.counted import counted
-from replay.episodes import Found, episodes
+from replay.reading.episodes import Found, episodes
 from replay.reading.reader import Reader
 from replay.step import FLAGS, Schema
 

@@ -18,9 +18,9 @@ from replay.disk.chunk_files import HEADER_BYTES, Chunk, ChunkFiles, Header
 from replay.disk.compressed_rows import CompressedRows, require
 from replay.disk.manifest import FORMAT, NAME, Content, read_manifest
 from replay.disk.reopening import what_is_lost
-from replay.episodes import MissingStepsError
 from replay.files.checked_files import DamagedError
 from replay.layout import views
+from replay.reading.episodes import MissingStepsError
 from replay.reading.reader import Finding
 from replay.step import Rows, Schema
 

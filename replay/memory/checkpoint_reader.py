@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from replay.counted import counted
-from replay.episodes import MissingStepsError
 from replay.files.checked_files import CheckedFiles, DamagedError
 from replay.files.checkpoint import verified
 from replay.memory.checkpoint_contents import FORMATS, SPANS, STATE, Contents
+from replay.reading.episodes import MissingStepsError
 from replay.reading.reader import Finding
 from replay.step import Field, Rows, Schema
 

@@ -8,7 +8,7 @@ from threading import Lock
 
 import numpy as np
 
-from replay.episodes import require_flags
+from replay.reading.episodes import require_flags
 from replay.reading.reader import Reader
 from replay.step import Rows
 

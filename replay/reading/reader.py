@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
-from replay.episodes import Source
+from replay.reading.episodes import Source
 
 
 class Finding(NamedTuple):

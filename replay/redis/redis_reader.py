@@ -7,8 +7,8 @@ import numpy as np
 
 from replay.byte_size import byte_size
 from replay.counted import counted
-from replay.episodes import MissingStepsError
 from replay.layout import views
+from replay.reading.episodes import MissingStepsError
 from replay.reading.reader import Finding
 from replay.redis.redis_connection import Connection
 from replay.redis.redis_layout import MARKER, Layout, stored_latents

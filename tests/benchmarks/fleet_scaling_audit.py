@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from deploy.stored.sources import open_sources
-from replay.episodes import pieces
 from replay.keys import stream_id
+from replay.reading.episodes import pieces
 from tests.benchmarks.fleet_scaling_witness import Life
 
 

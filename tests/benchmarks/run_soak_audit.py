@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from deploy.stored.sources import open_sources
-from replay.episodes import pieces
+from replay.reading.episodes import pieces
 from tests.benchmarks.run_soak_judge import judge
 
 

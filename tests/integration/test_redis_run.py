@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from deploy.cli import main
-from replay.episodes import Found, episodes
 from replay.keys import stream_id
+from replay.reading.episodes import Found, episodes
 from replay.redis.redis_reader import open_replay
 from replay.redis_url import PASSWORD_VARIABLE
 from replay.sharding import shard_of

@@ -8,8 +8,8 @@ from actors.config import EnvironmentConfig
 from actors.envs import make
 from actors.trivial_policies import RandomPolicy
 from actors.vector import VectorEnvironment
-from replay.episodes import Found, Source, episodes
 from replay.keys import stream_id
+from replay.reading.episodes import Found, Source, episodes
 from replay.step import Field, Rows, Schema
 from replay.store import Store
 from replay.writer import Writer

@@ -13,8 +13,8 @@ from deploy.cli import main
 from deploy.commands.train import parse_train
 from deploy.stored.sources import open_sources
 from deploy.wiring.config_file import save_config
-from replay.episodes import Found, episodes
 from replay.files.npz import read_npz, write_npz
+from replay.reading.episodes import Found, episodes
 from replay.redis.redis_connection import Connection
 from replay.redis_url import PASSWORD_VARIABLE, parse
 from replay.step import Rows

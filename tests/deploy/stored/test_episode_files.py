@@ -7,10 +7,10 @@ import pytest
 
 from deploy.stored.episode_files import NpzEpisodes, read_index, write_episodes
 from deploy.stored.gymnasium_data import is_action
-from replay.episodes import Found, episodes
 from replay.files.npz import DamagedFileError, read_npz, write_npz
 from replay.foreign_rows import Reading
 from replay.memory.memory_store import MemoryStore
+from replay.reading.episodes import Found, episodes
 from replay.step import Field, Rows, Schema
 from tests.replay.cartpole import LENGTH, assert_same, play, schema, whole
 

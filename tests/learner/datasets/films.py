@@ -20,6 +20,7 @@ def film(file: Path, frames: int, rate: int = 10, codec: str = "mpeg4", first: i
     file.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(file), "w") as container:
         stream = container.add_stream(codec, rate=rate)
+        assert isinstance(stream, av.VideoStream)
         stream.width = stream.height = SIZE
         stream.pix_fmt = "yuv420p"
         stream.codec_context.gop_size = 6

@@ -15,9 +15,9 @@ from tests.learner.datasets.recordings import check, recording
 pytestmark = pytest.mark.timeout(120)
 
 
-def save(folder: Path, *recordings: Rows) -> None:
-    for number, arrays in enumerate(recordings):
-        np.savez_compressed(folder / f"{number}.npz", **arrays)
+def save(folder: Path, *recordings: Rows, start: int = 0) -> None:
+    for number, arrays in enumerate(recordings, start):
+        np.savez_compressed(folder / f"{number}.npz", allow_pickle=False, **arrays)
 
 
 def as_steps(arrays: Rows, episode: int) -> Rows:
@@ -95,9 +95,10 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
     changed = bytearray(raw)
     changed[120] ^= 255
     (tmp_path / "3.npz").write_bytes(changed)
-    np.savez(tmp_path / "4.npz", **{k: v for k, v in recording(4, 9).items() if k != "place"})
-    np.savez(tmp_path / "5.npz", **recording(5, 9) | {"image": np.zeros((9, 4, 5, 3), np.uint8)})
-    np.savez(tmp_path / "6.npz", **recording(6, 9) | {"place": np.array([{}] * 9, object)})
+    partial = {key: value for key, value in recording(4, 9).items() if key != "place"}
+    wide = recording(5, 9) | {"image": np.zeros((9, 4, 5, 3), np.uint8)}
+    save(tmp_path, partial, wide, start=4)
+    np.savez(tmp_path / "6.npz", place=np.array([{}] * 9, object), image=wide["image"], action=wide["action"])
     data = Arrays(tmp_path, Clip(frames=2), View())
     check(data.example(0, np.random.default_rng(0)), 2, 1, 0)
     reasons = [
@@ -115,6 +116,6 @@ def test_folders_without_recordings_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.npz").write_bytes(b"")
     with pytest.raises(ValueError, match=r"None of the first 1 files in .* can be read: .*a\.npz: not an \.npz"):
         Arrays(tmp_path, Clip(), View())
-    np.savez(tmp_path / "0.npz", ids=np.arange(5))
+    save(tmp_path, {"ids": np.arange(5)})
     with pytest.raises(ValueError, match=r"neither images \(uint8 \[T H W C\]\) nor vectors of floats: \['ids'\]"):
         Arrays(tmp_path, Clip(), View())

@@ -10,8 +10,8 @@ import pytest
 
 from replay.disk.disk_reader import DiskReader
 from replay.disk.disk_store import DiskStore
-from replay.episodes import pieces
 from replay.keys import step_keys
+from replay.reading.episodes import pieces
 from tests.contracts.stores import SCHEMA, check_sequences, fill, latents, rng, rows
 from tests.replay.disk.disk_lives import check, filled, finished, reopened
 from tests.replay.disk.disk_process import CHUNK, LENGTH, store

@@ -10,7 +10,7 @@ import pytest
 
 from replay.disk.disk_reader import DiskReader, lock_holder
 from replay.disk.disk_store import DiskStore
-from replay.episodes import Found, MissingStepsError, episodes
+from replay.reading.episodes import Found, MissingStepsError, episodes
 from tests.replay.cartpole import LENGTH, assert_same, play, schema, whole
 
 pytestmark = pytest.mark.timeout(120)

@@ -6,7 +6,7 @@ from contextlib import closing
 import numpy as np
 import pytest
 
-from replay.episodes import Found, MissingStepsError, episodes
+from replay.reading.episodes import Found, MissingStepsError, episodes
 from replay.redis.redis_connection import Connection, ReplyError, ShardDownError
 from replay.redis.redis_reader import RedisReader, open_replay
 from replay.redis.redis_session import Reply

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from replay.episodes import Found, append_episodes, cut, episodes, fresh_streams, newest_episodes
 from replay.memory.checkpoint_reader import CheckpointReader
 from replay.memory.memory_store import MemoryStore
+from replay.reading.episodes import Found, append_episodes, cut, episodes, fresh_streams, newest_episodes
 from replay.sharding import ShardedStore
 from replay.step import Field, Rows, Schema
 from tests.replay.cartpole import LENGTH, assert_same, play, schema, whole
