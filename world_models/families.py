@@ -34,6 +34,11 @@ class Family:
     policy_class: str = ""
     """The policy, called with the acting part, a seed, and whether to take modes instead of samples."""
 
+    plans: bool = False
+    """Whether planners can use the model."""
+    planning_class: str = ""
+    """The model as planners see it, called with the whole model; empty if it is itself a `PlanningModel`."""
+
     @property
     def acts(self) -> bool:
         return bool(self.acting_class)
@@ -55,6 +60,10 @@ class Family:
         """A policy that acts with `acting`, made by `build_acting`."""
         return pkgutil.resolve_name(self.policy_class)(acting, seed, mode)
 
+    def planning(self, model: Any) -> Any:
+        """A model made by `build` as a `PlanningModel`."""
+        return pkgutil.resolve_name(self.planning_class)(model) if self.planning_class else model
+
 
 FAMILIES = {
     family.name: family
@@ -66,6 +75,16 @@ FAMILIES = {
             model_class="world_models.dreamer.agent:Dreamer",
             acting_class="world_models.dreamer.acting:ActingModel",
             policy_class="world_models.dreamer.policy:DreamerPolicy",
+            plans=True,
+            planning_class="world_models.dreamer.planning:DreamerPlanning",
+        ),
+        Family(
+            name="simple",
+            format=1,
+            config_class="world_models.simple.config:SimpleWorldModelConfig",
+            model_class="world_models.simple.world_model:SimpleWorldModel",
+            from_spaces=False,
+            plans=True,
         ),
         Family(
             name="ijepa",

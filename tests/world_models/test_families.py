@@ -15,6 +15,8 @@ from world_models.dreamer.policy import DreamerPolicy
 from world_models.families import FAMILIES, UnknownModelError, family_of
 from world_models.jepa import presets
 from world_models.model_document import ModelDocument, read_family, read_model_document
+from world_models.protocol import PlanningModel
+from world_models.simple.config import SimpleWorldModelConfig
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -24,6 +26,7 @@ SMALL: dict[str, Any] = {
     "ijepa": presets.ijepa(),
     "vjepa2": presets.vjepa2(),
     "vjepa2_ac": presets.vjepa2_ac(),
+    "simple": SimpleWorldModelConfig(obs_dim=435, action_dim=5, latent_dim=4, hidden_dim=8),
 }
 """A configuration of each family, small enough for tests."""
 
@@ -50,6 +53,8 @@ def test_each_builds_what_its_document_says(tmp_path: Path, name: str) -> None:
         acting = again.family.build_acting(again.observation, again.action, again.config)
         assert acting.state_dict().keys() <= model.state_dict().keys()
         assert again.family.policy(acting, 0, True).initial(2)
+    if again.family.plans:
+        assert isinstance(again.family.planning(model), PlanningModel)
 
 
 def test_dreamer_is_built_from_its_own_classes() -> None:

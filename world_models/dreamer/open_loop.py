@@ -67,7 +67,7 @@ def open_loop(
     for key, dist in agent.decoder(deter, flat).items():
         image = agent.observation_space[key].is_image
         truth = batch[key].float() / 255 if image else batch[key]
-        prediction[key] = _units(dist)
+        prediction[key] = in_units(dist)
         error[key] = _error(dist, dist.pred(), truth)
         still[key] = _error(dist, _decoded(dist, truth[:, context - 1 : context]), truth)
     prediction[REWARD] = agent.reward(feature(deter, flat)).pred()
@@ -78,7 +78,7 @@ def open_loop(
     return OpenLoop(prediction, error, still, resets.cumsum(1) == 0, deter, stoch)
 
 
-def _units(dist: Reconstruction) -> Tensor:
+def in_units(dist: Reconstruction) -> Tensor:
     """The prediction in the observation's own units."""
     return symexp(dist.pred()) if isinstance(dist, SquaredError) and dist.symlog_target else dist.pred()
 

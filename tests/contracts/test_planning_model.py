@@ -1,0 +1,125 @@
+"""What every world model that planners can search must keep: shapes, independent rows, repeatable draws."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from tests.world_models.small_agent import CONTINUOUS, DISCRETE, IMAGE, VECTOR, build, random_values
+from world_models.dreamer.planning import DreamerPlanning
+from world_models.planning.actions import ActionLayout
+from world_models.planning.cem import CEM
+from world_models.planning.costs import GoalCost, RewardCost
+from world_models.planning.gradient import GradientPlanner
+from world_models.planning.objective import Objective
+from world_models.protocol import PlanningModel, map_state, repeat_rows
+from world_models.simple.world_model import SimpleWorldModel
+
+pytestmark = pytest.mark.timeout(60)
+
+MIXED = {"button": DISCRETE, "stick": CONTINUOUS}
+SEEN = {"image": IMAGE, "vector": VECTOR}
+
+
+def dreamer(sample: bool) -> tuple[PlanningModel, dict[str, Any]]:
+    spaces = {"stick": CONTINUOUS} if sample else MIXED
+    return DreamerPlanning(build(SEEN, spaces), sample), random_values(np.random.default_rng(0), SEEN, 3)
+
+
+def simple(stochastic: bool) -> tuple[PlanningModel, dict[str, Any]]:
+    torch.manual_seed(0)
+    config = {"obs_dim": 3, "action_dim": 2, "latent_dim": 4, "hidden_dim": 8, "stochastic": stochastic}
+    return SimpleWorldModel(config), random_values(np.random.default_rng(0), {"vector": VECTOR}, 3)
+
+
+MODELS: dict[str, Callable[[], tuple[PlanningModel, dict[str, Any]]]] = {
+    "dreamer": lambda: dreamer(True),
+    "dreamer-modes": lambda: dreamer(False),
+    "simple": lambda: simple(False),
+    "simple-gaussian": lambda: simple(True),
+}
+everyone = pytest.mark.parametrize("name", MODELS)
+
+
+def leaves(state: Any) -> list[Tensor]:
+    found: list[Tensor] = []
+    map_state(lambda x: found.append(x) or x, state)  # type: ignore[func-returns-value]
+    return found
+
+
+def drawn(model: PlanningModel, rows: int, steps: int) -> Tensor:
+    return ActionLayout(model.action_space).uniform(rows, steps, generator=torch.Generator().manual_seed(1))
+
+
+@everyone
+def test_imagining_is_stepping(name: str) -> None:
+    model, observation = MODELS[name]()
+    assert isinstance(model, PlanningModel)
+    actions = drawn(model, 3, 4)
+    with torch.no_grad():
+        model.seed(0)
+        start = model.encode(observation)
+        model.seed(1)
+        states, observations, rewards = model.imagine(start, actions)
+        model.seed(1)
+        now = start
+        for step in range(4):
+            before, now = now, model.step(now, actions[:, step])
+            for whole, one in zip(leaves(states), leaves(now), strict=True):
+                torch.testing.assert_close(whole[:, step], one)
+            if rewards is not None:
+                torch.testing.assert_close(rewards[:, step], model.rewards(before, actions[:, step], now).mean(0))  # type: ignore[attr-defined]
+    assert all(len(x) == 3 for x in leaves(model.initial(3)))
+    if observations is not None:
+        decoded = observations if isinstance(observations, dict) else {"vector": observations}
+        assert {key: (3, 4, *np.shape(value)[1:]) for key, value in observation.items()} == {
+            key: tuple(value.shape) for key, value in decoded.items()
+        }
+
+
+@everyone
+def test_rows_know_nothing_of_each_other(name: str) -> None:
+    model, observation = MODELS[name]()
+    model.seed(0)
+    with torch.no_grad():
+        whole = model.features(model.encode(observation))  # type: ignore[attr-defined]
+        model.seed(0)
+        first = model.features(model.encode({key: value[:1] for key, value in observation.items()}))  # type: ignore[attr-defined]
+    torch.testing.assert_close(whole[:1], first)
+
+
+@everyone
+def test_the_state_before_matters_to_models_with_memory_alone(name: str) -> None:
+    model, observation = MODELS[name]()
+    actions = drawn(model, 3, 1)[:, 0]
+    with torch.no_grad():
+        first = model.encode(observation)
+
+        def again(begins: bool) -> list[Tensor]:
+            model.seed(5)
+            return leaves(model.encode(observation, first, actions, torch.full((3,), begins)))
+
+        model.seed(5)
+        fresh = leaves(model.encode(observation))
+        assert all(map(torch.equal, again(True), fresh))
+        assert all(map(torch.equal, again(False), fresh)) == name.startswith("simple")
+
+
+@everyone
+def test_plans_are_made_by_reward_and_towards_goals(name: str) -> None:
+    model, observation = MODELS[name]()
+    layout, draws = ActionLayout(model.action_space), torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        state = model.encode(observation)
+        goal = model.features(map_state(lambda x: x.flip(0), state))  # type: ignore[attr-defined]
+    planners: list[Any] = [CEM(horizon=3, samples=8, elites=2, iterations=2)]
+    planners += [GradientPlanner(horizon=3, samples=2, iterations=2)] if layout.continuous else []
+    for planner in planners:
+        for cost in (RewardCost(), GoalCost(goal=goal, every_step=True)):
+            plan = planner.plan(Objective(model, state, cost), layout, 3, draws)
+            assert plan.actions.shape == (3, 3, layout.width) and plan.cost.isfinite().all()
+            torch.testing.assert_close(layout.nearest(plan.actions), plan.actions)
+    assert all(len(x) == 6 for x in leaves(repeat_rows(state, 2)))
