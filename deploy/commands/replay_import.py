@@ -67,8 +67,9 @@ def run(arguments: Sequence[str]) -> int:
     )  # fmt: skip
     from deploy.stored.episode_files import NpzEpisodes, read_index
     from deploy.stored.gymnasium_data import is_action
-    from deploy.stored.minari_files import MinariEpisodes, is_minari, read_facts
+    from deploy.stored.minari_files import MinariEpisodes, read_facts
     from deploy.wiring.stores import inline_store
+    from learner.datasets.minari import is_minari
     from replay.foreign_rows import Reading
 
     if given.into.startswith(URLS):

@@ -24,39 +24,21 @@ from deploy.stored.gymnasium_data import (
     observation_space,
     observation_tree,
 )
+from learner.datasets.minari import DATA, data_folder, open_minari, require_minari
 from replay.files.new_directory import new_directory
 from replay.foreign_rows import convert
 from replay.reading.episodes import StoredEpisode
 from replay.step import Rows, Schema
 from world_models.space import Spaces
 
-_DATA = "data"  # Minari expects the files of dataset X in X/data
 _STORED = "stored_actions"
 _OURS = "nexus"  # our entry in a dataset's metadata
 _CRC = "nexus_crc32"  # our entry in an episode's metadata
 
 
-def require_minari() -> ModuleType:
-    """The package. Raises ValueError saying how to install it if it is missing."""
-    try:
-        import h5py  # noqa: F401
-        import minari
-    except ImportError as error:
-        raise ValueError(
-            f"Minari datasets need the package minari, which is missing ({error}): pip install 'minari[hdf5]', or "
-            "pip install 'nexus-worlds[minari]'."
-        ) from error
-    return minari
-
-
-def is_minari(path: Path) -> bool:
-    """Whether this is a Minari dataset: its folder, the `data` folder in it, or its HDF5 file."""
-    return path.suffix == ".hdf5" or any((path / part / "metadata.json").is_file() for part in ("", _DATA))
-
-
 def read_facts(path: Path) -> dict[str, Any] | None:
     """The `facts` that `write_minari` was given; None for a dataset written by another program."""
-    folder = _data_folder(path)
+    folder = data_folder(path)
     try:
         facts = json.loads((folder / "metadata.json").read_bytes()).get(_OURS)
     except (OSError, ValueError, RecursionError, AttributeError):  # reported when the episodes are read
@@ -88,7 +70,7 @@ def write_minari(
     counts = {"episodes": 0, "steps": 0}
     with new_directory(out) as folder:
         storage = MinariStorage.new(
-            folder.absolute() / _DATA, observation_space(observation), action_space(action), data_format="hdf5",
+            folder.absolute() / DATA, observation_space(observation), action_space(action), data_format="hdf5",
             jpeg_encoding=False,  # JPEG changes pixels
         )  # fmt: skip
         for episode in episodes:
@@ -132,10 +114,7 @@ class MinariEpisodes:
         self.damaged: dict[str, str] = {}
         self.datasets = []
         for path in paths:
-            try:
-                self.datasets.append((path, minari.MinariDataset(_data_folder(path))))
-            except (OSError, ValueError, KeyError, AssertionError) as error:
-                raise ValueError(f"{path} cannot be read as a Minari dataset: {error}") from error
+            self.datasets.append((path, open_minari(path)))
 
     def __iter__(self) -> Iterator[Rows]:
         for path, dataset in self.datasets:
@@ -197,12 +176,6 @@ def _checksum(stored: Mapping[str, Any]) -> int:
 
     add("", {key: value for key, value in stored.items() if key != "id" and value is not None})
     return crc
-
-
-def _data_folder(path: Path) -> Path:
-    if path.suffix == ".hdf5":
-        return path.parent
-    return path if (path / "metadata.json").is_file() else path / _DATA
 
 
 def _dataset_id(minari: ModuleType, out: Path) -> str:

@@ -104,13 +104,10 @@ def _folders(path: Path, names: Sequence[str], damaged: list[str] | None) -> lis
 
 
 def holds_replay(path: Path) -> bool:
-    """Whether a folder is a run's logdir, or holds stored replay."""
-    return (
-        (path / RUN_CONFIG).exists()
-        or (path / "state.json").exists()
-        or _is_shard(path)
-        or any(_is_shard(child) for child in path.glob("*"))
-    )
+    """Whether a folder is a run's logdir, a checkpoint of one, or holds shards of replay."""
+    run = (path / RUN_CONFIG).exists() or (path / "replay").is_dir() and (path / "state.json").exists()
+    folders = [path, *path.glob("*")]
+    return run or any((folder / name).exists() for folder in folders for name in _PARTS if name != "index.json")
 
 
 def _is_shard(path: Path) -> bool:

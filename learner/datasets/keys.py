@@ -9,13 +9,14 @@ from learner.datasets.dataset import Example
 from learner.datasets.view import View
 from replay.step import RESERVED, Field, Rows
 
-REWARD = "reward"
+REWARD, IMAGE = "reward", "image"
 ACTIONS, REWARDS = ("action", "actions"), ("reward", "rewards")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Keys:
-    """Names of recorded keys. Left empty: the only image, `action` and `action/...`, and all vectors of floats."""
+    """Names of recorded keys. Left empty: the only image or the one named `image`, `action` and `action/...`, and all
+    vectors of floats."""
 
     frames: str = ""
     actions: tuple[str, ...] = ()
@@ -29,6 +30,7 @@ class Keys:
         free = {key: field for key, field in sorted(fields.items()) if key not in RESERVED and key not in named}
         actions = self.actions or tuple(key for key in free if key.split("/")[0] in ACTIONS)
         images = [key for key, field in free.items() if is_image(field)]
+        images = [IMAGE] if IMAGE in images else images
         if not self.frames and len(images) > 1:
             raise ValueError(f"{where} has several images, {sorted(images)}; name the one to use as frames.")
         vectors = (k for k, field in free.items() if field.dtype.kind == "f" and len(field.shape) <= 1)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -14,38 +15,53 @@ from learner.datasets.view import View
 from replay.counted import counted
 from replay.step import Rows
 
-_DATA = "data"  # Minari expects the files of dataset X in X/data
+DATA = "data"  # Minari expects the files of dataset X in X/data
 ACTION = "action"
 
 
 def is_minari(path: Path) -> bool:
-    """Whether this is a Minari dataset: its folder, or the `data` folder in it."""
-    return any((path / part / "metadata.json").is_file() for part in ("", _DATA))
+    """Whether this is a Minari dataset: its folder, the `data` folder in it, or its HDF5 file."""
+    return path.suffix == ".hdf5" or any((path / part / "metadata.json").is_file() for part in ("", DATA))
+
+
+def require_minari() -> ModuleType:
+    """The package. Raises ValueError saying how to install it if it is missing."""
+    try:
+        import h5py  # noqa: F401
+        import minari
+    except ImportError as error:
+        raise ValueError(
+            f"Minari datasets need the package minari, which is missing ({error}): pip install 'minari[hdf5]', or "
+            "pip install 'nexus-worlds[minari]'."
+        ) from error
+    return minari
+
+
+def open_minari(path: Path) -> Any:
+    """The `minari.MinariDataset` at `path`. ValueError: it cannot be read, or the package is missing."""
+    try:
+        return require_minari().MinariDataset(data_folder(path))
+    except (OSError, ValueError, KeyError, AssertionError) as error:
+        raise ValueError(f"{path} cannot be read as a Minari dataset: {error}") from error
+
+
+def data_folder(path: Path) -> Path:
+    """The folder with the files of a dataset."""
+    if path.suffix == ".hdf5":
+        return path.parent
+    return path if (path / "metadata.json").is_file() else path / DATA
 
 
 class Minari:
     """One clip of each episode per pass, at a random place; actions are as the environment takes them.
 
     Keys are those of a Dict, `a/b` for one in another; `image` or `vector` for an observation that is none; `action`,
-    or `action/...`. ValueError: the dataset cannot be read, a key is missing,
-    or the package is."""
+    or `action/...`. ValueError: the dataset cannot be read, a key is missing, or the package is."""
 
     live = False
 
     def __init__(self, where: Path, clip: Clip, view: View, keys: Keys | None = None) -> None:
-        try:
-            import h5py  # noqa: F401
-            import minari
-        except ImportError as error:
-            raise ValueError(
-                f"Minari datasets need the package minari, which is missing ({error}): pip install 'minari[hdf5]', or "
-                "pip install 'nexus-worlds[minari]'."
-            ) from error
-        self.where, self.clip, self.view = where, clip, view
-        try:
-            self._dataset = minari.MinariDataset(where if (where / "metadata.json").is_file() else where / _DATA)
-        except (OSError, ValueError, KeyError, AssertionError) as error:
-            raise ValueError(f"{where} cannot be read as a Minari dataset: {error}") from error
+        self.where, self.clip, self.view, self._dataset = where, clip, view, open_minari(where)
         self.numbers: list[int] = self._dataset.episode_indices.tolist()
         require_examples(self.numbers, "episodes", where, "record some first")
         observation, action = self._spaces = (self._dataset.observation_space, self._dataset.action_space)

@@ -11,7 +11,8 @@ from gymnasium import spaces as gym_spaces
 
 from actors.native_actions import native_action, native_actions
 from deploy.stored.gymnasium_data import action_space, flat_rows
-from deploy.stored.minari_files import MinariEpisodes, is_minari, write_minari
+from deploy.stored.minari_files import MinariEpisodes, write_minari
+from learner.datasets.minari import is_minari
 from replay.memory.memory_store import MemoryStore
 from replay.reading.episodes import Found, episodes
 from replay.step import Field, Schema
