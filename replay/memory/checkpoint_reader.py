@@ -40,21 +40,23 @@ class CheckpointReader:
             raise ValueError(f"Replay checkpoint {self.directory} is damaged: {error}.") from error
         self.items = int(self.counters["created"]) - int(self.counters["evicted"])
         self.waiting = len(arrays["queue"])
-        self._begin = {id: (begin, next) for id, next, begin, _, _ in arrays["streams"].tolist()}
         self._chunks = list(map(tuple, arrays["chunks"].tolist()))
+        first: dict[int, int] = {}
+        for stream, chunk in self._chunks:
+            first.setdefault(stream, chunk * self.chunk_length)
+        self._streams = {
+            id: range(max(begin, first.get(id, next)), next) for id, next, begin, _, _ in arrays["streams"].tolist()
+        }
         self._contents = Contents(content, arrays)
         self._fields, self._latents = self._places("rows"), self._places("latents")
         for file in (*self._contents.of("items"), *self._contents.of("priorities")):
             self.files.is_whole(file.name)  # not read here, but verified all the same
 
     def streams(self) -> dict[int, range]:
-        first: dict[int, int] = {}
-        for stream, chunk in self._chunks:
-            first.setdefault(stream, chunk * self.chunk_length)
-        return {id: range(max(begin, first.get(id, next)), next) for id, (begin, next) in self._begin.items()}
+        return dict(self._streams)
 
     def read(self, stream: int, first_step_id: int, n: int) -> Rows:
-        stored = self.streams().get(stream, range(0))
+        stored = self._streams.get(stream, range(0))
         if n < 1 or not stored.start <= first_step_id <= first_step_id + n <= stored.stop:
             raise ValueError(
                 f"Steps {first_step_id} to {first_step_id + n - 1} of stream {stream} are not all in {self.directory}: "
