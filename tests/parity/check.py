@@ -5,7 +5,7 @@ comparison, so that a wrong number in the file shows in that array alone.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -20,6 +20,8 @@ class Kind(NamedTuple):
     meaning: str
     strict_zeros: bool = False
     """Where the reference is exactly zero, ours must be too."""
+    absolute: bool = False
+    """Errors are not divided by the array's magnitude."""
 
 
 KINDS = {
@@ -31,6 +33,10 @@ KINDS = {
     "momentum": Kind(1e-3, "of the largest magnitude, sign flips of rounding noise apart"),
     "parameters": Kind(1e-6, "absolute, or one float32 step beyond 8; sign flips of rounding noise apart"),
     "statistics": Kind(4.0, "standard errors"),
+    "sampled": Kind(5.0, "standard errors between two samples; there are hundreds of numbers"),
+    "activation": Kind(1e-5, "absolute: activations, gradients, parameters", absolute=True),
+    "scalar": Kind(1e-6, "absolute: losses", absolute=True),
+    "schedule": Kind(1e-9, "of each value"),
     "exact": Kind(0.0, "elements that differ"),
 }
 
@@ -65,6 +71,8 @@ class Actual(NamedTuple):
     """Elements whose gradient is rounding noise, so that the sign of the first update is undetermined."""
     step: float = 0.0
     """Size of one step: a flipped element is off by it once (from zero) or twice."""
+    distance: Callable[[np.ndarray], float] | None = None
+    """The error of the file's array, where it is no elementwise difference: that of two samples."""
 
 
 class Check:
@@ -120,15 +128,17 @@ class Check:
         scale: Any = None,
         noise: Any = None,
         step: float = 0.0,
+        distance: Callable[[np.ndarray], float] | None = None,
     ) -> None:
         """Record our value of array `name`; a name that the file does not have is passed over."""
         if name not in self.arrays:
             return
         assert name not in self.actuals, f"{name} compared twice"
-        if self.arrays[name].dtype.kind in "iubU":
+        if self.arrays[name].dtype.kind in "iubU" and distance is None:
             kind = "exact"
         noise = None if noise is None else as_array(noise)
-        self.actuals[name] = Actual(as_array(actual), kind, None if scale is None else as_array(scale), noise, step)
+        scale = None if scale is None else as_array(scale)
+        self.actuals[name] = Actual(as_array(actual), kind, scale, noise, step, distance)
         self.comparisons[name] = self.judge(name, self.arrays[name])
 
     def judge(self, name: str, expected: np.ndarray) -> Comparison:
@@ -167,6 +177,8 @@ def measure(actual: Actual, expected: np.ndarray) -> tuple[float, int, str]:
         return float("inf"), 0, f"dtype {value.dtype}, expected {expected.dtype}"
     if actual.kind == "exact":
         return float(np.sum(value != expected)), 0, ""
+    if actual.distance is not None:
+        return actual.distance(expected.astype(np.float64)), 0, ""
     ours, theirs = value.astype(np.float64), expected.astype(np.float64)
     if not (np.isfinite(ours).all() and np.isfinite(theirs).all()):
         return float("inf"), 0, "not finite"
@@ -179,6 +191,8 @@ def measure(actual: Actual, expected: np.ndarray) -> tuple[float, int, str]:
         flipped = actual.noise & ((np.abs(multiple - 1) < 0.02) | (np.abs(multiple - 2) < 0.02))
     if actual.scale is not None:
         scale = np.broadcast_to(actual.scale, off.shape).astype(np.float64)
+    elif kind.absolute:
+        scale = np.ones(off.shape)
     else:
         largest = np.abs(theirs).max(initial=0.0)
         scale = np.full(off.shape, largest or 1.0)

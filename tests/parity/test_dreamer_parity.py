@@ -14,9 +14,10 @@ import pytest
 import world_models.layers
 from tests.parity import golden_inputs, make_golden
 from tests.parity.check import KINDS, Check
-from tests.parity.dreamer import check_arrays, load, main
+from tests.parity.dreamer import check_arrays, main
 from tests.parity.golden_inputs import Arrays, Plan, space
 from tests.parity.official_config import agent_config
+from tests.parity.run import load
 from world_models.dreamer import losses
 from world_models.dreamer.agent import Dreamer
 from world_models.dreamer.rssm import RSSM

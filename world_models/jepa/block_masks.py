@@ -64,10 +64,10 @@ def token_ids(
     masks: Bool[Tensor, "... N"], count: int, generator: torch.Generator, first: bool
 ) -> Int[Tensor, "... {count}"]:
     """`count` tokens of each mask, ascending: a random choice, or the first ones."""
-    number = torch.arange(masks.shape[-1]).expand(masks.shape)
-    order = number.double() if first else torch.rand(masks.shape, generator=generator, dtype=torch.float64)
-    order = order.masked_fill(~masks, math.inf)
-    return number.gather(-1, order.argsort(dim=-1, stable=True)[..., :count]).sort(-1).values
+    if first:
+        return (~masks).to(torch.uint8).argsort(dim=-1, stable=True)[..., :count]
+    order = torch.rand(masks.shape, generator=generator).masked_fill(~masks, math.inf)
+    return order.argsort(-1)[..., :count].sort(-1).values
 
 
 class BlockMasks:

@@ -33,10 +33,13 @@ class IJEPA(nn.Module):
 
     @torch.no_grad()
     def targets(
-        self, images: Float[Tensor, "B channels height width"], target_ids: Int[Tensor, "M B N"]
-    ) -> Float[Tensor, "MB N D"]:
-        """Normalised tokens of the target encoder, run on the whole images, mask by mask."""
-        return take_tokens(normalized(self.target_encoder(images)), target_ids)
+        self, images: Float[Tensor, "B channels height width"], target_ids: Int[Tensor, "M B N"], contexts: int = 1
+    ) -> Float[Tensor, "MCB N D"]:
+        """Normalised tokens of the target encoder, run on the whole images: what `predict` predicts for `contexts`
+        context masks."""
+        tokens = take_tokens(normalized(self.target_encoder(images)), target_ids)
+        tokens = tokens.unflatten(0, (-1, 1, len(images)))
+        return tokens.expand(-1, contexts, -1, -1, -1).flatten(0, 2)
 
     def predict(
         self,
@@ -55,11 +58,9 @@ class IJEPA(nn.Module):
         target_ids: Int[Tensor, "M B N"],
     ) -> dict[str, Tensor]:
         """`prediction`: smooth L1 of each image `[B]`, the mean over its masks."""
-        batch, contexts = len(images), len(context_ids)
-        targets = self.targets(images, target_ids).unflatten(0, (-1, 1, batch))
-        targets = targets.expand(-1, contexts, -1, -1, -1).flatten(0, 2)
+        targets = self.targets(images, target_ids, len(context_ids))
         loss = smooth_l1(self.predict(images, context_ids, target_ids), targets)
-        return {"prediction": loss.unflatten(0, (-1, batch)).mean(0)}
+        return {"prediction": loss.unflatten(0, (-1, len(images))).mean(0)}
 
     forward = losses
     """What data-parallel wrappers call."""
