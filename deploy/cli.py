@@ -21,6 +21,8 @@ COMMANDS = {
     "eval": Command("deploy.commands.eval", "score a trained policy on fresh episodes"),
     "plot": Command("deploy.commands.plot", "plot score curves of runs and published ones"),
     "replay": Command("deploy.commands.replay", "inspect, export and import stored replay"),
+    "import-weights": Command("deploy.commands.import_weights", "convert published weights of I-JEPA and V-JEPA 2"),
+    "export-weights": Command("deploy.commands.export_weights", "convert a pretrained model to their layouts"),
     "check-env": Command("deploy.commands.check_env", "report what is wrong with an environment, and where"),
     "doctor": Command("deploy.commands.doctor", "check what works on this machine, and how to fix the rest"),
 }
@@ -33,6 +35,7 @@ EXAMPLES = (
     "nexus replay inspect runs/cartpole             # what a run has stored",
     "nexus eval runs/cartpole --episodes 20 --video cartpole.mp4",
     "nexus plot runs/* --baselines dmc_proprio-dreamerv3.json.gz",
+    "nexus import-weights vjepa2 vitl.pt --out models/vjepa2-vitl",
     "nexus check-env gym:my_module:MyEnv-v0",
 )
 

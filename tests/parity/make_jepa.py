@@ -168,17 +168,16 @@ def of_ijepa_masks(seed: int) -> Arrays:
     masks = [BlockMasks(config, 16, 16)(16, rng) for _ in range(100)]
     counts = {f"n_{name}_tokens": [m[i].shape[-1] for m in masks] for i, name in enumerate(("context", "target"))}
     occupancy = {
-        f"{name}_occupancy": sum(m[i][0].flatten().bincount(minlength=256) for m in masks).view(16, 16) / 1600
+        f"{name}_occupancy": torch.cat([m[i][0].flatten() for m in masks]).bincount(minlength=256).view(16, 16) / 1600
         for i, name in enumerate(("context", "target"))
     }  # fmt: skip
     return arrays | {"ijepa_block_sizes": np.array(rows)} | under("stat", counts) | under("stat", occupancy)
 
 
 def of_schedules(seed: int) -> Arrays:
-    parts = {"warmup": 7, "anneal": 5}
-    out = {name: np.array(value) for name, value in (parts | {"T": 40}).items()}
+    out = {"warmup": np.array(7), "anneal": np.array(5), "T": np.array(40)}
     for name, fields in OF_VJEPA2.items():
-        schedule = Schedule(**fields, **parts)
+        schedule = Schedule(**fields, warmup=7, anneal=5)
         out[name] = np.array([schedule.at(i, 40) for i in range(1, 41)])
     return out
 

@@ -20,6 +20,8 @@ class Converted:
     """Foreign keys that are not needed, and why."""
     fresh: dict[str, str] = field(default_factory=dict)
     """Prefixes of our names that the layout does not have, and where their values come from instead."""
+    notes: list[str] = field(default_factory=list)
+    """What the user should know."""
     expected: dict[str, str] = field(default_factory=dict)
     """The foreign names of ours, where they differ, for messages."""
 
@@ -61,7 +63,8 @@ class Converted:
 
     def report(self) -> list[str]:
         """A line for every key."""
-        lines = [f"{name} {list(x.shape)} <- {self.origin[name]}" for name, x in sorted(self.tensors.items())]
+        lines = list(self.notes)
+        lines += [f"{name} {list(x.shape)} <- {self.origin[name]}" for name, x in sorted(self.tensors.items())]
         lines += [f"{prefix}* <- {why}" for prefix, why in sorted(self.fresh.items())]
         return lines + [f"left out: {name}: {why}" for name, why in sorted(self.left_out.items())]
 

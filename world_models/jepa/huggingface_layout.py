@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from world_models.jepa.config import EncoderConfig, IJEPAConfig, PredictorConfig, VJEPA2Config
 from world_models.jepa.conversion import Converted
@@ -112,7 +112,7 @@ def spread(own: Mapping[str, Tensor], names: Names) -> Tensors:
     return out
 
 
-def from_huggingface(model: nn.Module, tensors: Mapping[str, Tensor]) -> Converted:
+def from_huggingface(model: Any, tensors: Mapping[str, Tensor]) -> Converted:
     """Weights of a model with the sizes of `model`, an I-JEPA or a V-JEPA 2, under our names; probes apart."""
     image = isinstance(model.config, IJEPAConfig)
     prefix = "ijepa." if image else "vjepa2."
@@ -142,7 +142,7 @@ def from_huggingface(model: nn.Module, tensors: Mapping[str, Tensor]) -> Convert
     return out
 
 
-def to_huggingface(model: nn.Module) -> Tensors:
+def to_huggingface(model: Any) -> Tensors:
     """The target encoder, and V-JEPA 2's predictor, under Hugging Face's names."""
     encoder = model.get_submodule("target_encoder").state_dict()
     if isinstance(model.config, IJEPAConfig):

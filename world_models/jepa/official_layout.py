@@ -139,12 +139,19 @@ def _sizes(part: Tensors, blocks: str) -> dict[str, Any]:
     if not depth:
         raise ValueError(f"The weights hold no {blocks}.0; this is no checkpoint of the named model.")
 
-    def usual(tail: str) -> int:
-        shapes = (x.shape for name, x in part.items() if name.startswith(f"{blocks}.") and name.endswith(tail))
-        return Counter(shape[0] for shape in shapes if shape).most_common(1)[0][0]
+    def usual(axes: Mapping[str, int]) -> int:
+        votes: Counter[int] = Counter()
+        for name, x in part.items():
+            axis = next((axes[tail] for tail in axes if name.endswith(tail)), None)
+            if name.startswith(f"{blocks}.") and axis is not None and axis < x.ndim:
+                votes[x.shape[axis]] += 1
+        return votes.most_common(1)[0][0]
 
-    width = usual("norm1.weight")
-    return {"width": width, "depth": depth, "mlp_ratio": usual("mlp.fc1.bias") / width}
+    width = usual(
+        dict.fromkeys(("norm1.weight", "norm1.bias", "norm2.weight", "norm2.bias", "proj.bias", "fc2.bias"), 0)
+    )
+    hidden = usual({"fc1.bias": 0, "fc1.weight": 0, "fc2.weight": 1})
+    return {"width": width, "depth": depth, "mlp_ratio": hidden / width}
 
 
 def _patches(encoder: Tensors) -> tuple[int, int, int]:
@@ -155,12 +162,13 @@ def _patches(encoder: Tensors) -> tuple[int, int, int]:
     return weight.shape[-1], weight.shape[1], weight.shape[2] if weight.ndim == 5 else 0
 
 
+def heads_are_known(config: IJEPAConfig | VJEPA2Config | VJEPA2ACConfig) -> bool:
+    """Whether a published encoder is as wide, so that its number of attention heads is known."""
+    return config.encoder.width in HEADS
+
+
 def _heads(width: int) -> int:
+    """As published, or else the number that makes a head at least 64 wide: as in all published encoders but two."""
     if width in HEADS:
         return HEADS[width]
-    if width % 64:
-        raise ValueError(
-            f"No published model has a width of {width}, and attention heads cannot be read from weights; give --heads "
-            "and --predictor-heads."
-        )
-    return width // 64
+    return next(heads for heads in range(max(1, width // 64), 0, -1) if width % (2 * heads) == 0 or heads == 1)
