@@ -21,6 +21,7 @@ from world_models.jepa.config import (
     VJEPA2Config,
 )
 from world_models.jepa.ijepa import IJEPA
+from world_models.jepa.pose import action_between, move_pose
 from world_models.jepa.probe import AttentiveProbe
 from world_models.jepa.tube_masks import TubeMasks
 from world_models.jepa.vjepa2 import VJEPA2
@@ -182,7 +183,21 @@ def of_schedules(seed: int) -> Arrays:
     return out
 
 
+def of_cem(seed: int) -> Arrays:
+    """Another horizon, other momenta; poses with states of their own."""
+    rng = torch.Generator().manual_seed(seed)
+    names = ("rollout", "samples", "topk", "cem_steps", "mm", "ms", "mmg", "msg", "maxnorm", "N", "D")
+    config = dict(zip(names, (3, 30, 5, 4, 0.2, 0.3, 0.1, 0.4, 0.08, 2, 5), strict=True))
+    inputs = {"context_frame": normal(rng, 1, 1, 2, 5), "goal_frame": normal(rng, 1, 1, 2, 5), "W": normal(rng, 7, 10)}
+    inputs |= {"noise": normal(rng, 4, 3, 30, 4), "pose": normal(rng, 1, 1, 7)}
+    pose = {"pose": normal(rng, 6, 1, 7), "action": normal(rng, 6, 1, 7)}
+    moved = move_pose(pose["pose"], pose["action"])
+    pose |= {"new_pose": moved, "diff_back": action_between(pose["pose"], moved)[:, 0]}
+    return under("config", config) | under("in", inputs) | under("pose", pose)
+
+
 OTHERS = {
+    "cem_other.npz": of_cem,
     "ijepa_other.npz": of_ijepa,
     "ijepa_schedules_masks_other.npz": of_ijepa_masks,
     "vjepa2_other.npz": of_vjepa2,

@@ -1,12 +1,10 @@
 """Reading foreign weight files without running code from them, and writing them."""
 
-import pickle
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -58,13 +56,14 @@ def _load(file: Path) -> Any:
         if file.suffix == SAFE:
             return load_file(file)
         return torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ValueError(
-            f"{file} is refused: besides tensors it holds Python objects, and loading those can run any code. Save its "
-            "tensors alone, as .safetensors or with torch.save of plain state dictionaries."
-        ) from error
-    except (OSError, SafetensorError, RuntimeError, EOFError) as error:
-        raise ValueError(f"{file} cannot be read as weights ({error}); copy or download it again.") from error
+    except Exception as error:  # safetensors and PyTorch raise half a dozen types for files that are no weights
+        if "unsupported" in str(error).lower():
+            raise ValueError(
+                f"{file} is refused: besides tensors it holds Python objects, and loading those can run any code. Save "
+                "its tensors alone, as .safetensors or with torch.save of plain state dictionaries."
+            ) from error
+        reason = str(error).splitlines()[0] if str(error) else repr(error)
+        raise ValueError(f"{file} cannot be read as weights ({reason}); copy or download it again.") from error
 
 
 def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -132,9 +132,8 @@ def test_names_from_before_transformers_5(image_model: Any) -> None:
         old[key] = x
     model = IJEPA(expected.config)
     from_huggingface(model, old).load_into(model)
-    assert torch.equal(
-        model.target_encoder.blocks[1].attn.qkv.weight, expected.target_encoder.blocks[1].attn.qkv.weight
-    )  # type: ignore[union-attr]
+    own, same = model.target_encoder.state_dict(), expected.target_encoder.state_dict()
+    assert all(torch.equal(own[name], x) for name, x in same.items())
 
 
 @pytest.mark.parametrize("kind", ["image", "video"])

@@ -129,9 +129,11 @@ def test_a_pickle_with_code_is_refused_and_not_run(tmp_path: Path) -> None:
 def test_damaged_absent_and_foreign_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "cut.pt").write_bytes(saved("ijepa", tmp_path / "a.pt").read_bytes()[:5000])
     (tmp_path / "cut.safetensors").write_bytes(b"12")
+    (tmp_path / "text.pt").write_text("not weights")
     (tmp_path / "notes.txt").write_text("")
     for name, message in (
         ("cut.pt", "cannot be read as weights"), ("cut.safetensors", "cannot be read as weights"),
+        ("text.pt", "cannot be read as weights"),
         ("notes.txt", "must end in"), ("absent.pt", "no such file"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=message):
