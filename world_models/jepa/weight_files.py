@@ -57,10 +57,11 @@ def _load(file: Path) -> Any:
             return load_file(file)
         return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # safetensors and PyTorch raise half a dozen types for files that are no weights
-        if "unsupported" in str(error).lower():
+        if type(error).__name__ == "UnpicklingError":
             raise ValueError(
-                f"{file} is refused: besides tensors it holds Python objects, and loading those can run any code. Save "
-                "its tensors alone, as .safetensors or with torch.save of plain state dictionaries."
+                f"{file} is refused: it holds something else than tensors and plain values, and loading Python objects "
+                "can run any code. Save its tensors alone, as .safetensors or with torch.save of plain state "
+                "dictionaries."
             ) from error
         reason = str(error).splitlines()[0] if str(error) else repr(error)
         raise ValueError(f"{file} cannot be read as weights ({reason}); copy or download it again.") from error

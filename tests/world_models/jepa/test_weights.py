@@ -133,7 +133,7 @@ def test_damaged_absent_and_foreign_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("")
     for name, message in (
         ("cut.pt", "cannot be read as weights"), ("cut.safetensors", "cannot be read as weights"),
-        ("text.pt", "cannot be read as weights"),
+        ("text.pt", "is refused"),
         ("notes.txt", "must end in"), ("absent.pt", "no such file"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=message):
