@@ -101,20 +101,36 @@ _LIBRARIES = tuple({sysconfig.get_paths()[name] + os.sep for name in ("stdlib", 
 
 def call_outside(call: Callable[[], T]) -> T:
     """Run third-party code, which must not end the program. Raises ExitedError if it tries to."""
-    pid, leave = os.getpid(), os._exit
+    with cannot_exit():
+        try:
+            return call()
+        except SystemExit as error:
+            raise exited(error) from error
 
-    def refuse(code: int) -> NoReturn:
-        if os.getpid() != pid:  # a process that it forked may exit
-            leave(code)
+
+class cannot_exit:  # noqa: N801 (used as a statement)
+    """While it is entered, code that would end the process raises SystemExit."""
+
+    __slots__ = ("_leave", "_pid")
+
+    def __enter__(self) -> None:
+        self._pid, self._leave = os.getpid(), os._exit
+        os._exit = self._refuse  # type: ignore[assignment]
+
+    def _refuse(self, code: int) -> NoReturn:
+        if os.getpid() != self._pid:  # a process that it forked may exit
+            self._leave(code)
         raise SystemExit(code)
 
-    os._exit = refuse  # type: ignore[assignment]
-    try:
-        return call()
-    except SystemExit as error:
-        raise ExitedError(f"tried to end the program with code {error.code}") from error
-    finally:
-        os._exit = leave
+    def __exit__(self, *_: object) -> None:
+        os._exit = self._leave
+
+
+def exited(error: SystemExit) -> ExitedError:
+    """What is raised instead of a SystemExit of third-party code."""
+    instead = ExitedError(f"tried to end the program with code {error.code}")
+    instead.__cause__ = error
+    return instead
 
 
 def with_slack(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

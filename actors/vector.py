@@ -1,7 +1,7 @@
 """Several environments stepped together, one replay row each per call; a broken one may be replaced."""
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from typing import cast
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from actors.episode_metrics import EpisodeMetrics
 from actors.faults import BrokenEnvironmentError, raised
 from actors.repairs import CommonFailures, EnvironmentFault, Repaired, Repairs
 from actors.row_checks import DefersChecks, RowChecks
+from actors.stepping import Answer, joined, put, stepping
 
 FORGIVEN = 1000
 """Steps of an environment without a failure after which its earlier ones are forgotten, even if no episode ends."""
@@ -60,7 +61,8 @@ class VectorEnvironment:
         self.ended = np.ones(count, bool)  # the next call resets
         self.there = np.ones(count, bool)
         self.replaced = np.zeros(count, bool)
-        self._ages = [0] * count  # steps since each was made
+        self._ages = np.zeros(count, np.int64)  # steps since each was made
+        self._everyone = list(range(count))
         self._common = CommonFailures(count)
         self._finished: list[Episode] = []
         self._metrics = EpisodeMetrics()
@@ -69,6 +71,7 @@ class VectorEnvironment:
         self._absent = Step(nothing, 0.0, False, False)
         defers = all(isinstance(one, DefersChecks) and one.defer_checks() for one in self.environments)
         self._checks = RowChecks(self.observation_space) if defers else None
+        self._stepping = stepping(self.environments, self._apart)
 
     def __len__(self) -> int:
         return len(self.environments)
@@ -80,52 +83,38 @@ class VectorEnvironment:
 
     def step(self, actions: Mapping[str, np.ndarray] | None = None) -> Rows:
         """See BatchEnvironment. If no environment is there, it waits a tenth of a second for one."""
-        first = self.ended.copy()
-        away = self._repairs.away if self._repairs else ()
-        open_ones = [i for i in np.flatnonzero(~first) if i not in away]
-        assert actions is not None or not open_ones, f"actions are needed: the episodes of {open_ones} are open"
-        begun = [
-            (i, self._begin(i, None if first[i] or actions is None else {k: v[i] for k, v in actions.items()}))
-            for i in range(len(self)) if i not in away
-        ]  # fmt: skip
-        steps, broken = [self._absent] * len(self), list[tuple[int, BrokenEnvironmentError]]()
+        first, repairs = self.ended.copy(), self._repairs
+        away = repairs.away if repairs else ()
+        which = [i for i in self._everyone if i not in away] if away else self._everyone
+        begins = [i for i in first.nonzero()[0].tolist() if i not in away]
+        assert actions is not None or len(begins) == len(which), (
+            f"actions are needed: the episodes of {sorted({*which} - {*begins})} are open"
+        )
+        for i in begins:
+            self._open(i, self.episodes[i] + 1)
+        answer = self._stepping(actions, first, self.seeds, which)
+        rows = answer.rows
+        rows["is_first"] = first
         self.there[:] = self.replaced[:] = False
-        for i, result in begun:
-            try:
-                steps[i] = self._result(i, result, first[i])
-                self.there[i] = True
-            except BrokenEnvironmentError as error:
-                broken.append((i, error))
-        rows = self._rows(steps, first)
+        self.there[which] = True
+        broken = [(i, self._named(i, first[i], error)) for i, error in answer.broken]
+        self.there[[i for i, _ in broken]] = False
         for i in self._checks.doubtful(rows) if self._checks else ():
             if self.there[i] and (unfit := self._unfit(i, first[i])):
                 broken.append((i, unfit))
                 self.there[i] = False
-        if broken and self._repairs is None:
+        if broken and repairs is None:
             raise broken[0][1]
-        for i in np.flatnonzero(self.there).tolist():
-            self._count(i, steps[i], first[i])
-        if self._repairs is None or not (broken or away):
+        self._count(answer, first)
+        if repairs is None or not (broken or away):
             return rows
         for i, fault in broken:
-            self._replace(self._repairs, i, fault, self.environments[i])
-            steps[i] = self._absent
-        for repaired in self._repairs.returned(0.0 if self.there.any() else WAITING):
-            if step := self._take(self._repairs, repaired):
-                steps[repaired.i] = step
-        return self._rows(steps, first | ~self.there | self.replaced)
-
-    def _rows(self, steps: Sequence[Step], first: np.ndarray) -> Rows:
-        with np.errstate(over="ignore"):  # an infinite value is doubtful
-            rows = {
-                key: np.array([step.observation[key] for step in steps], space.dtype).reshape(-1, *space.shape)
-                for key, space in self.observation_space.items()
-            }
-        rows["reward"] = np.array([step.reward for step in steps], np.float32)
-        rows["is_first"] = first
-        rows["is_last"] = np.array([step.is_last for step in steps], bool)
-        rows["is_terminal"] = np.array([step.is_terminal for step in steps], bool)
-        return rows
+            self._replace(repairs, i, fault, self.environments[i])
+            put(rows, i, self._absent)
+        for repaired in repairs.returned(0.0 if self.there.any() else WAITING):
+            if step := self._take(repairs, repaired):
+                put(rows, repaired.i, step)
+        return rows | {"is_first": first | ~self.there | self.replaced}
 
     def finished(self) -> list[Episode]:
         out, self._finished = self._finished, []
@@ -139,7 +128,7 @@ class VectorEnvironment:
         """Have environment i made again, for the episode after the one that it broke; raise an error of the task."""
         self._open(i, self.episodes[i] + 1)
         self._faults.append(repairs.failed(i, self.env_indices[i], error, old, self.seeds[i]))
-        age, self._ages[i] = self._ages[i], 0
+        age, self._ages[i] = int(self._ages[i]), 0
         if self._common.of_the_task(i, age, error.kind):
             raise error
 
@@ -157,10 +146,11 @@ class VectorEnvironment:
             self._replace(repairs, i, error, environment)
             return None
         if self._checks:
-            environment.defer_checks()  # type: ignore[attr-defined]
+            cast(DefersChecks, environment).defer_checks()
         repairs.away.remove(i)
         self._metrics.add(self.env_indices[i], repaired.first.infos)
         self.environments[i] = environment
+        self._stepping = stepping(self.environments, self._apart)
         self.there[i] = self.replaced[i] = True
         return repaired.first
 
@@ -170,30 +160,10 @@ class VectorEnvironment:
         self.scores[i], self.lengths[i], self.ended[i] = 0.0, 0, False
         self._metrics.begin(self.env_indices[i])
 
-    def _begin(self, i: int, action: dict[str, np.ndarray] | None) -> Callable[[], Step]:
-        """Begin a step, or without an action the next episode; the result is what it returns."""
-        environment = self.environments[i]
-        if action is None:
-            self._open(i, self.episodes[i] + 1)
-            if self._apart:
-                environment.begin_reset(self.seeds[i])  # type: ignore[attr-defined]
-                return environment.finish  # type: ignore[attr-defined]
-            return partial(environment.reset, self.seeds[i])
-        if self._apart:
-            environment.begin_step(action)  # type: ignore[attr-defined]
-            return environment.finish  # type: ignore[attr-defined]
-        return partial(environment.step, action)
-
-    def _result(self, i: int, result: Callable[[], Step], first: bool) -> Step:
-        try:
-            return result()
-        except Exception as error:
-            raise self._named(i, first, error)  # noqa: B904 (it has its cause)
-
     def _unfit(self, i: int, first: bool) -> BrokenEnvironmentError | None:
         """What is wrong with the newest observation of environment i, by its own check."""
         try:
-            self.environments[i].check_last()  # type: ignore[attr-defined]
+            cast(DefersChecks, self.environments[i]).check_last()
         except Exception as error:
             return self._named(i, first, error)
         return None
@@ -207,30 +177,41 @@ class VectorEnvironment:
         named.__cause__ = error
         return named
 
-    def _count(self, i: int, step: Step, first: bool) -> None:
-        if step.infos:
-            self._metrics.add(self.env_indices[i], step.infos)
-        if first:
-            return
-        self._ages[i] += 1
-        self.scores[i] += step.reward
-        self.lengths[i] += self.frames_per_step
-        if self._repairs and (step.is_last or self._ages[i] == FORGIVEN):
+    def _count(self, answer: Answer, first: np.ndarray) -> None:
+        """Count the steps of the environments that are there, and finish the episodes that ended."""
+        if any(answer.infos):
+            for i in self.there.nonzero()[0].tolist():
+                self._metrics.add(self.env_indices[i], answer.infos[i])
+        went = self.there & ~first
+        every = np.count_nonzero(went) == len(went)
+        where = slice(None) if every else went
+        self._ages[where] += 1
+        self.scores[where] += answer.rewards[where]
+        self.lengths[where] += self.frames_per_step
+        if self._repairs:
+            for i in (went & (self._ages == FORGIVEN)).nonzero()[0].tolist():
+                self._repairs.worked(i)
+        last = answer.rows["is_last"]
+        if np.count_nonzero(last):
+            for i in (last & went).nonzero()[0].tolist():
+                self._finish(i)
+
+    def _finish(self, i: int) -> None:
+        if self._repairs:
             self._repairs.worked(i)
-        if step.is_last:
-            self.ended[i] = True
-            self._finished.append(
-                Episode(
-                    env_index=self.env_indices[i],
-                    episode=self.episodes[i],
-                    seed=self.seeds[i],
-                    score=float(self.scores[i]),
-                    length=int(self.lengths[i]),
-                    metrics=self._metrics.end(self.env_indices[i]),
-                    notes=self._metrics.notes(),
-                    backend=self.backend,
-                )
+        self.ended[i] = True
+        self._finished.append(
+            Episode(
+                env_index=self.env_indices[i],
+                episode=self.episodes[i],
+                seed=self.seeds[i],
+                score=float(self.scores[i]),
+                length=int(self.lengths[i]),
+                metrics=self._metrics.end(self.env_indices[i]),
+                notes=self._metrics.notes(),
+                backend=self.backend,
             )
+        )
 
     def restore(self, i: int, episode: int, rows: Mapping[str, np.ndarray]) -> Restored:
         """Bring environment `i` back into its open episode by its seed and its recorded rows.
@@ -240,14 +221,9 @@ class VectorEnvironment:
         caller: it goes to the next `step`. On a mismatch the next `step` begins episode `episode + 1`.
         """
         self._open(i, episode)
-        step = self._result(i, partial(self.environments[i].reset, self.seeds[i]), True)
-        self._count(i, step, True)
         for t in range(len(rows["is_first"])):
-            if t:
-                action = {key: rows[key][t - 1] for key in self.action_space}
-                step = self._result(i, self._begin(i, action), False)
-                self._count(i, step, False)
-            again = self._rows([step], np.array([t == 0]))
+            action = {key: rows[key][t - 1] for key in self.action_space} if t else None
+            again = self._again(i, action) | {"is_first": np.array([t == 0])}
             if differing := [key for key, value in again.items() if not np.array_equal(value[0], rows[key][t])]:
                 self.ended[i] = True
                 who = f"environment {self.env_indices[i]}, episode {episode} (seed {self.seeds[i]})"
@@ -255,6 +231,22 @@ class VectorEnvironment:
                 reason = f"{who} did not repeat itself: {where}; a new episode begins."
                 return Restored(matched=False, reason=reason)
         return Restored(matched=True)
+
+    def _again(self, i: int, action: dict[str, np.ndarray] | None) -> Rows:
+        """Reset environment `i`, or step it by an action; its rows `[1, ...]`."""
+        environment = self.environments[i]
+        try:
+            step = environment.reset(self.seeds[i]) if action is None else environment.step(action)
+        except Exception as error:
+            raise self._named(i, action is None, error)  # noqa: B904 (it has its cause)
+        self._metrics.add(self.env_indices[i], step.infos)
+        if action is not None:
+            self._ages[i] += 1
+            self.scores[i] += step.reward
+            self.lengths[i] += self.frames_per_step
+        if step.is_last and action is not None:
+            self._finish(i)
+        return joined(self.observation_space, [step])
 
     def render(self, i: int) -> np.ndarray:
         """Render environment `i` for people: uint8 `[H W 3]`. Raises CannotDrawError if it cannot be rendered."""

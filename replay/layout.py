@@ -4,7 +4,7 @@ A row is an element of a numpy structured dtype. The fields of a step form one r
 are rewritten and only those of a sequence's first column are read. Legend: n sequences, T steps each.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -47,6 +47,32 @@ def annotate(rows: Rows) -> Rows:
 def views(rows: np.ndarray) -> Rows:
     """One array per key that shares the memory of packed rows."""
     return {key: rows[key] for key in rows.dtype.names or ()}
+
+
+class PackedRows(Mapping[str, np.ndarray]):
+    """Rows `{key: [n ...]}` that are packed already, as `rows [n]` and `latents [n]` of a schema's dtypes."""
+
+    __slots__ = ("latents", "rows")
+
+    def __init__(self, rows: np.ndarray, latents: np.ndarray) -> None:
+        self.rows, self.latents = rows, latents
+
+    def __getitem__(self, key: str) -> np.ndarray:
+        names = self.rows.dtype.names
+        return self.rows[key] if names and key in names else self.latents[key]
+
+    def __iter__(self) -> Iterator[str]:
+        yield from (*(self.rows.dtype.names or ()), *(self.latents.dtype.names or ()))
+
+    def __len__(self) -> int:
+        return len(self.rows.dtype.names or ()) + len(self.latents.dtype.names or ())
+
+
+def pack_rows(schema: Schema, rows: Mapping[str, np.ndarray], n: int) -> PackedRows:
+    """Rows `{key: [n ...]}` of a schema, packed if they are not yet."""
+    if isinstance(rows, PackedRows):
+        return rows
+    return PackedRows(pack(schema.row_dtype, rows, n), pack(schema.latent_dtype, rows, n))
 
 
 def pack(dtype: np.dtype, rows: Mapping[str, np.ndarray], n: int) -> np.ndarray:

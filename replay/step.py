@@ -125,9 +125,12 @@ def check_rows(expected: Mapping[str, Field], rows: Mapping[str, Any], leading: 
     out: Rows = {}
     lead: tuple[int, ...] | None = None
     for key, field in expected.items():
-        value = rows[key] if type(rows[key]) is np.ndarray else np.asarray(rows[key])
-        lead = value.shape[:leading] if lead is None else lead
-        if value.dtype != field.dtype or value.shape != lead + field.shape:
+        value = rows[key]
+        if type(value) is not np.ndarray:
+            value = np.asarray(value)
+        dtype, shape = value.dtype, value.shape
+        lead = shape[:leading] if lead is None else lead
+        if dtype is not field.dtype and dtype != field.dtype or shape != lead + field.shape:
             raise ValueError(
                 f"Replay key {key!r}: got {value.dtype} {list(value.shape)}, expected {field.dtype} "
                 f"{list(lead or ('n',) * leading)} + {list(field.shape)}; convert it where the row is made."
@@ -140,7 +143,7 @@ def check_rows(expected: Mapping[str, Field], rows: Mapping[str, Any], leading: 
 
 def row_count(rows: Mapping[str, np.ndarray]) -> int:
     """The n of checked rows `[n, ...]`."""
-    return len(next(iter(rows.values())))
+    return len(rows[next(iter(rows))])
 
 
 def _difference(expected: Iterable[str], got: Iterable[str]) -> str:

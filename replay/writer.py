@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from replay.layout import PackedRows, views
 from replay.step import check_rows
 from replay.store import Store, StreamError
 
@@ -26,7 +27,10 @@ class Writer:
             raise ValueError(f"Writer: flush_steps is {flush_steps}, allowed 1 or more; streams {streams} must differ.")
         self._store, self.flush_steps, self.max_seconds = store, flush_steps, max_seconds
         self._fields = store.schema.all
-        self._rows = {k: np.empty((len(streams), flush_steps, *f.shape), f.dtype) for k, f in self._fields.items()}
+        size = len(streams), flush_steps
+        # Packed as stores keep them; zeros: padding bytes must not differ between equal rows.
+        self._packed = np.zeros(size, store.schema.row_dtype), np.zeros(size, store.schema.latent_dtype)
+        self._rows = views(self._packed[0]) | views(self._packed[1])
         self._streams = list(streams)
         self._next = [0] * len(streams)  # step id of the first buffered row
         self._number = secrets.randbits(63)
@@ -54,19 +58,21 @@ class Writer:
             raise ValueError(f"Writer got rows of {n} environments for {len(self._streams)} streams; pass one each.")
         if max(self._counts) == self.flush_steps:
             self.flush()
-        if not any(self._counts):
-            self._oldest = time.monotonic()
-        which = np.arange(n) if there is None else np.flatnonzero(there)
-        if there is None and min(self._counts) == max(self._counts):
+        longest, now = max(self._counts), time.monotonic()
+        if not longest:
+            self._oldest = now
+        if there is None and min(self._counts) == longest:
             for key, value in checked.items():
-                self._rows[key][:, self._counts[0]] = value
+                self._rows[key][:, longest] = value
+            self._counts = [longest + 1] * n
         else:
+            which = np.arange(n) if there is None else np.flatnonzero(there)
             places = np.asarray(self._counts)[which]
             for key, value in checked.items():
                 self._rows[key][which, places] = value[which]
-        for i in which.tolist():
-            self._counts[i] += 1
-        if max(self._counts) == self.flush_steps or time.monotonic() - self._oldest >= self.max_seconds:
+            for i in which.tolist():
+                self._counts[i] += 1
+        if max(self._counts) == self.flush_steps or now - self._oldest >= self.max_seconds:
             self.flush()
 
     def flush(self) -> None:
@@ -78,9 +84,10 @@ class Writer:
                 if self._unclaimed:
                     self._store.begin(self._unclaimed, self._number)
                     self._unclaimed = []
+                rows, latents = self._packed
                 self._store.append_checked(
                     [
-                        (stream, self._next[i], {key: rows[i, :count] for key, rows in self._rows.items()})
+                        (stream, self._next[i], PackedRows(rows[i, :count], latents[i, :count]))
                         for i, (stream, count) in enumerate(zip(self._streams, self._counts, strict=True))
                         if count
                     ]

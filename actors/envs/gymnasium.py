@@ -27,6 +27,7 @@ from actors.faults import (
     require_flag,
     require_reward,
 )
+from actors.row_stepping import Outcome, RowStepping
 from replay.counted import counted
 from world_models.space import Spaces
 
@@ -72,7 +73,7 @@ class GymnasiumEnvironment:
         self._plain: Plain | None = None
         self._raw_observation: Any = None
         self._places = {name: _place(environment, name) for name in ("reset", "step", "render")}
-        self._last: Step | None = None
+        self._open = False
         self._seed = self._steps = 0
 
     def reset(self, seed: int) -> Step:
@@ -86,14 +87,19 @@ class GymnasiumEnvironment:
         if not (isinstance(answer, tuple) and len(answer) == 2):
             raise self._broken("reset", _given(answer), "Return observation, info.")
         info = read_info(answer[1])
-        self._last = Step(self._encode(answer[0], "reset"), 0.0, False, False, [info] if info else ())
-        return self._last
+        step = Step(self._encode(answer[0], "reset"), 0.0, False, False, [info] if info else ())
+        self._open = True
+        return step
 
     def step(self, action: dict[str, np.ndarray]) -> Step:
-        if self._last is None or self._last.is_last:
-            raise ValueError(f"{self._task}: step() without an open episode; call reset(seed) first.")
-        self._last = self._step(action)
-        return self._last
+        if not self._open:
+            raise self._not_open()
+        step = call_outside(lambda: self._step(action))
+        self._open = not step.is_last
+        return step
+
+    def _not_open(self) -> ValueError:
+        return ValueError(f"{self._task}: step() without an open episode; call reset(seed) first.")
 
     def _step(self, action: dict[str, np.ndarray]) -> Step:
         raw_action = self._decode(action)
@@ -118,7 +124,7 @@ class GymnasiumEnvironment:
 
     def _raw_step(self, action: Any) -> tuple[Any, Any, Any, Any, Any]:
         try:
-            answer = call_outside(lambda: self.raw.step(action))
+            answer = self.raw.step(action)
         except ValueError as error:
             if "values to unpack" not in str(error) or not re.search(r"gymnasium.wrappers", place_of(error)):
                 raise
@@ -132,7 +138,7 @@ class GymnasiumEnvironment:
 
     def probe_step_after_end(self, action: dict[str, np.ndarray]) -> Step:
         """Step the raw environment past its end, to let check_environment see what happens."""
-        return self._step(action)
+        return call_outside(lambda: self._step(action))
 
     def render(self) -> np.ndarray:
         if self.raw.render_mode == "rgb_array":
@@ -151,8 +157,8 @@ class GymnasiumEnvironment:
                     )
                 return frame.astype(np.uint8)
         for key, space in self.observation_space.items():
-            if space.is_image and self._last is not None:
-                image = self._last.observation[key]
+            if space.is_image and self._raw_observation is not None:
+                image = gymnasium_spaces.encode(self._observations, self._raw_observation, "", False)[key]
                 return image[..., :3] if space.shape[-1] >= 3 else np.repeat(image[..., :1], 3, -1)
         if "'rgb_array'" in str(self.raw.metadata):  # whatever its type
             lacks = "was not made with render_mode='rgb_array'; pass that to it to get a video."
@@ -174,6 +180,35 @@ class GymnasiumEnvironment:
         """See DefersChecks."""
         self._plain = Plain.of(self._observations) if self._check else None
         return self._plain is not None
+
+    def row_stepping(self) -> RowStepping | None:
+        """See StepsByRows."""
+        if self._plain is None or self.frames_per_step > 1:
+            return None
+        native = gymnasium_spaces.row_decoder(self.raw.action_space, self._actions)
+        return RowStepping(self._plain.key, self._plain.dtype, self._plain.shape, native, self._step_row)
+
+    def _step_row(self, action: Any, rows: np.ndarray, i: int) -> Outcome:
+        """`step` with an action of its own."""
+        if not self._open:
+            raise self._not_open()
+        assert self._plain is not None, "checks are deferred"
+        self._steps += 1
+        observation, reward, terminated, truncated, info = self._raw_step(action)
+        numbers = read_info(info)
+        if not (isinstance(reward, float) and -LARGEST <= reward <= LARGEST):
+            reward = require_reward(reward, self._where("step", "reward"))
+        if terminated is not True and terminated is not False:
+            terminated = self._flag(terminated, "terminated")
+        if truncated is not True and truncated is not False:
+            truncated = self._flag(truncated, "truncated")
+        if self._plain.fits(observation):
+            self._raw_observation = observation
+        else:
+            observation = self._encode(observation, "step")[self._plain.key].reshape(self._plain.shape)
+        rows[i] = observation
+        self._open = not (terminated or truncated)
+        return reward, not self._open, terminated, (numbers,) if numbers else ()
 
     def check_last(self) -> None:
         """See DefersChecks."""

@@ -2,6 +2,7 @@
 not render, convert or check the frames in between.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from actors.environment import Environment, Step
 from actors.native_actions import Scale, bounds
 from actors.row_checks import DefersChecks
+from actors.row_stepping import RowStepping, StepsByRows
 from replay.counted import counted
 from world_models.space import Space
 
@@ -70,8 +72,19 @@ class NormalizeActions(Wrapper):
 
     def step(self, action: dict[str, np.ndarray]) -> Step:
         if self._scales:
-            action = action | {key: scale(action[key]) for key, scale in self._scales.items()}
+            action = action | self._scaled(action)
         return self.inner.step(action)
+
+    def row_stepping(self) -> RowStepping | None:
+        """See StepsByRows."""
+        own = self.inner.row_stepping() if isinstance(self.inner, StepsByRows) else None
+        if own is None or not self._scales:
+            return own
+        native = own.native
+        return own._replace(native=lambda actions: native({**actions, **self._scaled(actions)}))
+
+    def _scaled(self, actions: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {key: scale(actions[key]) for key, scale in self._scales.items()}
 
 
 class TimeLimit(Wrapper):

@@ -17,7 +17,7 @@ from deploy.wiring.config import RunConfig
 from deploy.wiring.stores import DOWN, PATIENCE, Note, Waiting, redis_shards, shard_names
 from deploy.wiring.task import replay_schema
 from learner.sequence import sample_length
-from replay.layout import Batch, pack
+from replay.layout import Batch, pack_rows
 from replay.sharding import ShardedStore
 from replay.step import Rows, Schema, row_count
 from replay.store import Block, ShardDownError, Store
@@ -63,8 +63,9 @@ class ShardClient(Store):
         where, rows, latents = [], [], []
         for stream, first, block in blocks:
             where.append((stream, first, n := row_count(block)))
-            rows.append(pack(self.schema.row_dtype, block, n))
-            latents.append(pack(self.schema.latent_dtype, block, n))
+            packed = pack_rows(self.schema, block, n)
+            rows.append(packed.rows)
+            latents.append(packed.latents)
         return self._call("append", where, np.concatenate(rows), np.concatenate(latents))
 
     def sample_into(self, out: Batch, rng: np.random.Generator, timeout: float = 60.0, online: bool = True) -> None:

@@ -12,7 +12,7 @@ from deploy.distributed.shared_batch import Place, SharedBatches
 from deploy.wiring.config import RunConfig
 from deploy.wiring.stores import shard
 from learner.checkpoint import Checkpoints
-from replay.layout import Batch, new_batch, views
+from replay.layout import Batch, PackedRows, new_batch
 from replay.step import Schema
 from replay.store import Block, Store
 
@@ -30,7 +30,7 @@ class StoreServer:
         stop = 0
         for stream, first, count in where:
             start, stop = stop, stop + count
-            blocks.append((stream, first, views(rows[start:stop]) | views(latents[start:stop])))
+            blocks.append((stream, first, PackedRows(rows[start:stop], latents[start:stop])))
         return self.store.append_checked(blocks)
 
     def sample(self, n: int, length: int, seed: int, timeout: float, online: bool) -> Batch:

@@ -224,9 +224,10 @@ class Index:
                 self.priorities.remove(address)
             return
         addresses = self.ring.pop_many(n)
-        slots, places = np.divmod(addresses, self.chunk_length)
-        for slot, place in dict(zip(slots.tolist(), places.tolist(), strict=True)).items():  # the last of each chunk
-            self._leave(slot, place)
+        # Items of a chunk leave in order; the last one of each chunk decides.
+        last = {address // self.chunk_length: address for address in addresses.tolist()}
+        for slot, address in last.items():
+            self._leave(slot, address % self.chunk_length)
         if self.priorities:
             self.priorities.remove_all(addresses)
 

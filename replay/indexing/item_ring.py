@@ -26,9 +26,11 @@ class ItemRing:
         if n == 1:
             self._cells[at] = address
             return
-        head = min(n, self.capacity - at)
-        self._ring[at : at + head] = np.arange(address, address + head)
-        self._ring[: n - head] = np.arange(address + head, address + n)
+        items = np.arange(address, address + n)
+        head = self.capacity - at
+        self._ring[at : at + n] = items[:head]
+        if head < n:
+            self._ring[: n - head] = items[head:]
 
     def pop(self) -> int:
         """Remove the oldest item."""
@@ -40,6 +42,8 @@ class ItemRing:
         """Remove the n oldest items, and return their addresses `[n]`."""
         at = self.evicted % self.capacity
         self.evicted += n
+        if at + n <= self.capacity:
+            return self._ring[at : at + n].copy()
         return self._ring[(at + np.arange(n)) % self.capacity]
 
     def at(self, ranks: np.ndarray) -> np.ndarray:

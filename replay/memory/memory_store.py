@@ -8,7 +8,7 @@ import numpy as np
 
 from replay.indexing.indexed_store import IndexedStore
 from replay.indexing.tracked import Tracked
-from replay.layout import Batch, views
+from replay.layout import Batch, pack_rows, views
 from replay.memory.lineage import Lineage, verify
 from replay.reserved import reserve
 from replay.step import Rows, row_count
@@ -28,6 +28,7 @@ class MemoryStore(IndexedStore):
         steps = self.slots * self.chunk_length
         self._rows, self._latents = (reserve((steps,), t) for t in (self.schema.row_dtype, self.schema.latent_dtype))
         self._data = views(self._rows) | views(self._latents)
+        self._whole = raw(self._rows), raw(self._latents)
         values = {"latents": self._latents} if self.schema.latents else {}
         if self._index.priorities:
             values["priorities"] = self._index.priorities.of_steps
@@ -47,11 +48,13 @@ class MemoryStore(IndexedStore):
         return [self._append(*block) for block in blocks]
 
     def _append(self, stream: int, first_step_id: int, rows: Mapping[str, np.ndarray]) -> int:
-        new = 0
+        new, count = 0, row_count(rows)
+        packed = pack_rows(self.schema, rows, count)
+        to, given = self._whole, (raw(packed.rows), raw(packed.latents))
         with self._lock:
-            for address, row, n in self._index.extend(stream, first_step_id, row_count(rows)):
-                for key, value in rows.items():
-                    self._data[key][address : address + n] = value[row : row + n]
+            for address, row, n in self._index.extend(stream, first_step_id, count):
+                to[0][address : address + n] = given[0][row : row + n]
+                to[1][address : address + n] = given[1][row : row + n]
                 new += n
             self._counters["inserted"] += new
             if new:
@@ -125,6 +128,10 @@ class MemoryStore(IndexedStore):
 
 def gather(data: np.ndarray, steps: np.ndarray, out: np.ndarray) -> None:
     """Elements of `data` at `steps`, one copy each, into contiguous memory."""
-    if data.dtype.itemsize:  # as raw bytes: numpy would copy a structured element field by field
-        raw = np.dtype((np.void, data.dtype.itemsize))
-        np.take(data.view(raw), steps, 0, out.view(raw), "clip")  # clip: the default mode copies once more
+    if data.dtype.itemsize:
+        np.take(raw(data), steps, 0, raw(out), "clip")  # clip: the default mode copies once more
+
+
+def raw(data: np.ndarray) -> np.ndarray:
+    """Packed rows as plain bytes of the same stride: numpy would copy a structured element field by field."""
+    return data.view(np.dtype((np.void, data.dtype.itemsize))) if data.dtype.itemsize else data
