@@ -38,6 +38,7 @@ class Actor:
         self.carry = policy.initial(len(streams))
         self.actions: Arrays | None = None
         self._no_latents = policy.no_latents(len(streams))
+        self._version = np.full(len(streams), policy.version, np.int32)
         self._skipped: Arrays | None = None  # the newest actions, if the carry does not know them
         self.calls = self.steps = self.frames = 0
         self.episode_start = [0] * len(streams)
@@ -51,7 +52,8 @@ class Actor:
         """Step every environment once; returns the episodes that ended, with this actor's frames."""
         rows = self.environments.step(self.actions)
         first, last, there = rows["is_first"], rows["is_last"], self.environments.there
-        if not there.any():
+        present, begun, over = np.count_nonzero(there), np.count_nonzero(first), np.count_nonzero(last)
+        if not present:
             return []
         if self.snapshots is not None and (snapshot := self.snapshots.newest(self.policy.version)):
             self.policy.load(snapshot)
@@ -62,24 +64,25 @@ class Actor:
             self._catch_up()
             self.carry, actions, latents = self.policy.act(self.carry, rows, first, self.calls)
         # The stored action of a last step is zero; the carry keeps its own, which the reset discards anyway.
-        if last.any():
-            actions = {
-                key: np.where(last.reshape(-1, *[1] * (value.ndim - 1)), 0, value).astype(value.dtype)
-                for key, value in actions.items()
-            }
+        if over:
+            actions = {key: value.copy() for key, value in actions.items()}
+            for value in actions.values():
+                value[last] = 0
         self.actions = actions
-        if self.environments.replaced.any():
+        if np.count_nonzero(self.environments.replaced):
             for i in np.flatnonzero(self.environments.replaced):
                 self.writer.cut(int(i))
-        if first.any():
+        if begun:
             next_steps = self.writer.next_steps
-            for i in np.flatnonzero(first):
+            for i in first.nonzero()[0].tolist():
                 self.episode_start[i] = next_steps[i]
         self.calls += 1
-        self.steps += int(there.sum())
-        self.frames += int((~first).sum()) * self.environments.frames_per_step
-        version = np.full(len(first), self.policy.version, np.int32)
-        self.writer.add(rows | actions | latents | {"version": version}, None if there.all() else there)
+        self.steps += int(present)
+        self.frames += int(len(first) - begun) * self.environments.frames_per_step
+        if self._version[0] != self.policy.version:
+            self._version = np.full(len(first), self.policy.version, np.int32)
+        row = {**rows, **actions, **latents, "version": self._version}
+        self.writer.add(row, None if present == len(there) else there)
         return [replace(episode, frames=self.frames) for episode in self.environments.finished()]
 
     def _catch_up(self) -> None:

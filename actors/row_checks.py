@@ -40,6 +40,6 @@ class RowChecks:
         found: set[int] = set()
         for key, (low, high) in self._bounds.items():
             inside = (rows[key] >= low) & (rows[key] <= high)
-            if not inside.all():
+            if np.count_nonzero(inside) < inside.size:  # the fastest way to ask for all
                 found |= set(np.flatnonzero(~inside.reshape(len(inside), -1).all(1)).tolist())
         return sorted(found)

@@ -146,8 +146,8 @@ class ByRows:
         rows = {
             key: observations.reshape(-1, *self._space.shape),
             "reward": array.astype(np.float32),
-            "is_last": np.array(last, bool),
-            "is_terminal": np.array(terminal, bool),
+            "is_last": np.array(last, bool) if any(last) else np.zeros(count, bool),
+            "is_terminal": np.array(terminal, bool) if any(terminal) else np.zeros(count, bool),
         }
         return Answer(rows, array, infos, broken)
 

@@ -95,10 +95,12 @@ class VectorEnvironment:
         answer = self._stepping(actions, first, self.seeds, which)
         rows = answer.rows
         rows["is_first"] = first
-        self.there[:] = self.replaced[:] = False
-        self.there[which] = True
+        self.there[:], self.replaced[:] = True, False
+        for i in away:
+            self.there[i] = False
         broken = [(i, self._named(i, first[i], error)) for i, error in answer.broken]
-        self.there[[i for i, _ in broken]] = False
+        for i, _ in broken:
+            self.there[i] = False
         for i in self._checks.doubtful(rows) if self._checks else ():
             if self.there[i] and (unfit := self._unfit(i, first[i])):
                 broken.append((i, unfit))
@@ -183,11 +185,9 @@ class VectorEnvironment:
             for i in self.there.nonzero()[0].tolist():
                 self._metrics.add(self.env_indices[i], answer.infos[i])
         went = self.there & ~first
-        every = np.count_nonzero(went) == len(went)
-        where = slice(None) if every else went
-        self._ages[where] += 1
-        self.scores[where] += answer.rewards[where]
-        self.lengths[where] += self.frames_per_step
+        self._ages += went
+        self.scores += answer.rewards * went
+        self.lengths += self.frames_per_step * went
         if self._repairs:
             for i in (went & (self._ages == FORGIVEN)).nonzero()[0].tolist():
                 self._repairs.worked(i)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from replay.step import Rows, Schema
+from replay.step import Rows, Schema, row_count
 
 
 class Batch(NamedTuple):
@@ -68,10 +68,14 @@ class PackedRows(Mapping[str, np.ndarray]):
         return len(self.rows.dtype.names or ()) + len(self.latents.dtype.names or ())
 
 
-def pack_rows(schema: Schema, rows: Mapping[str, np.ndarray], n: int) -> PackedRows:
-    """Rows `{key: [n ...]}` of a schema, packed if they are not yet."""
-    if isinstance(rows, PackedRows):
+def pack_rows(schema: Schema, rows: Mapping[str, np.ndarray]) -> PackedRows:
+    """Rows `{key: [n ...]}` of a schema, packed if they are not yet, padding included."""
+    if isinstance(rows, PackedRows) and all(
+        given is own or given == own
+        for given, own in ((rows.rows.dtype, schema.row_dtype), (rows.latents.dtype, schema.latent_dtype))
+    ):
         return rows
+    n = row_count(rows)
     return PackedRows(pack(schema.row_dtype, rows, n), pack(schema.latent_dtype, rows, n))
 
 

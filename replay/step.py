@@ -143,7 +143,7 @@ def check_rows(expected: Mapping[str, Field], rows: Mapping[str, Any], leading: 
 
 def row_count(rows: Mapping[str, np.ndarray]) -> int:
     """The n of checked rows `[n, ...]`."""
-    return len(rows[next(iter(rows))])
+    return len(next(iter(rows.values())))
 
 
 def _difference(expected: Iterable[str], got: Iterable[str]) -> str:

@@ -7,8 +7,10 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import replace
 from importlib.machinery import SourceFileLoader
+from importlib.util import find_spec
 from typing import Any
 
 import gymnasium
@@ -69,7 +71,8 @@ def _make_raw(task: str) -> gymnasium.Env:
     spec = _spec(task, module, name)
     creator = _creator(spec, task, module)
     try:
-        environment = call_outside(lambda: _made(spec, creator))
+        with _quiet(creator):
+            environment = call_outside(lambda: _made(spec, creator))
     except Exception as error:
         raise ValueError(f"Task {task!r} cannot be made: {reason(error, creator)}") from error
     try:
@@ -164,6 +167,15 @@ def _creator(spec: EnvSpec, task: str, module: str) -> Any:
         raise ValueError(f"Task {task!r}: its entry point {spec.entry_point!r} cannot be loaded: {what}") from error
 
 
+def _quiet(creator: Any) -> AbstractContextManager[None]:
+    """Gymnasium's own MuJoCo environments are made without remarks on their model files."""
+    if not getattr(creator, "__module__", "").startswith("gymnasium.envs.mujoco") or not find_spec("mujoco"):
+        return nullcontext()
+    from actors.envs.mujoco_warnings import without_deprecations
+
+    return without_deprecations()
+
+
 def _made(spec: EnvSpec, creator: Any) -> gymnasium.Env:
     metadata = getattr(creator, "metadata", {})
     modes = metadata.get("render_modes") if isinstance(metadata, Mapping) else None
@@ -179,8 +191,8 @@ def _made(spec: EnvSpec, creator: Any) -> gymnasium.Env:
 
 def _make(spec: EnvSpec, creator: Any, metadata: Any, options: dict[str, Any]) -> gymnasium.Env:
     if isinstance(metadata, dict | property) or not isinstance(creator, type):
-        # Our own checks name the key, the location and the remedy, so Gymnasium's passive checker stays off.
-        return gymnasium.make(spec, disable_env_checker=True, **options)
+        # Our own checks name the key, the location and the remedy, so Gymnasium's checkers stay off.
+        return gymnasium.make(replace(spec, order_enforce=False), disable_env_checker=True, **options)
     environment = creator(**{**spec.kwargs, **options})  # Gymnasium rejects any other metadata
     if not isinstance(environment, gymnasium.Env):
         raise TypeError(f"The environment must inherit from the gymnasium.Env class, actual class: {creator}")

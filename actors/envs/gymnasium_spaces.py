@@ -244,7 +244,7 @@ def row_decoder(space: gym_spaces.Space, leaves: list[Leaf]) -> Callable[[Mappin
     """`decode` of actions `[N, ...]` for this space, as fast as its kind allows."""
     if isinstance(space, gym_spaces.Discrete) and len(leaves[0].keys) == 1:
         (key,), dtype, start = leaves[0].keys, leaves[0].dtype, int(space.start)
-        return lambda actions: list(actions[key].astype(dtype) + start)
+        return lambda actions: list(actions[key].astype(dtype) + start if start else actions[key].astype(dtype))
     if (
         isinstance(space, gym_spaces.Box)
         and leaves[0].keys

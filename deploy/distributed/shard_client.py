@@ -19,7 +19,7 @@ from deploy.wiring.task import replay_schema
 from learner.sequence import sample_length
 from replay.layout import Batch, pack_rows
 from replay.sharding import ShardedStore
-from replay.step import Rows, Schema, row_count
+from replay.step import Rows, Schema
 from replay.store import Block, ShardDownError, Store
 from world_models.space import Spaces
 
@@ -62,11 +62,13 @@ class ShardClient(Store):
     def append_checked(self, blocks: Sequence[Block]) -> list[int]:
         where, rows, latents = [], [], []
         for stream, first, block in blocks:
-            where.append((stream, first, n := row_count(block)))
-            packed = pack_rows(self.schema, block, n)
+            packed = pack_rows(self.schema, block)
+            where.append((stream, first, len(packed.rows)))
             rows.append(packed.rows)
             latents.append(packed.latents)
-        return self._call("append", where, np.concatenate(rows), np.concatenate(latents))
+        # With the dtypes given, since numpy would drop their padding.
+        together = np.concatenate(rows, dtype=self.schema.row_dtype)
+        return self._call("append", where, together, np.concatenate(latents, dtype=self.schema.latent_dtype))
 
     def sample_into(self, out: Batch, rng: np.random.Generator, timeout: float = 60.0, online: bool = True) -> None:
         # The generator goes as a seed: its state would come back changed only in the shard's copy.

@@ -11,7 +11,7 @@ from replay.indexing.tracked import Tracked
 from replay.layout import Batch, pack_rows, views
 from replay.memory.lineage import Lineage, verify
 from replay.reserved import reserve
-from replay.step import Rows, row_count
+from replay.step import Rows
 from replay.store import Block, check_latents
 
 _PATIENCE = 600.0  # seconds that a checkpoint waits for the one before it
@@ -48,13 +48,12 @@ class MemoryStore(IndexedStore):
         return [self._append(*block) for block in blocks]
 
     def _append(self, stream: int, first_step_id: int, rows: Mapping[str, np.ndarray]) -> int:
-        new, count = 0, row_count(rows)
-        packed = pack_rows(self.schema, rows, count)
-        to, given = self._whole, (raw(packed.rows), raw(packed.latents))
+        new, packed = 0, pack_rows(self.schema, rows)
+        parts = [(to, part.view(to.dtype)) for to, part in zip(self._whole, (packed.rows, packed.latents), strict=True)]
         with self._lock:
-            for address, row, n in self._index.extend(stream, first_step_id, count):
-                to[0][address : address + n] = given[0][row : row + n]
-                to[1][address : address + n] = given[1][row : row + n]
+            for address, row, n in self._index.extend(stream, first_step_id, len(packed.rows)):
+                for to, part in parts:
+                    to[address : address + n] = part[row : row + n]
                 new += n
             self._counters["inserted"] += new
             if new:
