@@ -52,7 +52,7 @@ class Actor:
         """Step every environment once; returns the episodes that ended, with this actor's frames."""
         rows = self.environments.step(self.actions)
         first, last, there = rows["is_first"], rows["is_last"], self.environments.there
-        present, begun, over = np.count_nonzero(there), np.count_nonzero(first), np.count_nonzero(last)
+        present, begun, over = (int(np.count_nonzero(flags)) for flags in (there, first, last))
         if not present:
             return []
         if self.snapshots is not None and (snapshot := self.snapshots.newest(self.policy.version)):
@@ -77,8 +77,8 @@ class Actor:
             for i in first.nonzero()[0].tolist():
                 self.episode_start[i] = next_steps[i]
         self.calls += 1
-        self.steps += int(present)
-        self.frames += int(len(first) - begun) * self.environments.frames_per_step
+        self.steps += present
+        self.frames += (len(first) - begun) * self.environments.frames_per_step
         if self._version[0] != self.policy.version:
             self._version = np.full(len(first), self.policy.version, np.int32)
         row = {**rows, **actions, **latents, "version": self._version}

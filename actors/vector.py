@@ -11,7 +11,7 @@ from actors.environment import Environment, Step
 from actors.episode_metrics import EpisodeMetrics
 from actors.faults import BrokenEnvironmentError, raised
 from actors.repairs import CommonFailures, EnvironmentFault, Repaired, Repairs
-from actors.row_checks import DefersChecks, RowChecks
+from actors.row_stepping import DefersChecks, RowChecks
 from actors.stepping import Answer, joined, put, stepping
 
 FORGIVEN = 1000

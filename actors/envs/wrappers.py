@@ -9,8 +9,7 @@ import numpy as np
 
 from actors.environment import Environment, Step
 from actors.native_actions import Scale, bounds
-from actors.row_checks import DefersChecks
-from actors.row_stepping import RowStepping, StepsByRows
+from actors.row_stepping import DefersChecks, RowStepping, StepsByRows
 from replay.counted import counted
 from world_models.space import Space
 

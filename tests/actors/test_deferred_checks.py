@@ -13,7 +13,7 @@ from actors.envs import make
 from actors.envs.gymnasium import GymnasiumEnvironment
 from actors.envs.wrappers import FrameStack, NormalizeActions, TimeLimit
 from actors.faults import BrokenEnvironmentError
-from actors.row_checks import DefersChecks, RowChecks
+from actors.row_stepping import DefersChecks, RowChecks
 from actors.vector import VectorEnvironment
 from world_models.space import Space
 

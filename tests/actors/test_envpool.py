@@ -196,6 +196,32 @@ def test_metaworld_shows_the_goal_and_reports_success() -> None:
     pool.close()
 
 
+class ReachedAtFirst:
+    """envpool's environments, with success in the first of the frames of a step alone."""
+
+    def __init__(self, raw: Any, success: int) -> None:
+        self.raw, self.success, self.answers = raw, success, 0
+        self._send = raw._send
+
+    def _recv(self) -> list[np.ndarray]:
+        state = list(self.raw._recv())
+        state[self.success] = np.full_like(state[self.success], self.answers % 2 == 0)
+        self.answers += 1
+        return state
+
+
+def test_success_within_a_step_of_several_frames_is_not_lost() -> None:
+    pool: Any = make_pool("metaworld_reach", EnvironmentConfig(action_repeat=2), 2)
+    pool.reset([0, 1])
+    simulation = pool._simulation
+    simulation._raw = ReachedAtFirst(simulation._raw, simulation._success)
+    infos = pool.step({"action": np.zeros((2, 4), np.float32)}, NOBODY).infos
+    assert simulation._raw.answers == 2
+    assert infos["log/success"].tolist() == [1, 1], "in any frame"
+    assert infos["is_success"].tolist() == [0, 0], "in the last one"
+    pool.close()
+
+
 def test_each_environment_of_an_evaluation_plays_its_share() -> None:
     task, config = "envpool:CartPole-v1", EnvironmentConfig()
     result = run_episodes(

@@ -135,6 +135,7 @@ def contenders(task: Task, sizes: Sequence[str]) -> tuple[dict[str, Contender], 
 def measure(name: str, sizes: Sequence[str], rounds: int, seconds: float) -> dict[str, Any]:
     """Rates of all loops of a task, and whether ours meets the target beside the first raw one."""
     task = TASKS[name]
+    progress(f"{name}: making what is compared")
     found, ours, missing = contenders(task, sizes)
     try:
         for contender in found.values():
@@ -143,6 +144,7 @@ def measure(name: str, sizes: Sequence[str], rounds: int, seconds: float) -> dic
             loop.spent.update(dict.fromkeys(loop.spent, 0.0))
         busy = dict.fromkeys(ours, 0.0)
         for turn in range(rounds):
+            progress(f"{name}: round {turn + 1} of {rounds}, {len(found)} turns")
             order = list(found.items())
             for kind, contender in order if turn % 2 else order[::-1]:
                 began = time.process_time()
@@ -175,6 +177,11 @@ def measure(name: str, sizes: Sequence[str], rounds: int, seconds: float) -> dic
             "ratio_to_best": rates["random"] / rates[best],
         }  # fmt: skip
     return report
+
+
+def progress(line: str) -> None:
+    """Say what is being done, to people only."""
+    print(line, file=sys.stderr, flush=True)
 
 
 def show(report: dict[str, Any]) -> None:

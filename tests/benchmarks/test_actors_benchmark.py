@@ -18,7 +18,9 @@ def test_a_task_and_one_whose_suite_is_missing(
     monkeypatch.setitem(actors.TASKS, "nowhere", actors.Task(task="nowhere_walk", raws={"nowhere": absent}))
     options = ["--only", "cartpole,nowhere", "--rounds", "1", "--seconds", "0.02", "--sizes", "size1m", "--json"]
     assert actors.main(options) == 0
-    (line,) = capsys.readouterr().out.splitlines()
+    written = capsys.readouterr()
+    assert "cartpole: round 1 of 1" in written.err and "nowhere: making" in written.err
+    (line,) = written.out.splitlines()
     cartpole, nowhere = json.loads(line)["tasks"]
     rates = cartpole["steps_per_cpu_second"]
     assert {"raw gymnasium", "random", "random, a process each", "size1m"} <= rates.keys()

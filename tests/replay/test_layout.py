@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from replay.layout import new_batch, pack, unpack, views
+from replay.layout import PackedRows, new_batch, pack, pack_rows, unpack, views
 from replay.step import Field, Schema
 from tests.contracts.stores import SCHEMA, rows
 
@@ -54,3 +54,16 @@ def test_shapes_survive(shape: tuple[int, ...]) -> None:
     schema = Schema(fields={"x": Field(dtype=np.dtype(np.float64), shape=shape)}, latents={})
     value = np.random.default_rng(0).random((6, *shape))
     np.testing.assert_array_equal(views(pack(schema.row_dtype, {"x": value}, 6))["x"], value)
+
+
+def test_packed_rows_are_a_mapping_and_are_packed_again_if_their_padding_is_lost() -> None:
+    given = rows(7, 0, 5)
+    packed = pack_rows(SCHEMA, given)
+    assert packed.keys() == SCHEMA.all.keys() and len(packed) == len(SCHEMA.all)
+    for key, value in packed.items():
+        np.testing.assert_array_equal(value, given[key])
+    assert pack_rows(SCHEMA, packed) is packed
+    narrow = Schema(fields={"x": Field(dtype=np.dtype(np.uint8), shape=(3,))}, latents={})
+    tight = np.zeros(2, np.dtype([("x", np.uint8, (3,))]))
+    again = pack_rows(narrow, PackedRows(tight, np.zeros(2, narrow.latent_dtype)))
+    assert (tight.dtype.itemsize, again.rows.dtype.itemsize) == (3, 8)

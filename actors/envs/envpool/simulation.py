@@ -95,6 +95,7 @@ class Simulation:
         # What `step` of its Python class does around these two calls costs as much as 16 steps of CartPole.
         self._raw._send([self._everyone, self._everyone, actions])
         state = self._raw._recv()
+        reached = state[self._success].copy() if self._success >= 0 and self._repeat > 1 else None
         for _ in range(self._repeat - 1):
             going = self._everyone[~(state[self._done].astype(bool) | ended)]
             if not len(going):
@@ -103,9 +104,11 @@ class Simulation:
             more = self._raw._recv()
             where, rewards = more[self._env_id], state[self._reward]
             more[self._reward] = rewards[where] + more[self._reward]
+            if reached is not None:
+                reached[where] = np.maximum(reached[where], more[self._success])
             for whole, part in zip(state, more, strict=True):
                 whole[where] = part
-        return self._answer(state)
+        return self._answer(state, reached)
 
     def render(self, i: int) -> np.ndarray:
         """Environment `i` as a picture for people."""
@@ -125,12 +128,14 @@ class Simulation:
         """Free the environments; their threads end."""
         self._raw = None
 
-    def _answer(self, state: Sequence[np.ndarray]) -> PoolStep:
+    def _answer(self, state: Sequence[np.ndarray], reached: np.ndarray | None = None) -> PoolStep:
+        """`reached`: success in any of the frames of this step, where it has several."""
         self._newest = observation = {key: encode(state[i]) for i, key, encode in self._encoders}
         done, infos = state[self._done], {}
         if self._success >= 0:
             # At the end of the episode, as is usual; Meta-World also asks whether it was reached at any time.
-            infos = {"is_success": state[self._success], "log/success": state[self._success]}
+            success = state[self._success]
+            infos = {"is_success": success, "log/success": success if reached is None else reached}
         elif self._level >= 0:
             infos = {"episode/level_complete": state[self._level]}
         return PoolStep(
