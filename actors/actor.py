@@ -70,8 +70,8 @@ class Actor:
                 value[last] = 0
         self.actions = actions
         if np.count_nonzero(self.environments.replaced):
-            for i in np.flatnonzero(self.environments.replaced):
-                self.writer.cut(int(i))
+            for i in self.environments.replaced.nonzero()[0].tolist():
+                self.writer.cut(i)
         if begun:
             next_steps = self.writer.next_steps
             for i in first.nonzero()[0].tolist():

@@ -1,4 +1,4 @@
-"""What an environment leaves to whoever steps several: checks of values for all at once, and the array of observations."""
+"""What an environment leaves to whoever steps several: checks of values for all at once, and the array of rows."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
