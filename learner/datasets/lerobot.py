@@ -18,6 +18,7 @@ from PIL import Image
 
 from learner.datasets.dataset import Clip, Example, UnreadableError, require_examples
 from learner.datasets.images import DAMAGE
+from learner.datasets.kept import Kept
 from learner.datasets.keys import Keys, cut, example
 from learner.datasets.videos import Video, require_av
 from learner.datasets.view import View
@@ -79,6 +80,7 @@ class LeRobot:
             self.episodes = self._from_tables() if self._version >= 3 else self._from_lines()
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{where}: its list of episodes cannot be read: {error!r}.") from error
+        self._kept = Kept()
         require_examples(self.episodes, "episodes", where, "record some first")
 
     def __len__(self) -> int:
@@ -91,7 +93,10 @@ class LeRobot:
             raise UnreadableError(name, f"it has {episode.length} steps, a clip spans {self.clip.span}")
         first = int(rng.integers(episode.length - self.clip.span + 1))
         wanted = range(first, first + self.clip.span, self.clip.stride)
-        rows = self._rows(episode, name)
+        if self.keys.frames in self.columns:  # their bytes would fill the memory
+            rows = self._rows(episode, name)
+        else:
+            rows = dict(self._kept.get(index, lambda _: self._rows(episode, name)))
         pictures = rows.pop(self.keys.frames, None)
         vectors = Keys(actions=self.keys.actions, states=self.keys.states)
         clip = cut(rows, vectors, first, self.clip.frames, self.clip.stride) if rows else {}

@@ -15,6 +15,7 @@ from replay.step import Rows
 _ATTEMPTS = 1000
 _REFRESH = 10.0  # seconds until a replay in use is looked at again
 _RETRY = 1.0  # the same, if steps could not be read
+_LONGEST = 600.0  # seconds between attempts to open a shard that is down
 
 
 class NoClipError(ValueError):
@@ -48,6 +49,7 @@ class Clips:
         self._readers: list[Reader] = []
         self._shards = 0  # the most that were there
         self._due = 0.0  # when to look again
+        self._return, self._patience = 0.0, _REFRESH  # when to open again what was down, and the time between attempts
         try:
             self._reopen()
             self._look()
@@ -132,8 +134,9 @@ class Clips:
         try:
             for reader in self._readers:
                 reader.refresh()
-            if len(self._readers) < self._shards:
-                self._reopen()  # one was down
+            if len(self._readers) < self._shards and time.monotonic() > self._return:
+                self._patience = min(2 * self._patience, _LONGEST)  # each attempt waits for the one that is down
+                self._reopen()
         except (ValueError, OSError):
             self._reopen()
         self._look()
@@ -142,6 +145,8 @@ class Clips:
         readers = list(self._open())
         self.close()
         self._readers, self._shards = readers, max(self._shards, len(readers))
+        self._patience = self._patience if len(readers) < self._shards else _REFRESH
+        self._return = time.monotonic() + self._patience
         schema = readers[0].schema
         require_flags(schema)
         for reader in readers:

@@ -1,7 +1,8 @@
 """Clips from every kind of stored replay: never across an episode's end, uniform, repeatable, also during eviction."""
 
+import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from replay.reading.reader import Reader
 from replay.redis.redis_reader import open_replay
 from replay.redis.redis_store import RedisStore
 from replay.step import Field, Rows, Schema
-from replay.store import Store
+from replay.store import ShardDownError, Store
 from tests.replay.beside import meanwhile
 from tests.replay.redis.redis_servers import RedisServer
 
@@ -188,3 +189,32 @@ def test_a_replay_that_went_is_opened_anew(tmp_path: Path, monkeypatch: pytest.M
         (saved[0] / "index.json").unlink()
         check(clips.draw(np.random.default_rng(0)), 2, 1)
         assert len(clips) == before + 120
+
+
+def test_a_server_that_is_down_is_done_without_until_it_returns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("replay.reading.clips._REFRESH", 0.1)
+    monkeypatch.setattr("replay.redis.redis_reader.PATIENCE", 0.2)
+    with RedisServer(appendonly=True, appendfsync="always") as one, RedisServer() as other:
+        for stream, server in enumerate((one, other)):
+            with closing(redis(server, "run")) as store:
+                store.append(stream, 0, steps(stream, 0, 60, 12))
+
+        def opened() -> list[Reader]:
+            readers: list[Reader] = []
+            for server in (one, other):
+                with suppress(ShardDownError):
+                    readers.append(open_replay(server.url_unix, "run"))
+            return readers
+
+        def streams() -> set[int]:
+            return {int(clips.draw(rng)["place"][0, 0]) for _ in range(40)}
+
+        rng = np.random.default_rng(0)
+        with closing(Clips(opened, ["place"], frames=2)) as clips:
+            assert streams() == {0, 1}
+            one.kill()
+            while streams() != {1}:
+                time.sleep(0.1)
+            one.restart()
+            while streams() != {0, 1}:
+                time.sleep(0.1)
