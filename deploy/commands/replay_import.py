@@ -14,6 +14,7 @@ from tyro.conf import Positional, arg
 from deploy.commands.parsing import OptionalPath, option_names, parse_known, several
 from deploy.commands.train import Train, parse_train
 from deploy.exit_codes import FAILED
+from deploy.stored.known_spaces import recorded_spaces
 from deploy.stored.sources import open_sources
 from deploy.stored.transfer_report import left_out, told
 from deploy.wiring.config import RunConfig, load_config
@@ -29,7 +30,7 @@ from replay.redis_url import URLS, parse_servers
 from replay.step import Rows, Schema
 from replay.store import ShardDownError
 from world_models.checkpoint_files import RUN_CONFIG
-from world_models.space import Space, Spaces
+from world_models.space import Spaces
 
 IMPORTED = "nexus:imported"
 
@@ -175,10 +176,7 @@ def _target(
 
 def _spaces_in(indices: Sequence[Mapping[str, Any]]) -> tuple[Spaces, Spaces] | None:
     """The spaces that exported episodes record."""
-    for index in indices:
-        if "observation" in index and "action" in index:
-            return _spaces_from(index)
-    return None
+    return next(filter(None, map(recorded_spaces, indices)), None)
 
 
 def _what_is_there(given: Import, place: dict[str, Any]) -> tuple[ReplayConfig, int, Schema] | None:
@@ -222,10 +220,3 @@ def _sound(rows: Iterable[Rows], known: Spaces) -> Iterator[Rows]:
                         f"{where}: values from {low} to {high}, the task has classes 0 to {known[key].classes - 1}."
                     )
         yield episode
-
-
-def _spaces_from(document: Mapping[str, Any]) -> tuple[Spaces, Spaces]:
-    observation, action = (
-        {key: Space.from_json(fields) for key, fields in document[part].items()} for part in ("observation", "action")
-    )
-    return observation, action

@@ -1,13 +1,13 @@
 """Opens datasets of images and clips by the names that users give."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from deploy.stored.episode_files import INDEX, read_index
-from deploy.stored.known_spaces import known_spaces
+from deploy.stored.known_spaces import known_spaces, recorded_spaces
 from deploy.stored.sources import holds_replay, open_sources
 from learner.datasets.dataset import Clip, Dataset
 from learner.datasets.images import SUFFIXES as PICTURES
@@ -20,7 +20,7 @@ from learner.datasets.view import View
 from replay.reading.reader import Reader
 from replay.redis_url import URLS
 from replay.store import ShardDownError
-from world_models.space import Space, Spaces
+from world_models.space import Spaces
 
 KINDS = (
     "a folder of pictures, of videos or of .npz files, a LeRobot or Minari dataset, the logdir of a run, a disk "
@@ -37,9 +37,10 @@ def open_dataset(
 ) -> Dataset:  # fmt: skip
     """The dataset that `where` names; `generated:NAME:SEED` gives another seed than 0.
 
-    `split` is for generated datasets; `task` says what classes discrete actions have if the source does not; `prefix`
-    is that of a replay on Redis. `note` is told of shards that are down or damaged. ValueError: there is nothing to
-    read, it is unclear what is to be read, it does not fit the clip or the keys, or a package is missing.
+    `split` is for generated datasets; `task` says which keys are actions, and how many classes they have, if the source
+    does not; `prefix` is that of a replay on Redis. `note` is told of shards that are down or damaged. ValueError:
+    there is nothing to read, it is unclear what is to be read, it does not fit the clip or the keys, or a package is
+    missing.
     """
     clip, view = clip or Clip(), view or View()
     if where.startswith("generated:"):
@@ -86,8 +87,7 @@ def _files(path: Path, clip: Clip, view: View, keys: Keys | None, task: str) -> 
     index = None
     with suppress(ValueError):  # another program's
         index = read_index(path)
-    classes = _classes_in(index) if index and "action" in index else _classes(known_spaces([], task)[1])
-    return Arrays(path, clip, view, keys, classes)
+    return Arrays(path, clip, view, *_known(keys, recorded_spaces(index or {}) or known_spaces([], task)[1]))
 
 
 def _replay(
@@ -103,7 +103,7 @@ def _replay(
         return opened
 
     try:
-        return ReplayClips(readers, clip, view, keys, _classes(known_spaces([where], task)[1]))
+        return ReplayClips(readers, clip, view, *_known(keys, known_spaces([where], task)[1]))
     except ShardDownError as error:
         raise ValueError(str(error)) from error
 
@@ -129,12 +129,10 @@ def _generated(where: str, clip: Clip, view: View, split: str) -> Dataset:
     return Held(name=label, frames=frames, actions=actions, states=states, clip=clip, view=view)
 
 
-def _classes(spaces: tuple[Spaces, Spaces] | None) -> dict[str, int]:
-    """The number of classes of each discrete key."""
-    groups = spaces or ()
-    return {key: space.classes for group in groups for key, space in group.items() if space.discrete}
-
-
-def _classes_in(index: Mapping[str, Any]) -> dict[str, int]:
-    parts = ({key: Space.from_json(one) for key, one in index[part].items()} for part in ("observation", "action"))
-    return {key: space.classes for group in parts for key, space in group.items() if space.discrete}
+def _known(keys: Keys | None, spaces: tuple[Spaces, Spaces] | None) -> tuple[Keys, dict[str, int]]:
+    """The keys, with the actions of known spaces if none are named, and the number of classes of discrete keys."""
+    keys = keys or Keys()
+    if spaces is None:
+        return keys, {}
+    classes = {key: space.classes for group in spaces for key, space in group.items() if space.discrete}
+    return replace(keys, actions=keys.actions or tuple(sorted(spaces[1]))), classes

@@ -1,13 +1,14 @@
 """The spaces of stored replay, as far as they are known. Torch-free."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from deploy.wiring.config import RunConfig, load_config
 from learner.checkpoint import Checkpoints, verify
 from world_models.checkpoint_files import MODEL_CONFIG, RUN_CONFIG
 from world_models.model_document import read_model_document
-from world_models.space import Spaces
+from world_models.space import Space, Spaces
 
 
 def known_spaces(sources: Sequence[str], task: str = "") -> tuple[str, tuple[Spaces, Spaces] | None]:
@@ -34,3 +35,13 @@ def known_spaces(sources: Sequence[str], task: str = "") -> tuple[str, tuple[Spa
             config = load_config(source)
             return config.task, spaces_of(config)
     return "", None
+
+
+def recorded_spaces(index: Mapping[str, Any]) -> tuple[Spaces, Spaces] | None:
+    """The spaces that the index of exported episodes records, if it does."""
+    if "observation" not in index or "action" not in index:
+        return None
+    observation, action = (
+        {key: Space.from_json(fields) for key, fields in index[part].items()} for part in ("observation", "action")
+    )
+    return observation, action

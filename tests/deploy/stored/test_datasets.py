@@ -14,14 +14,18 @@ from deploy.stored.datasets import open_dataset
 from learner.datasets.batches import Batches
 from learner.datasets.dataset import Clip, Dataset
 from learner.datasets.keys import Keys
+from learner.datasets.replay_clips import ReplayClips
 from learner.datasets.view import View
+from replay.disk.disk_store import DiskStore
 from tests.integration.runs import command, run
 from tests.learner.datasets.films import film
+from tests.replay.cartpole import LENGTH, play, schema, spaces
 from tests.replay.redis.redis_servers import RedisServer
 
 pytestmark = pytest.mark.timeout(240)
 
-TASK = "gym:tests.contracts.test_environment:NexusBlocks-v0"
+BLOCKS = "gym:tests.contracts.test_environment:NexusBlocks-v0"  # pictures, nested vectors, a class and two numbers
+CARTPOLE = "gym:CartPole-v1"
 REACH = "gym:actors.envs.point_reach:PointReach-v0"
 CLIP, VIEW = Clip(frames=3, stride=2), View(size=16)
 
@@ -88,6 +92,25 @@ def test_one_runs_steps_in_every_form(forms: dict[str, str], form: str) -> None:
     if form not in ("episodes", "minari"):
         with pytest.raises(ValueError, match=r"No clip of 10 frames.*cross the end of an episode"):
             open_dataset(forms[form], Clip(frames=10), VIEW)
+
+
+def test_a_task_says_what_is_an_action(tmp_path: Path) -> None:
+    for name, task in (("blocks", BLOCKS), ("cartpole", CARTPOLE)):
+        with closing(DiskStore(tmp_path / name, schema(task), length=LENGTH, capacity=900, chunk_length=16)) as disk:
+            play(disk, steps=60, task=task)
+    with closing(open_dataset(str(tmp_path / "blocks"), CLIP, VIEW, task=BLOCKS)) as data:
+        assert isinstance(data, ReplayClips)
+        observation, action = spaces(BLOCKS)
+        assert data.keys.actions == tuple(sorted(action)) and set(data.keys.states) < set(observation)
+        width = sum(space.width for space in action.values())
+        assert data.example(0, np.random.default_rng(0))["actions"].shape == (2, 2 * width)
+    with pytest.raises(
+        ValueError, match=r"'action' is discrete \(int32\), and how many classes it has is not recorded"
+    ):
+        open_dataset(str(tmp_path / "cartpole"), CLIP)
+    with closing(open_dataset(str(tmp_path / "cartpole"), CLIP, task=CARTPOLE)) as data:
+        actions = data.example(0, np.random.default_rng(0))["actions"]
+        assert actions.shape == (2, 4) and (actions.reshape(2, 2, 2).sum(-1) == 1).all()
 
 
 def test_every_kind_of_files_is_recognised(tmp_path: Path) -> None:
