@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from actors.batch_environment import Episode, score_text
-from deploy.reports.progress import duration
+from deploy.reports.display import duration
 
 
 class EpisodeProgress:

@@ -10,7 +10,8 @@ import termios
 import pytest
 from rich.console import Console
 
-from deploy.reports.progress import Progress, Status, duration, sparkline
+from deploy.reports.display import duration, sparkline
+from deploy.reports.progress import Progress, Status
 from tests.integration.runs import environment
 
 pytestmark = pytest.mark.timeout(120)
