@@ -88,6 +88,14 @@ def find_model(path: Path) -> Path:
     raise ValueError(f"No {WEIGHTS} under {path}; give a run directory or one of its checkpoints.")
 
 
+def newest_model(path: Path) -> Path:
+    """The checkpoint at `path`: that directory itself, or the newest of a run. ValueError: there is none."""
+    for folder in (path, *reversed(numbered(path / CHECKPOINTS))):
+        if (folder / WEIGHTS).exists() and (folder / MODEL_CONFIG).exists():
+            return folder
+    raise ValueError(f"No {WEIGHTS} under {path}; give a run directory or one of its checkpoints.")
+
+
 def intact_beside(folder: Path) -> Path | None:
     """Another checkpoint of the same run with an intact policy, the best or else the newest; None if there is none."""
     for other in (folder.parent / BEST, *reversed(numbered(folder.parent))):

@@ -1,7 +1,7 @@
 """`config.json` of a checkpoint: what is needed to rebuild its model without the environment. Torch-free."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,10 +17,10 @@ T = TypeVar("T")
 class ModelDocument:
     """The content of `config.json`."""
 
-    task: str
-    """The task that the model was trained on."""
-    observation: Spaces
-    action: Spaces
+    task: str = ""
+    """The task that the model was trained on; empty if it is no task of an environment."""
+    observation: Spaces = field(default_factory=dict)
+    action: Spaces = field(default_factory=dict)
     config: Any
     """An instance of the family's `config_class`."""
 

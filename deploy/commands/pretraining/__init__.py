@@ -1,0 +1,1 @@
+"""What `nexus pretrain` can train."""

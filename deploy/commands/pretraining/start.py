@@ -1,0 +1,126 @@
+"""From the arguments of `nexus pretrain MODEL` to a run."""
+
+import os
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+from tyro.conf import arg
+
+from deploy.commands.numbers import Positive
+from deploy.commands.parsing import HELP, option_names, parse, parse_known
+from deploy.commands.pretraining.processes import end_with_supervisor, supervise
+from deploy.exit_codes import INTERRUPTED
+from deploy.stored.pretraining_data import first_example
+from deploy.wiring.output_path import require_writable_folder
+from deploy.wiring.pretrain_presets import preset
+from deploy.wiring.pretraining import PretrainConfig, VJEPA2ACRun
+from learner.checkpoint import Checkpoints, continuation, disk_is_full
+from world_models.checkpoint_files import newest_model
+from world_models.jepa.config import VJEPA2Config
+from world_models.model_document import read_model_document
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """What the defaults of the other options depend on."""
+
+    data: Annotated[str, arg(help_behavior_hint="(required)", metavar="WHERE")] = ""
+    """A folder of pictures, videos or .npz episodes, a LeRobot or Minari dataset, the logdir of a run, a disk replay,
+    Redis URLs, or generated:digits, generated:motion, generated:block_world, generated:point_reach."""
+    preset: Annotated[str, arg(metavar="SIZE")] = "tiny"
+    """Named settings: `tiny`, for a CPU, or a published size."""
+    processes: Positive = 1
+    """Processes on this machine that share each batch, one for each GPU; torchrun starts as many as it is told to."""
+
+
+def parse_pretrain(method: str, command: Any, arguments: Sequence[str], example: str) -> tuple[PretrainConfig, int]:
+    """The configuration that a command line asks for, and the number of processes. ValueError: one message with what is
+    wrong."""
+    prog, helping = f"nexus pretrain {method}", any(flag in arguments for flag in HELP)
+    words = [argument for argument in arguments if argument not in HELP]
+    start, _ = parse_known(Start, words, prog=prog, example=example, others=tuple(option_names(command)))
+    if not (start.data or helping):
+        raise ValueError(f"{prog} needs --data WHERE, e.g. {example}")
+
+    def parsed(default: PretrainConfig) -> PretrainConfig:
+        default = replace(default, data=replace(default.data, where=start.data))
+        given = command(data=start.data, preset=start.preset, processes=start.processes, config=default)
+        return parse(command, arguments, prog=prog, example=example, default=given).config
+
+    config = parsed(preset(method, start.preset))
+    if isinstance(config, VJEPA2ACRun):
+        config = parsed(_fitted(config, start.preset, example))
+    if config.data.where != start.data:
+        raise ValueError(f"{prog}: --data.where {config.data.where} differs from --data {start.data}; leave it out.")
+    if not config.logdir:
+        config = replace(config, logdir=str(Path("runs") / f"{method}-seed{config.seed}"))
+    return config, start.processes
+
+
+def _fitted(config: VJEPA2ACRun, size: str, example: str) -> PretrainConfig:
+    """The preset for the encoder that `config` names, and for the actions and states of its data."""
+    if not config.encoder:
+        raise ValueError(f"nexus pretrain vjepa2-ac needs --encoder, a run of nexus pretrain vjepa2, e.g. {example}")
+    document = read_model_document(newest_model(Path(config.encoder)))
+    if not isinstance(document.config, VJEPA2Config):
+        raise ValueError(f"--encoder {config.encoder} is {document.family.name}; give a run or checkpoint of vjepa2.")
+    shown = first_example(config)
+    if "actions" not in shown:
+        raise ValueError(f"--data {config.data.where} has no actions, only {', '.join(sorted(shown))}.")
+    widths = [shown[key].shape[-1] if key in shown else 0 for key in ("actions", "states")]
+    fitted = preset("vjepa2-ac", size, *widths)
+    assert isinstance(fitted, VJEPA2ACRun)
+    return replace(fitted, model=replace(fitted.model, encoder=document.config.encoder))
+
+
+def pretrain(config: PretrainConfig, processes: int, arguments: Sequence[str]) -> int:
+    """Begin or continue the run; returns the exit code."""
+    command = ["nexus", *config.command.split()]
+    require_writable_folder(Path(config.logdir), "--logdir")
+    logdir = Path(config.logdir).absolute()
+    if processes > 1 and "WORLD_SIZE" not in os.environ:
+        return supervise([*command[1:], *arguments], processes, logdir)
+    end_with_supervisor()
+    from deploy.pretrain_run import PretrainRun, follow
+    from deploy.reports.pretraining.summary import summarize
+    from learner.pretrain.processes import Processes
+
+    group = Processes.join()
+    try:
+        if not group.first:
+            follow(config, logdir, group)
+            return 0
+        named = any(argument.split("=")[0] == "--logdir" for argument in arguments)
+        again = shlex.join([*command, *arguments, *([] if named else ["--logdir", str(logdir)])])
+        with _explaining(logdir, again):
+            outcome = PretrainRun(config, logdir, group).run()
+    finally:
+        group.leave()
+    if outcome == "interrupted":
+        print(f"Stopped and saved. Continue with:\n  {again}", file=sys.stderr)
+        return INTERRUPTED
+    summarize(config, logdir)
+    return 0
+
+
+@contextmanager
+def _explaining(logdir: Path, again: str) -> Iterator[None]:
+    """Errors that end a run say how it continues; `again`: the same command."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f"Stopped without saving. Continue from the last checkpoint, if there is one, with:\n  {again}"
+        ) from None
+    except OSError as error:
+        if not disk_is_full(error):
+            raise
+        raise SystemExit(
+            f"The disk is full ({error.filename or logdir}), and the run has stopped. Free some space; this command "
+            f"{continuation(max(Checkpoints.of(logdir).numbers(), default=-1))}:\n  {again}"
+        ) from error

@@ -1,0 +1,158 @@
+"""A pretraining run: batches, updates, measurements, logs and checkpoints. On a CPU it repeats bit for bit."""
+
+from contextlib import closing
+from pathlib import Path
+
+import torch
+
+from deploy.interrupt import Interrupt
+from deploy.reports.pretraining.board import PretrainBoard
+from deploy.stored.pretraining_data import PretrainingData
+from deploy.wiring.claim import claim
+from deploy.wiring.policy_files import as_arrays
+from deploy.wiring.pretraining import FREE, PretrainConfig, VJEPA2ACRun, rooted
+from learner.checkpoint import Checkpoints, read_arrays, read_document
+from learner.datasets.batches import Batches
+from learner.datasets.dataset import Dataset
+from learner.pretrain.monitor import Monitor
+from learner.pretrain.objectives import objective
+from learner.pretrain.pretrainer import Pretrainer
+from learner.pretrain.processes import Processes
+from world_models.checkpoint_files import WEIGHTS
+from world_models.jepa.vjepa2 import VJEPA2
+from world_models.jepa.vjepa2_ac import VJEPA2AC
+from world_models.loading import load_model
+from world_models.model_document import ModelDocument
+
+TRAINING = "training.safetensors"
+
+
+class PretrainRun:
+    """Builds or continues the run in `logdir`, whose directory must not be in use."""
+
+    def __init__(self, config: PretrainConfig, logdir: Path, processes: Processes | None = None):
+        self.logdir, self.processes = logdir.absolute(), processes or Processes()
+        self.claim = claim(rooted(config), self.logdir, FREE)
+        self.config = config = self.claim.config
+        self.board = PretrainBoard(config, self.logdir)
+        self.interrupt = Interrupt()
+        self.checkpoints = Checkpoints.of(self.logdir, config.keep_checkpoints)
+
+    def run(self) -> str:
+        """Train until all updates are made; returns how it ended: `done` or `interrupted`.
+
+        OSError: a checkpoint or log cannot be written; earlier checkpoints stay whole. ValueError: the data cannot be
+        used, or too much of it is unreadable. NonFiniteError.
+        """
+        with self.interrupt.listening(), self.board, PretrainingData(self.config) as data:
+            self.board.note(data.describe())
+            path = self._checkpoint() if self.claim.continues else None
+            self.trainer = build_trainer(self.config, self.processes, fresh=path is None)
+            self.batches = build_batches(self.config, data.train, self.processes)
+            self.processes.from_first(int(path.name) if path else -1)
+            if path:
+                self._restore(path)
+            self.claim.confirm()
+            every = self.config.probe.every
+            self.monitor = Monitor(self.trainer, data.reference, data.held_out, self.config.probe, self.config.seed)
+            if every and not path:
+                self._log({}, measured=self._measure())
+            stopped = self._train()
+            if not stopped or self.trainer.updates % self.config.checkpoint_every:
+                self.board.show(self.trainer.updates, "saving")
+                self._save()
+            self.board.show(self.trainer.updates, "saved")
+        return "interrupted" if stopped else "done"
+
+    def _train(self) -> bool:
+        """Make the remaining updates; whether it was asked to stop before the last."""
+        config, trainer = self.config, self.trainer
+        self.board.begin(trainer.updates)
+        with closing(self.batches.after(trainer.updates)) as batches:  # type: ignore[type-var]
+            while trainer.updates < config.training.updates:
+                if self.processes.any(self.interrupt.asked):
+                    return True
+                metrics = trainer.update(next(batches))
+                updates, every = trainer.updates, config.probe.every
+                last = updates == config.training.updates
+                measures = bool(every) and (updates % every == 0 or last)
+                if updates % config.log_every == 0 or measures or last:
+                    self._log(metrics, self._measure() if measures else {})
+                if not last and self.checkpoints.due(updates, config.checkpoint_every, config.checkpoint_seconds):
+                    self.board.show(updates, "saving")
+                    self._save()
+                self.board.show(updates, "training")
+        return False
+
+    def _measure(self) -> dict[str, float]:
+        self.board.show(self.trainer.updates, "measuring")
+        return self.monitor.measure()
+
+    def _log(self, metrics: dict[str, torch.Tensor], measured: dict[str, float]) -> None:
+        unreadable = {"data/unreadable": len(self.batches.unreadable)}
+        self.board.log(self.trainer.updates, {**metrics, **measured, **unreadable})
+
+    def _save(self) -> None:
+        """Write a checkpoint of everything."""
+        document = ModelDocument(config=self.config.model_config).to_json()
+        state = {"board": self.board.state(), "unreadable": dict(self.batches.unreadable.reasons)}
+        self.checkpoints.save(
+            self.trainer.updates,
+            {"model": as_arrays(self.trainer.model), "training": self.trainer.state()},
+            {"config": document, "state": state},
+        )
+
+    def _checkpoint(self) -> Path | None:
+        """The newest whole checkpoint; None: the run starts over."""
+        path = self.checkpoints.newest(self.board.note)
+        if path is None:
+            self.board.note(f"{self.logdir} has no checkpoint yet; the run starts over.")
+            self.board.metrics.truncate(frames=-1, updates=-1)
+        return path
+
+    def _restore(self, path: Path) -> None:
+        load(self.trainer, path)
+        state = read_document(path / "state.json")
+        self.batches.unreadable.reasons.update(state["unreadable"])
+        self.board.load(state["board"])
+        self.board.note(f"Continuing {self.logdir} at update {self.trainer.updates:,}.")
+
+
+def follow(config: PretrainConfig, logdir: Path, processes: Processes) -> None:
+    """The part of a process other than the first, which decides, logs and saves."""
+    config, interrupt = rooted(config), Interrupt()
+    with interrupt.listening(), PretrainingData(config) as data:
+        trainer = build_trainer(config, processes, fresh=False)
+        newest = processes.from_first(-1)
+        if newest >= 0:
+            load(trainer, Checkpoints.of(logdir.absolute()).path(newest))
+        with closing(build_batches(config, data.train, processes).after(trainer.updates)) as batches:  # type: ignore[type-var]
+            while trainer.updates < config.training.updates and not processes.any(interrupt.asked):
+                trainer.update(next(batches))
+
+
+def build_trainer(config: PretrainConfig, processes: Processes, fresh: bool) -> Pretrainer:
+    """A trainer with a fresh model, if `fresh` with the frozen encoder that V-JEPA 2-AC is configured with; otherwise
+    the checkpoint to load has it."""
+    torch.set_num_threads(config.training.threads or max(1, torch.get_num_threads() // processes.size))
+    torch.manual_seed(config.seed)
+    made = objective(config.model_config)
+    if isinstance(config, VJEPA2ACRun) and fresh:
+        frozen = load_model(config.encoder)
+        assert isinstance(frozen, VJEPA2) and isinstance(made.model, VJEPA2AC), config.encoder
+        made.model.encoder.load_state_dict(frozen.target_encoder.state_dict())
+    return Pretrainer(made, config.training, seed=config.seed, processes=processes)
+
+
+def build_batches(config: PretrainConfig, dataset: Dataset, processes: Processes) -> Batches:
+    """This process's shares of the batches."""
+    share = processes.share(config.training.batch_size)
+    return Batches(
+        dataset, size=share.stop - share.start, seed=config.seed, rank=processes.rank, world_size=processes.size,
+        threads=config.data.threads,
+    )  # fmt: skip
+
+
+def load(trainer: Pretrainer, path: Path) -> None:
+    """Continue from the checkpoint at `path`."""
+    trainer.load(read_arrays(path / WEIGHTS), read_arrays(path / TRAINING))

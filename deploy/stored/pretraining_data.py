@@ -1,0 +1,70 @@
+"""The examples of a pretraining run: those to train on, and those to measure on."""
+
+from contextlib import ExitStack
+from types import TracebackType
+
+from learner.datasets.keys import Keys
+
+from deploy.stored.datasets import open_dataset
+from deploy.wiring.pretraining import PretrainConfig
+from learner.datasets.batches import Batches
+from learner.datasets.dataset import Clip, Dataset, Example
+from learner.datasets.subset import Subset, held_out
+from learner.datasets.view import View
+
+
+class PretrainingData:
+    """Opens the data that a configuration names; a context manager.
+
+    `train` has random crops; `reference` has the same images or clips, `held_out` others, both without random crops. In
+    a replay, which may change at any time, nothing can be held out. ValueError: the data cannot be used.
+    """
+
+    def __init__(self, config: PretrainConfig):
+        size, data = config.model_config.encoder.size, config.data
+        with ExitStack() as opened:
+            whole = _open(config, View(size=size, scale=data.scale, aspect=data.aspect, flip=data.flip))
+            opened.callback(whole.close)
+            plain = _open(config, View(size=size))
+            opened.callback(plain.close)
+            self.train, self.reference, self.held_out = whole, plain, plain
+            if data.where.startswith("generated:"):
+                self.held_out = _open(config, View(size=size), "test")
+                opened.callback(self.held_out.close)
+            elif not whole.live:
+                kept, out = held_out(len(whole), config.probe.held_out, config.seed)
+                if len(out):
+                    self.train, self.reference = Subset(whole, kept), Subset(plain, kept)
+                    self.held_out = Subset(plain, out)
+            self._opened = opened.pop_all()
+
+    def __enter__(self) -> "PretrainingData":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._opened.close()
+
+    def describe(self) -> str:
+        """What was found, one line."""
+        if self.train.live:
+            return f"{self.train.describe()}, none of them held out"
+        return f"{self.train.describe()}; held out: {len(self.held_out):,}"
+
+
+def first_example(config: PretrainConfig) -> Example:
+    """An example, for the widths of its actions and states."""
+    dataset = _open(config, View(size=config.model_config.encoder.size))
+    try:
+        return Batches(dataset, size=1, seed=config.seed, threads=0).batch(0)
+    finally:
+        dataset.close()
+
+
+def _open(config: PretrainConfig, view: View, split: str = "train") -> Dataset:
+    data = config.data
+    clip = Clip(frames=config.frames, stride=data.stride, fps=data.fps)
+    keys = Keys(frames=data.frames, actions=data.actions, states=data.states)
+    opened = open_dataset(data.where, clip=clip, view=view, keys=keys, split=split, task=data.task)
+    return opened

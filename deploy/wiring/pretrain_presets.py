@@ -1,0 +1,91 @@
+"""Presets of `nexus pretrain`: published sizes with the published training, and a tiny one for a CPU."""
+
+import difflib
+from dataclasses import replace
+from typing import Any
+
+from deploy.wiring.pretraining import DataConfig, IJEPARun, PretrainConfig, VJEPA2ACRun, VJEPA2Run
+from learner.pretrain.config import ProbeConfig, TrainingConfig
+from learner.schedules import Schedule
+from world_models.jepa import presets
+
+TINY = "tiny"
+IMAGENET_EPOCH = 625
+"""Updates in which 2048 images at a time show ImageNet once."""
+
+IJEPA_TRAINING = TrainingConfig(
+    batch_size=2048,
+    updates=300 * IMAGENET_EPOCH,
+    lr=Schedule(kind="cosine", start=2e-4, top=1e-3, end=1e-6, warmup=40 * IMAGENET_EPOCH),
+    weight_decay=Schedule(kind="cosine", top=0.04, end=0.4),
+    momentum=Schedule(kind="linear", top=0.996, end=1.0),
+)
+"""As published for ImageNet (arXiv 2301.08243, appendix A.1)."""
+
+VJEPA2_TRAINING = TrainingConfig(
+    batch_size=3072,
+    updates=240_000,
+    lr=Schedule(kind="warmup_constant", start=1e-4, top=5.25e-4, warmup=12_000),
+    weight_decay=Schedule(kind="constant", top=0.04),
+    momentum=Schedule(kind="constant", top=0.99925),
+)
+"""As published, before the cool-down (arXiv 2506.09985, section 2)."""
+
+VJEPA2_AC_TRAINING = TrainingConfig(
+    batch_size=256,
+    updates=94_500,
+    lr=Schedule(kind="warmup_stable_decay", start=7.5e-5, top=4.25e-4, end=0.0, warmup=4500, anneal=4500),
+    weight_decay=Schedule(kind="constant", top=0.04),
+)
+"""As published (arXiv 2506.09985, section 3)."""
+
+LARGE_PROBE = ProbeConfig(every=5000, examples=4096, batch_size=64)
+
+
+def ijepa(size: str) -> IJEPARun:
+    """ValueError names the sizes."""
+    run = IJEPARun(model=presets.ijepa(size), data=DataConfig(aspect=(0.75, 4 / 3)))
+    if size == TINY:
+        return run
+    return replace(run, training=IJEPA_TRAINING, probe=LARGE_PROBE)
+
+
+def vjepa2(size: str) -> VJEPA2Run:
+    """ValueError names the sizes."""
+    run = VJEPA2Run(model=presets.vjepa2(size), data=DataConfig(flip=True))
+    if size == TINY:
+        training = TrainingConfig(
+            batch_size=32, momentum=Schedule(kind="constant", top=0.996), lr=replace(run.training.lr, end=1e-5)
+        )
+        return replace(run, training=training, data=DataConfig(scale=(0.5, 1.0)))
+    return replace(run, training=VJEPA2_TRAINING, probe=LARGE_PROBE, data=replace(run.data, fps=4.0))
+
+
+def vjepa2_ac(size: str, action: int, state: int) -> VJEPA2ACRun:
+    """For actions and states of these widths. ValueError names the sizes."""
+    data = DataConfig(scale=(1.0, 1.0))
+    model = presets.vjepa2_ac(size, action, state)
+    if size == TINY:
+        training = TrainingConfig(
+            batch_size=32, lr=Schedule(kind="warmup_stable_decay", start=1e-4, top=1e-3, warmup=200, anneal=600)
+        )
+        return VJEPA2ACRun(model=model, data=data, training=training)
+    model = replace(model, action=action, state=state, state_update="hold" if (action, state) != (7, 7) else "pose")
+    return VJEPA2ACRun(model=model, data=replace(data, fps=4.0), training=VJEPA2_AC_TRAINING, probe=LARGE_PROBE)
+
+
+SIZES = {
+    "ijepa": (TINY, *presets.IJEPA_SIZES),
+    "vjepa2": (TINY, *presets.VJEPA2_SIZES),
+    "vjepa2-ac": (TINY, "vitg"),
+}
+
+
+def preset(method: str, size: str, action: int = 2, state: int = 0) -> PretrainConfig:
+    """The configuration of a size of `ijepa`, `vjepa2` or `vjepa2-ac`. ValueError, with the nearest, for an unknown
+    size."""
+    if size not in SIZES[method]:
+        near = difflib.get_close_matches(size, SIZES[method], n=2) or SIZES[method]
+        raise ValueError(f"nexus pretrain {method} has no preset {size!r}; the nearest: {', '.join(near)}.")
+    makers: dict[str, Any] = {"ijepa": ijepa, "vjepa2": vjepa2}
+    return vjepa2_ac(size, action, state) if method == "vjepa2-ac" else makers[method](size)

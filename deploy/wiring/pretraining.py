@@ -1,0 +1,142 @@
+"""Configuration of a pretraining run: one tree for each family of models."""
+
+import os
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, TypeVar
+
+from learner.pretrain.config import ProbeConfig, TrainingConfig
+from replay.redis_url import URLS
+from world_models.dataclass_json import require_finite
+from world_models.jepa.config import IJEPAConfig, VJEPA2ACConfig, VJEPA2Config
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Where images or clips come from, and what the model sees of them."""
+
+    where: str = ""
+    """The same as --data."""
+    stride: int = 1
+    """Steps from one frame of a clip to the next."""
+    fps: float = 0.0
+    """If positive, videos and robot recordings have the stride that shows this many frames a second."""
+    scale: tuple[float, float] = (0.3, 1.0)
+    """Smallest and largest share of a frame's area that a random crop keeps; 1 1 crops nothing."""
+    aspect: tuple[float, float] = (0.75, 1.35)
+    """Smallest and largest ratio of a crop's width to its height."""
+    flip: bool = False
+    """Mirror half of the images or clips."""
+    frames: str = ""
+    """Recorded key with the images; empty for the only one."""
+    actions: tuple[str, ...] = ()
+    """Recorded keys that are actions; none for `action` and `action/...`."""
+    states: tuple[str, ...] = ()
+    """Recorded keys that are states; none for all vectors of floats."""
+    task: str = ""
+    """The task that says how many classes discrete actions have, if the source does not."""
+    threads: int = 2
+    """Threads that read ahead; 0 reads when the model waits."""
+
+    def __post_init__(self) -> None:
+        if self.threads < 0:
+            raise ValueError(f"data.threads={self.threads} must not be negative.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainConfig:
+    """All options of `nexus pretrain`, but for the model's."""
+
+    command: ClassVar[str]
+    """The command that a run's directory belongs to."""
+
+    logdir: str = ""
+    """Directory of the run; empty for runs/MODEL-seedSEED."""
+    seed: int = 0
+    """Seed of the networks, of batches, crops and masks."""
+    data: DataConfig = field(default_factory=DataConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    probe: ProbeConfig = field(default_factory=ProbeConfig)
+    log_every: int = 50
+    """Updates between lines of metrics."""
+    checkpoint_every: int = 1000
+    """Updates between checkpoints; another is written at the end and on Ctrl-C."""
+    checkpoint_seconds: float = 900.0
+    """Seconds after which a checkpoint is written even if fewer updates have passed; 0 counts only updates."""
+    keep_checkpoints: int = 2
+    """Number of newest checkpoints to keep."""
+
+    def __post_init__(self) -> None:
+        require_finite(self)
+        for name in ("log_every", "checkpoint_every", "keep_checkpoints"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 1.")
+        if self.checkpoint_seconds < 0:
+            raise ValueError(
+                f"checkpoint_seconds={self.checkpoint_seconds:g} must not be negative; 0 counts only updates."
+            )
+        if self.seed < 0:
+            raise ValueError(f"seed={self.seed} must not be negative.")
+
+    @property
+    def model_config(self) -> Any:
+        """The configuration of the model, whatever its family."""
+        return self.model  # type: ignore[attr-defined]
+
+    @property
+    def frames(self) -> int:
+        """Frames of one example."""
+        return int(getattr(self.model_config, "frames", 1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class IJEPARun(PretrainConfig):
+    """I-JEPA."""
+
+    command: ClassVar[str] = "pretrain ijepa"
+
+    model: IJEPAConfig = field(default_factory=IJEPAConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VJEPA2Run(PretrainConfig):
+    """V-JEPA 2."""
+
+    command: ClassVar[str] = "pretrain vjepa2"
+
+    model: VJEPA2Config = field(default_factory=VJEPA2Config)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VJEPA2ACRun(PretrainConfig):
+    """V-JEPA 2-AC."""
+
+    command: ClassVar[str] = "pretrain vjepa2-ac"
+
+    encoder: str = ""
+    """A run or checkpoint of `nexus pretrain vjepa2`, whose encoder is used as it is."""
+    model: VJEPA2ACConfig = field(default_factory=VJEPA2ACConfig)
+
+
+RUNS: dict[str, type[PretrainConfig]] = {
+    kind.command.removeprefix("pretrain "): kind for kind in (IJEPARun, VJEPA2Run, VJEPA2ACRun)
+}
+"""By the name that `nexus pretrain` takes."""
+
+FREE = (
+    "logdir", "log_every", "checkpoint_every", "checkpoint_seconds", "keep_checkpoints", "data.threads",
+    "training.device", "training.threads", "training.compile", "training.tf32",
+)  # fmt: skip
+"""Fields that may change when a run continues: they change speed and reports, not results."""
+
+T = TypeVar("T", bound=PretrainConfig)
+
+
+def rooted(config: T) -> T:
+    """The configuration with absolute paths."""
+    data = config.data
+    changes: dict[str, Any] = {"logdir": os.path.abspath(config.logdir)}
+    if data.where and ":" not in data.where.split("/")[0] and not data.where.startswith(URLS):
+        data = replace(data, where=os.path.abspath(data.where))
+    if encoder := getattr(config, "encoder", ""):
+        changes["encoder"] = os.path.abspath(encoder)
+    return replace(config, data=data, **changes)
