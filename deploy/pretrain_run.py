@@ -1,7 +1,9 @@
 """A pretraining run: batches, updates, measurements, logs and checkpoints. On a CPU it repeats bit for bit."""
 
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
+from typing import SupportsFloat
 
 import torch
 
@@ -13,7 +15,6 @@ from deploy.wiring.policy_files import as_arrays
 from deploy.wiring.pretraining import FREE, PretrainConfig, VJEPA2ACRun, rooted
 from learner.checkpoint import Checkpoints, read_arrays, read_document
 from learner.datasets.batches import Batches
-from learner.datasets.dataset import Dataset
 from learner.pretrain.monitor import Monitor
 from learner.pretrain.objectives import objective
 from learner.pretrain.pretrainer import Pretrainer
@@ -48,13 +49,15 @@ class PretrainRun:
             self.board.note(data.describe())
             path = self._checkpoint() if self.claim.continues else None
             self.trainer = build_trainer(self.config, self.processes, fresh=path is None)
-            self.batches = build_batches(self.config, data.train, self.processes)
+            self.batches = build_batches(self.config, data, self.processes)
             self.processes.from_first(int(path.name) if path else -1)
             if path:
                 self._restore(path)
             self.claim.confirm()
             every = self.config.probe.every
-            self.monitor = Monitor(self.trainer, data.reference, data.held_out, self.config.probe, self.config.seed)
+            self.monitor = Monitor(
+                self.trainer, data.reference, data.held_out, self.config.probe, self.config.seed, data.unreadable
+            )
             if every and not path:
                 self._log({}, measured=self._measure())
             stopped = self._train()
@@ -68,7 +71,7 @@ class PretrainRun:
         """Make the remaining updates; whether it was asked to stop before the last."""
         config, trainer = self.config, self.trainer
         self.board.begin(trainer.updates)
-        with closing(self.batches.after(trainer.updates)) as batches:  # type: ignore[type-var]
+        with closing(self.batches.after(trainer.updates)) as batches:
             while trainer.updates < config.training.updates:
                 if self.processes.any(self.interrupt.asked):
                     return True
@@ -88,7 +91,7 @@ class PretrainRun:
         self.board.show(self.trainer.updates, "measuring")
         return self.monitor.measure()
 
-    def _log(self, metrics: dict[str, torch.Tensor], measured: dict[str, float]) -> None:
+    def _log(self, metrics: Mapping[str, SupportsFloat], measured: Mapping[str, float]) -> None:
         unreadable = {"data/unreadable": len(self.batches.unreadable)}
         self.board.log(self.trainer.updates, {**metrics, **measured, **unreadable})
 
@@ -126,7 +129,7 @@ def follow(config: PretrainConfig, logdir: Path, processes: Processes) -> None:
         newest = processes.from_first(-1)
         if newest >= 0:
             load(trainer, Checkpoints.of(logdir.absolute()).path(newest))
-        with closing(build_batches(config, data.train, processes).after(trainer.updates)) as batches:  # type: ignore[type-var]
+        with closing(build_batches(config, data, processes).after(trainer.updates)) as batches:
             while trainer.updates < config.training.updates and not processes.any(interrupt.asked):
                 trainer.update(next(batches))
 
@@ -144,12 +147,12 @@ def build_trainer(config: PretrainConfig, processes: Processes, fresh: bool) -> 
     return Pretrainer(made, config.training, seed=config.seed, processes=processes)
 
 
-def build_batches(config: PretrainConfig, dataset: Dataset, processes: Processes) -> Batches:
+def build_batches(config: PretrainConfig, data: PretrainingData, processes: Processes) -> Batches:
     """This process's shares of the batches."""
     share = processes.share(config.training.batch_size)
     return Batches(
-        dataset, size=share.stop - share.start, seed=config.seed, rank=processes.rank, world_size=processes.size,
-        threads=config.data.threads,
+        data.train, size=share.stop - share.start, seed=config.seed, rank=processes.rank, world_size=processes.size,
+        threads=config.data.threads, unreadable=data.unreadable,
     )  # fmt: skip
 
 

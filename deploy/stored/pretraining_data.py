@@ -3,12 +3,11 @@
 from contextlib import ExitStack
 from types import TracebackType
 
-from learner.datasets.keys import Keys
-
 from deploy.stored.datasets import open_dataset
 from deploy.wiring.pretraining import PretrainConfig
-from learner.datasets.batches import Batches
+from learner.datasets.batches import Batches, Unreadable
 from learner.datasets.dataset import Clip, Dataset, Example
+from learner.datasets.keys import Keys
 from learner.datasets.subset import Subset, held_out
 from learner.datasets.view import View
 
@@ -36,6 +35,8 @@ class PretrainingData:
                 if len(out):
                     self.train, self.reference = Subset(whole, kept), Subset(plain, kept)
                     self.held_out = Subset(plain, out)
+            held = 0 if self.train.live else len(self.held_out)
+            self.unreadable = Unreadable(len(self.train) + held)  # of all parts together
             self._opened = opened.pop_all()
 
     def __enter__(self) -> "PretrainingData":

@@ -2,7 +2,7 @@
 the count of updates, and threads change only the speed."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Lock
 
@@ -56,7 +56,7 @@ class Batches:
 
     def __init__(
         self, dataset: Dataset, *, size: int, seed: int, rank: int = 0, world_size: int = 1, threads: int = 2,
-        ahead: int = 2,
+        ahead: int = 2, unreadable: Unreadable | None = None,
     ) -> None:  # fmt: skip
         if size < 1 or not 0 <= rank < world_size or threads < 0 or ahead < 1:
             raise ValueError(
@@ -65,7 +65,7 @@ class Batches:
             )
         self.dataset, self.size, self.seed = dataset, size, seed
         self.rank, self.world_size, self.threads, self.ahead = rank, world_size, threads, ahead
-        self.unreadable = Unreadable(len(dataset))
+        self.unreadable = Unreadable(len(dataset)) if unreadable is None else unreadable
         self._orders: dict[int, np.ndarray] = {}
         self._lock = Lock()
 
@@ -73,7 +73,7 @@ class Batches:
         """Batch `number`, from 0: the keys of an example with a leading axis `[B]`."""
         return _stack([self._example(n) for n in self._numbers(number)])
 
-    def after(self, number: int = 0) -> Iterator[Example]:
+    def after(self, number: int = 0) -> Generator[Example]:
         """Batches `number`, `number + 1`, ..."""
         if not self.threads:
             while True:

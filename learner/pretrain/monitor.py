@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from learner.datasets.batches import Batches
+from learner.datasets.batches import Batches, Unreadable
 from learner.datasets.dataset import Dataset, Example
 from learner.pretrain.config import ProbeConfig
 from learner.pretrain.measures import effective_rank, knn_accuracy, linear_accuracy
@@ -23,12 +23,18 @@ class Monitor:
     `probe/linear_accuracy` and `probe/knn_accuracy`. Nothing here changes the run.
     """
 
-    def __init__(self, trainer: Pretrainer, train: Dataset, held_out: Dataset, config: ProbeConfig, seed: int):
+    def __init__(
+        self, trainer: Pretrainer, train: Dataset, held_out: Dataset, config: ProbeConfig, seed: int,
+        unreadable: Unreadable | None = None,
+    ):  # fmt: skip
         self.trainer, self.config = trainer, config
         self._train, self._held_out = (
-            Batches(dataset, size=min(config.batch_size, config.examples, len(dataset)), seed=seed + number, threads=0)
+            Batches(
+                dataset, size=min(config.batch_size, config.examples, len(dataset)), seed=seed + number, threads=0,
+                unreadable=unreadable,
+            )
             for number, dataset in enumerate((train, held_out))
-        )
+        )  # fmt: skip
 
     @torch.no_grad()
     def measure(self) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from typing import SupportsFloat
 
 import numpy as np
 import torch
@@ -50,7 +51,7 @@ class Pretrainer:
         self._generator = torch.Generator()
         self.updates = 0
 
-    def update(self, batch: Example) -> dict[str, Tensor]:
+    def update(self, batch: Example) -> dict[str, SupportsFloat]:
         """One update on this process's share of batch number `updates`.
 
         Losses, rates and the norm of the gradients. NonFiniteError: a loss or gradient is not finite.
@@ -70,16 +71,17 @@ class Pretrainer:
                 f"{float(norm):g}. The last checkpoint is untouched; continue from it with a lower learning rate, or "
                 "training.precision float32."
             )
-        rates = {"learning_rate": c.lr.at(number, c.updates), "weight_decay": c.weight_decay.at(number, c.updates)}
-        self.optimizer.step(rates["learning_rate"], rates["weight_decay"])
+        lr, decay = c.lr.at(number, c.updates), c.weight_decay.at(number, c.updates)
+        self.optimizer.step(lr, decay)
         self.updates = number
-        metrics = {f"loss/{key}": mean for key, mean in zip(("total", *losses), means, strict=True)}
-        metrics |= {f"optimizer/{key}": torch.tensor(value) for key, value in rates.items()}
-        metrics["optimizer/grad_norm"] = norm
+        metrics: dict[str, SupportsFloat] = {
+            f"loss/{key}": mean for key, mean in zip(("total", *losses), means, strict=True)
+        }
+        metrics |= {"optimizer/learning_rate": lr, "optimizer/weight_decay": decay, "optimizer/grad_norm": norm}
         if self.objective.averages:
             momentum = c.momentum.at(number, c.updates)
             self.model.update_target(momentum)  # type: ignore[operator]
-            metrics["target/momentum"] = torch.tensor(momentum)
+            metrics["target/momentum"] = momentum
         return metrics
 
     def draw(self, number: int, batch_size: int) -> object:

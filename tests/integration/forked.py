@@ -134,6 +134,7 @@ def _serve(channel: socket.socket) -> list[str]:
 def _main() -> None:
     channel = socket.socket(fileno=int(sys.argv[1]))
     import deploy.inline_run
+    import deploy.pretrain_run
     import deploy.reports.summary  # noqa: F401  so that matplotlib is there too
     from deploy.cli import main
 

@@ -86,7 +86,7 @@ def draw(lines: list[dict[str, Any]], file: Path) -> Path:
                     axis.plot(*zip(*points, strict=True), color=color, label=label, linewidth=1.5)
             axis.set_title(name, loc="left", color=FAINT)
             axis.set_xlabel("updates")
-            axis.set_ylim(bottom=0)
+            axis.set_ylim(0, 1.05 * axis.dataLim.y1)
             if any(keys.values()):
                 axis.legend(frameon=False)
         figure.tight_layout()
