@@ -29,10 +29,10 @@ TRAINING = "training.safetensors"
 
 
 class PretrainRun:
-    """Builds or continues the run in `logdir`, whose directory must not be in use."""
+    """Builds or continues the run in `logdir` on `data`."""
 
-    def __init__(self, config: PretrainConfig, logdir: Path, processes: Processes | None = None):
-        self.logdir, self.processes = logdir.absolute(), processes or Processes()
+    def __init__(self, config: PretrainConfig, logdir: Path, data: PretrainingData, processes: Processes | None = None):
+        self.logdir, self.data, self.processes = logdir.absolute(), data, processes or Processes()
         self.claim = claim(rooted(config), self.logdir, FREE)
         self.config = config = self.claim.config
         self.board = PretrainBoard(config, self.logdir)
@@ -42,10 +42,11 @@ class PretrainRun:
     def run(self) -> str:
         """Train until all updates are made; returns how it ended: `done` or `interrupted`.
 
-        OSError: a checkpoint or log cannot be written; earlier checkpoints stay whole. ValueError: the data cannot be
-        used, or too much of it is unreadable. NonFiniteError.
+        OSError: a checkpoint or log cannot be written; earlier checkpoints stay whole. ValueError: too much of the data
+        is unreadable. NonFiniteError.
         """
-        with self.interrupt.listening(), self.board, PretrainingData(self.config) as data:
+        data = self.data
+        with self.interrupt.listening(), self.board:
             self.board.note(data.describe())
             path = self._checkpoint() if self.claim.continues else None
             self.trainer = build_trainer(self.config, self.processes, fresh=path is None)
@@ -121,10 +122,10 @@ class PretrainRun:
         self.board.note(f"Continuing {self.logdir} at update {self.trainer.updates:,}.")
 
 
-def follow(config: PretrainConfig, logdir: Path, processes: Processes) -> None:
+def follow(config: PretrainConfig, logdir: Path, data: PretrainingData, processes: Processes) -> None:
     """The part of a process other than the first, which decides, logs and saves."""
     config, interrupt = rooted(config), Interrupt()
-    with interrupt.listening(), PretrainingData(config) as data:
+    with interrupt.listening():
         trainer = build_trainer(config, processes, fresh=False)
         newest = processes.from_first(-1)
         if newest >= 0:

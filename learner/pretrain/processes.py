@@ -75,6 +75,7 @@ class Processes:
         dist.broadcast(numbers, 0)
         return int(numbers)
 
-    def leave(self) -> None:
+    def close(self) -> None:
+        """Leave the others."""
         if self.size > 1:
             dist.destroy_process_group()

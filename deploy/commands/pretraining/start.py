@@ -4,7 +4,7 @@ import os
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,7 +15,7 @@ from deploy.commands.numbers import Positive
 from deploy.commands.parsing import HELP, option_names, parse, parse_known
 from deploy.commands.pretraining.processes import end_with_supervisor, supervise
 from deploy.exit_codes import INTERRUPTED
-from deploy.stored.pretraining_data import first_example
+from deploy.stored.pretraining_data import PretrainingData, first_example
 from deploy.wiring.output_path import require_writable_folder
 from deploy.wiring.pretrain_presets import preset
 from deploy.wiring.pretraining import PretrainConfig, VJEPA2ACRun
@@ -90,17 +90,13 @@ def pretrain(config: PretrainConfig, processes: int, arguments: Sequence[str]) -
     from deploy.reports.pretraining.summary import summarize
     from learner.pretrain.processes import Processes
 
-    group = Processes.join()
-    try:
+    named = any(argument.split("=")[0] == "--logdir" for argument in arguments)
+    again = shlex.join([*command, *arguments, *([] if named else ["--logdir", str(logdir)])])
+    with PretrainingData(config) as data, closing(Processes.join()) as group, _explaining(logdir, again):
         if not group.first:
-            follow(config, logdir, group)
+            follow(config, logdir, data, group)
             return 0
-        named = any(argument.split("=")[0] == "--logdir" for argument in arguments)
-        again = shlex.join([*command, *arguments, *([] if named else ["--logdir", str(logdir)])])
-        with _explaining(logdir, again):
-            outcome = PretrainRun(config, logdir, group).run()
-    finally:
-        group.leave()
+        outcome = PretrainRun(config, logdir, data, group).run()
     if outcome == "interrupted":
         print(f"Stopped and saved. Continue with:\n  {again}", file=sys.stderr)
         return INTERRUPTED
