@@ -37,6 +37,7 @@ class PretrainRun:
         self.config = config = self.claim.config
         self.board = PretrainBoard(config, self.logdir)
         self.interrupt = Interrupt()
+        self._named = ""  # what was last said about unreadable examples
         self.checkpoints = Checkpoints.of(self.logdir, config.keep_checkpoints)
 
     def run(self) -> str:
@@ -93,13 +94,16 @@ class PretrainRun:
         return self.monitor.measure()
 
     def _log(self, metrics: Mapping[str, SupportsFloat], measured: Mapping[str, float]) -> None:
-        unreadable = {"data/unreadable": len(self.batches.unreadable)}
-        self.board.log(self.trainer.updates, {**metrics, **measured, **unreadable})
+        unreadable = self.data.unreadable
+        self.board.log(self.trainer.updates, {**metrics, **measured, "data/unreadable": len(unreadable)})
+        if (names := unreadable.describe()) != self._named:
+            self._named = names
+            self.board.note(names)
 
     def _save(self) -> None:
         """Write a checkpoint of everything."""
         document = ModelDocument(config=self.config.model_config).to_json()
-        state = {"board": self.board.state(), "unreadable": dict(self.batches.unreadable.reasons)}
+        state = {"board": self.board.state(), "unreadable": dict(self.data.unreadable.reasons)}
         self.checkpoints.save(
             self.trainer.updates,
             {"model": as_arrays(self.trainer.model), "training": self.trainer.state()},
@@ -117,7 +121,7 @@ class PretrainRun:
     def _restore(self, path: Path) -> None:
         load(self.trainer, path)
         state = read_document(path / "state.json")
-        self.batches.unreadable.reasons.update(state["unreadable"])
+        self.data.unreadable.reasons.update(state["unreadable"])
         self.board.load(state["board"])
         self.board.note(f"Continuing {self.logdir} at update {self.trainer.updates:,}.")
 

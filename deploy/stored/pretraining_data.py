@@ -4,7 +4,7 @@ from contextlib import ExitStack
 from types import TracebackType
 
 from deploy.stored.datasets import open_dataset
-from deploy.wiring.pretraining import PretrainConfig
+from deploy.wiring.pretraining import PretrainConfig, VJEPA2ACRun
 from learner.datasets.batches import Batches, Unreadable
 from learner.datasets.dataset import Clip, Dataset, Example
 from learner.datasets.keys import Keys
@@ -66,6 +66,6 @@ def first_example(config: PretrainConfig) -> Example:
 def _open(config: PretrainConfig, view: View, split: str = "train") -> Dataset:
     data = config.data
     clip = Clip(frames=config.frames, stride=data.stride, fps=data.fps)
-    keys = Keys(frames=data.frames, actions=data.actions, states=data.states)
-    opened = open_dataset(data.where, clip=clip, view=view, keys=keys, split=split, task=data.task)
-    return opened
+    conditions = isinstance(config, VJEPA2ACRun)
+    keys = Keys(frames=data.frames, actions=data.actions, states=data.states, conditions=conditions)
+    return open_dataset(data.where, clip=clip, view=view, keys=keys, split=split, task=data.task)

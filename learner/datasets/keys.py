@@ -21,6 +21,8 @@ class Keys:
     frames: str = ""
     actions: tuple[str, ...] = ()
     states: tuple[str, ...] = ()
+    conditions: bool = True
+    """Whether actions and states are wanted too. Without them nothing has to be known of them."""
 
     def chosen(self, fields: Mapping[str, Field], where: str) -> "Keys":
         """The keys to use of those recorded, named in full. ValueError: one is missing, or which image is unclear."""
@@ -38,6 +40,8 @@ class Keys:
         frames = self.frames or (images[0] if images else "")
         if frames and not is_image(fields[frames]):
             raise ValueError(f"{where}: {frames!r} is no image (uint8 [H W C]); its keys are {_described(fields)}.")
+        if not self.conditions:
+            actions, states = (), ()
         return replace(self, frames=frames, actions=actions, states=states)
 
 

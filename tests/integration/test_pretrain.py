@@ -6,6 +6,7 @@ import shutil
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,9 +23,9 @@ from world_models.loading import load_model
 pytestmark = pytest.mark.timeout(240)
 
 
-def state_of(logdir: Path, number: int) -> dict[str, object]:
+def state_of(logdir: Path, number: int) -> dict[str, Any]:
     folder = logdir / "checkpoints" / f"{number:010d}"
-    state: dict[str, object] = {}
+    state: dict[str, Any] = {}
     for path in folder.glob("*.safetensors"):
         state |= {f"{path.stem}/{key}": value for key, value in load_file(path).items()}
     values = json.loads((folder / "state.json").read_text())["board"]["values"]
@@ -102,7 +103,7 @@ def test_two_processes_make_the_updates_of_one(tmp_path: Path) -> None:
     weights = [key for key in first if key.startswith("model/")]
     assert len(weights) > 20
     for key in weights:
-        np.testing.assert_allclose(second[key], first[key], atol=2e-4, err_msg=key)  # type: ignore[arg-type]
+        np.testing.assert_allclose(second[key], first[key], atol=2e-4, err_msg=key)
 
     shutil.rmtree(two / "checkpoints" / f"{6:010d}")  # one process continues what two have begun
     done = run(tmp_path, pretrain("vjepa2", tmp_path / "clips", two, *options))

@@ -1,6 +1,7 @@
 """Measures of a representation, on features whose answers are known."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -30,7 +31,7 @@ def clusters(separation: float, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @pytest.mark.parametrize("accuracy", [linear_accuracy, knn_accuracy])
-def test_classes_are_read_where_features_have_them(accuracy) -> None:  # type: ignore[no-untyped-def]
+def test_classes_are_read_where_features_have_them(accuracy: Callable[..., float]) -> None:
     train, labels = clusters(8.0, seed=0)
     test, truth = clusters(8.0, seed=1)
     assert accuracy(train, labels, test, truth) > 0.98

@@ -1,6 +1,7 @@
 """Updates: they lower the loss, depend on nothing but state, seed and batch, and continue exactly."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,7 +34,7 @@ def small(encoder: EncoderConfig) -> EncoderConfig:
 def configs() -> list[Config]:
     image, video = presets.ijepa(), presets.vjepa2()
     ac = presets.vjepa2_ac(action=2, state=3)
-    narrow = {"width": 16, "depth": 1, "heads": 2}
+    narrow: Any = {"width": 16, "depth": 1, "heads": 2}
     return [
         replace(image, encoder=small(image.encoder), predictor=replace(image.predictor, **narrow)),
         replace(video, encoder=small(video.encoder), predictor=replace(video.predictor, **narrow), frames=4),
