@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 from tyro.conf import arg
 
 from deploy.commands.numbers import Positive
@@ -72,10 +73,13 @@ def _fitted(config: VJEPA2ACRun, size: str, example: str) -> PretrainConfig:
     shown = first_example(config)
     if "actions" not in shown:
         raise ValueError(f"--data {config.data.where} has no actions, only {', '.join(sorted(shown))}.")
-    widths = [shown[key].shape[-1] if key in shown else 0 for key in ("actions", "states")]
-    fitted = preset("vjepa2-ac", size, *widths)
+    actions, states = shown["actions"][0], shown.get("states", np.zeros((1, 0, 0)))[0]
+    fitted = preset("vjepa2-ac", size, actions.shape[-1], states.shape[-1])
     assert isinstance(fitted, VJEPA2ACRun)
-    return replace(fitted, model=replace(fitted.model, encoder=document.config.encoder))
+    model = replace(fitted.model, encoder=document.config.encoder)
+    if model.state_update == "add" and not np.allclose(states[:-1] + actions, states[1:], atol=1e-4):
+        model = replace(model, state_update="hold")  # they are not in the same units
+    return replace(fitted, model=model)
 
 
 def pretrain(config: PretrainConfig, processes: int, arguments: Sequence[str]) -> int:
