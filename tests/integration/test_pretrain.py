@@ -18,6 +18,7 @@ from tests.integration.pretraining import pretrain, write_clips, write_pictures
 from tests.integration.processes import members, start_marked
 from tests.integration.runs import NEXUS, checkpoints, differences, lines, run, start, wait_for
 from tests.replay.redis.redis_servers import free_port
+from tests.small_disk import small_disk
 from world_models.loading import load_model
 
 pytestmark = pytest.mark.timeout(240)
@@ -149,6 +150,16 @@ def test_ac_learns_on_the_encoder_of_another_run_and_both_load(tmp_path: Path) -
     clips = normalise(torch.zeros(2, 4, 16, 16, 3, dtype=torch.uint8))
     assert video.encode(clips).shape == (2, 32, 16) and ac.encode(clips).shape == (2, 4, 16, 16)  # type: ignore[operator]
     assert {"train/loss/teacher_forcing", "train/loss/rollout"} <= lines(tmp_path / "ac" / "metrics.jsonl")[-1].keys()
+
+
+def test_a_full_disk_is_said_and_nothing_half_written_counts(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "pictures", 8)
+    with small_disk(tmp_path / "disk", 1):
+        command = pretrain("ijepa", tmp_path / "pictures", tmp_path / "disk" / "run", "--training.updates", "2")
+        done = run(tmp_path, [*command, "--model.encoder.width", "128"])
+        assert done.returncode == 1 and "The disk is full" in done.stderr, done.stdout + done.stderr
+        assert "starts over, since there is no checkpoint yet:\n  nexus pretrain ijepa --data" in done.stderr
+        assert not checkpoints(tmp_path / "disk" / "run")
 
 
 def test_mistakes_are_one_line(tmp_path: Path) -> None:

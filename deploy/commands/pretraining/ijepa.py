@@ -7,6 +7,7 @@ from typing import Annotated
 from tyro.conf import FlagConversionOff, arg
 
 from deploy.commands.pretraining.start import Start, parse_pretrain, pretrain
+from deploy.wiring.pretrain_presets import SIZES, TINY
 from deploy.wiring.pretraining import IJEPARun
 
 EXAMPLE = "nexus pretrain ijepa --data generated:digits --logdir runs/digits"
@@ -21,6 +22,8 @@ class IJEPACommand(Start):
     Every field of the configuration is an option, e.g. --training.batch-size 32.
     """
 
+    preset: Annotated[str, arg(metavar=f"{{{','.join(SIZES['ijepa'])}}}")] = TINY
+    """Named settings: `tiny`, for a CPU, or a published size with the published training."""
     config: Annotated[FlagConversionOff[IJEPARun], arg(name="")]
 
 

@@ -18,7 +18,7 @@ from deploy.commands.pretraining.processes import end_with_supervisor, supervise
 from deploy.exit_codes import INTERRUPTED
 from deploy.stored.pretraining_data import PretrainingData, first_example
 from deploy.wiring.output_path import require_writable_folder
-from deploy.wiring.pretrain_presets import preset
+from deploy.wiring.pretrain_presets import TINY, preset
 from deploy.wiring.pretraining import PretrainConfig, VJEPA2ACRun
 from learner.checkpoint import Checkpoints, continuation, disk_is_full
 from world_models.checkpoint_files import newest_model
@@ -33,8 +33,8 @@ class Start:
     data: Annotated[str, arg(help_behavior_hint="(required)", metavar="WHERE")] = ""
     """A folder of pictures, videos or .npz episodes, a LeRobot or Minari dataset, the logdir of a run, a disk replay,
     Redis URLs, or generated:digits, generated:motion, generated:block_world, generated:point_reach."""
-    preset: Annotated[str, arg(metavar="SIZE")] = "tiny"
-    """Named settings: `tiny`, for a CPU, or a published size."""
+    preset: str = TINY
+    """Named settings."""
     processes: Positive = 1
     """Processes on this machine that share each batch, one for each GPU; torchrun starts as many as it is told to."""
 

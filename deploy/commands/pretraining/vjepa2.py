@@ -7,6 +7,7 @@ from typing import Annotated
 from tyro.conf import FlagConversionOff, arg
 
 from deploy.commands.pretraining.start import Start, parse_pretrain, pretrain
+from deploy.wiring.pretrain_presets import SIZES, TINY
 from deploy.wiring.pretraining import VJEPA2Run
 
 EXAMPLE = "nexus pretrain vjepa2 --data generated:motion --logdir runs/motion"
@@ -21,6 +22,8 @@ class VJEPA2Command(Start):
     Every field of the configuration is an option, e.g. --model.frames 16.
     """
 
+    preset: Annotated[str, arg(metavar=f"{{{','.join(SIZES['vjepa2'])}}}")] = TINY
+    """Named settings: `tiny`, for a CPU, or a published size with the published training."""
     config: Annotated[FlagConversionOff[VJEPA2Run], arg(name="")]
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 from tyro.conf import FlagConversionOff, arg
 
 from deploy.commands.pretraining.start import Start, parse_pretrain, pretrain
+from deploy.wiring.pretrain_presets import SIZES, TINY
 from deploy.wiring.pretraining import VJEPA2ACRun
 
 EXAMPLE = "nexus pretrain vjepa2-ac --data generated:point_reach --encoder runs/vjepa2 --logdir runs/ac"
@@ -22,6 +23,8 @@ class VJEPA2ACCommand(Start):
     Every field of the configuration is an option, e.g. --model.frames 4.
     """
 
+    preset: Annotated[str, arg(metavar=f"{{{','.join(SIZES['vjepa2-ac'])}}}")] = TINY
+    """Named settings: `tiny`, for a CPU, or a published size with the published training."""
     config: Annotated[FlagConversionOff[VJEPA2ACRun], arg(name="")]
 
 
