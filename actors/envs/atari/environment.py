@@ -15,7 +15,7 @@ from ale_py import roms
 from actors.config import EnvironmentConfig
 from actors.environment import Step
 from actors.envs import unknown_task
-from actors.envs.atari.resampling import Resampler
+from actors.envs.atari.resampling import resampler
 from world_models.space import Space, Spaces
 
 PREFIX = "atari_"
@@ -76,7 +76,7 @@ class AtariEnvironment:
         self._first_frame = self.raw.getScreenRGB()  # the state does not contain it
         height, width = self._first_frame.shape[:2]
         size = config.image_size if config.image_size != (0, 0) else (height, width)
-        self._resize = Resampler((height, width), size, self._options.resize) if size != (height, width) else None
+        self._resize = resampler((height, width), size, self._options.resize) if size != (height, width) else None
         self._newer, self._older, self._seen = (np.empty((height, width, 3), np.uint8) for _ in range(3))
         channels = 1 if self._options.color == "gray" else 3
         self.observation_space: Spaces = {"image": Space(dtype=np.dtype(np.uint8), shape=(*size, channels))}
