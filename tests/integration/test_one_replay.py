@@ -33,8 +33,7 @@ def test_one_replay_feeds_every_family(tmp_path: Path, store: str) -> None:
     done = run(tmp_path, command(TASK, recorded, "--mode", "inline", "--replay", store, "--frames", "280"))
     assert done.returncode == 0, done.stdout + done.stderr
     where = str(recorded) if store == "disk" else store
-    keys = ["--data.actions", "button", "stick", "--data.states", "vector"]
-    keys += [] if store == "disk" else ["--data.task", TASK]
+    task = [] if store == "disk" else ["--data.task", TASK]  # for the classes of discrete actions
     video = tmp_path / "vjepa2"
     two = ["--training.updates", "2"]
     for name, words in {
@@ -43,7 +42,7 @@ def test_one_replay_feeds_every_family(tmp_path: Path, store: str) -> None:
         ),
         "ijepa": pretrain("ijepa", where, tmp_path / "ijepa", *two),
         "vjepa2": pretrain("vjepa2", where, video, *two),
-        "ac": pretrain("vjepa2-ac", where, tmp_path / "ac", "--encoder", str(video), *two, *keys),
+        "ac": pretrain("vjepa2-ac", where, tmp_path / "ac", "--encoder", str(video), *two, *task),
     }.items():
         done = run(tmp_path, words)
         assert done.returncode == 0, (name, done.stdout + done.stderr)
