@@ -1,6 +1,8 @@
 """Opens datasets of images and clips by the names that users give."""
 
+import os
 import re
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -10,9 +12,9 @@ from deploy.stored.episode_files import INDEX, read_index
 from deploy.stored.known_spaces import known_spaces, recorded_spaces
 from deploy.stored.sources import holds_replay, open_sources
 from learner.datasets.dataset import Clip, Dataset
+from learner.datasets.folder import files_in
 from learner.datasets.images import SUFFIXES as PICTURES
 from learner.datasets.keys import Keys
-from learner.datasets.labels import files_in
 from learner.datasets.lerobot import INFO
 from learner.datasets.minari import is_minari
 from learner.datasets.videos import SUFFIXES as VIDEOS
@@ -27,7 +29,6 @@ KINDS = (
     "replay, Redis URLs, or generated:digits, generated:motion, generated:block_world, generated:point_reach"
 )
 _GENERATED = re.compile(r"generated:(?P<name>\w+)(:(?P<seed>\d+))?")
-_ARRAYS = (".npz",)
 _POINT_REACH = {"train": (2000, 0), "test": (500, 1)}  # clips, and the place of their seed
 
 
@@ -69,8 +70,8 @@ def open_dataset(
 
 
 def _files(path: Path, clip: Clip, view: View, keys: Keys | None, task: str) -> Dataset:
-    kinds = {"pictures": PICTURES, "videos": VIDEOS, ".npz files": _ARRAYS}
-    found = {name: count for name, suffixes in kinds.items() if (count := len(files_in(path, suffixes)))}
+    kinds = dict.fromkeys(PICTURES, "pictures") | dict.fromkeys(VIDEOS, "videos") | {".npz": ".npz files"}
+    found = Counter(kinds[os.path.splitext(file)[1].lower()] for file in files_in(path, tuple(kinds)))
     if len(found) != 1:
         what = " and ".join(f"{count:,} {name}" for name, count in found.items()) or "nothing that can be read"
         raise ValueError(f"{path} holds {what}. Name {'one kind, in a folder of its own' if found else KINDS}.")
@@ -103,7 +104,7 @@ def _replay(
         return opened
 
     try:
-        return ReplayClips(readers, clip, view, *_known(keys, known_spaces([where], task)[1]))
+        return ReplayClips(readers, clip, view, *_known(keys, known_spaces([where], task)[1]), note)
     except ShardDownError as error:
         raise ValueError(str(error)) from error
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from learner.datasets.dataset import Clip, Example, UnreadableError, require_examples
+from learner.datasets.folder import files_in
 from learner.datasets.kept import Kept
 from learner.datasets.keys import REWARDS, Keys, cut, example, fields_of, require_classes
-from learner.datasets.labels import files_in
 from learner.datasets.view import View
 from replay.counted import counted
 from replay.files.npz import read_npz
@@ -49,7 +49,7 @@ class Arrays:
         return len(self.files)
 
     def example(self, index: int, rng: np.random.Generator) -> Example:
-        arrays, name = self._kept.get(index, self._read), str(self.files[index])
+        arrays, name = self._kept.get(index, self._read), self.files[index]
         found = fields_of(arrays)
         if odd := [key for key, field in self.fields.items() if found.get(key) != field]:
             what = f"{found[odd[0]].dtype} {list(found[odd[0]].shape)}" if odd[0] in found else "missing"
@@ -80,9 +80,9 @@ class Arrays:
 
     def _read(self, index: int) -> Rows:
         try:
-            return read_npz(self.files[index], self._names)
+            return read_npz(Path(self.files[index]), self._names)
         except ValueError as error:
-            raise UnreadableError(str(self.files[index]), str(error).split("episodes: ")[-1]) from error
+            raise UnreadableError(self.files[index], str(error).split("episodes: ")[-1]) from error
 
     def _first_fields(self) -> dict[str, Field]:
         failed: list[UnreadableError] = []

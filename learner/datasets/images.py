@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from learner.datasets.dataset import Clip, Example, UnreadableError, require_examples
-from learner.datasets.labels import classes_of, files_in
+from learner.datasets.folder import classes_of, files_in
 from learner.datasets.view import View
 from replay.counted import counted
 
@@ -52,7 +52,7 @@ class Images:
             with Image.open(file) as image:
                 out = {"frames": self.view.image(image, rng)}
         except DAMAGE as error:
-            raise UnreadableError(str(file), str(error) or type(error).__name__) from error
+            raise UnreadableError(file, str(error) or type(error).__name__) from error
         return out | ({"label": np.asarray(self._labels[index], np.int64)} if self._labels else {})
 
     def describe(self) -> str:

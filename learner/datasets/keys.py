@@ -69,7 +69,7 @@ def example(rows: Rows, keys: Keys, view: View, rng: np.random.Generator, classe
     if keys.states:
         out["states"] = np.concatenate([_vectors(rows[key], 1, key, classes) for key in keys.states], axis=1)
     if REWARD in rows:
-        out["rewards"] = rows[REWARD].sum(axis=1, dtype=np.float32)
+        out["rewards"] = _vectors(rows[REWARD], 1, REWARD, {}).sum(1)
     return out
 
 

@@ -128,7 +128,7 @@ class LeRobot:
         try:
             table = self._parquet.read_table(
                 episode.data, columns=[*self.columns, "episode_index"],
-                filters=[("episode_index", "=", episode.number)],
+                filters=[("episode_index", "=", episode.number)], use_threads=False,
             )  # fmt: skip
             rows = {key: _array(table.column(key).to_pylist(), key == self.keys.frames) for key in self.columns}
         except (OSError, ValueError, KeyError, TypeError) as error:  # pyarrow's own errors are among these

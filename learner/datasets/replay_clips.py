@@ -16,14 +16,15 @@ from replay.reading.reader import Reader
 class ReplayClips:
     """Clips of the shards that `open` opens, drawn uniformly: the index of an example means nothing.
 
-    `classes` has the number of classes of discrete keys. ValueError: a key is missing, or episodes are too short.
+    `classes` has the number of classes of discrete keys; `note` is told of what is damaged. ValueError: a key is
+    missing, or episodes are too short.
     """
 
     live = True
 
     def __init__(
         self, open: Callable[[], Sequence[Reader]], clip: Clip, view: View, keys: Keys | None = None,
-        classes: Mapping[str, int] | None = None,
+        classes: Mapping[str, int] | None = None, note: Callable[[str], None] | None = None,
     ) -> None:  # fmt: skip
         with ExitStack() as stack:
             readers = [stack.enter_context(closing(reader)) for reader in open()]
@@ -35,7 +36,7 @@ class ReplayClips:
         named = [key for key in (self.keys.frames, *self.keys.states) if key]
         rewards = [REWARD] if REWARD in fields else []
         self.clips = Clips(
-            open, named, leaving=self.keys.actions, arriving=rewards, frames=clip.frames, stride=clip.stride
+            open, named, leaving=self.keys.actions, arriving=rewards, frames=clip.frames, stride=clip.stride, note=note
         )
         try:
             self.clips.draw(np.random.default_rng(0))  # episodes that are too short are reported here

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from learner.datasets.dataset import Clip, Example, UnreadableError, require_examples
-from learner.datasets.labels import classes_of, files_in
+from learner.datasets.folder import classes_of, files_in
 from learner.datasets.view import View
 from replay.counted import counted
 
@@ -67,7 +67,7 @@ class Videos:
 class Video:
     """One video file, open. UnreadableError, from any method: it is damaged or no video."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path | str) -> None:
         self._av, self.name = require_av(), str(file)
         try:
             self._container: Any = self._av.open(self.name)

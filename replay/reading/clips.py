@@ -15,6 +15,7 @@ from replay.step import Rows
 _ATTEMPTS = 1000
 _REFRESH = 10.0  # seconds until a replay in use is looked at again
 _RETRY = 1.0  # the same, if steps could not be read
+_MISSES = 8  # for one clip, until what is stored is looked at anew: it changes fast
 _LONGEST = 600.0  # seconds between attempts to open a shard that is down
 
 
@@ -28,8 +29,8 @@ class Clips:
     A clip has `keys` of these steps, `[T, ...]`, and of all steps from one to the next, `[T-1, s, ...]`, what is
     `leaving` a step, such as its action, or `arriving` with the one after, such as its reward. Only the keys that are
     named are kept. Draws depend only on the content and on the generator
-    passed; a clip that crosses the end of an episode, was evicted meanwhile or is damaged is drawn again. Methods may
-    be called from any thread.
+    passed; a clip that crosses the end of an episode, was evicted meanwhile or is damaged is drawn again. `note` is
+    told once of each thing that is damaged or missing. Methods may be called from any thread.
 
     ValueError: a key is not stored, steps have no flags, or the shards' keys differ. NoClipError: all streams are
     shorter than a clip.
@@ -37,7 +38,7 @@ class Clips:
 
     def __init__(
         self, open: Callable[[], Sequence[Reader]], keys: Iterable[str], *, leaving: Iterable[str] = (),
-        arriving: Iterable[str] = (), frames: int, stride: int = 1,
+        arriving: Iterable[str] = (), frames: int, stride: int = 1, note: Callable[[str], None] | None = None,
     ) -> None:  # fmt: skip
         if frames < 1 or stride < 1:
             raise ValueError(f"Clips need frames >= 1 and stride >= 1, got frames={frames}, stride={stride}.")
@@ -48,6 +49,7 @@ class Clips:
         self._ends: defaultdict[int, set[int]] = defaultdict(set)  # known first steps of later episodes of each stream
         self._readers: list[Reader] = []
         self._shards = 0  # the most that were there
+        self._note, self._told = note or (lambda line: None), set[str]()
         self._due = 0.0  # when to look again
         self._return, self._patience = 0.0, _REFRESH  # when to open again what was down, and the time between attempts
         try:
@@ -74,9 +76,11 @@ class Clips:
 
     def draw(self, rng: np.random.Generator) -> Rows:
         """One clip. NoClipError: every clip tried crosses the end of an episode, or cannot be read any more."""
-        crossed = 0
+        crossed = missed = 0
         for _ in range(_ATTEMPTS):
             with self._lock:
+                if missed == _MISSES:
+                    self._due, missed = 0.0, 0
                 self._refresh()
                 reader, stream, first = self._at(int(rng.integers(max(1, len(self)))))
                 if reader is None:
@@ -86,6 +90,7 @@ class Clips:
                     continue
                 rows = self._read(reader, stream, first)
             if rows is None:
+                missed += 1
                 continue
             ends = np.flatnonzero(rows["is_last"][:-1] | rows["is_first"][1:]) + 1
             if not len(ends):
@@ -162,3 +167,7 @@ class Clips:
         streams = ((reader, *one) for reader in self._readers for one in sorted(reader.streams().items()))
         self._starts = [(reader, stream, steps) for reader, stream, steps in streams if len(steps) >= self.span]
         self._totals = np.cumsum([0, *(len(steps) - self.span + 1 for _, _, steps in self._starts)])
+        known = {f"{reader.where}: {loss}" for reader in self._readers for loss in reader.losses()}
+        for line in sorted(known - self._told):
+            self._note(line)
+        self._told |= known

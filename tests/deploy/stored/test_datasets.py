@@ -125,7 +125,7 @@ def test_every_kind_of_files_is_recognised(tmp_path: Path) -> None:
         assert data.describe().startswith(what + str(tmp_path / kind)) and not data.live
         assert data.example(0, np.random.default_rng(0))["frames"].shape == (1, 16, 16, 3)
     assert len(open_dataset(str(tmp_path / "videos" / "a.mp4"), Clip(frames=5))) == 1
-    with pytest.raises(ValueError, match=r"holds 1 pictures and 1 videos and 1 \.npz files\. Name one kind"):
+    with pytest.raises(ValueError, match=r"holds 1 \.npz files and 1 pictures and 1 videos\. Name one kind"):
         open_dataset(str(tmp_path))
 
 

@@ -1,15 +1,17 @@
 """Generated datasets: the same for a seed, disjoint splits, as hard as they are said to be."""
 
 import importlib.util
+from functools import cache
 from itertools import pairwise
 
 import numpy as np
 import pytest
 
 from learner.datasets.dataset import Clip
-from learner.datasets.generated import GENERATED, block_world, digits, motion
+from learner.datasets.generated import GENERATED
 from learner.datasets.generated.block_world import MOVES
-from learner.datasets.generated.digits import mnist
+from learner.datasets.generated.digits import mnist, split_digits
+from learner.datasets.generated.held import Held
 from learner.datasets.generated.motion import DIRECTIONS
 from learner.datasets.view import View
 
@@ -19,39 +21,48 @@ pytestmark = [
 ]
 
 
+@cache
+def made(name: str) -> Held:
+    return GENERATED[name]("test", 0)
+
+
 @pytest.mark.parametrize("name", GENERATED)
 def test_a_seed_says_everything(name: str) -> None:
-    one, again, other, test = (GENERATED[name](*how) for how in (("test", 3), ("test", 3), ("test", 4), ("train", 3)))
+    one, again, train = made(name), GENERATED[name]("test", 0), GENERATED[name]("train", 0)
     np.testing.assert_array_equal(one.frames, again.frames)
-    assert not np.array_equal(one.frames, other.frames)
-    assert not {frames.tobytes() for frames in one.frames} & {frames.tobytes() for frames in test.frames}
+    assert not {frames.tobytes() for frames in one.frames} & {frames.tobytes() for frames in train.frames}
     example = one.seen(Clip(), View(size=16)).example(0, np.random.default_rng(0))
     assert example["frames"].shape == (1, 16, 16, 3)
 
 
-def test_there_are_500_images_of_each_digit() -> None:
+def test_there_are_500_images_of_each_digit_in_disjoint_splits() -> None:
     images, labels = mnist()
     assert images.shape == (5000, 28, 28) and np.bincount(labels).tolist() == [500] * 10
+    (train, _), (test, _), (other, _) = (
+        split_digits(split, np.random.default_rng(seed)) for split, seed in (("train", 0), ("test", 0), ("test", 1))
+    )
+    assert (len(train), len(test)) == (4000, 1000) and not np.array_equal(test, other)
+    assert sorted(image.tobytes() for part in (train, test) for image in part) == sorted(x.tobytes() for x in images)
 
 
 def test_every_digit_is_seen_whole_over_its_clutter() -> None:
-    made = digits("test", 0)
-    assert made.frames.shape == (1000, 1, 32, 32, 1) and made.labels is not None
+    data = made("digits")
+    assert data.frames.shape == (1000, 1, 32, 32, 1) and data.labels is not None
     images, _ = mnist()
     whole = {image[4:24, 4:24].tobytes() for image in images}
     found = 0
-    for canvas in made.frames[:20, 0, :, :, 0]:
+    for canvas in data.frames[:20, 0, :, :, 0]:
         windows = np.lib.stride_tricks.sliding_window_view(canvas, (20, 20)).reshape(-1, 20, 20)
         found += any(window.tobytes() in whole for window in windows)
     assert 0 < found < 20  # clutter covers part of most
-    assert made.frames.max(0)[:, 2:-2, 2:-2].all()  # digits are everywhere
+    assert data.frames.max(0)[:, 2:-2, 2:-2].all()  # digits are everywhere
 
 
 def test_single_frames_do_not_show_the_motion() -> None:
-    made = motion("test", 0)
-    assert made.frames.shape == (1000, 8, 32, 32, 1) and made.labels is not None
-    assert (np.bincount(made.labels, minlength=8) > 90).all()
-    clip, label = made.frames[0, :, :, :, 0].astype(int), int(made.labels[0])
+    data = made("motion")
+    assert data.frames.shape == (1000, 8, 32, 32, 1) and data.labels is not None
+    assert (np.bincount(data.labels, minlength=8) > 90).all()
+    clip, label = data.frames[0, :, :, :, 0].astype(int), int(data.labels[0])
     texture = clip.min(0)  # the digit leaves every pixel in some frame
     digit = np.where(clip > 127, clip, 0)  # what is brighter than the texture can be
     assert texture.max() < 128
@@ -61,28 +72,28 @@ def test_single_frames_do_not_show_the_motion() -> None:
 
 
 def test_the_agent_moves_as_its_actions_say() -> None:
-    made = block_world("test", 0)
-    assert made.actions is not None and made.states is not None
-    assert made.frames.shape == (1000, 16, 32, 32, 3) and made.actions.shape == (1000, 15, 5)
-    steps = np.diff(made.states, axis=1)
-    wanted = np.array(MOVES)[made.actions.argmax(-1)]
+    data = made("block_world")
+    assert data.actions is not None and data.states is not None
+    assert data.frames.shape == (1000, 16, 32, 32, 3) and data.actions.shape == (1000, 15, 5)
+    steps = np.diff(data.states, axis=1)
+    wanted = np.array(MOVES)[data.actions.argmax(-1)]
     went = (steps != 0).any(-1)
     np.testing.assert_array_equal(steps[went], wanted[went])
-    unchanged = (made.frames[:, 1:] == made.frames[:, :-1]).all((2, 3, 4))
+    unchanged = (data.frames[:, 1:] == data.frames[:, :-1]).all((2, 3, 4))
     np.testing.assert_array_equal(unchanged, ~went)
     assert unchanged.mean() == pytest.approx(0.45, abs=0.02)
-    for clip, place in zip(made.frames[:50], made.states[:50].astype(int), strict=True):
+    for clip, place in zip(data.frames[:50], data.states[:50].astype(int), strict=True):
         for frame, (y, x) in zip(clip, place, strict=True):
             assert (frame[4 * y : 4 * y + 4, 4 * x : 4 * x + 4] == (240, 240, 30)).all()
 
 
 def test_copying_the_last_frame_is_a_poor_prediction() -> None:
     """PSNR of the mean squared error."""
-    frames = block_world("test", 0).frames / 255
+    frames = made("block_world").frames / 255
     psnr = [-10 * np.log10(((frames[:, k:] - frames[:, :-k]) ** 2).mean()) for k in (1, 4)]
     assert psnr == pytest.approx([22.5, 21.0], abs=0.3)
 
 
 def test_longer_clips_than_there_are_frames_are_refused() -> None:
     with pytest.raises(ValueError, match=r"has recordings of 8 frames; clips of 5 frames, 2 apart, span 9"):
-        motion("test", 0).seen(Clip(frames=5, stride=2), View())
+        made("motion").seen(Clip(frames=5, stride=2), View())

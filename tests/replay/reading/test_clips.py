@@ -191,6 +191,24 @@ def test_a_replay_that_went_is_opened_anew(tmp_path: Path, monkeypatch: pytest.M
         assert len(clips) == before + 120
 
 
+def test_damaged_chunks_are_named_and_done_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("replay.reading.clips._RETRY", 0.0)
+    with closing(DiskStore(tmp_path, SCHEMA, length=LENGTH, capacity=5000, chunk_length=8, streams=4)) as disk:
+        fill(disk)
+    file = sorted((tmp_path / "chunks").glob("*.rows"))[3]
+    raw = bytearray(file.read_bytes())
+    raw[-20] ^= 255
+    file.write_bytes(raw)
+    told: list[str] = []
+    with closing(Clips(lambda: [DiskReader(tmp_path)], ["place"], frames=3, note=told.append)) as clips:
+        rng = np.random.default_rng(0)
+        drawn = {tuple(place) for _ in range(400) for place in clips.draw(rng)["place"].tolist()}
+    stream, chunk = map(int, file.stem.split("-"))
+    lost = {(stream, step) for step in range(8 * chunk, 8 * chunk + 8)}
+    assert drawn == {(stream, step) for stream in (0, 1) for step in range(60)} - lost
+    assert len(told) == 1 and told[0].startswith(f"{tmp_path}: ") and file.stem in told[0]
+
+
 def test_a_server_that_is_down_is_done_without_until_it_returns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("replay.reading.clips._REFRESH", 0.1)
     monkeypatch.setattr("replay.redis.redis_reader.PATIENCE", 0.2)
