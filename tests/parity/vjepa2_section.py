@@ -8,7 +8,7 @@ from world_models.jepa.block_masks import MaskIds
 from world_models.jepa.config import EncoderConfig, PredictorConfig, VJEPA2Config
 from world_models.jepa.probe import AttentiveProbe
 from world_models.jepa.vjepa2 import VJEPA2
-from world_models.rope import axis_rotation, rotate
+from world_models.rope import Rotation, apart, axis_rotation, rotate, together
 
 
 def numbered(check: Check, pattern: str) -> list[int]:
@@ -58,7 +58,8 @@ def check_vjepa2(check: Check) -> None:
     compare_gradients(check, model)
     if "rope/x" in check.arrays:
         x, positions = check.tensor("rope/x"), check.tensor("rope/pos")
-        check.compare("rope/y", rotate(x, axis_rotation(positions, x.shape[-1])), "activation")
+        rotation = Rotation(*(apart(table) for table in axis_rotation(positions, x.shape[-1])))
+        check.compare("rope/y", together(rotate(apart(x), rotation)), "activation")
     for depth in numbered(check, r"probe(\d+)/"):
         parameters = check.tensors(f"probe{depth}/")
         classes, width = parameters["linear.weight"].shape

@@ -4,8 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from world_models.rope import axis_rotation, grid_positions, rotate, rotation_3d
-from world_models.vit import Attention, Block, PatchEmbed, initialize, sincos_2d, take_tokens
+from world_models.rope import Rotation, apart, axis_rotation, grid_positions, rotate, rotation_3d, together
+from world_models.vit import Attention, Block, PatchEmbed, causal_attention, initialize, sincos_2d, take_tokens
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -38,7 +38,8 @@ def test_one_axis_by_hand() -> None:
     x = torch.tensor([[1.0, 2.0, 3.0, 4.0]])
     a, b = torch.tensor(5.0), torch.tensor(0.05)
     expected = [a.cos() - 2 * a.sin(), 2 * b.cos() + b.sin(), 3 * a.cos() - 4 * a.sin(), 4 * b.cos() + 3 * b.sin()]
-    assert torch.allclose(rotate(x, axis_rotation(torch.tensor([5]), 4)), torch.stack(expected)[None])
+    rotation = Rotation(*(apart(table) for table in axis_rotation(torch.tensor([5]), 4)))
+    assert torch.allclose(together(rotate(apart(x), rotation)), torch.stack(expected)[None])
 
 
 def test_each_axis_turns_its_own_features() -> None:
@@ -46,19 +47,33 @@ def test_each_axis_turns_its_own_features() -> None:
     for axis in range(3):
         place = torch.zeros(1, 3)
         place[0, axis] = 2
-        changed = (rotate(x, rotation_3d(place, 20)) != x)[0, 0, 0].nonzero().flatten().tolist()
+        turned = together(rotate(apart(x), rotation_3d(place, 20)))
+        changed = (turned != x)[0, 0, 0].nonzero().flatten().tolist()
         assert changed == list(range(6 * axis, 6 * axis + 6))
+
+
+def test_the_gradient_of_a_rotation() -> None:
+    x = torch.randn(1, 2, 3, 8, dtype=torch.float64, requires_grad=True)
+    tables = rotation_3d(grid_positions(torch.arange(3), 1, 2), 8)
+    rotation = Rotation(*(table.double() for table in tables))
+    assert torch.autograd.gradcheck(lambda x: rotate(x, rotation), (x,))
 
 
 def test_attention_to_kept_keys_and_values_equals_causal_attention() -> None:
     attention, x = Attention(16, 2), torch.randn(2, 6, 16)
     rotation = rotation_3d(grid_positions(torch.arange(6), 1, 2), 8)
-    causal = torch.ones(6, 6, dtype=torch.bool).tril()
-    whole, seen = attention(x, rotation, causal)
-    late = type(rotation)(rotation.cos[:, 4:], rotation.sin[:, 4:])
-    part, both = attention(x[:, 4:], late, causal[4:], seen.first(4))
-    assert torch.allclose(part, whole[:, 4:], atol=1e-6)
+    whole, seen = attention(x, rotation, 3)
+    late = Rotation(rotation.cos[:, 2:], rotation.sin[:, 2:])
+    part, both = attention(x[:, 2:], late, 2, seen.first(2))
+    assert torch.allclose(part, whole[:, 2:], atol=1e-6)
     assert torch.allclose(both.keys, seen.keys, atol=1e-6)
+
+
+def test_causal_attention_equals_attention_under_a_mask() -> None:
+    query, key, value = torch.randn(3, 2, 4, 12, 8)
+    frame = torch.arange(3).repeat_interleave(4)
+    expected = F.scaled_dot_product_attention(query, key, value, attn_mask=frame[:, None] >= frame)
+    assert torch.allclose(causal_attention(query, key, value, 3), expected.transpose(1, 2), atol=1e-6)
 
 
 def test_taking_tokens_mask_by_mask() -> None:

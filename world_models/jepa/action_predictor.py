@@ -5,7 +5,7 @@ Legend: B batch, T frames, N patches of a frame, A condition tokens of a frame, 
 
 import torch
 from einops import rearrange
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from world_models.jepa.config import VJEPA2ACConfig
@@ -14,12 +14,6 @@ from world_models.vit import NORM_EPS, Block, KeyValues, initialize
 
 Past = tuple[KeyValues, ...]
 """Keys and values of earlier frames, for each block."""
-
-
-def block_causal(frames: int, tokens: int, device: torch.device | None = None) -> Bool[Tensor, "S S"]:
-    """Which of `frames * tokens` tokens (row) attends to which (column): those of its own and of earlier frames."""
-    frame = torch.arange(frames, device=device).repeat_interleave(tokens)
-    return frame[:, None] >= frame
 
 
 class ActionPredictor(nn.Module):
@@ -87,12 +81,9 @@ class ActionPredictor(nn.Module):
         x = self.tokens(latents, actions, states, extrinsics)
         start = past[0].keys.shape[2] // self.frame_tokens if past else 0
         rotation = self.rotation(start, frames, x.device)
-        mask = None
-        if frames > 1:
-            mask = block_causal(start + frames, self.frame_tokens, x.device)[-x.shape[1] :]
         seen = []
         for i, block in enumerate(self.predictor_blocks):
-            x, layer = block(x, rotation, mask, past[i] if past else None)
+            x, layer = block(x, rotation, frames, past[i] if past else None)
             seen.append(layer)
         patches = rearrange(x, "b (t s) p -> b t s p", t=frames)[:, :, self.config.conditions :]
         return self.predictor_proj(self.predictor_norm(patches)), tuple(seen)
