@@ -128,7 +128,8 @@ class Attention(nn.Module):
     ) -> tuple[Float[Tensor, "B N D"], KeyValues]:
         """Attend to `past` and to `x`, causally over `groups` groups of tokens; returns the keys and values of both
         too."""
-        weight, bias = self.qkv.weight, self.qkv.bias
+        weight: Tensor = self.qkv.weight
+        bias: Tensor = self.qkv.bias
         if rotation is not None:
             weight, bias = weight[self.order], bias[self.order]
         parts = F.linear(x, weight, bias).chunk(3, -1)

@@ -7,7 +7,7 @@ figures are CPU seconds of the process, medians over rounds; ratios are medians 
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
@@ -30,7 +30,7 @@ PREDICTOR = PredictorConfig(width=96, depth=3, heads=HEADS)
 SAMPLES, HORIZON = 64, 2
 LIMITS = {"ijepa": 1.0, "vjepa2": 1.0, "vjepa2_ac": 0.7, "cem": 0.25}
 """Our time is to be at most this much of the plain program's."""
-Programs = dict[str, Callable[[], object]]
+Programs = Mapping[str, Callable[[], object]]
 
 
 def encoder(tubelet: int) -> EncoderConfig:
