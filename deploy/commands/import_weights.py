@@ -25,7 +25,9 @@ class ImportWeights:
     """Convert published weights to a model of Nexus. Every key must fit, or nothing is written."""
 
     kind: Positional[Literal["ijepa", "vjepa2", "vjepa2.1", "vjepa2-ac", "hf"]]
-    """Whose weights: Meta's I-JEPA, V-JEPA 2, V-JEPA 2.1 or V-JEPA 2-AC, or Hugging Face's I-JEPA or V-JEPA 2."""
+    """Whose weights: Meta's I-JEPA, V-JEPA 2, V-JEPA 2.1 or V-JEPA 2-AC, or Hugging Face's I-JEPA or V-JEPA 2. Of
+    V-JEPA 2.1, files with the tensors of V-JEPA 2 at any depth; what it adds (norms of several levels, patches and
+    embeddings of images) is named and refused."""
     file: Positional[Path]
     """A .pt or .safetensors file, or a folder that holds one; of Hugging Face's, with its config.json."""
     out: Path
