@@ -19,7 +19,9 @@ def batches(dataset: Mapping[str, Any] | Iterable[Any], batch_size: int, seed: i
         for batch in dataset:
             yield _four(batch)
         return
-    arrays = [torch.as_tensor(np.asarray(one) if isinstance(one, list) else one) for one in _four(whole)]
+    arrays = [
+        torch.as_tensor(np.asarray(one, np.float32) if isinstance(one, (list, tuple)) else one) for one in _four(whole)
+    ]
     if len({len(array) for array in arrays}) != 1:
         raise ValueError(
             f"dataset has arrays of {', '.join(f'{len(a)} {key}' for key, a in zip(KEYS, arrays, strict=True))}; give "

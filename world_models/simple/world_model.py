@@ -229,9 +229,9 @@ class SimpleWorldModel(nn.Module):
     ) -> list[float]:
         """Train on a data set of transitions; returns the mean loss of each epoch.
 
-        `dataset`: arrays of observations `[T O]`, actions `[T A]`, next observations and rewards `[T]`, as a tuple or
-        as a dict with the keys `obs`, `actions`, `next_obs`, `rewards`; or an iterable over batches of such four, such
-        as a DataLoader. Arrays are shuffled by `seed`. ValueError: there are no transitions, or none of these.
+        `dataset`: arrays or lists of observations `[T O]`, actions `[T A]`, next observations and rewards `[T]`, as a
+        tuple or as a dict with the keys `obs`, `actions`, `next_obs`, `rewards`; or an iterable over batches of such
+        four, such as a DataLoader. Arrays are shuffled by `seed`. ValueError: there are none, or it is none of these.
         """
         history = []
         for epoch in range(epochs):
