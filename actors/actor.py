@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from actors.batch_environment import BatchEnvironment, Episode
+from actors.policies.actor_policy import ActorPolicy
 from actors.trivial_policies import Arrays, RandomPolicy
 from replay.store import Store
 from replay.writer import Writer
-from world_models.dreamer.policy import DreamerPolicy
 from world_models.snapshot import SnapshotSource
 
 
@@ -21,7 +21,7 @@ class Actor:
     def __init__(
         self,
         environments: BatchEnvironment,
-        policy: DreamerPolicy,
+        policy: ActorPolicy,
         store: Store,
         streams: Sequence[int],
         *,
@@ -37,7 +37,7 @@ class Actor:
         self.random = RandomPolicy(environments.action_space, seed)
         self.carry = policy.initial(len(streams))
         self.actions: Arrays | None = None
-        self._no_latents = policy.no_latents(len(streams))
+        self._no_latents = {key: np.stack([value] * len(streams)) for key, value in policy.latents.items()}
         self._version = np.full(len(streams), policy.version, np.int32)
         self._skipped: Arrays | None = None  # the newest actions, if the carry does not know them
         self.calls = self.steps = self.frames = 0
@@ -56,7 +56,7 @@ class Actor:
         if not present:
             return []
         if self.snapshots is not None and (snapshot := self.snapshots.newest(self.policy.version)):
-            self.policy.load(snapshot)
+            self.policy.update(snapshot)
         if self.steps < self.random_steps:
             _, actions, _ = self.random.act(None, rows, first, self.calls)
             self._skipped, latents = actions, self._no_latents
@@ -88,7 +88,7 @@ class Actor:
     def _catch_up(self) -> None:
         """Let the carry know the newest of the actions that were chosen without the model."""
         if self._skipped is not None:
-            self.carry, self._skipped = self.policy.skip(self._skipped), None
+            self.carry, self._skipped = self.policy.override(self._skipped), None
 
     def state(self) -> tuple[dict[str, Any], Arrays]:
         """Counters (JSON) and arrays from which `load` continues exactly; flushes first."""
@@ -116,7 +116,7 @@ class Actor:
             next_steps = [next_steps] * len(self.streams)
         for i, stream in enumerate(counters["streams"]):
             self.writer.replace(i, stream, next_steps[i])
-        self.carry = self.policy.restore({k[6:]: v for k, v in arrays.items() if k.startswith("carry/")})
+        self.carry = self.policy.load({k[6:]: v for k, v in arrays.items() if k.startswith("carry/")})
         self.actions = {k[5:]: v for k, v in arrays.items() if k.startswith("next/")} or None
         problems = []
         for i, episode in enumerate(counters["episodes"]):

@@ -23,8 +23,8 @@ PARALLEL = 16
 FIRST_INDEX = 1 << 20
 """Index of the first evaluation environment, so that its seeds differ from those of training."""
 
-Actions = Literal["sampled", "mode", "random"]
-"""How a policy chose its actions: sampled from its distributions, their modes, or without looking."""
+Actions = Literal["sampled", "mode", "planned", "random"]
+"""How a policy chose its actions: sampled from its distributions, their modes, by planning, or without looking."""
 LONGEST = 30_000
 """Steps after which an evaluation episode counts as endless; Atari's longest have 27,000."""
 PICTURES = 1500

@@ -1,12 +1,42 @@
 """Models from their files."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import nn
 
 from world_models.checkpoint_files import MANIFEST, MODEL_CONFIG, WEIGHTS, newest_model, read_arrays, verify
-from world_models.model_document import read_model_document
+from world_models.model_document import ModelDocument, read_model_document
+
+
+class LoadedModel(NamedTuple):
+    """A model and where it comes from."""
+
+    folder: Path
+    document: ModelDocument
+    model: nn.Module
+    """In evaluation mode."""
+
+
+def load_world_model(path: str | Path, device: str | torch.device = "cpu") -> LoadedModel:
+    """The whole model of a run, as in its newest checkpoint, or of one checkpoint.
+
+    ValueError: there is none, its files are damaged, or a checkpoint has only the part of it that acts.
+    """
+    folder = newest_model(Path(path))
+    if (folder / MANIFEST).exists():
+        verify(folder, (MODEL_CONFIG, WEIGHTS))
+    document, arrays = read_model_document(folder), read_arrays(folder / WEIGHTS)
+    model: nn.Module = document.family.build(document.observation, document.action, document.config)
+    if missing := sorted(model.state_dict().keys() - arrays.keys()):
+        shown = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
+        raise ValueError(
+            f"{folder} lacks parameters of the whole {document.family.name} model ({shown}): a checkpoint named best "
+            "has the acting part alone. Give the run directory or one of its numbered checkpoints."
+        )
+    model.load_state_dict({name: torch.tensor(value) for name, value in arrays.items()})
+    return LoadedModel(folder, document, model.to(device).eval())
 
 
 def load_model(path: str | Path, device: str | torch.device = "cpu") -> nn.Module:
@@ -15,10 +45,4 @@ def load_model(path: str | Path, device: str | torch.device = "cpu") -> nn.Modul
     What can be done with it depends on its family: `encode` of I-JEPA and V-JEPA 2 takes normalised frames
     (`learner.frames.normalise`). ValueError: there is no model, or its files are damaged.
     """
-    folder = newest_model(Path(path))
-    if (folder / MANIFEST).exists():
-        verify(folder, (MODEL_CONFIG, WEIGHTS))
-    document = read_model_document(folder)
-    model: nn.Module = document.family.build(document.observation, document.action, document.config)
-    model.load_state_dict({name: torch.tensor(value) for name, value in read_arrays(folder / WEIGHTS).items()})
-    return model.to(device).eval()
+    return load_world_model(path, device).model

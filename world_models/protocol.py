@@ -77,6 +77,11 @@ def map_state(function: Callable[..., Tensor], *states: State) -> State:
     return type(first)(*parts) if hasattr(first, "_fields") else tuple(parts)
 
 
+def leaves(state: State) -> list[Tensor]:
+    """The tensors of a state, in order."""
+    return [state] if isinstance(state, Tensor) else [leaf for part in state for leaf in leaves(part)]
+
+
 def repeat_rows(state: State, count: int) -> State:
     """Every row `count` times: `[N ...]` to `[N * count ...]`, row by row."""
     return map_state(lambda x: x.repeat_interleave(count, 0), state)

@@ -81,7 +81,7 @@ class ActorWorker:
         snapshot = first_snapshot(self.coordinator, self.snapshots, self.beat)
         if snapshot is None:
             return "stopped"
-        actor.policy.load(snapshot)
+        actor.policy.update(snapshot)
         report, most = self._report(), 1
         unused = 0  # rows that it was allowed to insert and that no environment was there for
         while environments := len(actor.streams) - actor.environments.quarantined:
@@ -97,7 +97,7 @@ class ActorWorker:
                 return "stopped"
             if answer.verdict == "wait":
                 if newer := self.snapshots.wait(actor.policy.version, ASK if answer.published else 0.0):
-                    actor.policy.load(newer)
+                    actor.policy.update(newer)
                 report = self._report()
                 continue
             steps, frames, begun = actor.steps, actor.frames, time.monotonic()
@@ -190,7 +190,7 @@ class EvaluatorWorker:
                 continue
             version, done = snapshot.version, snapshot.updates // every
             policy = AudiblePolicy(self.model, self.config.seed + 1, self.beat)
-            policy.load(snapshot)
+            policy.update(snapshot)
             try:
                 seed = self.config.seed + snapshot.updates
                 pool, check = pool_maker(self.config, threads=1), self.config.environment.check_steps

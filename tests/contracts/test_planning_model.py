@@ -15,7 +15,7 @@ from world_models.planning.cem import CEM
 from world_models.planning.costs import GoalCost, RewardCost
 from world_models.planning.gradient import GradientPlanner
 from world_models.planning.objective import Objective
-from world_models.protocol import PlanningModel, map_state, repeat_rows
+from world_models.protocol import PlanningModel, leaves, map_state, repeat_rows
 from world_models.simple.world_model import SimpleWorldModel
 
 pytestmark = pytest.mark.timeout(60)
@@ -42,12 +42,6 @@ MODELS: dict[str, Callable[[], tuple[PlanningModel, dict[str, Any]]]] = {
     "simple-gaussian": lambda: simple(True),
 }
 everyone = pytest.mark.parametrize("name", MODELS)
-
-
-def leaves(state: Any) -> list[Tensor]:
-    found: list[Tensor] = []
-    map_state(lambda x: found.append(x) or x, state)  # type: ignore[func-returns-value]
-    return found
 
 
 def drawn(model: PlanningModel, rows: int, steps: int) -> Tensor:

@@ -93,7 +93,7 @@ def test_it_follows_the_optimiser_and_snapshots() -> None:
     compare(model, policy.packed)
     DreamerStep(agent, LEARNER)(random_batch(agent))
     compare(model, policy.packed)
-    policy.load(take_snapshot(acting(OBSERVATIONS["mixed"], ACTIONS["mixed"]), version=1, updates=1))
+    policy.update(take_snapshot(acting(OBSERVATIONS["mixed"], ACTIONS["mixed"]), version=1, updates=1))
     compare(model, policy.packed)
 
 
@@ -103,7 +103,7 @@ def test_a_carry_of_one_is_a_carry_of_the_other() -> None:
     carry, first = policy.initial(2), np.array([True, False])
     for draw in range(3):
         obs = random_values(rng, model.observation_space, 2)
-        again = policy.restore(policy.state(carry))
+        again = policy.load(policy.state(carry))
         carry, actions, latents = policy.act(carry, obs, first, draw)
         _, same, others = policy.act(again, obs, first, draw)
         assert all(np.array_equal(actions[key], same[key]) for key in actions)

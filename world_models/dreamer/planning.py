@@ -23,11 +23,12 @@ from world_models.space import Space, Spaces
 class DreamerPlanning:
     """A `PlanningModel` over an agent's world model, with its value as bootstrap; the policy is not used.
 
-    Actions are those of the networks, in [-1, 1]. `sample` draws the latents of imagined steps from the prior; without
-    it they are the prior's most likely classes. Posterior latents are drawn in either case, as when acting.
+    Actions are those of the networks, in [-1, 1]. The latents of imagined steps are the prior's most likely classes;
+    with `sample` they are drawn from it, and a planner then also finds what was lucky. Posterior latents are drawn in
+    either case, as when acting.
     """
 
-    def __init__(self, agent: Dreamer, sample: bool = True):
+    def __init__(self, agent: Dreamer, sample: bool = False):
         self.agent, self.sample = agent, sample
         self.device = next(agent.parameters()).device
         self.generator = torch.Generator(self.device)

@@ -51,21 +51,19 @@ class DreamerPolicy:
         }
         return carry, actions, latents
 
-    def skip(self, actions: Arrays) -> Carry:
+    def override(self, actions: Arrays) -> Carry:
         """The carry after a step with `actions` `[N ...]` that were chosen without the model: they and the initial
         state."""
         taken = {key: torch.as_tensor(value, device=self.device) for key, value in actions.items()}
         return self.initial(len(next(iter(actions.values()))))._replace(action=taken)
 
-    def no_latents(self, rows: int) -> Arrays:
-        """The latents to store for a step without the model: those of the initial state."""
+    @property
+    def latents(self) -> Arrays:
+        """What is stored with a step, as it is for one without the model: the latents of the initial state."""
         config = self.model.rssm.config
-        return {
-            "deter": np.zeros((rows, config.deter), np.float16),
-            "stoch": np.full((rows, config.stoch), -1, np.int8),
-        }
+        return {"deter": np.zeros(config.deter, np.float16), "stoch": np.full(config.stoch, -1, np.int8)}
 
-    def load(self, snapshot: Snapshot) -> None:
+    def update(self, snapshot: Snapshot) -> None:
         """Use the parameters and version of a snapshot."""
         load_snapshot(self.model, snapshot)
         self.version = snapshot.version
@@ -76,7 +74,7 @@ class DreamerPolicy:
                "empty": (carry.state.stoch.sum(-1) == 0).cpu().numpy()}  # fmt: skip
         return out | {f"action/{key}": value.cpu().numpy() for key, value in carry.action.items()}
 
-    def restore(self, arrays: Arrays) -> Carry:
+    def load(self, arrays: Arrays) -> Carry:
         """The inverse of `state`."""
         tensors = {key: torch.as_tensor(value, device=self.device) for key, value in arrays.items()}
         stoch = one_hot(tensors["stoch"].long(), self.model.rssm.config.classes) * ~tensors["empty"][..., None]

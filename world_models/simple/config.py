@@ -34,7 +34,7 @@ class SimpleWorldModelConfig:
     """Least action: one number for all dimensions, or one for each."""
     action_high: tuple[float, ...] = (1.0,)
     """Greatest action."""
-    lr: float = 1e-3
+    lr: float = 3e-3
     """Learning rate of Adam."""
     clip: float = 10.0
     """Largest norm of a gradient."""

@@ -13,7 +13,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from world_models.distributions import symexp, symlog
-from world_models.layers import MLP, Linear
 from world_models.protocol import imagine_steps
 from world_models.simple import files
 from world_models.simple.config import as_config
@@ -54,8 +53,10 @@ class SimpleWorldModel(nn.Module):
         self._optimizer: torch.optim.Optimizer | None = None
 
     def _part(self, inputs: int, outputs: int) -> nn.Sequential:
-        hidden = self.config.hidden_dim
-        return nn.Sequential(MLP(inputs, hidden, self.config.layers), Linear(hidden, outputs))
+        layers: list[nn.Module] = []
+        for _ in range(self.config.layers):
+            layers += [nn.Linear(inputs, inputs := self.config.hidden_dim), nn.SiLU()]
+        return nn.Sequential(*layers, nn.Linear(inputs, outputs))
 
     @property
     def action_space(self) -> Spaces:

@@ -1,0 +1,106 @@
+"""A planner over a world model as a policy: it plans at every step and takes the first action (receding horizon)."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from actors.trivial_policies import Arrays
+from replay.step import RESERVED
+from world_models.dreamer.draws import mix_seed
+from world_models.planning.actions import ActionLayout
+from world_models.planning.costs import GoalCost
+from world_models.planning.objective import Cost, Objective
+from world_models.planning.plan import Planner, Warm, cold, restart, shift
+from world_models.protocol import PlanningModel, State, leaves, map_state
+from world_models.snapshot import Snapshot, load_snapshot
+
+Goal = Callable[[Arrays], Arrays]
+"""Picks the observation of the goal out of the observations `[N ...]`."""
+
+
+class PlannerCarry(NamedTuple):
+    """The state before the newest observation, the action that led from it, and where the next plan begins."""
+
+    state: State
+    action: Tensor
+    warm: Warm
+
+
+class PlannerPolicy:
+    """Plans for N environments at once, all in one batch; `seed` and the `draw` number of a step fix every sample.
+
+    Plans are judged by `cost`, or by the distance to the observation that `goal` picks. `module` holds the parameters
+    of the model, which snapshots replace. No latents are stored.
+    """
+
+    def __init__(
+        self, model: PlanningModel, planner: Planner, cost: Cost | None = None, *, goal: Goal | None = None,
+        seed: int = 0, module: nn.Module | None = None,
+    ):  # fmt: skip
+        if (cost is None) == (goal is None):
+            raise ValueError("PlannerPolicy needs either cost or goal: what is a plan to be judged by?")
+        self.model, self.planner, self.cost, self.goal = model, planner, cost, goal
+        self.seed, self.module = seed, module
+        self.version = 0
+        self.device = leaves(model.initial(1))[0].device
+        self.layout = ActionLayout(model.action_space, self.device)
+        self.generator = torch.Generator(self.device)
+
+    @property
+    def latents(self) -> Arrays:
+        return {}
+
+    def initial(self, rows: int) -> PlannerCarry:
+        """The carry before the first step of N environments."""
+        action = torch.zeros(rows, self.layout.width, device=self.device)
+        return PlannerCarry(self.model.initial(rows), action, cold(self.layout, rows, self.planner.horizon))
+
+    def act(
+        self, carry: PlannerCarry, observation: Arrays, is_first: np.ndarray, draw: int
+    ) -> tuple[PlannerCarry, Arrays, Arrays]:
+        """Observation keys `[N ...]`, `is_first` bool `[N]` to the next carry, actions `[N ...]` and no latents."""
+        number = mix_seed(self.seed, draw)
+        self.generator.manual_seed(number)
+        self.model.seed(number + 1)
+        first = torch.as_tensor(is_first, device=self.device)
+        observation = {key: value for key, value in observation.items() if key not in RESERVED}
+        with torch.no_grad():  # not inference mode, whose tensors have no gradients: a planner may need those
+            state = self.model.encode(observation, carry.state, carry.action, first)
+        objective = Objective(self.model, state, self._cost(observation), number + 2)
+        warm = restart(carry.warm, first, self.layout) if is_first.any() else carry.warm
+        plan = self.planner.plan(objective, self.layout, len(is_first), self.generator, warm)
+        action = plan.actions[:, 0].clone()
+        taken = {key: value.cpu().numpy() for key, value in self.layout.by_key(action).items()}
+        return PlannerCarry(state, action, shift(plan.warm)), taken, {}
+
+    def _cost(self, observation: Arrays) -> Cost:
+        if self.cost is not None:
+            return self.cost
+        assert self.goal is not None, "one of both is given"
+        with torch.no_grad():
+            return GoalCost(goal=self.model.features(self.model.encode(self.goal(observation))))  # type: ignore[attr-defined]
+
+    def override(self, actions: Arrays) -> PlannerCarry:
+        """The carry after a step with `actions` `[N ...]` that were not planned: they and the initial state."""
+        carry = self.initial(len(next(iter(actions.values()))))
+        taken = {key: torch.as_tensor(value, device=self.device) for key, value in actions.items()}
+        return carry._replace(action=self.layout.vector(taken))
+
+    def state(self, carry: PlannerCarry) -> Arrays:
+        """A carry as arrays, for checkpoints."""
+        return {str(i): leaf.cpu().numpy() for i, leaf in enumerate(leaves(carry))}
+
+    def load(self, arrays: Arrays) -> PlannerCarry:
+        """The inverse of `state`."""
+        parts = iter(arrays[str(i)] for i in range(len(arrays)))
+        rows = len(arrays["0"])
+        return map_state(lambda _: torch.as_tensor(next(parts), device=self.device), self.initial(rows))
+
+    def update(self, snapshot: Snapshot) -> None:
+        """Use the parameters and version of a snapshot of `module`."""
+        assert self.module is not None, "a policy that takes snapshots is given its module"
+        load_snapshot(self.module, snapshot)
+        self.version = snapshot.version

@@ -1,0 +1,119 @@
+"""Planners as policies: they act in environments, in actors of the fleet, and continue from checkpoints."""
+
+from contextlib import closing
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from actors.actor import Actor
+from actors.envs import make
+from actors.evaluation import run_episodes
+from actors.policies.planner_policy import PlannerPolicy
+from actors.vector import VectorEnvironment
+from replay.memory.memory_store import MemoryStore
+from replay.step import Field, Schema
+from tests.world_models.small_agent import build
+from world_models.dreamer.planning import DreamerPlanning
+from world_models.planning.cem import CEM
+from world_models.planning.costs import RewardCost
+from world_models.planning.icem import ICEM
+from world_models.simple.world_model import SimpleWorldModel
+from world_models.snapshot import take_snapshot
+from world_models.space import Spaces
+
+pytestmark = pytest.mark.timeout(60)
+
+PENDULUM = {"obs_dim": 3, "action_dim": 1, "latent_dim": 4, "hidden_dim": 8, "action_low": -2.0, "action_high": 2.0}
+SMALL = ICEM(horizon=3, samples=8, elites=2, iterations=2)
+
+
+def simple() -> PlannerPolicy:
+    torch.manual_seed(0)
+    model = SimpleWorldModel(PENDULUM)
+    return PlannerPolicy(model, SMALL, RewardCost(), module=model)
+
+
+def dreamer(spaces: tuple[Spaces, Spaces]) -> PlannerPolicy:
+    agent = build(*spaces)
+    return PlannerPolicy(DreamerPlanning(agent), CEM(horizon=3, samples=8, elites=2, iterations=2), RewardCost(),
+                         module=agent)  # fmt: skip
+
+
+def schema(spaces: tuple[Spaces, Spaces], policy: PlannerPolicy) -> Schema:
+    """A step with the latents that the policy says it stores."""
+    observation, action = ({key: Field(dtype=s.dtype, shape=s.shape) for key, s in part.items()} for part in spaces)
+    latents = {key: Field(dtype=value.dtype, shape=value.shape) for key, value in policy.latents.items()}
+    return Schema.transitions(observation, action, latents=latents)
+
+
+@pytest.mark.parametrize(("task", "make_policy"), [("gym:Pendulum-v1", simple), ("gym:CartPole-v1", dreamer)])
+def test_a_planner_acts_in_an_actor_and_continues_exactly(task: str, make_policy: Any) -> None:
+    def actor(environments: VectorEnvironment, store: MemoryStore) -> Actor:
+        spaces = environments.observation_space, environments.action_space
+        policy = simple() if make_policy is simple else dreamer(spaces)
+        return Actor(environments, policy, store, [0, 1], seed=0, random_steps=4)
+
+    with closing(VectorEnvironment([partial(make, task)] * 2, 0)) as environments:
+        spaces = environments.observation_space, environments.action_space
+        store = MemoryStore(schema(spaces, simple()), length=3, capacity=200)
+        first = actor(environments, store)
+        for _ in range(8):
+            first.step()
+        counters, arrays = first.state()
+        for _ in range(3):
+            first.step()
+        first.writer.flush()
+        expected = [store.read(stream, 8, 3)["action"] for stream in (0, 1)]
+    with closing(VectorEnvironment([partial(make, task)] * 2, 0)) as environments:
+        again = actor(environments, store)
+        assert not again.load(counters, arrays)
+        found: list[np.ndarray] = []
+        for _ in range(3):
+            again.step()
+            assert again.actions is not None
+            found.append(again.actions["action"])
+    for i, stream in enumerate(expected):
+        np.testing.assert_array_equal(np.stack(found)[:, i], stream)
+
+
+def test_the_same_draw_gives_the_same_action_whatever_was_before() -> None:
+    policy = simple()
+    rows = {"vector": np.random.default_rng(0).standard_normal((3, 3)).astype(np.float32)}
+    first = np.ones(3, bool)
+    carry, actions, latents = policy.act(policy.initial(3), rows, first, 5)
+    assert actions["action"].shape == (3, 1) and np.abs(actions["action"]).max() <= 1 and latents == {}
+    policy.act(carry, rows, ~first, 6)
+    again = policy.act(policy.initial(3), rows, first, 5)[1]
+    np.testing.assert_array_equal(again["action"], actions["action"])
+
+
+def test_snapshots_replace_the_parameters_of_the_whole_model() -> None:
+    policy = simple()
+    other = SimpleWorldModel(PENDULUM)
+    policy.update(take_snapshot(other, version=3, updates=1))
+    assert policy.version == 3 and policy.module is not None
+    for mine, theirs in zip(policy.module.parameters(), other.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+
+
+def test_a_goal_is_picked_out_of_the_observation() -> None:
+    """The goal is the observation itself, where nothing is left to do: the plan's cost is near 0."""
+    model = SimpleWorldModel(PENDULUM)
+    policy = PlannerPolicy(model, SMALL, goal=lambda seen: {"vector": seen["goal"]})
+    rows = {"vector": np.zeros((2, 3), np.float32), "goal": np.ones((2, 3), np.float32)}
+    with pytest.raises(ValueError, match="its last axis must have 3"):
+        policy.act(policy.initial(2), rows, np.ones(2, bool), 0)  # the model sees all keys: both are too many
+    policy = PlannerPolicy(model, SMALL, goal=lambda seen: seen)
+    _, actions, _ = policy.act(policy.initial(2), {"vector": rows["vector"]}, np.ones(2, bool), 0)
+    assert actions["action"].shape == (2, 1)
+    with pytest.raises(ValueError, match="either cost or goal"):
+        PlannerPolicy(model, SMALL)
+
+
+def test_whole_episodes_are_scored() -> None:
+    policy = PlannerPolicy(SimpleWorldModel(PENDULUM), CEM(horizon=2, samples=4, elites=2, iterations=1), RewardCost())
+    result = run_episodes([partial(make, "gym:Pendulum-v1")] * 2, policy, 2, 0, actions="planned")
+    assert result.lengths == [200, 200] and result.protocol["actions"] == "planned"

@@ -1,0 +1,84 @@
+"""`nexus plan` scores a planner beside the model's own actor and random actions, and says what does not fit."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from deploy.commands.plan import run
+from deploy.wiring.policy_files import as_arrays
+from learner.checkpoint import Checkpoints
+from tests.world_models.small_agent import CONFIG, CONTINUOUS, VECTOR, build
+from world_models.dreamer.acting import ActingModel
+from world_models.model_document import ModelDocument
+from world_models.simple.world_model import SimpleWorldModel
+from world_models.space import Space
+
+pytestmark = pytest.mark.timeout(120)
+
+TASK = "gym:actors.envs.point_reach:PointReach-v0"  # 8 steps an episode
+PENDULUM = {"obs_dim": 3, "action_dim": 1, "latent_dim": 4, "hidden_dim": 8, "action_low": -2.0, "action_high": 2.0}
+FEW = ["--samples", "4", "--iterations", "1", "--horizon", "2", "--episodes", "2"]
+
+
+def saved_dreamer(folder: Path) -> Path:
+    """A run's checkpoints: a whole agent, and the acting part of it as `best`."""
+    picture = Space(dtype=VECTOR.dtype, shape=(2,))
+    agent = build({"position": picture}, {"action": CONTINUOUS})
+    document = ModelDocument(
+        task=TASK, observation=agent.observation_space, action=agent.action_space, config=CONFIG
+    ).to_json()  # fmt: skip
+    checkpoints = Checkpoints.of(folder)
+    checkpoints.save(7, {"model": as_arrays(agent)}, {"config": document})
+    checkpoints.save("best", {"model": as_arrays(ActingModel.sharing(agent))}, {"config": document})
+    return folder
+
+
+def test_a_planner_is_scored_beside_actor_and_random(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = saved_dreamer(tmp_path)
+    assert run([str(folder), "--planner", "cem", *FEW]) == 0
+    printed = capsys.readouterr().out
+    outcome: dict[str, Any] = json.loads((folder / "plan-cem.json").read_text())
+    for name, actions in (("planned", "planned"), ("actor", "sampled"), ("random", "random")):
+        assert f"  {name + ':':<8} mean" in printed
+        player = outcome[name]
+        assert len(player["scores"]) == 2 and player["protocol"]["actions"] == actions
+        assert player["metrics"]["is_success"] == [0, 0] or set(player["metrics"]["is_success"]) <= {0, 1}
+        assert player["seconds_per_action"] > 0
+    assert "is_success: mean" in printed and "95 % interval" in printed
+    assert outcome["planned"]["protocol"]["seeds"] == outcome["random"]["protocol"]["seeds"]
+    assert outcome["planner"] | {"name": "cem", "horizon": 2, "samples": 4} == outcome["planner"]
+    assert outcome["checkpoint"].endswith("0000000007"), "best has no reward"
+
+
+def test_a_simple_model_is_planned_on_the_task_it_names(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = SimpleWorldModel(PENDULUM | {"obs_dim": 2, "action_dim": 2})
+    model.save(tmp_path, task="")
+    with pytest.raises(ValueError, match=r"names no task; name it, e.g. --task gym:Pendulum-v1"):
+        run([str(tmp_path), *FEW])
+    with pytest.raises(ValueError, match=r"The model sees 'vector' of width 2, but gym:Pendulum-v1 has vector \(3\)"):
+        run([str(tmp_path), "--task", "gym:Pendulum-v1", *FEW])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--planner", "random_shooting", "--iterations", "3"], "random_shooting has no iterations; it has horizon"),
+        (["--goal", "goal"], "--goal goal replaces the one picture that the model sees, but it sees position"),
+        (["--planner", "magic"], "'magic' is not one of"),
+        (["--task", "gym:CartPole-v1"], "The model sees 'position' of width 2, but gym:CartPole-v1 has"),
+    ],
+)
+def test_what_does_not_fit_is_said(tmp_path: Path, arguments: list[str], message: str) -> None:
+    folder = saved_dreamer(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        run([str(folder), *arguments, "--episodes", "1"])
+
+
+def test_the_acting_part_alone_is_refused(tmp_path: Path) -> None:
+    folder = saved_dreamer(tmp_path) / "checkpoints" / "best"
+    with pytest.raises(ValueError, match=r"lacks parameters of the whole dreamer model .* best has the acting part"):
+        run([str(folder), *FEW])
