@@ -172,6 +172,7 @@ class GymnasiumEnvironment:
     def _encode(self, observation: Any, call: str) -> dict[str, np.ndarray]:
         self._raw_observation = observation
         if self._plain and (encoded := self._plain(observation)):
+            self._raw_observation = encoded[self._plain.key]
             return encoded
         where = self._where(call, "observation") if self._check else ""
         return gymnasium_spaces.encode(self._observations, observation, where, self._check)
@@ -202,11 +203,10 @@ class GymnasiumEnvironment:
             terminated = self._flag(terminated, "terminated")
         if truncated is not True and truncated is not False:
             truncated = self._flag(truncated, "truncated")
-        if self._plain.fits(observation):
-            self._raw_observation = observation
-        else:
+        if not self._plain.fits(observation):
             observation = self._encode(observation, "step")[self._plain.key].reshape(self._plain.shape)
         rows[i] = observation
+        self._raw_observation = rows[i]  # for its check: several environments may share the array of their own
         self._open = not (terminated or truncated)
         return reward, not self._open, terminated, (numbers,) if numbers else ()
 

@@ -35,7 +35,7 @@ class PretrainingData:
                 if len(out):
                     self.train, self.reference = Subset(whole, kept), Subset(plain, kept)
                     self.held_out = Subset(plain, out)
-            held = 0 if self.train.live else len(self.held_out)
+            held = 0 if self.held_out is self.reference else len(self.held_out)
             self.unreadable = Unreadable(len(self.train) + held)  # of all parts together
             self._opened = opened.pop_all()
 
@@ -51,6 +51,8 @@ class PretrainingData:
         """What was found, one line."""
         if self.train.live:
             return f"{self.train.describe()}, none of them held out"
+        if self.held_out is self.reference:
+            return f"{self.train.describe()}, none held out"
         return f"{self.train.describe()}; held out: {len(self.held_out):,}"
 
 

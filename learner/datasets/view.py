@@ -74,7 +74,7 @@ class View:
             image.draft("RGB", (-(-width // shrink), -(-height // shrink)))
         x, y = image.width / width, image.height / height
         box = Box(round(box.left * x), round(box.top * y), max(1, int(box.width * x)), max(1, int(box.height * y)))
-        return self._seen(np.asarray(image.convert("RGB"))[None], box, flipped)
+        return self._seen(np.asarray(_of_bytes(image).convert("RGB"))[None], box, flipped)
 
     def _seen(self, frames: np.ndarray, box: Box, flipped: bool) -> np.ndarray:
         """Frames `[T H W C]` cropped, resized (bilinear, with antialiasing) and mirrored."""
@@ -101,3 +101,12 @@ class View:
         aspect = min(max(width / height, self.aspect[0]), self.aspect[1])
         w, h = min(width, round(height * aspect)), min(height, round(width / aspect))
         return Box((width - w) // 2, (height - h) // 2, w, h)
+
+
+def _of_bytes(image: Image.Image) -> Image.Image:
+    """A picture whose channels have 8 bits. Pillow would cut values of 16 bits off at 255, not scale them."""
+    if image.mode == "F":
+        raise ValueError("its pixels are floats of unknown range; save it with 8 or 16 bits")
+    if not image.mode.startswith("I"):
+        return image
+    return Image.fromarray((np.clip(np.asarray(image), 0, 65535) >> 8).astype(np.uint8))

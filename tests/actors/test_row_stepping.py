@@ -17,6 +17,7 @@ from actors.environment import Environment
 from actors.envs import make
 from actors.envs.gymnasium import GymnasiumEnvironment
 from actors.envs.wrappers import TimeLimit
+from actors.faults import BrokenEnvironmentError
 from actors.stepping import ByRows, InTurn
 from actors.trivial_policies import RandomPolicy
 from actors.vector import VectorEnvironment
@@ -144,3 +145,26 @@ def test_one_that_tries_to_end_the_program_is_made_again(way: int) -> None:
     assert "environment 1, step() at frame 0" in fault.text and "tried to end the program with code 3" in fault.text
     assert rows["is_first"].tolist() == [False, True] and rows["reward"].tolist() == [1, 0]
     assert os._exit is leave
+
+
+class SharesItsArray(Answers):
+    shared, count = np.zeros(2), 0
+
+    def step(self, action: Any) -> tuple[Any, Any, Any, Any, Any]:
+        SharesItsArray.count += 1
+        self.shared[:] = np.nan if SharesItsArray.count == 1 else 0.5
+        return self.shared, 0.0, False, False, {}
+
+
+@pytest.mark.parametrize("by_rows", [True, False])
+def test_a_nan_in_an_array_that_environments_share_is_found(by_rows: bool) -> None:
+    def one() -> Environment:
+        return GymnasiumEnvironment(SharesItsArray(ODD, spaces.Discrete(2)), "gym:Odd-v0", EnvironmentConfig())
+
+    SharesItsArray.count = 0
+    vector = VectorEnvironment([one] * 2, 0)
+    if not by_rows:
+        vector._stepping = InTurn(vector.environments)
+    vector.step()
+    with pytest.raises(BrokenEnvironmentError, match="not finite: element"):
+        vector.step({"action": np.zeros(2, np.int32)})

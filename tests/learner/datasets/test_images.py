@@ -35,6 +35,19 @@ def test_every_format_is_read_as_rgb(tmp_path: Path, name: str, mode: str) -> No
     np.testing.assert_allclose(frames, 100, atol=4)
 
 
+@pytest.mark.parametrize("name", ["a.png", "a.tiff", "a.pgm"])
+def test_sixteen_bits_are_scaled_to_eight(tmp_path: Path, name: str) -> None:
+    Image.fromarray(np.full((12, 20), 100 << 8, np.uint16)).save(tmp_path / name)
+    frames = Images(tmp_path, Clip(), VIEW).example(0, np.random.default_rng(0))["frames"]
+    np.testing.assert_array_equal(frames, np.full((1, 8, 8, 3), 100, np.uint8))
+
+
+def test_floats_of_unknown_range_are_unreadable(tmp_path: Path) -> None:
+    Image.fromarray(np.full((12, 20), 0.5, np.float32)).save(tmp_path / "a.tiff")
+    with pytest.raises(UnreadableError, match="floats of unknown range"):
+        Images(tmp_path, Clip(), VIEW).example(0, np.random.default_rng(0))
+
+
 def test_subfolders_are_classes(tmp_path: Path) -> None:
     for name, shade in (("dog", 200), ("cat", 50), ("cat", 60)):
         paint(tmp_path / name / "deep" / f"{shade}.png", shade)

@@ -1,0 +1,25 @@
+"""The parts of the examples of a pretraining run, and what the user is told of them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from deploy.stored.pretraining_data import PretrainingData
+from deploy.wiring.pretraining import DataConfig, IJEPARun
+from learner.pretrain.config import ProbeConfig
+
+pytestmark = pytest.mark.timeout(60)
+
+
+@pytest.mark.parametrize(("count", "share", "held"), [(4, 0.0, 0), (1, 0.1, 0), (4, 0.5, 2)])
+def test_only_what_is_kept_from_training_is_called_held_out(
+    tmp_path: Path, count: int, share: float, held: int
+) -> None:
+    for number in range(count):
+        Image.fromarray(np.full((8, 8, 3), number, np.uint8)).save(tmp_path / f"{number}.png")
+    config = IJEPARun(data=DataConfig(where=str(tmp_path)), probe=ProbeConfig(held_out=share))
+    with PretrainingData(config) as data:
+        assert data.unreadable.size == count and len(data.train) == count - held
+        assert data.describe().endswith(f"held out: {held}" if held else ", none held out")
