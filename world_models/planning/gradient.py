@@ -27,24 +27,26 @@ class GradientPlanner:
         require_counts(self, "horizon", "samples", "iterations")
         require_positive(self, "lr")
 
+    @torch.inference_mode(False)
     def plan(
         self, evaluate: Evaluate, layout: ActionLayout, problems: int, generator: torch.Generator,
         warm: Warm | None = None,
     ) -> Plan:  # fmt: skip
         """ValueError: an action is discrete."""
         layout.require_continuous("GradientPlanner")
+        middle, half = layout.middle.clone(), layout.half.clone()  # normal tensors, wherever the layout was made
         start = (warm or cold(layout, problems, self.horizon)).mean
         actions = layout.uniform(problems, self.samples, self.horizon, generator=generator)
         actions[:, 0] = start
-        unit = ((actions - layout.middle) / layout.half).requires_grad_()  # so that lr is in halves of each range
+        unit = ((actions - middle) / half).requires_grad_()  # so that lr is in halves of each range
         optimizer = torch.optim.Adam([unit], lr=self.lr)
         best, least = actions, actions.new_full(actions.shape[:2], torch.inf)
         with torch.enable_grad():
             for i in range(self.iterations + 1):
-                cost = evaluate(layout.middle + layout.half * unit)
+                cost = evaluate(middle + half * unit)
                 with torch.no_grad():
                     better = cost < least
-                    now = layout.middle + layout.half * unit
+                    now = middle + half * unit
                     best = torch.where(better[..., None, None], now, best)
                     least = torch.minimum(cost, least)
                 if i < self.iterations:

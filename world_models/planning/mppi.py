@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from world_models.planning.actions import ActionLayout
 from world_models.planning.plan import Evaluate, Plan, Warm, cold, require_counts, require_positive, require_share
@@ -45,8 +47,16 @@ class MPPI:
             noise = torch.randn(shape, generator=generator, device=layout.device) * (self.std * layout.half)
             actions = layout.sample(mean, noise, self.uniform, generator)
             cost = evaluate(actions)
-            scale = cost.std(1, correction=0, keepdim=True).clamp_min(1e-8)
-            weight = torch.softmax(-(cost - cost.amin(1, keepdim=True)) / (self.temperature * scale), 1)
+            weight = self._weights(cost)
             mean = torch.einsum("ps,psha->pha", weight, actions)
-            expected = (weight * cost).sum(1)
+            expected = torch.where(weight > 0, weight * cost, 0.0).sum(1)
         return Plan(layout.nearest(mean), expected, Warm(mean, actions[:, :0]))
+
+    def _weights(self, cost: Float[Tensor, "P S"]) -> Float[Tensor, "P S"]:
+        """Samples of infinite cost have none, unless all are."""
+        finite = cost.isfinite()
+        count = finite.sum(1, keepdim=True).clamp_min(1)
+        mean = torch.where(finite, cost, 0.0).sum(1, keepdim=True) / count
+        variance = torch.where(finite, cost - mean, 0.0).square().sum(1, keepdim=True) / count
+        logits = (cost.amin(1, keepdim=True) - cost) / (self.temperature * variance.sqrt().clamp_min(1e-8))
+        return torch.softmax(torch.where(finite, logits, torch.finfo(cost.dtype).min), 1)

@@ -26,7 +26,7 @@ class Objective:
     """Evaluates action sequences from the states `[P ...]` of P problems: all P * S rows are one batch of the model.
 
     The draws of a stochastic model are the same at every call (common random numbers), so that two evaluations differ
-    only by the actions. Not a number counts as infinite cost.
+    only by the actions. A cost that is not finite counts as infinite.
     """
 
     def __init__(self, model: PlanningModel, state: State, cost: Cost, draw: int = 0):
@@ -35,7 +35,7 @@ class Objective:
     def __call__(self, actions: Float[Tensor, "P S H A"]) -> Float[Tensor, "P S"]:
         self.model.seed(self.draw)
         cost = self.cost(self.model, self._steps(actions))
-        return torch.nan_to_num(cost, nan=torch.inf).view(actions.shape[:2])
+        return torch.where(cost.isfinite(), cost, torch.inf).view(actions.shape[:2])
 
     def _steps(self, actions: Float[Tensor, "P S H A"]) -> Iterator[Transition]:
         state = repeat_rows(self.state, actions.shape[1])

@@ -14,6 +14,7 @@ from world_models.planning.costs import GoalCost, RewardCost
 from world_models.planning.objective import Objective
 from world_models.planning.plan import cold, restart, shift
 from world_models.planning.planners import PLANNERS
+from world_models.simple.world_model import SimpleWorldModel
 from world_models.space import Space, Spaces
 
 pytestmark = pytest.mark.timeout(60)
@@ -183,3 +184,31 @@ def test_cem_with_a_single_elite_and_step_works() -> None:
         Target(torch.zeros(1, 1, 2)), ActionLayout(STICK), 1, generator()
     )
     assert plan.actions.isfinite().all()
+
+
+@pytest.mark.parametrize("name", PLANNERS)
+def test_what_has_no_finite_cost_is_not_followed(name: str) -> None:
+    layout = ActionLayout(STICK)
+    target = Target(layout.uniform(3, HORIZON, generator=generator(1)) * 0.5)
+
+    def partly(actions: Tensor) -> Tensor:
+        """Infinite in problem 0, and in problem 1 on the left."""
+        cost = target(actions)
+        left = actions[..., 0, 0] < 0
+        return torch.where(torch.tensor([True, False, False])[:, None] | (left & (torch.arange(3) == 1)[:, None]),
+                           torch.inf, cost)  # fmt: skip
+
+    plan = planner(name).plan(partly, layout, 3, generator())
+    assert plan.actions.isfinite().all() and plan.warm.mean.isfinite().all()
+    assert plan.cost[0] == torch.inf and plan.cost[1:].isfinite().all()
+    assert plan.actions[1, 0, 0] >= 0
+
+
+@pytest.mark.parametrize("name", PLANNERS)
+def test_plans_are_made_in_inference_mode_too(name: str) -> None:
+    model = SimpleWorldModel({"obs_dim": 3, "action_dim": 2, "latent_dim": 4, "hidden_dim": 8})
+    with torch.inference_mode():
+        layout = ActionLayout(model.action_space)
+        evaluate = Objective(model, model.encode(torch.randn(2, 3)), RewardCost())
+        assert planner(name).plan(evaluate, layout, 2, generator()).actions.shape == (2, HORIZON, 2)
+    assert all(part.requires_grad and part.grad is None for part in model.parameters())
