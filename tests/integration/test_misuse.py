@@ -54,7 +54,7 @@ def test_wrong_command_lines_name_the_remedy(
 
 def test_a_process_ends_with_the_message_alone(tmp_path: Path) -> None:
     done = _nexus(tmp_path, "trian")
-    assert done.returncode == 2 and done.stderr.strip().endswith("did you mean train?")
+    assert done.returncode == 2 and done.stderr.strip().endswith("did you mean train or pretrain?")
     assert len(done.stderr.splitlines()) == 1 and not done.stdout
 
 

@@ -116,8 +116,8 @@ def test_one_step_and_sequences_are_imagined() -> None:
 def test_it_learns_the_pendulum(transitions: Transitions, stochastic: bool) -> None:
     one = model(action_low=-2.0, action_high=2.0, hidden_dim=64, stochastic=stochastic, lr=3e-3)
     obs, actions, next_obs, rewards = (torch.tensor(array) for array in transitions)
-    history = one.pretrain(transitions, epochs=12, batch_size=128)
-    assert len(history) == 12 and history[-1] < history[0] / 5
+    history = one.pretrain(transitions, epochs=48, batch_size=128)  # far from the limits below, whatever the draws
+    assert len(history) == 48 and history[-1] < history[0] / 5
     with torch.no_grad():
         states = one.encode(obs)
         predicted, reward = one.decode(one.prior(states, actions).mean), one.rewards(states, actions).mean(0)
@@ -152,8 +152,8 @@ def test_the_latent_losses_in_numbers() -> None:
 
 def test_image_sized_observations_work() -> None:
     one = model(obs_dim=64 * 64 * 3, action_dim=4)
-    obs = torch.rand(8, 64 * 64 * 3)
-    losses = [one.train_step(obs, torch.rand(8, 4), obs, torch.zeros(8)) for _ in range(10)]
+    obs, actions = torch.rand(8, 64 * 64 * 3), torch.rand(8, 4)
+    losses = [one.train_step(obs, actions, obs, torch.zeros(8)) for _ in range(40)]  # Adam's first steps go up
     assert losses[-1] < losses[0]
     assert one.imagine(one.encode(obs), torch.zeros(8, 4))[1].shape == obs.shape
     assert plan_with_world_model(one, one.encode(obs[0]), samples=8).shape == (4,)
