@@ -70,4 +70,12 @@ def _open(config: PretrainConfig, view: View, split: str = "train") -> Dataset:
     clip = Clip(frames=config.frames, stride=data.stride, fps=data.fps)
     conditions = isinstance(config, VJEPA2ACRun)
     keys = Keys(frames=data.frames, actions=data.actions, states=data.states, conditions=conditions)
-    return open_dataset(data.where, clip=clip, view=view, keys=keys, split=split, task=data.task)
+    dataset = open_dataset(data.where, clip=clip, view=view, keys=keys, split=split, task=data.task)
+    found = getattr(dataset, "keys", None)  # of recordings; pictures and videos have none
+    if found is not None and not found.frames:
+        dataset.close()
+        raise ValueError(
+            f"--data {data.where} has no images, only vectors; pretraining needs images, e.g. the run of `nexus train "
+            "dmc_walker_walk --preset dmc_vision`."
+        )
+    return dataset

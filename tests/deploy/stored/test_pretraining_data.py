@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deploy.stored.pretraining_data import PretrainingData
-from deploy.wiring.pretraining import DataConfig, IJEPARun
+from deploy.stored.pretraining_data import PretrainingData, first_example
+from deploy.wiring.pretraining import DataConfig, IJEPARun, VJEPA2ACRun
 from learner.pretrain.config import ProbeConfig
 
 pytestmark = pytest.mark.timeout(60)
@@ -23,3 +23,11 @@ def test_only_what_is_kept_from_training_is_called_held_out(
     with PretrainingData(config) as data:
         assert data.unreadable.size == count and len(data.train) == count - held
         assert data.describe().endswith(f"held out: {held}" if held else ", none held out")
+
+
+def test_recordings_without_images_are_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "0.npz", vector=np.zeros((20, 3), np.float32), action=np.zeros((20, 2), np.float32))
+    data = DataConfig(where=str(tmp_path))
+    for use, config in ((PretrainingData, IJEPARun(data=data)), (first_example, VJEPA2ACRun(data=data))):
+        with pytest.raises(ValueError, match="has (no|neither) images"):
+            use(config)  # type: ignore[operator]
