@@ -30,4 +30,4 @@ def test_recordings_without_images_are_refused(tmp_path: Path) -> None:
     data = DataConfig(where=str(tmp_path))
     for use, config in ((PretrainingData, IJEPARun(data=data)), (first_example, VJEPA2ACRun(data=data))):
         with pytest.raises(ValueError, match="has (no|neither) images"):
-            use(config)  # type: ignore[operator]
+            use(config)
