@@ -60,9 +60,9 @@ class Family:
         """A policy that acts with `acting`, made by `build_acting`."""
         return pkgutil.resolve_name(self.policy_class)(acting, seed, mode)
 
-    def planning(self, model: Any) -> Any:
-        """A model made by `build` as a `PlanningModel`."""
-        return pkgutil.resolve_name(self.planning_class)(model) if self.planning_class else model
+    def planning(self, model: Any, **options: Any) -> Any:
+        """A model made by `build` as a `PlanningModel`; `options` are those of its `planning_class`."""
+        return pkgutil.resolve_name(self.planning_class)(model, **options) if self.planning_class else model
 
 
 FAMILIES = {
@@ -106,6 +106,8 @@ FAMILIES = {
             config_class="world_models.jepa.config:VJEPA2ACConfig",
             model_class="world_models.jepa.vjepa2_ac:VJEPA2AC",
             from_spaces=False,
+            plans=True,
+            planning_class="world_models.jepa.planning:VJEPA2ACPlanning",
         ),
     )
 }

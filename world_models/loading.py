@@ -43,6 +43,6 @@ def load_model(path: str | Path, device: str | torch.device = "cpu") -> nn.Modul
     """The model of a run, as in its newest checkpoint, or of one checkpoint, ready to be used.
 
     What can be done with it depends on its family: `encode` of I-JEPA and V-JEPA 2 takes normalised frames
-    (`learner.frames.normalise`). ValueError: there is no model, or its files are damaged.
+    (`world_models.frames.normalise`). ValueError: there is no model, or its files are damaged.
     """
     return load_world_model(path, device).model

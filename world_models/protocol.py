@@ -60,7 +60,7 @@ class PlanningModel(Protocol):
 
     def imagine(self, states: State, actions: Float[Tensor, "N H A"]) -> tuple[State, Observation, Tensor | None]:
         """The H states that follow from each of N `[N H ...]`, their observations and the rewards of the steps
-        `[N H]`, None where the model does not predict them."""
+        `[N H]`, None where the model does not predict them. A model whose memory grows leaves it out of the states."""
         ...
 
     def seed(self, number: int) -> None:

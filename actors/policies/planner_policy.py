@@ -32,18 +32,18 @@ class PlannerCarry(NamedTuple):
 class PlannerPolicy:
     """Plans for N environments at once, all in one batch; `seed` and the `draw` number of a step fix every sample.
 
-    Plans are judged by `cost`, or by the distance to the observation that `goal` picks. `module` holds the parameters
-    of the model, which snapshots replace. No latents are stored.
+    Plans are judged by `cost`, or by the distance to the observation that `goal` picks, at the end or after every step.
+    `module` holds the parameters of the model, which snapshots replace. No latents are stored.
     """
 
     def __init__(
         self, model: PlanningModel, planner: Planner, cost: Cost | None = None, *, goal: Goal | None = None,
-        seed: int = 0, module: nn.Module | None = None,
+        every_step: bool = False, seed: int = 0, module: nn.Module | None = None,
     ):  # fmt: skip
         if (cost is None) == (goal is None):
             raise ValueError("PlannerPolicy needs either cost or goal: what is a plan to be judged by?")
         self.model, self.planner, self.cost, self.goal = model, planner, cost, goal
-        self.seed, self.module = seed, module
+        self.every_step, self.seed, self.module = every_step, seed, module
         self.version = 0
         self.device = leaves(model.initial(1))[0].device
         self.layout = ActionLayout(model.action_space, self.device)
@@ -81,7 +81,8 @@ class PlannerPolicy:
             return self.cost
         assert self.goal is not None, "one of both is given"
         with torch.no_grad():
-            return GoalCost(goal=self.model.features(self.model.encode(self.goal(observation))))  # type: ignore[attr-defined]
+            features = self.model.features(self.model.encode(self.goal(observation)))  # type: ignore[attr-defined]
+        return GoalCost(goal=features, every_step=self.every_step)
 
     def override(self, actions: Arrays) -> PlannerCarry:
         """The carry after a step with `actions` `[N ...]` that were not planned: they and the initial state."""

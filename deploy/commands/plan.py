@@ -32,7 +32,10 @@ class Plan:
     iterations: Annotated[PositiveOrNone, arg(help_behavior_hint="(optional)")] = None
     """Rounds of improvement; by default as many as the planner is meant for."""
     goal: Annotated[str, arg(metavar="KEY", help_behavior_hint="(default: none)")] = ""
-    """Plan towards the picture in this key of the observation, by the distance of features, instead of for reward."""
+    """Plan towards the picture in this key of the observation, by the distance of features, instead of for reward. A
+    V-JEPA 2-AC, which predicts no reward, needs it, and --task."""
+    every_step: bool = False
+    """Judge plans by the distance to the goal after every step, not the last alone: then it is reached soon."""
     pessimism: float = 0.0
     """Standard deviations of the return over reward heads to subtract."""
     without_value: bool = False
@@ -53,19 +56,20 @@ def run(arguments: Sequence[str]) -> int:
     """Returns the exit code."""
     given = parse(Plan, arguments, prog="nexus plan", example="nexus plan runs/cartpole --planner icem --horizon 15")
     folder = newest_model(given.path)
-    if not (family := read_family(folder)).plans:
+    family = read_family(folder)
+    if not family.plans:
         able = ", ".join(sorted(name for name, other in FAMILIES.items() if other.plans))
         raise ValueError(f"{folder} holds a model of family {family.name!r}, in which nothing can be planned; "
                          f"nexus plan takes {able}.")  # fmt: skip
-    if (given.path / "config.yaml").exists():
+    if family.acts and (given.path / "config.yaml").exists():
         load_config(run_of(folder))  # reports what is wrong before the environment is made
     from deploy.reports.planning import PlanSettings, score_planner
 
     chosen = {name: getattr(given, name) for name in ("horizon", "samples", "iterations")}
     settings = PlanSettings(
         planner=given.planner, options={name: value for name, value in chosen.items() if value is not None},
-        goal=given.goal, pessimism=given.pessimism, bootstrap=not given.without_value, task=given.task,
-        episodes=given.episodes, seed=given.seed, compare=not given.alone,
+        goal=given.goal, every_step=given.every_step, pessimism=given.pessimism, bootstrap=not given.without_value,
+        task=given.task, episodes=given.episodes, seed=given.seed, compare=not given.alone,
     )  # fmt: skip
     score_planner(given.path, settings, given.out or given.path / f"plan-{given.planner}.json")
     return 0

@@ -44,6 +44,7 @@ class PlanSettings:
     options: dict[str, int] = field(default_factory=dict)
     """Fields of the planner that differ from its defaults."""
     goal: str = ""
+    every_step: bool = False
     pessimism: float = 0.0
     bootstrap: bool = True
     task: str = ""
@@ -78,13 +79,16 @@ def score_planner(path: Path, settings: PlanSettings, out: Path) -> dict[str, An
     require_writable_file(out)
     make_planner(settings.planner, settings.options)  # refuses what cannot be before anything is loaded
     loaded = load_world_model(path, "cuda" if torch.cuda.is_available() else "cpu")
-    model = loaded.document.family.planning(loaded.model)
-    valued = settings.bootstrap and not settings.goal and hasattr(model, "value")
-    planner = make_planner(settings.planner, ({"horizon": WITH_VALUE} if valued else {}) | settings.options)
     config = _config(loaded, settings)
     spaces = spaces_of(config)
     _require_spaces(loaded.document, spaces.observation, spaces.action, config.task)
-    policy = planner_policy(loaded, model, planner, settings)
+    if settings.goal and settings.goal not in spaces.observation:
+        raise ValueError(f"{config.task} shows no {settings.goal!r}; it shows {', '.join(spaces.observation)}.")
+    image = _picture(loaded.document.observation or spaces.observation, settings.goal) if settings.goal else ""
+    model = planning_model(loaded, spaces.action, image)
+    valued = settings.bootstrap and not settings.goal and hasattr(model, "value")
+    planner = make_planner(settings.planner, ({"horizon": WITH_VALUE} if valued else {}) | settings.options)
+    policy = planner_policy(loaded, model, planner, settings, image)
     with_goal = f" towards the picture in {settings.goal!r}" if settings.goal else ""
     print(f"World model {loaded.folder}, {config.task}, {settings.planner}{with_goal}:")
     players: list[tuple[str, Policy, Actions]] = [("planned", policy, "planned")]
@@ -94,7 +98,8 @@ def score_planner(path: Path, settings: PlanSettings, out: Path) -> dict[str, An
         players.append(("random", RandomPolicy(spaces.action, settings.seed), "random"))
     outcome: dict[str, Any] = {
         "planner": {"name": settings.planner, **to_json(planner)},
-        "cost": {"goal": settings.goal} if settings.goal else to_json(_reward_cost(settings)),
+        "cost": {"goal": settings.goal, "every_step": settings.every_step} if settings.goal
+        else to_json(_reward_cost(settings)),
         "checkpoint": str(loaded.folder), "task": config.task,
     }  # fmt: skip
     for name, player, actions in players:
@@ -126,9 +131,9 @@ def make_planner(name: str, options: dict[str, int]) -> Planner:
 
 
 def planner_policy(
-    loaded: LoadedModel, model: PlanningModel, planner: Planner, settings: PlanSettings
+    loaded: LoadedModel, model: PlanningModel, planner: Planner, settings: PlanSettings, image: str
 ) -> PlannerPolicy:
-    """The policy that plans in a loaded model."""
+    """The policy that plans in a loaded model; `image` is the key that the picture of a goal replaces."""
     make = partial(PlannerPolicy, model, planner, seed=settings.seed, module=loaded.model)
     if not settings.goal:
         cost: Cost = _reward_cost(settings)
@@ -138,13 +143,26 @@ def planner_policy(
                 "shows the goal, e.g. --goal goal."
             )
         return make(cost)
-    images = [key for key, space in loaded.document.observation.items() if space.is_image and key != settings.goal]
+    return make(goal=lambda seen: seen | {image: seen[settings.goal]}, every_step=settings.every_step)
+
+
+def planning_model(loaded: LoadedModel, action: Spaces, image: str) -> PlanningModel:
+    """A loaded model as planners see it; one that was trained on recordings alone acts and sees by the task's keys."""
+    document = loaded.document
+    keys = {} if document.action else {"action_space": action, "image": image}
+    model: PlanningModel = document.family.planning(loaded.model, **keys)
+    return model
+
+
+def _picture(observation: Spaces, goal: str) -> str:
+    """The key of the one picture beside the goal's."""
+    images = [key for key, space in observation.items() if space.is_image and key != goal]
     if len(images) != 1:
         raise ValueError(
-            f"--goal {settings.goal} replaces the one picture that the model sees, but it sees "
-            f"{', '.join(loaded.document.observation) or 'nothing'}."
+            f"--goal {goal} replaces the one picture that the model sees, but it sees "
+            f"{', '.join(observation) or 'nothing'}."
         )
-    return make(goal=lambda seen: seen | {images[0]: seen[settings.goal]})
+    return images[0]
 
 
 def _reward_cost(settings: PlanSettings) -> RewardCost:

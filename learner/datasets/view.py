@@ -84,9 +84,9 @@ class View:
             return np.ascontiguousarray(part)
         import torch  # its kernel for bytes is ten times as fast as Pillow's; settings need no torch
 
-        pixels = torch.from_numpy(part.copy()).movedim(-1, 1)
-        resized = torch.nn.functional.interpolate(pixels, (self.size, self.size), mode="bilinear", antialias=True)
-        return resized.movedim(1, -1).contiguous().numpy()
+        from world_models.frames import resized
+
+        return resized(torch.from_numpy(part.copy()), self.size).numpy()
 
     def _random(self, width: int, height: int, rng: np.random.Generator) -> Box | None:
         for _ in range(_ATTEMPTS):

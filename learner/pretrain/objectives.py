@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from learner.frames import normalise
+from world_models.frames import prepared
 from world_models.jepa.block_masks import MaskIds
 from world_models.jepa.config import IJEPAConfig, VJEPA2ACConfig, VJEPA2Config
 from world_models.jepa.ijepa import IJEPA
@@ -131,15 +131,3 @@ def objective(config: IJEPAConfig | VJEPA2Config | VJEPA2ACConfig) -> Objective:
     """The objective of a fresh model."""
     kinds: dict[str, Any] = {"ijepa": IJEPAObjective, "vjepa2": VJEPA2Objective, "vjepa2_ac": VJEPA2ACObjective}
     return kinds[config.family](config)
-
-
-def prepared(frames: UInt8[Tensor, "B T S S C"], channels: int) -> Float[Tensor, "B channels T S S"]:
-    """Normalised frames; grey ones for a model of colour have three equal channels."""
-    if frames.shape[-1] != channels:
-        if frames.shape[-1] != 1:
-            raise ValueError(
-                f"Frames have {frames.shape[-1]} channels, the model takes {channels}; set encoder.channels to "
-                f"{frames.shape[-1]}."
-            )
-        frames = frames.expand(*frames.shape[:-1], channels)
-    return normalise(frames)

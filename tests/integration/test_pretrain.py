@@ -13,12 +13,12 @@ import torch
 from safetensors.numpy import load_file
 
 from learner.checkpoint import Checkpoints
-from learner.frames import normalise
 from tests.integration.pretraining import pretrain, write_clips, write_pictures
 from tests.integration.processes import members, start_marked
 from tests.integration.runs import NEXUS, checkpoints, differences, lines, run, start, wait_for
 from tests.replay.redis.redis_servers import free_port
 from tests.small_disk import small_disk
+from world_models.frames import normalise
 from world_models.loading import load_model
 
 pytestmark = pytest.mark.timeout(240)

@@ -47,7 +47,7 @@ def use(config: PretrainConfig, checkpoint: Path) -> list[str]:
     """Python that encodes a batch."""
     name, shape, call = USES[config.command]
     return [
-        "from learner.frames import normalise",
+        "from world_models.frames import normalise",
         "from world_models.loading import load_model",
         f"model = load_model({str(checkpoint)!r})",
         f"tokens = {call}; {name}: uint8 {shape}, S = {config.model_config.encoder.size}",

@@ -1,0 +1,45 @@
+"""Pixels as models take them. Legend: B batch, T frames, N pictures, S pixels a side."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def normalise(frames: Tensor, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD) -> Tensor:
+    """Frames uint8 `[B T H W C]` as float32 `[B C T H W]`, each channel (x / 255 - mean) / std, on the same device."""
+    center, half = (torch.tensor(values, device=frames.device) for values in (mean, std))
+    scale, shift = 1 / (255 * half), -center / half
+    return (frames * scale + shift).movedim(-1, 1).contiguous()
+
+
+def prepared(frames: UInt8[Tensor, "B T S S C"], channels: int) -> Float[Tensor, "B channels T S S"]:
+    """Normalised frames; grey ones for a model of colour have three equal channels."""
+    if frames.shape[-1] != channels:
+        if frames.shape[-1] != 1:
+            raise ValueError(
+                f"Frames have {frames.shape[-1]} channels, the model takes {channels}; set encoder.channels to "
+                f"{frames.shape[-1]}."
+            )
+        frames = frames.expand(*frames.shape[:-1], channels)
+    return normalise(frames)
+
+
+def resized(pictures: UInt8[Tensor, "N H W C"], size: int) -> UInt8[Tensor, "N size size C"]:
+    """Bilinear, with antialiasing."""
+    if pictures.shape[1:3] == (size, size):
+        return pictures
+    pixels = pictures.movedim(-1, 1)
+    return F.interpolate(pixels, (size, size), mode="bilinear", antialias=True).movedim(1, -1).contiguous()
+
+
+def centred_square(pictures: UInt8[Tensor, "N H W C"]) -> UInt8[Tensor, "N A A C"]:
+    """The largest square in the middle."""
+    height, width = pictures.shape[1:3]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return pictures[:, top : top + side, left : left + side]
