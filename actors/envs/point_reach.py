@@ -13,7 +13,8 @@ from gymnasium import spaces
 STEPS, LARGEST, RADIUS, APART = 8, 0.1, 0.07, 0.4
 """Steps of an episode; largest move along an axis; distance that counts as reached; least distance at the start."""
 SIZE = 64
-_POINT = 0.08  # radius of the point in the picture, of the square's side
+POINT = 0.08
+"""Radius of the point in the picture, of the square's side."""
 _SHADES = np.linspace((20, 30, 60), (255, 220, 90), 256).round().astype(np.uint8)  # from the ground to the point
 _AT_ONCE = 64  # pictures: temporary arrays fit the cache
 
@@ -76,11 +77,11 @@ def draw(positions: np.ndarray, size: int = SIZE) -> np.ndarray:
     a pixel."""
     out = np.empty((len(positions), size, size, 3), np.uint8)
     center = (np.arange(size, dtype=np.float32) + 0.5) / size
-    inside = _POINT + positions * (1 - 2 * _POINT)  # the whole point is visible at the edges
+    inside = POINT + positions * (1 - 2 * POINT)  # the whole point is visible at the edges
     for at in range(0, len(out), _AT_ONCE):
         x, y = ((center - inside[at : at + _AT_ONCE, axis, None]) ** 2 for axis in (0, 1))
         distance = np.sqrt(x[:, None, :] + y[:, :, None])
-        share = np.clip((_POINT - distance) * size + 0.5, 0, 1)
+        share = np.clip((POINT - distance) * size + 0.5, 0, 1)
         np.take(_SHADES, (share * 255).astype(np.uint8), axis=0, out=out[at : at + _AT_ONCE])
     return out
 

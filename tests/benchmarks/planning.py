@@ -1,8 +1,12 @@
-"""`python -m tests.benchmarks.planning --json`: every planner in every model, on the pendulum.
+"""`python -m tests.benchmarks.planning --json`: every planner in every model, on the pendulum and on point reach.
 
 The simple model learns here and now; `--run` names a run of `nexus train gym:Pendulum-v1
 --preset quick` for DreamerV3's, whose own actor and random actions are scored on the same episodes. Planners have about
 the same number of imagined steps an action. CPU seconds are the measure on a busy machine; one thread.
+
+`--reach` names runs of `nexus pretrain vjepa2-ac --data generated:point_reach`, one for each seed: they move a point to
+where a picture shows it (`actors/envs/point_reach.py`), beside the same planner with an untrained predictor on the same
+encoder, random actions, and an oracle that goes straight to the goal.
 """
 
 import argparse
@@ -12,19 +16,24 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import gymnasium
+import numpy as np
 import torch
 
 from actors.envs import make
-from actors.evaluation import run_episodes
+from actors.envs.point_reach import LARGEST, POINT
+from actors.evaluation import proportion_interval, run_episodes
 from actors.policies.planner_policy import PlannerPolicy
 from actors.policy import load_policy
-from actors.trivial_policies import Policy, RandomPolicy
+from actors.trivial_policies import Arrays, Policy, RandomPolicy
 from deploy.reports.planning import TimedPolicy
 from tests.benchmarks.machine import describe, versions
 from world_models import SimpleWorldModel, plan_with_world_model
+from world_models.jepa.planning import VJEPA2ACPlanning
+from world_models.jepa.vjepa2_ac import VJEPA2AC
 from world_models.loading import load_world_model
 from world_models.planning.cem import CEM
 from world_models.planning.costs import RewardCost
@@ -37,6 +46,7 @@ from world_models.planning.random_shooting import RandomShooting
 from world_models.protocol import PlanningModel
 
 TASK = "gym:Pendulum-v1"
+REACH_HORIZON = 5
 PLANNERS: dict[str, Any] = {
     "random_shooting": RandomShooting(samples=192),
     "predictive_sampling": PredictiveSampling(samples=192),
@@ -48,6 +58,15 @@ PLANNERS: dict[str, Any] = {
 HORIZONS = {"simple": 15, "dreamer": 5}
 """Steps ahead; with a value for what follows fewer do, and the model's errors add up over fewer."""
 SEED = 1_000_000
+REACH = "gym:actors.envs.point_reach:PointReach-v0"
+REACH_PLANNERS: dict[str, Any] = {
+    "random_shooting": RandomShooting(samples=512, horizon=REACH_HORIZON),
+    "predictive_sampling": PredictiveSampling(samples=512, horizon=REACH_HORIZON),
+    "cem": CEM(samples=128, elites=12, iterations=4, horizon=REACH_HORIZON),
+    "icem": ICEM(samples=128, elites=12, iterations=4, horizon=REACH_HORIZON),
+    "mppi": MPPI(samples=128, iterations=4, horizon=REACH_HORIZON),
+    "gradient": GradientPlanner(samples=4, iterations=40, horizon=REACH_HORIZON),
+}
 
 
 def simple_model(rounds: int, seed: int = 0) -> SimpleWorldModel:
@@ -78,13 +97,69 @@ def simple_model(rounds: int, seed: int = 0) -> SimpleWorldModel:
     return model
 
 
-def score(policy: Policy, episodes: int, planned: bool) -> dict[str, Any]:
-    """Return with its interval, and CPU seconds an action."""
+def score(policy: Policy, episodes: int, planned: bool, task: str = TASK) -> dict[str, Any]:
+    """Return, or success where there is such a thing, with its interval, and CPU seconds an action."""
     timed = TimedPolicy(policy, time.process_time)
-    makers = [partial(make, TASK)] * min(episodes, 20)
+    makers = [partial(make, task)] * min(episodes, 20)
     result = run_episodes(makers, timed, episodes, SEED, actions="planned" if planned else "sampled")
-    return {"return": result.mean, "interval95": result.interval, "seconds_per_action": timed.per_action,
-            "protocol": result.protocol}  # fmt: skip
+    found: dict[str, Any] = {"return": result.mean, "interval95": result.interval}
+    if reached := result.metrics.get("is_success"):
+        found |= {"success": fmean(reached), "interval95": proportion_interval(reached)}
+    return {"task": task, **found, "seconds_per_action": timed.per_action, "protocol": result.protocol}
+
+
+class Oracle:
+    """Goes straight to the goal, whose place it reads off the picture."""
+
+    def initial(self, rows: int) -> None:
+        return None
+
+    def act(self, carry: None, observation: Arrays, is_first: np.ndarray, draw: int) -> tuple[None, Arrays, Arrays]:
+        moves = (shown(observation["goal"]) - observation["position"]) / LARGEST
+        return None, {"action": np.clip(moves, -1, 1).astype(np.float32)}, {}
+
+
+def shown(pictures: np.ndarray) -> np.ndarray:
+    """Where the point is in pictures `[N S S 3]`: the centre of what is brighter than the ground, `[N 2]`."""
+    bright = pictures[..., 0].astype(np.float64) - pictures[..., 0].min((1, 2), keepdims=True)
+    center = (np.arange(pictures.shape[1]) + 0.5) / pictures.shape[1]
+    places = np.stack([bright.sum(axis) @ center for axis in (1, 2)], -1) / bright.sum((1, 2))[:, None]
+    return (places - POINT) / (1 - 2 * POINT)
+
+
+def untrained(model: VJEPA2AC, seed: int) -> VJEPA2AC:
+    """The same encoder with a fresh predictor."""
+    torch.manual_seed(seed)
+    fresh = VJEPA2AC(model.config).eval()
+    fresh.encoder.load_state_dict(model.encoder.state_dict())
+    return fresh
+
+
+def reach(model: VJEPA2AC, planner: Planner, episodes: int) -> dict[str, Any]:
+    policy = PlannerPolicy(VJEPA2ACPlanning(model), planner, goal=lambda seen: {"image": seen["goal"]}, every_step=True)
+    return score(policy, episodes, True, REACH)
+
+
+def reach_rows(runs: Sequence[Path], planners: Sequence[str], episodes: int) -> list[dict[str, Any]]:
+    """Success of every planner with the model of every run, and of those that need no training."""
+    rows = []
+    for seed, run in enumerate(runs):
+        model = load_world_model(run).model
+        assert isinstance(model, VJEPA2AC), f"{run} is no run of nexus pretrain vjepa2-ac"
+        kinds = {"vjepa2-ac": model, "vjepa2-ac untrained": untrained(model, seed)}
+        for name, kind in kinds.items():
+            for planner in planners:
+                found = REACH_PLANNERS[planner]
+                rows.append({"model": name, "planner": planner, "horizon": found.horizon, "run": str(run),
+                             **reach(kind, found, episodes)})  # fmt: skip
+                print(line(rows[-1]), flush=True)
+    environment = make(REACH)
+    others: dict[str, Policy] = {"random actions": RandomPolicy(environment.action_space, SEED), "oracle": Oracle()}
+    environment.close()
+    for name, policy in others.items():
+        rows.append({"model": name, "planner": "", "horizon": 0, **score(policy, 10 * episodes, False, REACH)})
+        print(line(rows[-1]), flush=True)
+    return rows
 
 
 def planned(name: str, model: PlanningModel, planner: Planner, episodes: int) -> dict[str, Any]:
@@ -96,7 +171,8 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run", type=Path, help="a quick run on gym:Pendulum-v1")
     parser.add_argument("--planners", nargs="+", choices=PLANNERS, default=list(PLANNERS))
-    parser.add_argument("--models", nargs="+", choices=HORIZONS, default=list(HORIZONS))
+    parser.add_argument("--reach", nargs="+", type=Path, default=[], metavar="RUN", help="runs of V-JEPA 2-AC")
+    parser.add_argument("--models", nargs="*", choices=HORIZONS, default=list(HORIZONS))
     parser.add_argument("--episodes", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=4, help="of plans that the simple model learns from")
     parser.add_argument("--json", action="store_true")
@@ -110,10 +186,11 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         loaded = load_world_model(given.run)
         models["dreamer"] = loaded.document.family.planning(loaded.model)
         others["DreamerV3's own actor"] = load_policy(loaded.folder, seed=SEED).policy
-    environment = make(TASK)
-    others["random actions"] = RandomPolicy(environment.action_space, SEED)
-    environment.close()
-    rows = []
+    if given.models:
+        environment = make(TASK)
+        others["random actions"] = RandomPolicy(environment.action_space, SEED)
+        environment.close()
+    rows: list[dict[str, Any]] = []
     for name, model in models.items():
         for planner in given.planners:
             rows.append({"model": name, "planner": planner, "horizon": HORIZONS[name],
@@ -122,10 +199,15 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     for name, policy in others.items():
         rows.append({"model": name, "planner": "", "horizon": 0, **score(policy, given.episodes, False)})
         print(line(rows[-1]), flush=True)
+    best, unit = max((row["return"] for row in rows if row["planner"]), default=None), "return on Pendulum-v1"
+    if given.reach:
+        rows += reach_rows(given.reach, given.planners, given.episodes)
+    if best is None:
+        best = max((row["success"] for row in rows if row["model"] == "vjepa2-ac"), default=None)
+        unit = "success on point reach"
     device = torch.device("cpu")
-    best = max(row["return"] for row in rows if row["planner"])
-    out = {"name": "planning", "value": best, "unit": "return on Pendulum-v1 of the best planner",
-           "device": describe(device), "versions": versions(), "rows": rows}  # fmt: skip
+    out = {"name": "planning", "value": best, "unit": f"{unit} of the best planner", "device": describe(device),
+           "versions": versions(), "rows": rows}  # fmt: skip
     if given.json:
         print(json.dumps(out))
     return out
@@ -134,9 +216,10 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
 def line(row: dict[str, Any]) -> str:
     low, high = row["interval95"]
     what = f"{row['model']} {row['planner']}" + (f" (horizon {row['horizon']})" if row["planner"] else "")
-    return (
-        f"{what:<42} {row['return']:8.1f} [{low:.1f}, {high:.1f}]  {1000 * row['seconds_per_action']:.2f} ms an action"
-    )
+    mean = f"{row['return']:8.1f} [{low:.1f}, {high:.1f}]"
+    if "success" in row:
+        mean = f"{row['success']:8.3f} [{low:.3f}, {high:.3f}]"
+    return f"{what:<42} {mean}  {1000 * row['seconds_per_action']:.2f} ms an action"
 
 
 if __name__ == "__main__":

@@ -8,11 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.world_models.jepa import small_vjepa2_ac
 from tests.world_models.small_agent import CONTINUOUS, DISCRETE, IMAGE, VECTOR, build, random_values
 from world_models.dreamer.planning import DreamerPlanning
-from world_models.jepa.config import EncoderConfig, PredictorConfig, VJEPA2ACConfig
 from world_models.jepa.planning import VJEPA2ACPlanning
-from world_models.jepa.vjepa2_ac import VJEPA2AC
 from world_models.layers import total_width
 from world_models.planning.actions import ActionLayout
 from world_models.planning.cem import CEM
@@ -41,13 +40,8 @@ def simple(stochastic: bool) -> tuple[PlanningModel, dict[str, Any]]:
 
 def vjepa2_ac(context: int) -> tuple[PlanningModel, dict[str, Any]]:
     spaces = {"stick": CONTINUOUS} if context > 1 else MIXED
+    model = small_vjepa2_ac.build(action=total_width(spaces), state=3)
     torch.manual_seed(0)
-    encoder = EncoderConfig(size=8, patch=4, tubelet=2, width=16, depth=1, heads=2)
-    predictor = PredictorConfig(width=16, depth=2, heads=2, mask_tokens=0)
-    config = VJEPA2ACConfig(
-        encoder=encoder, predictor=predictor, action=total_width(spaces), state=3, state_update="hold"
-    )
-    model = VJEPA2AC(config).eval()
     with torch.no_grad():
         for part in model.parameters():  # larger than at the start, so that actions matter
             part += 0.2 * torch.randn_like(part)

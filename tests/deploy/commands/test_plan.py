@@ -8,14 +8,11 @@ import pytest
 import torch
 
 from deploy.commands.plan import run
-from deploy.wiring.config_file import save_config
 from deploy.wiring.policy_files import as_arrays
-from deploy.wiring.pretraining import VJEPA2ACRun
 from learner.checkpoint import Checkpoints
+from tests.world_models.jepa import small_vjepa2_ac
 from tests.world_models.small_agent import CONFIG, CONTINUOUS, VECTOR, build
 from world_models.dreamer.acting import ActingModel
-from world_models.jepa.config import EncoderConfig, PredictorConfig, VJEPA2ACConfig
-from world_models.jepa.vjepa2_ac import VJEPA2AC
 from world_models.model_document import ModelDocument
 from world_models.simple.world_model import SimpleWorldModel
 from world_models.space import Space
@@ -67,23 +64,11 @@ def test_a_simple_model_is_planned_on_the_task_it_names(tmp_path: Path) -> None:
         run([str(tmp_path), "--task", "gym:Pendulum-v1", *FEW])
 
 
-def saved_vjepa2_ac(folder: Path, **options: Any) -> Path:
-    """A pretraining run of a V-JEPA 2-AC: neither its configuration nor its document names a task."""
-    encoder = EncoderConfig(size=16, patch=8, tubelet=2, width=8, depth=1, heads=2)
-    predictor = PredictorConfig(width=8, depth=1, heads=2, mask_tokens=0)
-    config = VJEPA2ACConfig(encoder=encoder, predictor=predictor, state_update="hold", **options)
-    save_config(VJEPA2ACRun(model=config), folder)
-    torch.manual_seed(0)
-    document = ModelDocument(config=config).to_json()
-    Checkpoints.of(folder).save(3, {"model": as_arrays(VJEPA2AC(config))}, {"config": document})
-    return folder
-
-
 @pytest.mark.parametrize("state", [0, 2])
 def test_a_vjepa2_ac_is_planned_towards_a_picture(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], state: int
 ) -> None:
-    folder = saved_vjepa2_ac(tmp_path, action=2, state=state)
+    folder = small_vjepa2_ac.saved(tmp_path, state=state)
     assert run([str(folder), "--task", TASK, "--goal", "goal", "--every-step", *FEW]) == 0
     printed = capsys.readouterr().out
     assert "cem towards the picture in 'goal'" in printed and printed.count("is_success: mean") == 2
@@ -103,7 +88,7 @@ def test_a_vjepa2_ac_is_planned_towards_a_picture(
     ],
 )
 def test_what_does_not_fit_a_vjepa2_ac_is_said(tmp_path: Path, state: int, arguments: list[str], message: str) -> None:
-    folder = saved_vjepa2_ac(tmp_path, action=2, state=state)
+    folder = small_vjepa2_ac.saved(tmp_path, state=state)
     with pytest.raises(ValueError, match=message):
         run([str(folder), *arguments, *FEW])
 

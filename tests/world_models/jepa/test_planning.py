@@ -1,29 +1,18 @@
 """V-JEPA 2-AC as planners see it: what it remembers, what it makes of pictures, states and actions."""
 
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from learner.datasets.view import View
+from tests.world_models.jepa.small_vjepa2_ac import build
 from tests.world_models.small_agent import CONTINUOUS, DISCRETE
 from world_models.frames import normalise
-from world_models.jepa.config import EncoderConfig, PredictorConfig, VJEPA2ACConfig
 from world_models.jepa.planning import VJEPA2ACPlanning
-from world_models.jepa.vjepa2_ac import VJEPA2AC
 from world_models.protocol import leaves
 
 pytestmark = pytest.mark.timeout(60)
-
-
-def model(**options: Any) -> VJEPA2AC:
-    torch.manual_seed(0)
-    encoder = EncoderConfig(size=8, patch=4, tubelet=2, width=16, depth=1, heads=2)
-    predictor = PredictorConfig(width=16, depth=2, heads=2, mask_tokens=0)
-    settings = {"action": 2, "state": 0, "state_update": "hold"} | options
-    return VJEPA2AC(VJEPA2ACConfig(encoder=encoder, predictor=predictor, **settings)).eval()
 
 
 def pictures(seed: int, height: int = 8, width: int = 8, rows: int = 2) -> np.ndarray:
@@ -34,7 +23,7 @@ ACTION = torch.tensor([[0.5, -1.0], [0.2, 0.3]])
 
 
 def test_observed_frames_are_remembered_until_the_context_is_full() -> None:
-    inner = model()
+    inner = build()
     planning = VJEPA2ACPlanning(inner, context=2)
     clip = np.stack([pictures(0), pictures(1)], 1)
     latents = inner.encode(normalise(torch.from_numpy(clip)))
@@ -56,7 +45,7 @@ def test_observed_frames_are_remembered_until_the_context_is_full() -> None:
 
 @pytest.mark.parametrize(("height", "width"), [(20, 20), (12, 19), (15, 8)])
 def test_pictures_are_cropped_and_resized_as_in_training(height: int, width: int) -> None:
-    planning = VJEPA2ACPlanning(model())
+    planning = VJEPA2ACPlanning(build())
     seen = pictures(0, height, width)
     views = np.concatenate([View(size=8)(picture[None], np.random.default_rng(0)) for picture in seen])
     torch.testing.assert_close(planning.encode({"image": seen}).latent, planning.encode(views).latent)
@@ -64,7 +53,7 @@ def test_pictures_are_cropped_and_resized_as_in_training(height: int, width: int
 
 
 def test_vectors_of_an_observation_are_the_state() -> None:
-    planning = VJEPA2ACPlanning(model(state=3), image="camera")
+    planning = VJEPA2ACPlanning(build(state=3), image="camera")
     position, height = np.ones((2, 2), np.float32), np.zeros(2, np.float32)
     state = planning.encode({"position": position, "height": height, "camera": pictures(0), "goal": pictures(1)}).state
     assert state.tolist() == [[0, 1, 1], [0, 1, 1]]
@@ -76,21 +65,21 @@ def test_vectors_of_an_observation_are_the_state() -> None:
 
 
 def test_actions_are_the_tasks_or_from_minus_one_to_one() -> None:
-    (space,) = VJEPA2ACPlanning(model()).action_space.values()
+    (space,) = VJEPA2ACPlanning(build()).action_space.values()
     assert (space.shape, space.low, space.high) == ((2,), -1, 1)
     spaces = {"button": DISCRETE, "stick": CONTINUOUS}
-    assert VJEPA2ACPlanning(model(action=5), spaces).action_space is spaces
+    assert VJEPA2ACPlanning(build(action=5), spaces).action_space is spaces
     for wrong, message in (
-        (lambda: VJEPA2ACPlanning(model(), spaces), r"\(button, stick\) have 5 numbers, .* trained with 2"),
-        (lambda: VJEPA2ACPlanning(model(extrinsics=6, use_extrinsics=True)), "needs a camera's extrinsics"),
-        (lambda: VJEPA2ACPlanning(model(), context=0), "context=0 must be at least 1"),
+        (lambda: VJEPA2ACPlanning(build(), spaces), r"\(button, stick\) have 5 numbers, .* trained with 2"),
+        (lambda: VJEPA2ACPlanning(build(extrinsics=6, use_extrinsics=True)), "needs a camera's extrinsics"),
+        (lambda: VJEPA2ACPlanning(build(), context=0), "context=0 must be at least 1"),
     ):
         with pytest.raises(ValueError, match=message):
             wrong()
 
 
 def test_the_goal_itself_is_at_no_distance() -> None:
-    planning = VJEPA2ACPlanning(model())
+    planning = VJEPA2ACPlanning(build())
     state = planning.encode(pictures(0))
 
     def distance(other: Tensor) -> float:
