@@ -44,7 +44,7 @@ def vjepa2_ac(context: int) -> tuple[PlanningModel, dict[str, Any]]:
     torch.manual_seed(0)
     with torch.no_grad():
         for part in model.parameters():  # larger than at the start, so that actions matter
-            part += 0.2 * torch.randn_like(part)
+            part.add_(0.2 * torch.randn_like(part))
     values = random_values(np.random.default_rng(0), SEEN, 3)
     return VJEPA2ACPlanning(model, action_space=spaces, context=context), values
 
@@ -129,7 +129,8 @@ def test_plans_are_made_by_reward_and_towards_goals(name: str) -> None:
     planners: list[Any] = [CEM(horizon=3, samples=8, elites=2, iterations=2)]
     planners += [GradientPlanner(horizon=3, samples=2, iterations=2)] if layout.continuous else []
     for planner in planners:
-        costs = [GoalCost(goal=goal, every_step=True), *([RewardCost()] if hasattr(model, "rewards") else [])]
+        costs: list[Any] = [GoalCost(goal=goal, every_step=True)]
+        costs += [RewardCost()] if hasattr(model, "rewards") else []
         for cost in costs:
             plan = planner.plan(Objective(model, state, cost), layout, 3, draws)
             assert plan.actions.shape == (3, 3, layout.width) and plan.cost.isfinite().all()
