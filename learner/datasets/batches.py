@@ -33,7 +33,8 @@ class Unreadable:
             if len(self.reasons) > self.share * self.size or in_a_row >= _IN_A_ROW:
                 raise ValueError(
                     f"{len(self.reasons)} of {counted(self.size, 'example')} cannot be read, more than "
-                    f"{self.share:.0%} may not: {self._names()}. Mend or delete them."
+                    f"{self.share:.0%} may not: {self._names()}. Mend or delete them; ask for shorter "
+                    "clips where recordings are too short."
                 ) from error
 
     def describe(self) -> str:

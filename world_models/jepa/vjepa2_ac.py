@@ -88,12 +88,18 @@ class VJEPA2AC(nn.Module):
     ) -> tuple[Float[Tensor, "B T-1 N D"], Float[Tensor, "B rollout N D"]]:
         """Normalised predictions of frames 1 to T-1 from real frames, and of the first `rollout` from predictions.
 
-        ValueError if the clip is shorter than the rollout.
+        ValueError if the clip is shorter than the rollout, or if the actions do not fit it.
         """
         rollout = self.config.rollout
         if latents.shape[1] <= rollout:
             raise ValueError(
                 f"Clips of {latents.shape[1]} frames are too short for a rollout of {rollout}; lower rollout."
+            )
+        wanted = (len(latents), latents.shape[1] - 1, self.config.action)
+        if actions.shape != wanted:
+            raise ValueError(
+                f"actions have the shape {tuple(actions.shape)}, not {wanted}: pass one of {self.config.action} "
+                "numbers between each two frames."
             )
 
         def at(x: Tensor | None, frame: slice) -> Tensor | None:

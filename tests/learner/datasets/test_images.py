@@ -98,7 +98,7 @@ def test_few_damaged_pictures_are_skipped_and_many_are_an_error(tmp_path: Path) 
     assert shades == {10 * i for i in range(20)} - {30, 70}
     assert {Path(name).name for name in batches.unreadable.reasons} == {"03.png", "07.png"}
     damage(tmp_path / "11.png", "empty")
-    with pytest.raises(ValueError, match=r"^3 of 20 examples cannot be read.*03\.png.*Mend or delete them\."):
+    with pytest.raises(ValueError, match=r"^3 of 20 examples cannot be read.*03\.png.*Mend or delete them;"):
         list(islice(Batches(Images(tmp_path, Clip(), VIEW), size=10, seed=0).after(), 6))
 
 

@@ -182,6 +182,8 @@ def test_what_does_not_fit_is_refused_by_name() -> None:
         model.encode(torch.rand(1, 3, 4, 16, 16))
     with pytest.raises(ValueError, match="too short for a rollout of 2"):
         model.losses(torch.rand(1, 3, 2, 32, 32), torch.rand(1, 1, 2), torch.rand(1, 2, 3))
+    with pytest.raises(ValueError, match=r"actions have the shape \(1, 3, 4\), not \(1, 3, 2\)"):
+        model.losses(torch.rand(1, 3, 4, 32, 32), torch.rand(1, 3, 4), torch.rand(1, 4, 3))
     with pytest.raises(ValueError, match="state_update='pose'"):
         VJEPA2ACConfig(action=2)
     with pytest.raises(ValueError, match="multiple of"):
