@@ -8,6 +8,7 @@ import os
 import secrets
 import signal
 import stat
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +24,14 @@ def secure_token() -> Path:
     """Create Ray's token file with mode 0600, or restrict an existing one: Ray itself writes it world-readable."""
     path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or TOKEN)
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        if stat.S_IMODE(path.stat().st_mode) != 0o600:
-            path.chmod(0o600)
-        return path
-    with os.fdopen(descriptor, "w") as file:
-        file.write(secrets.token_hex(32))
+    if not path.exists():
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=path.name) as file:  # of mode 0600
+            file.write(secrets.token_hex(32))
+            file.flush()
+            with contextlib.suppress(FileExistsError):  # another process was faster; nobody sees half a token
+                os.link(file.name, path)
+    if stat.S_IMODE(path.stat().st_mode) != 0o600:
+        path.chmod(0o600)
     return path
 
 
@@ -46,6 +47,7 @@ def start_local(namespace: str, store_bytes: int) -> str:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_DEDUP_LOGS", "0")
     secure_token()
+    _authentication_from_environment()
     from ray._private import ray_constants  # starting Ray reads the environment set above
 
     ray_constants.ENABLE_RAY_CLUSTER = False  # read from the environment when Ray was imported, which may be long ago
@@ -65,12 +67,18 @@ def join_cluster(address: str, protected: bool, namespace: str, **options: Any) 
     """Join the Ray cluster at `address`, with its token if it is `protected`."""
     os.environ["RAY_AUTH_MODE"] = "token" if protected else "disabled"
     os.environ.pop("RAY_ADDRESS", None)
+    _authentication_from_environment()
+    join(address, namespace, **options)
+
+
+def _authentication_from_environment() -> None:
+    """Ray read the mode and the token when it was imported or first used, and would keep them; the processes that it
+    starts read them anew."""
     from ray import _raylet
 
     raylet: Any = _raylet
-    raylet.Config.initialize("")  # read from the environment when Ray was imported
+    raylet.Config.initialize("")
     raylet.AuthenticationTokenLoader.instance().reset_cache()
-    join(address, namespace, **options)
 
 
 def join(address: str, namespace: str, **options: Any) -> Any:

@@ -170,9 +170,10 @@ def test_a_cluster_is_refused_for_what_it_lacks(nodes: RayNodes, monkeypatch: py
         refused("matches cluster.actor_nodes=role=gpu; it has", actor_nodes="role=gpu")
         refused("No Ray cluster answers at 127.0.0.1:9: Connection refused", address="127.0.0.1:9")
         refused("No Ray cluster answers at nobody.invalid:6379", address="nobody.invalid:6379")
-        monkeypatch.setenv("HOME", str(nodes.folder / "nobody"))
-        monkeypatch.delenv("RAY_AUTH_TOKEN_PATH")
-        refused("requires a token, and there is none here")
+        with monkeypatch.context() as patch:  # undone before the block puts the environment back
+            patch.setenv("HOME", str(nodes.folder / "nobody"))
+            patch.delenv("RAY_AUTH_TOKEN_PATH")
+            refused("requires a token, and there is none here")
     with socket.create_server(("127.0.0.1", 0)) as mute:
         monkeypatch.setattr("deploy.distributed.cluster.probe.LOOKING", 4.0)
         refused("takes connections, but does not answer as the head", address=f"127.0.0.1:{mute.getsockname()[1]}")

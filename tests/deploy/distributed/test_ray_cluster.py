@@ -1,11 +1,16 @@
 """Where the processes of a local Ray can be reached."""
 
+import os
 import socket
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from deploy.distributed.ray_cluster import listening, loopback
 from tests.contracts import ray_stores
+from tests.integration.runs import environment
 
 pytestmark = pytest.mark.timeout(100)
 
@@ -29,3 +34,23 @@ def test_addresses_that_other_machines_reach_are_told_apart() -> None:
         assert own.getsockname()[1] in [port for _, address, port in listening() if not loopback(address)]
     finally:
         own.close()
+
+
+def test_ray_starts_with_the_token_of_now_whatever_was_read_before(tmp_path: Path) -> None:
+    before = tmp_path / "before"
+    before.write_text("0" * 64)
+    before.chmod(0o600)
+    code = """
+import os, sys
+from ray._raylet import AuthenticationTokenLoader
+from deploy.distributed.ray_cluster import start_local
+assert AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True)
+os.environ["RAY_AUTH_TOKEN_PATH"] = sys.argv[1]
+print(start_local("token", 80_000_000))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "fresh")],
+        env=environment() | {"RAY_AUTH_TOKEN_PATH": os.fspath(before)},
+        capture_output=True, text=True, timeout=90,
+    )  # fmt: skip
+    assert done.stdout.startswith("127.0.0.1:"), done.stderr
