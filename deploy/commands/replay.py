@@ -6,9 +6,9 @@ from deploy.commands.dispatch import Command, dispatch
 
 DESCRIPTION = "Inspect, export and import stored replay: of a run, on disk, in a\ncheckpoint, or on Redis servers."
 COMMANDS = {
-    "inspect": Command("deploy.commands.replay_inspect", "report what is stored, and whether it is intact"),
-    "export": Command("deploy.commands.replay_export", "write episodes to .npz files or a Minari dataset"),
-    "import": Command("deploy.commands.replay_import", "fill a replay from such files"),
+    "inspect": Command("deploy.commands.stored_replay.inspection", "report what is stored, and whether it is intact"),
+    "export": Command("deploy.commands.stored_replay.export_files", "write episodes to .npz files or a Minari dataset"),
+    "import": Command("deploy.commands.stored_replay.import_files", "fill a replay from such files"),
 }
 EXAMPLES = (
     "nexus replay inspect runs/walker",

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from deploy.commands.parsing import parse
-from deploy.commands.replay_source import ReplaySource
+from deploy.commands.stored_replay.source import ReplaySource
 from deploy.exit_codes import FAILED
 
 

@@ -11,7 +11,7 @@ from tyro.conf import arg
 
 from deploy.commands.numbers import PositiveOrNone
 from deploy.commands.parsing import parse
-from deploy.commands.replay_source import ReplaySource
+from deploy.commands.stored_replay.source import ReplaySource
 from deploy.exit_codes import FAILED
 from deploy.stored.known_spaces import known_spaces
 from deploy.stored.sources import open_all

@@ -1,0 +1,1 @@
+"""`nexus replay` subcommands and what they share."""
