@@ -160,9 +160,8 @@ def aggregate(curves: Sequence[Curve], width: float, band: Band = "ci95") -> Agg
     its neighbours. Points that fewer than half of the seeds reach are dropped; if no point is reached by half of them,
     all but the points reached by most.
     """
-    last = max(float(curve.xs[-1]) for curve in curves)
-    grid = width * np.arange(1, max(1, math.ceil(last / width - 1e-9)) + 1)  # [P]
-    rows = np.stack([_binned(curve, grid, width) for curve in curves])  # [N P]
+    grid = frame_grid(max(float(curve.xs[-1]) for curve in curves), width)  # [P]
+    rows = np.stack([binned(curve, grid, width) for curve in curves])  # [N P]
     count = np.isfinite(rows).sum(0)  # [P]
     keep = count >= min(len(curves) / 2, count.max())
     grid, rows, count = grid[keep], rows[:, keep], count[keep]
@@ -181,7 +180,14 @@ def task_name(task: str) -> str:
     return task.replace("dmc_cup_", "dmc_ball_in_cup_")
 
 
-def _binned(curve: Curve, grid: np.ndarray, width: float) -> np.ndarray:
+def frame_grid(last: float, width: float) -> np.ndarray:
+    """Multiples of `width` frames, the last of which is not below `last`: [P]."""
+    return width * np.arange(1, max(1, math.ceil(last / width - 1e-9)) + 1)
+
+
+def binned(curve: Curve, grid: np.ndarray, width: float) -> np.ndarray:
+    """The mean of the points in (x - width, x] for each x of `grid` (multiples of `width`), both [P]. An empty bin is
+    interpolated between its neighbours; NaN before the first and after the last."""
     index = np.maximum(np.ceil(curve.xs / width - 1e-9).astype(int) - 1, 0)  # the bin that ends at or after x
     index, ys = index[index < len(grid)], curve.ys[index < len(grid)]
     count = np.bincount(index, minlength=len(grid))

@@ -45,11 +45,16 @@ SCORES = {
 }
 
 
+def reference(task: str) -> Reference | None:
+    """The scores of random play and of a human in a task such as `atari_pong`; None if they are not known."""
+    game = task.removeprefix(_PREFIX).replace("james_bond", "jamesbond")
+    return SCORES.get(game) if task.startswith(_PREFIX) else None
+
+
 def human_normalised(task: str, score: float) -> float | None:
     """`(score - random) / (human - random)`: 0 is random play, 1 the human. None if there is no score of a human."""
-    game = task.removeprefix(_PREFIX).replace("james_bond", "jamesbond")
-    reference = SCORES.get(game) if task.startswith(_PREFIX) else None
-    return (score - reference.random) / (reference.human - reference.random) if reference else None
+    game = reference(task)
+    return (score - game.random) / (game.human - game.random) if game else None
 
 
 def describe_human_normalised(task: str, score: float) -> list[str]:
