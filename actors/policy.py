@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 
 from actors.native_actions import native_action
 from actors.native_observations import flat_observation
@@ -22,6 +21,7 @@ from world_models.checkpoint_files import (
 )
 from world_models.families import FAMILIES
 from world_models.model_document import read_model_document
+from world_models.parameters import load_parameters
 from world_models.space import Space
 
 
@@ -96,11 +96,7 @@ def load_policy(path: str | Path, device: str = "cpu", mode: bool = False, seed:
             f"that acts: {able}."
         )
     model = family.build_acting(document.observation, document.action, document.config)
-    wanted = model.state_dict().keys()
-    if missing := sorted(wanted - weights.keys()):
-        raise ValueError(
-            f"{folder} lacks the parameters {missing} of a {family.name} policy; another version of Nexus may have "
-            "written it."
-        )
-    model.load_state_dict({key: torch.tensor(weights[key]) for key in wanted})
+    parts = {name for name, _ in model.named_children()}
+    acting = {key: value for key, value in weights.items() if key.partition(".")[0] in parts}
+    load_parameters(model, acting, folder / WEIGHTS, "Another version of Nexus may have written it.")
     return LoadedPolicy(family.policy(model.to(device).eval(), seed, mode))

@@ -17,7 +17,7 @@ from deploy.wiring.build import build_actor, build_agent
 from deploy.wiring.config import RunConfig, claim_logdir, rooted
 from deploy.wiring.fleet import Assignment, Fleet
 from deploy.wiring.incarnations import Incarnations
-from deploy.wiring.policy_files import as_arrays, load_arrays, model_document, save_best
+from deploy.wiring.policy_files import model_document, save_best
 from deploy.wiring.stores import actor_streams, inline_store, require_empty, require_room, rolls_back
 from deploy.wiring.task import FirstEnvironment, environment_maker, pool_maker, replay_schema
 from learner.checkpoint import Checkpoints, read_arrays, read_document
@@ -27,6 +27,7 @@ from replay.keys import newest_incarnation
 from world_models.checkpoint_files import WEIGHTS
 from world_models.dreamer.acting import ActingModel
 from world_models.dreamer.policy import DreamerPolicy
+from world_models.parameters import as_arrays, load_parameters
 
 
 class InlineRun:
@@ -203,7 +204,7 @@ class InlineRun:
 
     def restore(self, path: Path) -> None:
         """Continue from a checkpoint, in new streams with new episodes unless replay was restored with it."""
-        load_arrays(self.agent, read_arrays(path / WEIGHTS))
+        load_parameters(self.agent, read_arrays(path / WEIGHTS), path / WEIGHTS)
         self.learner.load(read_arrays(path / "training.safetensors"))
         state = read_document(path / "state.json")
         if self.rolls_back:

@@ -11,7 +11,6 @@ from deploy.interrupt import Interrupt
 from deploy.reports.pretraining.board import PretrainBoard
 from deploy.stored.pretraining_data import PretrainingData
 from deploy.wiring.claim import claim
-from deploy.wiring.policy_files import as_arrays
 from deploy.wiring.pretraining import FREE, PretrainConfig, VJEPA2ACRun, rooted
 from learner.checkpoint import Checkpoints, read_arrays, read_document
 from learner.datasets.batches import Batches
@@ -24,6 +23,7 @@ from world_models.jepa.vjepa2 import VJEPA2
 from world_models.jepa.vjepa2_ac import VJEPA2AC
 from world_models.loading import load_model
 from world_models.model_document import ModelDocument
+from world_models.parameters import as_arrays, load_parameters
 
 TRAINING = "training.safetensors"
 
@@ -148,7 +148,7 @@ def build_trainer(config: PretrainConfig, processes: Processes, fresh: bool) -> 
     if isinstance(config, VJEPA2ACRun) and fresh:
         frozen = load_model(config.encoder)
         assert isinstance(frozen, VJEPA2) and isinstance(made.model, VJEPA2AC), config.encoder
-        made.model.encoder.load_state_dict(frozen.target_encoder.state_dict())
+        load_parameters(made.model.encoder, frozen.target_encoder.state_dict(), config.encoder)
     return Pretrainer(made, config.training, seed=config.seed, processes=processes)
 
 

@@ -8,6 +8,11 @@ from torch import nn
 
 from world_models.checkpoint_files import MANIFEST, MODEL_CONFIG, WEIGHTS, newest_model, read_arrays, verify
 from world_models.model_document import ModelDocument, read_model_document
+from world_models.parameters import OTHER_MODEL, load_parameters
+
+_ACTING = (
+    "A checkpoint named best has the acting part alone: give the run directory or one of its numbered checkpoints."
+)
 
 
 class LoadedModel(NamedTuple):
@@ -22,20 +27,15 @@ class LoadedModel(NamedTuple):
 def load_world_model(path: str | Path, device: str | torch.device = "cpu") -> LoadedModel:
     """The whole model of a run, as in its newest checkpoint, or of one checkpoint.
 
-    ValueError: there is none, its files are damaged, or a checkpoint has only the part of it that acts.
+    ValueError: there is none, its files are damaged, or they do not fit: a checkpoint may have only the part that acts.
     """
     folder = newest_model(Path(path))
     if (folder / MANIFEST).exists():
         verify(folder, (MODEL_CONFIG, WEIGHTS))
     document, arrays = read_model_document(folder), read_arrays(folder / WEIGHTS)
     model: nn.Module = document.family.build(document.observation, document.action, document.config)
-    if missing := sorted(model.state_dict().keys() - arrays.keys()):
-        shown = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
-        raise ValueError(
-            f"{folder} lacks parameters of the whole {document.family.name} model ({shown}): a checkpoint named best "
-            "has the acting part alone. Give the run directory or one of its numbered checkpoints."
-        )
-    model.load_state_dict({name: torch.tensor(value) for name, value in arrays.items()})
+    remedy = _ACTING if document.family.acts else OTHER_MODEL
+    load_parameters(model, arrays, folder / WEIGHTS, remedy)
     return LoadedModel(folder, document, model.to(device).eval())
 
 

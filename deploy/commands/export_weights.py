@@ -41,14 +41,12 @@ def run(arguments: Sequence[str]) -> int:
     if document.family.name not in FAMILIES:
         raise ValueError(f"{folder} holds a model of family {document.family.name!r}; there is no other layout of it.")
     require_new_folder(given.out, "--out")
-    import torch
-
     from replay.files.new_directory import new_directory
     from world_models.jepa.weights import export_huggingface, export_official
+    from world_models.parameters import load_parameters
 
     model = document.family.build(document.observation, document.action, document.config)
-    arrays = read_arrays(folder / WEIGHTS)
-    model.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
+    load_parameters(model, read_arrays(folder / WEIGHTS), folder / WEIGHTS)
     with new_directory(given.out, replace=True) as fresh:
         count = export_huggingface(model, fresh) if given.to == "hf" else export_official(model, fresh / "weights.pt")
     print(f"{counted(count, 'tensor')} in {given.out}.")

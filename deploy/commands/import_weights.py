@@ -69,6 +69,7 @@ def write(out: Path, imported: "Imported") -> None:
 
     from learner.checkpoint import Checkpoints
     from world_models.model_document import ModelDocument
+    from world_models.parameters import as_arrays
 
     config = imported.config
     pixels = (config.encoder.size, config.encoder.size, config.encoder.channels)
@@ -83,5 +84,4 @@ def write(out: Path, imported: "Imported") -> None:
         if imported.probe is not None:
             save_file(imported.probe.state_dict(), folder / PROBE)
 
-    arrays = {name: x.numpy() for name, x in imported.model.state_dict().items()}
-    Checkpoints(out.parent).save(out.name, {"model": arrays}, {"config": document.to_json()}, extra)
+    Checkpoints(out.parent).save(out.name, {"model": as_arrays(imported.model)}, {"config": document.to_json()}, extra)

@@ -32,7 +32,7 @@ from deploy.interrupt import Interrupt
 from deploy.reports.open_loop import open_loop_due, open_loop_metrics
 from deploy.wiring.build import build_agent
 from deploy.wiring.config import RunConfig, load_config
-from deploy.wiring.policy_files import as_arrays, load_arrays, model_document
+from deploy.wiring.policy_files import model_document
 from deploy.wiring.stores import rolls_back, shard_names
 from deploy.wiring.task import TaskSpaces
 from learner.checkpoint import Checkpoints, disk_is_full, read_arrays
@@ -41,6 +41,7 @@ from replay.prefetch import Prefetch
 from replay.store import Sample
 from world_models.checkpoint_files import WEIGHTS
 from world_models.dreamer.acting import ActingModel
+from world_models.parameters import as_arrays, load_parameters
 from world_models.snapshot import take_snapshot
 
 REPORT = 0.5  # seconds between progress reports
@@ -86,7 +87,7 @@ class LearnerProcess:
         else:
             path = None if name == "none" else self.checkpoints.path(name)
         if path is not None:
-            load_arrays(self.agent, read_arrays(path / WEIGHTS))
+            load_parameters(self.agent, read_arrays(path / WEIGHTS), path / WEIGHTS)
             self.learner.load(read_arrays(path / "training.safetensors"))
             print(f"continuing at update {self.learner.updates} from {path.name}")
             self._saved = self.learner.updates

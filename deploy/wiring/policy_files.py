@@ -3,26 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-import torch
-from torch import nn
-
 from deploy.wiring.config import RunConfig
 from learner.checkpoint import Checkpoints
 from world_models.checkpoint_files import BEST
 from world_models.dreamer.acting import ActingModel
 from world_models.model_document import ModelDocument
+from world_models.parameters import as_arrays
 from world_models.space import Spaces
-
-
-def as_arrays(module: nn.Module) -> dict[str, np.ndarray]:
-    """Parameters and buffers as numpy arrays."""
-    return {key: value.detach().cpu().numpy() for key, value in module.state_dict().items()}
-
-
-def load_arrays(module: nn.Module, arrays: Mapping[str, np.ndarray]) -> None:
-    """The inverse of `as_arrays`; strict."""
-    module.load_state_dict({key: torch.tensor(value) for key, value in arrays.items()})
 
 
 def model_document(config: RunConfig, observation: Spaces, action: Spaces) -> dict[str, Any]:

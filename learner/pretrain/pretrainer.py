@@ -15,6 +15,7 @@ from learner.pretrain.config import TrainingConfig
 from learner.pretrain.objectives import Batch, Objective
 from learner.pretrain.processes import Processes
 from replay.step import Rows
+from world_models.parameters import load_parameters
 from world_models.vit import Block
 
 
@@ -107,7 +108,7 @@ class Pretrainer:
 
     def load(self, model: Mapping[str, np.ndarray], state: Rows) -> None:
         """Continue from the arrays of a model and from `state`."""
-        self.model.load_state_dict({key: torch.tensor(value) for key, value in model.items()})
+        load_parameters(self.model, model, "The checkpoint")
         self.optimizer.load_state_dict(dict(_optimizer(state)))
         self.updates = int(state["updates"])
 

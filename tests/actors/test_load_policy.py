@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from actors.policy import load_policy
-from deploy.wiring.policy_files import as_arrays
 from learner.checkpoint import Checkpoints
 from tests.world_models.small_agent import CONFIG, DISCRETE, VECTOR
 from world_models.checkpoint_files import read_arrays
 from world_models.dreamer.acting import ActingModel
 from world_models.families import FAMILIES, Family, UnknownModelError
 from world_models.model_document import ModelDocument
+from world_models.parameters import as_arrays
 
 pytestmark = pytest.mark.timeout(60)
 

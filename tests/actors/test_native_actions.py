@@ -16,10 +16,11 @@ from actors.envs.wrappers import NormalizeActions
 from actors.native_actions import native_action
 from actors.policy import load_policy
 from deploy.wiring.config import RunConfig
-from deploy.wiring.policy_files import as_arrays, model_document
+from deploy.wiring.policy_files import model_document
 from learner.checkpoint import Checkpoints
 from tests.integration.runs import TINY
 from world_models.dreamer.acting import ActingModel
+from world_models.parameters import as_arrays
 from world_models.space import Space
 
 pytestmark = pytest.mark.timeout(120)

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor, nn
 
 from world_models.jepa.weight_files import Tensors
+from world_models.parameters import load_parameters
 
 
 @dataclass(kw_only=True)
@@ -41,25 +41,11 @@ class Converted:
     def load_into(self, model: nn.Module) -> None:
         """Load all tensors as float32. ValueError names every key that is missing, unexpected or of another shape, and
         then nothing is loaded."""
-        own = model.state_dict()
-        absent = (name for name in own.keys() - self.tensors.keys() if not name.startswith(tuple(self.fresh)))
-        missing = sorted(self.expected.get(name, name) for name in absent)
-        extra = sorted(self.origin[name] for name in self.tensors.keys() - own.keys())
-        wrong = [
-            f"{self.origin[name]} {list(self.tensors[name].shape)}, not {list(x.shape)}"
-            for name, x in own.items()
-            if name in self.tensors and self.tensors[name].shape != x.shape
-        ]
-        if missing or extra or wrong:
-            raise ValueError(
-                "The weights do not fit; nothing is loaded. "
-                f"Missing: {_listed(missing)}. Unexpected: {_listed(extra)}. Of another shape: {_listed(wrong)}. "
-                "The sizes are read from the file itself: it is incomplete, or from another model."
-            )
-        with torch.no_grad():
-            for name, x in own.items():
-                if name in self.tensors:
-                    x.copy_(self.tensors[name])
+        load_parameters(
+            model, self.tensors, "The file",
+            "The sizes are read from it: it is incomplete, or of another model.",
+            shown=self.expected | self.origin, optional=tuple(self.fresh),
+        )  # fmt: skip
 
     def report(self) -> list[str]:
         """A line for every key."""
@@ -67,7 +53,3 @@ class Converted:
         lines += [f"{name} {list(x.shape)} <- {self.origin[name]}" for name, x in sorted(self.tensors.items())]
         lines += [f"{prefix}* <- {why}" for prefix, why in sorted(self.fresh.items())]
         return lines + [f"left out: {name}: {why}" for name, why in sorted(self.left_out.items())]
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(names) or "none"

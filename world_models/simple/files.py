@@ -3,13 +3,14 @@
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors.numpy import save as to_bytes
 
 from world_models.checkpoint_files import MODEL_CONFIG, WEIGHTS, read_arrays
 from world_models.model_document import ModelDocument, read_model_document
+from world_models.parameters import as_arrays, load_parameters
 from world_models.simple.config import SimpleWorldModelConfig
 
 if TYPE_CHECKING:
@@ -23,8 +24,7 @@ def save(model: "SimpleWorldModel", folder: str | Path, task: str) -> Path:
     document = ModelDocument(
         task=task, observation=model.observation_space, action=model.action_space, config=model.config
     )
-    arrays = {key: value.detach().cpu().contiguous().numpy() for key, value in model.state_dict().items()}
-    _write(folder / WEIGHTS, to_bytes(arrays))
+    _write(folder / WEIGHTS, to_bytes(as_arrays(model)))
     _write(folder / MODEL_CONFIG, json.dumps(document.to_json(), indent=2).encode())
     return folder
 
@@ -39,21 +39,8 @@ def read_config(folder: Path) -> SimpleWorldModelConfig:
 
 
 def load_weights(model: torch.nn.Module, folder: Path) -> None:
-    """Strict. ValueError names the parameters that are missing, unknown or of another shape."""
-    arrays = read_arrays(folder / WEIGHTS)
-    own: dict[str, Any] = model.state_dict()
-    problems = [
-        *(f"lacks {key}" for key in sorted(own.keys() - arrays.keys())),
-        *(f"has an unknown {key}" for key in sorted(arrays.keys() - own.keys())),
-        *(
-            f"has {key} of the shape {arrays[key].shape}, not {tuple(own[key].shape)}"
-            for key in sorted(own.keys() & arrays.keys())
-            if arrays[key].shape != tuple(own[key].shape)
-        ),
-    ]
-    if problems:
-        raise ValueError(f"{folder / WEIGHTS} {'; '.join(problems)}. Its config.json describes another model.")
-    model.load_state_dict({key: torch.tensor(array) for key, array in arrays.items()})
+    """Strict. ValueError names the parameters that are missing, unexpected or of another shape."""
+    load_parameters(model, read_arrays(folder / WEIGHTS), folder / WEIGHTS)
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from deploy.commands.plan import run
-from deploy.wiring.policy_files import as_arrays
 from learner.checkpoint import Checkpoints
 from tests.world_models.jepa import small_vjepa2_ac
 from tests.world_models.small_agent import CONFIG, CONTINUOUS, VECTOR, build
 from world_models.dreamer.acting import ActingModel
 from world_models.model_document import ModelDocument
+from world_models.parameters import as_arrays
 from world_models.simple.world_model import SimpleWorldModel
 from world_models.space import Space
 
@@ -110,5 +110,5 @@ def test_what_does_not_fit_is_said(tmp_path: Path, arguments: list[str], message
 
 def test_the_acting_part_alone_is_refused(tmp_path: Path) -> None:
     folder = saved_dreamer(tmp_path) / "checkpoints" / "best"
-    with pytest.raises(ValueError, match=r"lacks parameters of the whole dreamer model .* best has the acting part"):
+    with pytest.raises(ValueError, match=r"nothing is loaded\. Missing: continuation.* best has the acting part"):
         run([str(folder), *FEW])

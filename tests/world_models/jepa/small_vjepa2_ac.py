@@ -6,12 +6,12 @@ from typing import Any
 import torch
 
 from deploy.wiring.config_file import save_config
-from deploy.wiring.policy_files import as_arrays
 from deploy.wiring.pretraining import VJEPA2ACRun
 from learner.checkpoint import Checkpoints
 from world_models.jepa.config import EncoderConfig, PredictorConfig, VJEPA2ACConfig
 from world_models.jepa.vjepa2_ac import VJEPA2AC
 from world_models.model_document import ModelDocument
+from world_models.parameters import as_arrays
 
 
 def build(**options: Any) -> VJEPA2AC:
