@@ -65,7 +65,7 @@ def numbered(directory: Path) -> list[Path]:
     """The numbered checkpoints in `directory`, oldest first. ValueError if it cannot be read."""
     try:
         names = [name for name in os.listdir(directory) if name.isdecimal()]
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
         raise ValueError(
@@ -85,7 +85,15 @@ def find_model(path: Path) -> Path:
     for folder in (path, checkpoints / BEST, old, *newest_first):
         if (folder / WEIGHTS).exists() and (folder / MODEL_CONFIG).exists():
             return folder
-    raise ValueError(f"No {WEIGHTS} under {path}; give a run directory or one of its checkpoints.")
+    raise _no_model(path)
+
+
+def _no_model(path: Path) -> ValueError:
+    remedy = "give a run directory or one of its checkpoints."
+    if not path.is_dir():
+        return ValueError(f"{path} is {'a file' if path.exists() else 'no directory'}; {remedy}")
+    lacking = [name for name in (WEIGHTS, MODEL_CONFIG) if not (path / name).exists()]
+    return ValueError(f"No {' and no '.join(lacking)} under {path}; {remedy}")
 
 
 def newest_model(path: Path) -> Path:
@@ -93,7 +101,7 @@ def newest_model(path: Path) -> Path:
     for folder in (path, *reversed(numbered(path / CHECKPOINTS))):
         if (folder / WEIGHTS).exists() and (folder / MODEL_CONFIG).exists():
             return folder
-    raise ValueError(f"No {WEIGHTS} under {path}; give a run directory or one of its checkpoints.")
+    raise _no_model(path)
 
 
 def intact_beside(folder: Path) -> Path | None:

@@ -48,7 +48,15 @@ class PatchEmbed(nn.Module):
         self.proj = kind(channels, width, kernel, stride=kernel)  # type: ignore[arg-type]
 
     def grid(self, x: Float[Tensor, "B channels ... height width"]) -> tuple[int, int]:
-        """Rows and columns of patches. ValueError if the patches do not fill the image."""
+        """Rows and columns of patches. ValueError: `x` is no such batch, or the patches do not fill its images."""
+        axes = ("B", channels := self.proj.in_channels, *(["T"] if self.tubelet else []), "height", "width")
+        if x.ndim != len(axes) or x.shape[1] != channels:
+            raise ValueError(
+                f"The encoder takes {'clips' if self.tubelet else 'images'} [{' '.join(map(str, axes))}], got "
+                f"{list(x.shape)}; bring the axes into this order, and train another encoder for other channels."
+            )
+        if not x.is_floating_point():
+            raise ValueError(f"The encoder takes normalised pixels, got {x.dtype}; see world_models.frames.normalise.")
         height, width = x.shape[-2:]
         if height % self.patch or width % self.patch:
             raise ValueError(

@@ -10,8 +10,8 @@ from tyro.conf import Positional
 from deploy.commands.parsing import parse
 from deploy.wiring.output_path import require_new_folder
 from replay.counted import counted
-from world_models.checkpoint_files import WEIGHTS, find_model, read_arrays, verify
-from world_models.model_document import read_model_document
+from world_models.checkpoint_files import newest_model
+from world_models.model_document import read_family
 
 FAMILIES = ("ijepa", "vjepa2", "vjepa2_ac")
 
@@ -35,18 +35,15 @@ def run(arguments: Sequence[str]) -> int:
         ExportWeights, arguments, prog="nexus export-weights",
         example="nexus export-weights runs/vjepa2 --to hf --out vjepa2-hf",
     )  # fmt: skip
-    folder = find_model(given.path)
-    verify(folder)
-    document = read_model_document(folder)
-    if document.family.name not in FAMILIES:
-        raise ValueError(f"{folder} holds a model of family {document.family.name!r}; there is no other layout of it.")
+    folder = newest_model(given.path)
+    if (family := read_family(folder).name) not in FAMILIES:
+        raise ValueError(f"{folder} holds a model of family {family!r}; there is no other layout of it.")
     require_new_folder(given.out, "--out")
     from replay.files.new_directory import new_directory
     from world_models.jepa.weights import export_huggingface, export_official
-    from world_models.parameters import load_parameters
+    from world_models.loading import load_model
 
-    model = document.family.build(document.observation, document.action, document.config)
-    load_parameters(model, read_arrays(folder / WEIGHTS), folder / WEIGHTS)
+    model = load_model(folder)
     with new_directory(given.out, replace=True) as fresh:
         count = export_huggingface(model, fresh) if given.to == "hf" else export_official(model, fresh / "weights.pt")
     print(f"{counted(count, 'tensor')} in {given.out}.")

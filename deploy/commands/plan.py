@@ -55,6 +55,8 @@ class Plan:
 def run(arguments: Sequence[str]) -> int:
     """Returns the exit code."""
     given = parse(Plan, arguments, prog="nexus plan", example="nexus plan runs/cartpole --planner icem --horizon 15")
+    if given.every_step and not given.goal:
+        raise ValueError("--every-step judges plans by the distance to a goal; name it too, e.g. --goal goal.")
     folder = newest_model(given.path)
     family = read_family(folder)
     if not family.plans:

@@ -8,7 +8,7 @@ import numpy as np
 from learner.datasets.dataset import Clip, Example, UnreadableError, require_examples
 from learner.datasets.folder import files_in
 from learner.datasets.kept import Kept
-from learner.datasets.keys import REWARDS, Keys, cut, example, fields_of, require_classes
+from learner.datasets.keys import REWARDS, Keys, cut, described, example, fields_of, require_classes
 from learner.datasets.view import View
 from replay.counted import counted
 from replay.files.npz import read_npz
@@ -42,7 +42,11 @@ class Arrays:
         require_classes(self.keys, fields, self.classes, str(where))
         self.fields = {k: fields[k] for k in (self.keys.frames, *self.keys.actions, *self.keys.states) if k}
         if not self.keys.frames and not self.keys.states:
-            raise ValueError(f"{where} has neither images (uint8 [T H W C]) nor vectors of floats: {sorted(fields)}.")
+            vectors = " and no vectors of floats" if self.keys.conditions else ""
+            raise ValueError(
+                f"{where} has no images (uint8 [T H W] or [T H W C], C at most 4){vectors}; the keys of a step are "
+                f"{described(fields)}."
+            )
         self._names = {*self.fields, *REWARDS, *FLAGS, LABEL}
 
     def __len__(self) -> int:

@@ -33,8 +33,8 @@ class Unreadable:
             if len(self.reasons) > self.share * self.size or in_a_row >= _IN_A_ROW:
                 raise ValueError(
                     f"{len(self.reasons)} of {counted(self.size, 'example')} cannot be read, more than "
-                    f"{self.share:.0%} may not: {self._names()}. Mend or delete them; ask for shorter "
-                    "clips where recordings are too short."
+                    f"{self.share:.0%} may not: {self._names()}. Mend or delete them; where "
+                    "recordings are too short, ask for clips of fewer frames or a smaller stride."
                 ) from error
 
     def describe(self) -> str:

@@ -28,18 +28,18 @@ class Keys:
         """The keys to use of those recorded, named in full. ValueError: one is missing, or which image is unclear."""
         named = [key for key in (self.frames, *self.actions, *self.states) if key]
         if missing := sorted(set(named) - set(fields)):
-            raise ValueError(f"{where} has no {missing}; its keys are {_described(fields)}.")
+            raise ValueError(f"{where} has no {missing}; its keys are {described(fields)}.")
         free = {key: field for key, field in sorted(fields.items()) if key not in RESERVED and key not in named}
         actions = self.actions or tuple(key for key in free if key.split("/")[0] in ACTIONS)
         images = [key for key, field in free.items() if is_image(field)]
         images = [IMAGE] if IMAGE in images else images
         if not self.frames and len(images) > 1:
-            raise ValueError(f"{where} has several images, {sorted(images)}; name the one to use as frames.")
+            raise ValueError(f"{where} has several images, {sorted(images)}; name the one to use (data.frames).")
         vectors = (k for k, field in free.items() if field.dtype.kind == "f" and len(field.shape) <= 1)
         states = self.states or tuple(key for key in vectors if key not in (*actions, *REWARDS))
         frames = self.frames or (images[0] if images else "")
         if frames and not is_image(fields[frames]):
-            raise ValueError(f"{where}: {frames!r} is no image (uint8 [H W C]); its keys are {_described(fields)}.")
+            raise ValueError(f"{where}: {frames!r} is no image (uint8 [H W C]); its keys are {described(fields)}.")
         if not self.conditions:
             actions, states = (), ()
         return replace(self, frames=frames, actions=actions, states=states)
@@ -94,7 +94,7 @@ def require_classes(keys: Keys, fields: Mapping[str, Field], classes: Mapping[st
         if fields[key].dtype.kind in "iu" and key not in classes:
             raise ValueError(
                 f"{where}: {key!r} is discrete ({fields[key].dtype}), and how many classes it has is not recorded; "
-                "name the run's logdir instead, or give the task."
+                "name the run's logdir instead, or give the task (data.task)."
             )
 
 
@@ -105,6 +105,7 @@ def _vectors(value: np.ndarray, leading: int, key: str, classes: Mapping[str, in
     return value.reshape(*value.shape[:leading], int(np.prod(value.shape[leading:]))).astype(np.float32)
 
 
-def _described(fields: Mapping[str, Field]) -> str:
+def described(fields: Mapping[str, Field]) -> str:
+    """The names, types and shapes of recorded keys."""
     parts: Sequence[str] = [f"{key} {field.dtype} {list(field.shape)}" for key, field in sorted(fields.items())]
     return ", ".join(parts)

@@ -173,7 +173,7 @@ def test_mistakes_are_one_line(tmp_path: Path) -> None:
         (["ijepa", "--data", "nowhere"], "There is no file or folder nowhere. Name a folder of pictures"),
         (["vjepa2", *data], "holds pictures, which are clips of 1 frame; 8 frames were asked for"),
         (["vjepa2-ac", *data], "nexus pretrain vjepa2-ac needs --encoder, a run of nexus pretrain vjepa2, e.g. "),
-        (["vjepa2-ac", *data, "--encoder", "nowhere"], "No model.safetensors under nowhere; give a run directory"),
+        (["vjepa2-ac", *data, "--encoder", "nowhere"], "nowhere is no directory; give a run directory"),
         (["ijepa", *data, "--training.momentum.top", "1.5"], "must lie in 0 to 1 everywhere"),
     ):  # fmt: skip
         done = run(tmp_path, [*NEXUS, "pretrain", *arguments])

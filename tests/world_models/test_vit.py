@@ -1,5 +1,7 @@
 """Parts of vision transformers: patches against convolutions, positions, rotations, kept keys and values."""
 
+import inspect
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -14,6 +16,23 @@ pytestmark = pytest.mark.timeout(60)
 def test_patches_are_embedded_as_by_a_convolution(shape: tuple[int, ...]) -> None:
     embed, x = PatchEmbed(3, 16, 4, 2 if len(shape) == 5 else 0), torch.randn(shape)
     assert torch.allclose(embed(x), embed.proj(x).flatten(2).transpose(1, 2), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "message"),
+    [
+        ((2, 1, 8, 8), torch.float32, r"takes images \[B 3 height width\], got \[2, 1, 8, 8\]"),
+        ((2, 3, 4, 8, 8), torch.float32, r"takes images \[B 3 height width\], got \[2, 3, 4, 8, 8\]"),
+        ((2, 3, 8, 8), torch.uint8, r"takes normalised pixels, got torch.uint8; see world_models.frames.normalise"),
+        ((2, 3, 8, 9), torch.float32, "Images of 8x9 pixels do not divide into patches of 4"),
+    ],
+)
+def test_what_is_no_image_is_named(shape: tuple[int, ...], dtype: torch.dtype, message: str) -> None:
+    grid = inspect.unwrap(PatchEmbed.grid)  # users have no checks of shapes
+    with pytest.raises(ValueError, match=message):
+        grid(PatchEmbed(3, 16, 4), torch.zeros(shape, dtype=dtype))
+    with pytest.raises(ValueError, match=r"takes clips \[B 3 T height width\], got \[2, 3, 8, 8\]"):
+        grid(PatchEmbed(3, 16, 4, 2), torch.zeros(2, 3, 8, 8))
 
 
 def test_positions_by_hand() -> None:

@@ -189,6 +189,8 @@ class VJEPA2ACConfig:
         _require_at_least_one(self, "action", "rollout")
         if self.frames < 2:
             raise ValueError(f"frames={self.frames} must be at least 2: one frame is predicted from another.")
+        if self.rollout >= self.frames:
+            raise ValueError(f"rollout={self.rollout} must be less than frames={self.frames}, the clip's.")
         if self.state < 0 or self.extrinsics < 0:
             raise ValueError(f"state={self.state} and extrinsics={self.extrinsics} must not be negative.")
         if self.use_extrinsics and not self.extrinsics:

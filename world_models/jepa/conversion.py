@@ -43,7 +43,7 @@ class Converted:
         then nothing is loaded."""
         load_parameters(
             model, self.tensors, "The file",
-            "The sizes are read from it: it is incomplete, or of another model.",
+            "The sizes are read from it or its config.json: it is incomplete, or of another model.",
             shown=self.expected | self.origin, optional=tuple(self.fresh),
         )  # fmt: skip
 

@@ -174,9 +174,9 @@ def config_from_huggingface(fields: Mapping[str, Any]) -> IJEPAConfig | VJEPA2Co
     """Our configuration from a `config.json` of theirs. ValueError: another model, or options that ours lacks."""
     kind = fields.get("model_type")
     if kind not in ("ijepa", "vjepa2"):
-        raise ValueError(f"config.json names model_type {kind!r}; this command takes ijepa and vjepa2.")
+        raise ValueError(f"model_type {kind!r} is neither ijepa nor vjepa2")
     if fields.get("hidden_act", "gelu") != "gelu" or not fields.get("qkv_bias", True):
-        raise ValueError("config.json asks for another activation than gelu, or for no qkv_bias; Nexus has neither.")
+        raise ValueError("it asks for another activation than gelu, or for no qkv_bias, and Nexus has neither")
     width, heads = int(fields["hidden_size"]), int(fields["num_attention_heads"])
     depth, patch = int(fields["num_hidden_layers"]), int(fields["patch_size"])
     if kind == "ijepa":

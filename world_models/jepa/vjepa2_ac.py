@@ -43,7 +43,8 @@ class VJEPA2AC(nn.Module):
 
     @torch.no_grad()
     def encode(self, clips: Float[Tensor, "B channels T height width"]) -> Float[Tensor, "B T N D"]:
-        """Normalised tokens of every frame. ValueError if frames are not of the configured size."""
+        """Normalised tokens of every frame. ValueError if these are no clips, or not of the configured size."""
+        self.encoder.patch_embed.grid(clips)  # refuses what is no batch of clips
         size, (height, width) = self.config.encoder.size, clips.shape[-2:]
         if (height, width) != (size, size):
             raise ValueError(f"Frames are {height}x{width}, this V-JEPA 2-AC takes {size}x{size}; resize them.")

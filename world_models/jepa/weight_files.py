@@ -8,6 +8,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from world_models.checkpoint_files import CHECKPOINTS
+
 PICKLED = (".pt", ".pth", ".tar", ".bin", ".ckpt")
 SAFE = ".safetensors"
 Tensors = dict[str, Tensor]
@@ -47,7 +49,8 @@ def weight_files(path: Path) -> list[Path]:
     pickled = sorted(file for file in path.iterdir() if file.suffix in PICKLED)
     if len(pickled) != 1:
         found = ", ".join(file.name for file in pickled) or "none"
-        raise ValueError(f"{path} must hold one file of weights, found {found}; name the file itself.")
+        own = ". It is a run of Nexus, which needs no import" if (path / CHECKPOINTS).is_dir() else ""
+        raise ValueError(f"{path} must hold one file of weights, found {found}; name the file itself{own}.")
     return pickled
 
 
@@ -63,7 +66,7 @@ def _load(file: Path) -> Any:
                 "can run any code. Save its tensors alone, as .safetensors or with torch.save of plain state "
                 "dictionaries."
             ) from error
-        reason = str(error).splitlines()[0] if str(error) else repr(error)
+        reason = "it is empty" if not file.stat().st_size else str(error).partition("\n")[0] or repr(error)
         raise ValueError(f"{file} cannot be read as weights ({reason}); copy or download it again.") from error
 
 

@@ -58,12 +58,20 @@ def import_weights(kind: str, path: Path, told: Unreadable) -> Imported:
 
 def _from_huggingface(path: Path, tensors: dict[str, Tensor]) -> Imported:
     file = (path if path.is_dir() else path.parent) / "config.json"
+    if not file.is_file():
+        raise ValueError(
+            f"{file.parent} has no config.json, which tells the sizes of Hugging Face's model; put the one that came "
+            "with the weights beside them. Meta's files need none: name their kind, e.g. vjepa2, in place of hf."
+        )
     try:
         fields = json.loads(file.read_bytes())
+        if not isinstance(fields, dict):
+            raise TypeError("it holds no fields")
         config = huggingface_layout.config_from_huggingface(fields)
-    except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        reason = f"it has no {error}" if isinstance(error, KeyError) else str(error)
         raise ValueError(
-            f"{file}, which has the sizes of Hugging Face's model, cannot be read ({error!r}); name its folder."
+            f"{file} does not tell Hugging Face's sizes: {reason}. Give the one that came with the weights."
         ) from error
     model = _built(config)
     converted = huggingface_layout.from_huggingface(model, tensors)

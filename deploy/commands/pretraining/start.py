@@ -5,7 +5,7 @@ import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -55,7 +55,10 @@ def parse_pretrain(method: str, command: Any, arguments: Sequence[str], example:
 
     config = parsed(preset(method, start.preset))
     if isinstance(config, VJEPA2ACRun):
-        config = parsed(_fitted(config, start.preset, example))
+        fitted = _fitted(config, start.preset, example)
+        config = parsed(fitted)
+        assert isinstance(config, VJEPA2ACRun)
+        _require_fit(config, fitted)
     if config.data.where != start.data:
         raise ValueError(f"{prog}: --data.where {config.data.where} differs from --data {start.data}; leave it out.")
     if not config.logdir:
@@ -63,16 +66,22 @@ def parse_pretrain(method: str, command: Any, arguments: Sequence[str], example:
     return config, start.processes
 
 
-def _fitted(config: VJEPA2ACRun, size: str, example: str) -> PretrainConfig:
+def _fitted(config: VJEPA2ACRun, size: str, example: str) -> VJEPA2ACRun:
     """The preset for the encoder that `config` names, and for the actions and states of its data."""
     if not config.encoder:
         raise ValueError(f"nexus pretrain vjepa2-ac needs --encoder, a run of nexus pretrain vjepa2, e.g. {example}")
     document = read_model_document(newest_model(Path(config.encoder)))
     if not isinstance(document.config, VJEPA2Config):
-        raise ValueError(f"--encoder {config.encoder} is {document.family.name}; give a run or checkpoint of vjepa2.")
+        raise ValueError(
+            f"--encoder {config.encoder} holds a model of family {document.family.name!r}; give a run or checkpoint of "
+            "vjepa2."
+        )
     shown = first_example(config)
     if "actions" not in shown:
-        raise ValueError(f"--data {config.data.where} has no actions, only {', '.join(sorted(shown))}.")
+        raise ValueError(
+            f"--data {config.data.where} has no actions, only {', '.join(sorted(shown))}; if they are recorded under "
+            "other names than action, name them with --data.actions."
+        )
     actions, states = shown["actions"][0], shown.get("states", np.zeros((1, 0, 0)))[0]
     fitted = preset("vjepa2-ac", size, actions.shape[-1], states.shape[-1])
     assert isinstance(fitted, VJEPA2ACRun)
@@ -80,6 +89,24 @@ def _fitted(config: VJEPA2ACRun, size: str, example: str) -> PretrainConfig:
     if model.state_update == "add" and not np.allclose(states[:-1] + actions, states[1:], atol=1e-4):
         model = replace(model, state_update="hold")  # they are not in the same units
     return replace(fitted, model=model)
+
+
+def _require_fit(config: VJEPA2ACRun, fitted: VJEPA2ACRun) -> None:
+    """ValueError: options ask for another encoder than the one there is, or for other actions or states."""
+    given, found = config.model, fitted.model
+    for name in (field.name for field in fields(found.encoder) if field.name != "recompute"):
+        own, value = getattr(found.encoder, name), getattr(given.encoder, name)
+        if own != value:
+            raise ValueError(
+                f"--model.encoder.{name} {value}: the encoder of {config.encoder} has {own}, and is used as it is; "
+                "leave it out, or pretrain another encoder."
+            )
+    for name in ("action", "state"):
+        if getattr(given, name) not in (getattr(found, name), 0):  # 0: without states
+            raise ValueError(
+                f"--model.{name} {getattr(given, name)}: those of --data {config.data.where} have "
+                f"{getattr(found, name)} numbers; leave it out, or name other keys with --data.{name}s."
+            )
 
 
 def pretrain(config: PretrainConfig, processes: int, arguments: Sequence[str]) -> int:

@@ -99,6 +99,7 @@ def test_what_does_not_fit_a_vjepa2_ac_is_said(tmp_path: Path, state: int, argum
         (["--planner", "random_shooting", "--iterations", "3"], "random_shooting has no iterations; it has horizon"),
         (["--goal", "goal"], "--goal goal replaces the one picture that the model sees, but it sees position"),
         (["--planner", "magic"], "'magic' is not one of"),
+        (["--every-step"], "--every-step judges plans by the distance to a goal; name it too"),
         (["--task", "gym:CartPole-v1"], "The model sees 'position' of width 2, but gym:CartPole-v1 has"),
     ],
 )

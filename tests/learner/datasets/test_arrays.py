@@ -119,5 +119,10 @@ def test_folders_without_recordings_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"None of the first 1 files in .* can be read: .*a\.npz: not an \.npz"):
         Arrays(tmp_path, Clip(), View())
     save(tmp_path, {"ids": np.arange(5)})
-    with pytest.raises(ValueError, match=r"neither images \(uint8 \[T H W C\]\) nor vectors of floats: \['ids'\]"):
+    with pytest.raises(
+        ValueError, match=r"no images \(uint8 .* at most 4\) and no vectors .* of a step are ids int64 \[\]"
+    ):
         Arrays(tmp_path, Clip(), View())
+    save(tmp_path, {"place": np.zeros((5, 2), np.float32)})
+    with pytest.raises(ValueError, match=r"has no images \(uint8 .* at most 4\); the keys of a step are place float32"):
+        Arrays(tmp_path, Clip(), View(), Keys(conditions=False))

@@ -41,6 +41,19 @@ def test_ijepa_trains_on_its_own_masks_and_only_the_encoder_and_predictor_learn(
     assert model.encode(images).shape == (4, 64, 64)
 
 
+def test_pixels_of_other_channels_or_sizes_are_named() -> None:
+    for encode, shape, message in (
+        (IJEPA(presets.ijepa()).encode, (2, 1, 32, 32), r"takes images \[B 3 height width\], got \[2, 1, 32, 32\]"),
+        (IJEPA(presets.ijepa()).encode, (2, 3, 30, 32), "30x32 pixels do not divide into patches of 4"),
+        (VJEPA2(presets.vjepa2()).encode, (2, 4, 8, 32, 32), r"takes clips \[B 3 T height width\], got \[2, 4, 8"),
+        (VJEPA2(presets.vjepa2()).encode, (2, 3, 7, 32, 32), "7 frames do not divide into tubelets of 2"),
+        (VJEPA2AC(presets.vjepa2_ac()).encode, (2, 1, 8, 32, 32), r"takes clips \[B 3 T height width\], got \[2, 1"),
+        (VJEPA2AC(presets.vjepa2_ac()).encode, (2, 3, 8, 64, 64), "Frames are 64x64, this V-JEPA 2-AC takes 32x32"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            encode(torch.zeros(shape))
+
+
 def test_a_loss_is_the_same_for_each_image_alone() -> None:
     model = IJEPA(presets.ijepa())
     images, masks = torch.rand(3, 3, 32, 32), model.masks()(3, torch.Generator().manual_seed(0))

@@ -130,10 +130,11 @@ def test_damaged_absent_and_foreign_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "cut.pt").write_bytes(saved("ijepa", tmp_path / "a.pt").read_bytes()[:5000])
     (tmp_path / "cut.safetensors").write_bytes(b"12")
     (tmp_path / "text.pt").write_text("not weights")
-    (tmp_path / "notes.txt").write_text("")
+    for name in ("notes.txt", "empty.pt"):
+        (tmp_path / name).touch()
     for name, message in (
         ("cut.pt", "cannot be read as weights"), ("cut.safetensors", "cannot be read as weights"),
-        ("text.pt", "is refused"),
+        ("text.pt", "is refused"), ("empty.pt", "it is empty"),
         ("notes.txt", "must end in"), ("absent.pt", "no such file"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=message):
@@ -150,5 +151,15 @@ def test_damaged_absent_and_foreign_files_are_named(tmp_path: Path) -> None:
 
 def test_hugging_face_needs_its_configuration(tmp_path: Path) -> None:
     save_file({"x": torch.zeros(2)}, tmp_path / "model.safetensors")
-    with pytest.raises(ValueError, match=r"config\.json"):
+    with pytest.raises(ValueError, match=r"has no config\.json, which tells the sizes .*; put the one that came with"):
         import_weights("hf", tmp_path, Unreadable())
+    for text, message in (
+        ("{", "Expecting property name"),
+        ("[]", "it holds no fields"),
+        ('{"model_type": "vit"}', "model_type 'vit'"),
+        ('{"model_type": "ijepa"}', "it has no 'hidden_size'"),
+        ('{"model_type": "ijepa", "hidden_size": "wide"}', "invalid literal for int"),
+    ):
+        (tmp_path / "config.json").write_text(text)
+        with pytest.raises(ValueError, match=message):
+            import_weights("hf", tmp_path, Unreadable())
