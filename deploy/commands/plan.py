@@ -26,7 +26,9 @@ class Plan:
     planner: PlannerName = "cem"
     """How action sequences are searched."""
     horizon: Annotated[PositiveOrNone, arg(help_behavior_hint="(optional)")] = None
-    """Steps that are planned ahead; by default 5 if the value of the last state counts, else the planner's own."""
+    """Steps, or blocks, planned ahead; by default 5 if the value of the last state counts, else the planner's own."""
+    block: Positive = 1
+    """Steps in a row that a plan takes the same action; a new plan begins at every step nevertheless."""
     samples: Annotated[PositiveOrNone, arg(help_behavior_hint="(optional)")] = None
     """Sequences that are tried in each iteration; by default as many as the planner is meant for."""
     iterations: Annotated[PositiveOrNone, arg(help_behavior_hint="(optional)")] = None
@@ -70,7 +72,7 @@ def run(arguments: Sequence[str]) -> int:
     chosen = {name: getattr(given, name) for name in ("horizon", "samples", "iterations")}
     settings = PlanSettings(
         planner=given.planner, options={name: value for name, value in chosen.items() if value is not None},
-        goal=given.goal, every_step=given.every_step, pessimism=given.pessimism, bootstrap=not given.without_value,
+        block=given.block, goal=given.goal, every_step=given.every_step, pessimism=given.pessimism, bootstrap=not given.without_value,
         task=given.task, episodes=given.episodes, seed=given.seed, compare=not given.alone,
     )  # fmt: skip
     score_planner(given.path, settings, given.out or given.path / f"plan-{given.planner}.json")

@@ -25,6 +25,7 @@ from world_models.checkpoint_files import run_of
 from world_models.dataclass_json import to_json
 from world_models.loading import LoadedModel, load_world_model
 from world_models.model_document import ModelDocument
+from world_models.planning.action_blocks import ActionBlocks
 from world_models.planning.costs import RewardCost
 from world_models.planning.objective import Cost
 from world_models.planning.plan import Planner
@@ -43,6 +44,7 @@ class PlanSettings:
     planner: str = "cem"
     options: dict[str, int] = field(default_factory=dict)
     """Fields of the planner that differ from its defaults."""
+    block: int = 1
     goal: str = ""
     every_step: bool = False
     pessimism: float = 0.0
@@ -88,6 +90,8 @@ def score_planner(path: Path, settings: PlanSettings, out: Path) -> dict[str, An
     model = planning_model(loaded, spaces.action, image)
     valued = settings.bootstrap and not settings.goal and hasattr(model, "value")
     planner = make_planner(settings.planner, ({"horizon": WITH_VALUE} if valued else {}) | settings.options)
+    if settings.block > 1:
+        planner = ActionBlocks(planner=planner, block=settings.block)
     policy = planner_policy(loaded, model, planner, settings, image)
     with_goal = f" towards the picture in {settings.goal!r}" if settings.goal else ""
     print(f"World model {loaded.folder}, {config.task}, {settings.planner}{with_goal}:")

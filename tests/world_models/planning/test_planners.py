@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from tests.world_models.planning.point_mass import PointMass
+from world_models.planning.action_blocks import ActionBlocks
 from world_models.planning.actions import ActionLayout
 from world_models.planning.cem import CEM
 from world_models.planning.costs import GoalCost, RewardCost
@@ -212,3 +213,22 @@ def test_plans_are_made_in_inference_mode_too(name: str) -> None:
         evaluate = Objective(model, model.encode(torch.randn(2, 3)), RewardCost())
         assert planner(name).plan(evaluate, layout, 2, generator()).actions.shape == (2, HORIZON, 2)
     assert all(part.requires_grad and part.grad is None for part in model.parameters())
+
+
+@pytest.mark.parametrize("name", PLANNERS)
+def test_blocks_of_equal_actions_are_found(name: str) -> None:
+    layout = ActionLayout(STICK, torch.device("cpu"))
+    blocks = torch.tensor([[[1.5, 0.2], [-1.0, 0.8]], [[0.0, 0.5], [1.0, 1.0]]])
+    target = Target(blocks.repeat_interleave(3, 1))
+    held = ActionBlocks(planner=PLANNERS[name](horizon=2), block=3)
+    assert held.horizon == 6
+    plan, draws = held.plan(target, layout, 2, generator()), generator(1)
+    for _ in range(2):
+        plan = held.plan(target, layout, 2, draws, plan.warm)
+    assert target.shapes[-1][2:] == (6, 2) and plan.actions.shape == plan.warm.mean.shape == (2, 6, 2)
+    assert plan.warm.elites.shape[2:] == (6, 2)
+    assert torch.equal(plan.actions[:, :3], plan.actions[:, :1].expand(-1, 3, -1))
+    error = (plan.actions - target.best).abs() / layout.half
+    assert error.max() < TOLERANCE.get(name, 0.15)
+    # The first action has been taken: the block it belonged to goes on.
+    assert torch.equal(shift(plan.warm).mean[:, ::3], plan.warm.mean[:, [1, 4]])
