@@ -22,28 +22,33 @@ Goal = Callable[[Arrays], Arrays]
 
 
 class PlannerCarry(NamedTuple):
-    """The state before the newest observation, the action that led from it, and where the next plan begins."""
+    """The state before the newest observation, the action that led from it, where the next plan begins, and how many
+    steps each episode has taken."""
 
     state: State
     action: Tensor
     warm: Warm
+    taken: Tensor
 
 
 class PlannerPolicy:
     """Plans for N environments at once, all in one batch; `seed` and the `draw` number of a step fix every sample.
 
     Plans are judged by `cost`, or by the distance to the observation that `goal` picks, at the end or after every step.
+    With `deadline`, the steps of an episode, plans towards a goal end with the episode (a shrinking horizon).
     `module` holds the parameters of the model, which snapshots replace. No latents are stored.
     """
 
     def __init__(
         self, model: PlanningModel, planner: Planner, cost: Cost | None = None, *, goal: Goal | None = None,
-        every_step: bool = False, seed: int = 0, module: nn.Module | None = None,
+        every_step: bool = False, deadline: int | None = None, seed: int = 0, module: nn.Module | None = None,
     ):  # fmt: skip
         if (cost is None) == (goal is None):
             raise ValueError("PlannerPolicy needs either cost or goal: what is a plan to be judged by?")
+        if deadline is not None and (goal is None or deadline < 1):
+            raise ValueError(f"deadline={deadline} must be at least 1, and is for plans towards a goal.")
         self.model, self.planner, self.cost, self.goal = model, planner, cost, goal
-        self.every_step, self.seed, self.module = every_step, seed, module
+        self.every_step, self.deadline, self.seed, self.module = every_step, deadline, seed, module
         self.version = 0
         self.device = leaves(model.initial(1))[0].device
         self.layout = ActionLayout(model.action_space, self.device)
@@ -56,7 +61,8 @@ class PlannerPolicy:
     def initial(self, rows: int) -> PlannerCarry:
         """The carry before the first step of N environments."""
         action = torch.zeros(rows, self.layout.width, device=self.device)
-        return PlannerCarry(self.model.initial(rows), action, cold(self.layout, rows, self.planner.horizon))
+        return PlannerCarry(self.model.initial(rows), action, cold(self.layout, rows, self.planner.horizon),
+                            torch.zeros(rows, dtype=torch.long, device=self.device))  # fmt: skip
 
     def act(
         self, carry: PlannerCarry, observation: Arrays, is_first: np.ndarray, draw: int
@@ -69,20 +75,22 @@ class PlannerPolicy:
         observation = {key: value for key, value in observation.items() if key not in RESERVED}
         with torch.no_grad():  # not inference mode, whose tensors have no gradients: a planner may need those
             state = self.model.encode(observation, carry.state, carry.action, first)
-        objective = Objective(self.model, state, self._cost(observation), number + 2)
+        taken = torch.where(first, 0, carry.taken)
+        objective = Objective(self.model, state, self._cost(observation, taken), number + 2)
         warm = restart(carry.warm, first, self.layout) if is_first.any() else carry.warm
         plan = self.planner.plan(objective, self.layout, len(is_first), self.generator, warm)
         action = plan.actions[:, 0].clone()
-        taken = {key: value.cpu().numpy() for key, value in self.layout.by_key(action).items()}
-        return PlannerCarry(state, action, shift(plan.warm)), taken, {}
+        actions = {key: value.cpu().numpy() for key, value in self.layout.by_key(action).items()}
+        return PlannerCarry(state, action, shift(plan.warm), taken + 1), actions, {}
 
-    def _cost(self, observation: Arrays) -> Cost:
+    def _cost(self, observation: Arrays, taken: Tensor) -> Cost:
         if self.cost is not None:
             return self.cost
         assert self.goal is not None, "one of both is given"
         with torch.no_grad():
             features = self.model.features(self.model.encode(self.goal(observation)))  # type: ignore[attr-defined]
-        return GoalCost(goal=features, every_step=self.every_step)
+        left = None if self.deadline is None else (self.deadline - taken).clamp(1, self.planner.horizon)
+        return GoalCost(goal=features, every_step=self.every_step, steps=left)
 
     def override(self, actions: Arrays) -> PlannerCarry:
         """The carry after a step with `actions` `[N ...]` that were not planned: they and the initial state."""

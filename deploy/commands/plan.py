@@ -38,6 +38,8 @@ class Plan:
     V-JEPA 2-AC, which predicts no reward, needs it, and --task."""
     every_step: bool = False
     """Judge plans by the distance to the goal after every step, not the last alone: then it is reached soon."""
+    deadline: Annotated[PositiveOrNone, arg(help_behavior_hint="(default: none)")] = None
+    """Steps of an episode within which the goal is to be reached: plans end there, not later."""
     pessimism: float = 0.0
     """Standard deviations of the return over reward heads to subtract."""
     without_value: bool = False
@@ -57,8 +59,9 @@ class Plan:
 def run(arguments: Sequence[str]) -> int:
     """Returns the exit code."""
     given = parse(Plan, arguments, prog="nexus plan", example="nexus plan runs/cartpole --planner icem --horizon 15")
-    if given.every_step and not given.goal:
-        raise ValueError("--every-step judges plans by the distance to a goal; name it too, e.g. --goal goal.")
+    if (given.every_step or given.deadline) and not given.goal:
+        option = "--every-step" if given.every_step else "--deadline"
+        raise ValueError(f"{option} is for plans towards a goal; name the goal too, e.g. --goal goal.")
     folder = newest_model(given.path)
     family = read_family(folder)
     if not family.plans:
@@ -72,8 +75,9 @@ def run(arguments: Sequence[str]) -> int:
     chosen = {name: getattr(given, name) for name in ("horizon", "samples", "iterations")}
     settings = PlanSettings(
         planner=given.planner, options={name: value for name, value in chosen.items() if value is not None},
-        block=given.block, goal=given.goal, every_step=given.every_step, pessimism=given.pessimism, bootstrap=not given.without_value,
-        task=given.task, episodes=given.episodes, seed=given.seed, compare=not given.alone,
+        block=given.block, goal=given.goal, every_step=given.every_step, deadline=given.deadline,
+        pessimism=given.pessimism, bootstrap=not given.without_value, task=given.task,
+        episodes=given.episodes, seed=given.seed, compare=not given.alone,
     )  # fmt: skip
     score_planner(given.path, settings, given.out or given.path / f"plan-{given.planner}.json")
     return 0

@@ -47,6 +47,7 @@ class PlanSettings:
     block: int = 1
     goal: str = ""
     every_step: bool = False
+    deadline: int | None = None
     pessimism: float = 0.0
     bootstrap: bool = True
     task: str = ""
@@ -102,7 +103,7 @@ def score_planner(path: Path, settings: PlanSettings, out: Path) -> dict[str, An
         players.append(("random", RandomPolicy(spaces.action, settings.seed), "random"))
     outcome: dict[str, Any] = {
         "planner": {"name": settings.planner, **to_json(planner)},
-        "cost": {"goal": settings.goal, "every_step": settings.every_step} if settings.goal
+        "cost": {name: getattr(settings, name) for name in ("goal", "every_step", "deadline")} if settings.goal
         else to_json(_reward_cost(settings)),
         "checkpoint": str(loaded.folder), "task": config.task,
     }  # fmt: skip
@@ -147,7 +148,8 @@ def planner_policy(
                 "shows the goal, e.g. --goal goal."
             )
         return make(cost)
-    return make(goal=lambda seen: seen | {image: seen[settings.goal]}, every_step=settings.every_step)
+    return make(goal=lambda seen: seen | {image: seen[settings.goal]}, every_step=settings.every_step,
+                deadline=settings.deadline)  # fmt: skip
 
 
 def planning_model(loaded: LoadedModel, action: Spaces, image: str) -> PlanningModel:

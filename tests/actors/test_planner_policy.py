@@ -19,6 +19,7 @@ from tests.world_models.small_agent import build
 from world_models.dreamer.planning import DreamerPlanning
 from world_models.planning.cem import CEM
 from world_models.planning.costs import RewardCost
+from world_models.planning.gradient import GradientPlanner
 from world_models.planning.icem import ICEM
 from world_models.simple.world_model import SimpleWorldModel
 from world_models.snapshot import take_snapshot
@@ -111,6 +112,21 @@ def test_a_goal_is_picked_out_of_the_observation() -> None:
     assert actions["action"].shape == (2, 1)
     with pytest.raises(ValueError, match="either cost or goal"):
         PlannerPolicy(model, SMALL)
+    with pytest.raises(ValueError, match="deadline=5 must be at least 1, and is for plans towards a goal"):
+        PlannerPolicy(model, SMALL, RewardCost(), deadline=5)
+
+
+def test_plans_end_with_the_episode() -> None:
+    model = SimpleWorldModel(PENDULUM)
+    goal, seen = {"vector": np.array([[0.0, 1.0, 2.0]], np.float32)}, {"vector": np.ones((1, 3), np.float32)}
+    planner = GradientPlanner(horizon=3, samples=1, iterations=5)
+    policy = PlannerPolicy(model, planner, goal=lambda seen: goal, deadline=3)
+    carry = policy.initial(1)
+    for step, moved in enumerate(([True, True], [True, False], [False, False])):
+        carry, _, _ = policy.act(carry._replace(warm=policy.initial(1).warm), seen, np.array([step == 0]), 0)
+        # What follows in the plan: an action after the end is left where it began.
+        assert carry.warm.mean[0, :2, 0].ne(0).tolist() == moved, step
+    assert carry.taken.tolist() == [3]
 
 
 def test_whole_episodes_are_scored() -> None:

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 
 from actors.envs import make
-from actors.envs.point_reach import LARGEST, POINT
+from actors.envs.point_reach import LARGEST, POINT, STEPS
 from actors.evaluation import proportion_interval, run_episodes
 from actors.policies.planner_policy import PlannerPolicy
 from actors.policy import load_policy
@@ -35,6 +35,7 @@ from world_models import SimpleWorldModel, plan_with_world_model
 from world_models.jepa.planning import VJEPA2ACPlanning
 from world_models.jepa.vjepa2_ac import VJEPA2AC
 from world_models.loading import load_world_model
+from world_models.planning.action_blocks import ActionBlocks
 from world_models.planning.cem import CEM
 from world_models.planning.costs import RewardCost
 from world_models.planning.gradient import GradientPlanner
@@ -46,7 +47,6 @@ from world_models.planning.random_shooting import RandomShooting
 from world_models.protocol import PlanningModel
 
 TASK = "gym:Pendulum-v1"
-REACH_HORIZON = 5
 PLANNERS: dict[str, Any] = {
     "random_shooting": RandomShooting(samples=192),
     "predictive_sampling": PredictiveSampling(samples=192),
@@ -60,13 +60,14 @@ HORIZONS = {"simple": 15, "dreamer": 5}
 SEED = 1_000_000
 REACH = "gym:actors.envs.point_reach:PointReach-v0"
 REACH_PLANNERS: dict[str, Any] = {
-    "random_shooting": RandomShooting(samples=512, horizon=REACH_HORIZON),
-    "predictive_sampling": PredictiveSampling(samples=512, horizon=REACH_HORIZON),
-    "cem": CEM(samples=128, elites=12, iterations=4, horizon=REACH_HORIZON),
-    "icem": ICEM(samples=128, elites=12, iterations=4, horizon=REACH_HORIZON),
-    "mppi": MPPI(samples=128, iterations=4, horizon=REACH_HORIZON),
-    "gradient": GradientPlanner(samples=4, iterations=40, horizon=REACH_HORIZON),
+    "random_shooting": RandomShooting(samples=512, horizon=2),
+    "predictive_sampling": PredictiveSampling(samples=512, horizon=2),
+    "cem": CEM(samples=128, elites=12, iterations=4, std=2.0, horizon=2),
+    "icem": ICEM(samples=128, elites=12, iterations=4, horizon=2),
+    "mppi": MPPI(samples=128, iterations=4, horizon=2),
+    "gradient": GradientPlanner(samples=4, iterations=40, horizon=2),
 }
+"""Over blocks of 4 steps; an episode takes 8, and plans end with it."""
 
 
 def simple_model(rounds: int, seed: int = 0) -> SimpleWorldModel:
@@ -136,7 +137,7 @@ def untrained(model: VJEPA2AC, seed: int) -> VJEPA2AC:
 
 
 def reach(model: VJEPA2AC, planner: Planner, episodes: int) -> dict[str, Any]:
-    policy = PlannerPolicy(VJEPA2ACPlanning(model), planner, goal=lambda seen: {"image": seen["goal"]}, every_step=True)
+    policy = PlannerPolicy(VJEPA2ACPlanning(model), planner, goal=lambda seen: {"image": seen["goal"]}, deadline=STEPS)
     return score(policy, episodes, True, REACH)
 
 
@@ -149,7 +150,7 @@ def reach_rows(runs: Sequence[Path], planners: Sequence[str], episodes: int) -> 
         kinds = {"vjepa2-ac": model, "vjepa2-ac untrained": untrained(model, seed)}
         for name, kind in kinds.items():
             for planner in planners:
-                found = REACH_PLANNERS[planner]
+                found = ActionBlocks(planner=REACH_PLANNERS[planner], block=4)
                 rows.append({"model": name, "planner": planner, "horizon": found.horizon, "run": str(run),
                              **reach(kind, found, episodes)})  # fmt: skip
                 print(line(rows[-1]), flush=True)

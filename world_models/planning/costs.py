@@ -3,12 +3,13 @@
 Each is a `Cost`: a function of the model and its imagined steps. Legend: E reward heads, F features.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from world_models.planning.objective import Transition
@@ -56,12 +57,14 @@ class RewardCost:
 @dataclass(frozen=True, kw_only=True)
 class GoalCost:
     """The distance of features to those of a goal: the mean over features of absolute (`l1`, V-JEPA 2-AC's energy) or
-    squared (`l2`) differences, of the last state or, with `every_step`, summed over all."""
+    squared (`l2`) differences, of the last state that counts or, with `every_step`, summed over all of them."""
 
     goal: Float[Tensor, "P ..."]
     """Features of the goal of each problem, `model.features(model.encode(goal))`."""
     distance: str = "l1"
     every_step: bool = False
+    steps: Int[Tensor, " P"] | None = None
+    """The steps of each problem that count, at least 1: those that are left of its episode. All if None."""
 
     def __post_init__(self) -> None:
         if self.distance not in DISTANCES:
@@ -71,15 +74,21 @@ class GoalCost:
         require(model, "features", "plan for its predicted reward, or with a function.")
         total: Tensor | float = 0.0
         following: State = None
-        for _, _, following in steps:
-            if self.every_step:
+        ends = math.inf if self.steps is None else int(self.steps.max())
+        for step, (_, _, following) in enumerate(steps, 1):
+            if self.steps is not None:
+                counts = self.steps >= step if self.every_step else self.steps == step
+                total = total + self._apart(model.features(following)) * counts[:, None]
+            elif self.every_step:
                 total = total + self._apart(model.features(following))
-        return total if isinstance(total, Tensor) else self._apart(model.features(following))
+            if step >= ends:
+                break
+        return (total if isinstance(total, Tensor) else self._apart(model.features(following))).flatten()
 
-    def _apart(self, features: Float[Tensor, "N ..."]) -> Float[Tensor, " N"]:
+    def _apart(self, features: Float[Tensor, "N ..."]) -> Float[Tensor, "P S"]:
         problems = len(self.goal)
         gap = features.reshape(problems, len(features) // problems, -1) - self.goal.reshape(problems, 1, -1)
-        return (gap.abs() if self.distance == "l1" else gap.square()).mean(-1).flatten()
+        return (gap.abs() if self.distance == "l1" else gap.square()).mean(-1)
 
 
 @dataclass(frozen=True, kw_only=True)

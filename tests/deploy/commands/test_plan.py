@@ -69,11 +69,11 @@ def test_a_vjepa2_ac_is_planned_towards_a_picture(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], state: int
 ) -> None:
     folder = small_vjepa2_ac.saved(tmp_path, state=state)
-    assert run([str(folder), "--task", TASK, "--goal", "goal", "--every-step", *FEW]) == 0
+    assert run([str(folder), "--task", TASK, "--goal", "goal", "--deadline", "8", "--block", "4", *FEW]) == 0
     printed = capsys.readouterr().out
     assert "cem towards the picture in 'goal'" in printed and printed.count("is_success: mean") == 2
     outcome: dict[str, Any] = json.loads((folder / "plan-cem.json").read_text())
-    assert outcome["cost"] == {"goal": "goal", "every_step": True} and "actor" not in outcome
+    assert outcome["cost"] == {"goal": "goal", "every_step": False, "deadline": 8} and "actor" not in outcome
     assert len(outcome["planned"]["metrics"]["is_success"]) == 2
 
 
@@ -99,7 +99,7 @@ def test_what_does_not_fit_a_vjepa2_ac_is_said(tmp_path: Path, state: int, argum
         (["--planner", "random_shooting", "--iterations", "3"], "random_shooting has no iterations; it has horizon"),
         (["--goal", "goal"], "--goal goal replaces the one picture that the model sees, but it sees position"),
         (["--planner", "magic"], "'magic' is not one of"),
-        (["--every-step"], "--every-step judges plans by the distance to a goal; name it too"),
+        (["--every-step"], "--every-step is for plans towards a goal; name the goal too"),
         (["--task", "gym:CartPole-v1"], "The model sees 'position' of width 2, but gym:CartPole-v1 has"),
     ],
 )

@@ -42,6 +42,9 @@ def test_goals_are_of_each_problem() -> None:
     assert cost() == [[0.0, 0.75], [1.0, 0.25]]
     assert cost(distance="l2") == [[0.0, 0.5625], [1.0, 0.0625]]
     assert cost(every_step=True) == [[0.25, 1.5], [1.75, 0.5]]
+    assert cost(steps=torch.tensor([1, 2])) == [[0.25, 0.75], [1.0, 0.25]]
+    assert cost(steps=torch.tensor([1, 2]), every_step=True) == [[0.25, 0.75], [1.75, 0.5]]
+    assert cost(steps=torch.tensor([1, 1])) == [[0.25, 0.75], [0.75, 0.25]]
     with pytest.raises(ValueError, match=r"distance='cosine' is not one of \('l1', 'l2'\)"):
         cost(distance="cosine")
 
