@@ -1,0 +1,1 @@
+"""`nexus monitor`: a page that shows runs while they learn, and steers them."""

@@ -1,0 +1,67 @@
+"""The configuration of a run, flat, and what makes two runs seeds of the same experiment."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from deploy.reports.curves import task_name
+from deploy.wiring.config import FREE, RunConfig
+from deploy.wiring.config_file import COMMAND, read_config, read_values
+from deploy.wiring.fields import dotted
+from world_models.dataclass_json import to_json
+
+_MATTERS = ("learner.train_ratio", "actor.max_lag", "learner.publish_every", "learner.publish_seconds")
+"""What may change when a run continues, and still is a different experiment."""
+_INCIDENTAL = ("seed", *(name for name in FREE if name not in _MATTERS))
+
+
+class Configuration:
+    """What `config.yaml` says; empty as long as it cannot be read."""
+
+    def __init__(self, logdir: Path):
+        self.values: dict[str, Any] = {}
+        """By dotted names, fields that the file lacks with their defaults."""
+        self.task, self.seed = logdir.name, 0
+        try:
+            plain = read_values(logdir)
+        except ValueError:
+            plain = None
+        if isinstance(plain, Mapping):
+            self.values = dotted(_with_defaults(logdir, plain))
+        task, seed = self.values.get("task"), self.values.get("seed")
+        command = self.values.get(COMMAND)
+        if isinstance(task, str) and task:
+            self.task = task_name(task)
+        elif isinstance(command, str):
+            self.task = command
+        if isinstance(seed, int):
+            self.seed = seed
+        kept = {name: value for name, value in self.values.items() if not _is_incidental(name)}
+        text = json.dumps([self.task, kept], sort_keys=True, default=str)
+        self.group = hashlib.sha256(text.encode()).hexdigest()[:10]
+        """The same for all seeds of an experiment."""
+
+
+def _with_defaults(logdir: Path, plain: Mapping[str, Any]) -> Mapping[str, Any]:
+    if COMMAND in plain:
+        return plain
+    try:
+        return to_json(read_config(RunConfig, logdir))
+    except (ValueError, TypeError):  # of another version
+        return plain
+
+
+def _is_incidental(name: str) -> bool:
+    return any(name == one or one.endswith(".") and name.startswith(one) for one in _INCIDENTAL)
+
+
+def differing(configurations: Sequence[Mapping[str, Any]], incidental: bool = False) -> dict[str, list[Any]]:
+    """The fields in which they differ, with the value of each; `incidental` includes seed, logdir and the like."""
+    names = dict.fromkeys(name for one in configurations for name in one)
+    found = {name: [one.get(name) for one in configurations] for name in names}
+    return {
+        name: values for name, values in found.items()
+        if any(value != values[0] for value in values) and (incidental or not _is_incidental(name))
+    }  # fmt: skip

@@ -1,0 +1,135 @@
+"""Curves of groups of seeds, of single runs, and published ones, as the page draws them. Legend: P points."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from deploy.monitor.configuration import differing
+from deploy.monitor.history import EVAL, TRAIN
+from deploy.monitor.run import Run
+from deploy.reports.curves import Curve, bin_width, binned
+from deploy.reports.statistics import FEWEST, Statistic, band
+
+Axis = Literal["frames", "hours", "updates"]
+_HOUR = 3600.0
+_DOTS = 600  # episodes of a lone run that are drawn
+_NAMED = 3  # fields that a label names
+_SEED = re.compile(r"[-_. /]*(seed|s)?[-_]?\d+$")  # at the end of a name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What the page wants to see."""
+
+    axis: Axis = "frames"
+    value: str = "score"
+    """A column of scores.jsonl."""
+    kind: Literal["train", "eval"] = "train"
+    statistic: Statistic = "mean"
+    bins: int = 50
+    """The most points of a curve."""
+
+
+def curve_of(run: Run, question: Question) -> Curve | None:
+    """A value of a run's episodes over the axis; hours in seconds. None if there is none."""
+    ys, kinds = run.scores.column(question.value), run.scores.column("kind")
+    offline = bool(run.configuration.values.get("offline"))
+    wanted = EVAL if question.kind == "eval" or offline else TRAIN
+    xs = run.scores.column("updates" if question.axis == "updates" else "frames")
+    if question.axis == "hours":
+        frames, seconds = run.seconds()
+        if not len(frames):
+            return None
+        xs = np.interp(xs, np.r_[0.0, frames], np.r_[0.0, seconds])
+    good = (kinds == wanted) & np.isfinite(ys) & np.isfinite(xs)
+    if not good.any():
+        return None
+    xs, ys = xs[good], ys[good]
+    order = np.argsort(xs, kind="stable")
+    task = run.configuration.task
+    return Curve(task=task, method=run.name, seed=run.configuration.seed, xs=xs[order], ys=ys[order], offline=offline)
+
+
+def group_curve(runs: Sequence[Run], question: Question) -> dict[str, Any] | None:
+    """The line of one group. Nothing but its own runs has an effect on it."""
+    found = [(run, curve) for run in runs if (curve := curve_of(run, question)) is not None]
+    if not found:
+        return None
+    curves = [curve for _, curve in found]
+    line, grid, width = _line(curves, question)
+    scale = _HOUR if question.axis == "hours" else 1.0
+    seeds = [{"id": run.id, "name": run.name, "y": binned(curve, grid, width)} for run, curve in found]
+    dots = _dots(curves[0], scale) if len(curves) == 1 and question.kind == "train" else None
+    return line | {"x": line["x"] / scale, "width": width / scale, "seeds": seeds, "dots": dots}
+
+
+def _line(curves: Sequence[Curve], question: Question) -> tuple[dict[str, Any], np.ndarray, float]:
+    """Also the grid of its points, and their distance."""
+    last = max(float(curve.xs[-1]) for curve in curves)
+    width = bin_width(curves, last, question.bins)
+    middle = band(curves, width, question.statistic)
+    grid = middle.xs
+    values = {"y": middle.value, "low": middle.low, "high": middle.high}
+    xs = np.minimum(middle.xs, last)
+    if len(xs) > 1 and last - middle.xs[-2] < width / 4:  # a last bin that has hardly begun would bend the line
+        xs, values = xs[:-1], {name: value[:-1] for name, value in values.items()}
+        grid = grid[:-1]
+    return {"x": xs, **values, "n": len(curves), "few": len(curves) < FEWEST}, grid, width
+
+
+def _dots(curve: Curve, scale: float) -> dict[str, Any]:
+    """Single episodes; if there are many, evenly spread ones and the extremes."""
+    chosen = np.arange(len(curve.xs))
+    if len(chosen) > _DOTS:
+        even = np.linspace(0, len(chosen) - 1, _DOTS).astype(int)
+        chosen = np.unique(np.r_[even, curve.ys.argmin(), curve.ys.argmax()])
+    return {"x": curve.xs[chosen] / scale, "y": curve.ys[chosen]}
+
+
+def baseline_curves(curves: Iterable[Curve], task: str, question: Question) -> list[dict[str, Any]]:
+    """Published scores of a task, which are over frames; one of a single point is a level."""
+    by_method: dict[str, list[Curve]] = {}
+    for curve in curves:
+        if curve.task == task and question.value == "score":
+            by_method.setdefault(curve.method, []).append(curve)
+    found = []
+    for method, own in by_method.items():
+        if own[0].constant:
+            found.append({"name": method, "n": len(own), "level": float(np.mean([one.ys[0] for one in own]))})
+        elif question.axis == "frames":
+            found.append({"name": method, "level": None} | _line(own, question)[0])
+    return found
+
+
+def labels(groups: Mapping[str, Sequence[Run]]) -> dict[str, dict[str, Any]]:
+    """For each group of a task what its runs are called in common, and in which fields it differs from the others."""
+    fields = differing([dict(runs[0].configuration.values) for runs in groups.values()])
+    out: dict[str, dict[str, Any]] = {}
+    for place, (group, runs) in enumerate(groups.items()):
+        own = {name: values[place] for name, values in fields.items()}
+        words = [f"{name.rpartition('.')[2].replace('_', ' ')} {_shown(value)}" for name, value in own.items()]
+        rest = f" +{len(words) - _NAMED} more" if len(words) > _NAMED else ""
+        out[group] = {"label": _common_name(runs), "detail": " · ".join(words[:_NAMED]) + rest, "fields": own}
+    names = [one["label"] for one in out.values()]
+    for group, one in out.items():
+        if names.count(one["label"]) > 1:
+            one["label"] = groups[group][0].name
+    return out
+
+
+def _common_name(runs: Sequence[Run]) -> str:
+    """The name that most runs have without their seed."""
+    if len(runs) == 1:
+        return runs[0].name
+    stems = Counter(_SEED.sub("", run.name) for run in runs)
+    return stems.most_common(1)[0][0] or runs[0].name
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
+    return ("yes" if value else "no") if isinstance(value, bool) else "none" if value in (None, "") else str(value)[:40]

@@ -1,0 +1,114 @@
+"""The logs of a run as columns of numbers, each frame once. Legend: P lines."""
+
+import math
+from array import array
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deploy.monitor.tail import Tail
+
+TRAIN, EVAL = 0.0, 1.0
+_KINDS = {"train": TRAIN, "eval": EVAL}
+_LARGEST = 1e100  # larger numbers cannot be averaged and drawn without overflow
+_MOST_COLUMNS = 2000
+
+
+class History:
+    """The lines of metrics.jsonl or scores.jsonl.
+
+    A run that went back to a checkpoint writes some frames again. Its logs are cut then; lines that are left over
+    because it died before that are replaced by the newer ones.
+    """
+
+    def __init__(self, path: Path):
+        self._tail = Tail(path)
+        self._columns: dict[str, array[float]] = {}
+        self._length = 0
+        self._newest = {TRAIN: -math.inf, EVAL: -math.inf}
+        self.revision = 0
+        """Grows with each change."""
+
+    def __len__(self) -> int:
+        return self._length
+
+    @property
+    def names(self) -> list[str]:
+        return list(self._columns)
+
+    @property
+    def damaged(self) -> int:
+        """Lines that were left out."""
+        return self._tail.damaged
+
+    def column(self, name: str) -> np.ndarray:
+        """Values [P], NaN where a line has none."""
+        values = self._columns.get(name)
+        return np.full(self._length, np.nan) if values is None else np.array(values, np.float64)
+
+    def refresh(self) -> bool:
+        """Read what is new; True if something is."""
+        anew, lines = self._tail.read()
+        if anew:
+            self._keep(np.zeros(self._length, bool))
+            self._newest = dict.fromkeys(self._newest, -math.inf)
+        for line in lines:
+            self._add(line)
+        self.revision += bool(anew or lines)
+        return bool(anew or lines)
+
+    def _add(self, line: Mapping[str, Any]) -> None:
+        frames, updates = number(line.get("frames")), number(line.get("updates", 0))
+        if not (0 <= frames < _LARGEST and 0 <= updates < _LARGEST):
+            self._tail.damaged += 1
+            return
+        kind = _KINDS.get(line.get("kind", ""), math.nan)
+        sort = EVAL if kind == EVAL else TRAIN  # evaluations lag behind, so their updates are an order of their own
+        if updates < self._newest[sort] or (math.isnan(kind) and updates == self._newest[sort]):
+            self._go_back(kind, frames, updates)
+        self._newest[sort] = updates
+        for name, value in line.items():
+            if name not in ("kind", "protocol") and isinstance(value, int | float | None):
+                self._put(name, number(value))
+        if not math.isnan(kind):
+            self._put("kind", kind)
+        self._length += 1
+        for values in self._columns.values():
+            if len(values) < self._length:
+                values.append(math.nan)
+
+    def _put(self, name: str, value: float) -> None:
+        values = self._columns.get(name)
+        if values is None:
+            if len(self._columns) >= _MOST_COLUMNS:
+                return
+            values = self._columns[name] = array("d", [math.nan]) * self._length
+        values.append(value)
+
+    def _go_back(self, kind: float, frames: float, updates: float) -> None:
+        later = self.column("updates")
+        if math.isnan(kind):  # a line of metrics
+            replaced = later >= updates
+        elif kind == EVAL:
+            replaced = (self.column("kind") == EVAL) & (later >= updates)
+        else:  # after only the learner has gone back, earlier episodes stay
+            replaced = (self.column("kind") == TRAIN) & (later > updates) & (self.column("frames") >= frames)
+        self._keep(~replaced)
+
+    def _keep(self, kept: np.ndarray) -> None:
+        if not kept.all():
+            self._columns = {
+                name: array("d", np.array(values, np.float64)[kept].tobytes()) for name, values in self._columns.items()
+            }
+            self._length = int(kept.sum())
+
+
+def number(value: Any) -> float:
+    """`value` as a float; NaN if it is none, or cannot be averaged and drawn."""
+    try:
+        plain = float(value) if isinstance(value, int | float) else math.nan
+    except OverflowError:
+        return math.nan
+    return plain if abs(plain) < _LARGEST else math.nan

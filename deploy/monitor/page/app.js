@@ -1,0 +1,127 @@
+// The page: what the server knows of its runs, and the view that is looked at.
+
+import { get, listen } from "./api.js";
+import { CurvesView } from "./curves.js";
+import { ask, h, toast } from "./dom.js";
+import { MetricsView } from "./metrics.js";
+import { RunsView } from "./runs.js";
+import { change, link, onChange, remember, state } from "./state.js";
+
+const VIEWS = [["curves", "Curves", CurvesView], ["metrics", "Metrics", MetricsView], ["runs", "Runs", RunsView]];
+const world = { runs: [], byId: new Map(), tasks: [], baselines: [], folders: [], loaded: false, reload };
+const main = document.getElementById("main");
+let view = null;
+let shown = "";
+
+async function reload(changed = null) {
+  const table = await get("runs", { filter: state.filter });
+  const error = document.getElementById("filter-error");
+  error.hidden = true;
+  Object.assign(world, { runs: table.runs, tasks: table.tasks, baselines: table.baselines, folders: table.folders, loaded: true });
+  world.byId = new Map(table.runs.map((run) => [run.id, run]));
+  tabs();
+  if (!view || shown !== state.view) open();
+  else view.refresh(changed);
+}
+
+function open() {
+  view?.destroy();
+  const found = VIEWS.find(([name]) => name === state.view) ?? VIEWS[0];
+  shown = state.view;
+  document.body.dataset.view = state.view;
+  view = new found[2](main, world);
+  tabs();
+}
+
+function tabs() {
+  const live = world.runs.filter((run) => run.active).length;
+  const counts = { runs: world.runs.filter((run) => run.selected).length };
+  document.getElementById("tabs").replaceChildren(...VIEWS.map(([name, text], place) => h("a", {
+    href: link({ view: name }), "aria-current": state.view === name ? "page" : null, title: `${text} (${place + 1})`,
+    onclick: (event) => { event.preventDefault(); change({ view: name }, false); },
+  }, text, counts[name] ? h("small", {}, counts[name]) : null)));
+  document.title = `${live ? `${live} live · ` : ""}Nexus`;
+}
+
+let pending = null;
+const waiting = new Set();
+
+function news(message) {
+  for (const id of [...message.changed, ...message.gone]) waiting.add(id);
+  if (pending) return;
+  pending = setTimeout(async () => {
+    const ids = [...waiting];
+    waiting.clear();
+    try { await reload(message.gone.length ? null : ids); } catch { /* the next message asks again */ }
+    pending = null;
+  }, 150);
+}
+
+function linked(up) {
+  const mark = document.getElementById("link");
+  mark.className = up ? "pulse up" : "pulse";
+  mark.lastChild.textContent = up ? "live" : "offline";
+  if (up) reload().catch(problem);
+}
+
+function problem(error) {
+  const field = document.getElementById("filter-error");
+  field.textContent = error.message;
+  field.hidden = false;
+}
+
+const filter = document.getElementById("filter");
+let typing = null;
+filter.value = state.filter;
+filter.addEventListener("input", () => {
+  clearTimeout(typing);
+  typing = setTimeout(() => change({ filter: filter.value.trim() }), 200);
+});
+
+onChange(async (changes) => {
+  if ("filter" in changes) {
+    if (document.activeElement !== filter) filter.value = state.filter;
+    try { await reload(); } catch (error) { problem(error); return; }
+  }
+  if (shown !== state.view) { open(); scrollTo(0, 0); return; }
+  tabs();
+  view?.stateChanged(changes);
+});
+
+function switchTheme() {
+  const next = document.documentElement.dataset.theme === "dark" ? "light" : "dark";
+  document.documentElement.dataset.theme = next;
+  remember("nexus.theme", next);
+  open();
+}
+
+const KEYS = [["1 2 3", "curves, metrics, runs"], ["/", "filter"], ["T", "light or dark"], ["?", "these keys"],
+  ["← →", "on a chart: read values"], ["+ −", "on a chart: zoom; Escape shows everything again"], ["drag", "zoom; double click shows everything again"]];
+
+function help() {
+  ask("Keyboard", h("dl", { class: "keys" }, KEYS.map(([key, text]) => [h("dt", {}, key.split(" ").map((one) => h("kbd", {}, one))), h("dd", {}, text)])),
+    h("p", { class: "sub" }, "Filters: words, task:NAME, tag:NAME, state:training, is:live, is:archived, score>400, frames<1e6, any field of the configuration as train_ratio=32, and -TERM for not."));
+}
+
+document.getElementById("theme").addEventListener("click", switchTheme);
+document.getElementById("help").addEventListener("click", help);
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", (event) => {
+  document.documentElement.dataset.theme = event.matches ? "dark" : "light";
+  open();
+});
+addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, textarea, select, dialog")) return;
+  const place = Number(event.key) - 1;
+  if (event.key === "/") { filter.focus(); filter.select(); }
+  else if (event.key === "t") switchTheme();
+  else if (event.key === "?") help();
+  else if (VIEWS[place]) change({ view: VIEWS[place][0] }, false);
+  else return;
+  event.preventDefault();
+});
+filter.addEventListener("keydown", (event) => { if (event.key === "Escape") filter.blur(); });
+
+document.fonts?.ready.then(() => { if (view) open(); });
+reload().catch(problem);
+listen(news, linked);
+addEventListener("unhandledrejection", (event) => toast(event.reason?.message ?? "Something went wrong.", true));

@@ -1,0 +1,105 @@
+"""The runs below some folders, found and followed while they come and go."""
+
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from deploy.monitor.run import Run
+from deploy.reports.metrics import METRICS, SCORES
+from world_models.checkpoint_files import RUN_CONFIG
+
+SEARCH = 3.0  # seconds between two searches for new runs
+_DEPTH = 8
+_INSIDE = frozenset({"checkpoints", "replay", "videos", "faults", "control"})
+"""Folders of a run directory that hold no runs."""
+
+
+class Runs:
+    """Follows the runs; any thread may use them under `lock`."""
+
+    def __init__(self, folders: Iterable[Path]):
+        self.folders = [folder.absolute() for folder in folders]
+        self.lock = threading.RLock()
+        self.by_id: dict[str, Run] = {}
+        self._found: dict[Path, str] = {}
+        self._searched = -SEARCH
+        self.places: dict[tuple[str, str], int] = {}
+        """Task and group, each with its place within its task: its colour."""
+
+    def refresh(self) -> tuple[list[str], list[str]]:
+        """Ids of the runs that have changed, and of those that are gone."""
+        if time.monotonic() - self._searched >= SEARCH:
+            self._found = self._search()
+            self._searched = time.monotonic()
+        changed, gone = [], []
+        with self.lock:
+            known = {run.path: run for run in self.by_id.values()}
+        for path, name in self._found.items():
+            if path in known:
+                known[path].name = name
+            elif path.is_dir():
+                run = Run(path, name)
+                run.refresh()
+                with self.lock:
+                    self.by_id[run.id] = run
+                changed.append(run.id)
+        for run in list(self.by_id.values()):
+            with self.lock:
+                if run.path not in self._found or not run.path.is_dir():
+                    del self.by_id[run.id]
+                    gone.append(run.id)
+                elif run.refresh() and run.id not in changed:
+                    changed.append(run.id)
+        with self.lock:
+            self._assign_places()
+        return changed, gone
+
+    def tasks(self) -> dict[str, list[Run]]:
+        """The runs of each task."""
+        found: dict[str, list[Run]] = {}
+        for run in self.by_id.values():
+            found.setdefault(run.configuration.task, []).append(run)
+        return found
+
+    def _assign_places(self) -> None:
+        """A group keeps its place as long as this process lives, whatever else comes or goes."""
+        taken = Counter(task for task, _ in self.places)
+        for run in sorted(self.by_id.values(), key=lambda run: (run.path.parent, run.name)):
+            place = run.configuration.task, run.group
+            if place not in self.places:
+                self.places[place] = taken[place[0]]
+                taken[place[0]] += 1
+
+    def _search(self) -> dict[Path, str]:
+        found: dict[Path, tuple[Path, str]] = {}
+        for folder in self.folders:
+            for path in _runs_below(folder, _DEPTH):
+                short = folder.name if path == folder else str(path.relative_to(folder))
+                found.setdefault(path, (folder, short))
+        often = Counter(short for _, short in found.values())
+        return {
+            path: short if often[short] == 1 else str(Path(folder.name, short) if path != folder else path)
+            for path, (folder, short) in found.items()
+        }
+
+
+def _runs_below(folder: Path, depth: int) -> Iterator[Path]:
+    try:
+        with os.scandir(folder) as entries:
+            files, folders = set(), []
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.name)
+                else:
+                    files.add(entry.name)
+    except OSError:
+        return
+    if SCORES in files or METRICS in files or RUN_CONFIG in files:
+        yield folder
+    if depth:
+        for name in sorted(folders):
+            if not name.startswith(".") and name not in _INSIDE:
+                yield from _runs_below(folder / name, depth - 1)

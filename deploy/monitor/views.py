@@ -1,0 +1,170 @@
+"""What the page asks for, answered from the runs. Everything here holds their lock."""
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+from deploy.monitor.configuration import differing
+from deploy.monitor.curves import Axis, Question, baseline_curves, group_curve, labels
+from deploy.monitor.metric_lines import metric_lines
+from deploy.monitor.notes import changed, write_notes
+from deploy.monitor.run import Run
+from deploy.monitor.runs import Runs
+from deploy.monitor.selection import selection
+from deploy.reports.curves import NOT_VALUES, Curve
+from deploy.reports.statistics import Statistic
+
+MOST_COMPARED = 50
+_KEPT = 2000  # curves in the cache
+_BINS = (5, 400)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Which runs the page shows."""
+
+    filter: str = ""
+    hidden: frozenset[str] = frozenset()
+
+
+class Views:
+    """Raises ValueError for a question that makes no sense, LookupError for a run that does not exist."""
+
+    def __init__(self, runs: Runs, baselines: Sequence[Curve] = ()):
+        self.runs, self.baselines = runs, baselines
+        self._curves: dict[Any, Any] = {}
+        self._computing = threading.Lock()
+
+    def run(self, name: str) -> Run:
+        """A run by its id."""
+        if (run := self.runs.by_id.get(name)) is None:
+            raise LookupError("There is no such run.")
+        return run
+
+    def table(self, shown: Shown) -> dict[str, Any]:
+        """Every run with `selected`, and every task with its number of selected runs."""
+        with self.runs.lock:
+            term = selection(shown.filter)
+            rows, tasks = [], {}
+            for run in self.runs.by_id.values():
+                row = run.summary()
+                row["selected"] = term(row, run.configuration.values)
+                row["place"] = self.runs.places.get((row["task"], row["group"]), 0)
+                rows.append(row)
+                one = tasks.setdefault(row["task"], {"task": row["task"], "runs": 0, "live": 0, "changed": 0.0, "scores": False})
+                one["runs"] += row["selected"]
+                one["live"] += row["selected"] and row["active"]
+                one["scores"] |= row["selected"] and len(run.scores) > 0
+                one["changed"] = max(one["changed"], row["changed"])
+            return {
+                "runs": rows, "tasks": list(tasks.values()), "baselines": sorted({one.method for one in self.baselines}),
+                "folders": [str(folder) for folder in self.runs.folders],
+            }  # fmt: skip
+
+    def _selected(self, shown: Shown) -> list[Run]:
+        term = selection(shown.filter)
+        return [
+            run for run in self.runs.by_id.values()
+            if run.id not in shown.hidden and term(run.summary(), run.configuration.values)
+        ]  # fmt: skip
+
+    def curves(self, task: str, question: Question, shown: Shown) -> dict[str, Any]:
+        """The groups of a task and its published curves."""
+        _check(question)
+        with self.runs.lock:
+            everyone: dict[str, list[Run]] = {}
+            for run in self.runs.by_id.values():
+                if run.configuration.task == task:
+                    everyone.setdefault(run.group, []).append(run)
+            named = labels(everyone)
+            wanted = {run.id for run in self._selected(shown)}
+            found = []
+            for group, runs in sorted(everyone.items(), key=lambda pair: self.runs.places.get((task, pair[0]), 0)):
+                chosen = sorted((run for run in runs if run.id in wanted), key=lambda run: (run.configuration.seed, run.name))
+                if line := self._group_curve(chosen, question):
+                    place = self.runs.places.get((task, group), 0)
+                    live = any(run.active for run in chosen)
+                    found.append({"id": group, "place": place, "live": live, **named[group], **line})
+            values = {name for run in self.runs.by_id.values() if run.configuration.task == task for name in run.scores.names}
+            return {
+                "task": task, "groups": found, "baselines": baseline_curves(self.baselines, task, question),
+                "values": sorted(values - NOT_VALUES - {"kind", "time"}), "offline": any(
+                    run.configuration.values.get("offline") for run in self.runs.by_id.values() if run.configuration.task == task
+                ),
+            }  # fmt: skip
+
+    def _group_curve(self, runs: Sequence[Run], question: Question) -> dict[str, Any] | None:
+        if not runs:
+            return None
+        state = tuple((run.id, run.scores.revision, run.revision if question.axis == "hours" else 0) for run in runs)
+        key = (state, question)
+        if key not in self._curves:
+            if len(self._curves) >= _KEPT:
+                self._curves.clear()
+            self._curves[key] = group_curve(runs, question)
+        found: dict[str, Any] | None = self._curves[key]
+        return found
+
+    def metric_names(self, shown: Shown) -> list[str]:
+        """Every metric of the selected runs' newest lines."""
+        with self.runs.lock:
+            names = {name for run in self._selected(shown) for name in run.latest}
+        return sorted(names - {"frames", "updates", "time"})
+
+    def metric(
+        self, name: str, axis: Axis, decay: float, logarithmic: bool, task: str, shown: Shown
+    ) -> dict[str, Any]:  # fmt: skip
+        """Lines of one metric. ValueError: the smoothing is none."""
+        if not 0 <= decay < 1:
+            raise ValueError(f"The decay of an average lies in [0, 1); {decay:g} does not.")
+        if axis not in get_args(Axis):
+            raise ValueError(f"The axis is one of {', '.join(get_args(Axis))}.")
+        with self.runs.lock:
+            runs = [run for run in self._selected(shown) if not task or run.configuration.task == task]
+            runs = [run for run in runs if name in run.latest or (run.latest and name in run.metrics.names)]
+            found = metric_lines(runs, name, axis, decay, logarithmic)
+            for line in found["lines"]:
+                run = self.runs.by_id[line["id"]]
+                line |= {"place": self.runs.places.get((run.configuration.task, run.group), 0), "task": run.configuration.task}
+            return found
+
+    def difference(self, names: Sequence[str], everything: bool = False) -> dict[str, Any]:
+        """The fields in which the configurations of some runs differ."""
+        if not 1 <= len(names) <= MOST_COMPARED:
+            raise ValueError(f"Choose 1 to {MOST_COMPARED} runs to compare.")
+        with self.runs.lock:
+            runs = [self.run(name) for name in names]
+            values = [run.configuration.values for run in runs]
+        if len(runs) == 1 or everything:
+            fields = {name: [one.get(name) for one in values] for name in dict.fromkeys(n for v in values for n in v)}
+        else:
+            fields = differing(values, incidental=True)
+        return {"runs": [{"id": run.id, "name": run.name} for run in runs], "fields": fields}
+
+    def annotate(self, name: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """Change tags, note or archive mark of a run."""
+        with self.runs.lock:
+            run = self.run(name)
+            run.notes = changed(run.notes, changes)
+            write_notes(run.path, run.notes)
+            run.refresh()
+            return run.summary()
+
+
+def _check(question: Question) -> None:
+    for given, allowed in ((question.axis, get_args(Axis)), (question.statistic, get_args(Statistic)),
+                           (question.kind, ("train", "eval"))):  # fmt: skip
+        if given not in allowed:
+            raise ValueError(f"{given!r} is not one of {', '.join(allowed)}.")
+    if not _BINS[0] <= question.bins <= _BINS[1]:
+        raise ValueError(f"A curve has {_BINS[0]} to {_BINS[1]} points.")
+
+
+def folders_of(paths: Sequence[Path]) -> list[Path]:
+    """ValueError: one of them does not exist."""
+    for path in paths:
+        if not path.is_dir():
+            raise ValueError(f"{path} is not a directory; name run directories, or folders above them.")
+    return list(paths)
