@@ -11,7 +11,7 @@ import numpy as np
 from deploy.monitor.configuration import differing
 from deploy.monitor.history import EVAL, TRAIN
 from deploy.monitor.run import Run
-from deploy.reports.curves import Curve, bin_width, binned
+from deploy.reports.curves import Curve, bin_width, binned, frame_grid
 from deploy.reports.statistics import FEWEST, Statistic, band
 
 Axis = Literal["frames", "hours", "updates"]
@@ -60,15 +60,17 @@ def group_curve(runs: Sequence[Run], question: Question) -> dict[str, Any] | Non
     if not found:
         return None
     curves = [curve for _, curve in found]
-    line, grid, width = _line(curves, question)
+    line, width = _line(curves, question)
+    grid = frame_grid(max(float(curve.xs[-1]) for curve in curves), width)
+    kept = np.isin(grid, line.pop("grid"))
     scale = _HOUR if question.axis == "hours" else 1.0
-    seeds = [{"id": run.id, "name": run.name, "y": binned(curve, grid, width)} for run, curve in found]
+    seeds = [{"id": run.id, "name": run.name, "y": binned(curve, grid, width)[kept]} for run, curve in found]
     dots = _dots(curves[0], scale) if len(curves) == 1 and question.kind == "train" else None
     return line | {"x": line["x"] / scale, "width": width / scale, "seeds": seeds, "dots": dots}
 
 
-def _line(curves: Sequence[Curve], question: Question) -> tuple[dict[str, Any], np.ndarray, float]:
-    """Also the grid of its points, and their distance."""
+def _line(curves: Sequence[Curve], question: Question) -> tuple[dict[str, Any], float]:
+    """Also the distance of its points."""
     last = max(float(curve.xs[-1]) for curve in curves)
     width = bin_width(curves, last, question.bins)
     middle = band(curves, width, question.statistic)
@@ -78,7 +80,7 @@ def _line(curves: Sequence[Curve], question: Question) -> tuple[dict[str, Any], 
     if len(xs) > 1 and last - middle.xs[-2] < width / 4:  # a last bin that has hardly begun would bend the line
         xs, values = xs[:-1], {name: value[:-1] for name, value in values.items()}
         grid = grid[:-1]
-    return {"x": xs, **values, "n": len(curves), "few": len(curves) < FEWEST}, grid, width
+    return {"x": xs, "grid": grid, **values, "n": len(curves), "few": len(curves) < FEWEST}, width
 
 
 def _dots(curve: Curve, scale: float) -> dict[str, Any]:

@@ -130,8 +130,8 @@ class Run:
         values, kinds = self.scores.column("score"), self.scores.column("kind")
         train, evaluated = values[kinds == TRAIN], values[kinds == EVAL]
         train = train[np.isfinite(train)]
-        at = self.scores.column("updates")[kinds == EVAL]
-        means = [float(np.nanmean(evaluated[at == one])) for one in np.unique(at) if np.isfinite(evaluated[at == one]).any()]
+        at, good = self.scores.column("updates")[kinds == EVAL], np.isfinite(evaluated)
+        means = [float(evaluated[(at == one) & good].mean()) for one in np.unique(at[good])]
         latest = self.latest
         return {
             "id": self.id, "name": self.name, "path": str(self.path), "task": self.configuration.task,

@@ -1,6 +1,5 @@
 """What the page asks for, answered from the runs. Everything here holds their lock."""
 
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +34,6 @@ class Views:
     def __init__(self, runs: Runs, baselines: Sequence[Curve] = ()):
         self.runs, self.baselines = runs, baselines
         self._curves: dict[Any, Any] = {}
-        self._computing = threading.Lock()
 
     def run(self, name: str) -> Run:
         """A run by its id."""
@@ -47,21 +45,25 @@ class Views:
         """Every run with `selected`, and every task with its number of selected runs."""
         with self.runs.lock:
             term = selection(shown.filter)
-            rows, tasks = [], {}
+            rows: list[dict[str, Any]] = []
+            tasks: dict[str, dict[str, Any]] = {}
             for run in self.runs.by_id.values():
                 row = run.summary()
-                row["selected"] = term(row, run.configuration.values)
-                row["place"] = self.runs.places.get((row["task"], row["group"]), 0)
+                row |= {"selected": term(row, run.configuration.values), "place": self._place(run)}
                 rows.append(row)
-                one = tasks.setdefault(row["task"], {"task": row["task"], "runs": 0, "live": 0, "changed": 0.0, "scores": False})
+                one = tasks.setdefault(row["task"], {"runs": 0, "live": 0, "changed": 0.0, "scores": False})
                 one["runs"] += row["selected"]
                 one["live"] += row["selected"] and row["active"]
                 one["scores"] |= row["selected"] and len(run.scores) > 0
                 one["changed"] = max(one["changed"], row["changed"])
             return {
-                "runs": rows, "tasks": list(tasks.values()), "baselines": sorted({one.method for one in self.baselines}),
+                "runs": rows, "tasks": [{"task": task} | one for task, one in tasks.items()],
+                "baselines": sorted({one.method for one in self.baselines}),
                 "folders": [str(folder) for folder in self.runs.folders],
             }  # fmt: skip
+
+    def _place(self, run: Run) -> int:
+        return self.runs.places.get((run.configuration.task, run.group), 0)
 
     def _selected(self, shown: Shown) -> list[Run]:
         term = selection(shown.filter)
@@ -74,25 +76,23 @@ class Views:
         """The groups of a task and its published curves."""
         _check(question)
         with self.runs.lock:
-            everyone: dict[str, list[Run]] = {}
-            for run in self.runs.by_id.values():
-                if run.configuration.task == task:
-                    everyone.setdefault(run.group, []).append(run)
-            named = labels(everyone)
+            everyone = [run for run in self.runs.by_id.values() if run.configuration.task == task]
+            groups: dict[str, list[Run]] = {}
+            for run in sorted(everyone, key=lambda run: (self._place(run), run.configuration.seed, run.name)):
+                groups.setdefault(run.group, []).append(run)
+            named = labels(groups)
             wanted = {run.id for run in self._selected(shown)}
             found = []
-            for group, runs in sorted(everyone.items(), key=lambda pair: self.runs.places.get((task, pair[0]), 0)):
-                chosen = sorted((run for run in runs if run.id in wanted), key=lambda run: (run.configuration.seed, run.name))
+            for group, runs in groups.items():
+                chosen = [run for run in runs if run.id in wanted]
                 if line := self._group_curve(chosen, question):
-                    place = self.runs.places.get((task, group), 0)
                     live = any(run.active for run in chosen)
-                    found.append({"id": group, "place": place, "live": live, **named[group], **line})
-            values = {name for run in self.runs.by_id.values() if run.configuration.task == task for name in run.scores.names}
+                    found.append({"id": group, "place": self._place(runs[0]), "live": live, **named[group], **line})
+            values = {name for run in everyone for name in run.scores.names}
             return {
                 "task": task, "groups": found, "baselines": baseline_curves(self.baselines, task, question),
-                "values": sorted(values - NOT_VALUES - {"kind", "time"}), "offline": any(
-                    run.configuration.values.get("offline") for run in self.runs.by_id.values() if run.configuration.task == task
-                ),
+                "values": sorted(values - NOT_VALUES - {"kind", "time"}),
+                "offline": any(run.configuration.values.get("offline") for run in everyone),
             }  # fmt: skip
 
     def _group_curve(self, runs: Sequence[Run], question: Question) -> dict[str, Any] | None:
@@ -126,8 +126,7 @@ class Views:
             runs = [run for run in runs if name in run.latest or (run.latest and name in run.metrics.names)]
             found = metric_lines(runs, name, axis, decay, logarithmic)
             for line in found["lines"]:
-                run = self.runs.by_id[line["id"]]
-                line |= {"place": self.runs.places.get((run.configuration.task, run.group), 0), "task": run.configuration.task}
+                line["place"] = self._place(self.runs.by_id[line["id"]])
             return found
 
     def difference(self, names: Sequence[str], everything: bool = False) -> dict[str, Any]:

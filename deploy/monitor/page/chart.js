@@ -97,13 +97,12 @@ export class Chart {
       ],
       hooks: {
         setCursor: [(plot) => this.#read(plot)],
-        draw: [(plot) => this.#levels(plot)],
+        draw: [(plot) => { this.#levels(plot); if (this.plot) this.#pulses(); }],
         setSelect: [(plot) => { if (plot.select.width > 3) this.zoom = [plot.posToVal(plot.select.left, "x"), plot.posToVal(plot.select.left + plot.select.width, "x")]; }],
         ready: [(plot) => {
           plot.over.addEventListener("dblclick", () => { this.zoom = null; this.#again(); });
           plot.over.addEventListener("mouseleave", () => this.#leave());
         }],
-        setScale: [() => this.#pulses()],
       },
     };
   }

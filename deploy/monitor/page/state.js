@@ -6,6 +6,7 @@ export const DEFAULTS = {
   sort: "changed", down: "on", mtask: "", run: "", theme: "",
 };
 const PINNED = ["train/loss/total", "episode/score", "train/imagination/return", "fps/env", "replay/ratio", "policy/lag"];
+DEFAULTS.pins = remembered("nexus.pins") ?? PINNED.join(",");
 const listeners = new Set();
 export const state = { ...DEFAULTS };
 
@@ -14,7 +15,6 @@ function read() {
   const given = new URLSearchParams(query);
   for (const key of Object.keys(DEFAULTS)) state[key] = given.get(key) ?? DEFAULTS[key];
   if (["curves", "metrics", "runs", "fleet", "alerts"].includes(path)) state.view = path;
-  if (!given.has("pins")) state.pins = remembered("nexus.pins") ?? PINNED.join(",");
 }
 
 export function link(changes = {}) {

@@ -105,8 +105,9 @@ def test_a_learner_that_goes_back_alone_keeps_the_episodes(tmp_path: Path) -> No
 
 def test_numbers_that_are_none_are_gaps(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
-    append(path, '{"frames": 1, "updates": 1, "x": NaN}', at(2, 2, x=None), at(3, 3, x=1e300), at(4, 4, y=2.0, z="text"),
-           '{"frames": NaN, "updates": 5, "x": 1}', at(6, 6, x=10**400), at(7, 7, x=5))  # fmt: skip
+    append(path, '{"frames": 1, "updates": 1, "x": NaN}', at(2, 2, x=None), at(3, 3, x=1e300),
+           at(4, 4, y=2.0, z="text"), '{"frames": NaN, "updates": 5, "x": 1}', at(6, 6, x=10**400),
+           at(7, 7, x=5))  # fmt: skip
     log = History(path)
     log.refresh()
     assert log.column("frames").tolist() == [1, 2, 3, 4, 6, 7] and log.damaged == 1

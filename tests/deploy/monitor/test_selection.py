@@ -7,8 +7,10 @@ from deploy.monitor.selection import selection
 pytestmark = pytest.mark.timeout(60)
 
 SUMMARY = {
-    "name": "walker-1", "task": "dmc_walker_walk", "state": "training", "note": "a good one", "tags": ["paper", "size12m"],
-    "archived": False, "active": True, "seed": 1, "score": 412.5, "best": float("nan"), "frames": 20000, "mode": "local",
+    "name": "walker-1", "task": "dmc_walker_walk", "state": "training", "note": "a good one",
+    "tags": ["paper", "size12m"],
+    "archived": False, "active": True, "seed": 1, "score": 412.5, "best": float("nan"),
+    "frames": 20000, "mode": "local",
 }  # fmt: skip
 VALUES = {"learner.train_ratio": 512.0, "learner.batch_size": 16, "replay.online": True, "task": "dmc_walker_walk"}
 
@@ -16,11 +18,14 @@ VALUES = {"learner.train_ratio": 512.0, "learner.batch_size": 16, "replay.online
 @pytest.mark.parametrize(
     ("text", "matches"),
     [
-        ("", True), ("walker", True), ("WALKER paper", True), ("walker pong", False), ("-pong", True), ("-walker", False),
+        ("", True), ("walker", True), ("WALKER paper", True), ("walker pong", False), ("-pong", True),
+        ("-walker", False),
         ("score>400", True), ("score>412.5", False), ("score>=412.5", True), ("frames<1e4", False), ("best>0", False),
         ("task:walk", True), ("task:pong", False), ("tag:size", True), ("state:training", True), ("is:live", True),
-        ("train_ratio=512", True), ("learner.train_ratio=512", True), ("train-ratio=511", False), ("batch_size>8", True),
-        ("train_ratio!=512", False), ("online=true", True), ("seed=1", True), ("nothing=1", False), ("is:archived", False),
+        ("train_ratio=512", True), ("learner.train_ratio=512", True), ("train-ratio=511", False),
+        ("batch_size>8", True),
+        ("train_ratio!=512", False), ("online=true", True), ("seed=1", True), ("nothing=1", False),
+        ("is:archived", False),
         ('"a good one"', True), ('"a good', True), ("gym:CartPole-v1", False), ("lr", False),
     ],
 )  # fmt: skip

@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -17,12 +17,12 @@ from tests.integration.runs import environment
 
 def write_run(
     folder: Path, name: str, scores: list[float], *, task: str = "gym:CartPole-v1", seed: int = 0, each: int = 100,
-    evaluations: dict[int, float] | None = None, **fields: Any,
+    evaluations: Mapping[int, float] | None = None, fields: Mapping[str, Any] | None = None,
 ) -> Path:  # fmt: skip
     """A run with one training episode every `each` frames, ten frames an update, and its metrics."""
     path = folder / name
     path.mkdir(parents=True)
-    config = with_fields(replace(RunConfig(), task=task, seed=seed, logdir=str(path)), fields)
+    config = with_fields(replace(RunConfig(), task=task, seed=seed, logdir=str(path)), fields or {})
     save_config(config, path)
     add_episodes(path, scores, each=each)
     with MetricsWriter(path, tensorboard=False) as writer:
