@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -27,12 +28,15 @@ class Monitor:
     token_file: OptionalPath = None
     """A file with the token, readable by its owner alone; it is made if it does not exist. Without it, a token for
     another --host is made and kept in ~/.local/state/nexus/monitor-token."""
+    webhook_file: OptionalPath = None
+    """A file with the URL that alerts are posted to, as JSON with a field text."""
 
 
 def run(arguments: Sequence[str]) -> int:
     """Returns the exit code."""
     given = parse(Monitor, arguments, prog="nexus monitor", example="nexus monitor runs")
     from deploy.monitor.access import is_loopback, make_token, token_file
+    from deploy.monitor.alerts import Alerts, read_webhook, webhook
     from deploy.monitor.runs import Runs
     from deploy.monitor.serve import listen, serve
     from deploy.monitor.views import Views, folders_of
@@ -41,7 +45,9 @@ def run(arguments: Sequence[str]) -> int:
     folders, baselines = folders_of(given.logdirs), load_baselines(given.baselines)
     kept = given.token_file or (None if is_loopback(given.host) else token_file())
     token = make_token(kept) if kept else ""
-    views = Views(Runs(folders), baselines)
+    url = read_webhook(given.webhook_file) if given.webhook_file else ""
+    alerts = Alerts(webhook(url, partial(print, file=sys.stderr))) if url else Alerts()
+    views = Views(Runs(folders), baselines, alerts)
     with listen(given.host, given.port) as listening:
 
         def ready(address: str) -> None:

@@ -47,9 +47,9 @@ class Listeners:
 async def follow(views: Views, listeners: Listeners) -> None:
     """Look at the runs until cancelled."""
     while True:
-        changed, gone = await asyncio.to_thread(views.runs.refresh)
-        if changed or gone:
-            listeners.tell({"changed": changed, "gone": gone})
+        changed, gone, alarmed = await asyncio.to_thread(views.look)
+        if changed or gone or alarmed:
+            listeners.tell({"changed": changed, "gone": gone, "alarmed": alarmed})
         await asyncio.sleep(TICK)
 
 
@@ -163,6 +163,22 @@ def _add_questions(app: FastAPI, views: Views) -> None:
     @app.get("/api/configuration")
     def configuration(runs: str, all: bool = False) -> Response:
         return Answer(views.difference([name for name in runs.split(",") if name], all))
+
+    @app.get("/api/fleet")
+    def fleet(run: str) -> Response:
+        return Answer(views.fleet(run))
+
+    @app.get("/api/alerts")
+    def alerts() -> Response:
+        return Answer(views.alarms())
+
+    asking = asyncio.Semaphore(2)  # each takes a thread for a while
+
+    @app.post("/api/runs/{name}/control")
+    async def control(name: str, request: Request) -> Response:
+        body = await _body(request)
+        async with asking:
+            return Answer(await asyncio.to_thread(views.steer, name, body))
 
     @app.post("/api/runs/{name}/notes")
     async def notes(name: str, request: Request) -> Response:

@@ -1,12 +1,14 @@
 """What the page asks for, answered from the runs. Everything here holds their lock."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, get_args
 
+from deploy.monitor.alerts import Alerts
 from deploy.monitor.configuration import differing
 from deploy.monitor.curves import Axis, Question, baseline_curves, group_curve, labels
+from deploy.monitor.fleet import Fleet
 from deploy.monitor.metric_lines import metric_lines
 from deploy.monitor.notes import changed, write_notes
 from deploy.monitor.run import Run
@@ -14,7 +16,10 @@ from deploy.monitor.runs import Runs
 from deploy.monitor.selection import selection
 from deploy.reports.curves import NOT_VALUES, Curve
 from deploy.reports.statistics import Statistic
+from deploy.stored.control import ask
 
+REQUESTS = ("actors", "train_ratio", "checkpoint", "stop")
+ANSWERING = 30.0  # seconds
 MOST_COMPARED = 50
 _KEPT = 2000  # curves in the cache
 _BINS = (5, 400)
@@ -31,8 +36,9 @@ class Shown:
 class Views:
     """Raises ValueError for a question that makes no sense, LookupError for a run that does not exist."""
 
-    def __init__(self, runs: Runs, baselines: Sequence[Curve] = ()):
-        self.runs, self.baselines = runs, baselines
+    def __init__(self, runs: Runs, baselines: Sequence[Curve] = (), alerts: Alerts | None = None):
+        self.runs, self.baselines, self.alerts = runs, baselines, alerts or Alerts()
+        self._fleets: dict[str, Fleet] = {}
         self._curves: dict[Any, Any] = {}
 
     def run(self, name: str) -> Run:
@@ -141,6 +147,37 @@ class Views:
         else:
             fields = differing(values, incidental=True)
         return {"runs": [{"id": run.id, "name": run.name} for run in runs], "fields": fields}
+
+    def look(self) -> tuple[list[str], list[str], bool]:
+        """Take in what is new: runs that have changed, runs that are gone, and whether alerts have."""
+        changed, gone = self.runs.refresh()
+        with self.runs.lock:
+            for name in gone:
+                self._fleets.pop(name, None)
+            for fleet in self._fleets.values():
+                fleet.look()
+            runs = dict(self.runs.by_id)
+        return changed, gone, self.alerts.look(runs)
+
+    def fleet(self, name: str) -> dict[str, Any]:
+        """The processes of a run."""
+        with self.runs.lock:
+            return self._fleets.setdefault(name, Fleet(self.run(name))).report()
+
+    def alarms(self) -> dict[str, Any]:
+        """The alerts now, and what happened lately."""
+        return {
+            "raised": [asdict(one) for one in list(self.alerts.raised.values())],
+            "events": list(self.alerts.events),
+        }
+
+    def steer(self, name: str, request: Any) -> dict[str, Any]:
+        """Pass a request on to a run. ValueError: it is none, or the run refuses it, or does not answer."""
+        if not isinstance(request, Mapping) or len(request) != 1 or not request.keys() <= set(REQUESTS):
+            raise ValueError(f"A request is an object with one of {', '.join(REQUESTS)}.")
+        with self.runs.lock:
+            path = self.run(name).path
+        return ask(path, request, ANSWERING)
 
     def annotate(self, name: str, changes: Mapping[str, Any]) -> dict[str, Any]:
         """Change tags, note or archive mark of a run."""

@@ -60,6 +60,27 @@ class HooksConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AlertsConfig:
+    """When `nexus monitor` raises an alert about the run; 0 turns a rule off."""
+
+    non_finite: bool = True
+    """A loss or a number of the optimizer is not finite."""
+    stall_seconds: float = 900.0
+    """Nothing has been written to the run's logs for this long."""
+    lag_seconds: float = 300.0
+    """Mean age of the policies that act."""
+    dead_seconds: float = 120.0
+    """An actor has not reported for this long; also one that is given up."""
+    collapse: float = 0.5
+    """Share of what the score had gained that it has lost again, over 20 episodes."""
+
+    def __post_init__(self) -> None:
+        for name in ("stall_seconds", "lag_seconds", "dead_seconds", "collapse"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"alerts.{name}={getattr(self, name):g} must not be negative; 0 turns the rule off.")
+
+
+@dataclass(frozen=True, kw_only=True)
 class ClusterConfig:
     """The Ray cluster that a run of cluster mode joins, and what its nodes are for."""
 
@@ -114,6 +135,7 @@ class RunConfig:
     model: DreamerConfig = field(default_factory=DreamerConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     hooks: HooksConfig = field(default_factory=HooksConfig)
+    alerts: AlertsConfig = field(default_factory=AlertsConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     log_every: int = 100
     """Updates between lines of metrics."""
@@ -189,7 +211,7 @@ def least_tolerance(config: RunConfig) -> float:
 
 FREE = (
     "logdir", "frames", "log_every", "checkpoint_every", "checkpoint_seconds", "keep_checkpoints", "report_every",
-    "metrics_port", "evaluation.", "hooks.", "cluster.", "learner.train_ratio", "replay.tolerance",
+    "metrics_port", "evaluation.", "hooks.", "alerts.", "cluster.", "learner.train_ratio", "replay.tolerance",
     "learner.threads", "learner.device", "learner.prefetch", "actor.flush_steps", "actor.flush_seconds",
     "actor.actors", "actor.max_lag", "learner.publish_every", "learner.publish_seconds",
     "environment.pool", "environment.pool_threads",

@@ -1,14 +1,16 @@
 // The page: what the server knows of its runs, and the view that is looked at.
 
 import { get, listen } from "./api.js";
+import { AlertsView } from "./alerts.js";
 import { CurvesView } from "./curves.js";
 import { ask, h, toast } from "./dom.js";
+import { FleetView } from "./fleet.js";
 import { MetricsView } from "./metrics.js";
 import { RunsView } from "./runs.js";
 import { change, link, onChange, remember, state } from "./state.js";
 
-const VIEWS = [["curves", "Curves", CurvesView], ["metrics", "Metrics", MetricsView], ["runs", "Runs", RunsView]];
-const world = { runs: [], byId: new Map(), tasks: [], baselines: [], folders: [], loaded: false, reload };
+const VIEWS = [["curves", "Curves", CurvesView], ["metrics", "Metrics", MetricsView], ["runs", "Runs", RunsView], ["fleet", "Fleet", FleetView], ["alerts", "Alerts", AlertsView]];
+const world = { runs: [], byId: new Map(), alerts: 0, tasks: [], baselines: [], folders: [], loaded: false, reload };
 const main = document.getElementById("main");
 let view = null;
 let shown = "";
@@ -35,18 +37,29 @@ function open() {
 
 function tabs() {
   const live = world.runs.filter((run) => run.active).length;
-  const counts = { runs: world.runs.filter((run) => run.selected).length };
+  const counts = { runs: world.runs.filter((run) => run.selected).length, alerts: world.alerts };
   document.getElementById("tabs").replaceChildren(...VIEWS.map(([name, text], place) => h("a", {
     href: link({ view: name }), "aria-current": state.view === name ? "page" : null, title: `${text} (${place + 1})`,
     onclick: (event) => { event.preventDefault(); change({ view: name }, false); },
-  }, text, counts[name] ? h("small", {}, counts[name]) : null)));
-  document.title = `${live ? `${live} live · ` : ""}Nexus`;
+  }, text, counts[name] ? h("small", { class: name === "alerts" ? "alarm" : "" }, counts[name]) : null)));
+  document.title = `${world.alerts ? `(${world.alerts}) ` : ""}${live ? `${live} live · ` : ""}Nexus`;
+}
+
+async function alarms() {
+  const { raised, events } = await get("alerts");
+  const newest = events[0];
+  if (world.heard !== undefined && newest && newest.event === "raised" && newest.time > world.heard) toast(newest.text, true);
+  world.heard = newest?.time ?? 0;
+  world.alerts = raised.length;
+  tabs();
+  if (shown === "alerts") view?.refresh();
 }
 
 let pending = null;
 const waiting = new Set();
 
 function news(message) {
+  if (message.alarmed) alarms().catch(() => {});
   for (const id of [...message.changed, ...message.gone]) waiting.add(id);
   if (pending) return;
   pending = setTimeout(async () => {
@@ -61,7 +74,10 @@ function linked(up) {
   const mark = document.getElementById("link");
   mark.className = up ? "pulse up" : "pulse";
   mark.lastChild.textContent = up ? "live" : "offline";
-  if (up) reload().catch(problem);
+  if (up) {
+    reload().catch(problem);
+    alarms().catch(() => {});
+  }
 }
 
 function problem(error) {
@@ -95,7 +111,7 @@ function switchTheme() {
   open();
 }
 
-const KEYS = [["1 2 3", "curves, metrics, runs"], ["/", "filter"], ["T", "light or dark"], ["?", "these keys"],
+const KEYS = [["1 2 3 4 5", "curves, metrics, runs, fleet, alerts"], ["/", "filter"], ["T", "light or dark"], ["?", "these keys"],
   ["← →", "on a chart: read values"], ["+ −", "on a chart: zoom; Escape shows everything again"], ["drag", "zoom; double click shows everything again"]];
 
 function help() {

@@ -114,6 +114,7 @@ export class RunsView {
       h("form", { class: "stack", onsubmit: save }, h("label", {}, "Tags, separated by commas", tags), h("label", {}, "Note", note),
         h("div", { class: "toggles" }, h("button", { type: "submit", class: "primary" }, "Save"),
           h("button", { type: "button", class: "quiet", onclick: () => compare([id]) }, "Configuration"),
+          h("button", { type: "button", class: "quiet", onclick: () => { document.getElementById("dialog").close(); change({ view: "fleet", run: id }, false); } }, "Fleet"),
           h("button", { type: "button", class: "quiet", onclick: () => { document.getElementById("dialog").close(); change({ view: "curves", task: run.task }, false); } }, "Show its curves")),
         h("p", { class: "sub" }, "Kept as notes.json in the run directory.")));
   }
