@@ -114,8 +114,9 @@ class Run:
             return "failed"
         if said in ("starting", "filling", "training", "saving"):
             return "failed"  # it ended without saying so
-        planned = self.configuration.values.get("frames")
-        done = (self.path / "evaluation.json").exists()
+        planned, done = self.configuration.values.get("frames"), False
+        with suppress(OSError):  # the last that a run writes; older than its logs if it was continued
+            done = (self.path / "evaluation.json").stat().st_mtime >= self.changed_at - 1.0
         return "finished" if done or isinstance(planned, int) and self.frames >= planned else "stopped"
 
     @property

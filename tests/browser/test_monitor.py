@@ -15,21 +15,7 @@ from tests.deploy.monitor.written_runs import add_episodes, served, write_run
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright (pip install playwright)")
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-
-pytestmark = [
-    pytest.mark.timeout(180),
-    pytest.mark.skipif(BROWSER is None, reason="needs Debian's chromium (apt-get install chromium)"),
-]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator["Browser"]:
-    with sync_api.sync_playwright() as started:
-        found = started.chromium.launch(executable_path=BROWSER, args=["--no-sandbox", "--disable-gpu"])
-        yield found
-        found.close()
+pytestmark = pytest.mark.timeout(180)
 
 
 @pytest.fixture(scope="module")

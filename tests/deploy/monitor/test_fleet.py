@@ -22,7 +22,8 @@ def status(at: float, **changes: Any) -> dict[str, Any]:
     one = {"process": os.getpid(), "environments": [0, 2], "version": 10, "seconds_since_report": 0.5, "leaving": False,
            "idle": False, "waits_for": None, "rows": round(10 * at)}  # fmt: skip
     return {
-        "state": "training", "time": 1000.0 + at, "frames": round(20 * at), "updates": round(4 * at), "train_ratio": 16.0,
+        "state": "training", "time": 1000.0 + at, "frames": round(20 * at), "updates": round(4 * at),
+        "train_ratio": 16.0,
         "supervisor": {"host": platform.node()}, "snapshot": {"version": 12, "lag_updates": 3.0, "lag_seconds": 1.0},
         "actors": {"target": 2, "running": 2, "environments": 4, "each": {"0": one, "1": {**one, "version": 12}},
                    "given_up": {}},
