@@ -1,5 +1,5 @@
-"""The page's fleet: steering through the control folder of a run, and alerts. The test plays the run's side, with a run's
-own control folder, lock and status."""
+"""The page's fleet: steering through the control folder of a run, and alerts. The test plays the run, with the control
+folder, lock and status of one."""
 
 import fcntl
 import time
