@@ -45,6 +45,7 @@ def test_it_is_short_and_runs(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_its_plan_is_better_than_random(capsys: pytest.CaptureFixture[str]) -> None:
     executed({})
     random, planned = intervals(capsys.readouterr().out)
