@@ -6,14 +6,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from deploy.reports.curves import task_name
 from deploy.wiring.config import FREE, RunConfig
-from deploy.wiring.config_file import COMMAND, read_config, read_values
+from deploy.wiring.config_file import COMMAND
 from deploy.wiring.fields import dotted
-from world_models.dataclass_json import to_json
+from world_models.checkpoint_files import RUN_CONFIG
+from world_models.dataclass_json import from_json, to_json
 
 _MATTERS = ("learner.train_ratio", "actor.max_lag", "learner.publish_every", "learner.publish_seconds")
 """What may change when a run continues, and still is a different experiment."""
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _INCIDENTAL = ("seed", *(name for name in FREE if name not in _MATTERS))
 
 
@@ -24,12 +28,8 @@ class Configuration:
         self.values: dict[str, Any] = {}
         """By dotted names, fields that the file lacks with their defaults."""
         self.task, self.seed = logdir.name, 0
-        try:
-            plain = read_values(logdir)
-        except ValueError:
-            plain = None
-        if isinstance(plain, Mapping):
-            self.values = dotted(_with_defaults(logdir, plain))
+        if isinstance(plain := _read(logdir / RUN_CONFIG), Mapping):
+            self.values = dotted(_with_defaults(plain))
         task, seed = self.values.get("task"), self.values.get("seed")
         command = self.values.get(COMMAND)
         if isinstance(task, str) and task:
@@ -44,11 +44,23 @@ class Configuration:
         """The same for all seeds of an experiment."""
 
 
-def _with_defaults(logdir: Path, plain: Mapping[str, Any]) -> Mapping[str, Any]:
+def _read(file: Path) -> Any:
+    """What is in the file, by the faster of PyYAML's safe loaders; None if it cannot be read."""
+    try:
+        loader = _LOADER(file.read_text())
+        try:
+            return loader.get_single_data()
+        finally:
+            loader.dispose()
+    except (OSError, yaml.YAMLError, ValueError, RecursionError, LookupError, AttributeError):
+        return None
+
+
+def _with_defaults(plain: Mapping[str, Any]) -> Mapping[str, Any]:
     if COMMAND in plain:
         return plain
     try:
-        return to_json(read_config(RunConfig, logdir))
+        return to_json(from_json(RunConfig, plain))
     except (ValueError, TypeError):  # of another version
         return plain
 

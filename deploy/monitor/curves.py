@@ -13,6 +13,7 @@ from deploy.monitor.history import EVAL, TRAIN
 from deploy.monitor.run import Run
 from deploy.reports.curves import Curve, bin_width, binned, frame_grid
 from deploy.reports.statistics import FEWEST, Statistic, band
+from deploy.wiring.config_file import COMMAND
 
 Axis = Literal["frames", "hours", "updates"]
 _HOUR = 3600.0
@@ -108,14 +109,22 @@ def baseline_curves(curves: Iterable[Curve], task: str, question: Question) -> l
 
 
 def labels(groups: Mapping[str, Sequence[Run]]) -> dict[str, dict[str, Any]]:
-    """For each group of a task what its runs are called in common, and in which fields it differs from the others."""
-    fields = differing([dict(runs[0].configuration.values) for runs in groups.values()])
+    """For each group of a task what its runs are called in common, and in which fields it differs from the others that
+    the same command began."""
+    by_command: dict[str, dict[str, dict[str, Any]]] = {}
+    for group, runs in groups.items():
+        values = runs[0].configuration.values
+        by_command.setdefault(str(values.get(COMMAND, "train")), {})[group] = values
     out: dict[str, dict[str, Any]] = {}
-    for place, (group, runs) in enumerate(groups.items()):
-        own = {name: values[place] for name, values in fields.items()}
-        words = [f"{name.rpartition('.')[2].replace('_', ' ')} {_shown(value)}" for name, value in own.items()]
-        rest = f" +{len(words) - _NAMED} more" if len(words) > _NAMED else ""
-        out[group] = {"label": _common_name(runs), "detail": " · ".join(words[:_NAMED]) + rest, "fields": own}
+    for command, members in by_command.items():
+        fields = differing(list(members.values()))
+        for place, group in enumerate(members):
+            own = {name: values[place] for name, values in fields.items()}
+            words = [f"{name.rpartition('.')[2].replace('_', ' ')} {_shown(value)}" for name, value in own.items()]
+            rest = [f"+{len(words) - _NAMED} more"] if len(words) > _NAMED else []
+            said = [command] if len(by_command) > 1 else []
+            detail = " · ".join([*said, *words[:_NAMED], *rest])
+            out[group] = {"label": _common_name(groups[group]), "detail": detail, "fields": own}
     names = [one["label"] for one in out.values()]
     for group, one in out.items():
         if names.count(one["label"]) > 1:

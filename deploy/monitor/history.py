@@ -2,7 +2,7 @@
 
 import math
 from array import array
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ TRAIN, EVAL = 0.0, 1.0
 _KINDS = {"train": TRAIN, "eval": EVAL}
 _LARGEST = 1e100  # larger numbers cannot be averaged and drawn without overflow
 _MOST_COLUMNS = 2000
+_MANY = 64  # lines that are worth adding at once
+_TEXTS = ("kind", "protocol", "backend")
 
 
 class History:
@@ -54,10 +56,37 @@ class History:
         if anew:
             self._keep(np.zeros(self._length, bool))
             self._newest = dict.fromkeys(self._newest, -math.inf)
-        for line in lines:
-            self._add(line)
+        if not self._add_all(lines):
+            for line in lines:
+                self._add(line)
         self.revision += bool(anew or lines)
         return bool(anew or lines)
+
+    def _add_all(self, lines: Sequence[Mapping[str, Any]]) -> bool:
+        """Add many lines at once, if they are all alike and none goes back; else nothing is added."""
+        if len(lines) < _MANY or len({frozenset(line) for line in lines}) != 1:
+            return False
+        names = [name for name in lines[0] if name not in _TEXTS]
+        columns = [array("d", map(number, (line[name] for line in lines))) for name in names]
+        found = dict(zip(names, map(np.array, columns), strict=True))
+        kinds = np.array([_KINDS.get(line.get("kind", ""), math.nan) for line in lines])
+        nothing = np.full(len(lines), np.nan)
+        updates, newest = found.get("updates", nothing), dict(self._newest)
+        if not (np.minimum(updates, found.get("frames", nothing)) >= 0).all():  # false for NaN
+            return False
+        for sort, own in ((EVAL, updates[kinds == EVAL]), (TRAIN, updates[kinds != EVAL])):
+            steps = np.diff(own, prepend=newest[sort]) if len(own) else own
+            if (steps < 0).any() or np.isnan(kinds).any() and (steps == 0).any():
+                return False
+            newest[sort] = float(own[-1]) if len(own) else newest[sort]
+        if set(self._columns) - set(names) - {"kind"} or (self._length and set(names) - set(self._columns)):
+            return False
+        for name, values in zip(names, columns, strict=True):
+            self._columns.setdefault(name, array("d")).extend(values)
+        if not np.isnan(kinds).all():
+            self._columns.setdefault("kind", array("d")).extend(array("d", kinds.tobytes()))
+        self._length, self._newest = self._length + len(lines), newest
+        return True
 
     def _add(self, line: Mapping[str, Any]) -> None:
         frames, updates = number(line.get("frames")), number(line.get("updates", 0))
@@ -70,7 +99,7 @@ class History:
             self._go_back(kind, frames, updates)
         self._newest[sort] = updates
         for name, value in line.items():
-            if name not in ("kind", "protocol") and isinstance(value, int | float | None):
+            if name not in _TEXTS and isinstance(value, int | float | None):
                 self._put(name, number(value))
         if not math.isnan(kind):
             self._put("kind", kind)

@@ -20,6 +20,7 @@ from deploy.stored.control import active
 from deploy.stored.run_status import STATUS, read_status
 from world_models.checkpoint_files import RUN_CONFIG
 
+EVALUATION = "evaluation.json"
 RECENT = 20  # episodes whose mean is the score of a run
 _TAIL = 1 << 16  # bytes at the end of metrics.jsonl that hold its last line
 _QUIET = 600.0  # seconds without a change after which a run is looked at less often
@@ -40,6 +41,7 @@ class Run:
         """The last line of metrics.jsonl."""
         self.status: dict[str, Any] = {}
         self.revision = 0
+        self._summary: tuple[int, dict[str, Any]] = (-1, {})
         self.changed_at = 0.0
         """When its logs were last written, in seconds since 1970."""
         for name in (RUN_CONFIG, NOTES):
@@ -49,7 +51,7 @@ class Run:
 
     def refresh(self) -> bool:
         """Take in what has changed; True if something has."""
-        changed = [name for name in (RUN_CONFIG, NOTES, STATUS, METRICS, SCORES) if self._is_new(name)]
+        changed = [name for name in (RUN_CONFIG, NOTES, STATUS, METRICS, SCORES, EVALUATION) if self._is_new(name)]
         if RUN_CONFIG in changed:
             self.configuration = Configuration(self.path)
         if NOTES in changed:
@@ -116,7 +118,7 @@ class Run:
             return "failed"  # it ended without saying so
         planned, done = self.configuration.values.get("frames"), False
         with suppress(OSError):  # the last that a run writes; older than its logs if it was continued
-            done = (self.path / "evaluation.json").stat().st_mtime >= self.changed_at - 1.0
+            done = (self.path / EVALUATION).stat().st_mtime >= self.changed_at - 1.0
         return "finished" if done or isinstance(planned, int) and self.frames >= planned else "stopped"
 
     @property
@@ -128,6 +130,11 @@ class Run:
 
     def summary(self) -> dict[str, Any]:
         """One row of the table of runs."""
+        if self._summary[0] != self.revision:
+            self._summary = self.revision, self._row()
+        return dict(self._summary[1], name=self.name)
+
+    def _row(self) -> dict[str, Any]:
         values, kinds = self.scores.column("score"), self.scores.column("kind")
         train, evaluated = values[kinds == TRAIN], values[kinds == EVAL]
         train = train[np.isfinite(train)]

@@ -90,7 +90,7 @@ export class Chart {
         y: { distr: logY ? 3 : 1, range: (plot, low, high) => this.#rangeY(low, high) },
       },
       axes: [
-        { ...axis, grid: { show: false }, values: xText, size: compact ? 26 : 34, space: compact ? 60 : 80, gap: 6,
+        { ...axis, grid: { show: false }, values: xText, size: compact ? 26 : 34, space: compact ? 60 : 80, gap: 6, incrs: this.options.xSteps,
           label: compact ? undefined : this.options.xLabel },
         { ...axis, values: yText, size: (plot, values) => 16 + Math.max(18, ...(values ?? []).map((text) => 7 * String(text ?? "").length)), gap: 6,
           space: compact ? 34 : 44 },

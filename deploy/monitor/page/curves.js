@@ -8,7 +8,8 @@ import { counted, duration, score, short, taskTitle } from "./format.js";
 import { colour, dash, publishedColour, publishedName } from "./palette.js";
 import { change, link, list, state, switched } from "./state.js";
 
-export const X_NAMES = { frames: "environment frames, action repeats counted", hours: "hours of training, pauses left out", updates: "gradient updates" };
+export const X_NAMES = { frames: "environment frames, action repeats counted", hours: "time of training, pauses left out", updates: "gradient updates" };
+export const HOUR_STEPS = [1, 2, 5, 10, 15, 30].map((minutes) => minutes / 60).concat([1, 2, 3, 6, 12, 24, 48, 120, 240, 480]);
 const Y_NAMES = { score: "episode return", length: "episode length in frames", is_success: "success rate" };
 const STATISTICS = { mean: "mean", median: "median", iqm: "interquartile mean" };
 
@@ -187,6 +188,7 @@ export class CurvesView {
     const options = card.chart.options;
     options.xText = state.axis === "hours" ? hours : short;
     options.xUnit = state.axis === "hours" ? "" : state.axis;
+    options.xSteps = state.axis === "hours" ? HOUR_STEPS : undefined;
     options.xLabel = X_NAMES[state.axis];
     card.chart.draw({ lines, levels, logX: state.log === "on", label: describe(card, lines) });
     if (card.big) this.#legend(card);
@@ -249,7 +251,7 @@ function spanText(groups) {
 
 function capital(text) { return text.charAt(0).toUpperCase() + text.slice(1); }
 
-function hours(value) {
+export function hours(value) {
   if (value === 0) return "0";
   return value < 1 ? `${Number((value * 60).toPrecision(2))} min` : `${Number(value.toPrecision(3))} h`;
 }

@@ -134,7 +134,7 @@ function workerState(one) {
 }
 
 function tile(name, value, detail, remark) {
-  return h("section", { class: "card tile" }, h("h2", {}, name), h("p", { class: "big" }, value), h("p", { class: "sub" }, detail), remark ? h("p", { class: "remark" }, remark) : null);
+  return h("section", { class: "card tile" }, h("h2", {}, name), h("p", { class: "big" }, value), h("p", { class: "sub" }, detail), remark ? h("p", { class: remark.startsWith("neither") ? "remark" : "remark waits" }, remark) : null);
 }
 
 function remaining(fleet) {

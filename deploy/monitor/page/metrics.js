@@ -7,7 +7,7 @@ import { saveCsv, savePng, saveSvg } from "./export.js";
 import { short, taskTitle } from "./format.js";
 import { colour, dash } from "./palette.js";
 import { change, list, state, switched } from "./state.js";
-import { X_NAMES } from "./curves.js";
+import { HOUR_STEPS, X_NAMES, hours } from "./curves.js";
 
 const DECAYS = ["0", "0.6", "0.8", "0.9", "0.95", "0.98", "0.99"];
 
@@ -128,7 +128,8 @@ export class MetricsView {
       if (line.raw && !many) drawn.push({ ...own, id: `${line.id}.raw`, y: line.raw, faint: true, width: 1 });
       drawn.push({ ...own, id: line.id, y: line.y, width: many ? 1.2 : 1.8, live: this.world.byId.get(line.id)?.active });
     }
-    card.chart.options.xUnit = state.axis === "hours" ? "h" : state.axis;
+    const timed = state.axis === "hours";
+    Object.assign(card.chart.options, { xUnit: timed ? "" : state.axis, xText: timed ? hours : short, xSteps: timed ? HOUR_STEPS : undefined });
     card.chart.draw({ lines: drawn, shared: x, logX: state.log === "on", logY: state.logy === "on",
       label: `${card.name} against ${X_NAMES[state.axis]}, ${lines.length} runs` });
     card.note.textContent = card.answer.error ?? (lines.length ? `${lines.length} ${lines.length === 1 ? "run" : "runs"}${thinned ? "; thinned out, smallest and largest values kept" : ""}` : "no run has it");

@@ -94,8 +94,8 @@ def test_restarts_and_the_ends_of_logs(fleet: Fleet, tmp_path: Path) -> None:
 
 def test_a_status_that_makes_no_sense_does_no_harm(fleet: Fleet) -> None:
     nonsense: list[dict[str, Any]] = [
-        {"actors": 3}, {"limiter": []}, {"replay": {"shards": {"s": None}}}, {"processes": {"p": None}}, {"time": "now"},
-        {"actors": {"each": {"0": None}}}, {"restarts": None},
+        {"actors": 3}, {"limiter": []}, {"replay": {"shards": {"s": None}}}, {"processes": {"p": None}},
+        {"time": "now"}, {"actors": {"each": {"0": None}}}, {"restarts": None},
     ]  # fmt: skip
     for changes in nonsense:
         say(fleet, at=1.0, **changes)

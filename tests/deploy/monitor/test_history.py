@@ -4,10 +4,14 @@ import json
 import math
 import shutil
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from deploy.monitor import history as history_module
 from deploy.monitor.history import History
 from deploy.monitor.tail import Tail
 from deploy.reports.metrics import MetricsWriter
@@ -101,6 +105,30 @@ def test_a_learner_that_goes_back_alone_keeps_the_episodes(tmp_path: Path) -> No
         writer.episode(500, 21, score=5, length=5, seed=5, kind="train")
     log.refresh()
     assert log.column("frames").tolist() == [100, 200, 300, 400, 500]
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 9), st.booleans(), st.sampled_from([1.0, None])), max_size=40), st.integers(1, 9)
+)
+def test_many_lines_at_once_are_as_one_by_one(moves: list[tuple[int, bool, float | None]], first: int) -> None:
+    """With steps back here and there."""
+    updates, lines = 20, []
+    for step, evaluated, score in moves:
+        updates = max(0, updates + step - (6 if step == 9 else 0) - (9 if step == 8 else 0))
+        lines.append(at(10 * updates, updates, kind="eval" if evaluated else "train", score=score))
+    histories = []
+    for many in (1, 10**9):
+        with pytest.MonkeyPatch.context() as patch, TemporaryDirectory() as folder:
+            patch.setattr(history_module, "_MANY", many)
+            path = Path(folder, "scores.jsonl")
+            log = History(path)
+            for some in (lines[:first], lines[first:]):
+                if some:
+                    append(path, *some)
+                log.refresh()
+            histories.append({name: log.column(name) for name in ("frames", "updates", "kind", "score")})
+    for name, values in histories[0].items():
+        assert np.array_equal(values, histories[1][name], equal_nan=True)
 
 
 def test_numbers_that_are_none_are_gaps(tmp_path: Path) -> None:
