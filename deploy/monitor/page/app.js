@@ -70,14 +70,15 @@ function news(message) {
   }, 150);
 }
 
+let begun = false;
+
 function linked(up) {
   const mark = document.getElementById("link");
   mark.className = up ? "pulse up" : "pulse";
   mark.lastChild.textContent = up ? "live" : "offline";
-  if (up) {
-    reload().catch(problem);
-    alarms().catch(() => {});
-  }
+  if (up && begun) reload().catch(problem);
+  if (up) alarms().catch(() => {});
+  begun = true;
 }
 
 function problem(error) {
@@ -137,7 +138,7 @@ addEventListener("keydown", (event) => {
 });
 filter.addEventListener("keydown", (event) => { if (event.key === "Escape") filter.blur(); });
 
-document.fonts?.ready.then(() => { if (view) open(); });
+document.fonts?.load("12px Inter").then(() => view?.retyped?.());
 reload().catch(problem);
 listen(news, linked);
 addEventListener("unhandledrejection", (event) => toast(event.reason?.message ?? "Something went wrong.", true));

@@ -46,6 +46,8 @@ export class Chart {
     this.#pulses();
   }
 
+  redraw() { this.plot?.redraw(false, true); }
+
   destroy() {
     this.watch.disconnect();
     this.plot?.destroy();

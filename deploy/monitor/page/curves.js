@@ -73,6 +73,9 @@ export class CurvesView {
     this.refresh(null);
   }
 
+  /** The typeface has arrived: the axes are drawn again. */
+  retyped() { for (const card of [this.big, ...this.cards.values()]) card?.chart?.redraw(); }
+
   #kept() { return this.chosen && this.tasks.find((one) => one.task === this.chosen); }
 
   #empty() {
@@ -193,7 +196,10 @@ export class CurvesView {
     card.chart.draw({ lines, levels, logX: state.log === "on", label: describe(card, lines) });
     if (card.big) this.#legend(card);
     else this.#mini(card);
-    if (card.big) this.#controls();
+    if (card.big) {
+      this.#controls();
+      dispatchEvent(new Event("nexus-drawn"));
+    }
   }
 
   #mini(card) {

@@ -34,6 +34,8 @@ export class MetricsView {
     for (const card of this.cards.values()) card.chart.destroy();
   }
 
+  retyped() { for (const card of this.cards.values()) card.chart.redraw(); }
+
   async refresh() {
     const names = await get("metrics", { filter: state.filter, hidden: state.hidden });
     if (names.join() !== this.names.join()) { this.names = names; this.#list(); }
