@@ -69,7 +69,7 @@ class Fleet:
         """Who waits for whom, in words."""
         status = self._run.status
         limiter = _mapping(status.get("limiter"))
-        if not limiter:
+        if not limiter or not self._run.active:
             return ""
         if not status.get("updates"):
             return "filling replay: the learner waits until there is enough to sample from"

@@ -72,6 +72,10 @@ def test_groups_intervals_and_published_curves(page: "Page") -> None:
     values = texts(page, ".legend-list .value")
     assert values[0] == "57\n1 seed" and values[1].startswith("20\n19 to 2")
     assert "too few for an interval" in page.inner_text(".how")
+    assert texts(page, ".goals li") == ["<i>fast\n1.8k", "slow\nnot yet", "DreamerV3, published\nnot yet"]
+    page.get_by_label("Score to reach").fill("15")
+    page.keyboard.press("Enter")
+    settled(page, "document.querySelector('.goals').innerText.includes('slow\\n1.5k')")
     assert page.locator(".small h2").all_inner_texts() == ["Acrobot-v1"]
     page.get_by_role("button", name="Published").click()
     settled(page, "document.querySelectorAll('.legend-list li').length === 2")
@@ -178,7 +182,13 @@ def test_metrics_are_smoothed_pinned_and_downloaded(page: "Page") -> None:
 def test_a_phone_shows_everything_without_scrolling_sideways(browser: "Browser", address: str) -> None:
     with browser.new_context(viewport={"width": 390, "height": 844}, color_scheme="dark") as context:
         page = context.new_page()
-        for view, ready in (("curves", ".legend-list .entry"), ("metrics", ".metric canvas"), ("runs", "tbody tr")):
+        ready_when = {
+            "curves": ".legend-list .entry",
+            "metrics": ".metric canvas",
+            "runs": "tbody tr",
+            "fleet": ".tile",
+        }
+        for view, ready in (ready_when | {"alerts": ".rules"}).items():
             page.goto(f"{address}#/{view}")
             page.wait_for_selector(ready)
             assert page.evaluate("document.documentElement.scrollWidth") <= 390

@@ -81,7 +81,7 @@ export class Chart {
     const yText = (_, values) => values.map((value) => value === null ? null : this.options.yText(value));
     return {
       width: Math.max(120, this.box.clientWidth), height: this.options.height, series, bands,
-      padding: compact ? [8, 8, 0, 0] : [12, 16, 0, 0],
+      padding: compact ? [8, 14, 0, 0] : [12, 16, 0, 0],
       legend: { show: false },
       cursor: {
         drag: { x: true, y: false, setScale: true }, points: { show: false }, y: false,

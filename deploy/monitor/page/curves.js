@@ -5,7 +5,7 @@ import { Chart } from "./chart.js";
 import { fill, h, segmented, toggle } from "./dom.js";
 import { saveCsv, savePng, saveSvg } from "./export.js";
 import { counted, duration, score, short, taskTitle } from "./format.js";
-import { colour, dash, publishedColour, publishedName } from "./palette.js";
+import { colour, css, dash, publishedColour, publishedName } from "./palette.js";
 import { change, link, list, state, switched } from "./state.js";
 
 export const X_NAMES = { frames: "environment frames, action repeats counted", hours: "time of training, pauses left out", updates: "gradient updates" };
@@ -66,9 +66,9 @@ export class CurvesView {
   stateChanged(changes) {
     if (!Object.keys(changes).some((key) => !["smooth", "logy", "pins", "chosen", "sort", "down", "mtask", "run"].includes(key))) return;
     this.#controls();
-    if ("off" in changes || "band" in changes || "baselines" in changes || "log" in changes) {
+    if (["off", "band", "baselines", "log", "reach"].some((key) => key in changes)) {
       for (const card of [this.big, ...this.cards.values()]) if (card?.answer) this.#draw(card);
-      if (Object.keys(changes).every((key) => ["off", "band", "baselines", "log"].includes(key))) return;
+      if (Object.keys(changes).every((key) => ["off", "band", "baselines", "log", "reach"].includes(key))) return;
     }
     this.refresh(null);
   }
@@ -121,6 +121,9 @@ export class CurvesView {
     card.body = h("div", { class: "chart-area" });
     card.legend = h("ul", { class: "legend-list", "aria-label": "Groups" });
     card.note = h("p", { class: "how" });
+    card.goal = h("input", { type: "number", step: "any", value: state.reach, "aria-label": "Score to reach", onchange: (event) => change({ reach: event.target.value }) });
+    card.goals = h("ul", { class: "goals" });
+    card.reach = h("section", { class: "reach" }, h("label", {}, h("span", {}), card.goal), card.goals);
     this.hero.replaceChildren(
       h("header", {}, h("div", {}, card.title, card.sub),
         h("div", { class: "actions" },
@@ -128,7 +131,7 @@ export class CurvesView {
           h("button", { type: "button", class: "quiet", onclick: () => saveSvg(card.chart, this.#caption(card)), title: "Download as vectors" }, "SVG"),
           h("button", { type: "button", class: "quiet", onclick: () => saveCsv(`${task}-${state.axis}`, card.answer), title: "Download the points" }, "CSV"),
           h("button", { type: "button", class: "quiet", onclick: (event) => copyLink(event.target), title: "Copy a link to exactly this" }, "Link"))),
-      h("div", { class: "hero-body" }, card.body, h("aside", {}, card.legend, card.note)));
+      h("div", { class: "hero-body" }, card.body, h("aside", {}, card.legend, card.reach, card.note)));
     card.chart = new Chart(card.body, { height: innerWidth < 700 ? 300 : Math.max(340, Math.min(540, innerHeight - 330)), label: `Score of ${task}` });
     this.big = card;
     this.#load(card);
@@ -188,18 +191,34 @@ export class CurvesView {
           ...upTo(one, end, state.band === "interval") });
       });
     }
+    const goal = goalOf(groups);
+    if (state.reach !== "" && card.big) levels.push({ label: "to reach", y: goal, colour: css("--muted") });
     const options = card.chart.options;
     options.xText = state.axis === "hours" ? hours : short;
     options.xUnit = state.axis === "hours" ? "" : state.axis;
     options.xSteps = state.axis === "hours" ? HOUR_STEPS : undefined;
     options.xLabel = X_NAMES[state.axis];
     card.chart.draw({ lines, levels, logX: state.log === "on", label: describe(card, lines) });
-    if (card.big) this.#legend(card);
-    else this.#mini(card);
+    if (card.big) { this.#legend(card); this.#reach(card); } else this.#mini(card);
     if (card.big) {
       this.#controls();
       dispatchEvent(new Event("nexus-drawn"));
     }
+  }
+
+  #reach(card) {
+    const { groups, baselines } = card.answer;
+    const goal = goalOf(groups), off = list("off");
+    card.reach.hidden = !Number.isFinite(goal);
+    card.reach.querySelector("span").textContent = `${capital(state.axis === "hours" ? "time" : state.axis)} to reach`;
+    card.goal.placeholder = goal.toPrecision(3);
+    const lines = groups.filter((one) => !off.includes(one.id)).map((one) => ({ label: one.label, colour: colour(one.place), x: one.x, y: one.y }));
+    if (state.baselines === "on") baselines.forEach((one, place) => { if (one.level === null) lines.push({ label: publishedName(one.name), colour: publishedColour(place), x: one.x, y: one.y }); });
+    const found = lines.map((line) => ({ ...line, at: line.x[line.y.findIndex((y) => y !== null && y >= goal)] }));
+    found.sort((one, other) => (one.at ?? Infinity) - (other.at ?? Infinity));
+    const most = Math.max(...found.map((one) => one.at ?? 0)) || 1;
+    fill(card.goals, found.map((one) => h("li", { title: one.label }, h("span", {}, one.label), h("b", {}, one.at === undefined ? "not yet" : card.chart.options.xText(one.at)),
+      h("i", { style: { background: one.colour, width: one.at === undefined ? "0" : `${Math.max(2, 100 * one.at / most)}%` } }))));
   }
 
   #mini(card) {
@@ -247,6 +266,13 @@ export class CurvesView {
     return { title: taskTitle(card.task), name: `${card.task}-${state.axis}`, sub: card.sub.firstChild.textContent,
       entries: card.chart.lines.filter((line) => !line.faint && !line.dots).map((line) => ({ label: line.label, colour: line.colour, dash: line.dash })) };
   }
+}
+
+function goalOf(groups) {
+  if (state.reach !== "") return Number(state.reach);
+  const values = groups.flatMap((group) => group.y).filter((y) => y !== null);
+  const low = Math.min(...values), high = Math.max(...values);
+  return Number((low + 0.9 * (high - low)).toPrecision(2));
 }
 
 function spanText(groups) {

@@ -100,11 +100,11 @@ export class FleetView {
 
   #workers(fleet) {
     const { actors } = fleet;
-    return h("section", { class: "card block" }, h("h2", {}, `Env workers`, h("small", {}, ` ${actors.running} of ${actors.target} running, ${counted(actors.environments ?? 0, "environment")}`)),
+    return h("section", { class: "card block" }, h("h2", {}, `Env workers`, h("small", {}, ` ${actors.running} of ${actors.target} ${fleet.active ? "running" : "at the end"}, ${counted(actors.environments ?? 0, "environment")}`)),
       h("div", { class: "table-box", tabindex: "0" }, h("table", {}, h("thead", {}, h("tr", {}, ["Worker", "State", "Last report", "Environments", "Steps/s", "Policy behind", "Restarts", "CPU", "Memory", "Process"].map((text) => h("th", {}, text)))),
         h("tbody", {}, actors.each.map((one) => {
           const quiet = one.seconds_since_report;
-          return h("tr", {}, h("td", {}, h("b", {}, `actor ${one.number}`)), h("td", {}, workerState(one)),
+          return h("tr", {}, h("td", {}, h("b", {}, `actor ${one.number}`)), h("td", {}, fleet.active ? workerState(one) : h("span", { class: "state-chip" }, "ended")),
             h("td", {}, h("span", { class: quiet > 60 ? "bad-text" : "" }, quiet === null || quiet === undefined ? "–" : `${duration(quiet)} ago`)),
             h("td", {}, one.environments), h("td", {}, short(one.steps_per_second)), h("td", {}, one.behind === null ? "–" : counted(one.behind, "snapshot")),
             h("td", {}, one.restarts), h("td", {}, one.cpus === undefined ? "–" : short(one.cpus)), h("td", {}, one.memory === undefined ? "–" : bytes(one.memory)), h("td", {}, h("small", {}, one.process ?? "–")));

@@ -1,9 +1,11 @@
 """What the page says of workers, the limiter, replay and restarts."""
 
+import fcntl
 import json
 import os
 import platform
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 from deploy.monitor.fleet import Fleet, tail_of
 from deploy.monitor.run import Run
 from deploy.stored.run_status import write_status
+from deploy.wiring.claim import LOCK
 from tests.deploy.monitor.written_runs import write_run
 
 pytestmark = pytest.mark.timeout(60)
@@ -35,8 +38,12 @@ def status(at: float, **changes: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-def fleet(tmp_path: Path) -> Fleet:
-    return Fleet(Run(write_run(tmp_path, "a", [1.0]), "a"))
+def fleet(tmp_path: Path) -> Iterator[Fleet]:
+    """Of a run that a process holds."""
+    found = Fleet(Run(write_run(tmp_path, "a", [1.0]), "a"))
+    with (found._run.path / LOCK).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield found
 
 
 def say(fleet: Fleet, **changes: Any) -> None:
