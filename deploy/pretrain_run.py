@@ -21,7 +21,7 @@ from learner.pretrain.processes import Processes
 from world_models.checkpoint_files import WEIGHTS
 from world_models.jepa.vjepa2 import VJEPA2
 from world_models.jepa.vjepa2_ac import VJEPA2AC
-from world_models.loading import load_model
+from world_models.loading import load_model, load_world_model
 from world_models.model_document import ModelDocument
 from world_models.parameters import as_arrays, load_parameters
 
@@ -50,9 +50,9 @@ class PretrainRun:
         with self.interrupt.listening(), self.board:
             self.board.note(data.describe())
             path = self._checkpoint() if self.claim.continues else None
+            self.processes.from_first(int(path.name) if path else -1)
             self.trainer = build_trainer(self.config, self.processes, fresh=path is None)
             self.batches = build_batches(self.config, data, self.processes)
-            self.processes.from_first(int(path.name) if path else -1)
             if path:
                 self._restore(path)
             self.claim.confirm()
@@ -63,7 +63,7 @@ class PretrainRun:
             if every and not path:
                 self._log({}, measured=self._measure())
             stopped = self._train()
-            if not stopped or self.trainer.updates % self.config.checkpoint_every:
+            if self.trainer.updates not in self.checkpoints.numbers():
                 self.board.show(self.trainer.updates, "saving")
                 self._save()
             self.board.show(self.trainer.updates, "saved")
@@ -130,8 +130,8 @@ def follow(config: PretrainConfig, logdir: Path, data: PretrainingData, processe
     """The part of a process other than the first, which decides, logs and saves."""
     config, interrupt = rooted(config), Interrupt()
     with interrupt.listening():
-        trainer = build_trainer(config, processes, fresh=False)
         newest = processes.from_first(-1)
+        trainer = build_trainer(config, processes, fresh=newest < 0)
         if newest >= 0:
             load(trainer, Checkpoints.of(logdir.absolute()).path(newest))
         with closing(build_batches(config, data, processes).after(trainer.updates)) as batches:
@@ -140,8 +140,8 @@ def follow(config: PretrainConfig, logdir: Path, data: PretrainingData, processe
 
 
 def build_trainer(config: PretrainConfig, processes: Processes, fresh: bool) -> Pretrainer:
-    """A trainer with a fresh model, if `fresh` with the frozen encoder that V-JEPA 2-AC is configured with; otherwise
-    the checkpoint to load has it."""
+    """A trainer with a new model. If `fresh`, it has the weights that the run is to begin with, and the frozen encoder
+    of V-JEPA 2-AC; otherwise the checkpoint to load has them."""
     torch.set_num_threads(config.training.threads or max(1, torch.get_num_threads() // processes.size))
     torch.manual_seed(config.seed)
     made = objective(config.model_config)
@@ -149,7 +149,13 @@ def build_trainer(config: PretrainConfig, processes: Processes, fresh: bool) -> 
         frozen = load_model(config.encoder)
         assert isinstance(frozen, VJEPA2) and isinstance(made.model, VJEPA2AC), config.encoder
         load_parameters(made.model.encoder, frozen.target_encoder.state_dict(), config.encoder)
-    return Pretrainer(made, config.training, seed=config.seed, processes=processes)
+    start = load_world_model(init) if fresh and (init := getattr(config, "init", "")) else None
+    if start:
+        load_parameters(made.model, start.model.state_dict(), start.folder)
+    trainer = Pretrainer(made, config.training, seed=config.seed, processes=processes)
+    if start and (start.folder / TRAINING).exists():
+        trainer.load_moments(read_arrays(start.folder / TRAINING))
+    return trainer
 
 
 def build_batches(config: PretrainConfig, data: PretrainingData, processes: Processes) -> Batches:

@@ -9,7 +9,7 @@ from learner.pretrain.config import ProbeConfig, TrainingConfig
 from learner.schedules import Schedule
 from world_models.jepa import presets
 
-TINY = "tiny"
+TINY, COOLDOWN = "tiny", "cooldown"
 IMAGENET_EPOCH = 625
 """Updates in which 2048 images at a time show ImageNet once."""
 
@@ -31,6 +31,9 @@ VJEPA2_TRAINING = TrainingConfig(
 )
 """As published, before the cool-down (arXiv 2506.09985, section 2)."""
 
+VJEPA2_COOLDOWN = replace(VJEPA2_TRAINING, updates=12_000, lr=Schedule(kind="linear", top=5.25e-4, end=1e-6))
+"""As published: the learning rate of the constant phase falls to almost nothing on clips of 64 frames."""
+
 VJEPA2_AC_TRAINING = TrainingConfig(
     batch_size=256,
     updates=94_500,
@@ -51,14 +54,17 @@ def ijepa(size: str) -> IJEPARun:
 
 
 def vjepa2(size: str) -> VJEPA2Run:
-    """ValueError names the sizes."""
-    run = VJEPA2Run(model=presets.vjepa2(size), data=DataConfig(flip=True))
+    """A size, or `cooldown` for a model of any size that is given. ValueError names the sizes."""
+    run = VJEPA2Run(model=presets.vjepa2(TINY if size == COOLDOWN else size), data=DataConfig(flip=True))
     if size == TINY:
         training = TrainingConfig(
             batch_size=32, momentum=Schedule(kind="constant", top=0.996), lr=replace(run.training.lr, end=1e-5)
         )
         return replace(run, training=training, data=DataConfig(scale=(0.5, 1.0)))
-    return replace(run, training=VJEPA2_TRAINING, probe=LARGE_PROBE, data=replace(run.data, fps=4.0))
+    run = replace(run, training=VJEPA2_TRAINING, probe=LARGE_PROBE, data=replace(run.data, fps=4.0))
+    if size == COOLDOWN:
+        return replace(run, training=VJEPA2_COOLDOWN, model=replace(run.model, frames=64))
+    return run
 
 
 def vjepa2_ac(size: str, action: int, state: int) -> VJEPA2ACRun:
@@ -76,7 +82,7 @@ def vjepa2_ac(size: str, action: int, state: int) -> VJEPA2ACRun:
 
 SIZES = {
     "ijepa": (TINY, *presets.IJEPA_SIZES),
-    "vjepa2": (TINY, *presets.VJEPA2_SIZES),
+    "vjepa2": (TINY, *presets.VJEPA2_SIZES, COOLDOWN),
     "vjepa2-ac": (TINY, "vitg"),
 }
 

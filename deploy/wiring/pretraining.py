@@ -94,6 +94,9 @@ class IJEPARun(PretrainConfig):
 
     command: ClassVar[str] = "pretrain ijepa"
 
+    init: str = ""
+    """A run, a checkpoint or an imported model of I-JEPA to begin with; empty for fresh weights. Its sizes are then the
+    defaults, and the optimiser goes on with its moments, if it has any."""
     model: IJEPAConfig = field(default_factory=IJEPAConfig)
 
 
@@ -103,6 +106,9 @@ class VJEPA2Run(PretrainConfig):
 
     command: ClassVar[str] = "pretrain vjepa2"
 
+    init: str = ""
+    """A run, a checkpoint or an imported model of V-JEPA 2 to begin with; empty for fresh weights. Its sizes are then
+    the defaults, and the optimiser goes on with its moments, if it has any."""
     model: VJEPA2Config = field(default_factory=VJEPA2Config)
 
 
@@ -137,6 +143,7 @@ def rooted(config: T) -> T:
     changes: dict[str, Any] = {"logdir": os.path.abspath(config.logdir)}
     if data.where and ":" not in data.where.split("/")[0] and not data.where.startswith(URLS):
         data = replace(data, where=os.path.abspath(data.where))
-    if encoder := getattr(config, "encoder", ""):
-        changes["encoder"] = os.path.abspath(encoder)
+    for name in ("encoder", "init"):
+        if path := getattr(config, name, ""):
+            changes[name] = os.path.abspath(path)
     return replace(config, data=data, **changes)

@@ -109,8 +109,12 @@ class Pretrainer:
     def load(self, model: Mapping[str, np.ndarray], state: Rows) -> None:
         """Continue from the arrays of a model and from `state`."""
         load_parameters(self.model, model, "The checkpoint")
-        self.optimizer.load_state_dict(dict(_optimizer(state)))
+        self.load_moments(state)
         self.updates = int(state["updates"])
+
+    def load_moments(self, state: Rows) -> None:
+        """Continue with the optimiser's moments in `state`, of the same model."""
+        self.optimizer.load_state_dict(dict(_optimizer(state)))
 
 
 def _optimizer(state: Rows) -> Iterator[tuple[str, Tensor]]:

@@ -5,25 +5,22 @@ import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 from tyro.conf import arg
 
 from deploy.commands.numbers import Positive
 from deploy.commands.parsing import HELP, option_names, parse, parse_known
+from deploy.commands.pretraining.fitting import fitted_to_encoder, fitted_to_init, require_encoder, require_init
 from deploy.commands.pretraining.processes import end_with_supervisor, supervise
 from deploy.exit_codes import INTERRUPTED
-from deploy.stored.pretraining_data import PretrainingData, first_example
+from deploy.stored.pretraining_data import PretrainingData
 from deploy.wiring.output_path import require_writable_folder
 from deploy.wiring.pretrain_presets import TINY, preset
 from deploy.wiring.pretraining import PretrainConfig, VJEPA2ACRun
 from learner.checkpoint import Checkpoints, continuation, disk_is_full
-from world_models.checkpoint_files import newest_model
-from world_models.jepa.config import VJEPA2Config
-from world_models.model_document import read_model_document
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,58 +52,17 @@ def parse_pretrain(method: str, command: Any, arguments: Sequence[str], example:
 
     config = parsed(preset(method, start.preset))
     if isinstance(config, VJEPA2ACRun):
-        fitted = _fitted(config, start.preset, example)
-        config = parsed(fitted)
+        config = parsed(fitted := fitted_to_encoder(config, start.preset, example))
         assert isinstance(config, VJEPA2ACRun)
-        _require_fit(config, fitted)
+        require_encoder(config, fitted)
+    else:
+        config = parsed(begun := fitted_to_init(config, start.preset))
+        require_init(config, begun)
     if config.data.where != start.data:
         raise ValueError(f"{prog}: --data.where {config.data.where} differs from --data {start.data}; leave it out.")
     if not config.logdir:
         config = replace(config, logdir=str(Path("runs") / f"{method}-seed{config.seed}"))
     return config, start.processes
-
-
-def _fitted(config: VJEPA2ACRun, size: str, example: str) -> VJEPA2ACRun:
-    """The preset for the encoder that `config` names, and for the actions and states of its data."""
-    if not config.encoder:
-        raise ValueError(f"nexus pretrain vjepa2-ac needs --encoder, a run of nexus pretrain vjepa2, e.g. {example}")
-    document = read_model_document(newest_model(Path(config.encoder)))
-    if not isinstance(document.config, VJEPA2Config):
-        raise ValueError(
-            f"--encoder {config.encoder} holds a model of family {document.family.name!r}; give a run or checkpoint of "
-            "vjepa2."
-        )
-    shown = first_example(config)
-    if "actions" not in shown:
-        raise ValueError(
-            f"--data {config.data.where} has no actions, only {', '.join(sorted(shown))}; if they are recorded under "
-            "other names than action, name them with --data.actions."
-        )
-    actions, states = shown["actions"][0], shown.get("states", np.zeros((1, 0, 0)))[0]
-    fitted = preset("vjepa2-ac", size, actions.shape[-1], states.shape[-1])
-    assert isinstance(fitted, VJEPA2ACRun)
-    model = replace(fitted.model, encoder=document.config.encoder)
-    if model.state_update == "add" and not np.allclose(states[:-1] + actions, states[1:], atol=1e-4):
-        model = replace(model, state_update="hold")  # they are not in the same units
-    return replace(fitted, model=model)
-
-
-def _require_fit(config: VJEPA2ACRun, fitted: VJEPA2ACRun) -> None:
-    """ValueError: options ask for another encoder than the one there is, or for other actions or states."""
-    given, found = config.model, fitted.model
-    for name in (field.name for field in fields(found.encoder) if field.name != "recompute"):
-        own, value = getattr(found.encoder, name), getattr(given.encoder, name)
-        if own != value:
-            raise ValueError(
-                f"--model.encoder.{name} {value}: the encoder of {config.encoder} has {own}, and is used as it is; "
-                "leave it out, or pretrain another encoder."
-            )
-    for name in ("action", "state"):
-        if getattr(given, name) not in (getattr(found, name), 0):  # 0: without states
-            raise ValueError(
-                f"--model.{name} {getattr(given, name)}: those of --data {config.data.where} have "
-                f"{getattr(found, name)} numbers; leave it out, or name other keys with --data.{name}s."
-            )
 
 
 def pretrain(config: PretrainConfig, processes: int, arguments: Sequence[str]) -> int:

@@ -23,7 +23,8 @@ class VJEPA2Command(Start):
     """
 
     preset: Annotated[str, arg(metavar=f"{{{','.join(SIZES['vjepa2'])}}}")] = TINY
-    """Named settings: `tiny`, for a CPU, or a published size with the published training."""
+    """Named settings: `tiny`, for a CPU, a published size with the published training, or its `cooldown`, in which the
+    learning rate falls on longer clips: it goes on from --init, the model of the phase before."""
     config: Annotated[FlagConversionOff[VJEPA2Run], arg(name="")]
 
 

@@ -1,4 +1,4 @@
-"""`nexus pretrain` in the wrong way: each mistake is named before a run begins."""
+"""`nexus pretrain` from another model's weights, and in the wrong way: each mistake is named before a run begins."""
 
 from pathlib import Path
 
@@ -6,9 +6,15 @@ import numpy as np
 import pytest
 
 from deploy.commands.pretrain import run
-from learner.checkpoint import Checkpoints
+from deploy.commands.pretraining.ijepa import IJEPACommand
+from deploy.commands.pretraining.start import parse_pretrain
+from deploy.commands.pretraining.vjepa2 import VJEPA2Command
+from deploy.pretrain_run import build_trainer
+from learner.checkpoint import Checkpoints, read_arrays
+from learner.pretrain.processes import Processes
 from world_models.jepa import presets
 from world_models.jepa.vjepa2 import VJEPA2
+from world_models.loading import load_model
 from world_models.model_document import ModelDocument
 from world_models.parameters import as_arrays
 
@@ -34,7 +40,7 @@ def recordings(folder: Path, **arrays: np.ndarray) -> Path:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--model.encoder.patch", "8"], "--model.encoder.patch 8: the encoder of .* has 4, and is used as it is"),
+        (["--model.encoder.patch", "8"], "--model.encoder.patch 8: --encoder .* has 4, which its weights need"),
         (["--model.action", "3"], "--model.action 3: those of --data .* have 2 numbers; leave it out"),
         (["--model.state", "1", "--model.state-update", "hold"], "--model.state 1: .* have 2 numbers"),
         (["--model.rollout", "8"], "rollout=8 must be less than frames=8"),
@@ -72,3 +78,38 @@ def test_an_encoder_that_is_none(tmp_path: Path) -> None:
     ):
         with pytest.raises(ValueError, match=message):
             run([*words, str(path)])
+
+
+def test_the_cooldown_goes_on_from_the_weights_and_moments_of_a_run(tmp_path: Path) -> None:
+    data = recordings(tmp_path / "data", image=np.random.default_rng(0).integers(0, 255, (20, 32, 32, 3), np.uint8))
+    few = ["--training.batch-size", "2", "--training.updates", "2", "--training.threads", "1", "--probe.every", "0"]
+    words = ["--data", str(data), *few, "--data.fps", "0", "--data.threads", "0"]
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert run(["vjepa2", *words, "--logdir", str(first), "--model.encoder.width", "32"]) == 0
+    more = [*words, "--init", str(first), "--preset", "cooldown", "--logdir", str(second)]
+    config, _ = parse_pretrain("vjepa2", VJEPA2Command, more, "")
+    assert (config.model_config.encoder.width, config.frames) == (32, 64)
+    assert [config.training.lr.at(k, 2) for k in (1, 2)] == pytest.approx([(5.25e-4 + 1e-6) / 2, 1e-6])
+    trainer = build_trainer(config, Processes(), fresh=True)
+    weights, state = as_arrays(load_model(first)), trainer.state()
+    assert all(np.array_equal(weights[name], value) for name, value in as_arrays(trainer.model).items())
+    moments = read_arrays(first / "checkpoints" / "0000000002" / "training.safetensors")
+    assert moments.keys() == state.keys() and all(
+        np.array_equal(moments[k], state[k]) for k in moments.keys() - {"updates"}
+    )
+    assert trainer.updates == 0
+    assert run(["vjepa2", *more, "--model.frames", "16"]) == 0
+    with pytest.raises(ValueError, match=r"--model\.predictor\.heads 2: --init .* has 4, which its weights need"):
+        run(["vjepa2", *more, "--model.predictor.heads", "2"])
+
+
+def test_a_run_begins_with_an_imported_model_of_its_family_alone(video: Path, tmp_path: Path) -> None:
+    words = ["--data", "generated:motion", "--init"]
+    config, _ = parse_pretrain("vjepa2", VJEPA2Command, [*words, str(video), "--model.frames", "4"], "")
+    weights = as_arrays(load_model(video))
+    trainer = build_trainer(config, Processes(), fresh=True)
+    assert all(np.array_equal(weights[name], value) for name, value in as_arrays(trainer.model).items())
+    with pytest.raises(ValueError, match=r"--init .* holds a model of family 'vjepa2'; give a run, .* of ijepa"):
+        parse_pretrain("ijepa", IJEPACommand, [*words, str(video)], "")
+    with pytest.raises(ValueError, match="--preset cooldown goes on from a model; name a run or an imported one"):
+        parse_pretrain("vjepa2", VJEPA2Command, ["--data", "generated:motion", "--preset", "cooldown"], "")

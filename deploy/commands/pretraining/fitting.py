@@ -1,0 +1,90 @@
+"""The settings of a run fitted to the model that it begins with, and to its data."""
+
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deploy.stored.pretraining_data import first_example
+from deploy.wiring.pretrain_presets import COOLDOWN, preset
+from deploy.wiring.pretraining import PretrainConfig, VJEPA2ACRun
+from world_models.checkpoint_files import newest_model
+from world_models.jepa.config import VJEPA2Config
+from world_models.model_document import ModelDocument, read_model_document
+
+
+def fitted_to_init(config: PretrainConfig, name: str) -> PretrainConfig:
+    """`config`, of the preset `name`, with the model that it begins with. ValueError: that is of another family."""
+    kind, init = type(config.model_config), getattr(config, "init", "")
+    if not init:
+        if name == COOLDOWN:
+            raise ValueError(
+                f"--preset {COOLDOWN} goes on from a model; name a run or an imported one, e.g. --init runs/vjepa2."
+            )
+        return config
+    model = _document(init, "--init", kind).config
+    if name == COOLDOWN:
+        model = replace(model, frames=config.frames)
+    return replace(config, model=model)  # type: ignore[call-arg]
+
+
+def require_init(config: PretrainConfig, fitted: PretrainConfig) -> None:
+    """ValueError: options ask for another network than the one to begin with."""
+    if init := getattr(config, "init", ""):
+        free = ("recompute", "size") if isinstance(config.model_config, VJEPA2Config) else ("recompute",)
+        for part in ("encoder", "predictor"):
+            given, found = (getattr(one.model_config, part) for one in (config, fitted))
+            _require_same(f"--model.{part}", given, found, f"--init {init}", free)
+
+
+def fitted_to_encoder(config: VJEPA2ACRun, name: str, example: str) -> VJEPA2ACRun:
+    """The preset `name` for the encoder that `config` names, and for the actions and states of its data. ValueError:
+    there is no such encoder, or there are no actions."""
+    if not config.encoder:
+        raise ValueError(f"nexus pretrain vjepa2-ac needs --encoder, a run of nexus pretrain vjepa2, e.g. {example}")
+    document = _document(config.encoder, "--encoder", VJEPA2Config)
+    shown = first_example(config)
+    if "actions" not in shown:
+        raise ValueError(
+            f"--data {config.data.where} has no actions, only {', '.join(sorted(shown))}; if they are recorded under "
+            "other names than action, name them with --data.actions."
+        )
+    actions, states = shown["actions"][0], shown.get("states", np.zeros((1, 0, 0)))[0]
+    fitted = preset("vjepa2-ac", name, actions.shape[-1], states.shape[-1])
+    assert isinstance(fitted, VJEPA2ACRun)
+    model = replace(fitted.model, encoder=document.config.encoder)
+    if model.state_update == "add" and not np.allclose(states[:-1] + actions, states[1:], atol=1e-4):
+        model = replace(model, state_update="hold")  # they are not in the same units
+    return replace(fitted, model=model)
+
+
+def require_encoder(config: VJEPA2ACRun, fitted: VJEPA2ACRun) -> None:
+    """ValueError: options ask for another encoder than the one there is, or for other actions or states."""
+    given, found = config.model, fitted.model
+    _require_same("--model.encoder", given.encoder, found.encoder, f"--encoder {config.encoder}", ("recompute",))
+    for name in ("action", "state"):
+        if getattr(given, name) not in (getattr(found, name), 0):  # 0: without states
+            raise ValueError(
+                f"--model.{name} {getattr(given, name)}: those of --data {config.data.where} have "
+                f"{getattr(found, name)} numbers; leave it out, or name other keys with --data.{name}s."
+            )
+
+
+def _document(path: str, option: str, kind: type[Any]) -> ModelDocument:
+    document = read_model_document(newest_model(Path(path)))
+    if not isinstance(document.config, kind):
+        raise ValueError(
+            f"{option} {path} holds a model of family {document.family.name!r}; give a run, checkpoint or imported "
+            f"model of {kind.family}."
+        )
+    return document
+
+
+def _require_same(option: str, given: Any, found: Any, where: str, free: tuple[str, ...]) -> None:
+    for name in (field.name for field in fields(found) if field.name not in free):
+        if getattr(given, name) != getattr(found, name):
+            raise ValueError(
+                f"{option}.{name.replace('_', '-')} {getattr(given, name)}: {where} has {getattr(found, name)}, which "
+                "its weights need; leave the option out."
+            )
