@@ -10,16 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from world_models.planning.actions import ActionLayout
-from world_models.planning.plan import (
-    Evaluate,
-    Plan,
-    Warm,
-    lowest,
-    require_counts,
-    require_elites,
-    require_positive,
-    require_share,
-)
+from world_models.planning.plan import Evaluate, Plan, SamplingPlanner, Warm, lowest, require_elites, require_settings
 
 WIDTH = 7
 GRIPPER_LIMIT = 0.75
@@ -29,7 +20,7 @@ GRIPPER_LEAST = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
-class ArmCEM:
+class ArmCEM(SamplingPlanner):
     """V-JEPA 2-AC's planner (Assran et al. 2025, arXiv 2506.09985, section 3.2, and the official program).
 
     Translation and gripper are sampled from `N(mean, std^2)`, translation clipped to +-`maxnorm` an axis; mean and
@@ -48,21 +39,18 @@ class ArmCEM:
     gripper_momentum_std: float = 0.15
 
     def __post_init__(self) -> None:
-        require_counts(self, "horizon", "samples", "iterations")
+        require_settings(
+            self, counts=("horizon", "samples", "iterations"), positive=("maxnorm",),
+            shares=("momentum_mean", "momentum_std", "gripper_momentum_mean", "gripper_momentum_std"),
+        )  # fmt: skip
         require_elites(self, self.elites, self.samples, least=2)
-        require_positive(self, "maxnorm")
-        require_share(self, "momentum_mean", "momentum_std", "gripper_momentum_mean", "gripper_momentum_std")
 
-    @torch.inference_mode()
-    def plan(
-        self, evaluate: Evaluate, layout: ActionLayout, problems: int, generator: torch.Generator,
-        warm: Warm | None = None,
-    ) -> Plan:  # fmt: skip
+    def search(self, evaluate: Evaluate, layout: ActionLayout, generator: torch.Generator, start: Warm) -> Plan:
         """The earlier plan makes no difference. ValueError: actions are not those of an arm."""
         if layout.width != WIDTH:
             raise ValueError(f"ArmCEM plans actions of {WIDTH} numbers (translation, rotation, gripper), not "
                              f"{layout.width}; use CEM.")  # fmt: skip
-        shape = (self.iterations, problems, self.samples, self.horizon, 4)
+        shape = (self.iterations, len(start.mean), self.samples, self.horizon, 4)
         actions, cost = self.refine(evaluate, torch.randn(shape, generator=generator, device=layout.device))
         return Plan(actions, cost, Warm(actions, actions[:, None][:, :0]))
 

@@ -5,21 +5,11 @@ from dataclasses import dataclass
 import torch
 
 from world_models.planning.actions import ActionLayout
-from world_models.planning.plan import (
-    Evaluate,
-    Plan,
-    Warm,
-    cold,
-    lowest,
-    require_counts,
-    require_elites,
-    require_positive,
-    require_share,
-)
+from world_models.planning.plan import Evaluate, Plan, SamplingPlanner, Warm, lowest, require_elites, require_settings
 
 
 @dataclass(frozen=True, kw_only=True)
-class CEM:
+class CEM(SamplingPlanner):
     """Samples sequences, and fits mean and standard deviation (of discrete actions: the frequencies of classes) to
     those of least cost, `iterations` times; the mean is the plan.
 
@@ -28,8 +18,6 @@ class CEM:
     Gaussian one.
     """
 
-    horizon: int = 12
-    samples: int = 512
     iterations: int = 5
     elites: int = 50
     std: float = 1.0
@@ -42,18 +30,15 @@ class CEM:
     """Share of uniform draws among discrete actions."""
 
     def __post_init__(self) -> None:
-        require_counts(self, "horizon", "samples", "iterations")
+        require_settings(
+            self, counts=("horizon", "samples", "iterations"), positive=("std",),
+            shares=("momentum", "uniform", "min_std"),
+        )  # fmt: skip
         require_elites(self, self.elites, self.samples)
-        require_positive(self, "std")
-        require_share(self, "momentum", "uniform", "min_std")
 
-    @torch.inference_mode()
-    def plan(
-        self, evaluate: Evaluate, layout: ActionLayout, problems: int, generator: torch.Generator,
-        warm: Warm | None = None,
-    ) -> Plan:  # fmt: skip
+    def search(self, evaluate: Evaluate, layout: ActionLayout, generator: torch.Generator, start: Warm) -> Plan:
         """Begins at the mean of the plan before, with the first standard deviation."""
-        mean = (warm or cold(layout, problems, self.horizon)).mean
+        mean, problems = start.mean, len(start.mean)
         std = (self.std * layout.half).expand_as(mean)
         shape = (problems, self.samples, self.horizon, layout.width)
         cost = mean.new_zeros(problems)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from world_models.planning.actions import ActionLayout
-from world_models.planning.plan import Evaluate, Plan, Warm, cold, lowest, require_counts, require_positive
+from world_models.planning.plan import Evaluate, Plan, Warm, cold, lowest, require_settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,8 +24,7 @@ class GradientPlanner:
     """Step size in halves of the range of an action."""
 
     def __post_init__(self) -> None:
-        require_counts(self, "horizon", "samples", "iterations")
-        require_positive(self, "lr")
+        require_settings(self, counts=("horizon", "samples", "iterations"), positive=("lr",))
 
     @torch.inference_mode(False)
     def plan(

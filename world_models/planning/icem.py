@@ -8,21 +8,11 @@ from torch import Tensor
 
 from world_models.planning.actions import ActionLayout
 from world_models.planning.coloured_noise import coloured_noise
-from world_models.planning.plan import (
-    Evaluate,
-    Plan,
-    Warm,
-    cold,
-    lowest,
-    require_counts,
-    require_elites,
-    require_positive,
-    require_share,
-)
+from world_models.planning.plan import Evaluate, Plan, SamplingPlanner, Warm, lowest, require_elites, require_settings
 
 
 @dataclass(frozen=True, kw_only=True)
-class ICEM:
+class ICEM(SamplingPlanner):
     """CEM for real-time planning (Pinneri et al. 2020, arXiv 2008.06389, algorithm 1).
 
     Noise is coloured over time; iteration i has `max(samples decay^-i, 2 elites)` samples; a share of the elites is
@@ -30,7 +20,6 @@ class ICEM:
     the best sequence ever seen is the plan.
     """
 
-    horizon: int = 12
     samples: int = 256
     iterations: int = 4
     elites: int = 20
@@ -46,21 +35,17 @@ class ICEM:
     """Colour of the noise: 0 white, 1 pink, 2 red."""
 
     def __post_init__(self) -> None:
-        require_counts(self, "horizon", "samples", "iterations", "decay")
+        require_settings(
+            self, counts=("horizon", "samples", "iterations", "decay"), positive=("std",), shares=("momentum", "kept")
+        )
         require_elites(self, self.elites, self.samples)
-        require_positive(self, "std")
-        require_share(self, "momentum", "kept")
         if self.beta < 0:
             raise ValueError(f"ICEM beta={self.beta} must not be negative; 0 is white noise.")
 
-    @torch.inference_mode()
-    def plan(
-        self, evaluate: Evaluate, layout: ActionLayout, problems: int, generator: torch.Generator,
-        warm: Warm | None = None,
-    ) -> Plan:  # fmt: skip
+    def search(self, evaluate: Evaluate, layout: ActionLayout, generator: torch.Generator, start: Warm) -> Plan:
         """ValueError: an action is discrete."""
         layout.require_continuous("ICEM")
-        mean, elites = warm or cold(layout, problems, self.horizon)
+        (mean, elites), problems = start, len(start.mean)
         std = (self.std * layout.half).expand_as(mean)
         keep = round(self.kept * self.elites)
         if elites.shape[1]:  # their last action is a copy since the shift; a new one is drawn

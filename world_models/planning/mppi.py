@@ -7,11 +7,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from world_models.planning.actions import ActionLayout
-from world_models.planning.plan import Evaluate, Plan, Warm, cold, require_counts, require_positive, require_share
+from world_models.planning.plan import Evaluate, Plan, SamplingPlanner, Warm, require_settings
 
 
 @dataclass(frozen=True, kw_only=True)
-class MPPI:
+class MPPI(SamplingPlanner):
     """The plan is the mean of noisy samples with the weights `softmax(-cost / temperature)`, `iterations` times
     (Williams et al. 2017, *Information theoretic MPC*, algorithm 2, arXiv 1707.02342).
 
@@ -19,8 +19,6 @@ class MPPI:
     any scale, and the cost of control is that of the objective alone. Of discrete actions the frequencies are weighted.
     """
 
-    horizon: int = 12
-    samples: int = 512
     iterations: int = 3
     std: float = 0.5
     """Of the noise, in halves of the range of an action."""
@@ -30,17 +28,13 @@ class MPPI:
     """Share of uniform draws among discrete actions."""
 
     def __post_init__(self) -> None:
-        require_counts(self, "horizon", "samples", "iterations")
-        require_positive(self, "std", "temperature")
-        require_share(self, "uniform")
+        require_settings(
+            self, counts=("horizon", "samples", "iterations"), positive=("std", "temperature"), shares=("uniform",)
+        )
 
-    @torch.inference_mode()
-    def plan(
-        self, evaluate: Evaluate, layout: ActionLayout, problems: int, generator: torch.Generator,
-        warm: Warm | None = None,
-    ) -> Plan:  # fmt: skip
+    def search(self, evaluate: Evaluate, layout: ActionLayout, generator: torch.Generator, start: Warm) -> Plan:
         """Begins at the mean of the plan before."""
-        mean = (warm or cold(layout, problems, self.horizon)).mean
+        mean, problems = start.mean, len(start.mean)
         shape = (problems, self.samples, self.horizon, layout.width)
         expected = mean.new_zeros(problems)
         for _ in range(self.iterations):

@@ -1,6 +1,7 @@
 """What planners return, what they continue from, and what they have in common."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -45,6 +46,28 @@ class Planner(Protocol):
         ...
 
 
+@dataclass(frozen=True, kw_only=True)
+class SamplingPlanner:
+    """What planners that sample sequences have in common: a `Planner` whose `search` is its own."""
+
+    horizon: int = 12
+    """Steps planned ahead."""
+    samples: int = 512
+    """Sequences tried at once for each problem."""
+
+    @torch.inference_mode()
+    def plan(
+        self, evaluate: Evaluate, layout: ActionLayout, problems: int, generator: torch.Generator,
+        warm: Warm | None = None,
+    ) -> Plan:  # fmt: skip
+        """Search from the plan before, if there is one. ValueError: the planner has no use for such actions."""
+        return self.search(evaluate, layout, generator, warm or cold(layout, problems, self.horizon))
+
+    def search(self, evaluate: Evaluate, layout: ActionLayout, generator: torch.Generator, start: Warm) -> Plan:
+        """Plan all problems at once, from `start`."""
+        raise NotImplementedError
+
+
 def cold(layout: ActionLayout, problems: int, horizon: int) -> Warm:
     """The beginning without an earlier plan: the middle of the bounds, every class equally likely."""
     return Warm(layout.center(problems, horizon), torch.empty(problems, 0, horizon, layout.width, device=layout.device))
@@ -68,30 +91,27 @@ def lowest(cost: Float[Tensor, "P S"], actions: Float[Tensor, "P S H A"], count:
     return actions.gather(1, index[:, :, None, None].expand(-1, -1, *actions.shape[2:]))
 
 
-def require_counts(owner: object, *names: str) -> None:
-    """ValueError if a field that counts something is below 1."""
-    for name in names:
-        if (value := getattr(owner, name)) < 1:
-            raise ValueError(f"{type(owner).__name__} {name}={value} must be at least 1; raise it.")
+def require_settings(
+    planner: object, *, counts: Sequence[str] = (), positive: Sequence[str] = (), shares: Sequence[str] = ()
+) -> None:
+    """ValueError if a field that counts something is below 1, one that must be positive is not, or one that is a share
+    lies outside [0, 1]."""
+    kind = type(planner).__name__
+    for name in counts:
+        if (value := getattr(planner, name)) < 1:
+            raise ValueError(f"{kind} {name}={value} must be at least 1; raise it.")
+    for name in positive:
+        if not (value := getattr(planner, name)) > 0:
+            raise ValueError(f"{kind} {name}={value} must be positive; raise it.")
+    for name in shares:
+        if not 0 <= (value := getattr(planner, name)) <= 1:
+            raise ValueError(f"{kind} {name}={value} must lie in [0, 1].")
 
 
-def require_elites(owner: object, elites: int, samples: int, least: int = 1) -> None:
+def require_elites(planner: object, elites: int, samples: int, least: int = 1) -> None:
     """ValueError if there are too few elites, or more than samples."""
     if not least <= elites <= samples:
         raise ValueError(
-            f"{type(owner).__name__} elites={elites} must lie between {least} and samples={samples}; a tenth is usual."
+            f"{type(planner).__name__} elites={elites} must lie between {least} and samples={samples}; a tenth is "
+            "usual."
         )
-
-
-def require_share(owner: object, *names: str) -> None:
-    """ValueError if a field that is a share lies outside [0, 1]."""
-    for name in names:
-        if not 0 <= (value := getattr(owner, name)) <= 1:
-            raise ValueError(f"{type(owner).__name__} {name}={value} must lie in [0, 1].")
-
-
-def require_positive(owner: object, *names: str) -> None:
-    """ValueError if a field is not above 0."""
-    for name in names:
-        if not (value := getattr(owner, name)) > 0:
-            raise ValueError(f"{type(owner).__name__} {name}={value} must be positive; raise it.")

@@ -6,24 +6,14 @@ import torch
 import torch.nn.functional as F
 
 from world_models.planning.actions import ActionLayout
-from world_models.planning.plan import (
-    Evaluate,
-    Plan,
-    Warm,
-    cold,
-    lowest,
-    require_counts,
-    require_positive,
-    require_share,
-)
+from world_models.planning.plan import Evaluate, Plan, SamplingPlanner, Warm, lowest, require_settings
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictiveSampling:
+class PredictiveSampling(SamplingPlanner):
     """`argmin_s cost(m + std e_s)` with e_0 = 0; the best becomes the next m (Howell et al. 2022, arXiv 2212.00541,
     algorithm 1). Noise is drawn at `knots` times and linear in between."""
 
-    horizon: int = 12
     samples: int = 1024
     std: float = 0.5
     """Of the noise, in halves of the range of an action."""
@@ -33,17 +23,11 @@ class PredictiveSampling:
     """Share of uniform draws among discrete actions."""
 
     def __post_init__(self) -> None:
-        require_counts(self, "horizon", "samples", "knots")
-        require_positive(self, "std")
-        require_share(self, "uniform")
+        require_settings(self, counts=("horizon", "samples", "knots"), positive=("std",), shares=("uniform",))
 
-    @torch.inference_mode()
-    def plan(
-        self, evaluate: Evaluate, layout: ActionLayout, problems: int, generator: torch.Generator,
-        warm: Warm | None = None,
-    ) -> Plan:  # fmt: skip
+    def search(self, evaluate: Evaluate, layout: ActionLayout, generator: torch.Generator, start: Warm) -> Plan:
         """The first sample is the plan so far."""
-        mean = (warm or cold(layout, problems, self.horizon)).mean
+        mean, problems = start.mean, len(start.mean)
         knots = min(self.knots, self.horizon)
         drawn = torch.randn(
             problems * self.samples, layout.width, knots, generator=generator, device=layout.device
