@@ -30,7 +30,7 @@ class PlanningModel(Protocol):
         `rewards(state, action, following) -> [E N]`: the reward of a step, predicted by each of its E heads;
         `continues(state) -> [N]`: the probability in [0, 1] that the episode goes on, its discount included;
         `value(state) -> [N]`: the return from a state on, under the model's own policy;
-        `features(state) -> [N F]`: what distances to a goal are measured in;
+        `features(state) -> [N F]`: as a `GoalModel`;
         `decode(state)`: the observation.
     """
 
@@ -65,6 +65,15 @@ class PlanningModel(Protocol):
 
     def seed(self, number: int) -> None:
         """Fix the draws to come."""
+        ...
+
+
+@runtime_checkable
+class GoalModel(PlanningModel, Protocol):
+    """A world model in which plans can lead to a goal."""
+
+    def features(self, state: State) -> Float[Tensor, "... F"]:
+        """What the distance of two states is measured in."""
         ...
 
 

@@ -14,7 +14,7 @@ from world_models.planning.actions import ActionLayout
 from world_models.planning.costs import GoalCost
 from world_models.planning.objective import Cost, Objective
 from world_models.planning.plan import Planner, Warm, cold, restart, shift
-from world_models.protocol import PlanningModel, State, leaves, map_state
+from world_models.protocol import GoalModel, PlanningModel, State, leaves, map_state
 from world_models.snapshot import Snapshot, load_snapshot
 
 Goal = Callable[[Arrays], Arrays]
@@ -47,6 +47,8 @@ class PlannerPolicy:
             raise ValueError("PlannerPolicy needs either cost or goal: what is a plan to be judged by?")
         if deadline is not None and (goal is None or deadline < 1):
             raise ValueError(f"deadline={deadline} must be at least 1, and is for plans towards a goal.")
+        if goal is not None and not isinstance(model, GoalModel):
+            raise ValueError(f"{type(model).__name__} has no features(), so no distance to a goal; give a cost.")
         self.model, self.planner, self.cost, self.goal = model, planner, cost, goal
         self.every_step, self.deadline, self.seed, self.module = every_step, deadline, seed, module
         self.version = 0
@@ -86,9 +88,9 @@ class PlannerPolicy:
     def _cost(self, observation: Arrays, taken: Tensor) -> Cost:
         if self.cost is not None:
             return self.cost
-        assert self.goal is not None, "one of both is given"
+        assert self.goal is not None and isinstance(self.model, GoalModel), "checked at the start"
         with torch.no_grad():
-            features = self.model.features(self.model.encode(self.goal(observation)))  # type: ignore[attr-defined]
+            features = self.model.features(self.model.encode(self.goal(observation)))
         left = None if self.deadline is None else (self.deadline - taken).clamp(1, self.planner.horizon)
         return GoalCost(goal=features, every_step=self.every_step, steps=left)
 

@@ -18,7 +18,7 @@ from world_models.planning.cem import CEM
 from world_models.planning.costs import GoalCost, RewardCost
 from world_models.planning.gradient import GradientPlanner
 from world_models.planning.objective import Objective
-from world_models.protocol import PlanningModel, leaves, map_state, repeat_rows
+from world_models.protocol import GoalModel, PlanningModel, leaves, map_state, repeat_rows
 from world_models.simple.world_model import SimpleWorldModel
 
 pytestmark = pytest.mark.timeout(60)
@@ -27,18 +27,18 @@ MIXED = {"button": DISCRETE, "stick": CONTINUOUS}
 SEEN = {"image": IMAGE, "vector": VECTOR}
 
 
-def dreamer(sample: bool) -> tuple[PlanningModel, dict[str, Any]]:
+def dreamer(sample: bool) -> tuple[GoalModel, dict[str, Any]]:
     spaces = {"stick": CONTINUOUS} if sample else MIXED
     return DreamerPlanning(build(SEEN, spaces), sample), random_values(np.random.default_rng(0), SEEN, 3)
 
 
-def simple(stochastic: bool) -> tuple[PlanningModel, dict[str, Any]]:
+def simple(stochastic: bool) -> tuple[GoalModel, dict[str, Any]]:
     torch.manual_seed(0)
     config = {"obs_dim": 3, "action_dim": 2, "latent_dim": 4, "hidden_dim": 8, "stochastic": stochastic}
     return SimpleWorldModel(config), random_values(np.random.default_rng(0), {"vector": VECTOR}, 3)
 
 
-def vjepa2_ac(context: int) -> tuple[PlanningModel, dict[str, Any]]:
+def vjepa2_ac(context: int) -> tuple[GoalModel, dict[str, Any]]:
     spaces = {"stick": CONTINUOUS} if context > 1 else MIXED
     model = small_vjepa2_ac.build(action=total_width(spaces), state=3)
     torch.manual_seed(0)
@@ -49,7 +49,7 @@ def vjepa2_ac(context: int) -> tuple[PlanningModel, dict[str, Any]]:
     return VJEPA2ACPlanning(model, action_space=spaces, context=context), values
 
 
-MODELS: dict[str, Callable[[], tuple[PlanningModel, dict[str, Any]]]] = {
+MODELS: dict[str, Callable[[], tuple[GoalModel, dict[str, Any]]]] = {
     "dreamer": lambda: dreamer(True),
     "dreamer-modes": lambda: dreamer(False),
     "simple": lambda: simple(False),
@@ -68,7 +68,7 @@ def drawn(model: PlanningModel, rows: int, steps: int) -> Tensor:
 @everyone
 def test_imagining_is_stepping(name: str) -> None:
     model, observation = MODELS[name]()
-    assert isinstance(model, PlanningModel)
+    assert isinstance(model, GoalModel)
     actions = drawn(model, 3, 4)
     with torch.no_grad():
         model.seed(0)
@@ -96,9 +96,9 @@ def test_rows_know_nothing_of_each_other(name: str) -> None:
     model, observation = MODELS[name]()
     model.seed(0)
     with torch.no_grad():
-        whole = model.features(model.encode(observation))  # type: ignore[attr-defined]
+        whole = model.features(model.encode(observation))
         model.seed(0)
-        first = model.features(model.encode({key: value[:1] for key, value in observation.items()}))  # type: ignore[attr-defined]
+        first = model.features(model.encode({key: value[:1] for key, value in observation.items()}))
     torch.testing.assert_close(whole[:1], first)
 
 
@@ -125,7 +125,7 @@ def test_plans_are_made_by_reward_and_towards_goals(name: str) -> None:
     layout, draws = ActionLayout(model.action_space), torch.Generator().manual_seed(0)
     with torch.no_grad():
         state = model.encode(observation)
-        goal = model.features(map_state(lambda x: x.flip(0), state))  # type: ignore[attr-defined]
+        goal = model.features(map_state(lambda x: x.flip(0), state))
     planners: list[Any] = [CEM(horizon=3, samples=8, elites=2, iterations=2)]
     planners += [GradientPlanner(horizon=3, samples=2, iterations=2)] if layout.continuous else []
     for planner in planners:
