@@ -8,6 +8,9 @@ Observations = Literal["vectors", "pixels", "both"]
 Isolation = Literal["auto", "process", "none"]
 Precision = Literal["float32", "bfloat16"]
 PoolUse = Literal["auto", "on", "off"]
+PlannerName = Literal["random_shooting", "predictive_sampling", "cem", "icem", "mppi", "gradient"]
+CONTINUOUS_PLANNERS = ("icem", "gradient")
+"""Those that plan no discrete actions."""
 LONGEST_TIMEOUT = 150.0  # seconds; a process that is silent for 180 s is taken for hung
 
 
@@ -131,6 +134,13 @@ class ActorConfig:
     are those of an initial state until the learner refreshes them."""
     flush_steps: int = 16
     """Steps of each environment per block sent to replay; inline mode sends every step at once."""
+    planner: PlannerName | Literal["none"] = "none"
+    """Act by planning in the newest snapshot's world model instead of with its policy, in training, its evaluations and
+    the final scores. Each step costs many of the policy's, all the more without a GPU."""
+    planner_horizon: int = 5
+    """Steps that the planner looks ahead; the value of the last state stands for what follows."""
+    planner_samples: int = 0
+    """Sequences of actions that it tries at once; 0: as many as it is meant for, some hundreds."""
     max_lag: int = 0
     """Learner updates that the policy of an actor may be behind; one further behind waits for a newer snapshot (in
     local and cluster mode). 0: any number."""
@@ -155,10 +165,22 @@ class ActorConfig:
     """Failures of one environment in a row, without a finished episode or 1,000 steps between them, after which the run
     goes on without it."""
 
+    @property
+    def plans(self) -> bool:
+        """Whether actors plan."""
+        return self.planner != "none"
+
     def __post_init__(self) -> None:
         for name in ("actors", "environments", "flush_steps", "quarantine_after"):
             if getattr(self, name) < 1:
                 raise ValueError(f"actor.{name}={getattr(self, name)} must be at least 1.")
+        if self.planner not in (allowed := ("none", *get_args(PlannerName))):
+            raise ValueError(f"actor.planner={self.planner!r} is not one of {allowed}; choose one.")
+        if self.planner_horizon < 1 or self.planner_samples < 0:
+            raise ValueError(
+                f"actor.planner_horizon={self.planner_horizon} must be at least 1, and actor.planner_samples="
+                f"{self.planner_samples} not negative."
+            )
         if self.max_lag < 0:
             raise ValueError(f"actor.max_lag={self.max_lag} must not be negative; 0 sets no bound.")
         if self.environments < self.actors:

@@ -13,7 +13,7 @@ from deploy.reports.open_loop import open_loop_due, open_loop_metrics
 from deploy.reports.scoreboard import Scoreboard
 from deploy.run_failed import RunFailedError
 from deploy.stored.offline import fill, frames_per_update
-from deploy.wiring.build import build_actor, build_agent
+from deploy.wiring.build import acting_part, build_actor, build_agent, build_policy, trained_actions
 from deploy.wiring.config import RunConfig, claim_logdir, rooted
 from deploy.wiring.fleet import Assignment, Fleet
 from deploy.wiring.incarnations import Incarnations
@@ -25,8 +25,6 @@ from learner.learner import Learner
 from learner.train_ratio import TrainRatio
 from replay.keys import newest_incarnation
 from world_models.checkpoint_files import WEIGHTS
-from world_models.dreamer.acting import ActingModel
-from world_models.dreamer.policy import DreamerPolicy
 from world_models.parameters import as_arrays, load_parameters
 
 
@@ -51,7 +49,7 @@ class InlineRun:
             self.agent, config.learner, self.store, seed=config.seed, faults=logdir / "faults",
             prioritize=config.replay.selection.priority > 0,
         )  # fmt: skip
-        self.acting = ActingModel.sharing(self.agent)
+        self.acting = acting_part(config, observation, action, self.agent)
         learner = config.learner
         self.ratio = TrainRatio(learner.train_ratio / (learner.batch_size * learner.batch_length))
         self.due = 0
@@ -160,14 +158,17 @@ class InlineRun:
     def evaluate(self) -> None:
         """Score the policy on separate episodes; keep it if it is the best so far."""
         updates, episodes = self.learner.updates, self.config.evaluation.episodes
-        policy = DreamerPolicy(self.acting, seed=self.config.seed + 1)
+        policy = build_policy(self.config, self.acting, self.config.seed + 1)
         makers = [environment_maker(self.config)] * min(episodes, PARALLEL)
         if not self.board.episodes and not self.config.offline:
             return  # none has ended yet, so an evaluation would take even longer
         try:
             seed = self.config.seed + updates
             check = self.config.environment.check_steps
-            result = run_episodes(makers, policy, episodes, seed, pool=pool_maker(self.config), check=check)
+            result = run_episodes(
+                makers, policy, episodes, seed, actions=trained_actions(self.config), pool=pool_maker(self.config),
+                check=check,
+            )  # fmt: skip
         except EndlessEpisodeError as error:
             self.endless = True
             self.board.note(f"Training continues without evaluations: {error}")

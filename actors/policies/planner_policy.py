@@ -36,12 +36,13 @@ class PlannerPolicy:
 
     Plans are judged by `cost`, or by the distance to the observation that `goal` picks, at the end or after every step.
     With `deadline`, the steps of an episode, plans towards a goal end with the episode (a shrinking horizon).
-    `module` holds the parameters of the model, which snapshots replace. No latents are stored.
+    `module` holds the parameters of the model, which snapshots replace; `latents_of` is what is stored of a state.
     """
 
     def __init__(
         self, model: PlanningModel, planner: Planner, cost: Cost | None = None, *, goal: Goal | None = None,
         every_step: bool = False, deadline: int | None = None, seed: int = 0, module: nn.Module | None = None,
+        latents_of: Callable[[State], Arrays] = lambda state: {},
     ):  # fmt: skip
         if (cost is None) == (goal is None):
             raise ValueError("PlannerPolicy needs either cost or goal: what is a plan to be judged by?")
@@ -51,14 +52,14 @@ class PlannerPolicy:
             raise ValueError(f"{type(model).__name__} has no features(), so no distance to a goal; give a cost.")
         self.model, self.planner, self.cost, self.goal = model, planner, cost, goal
         self.every_step, self.deadline, self.seed, self.module = every_step, deadline, seed, module
-        self.version = 0
+        self.latents_of, self.version = latents_of, 0
         self.device = leaves(model.initial(1))[0].device
         self.layout = ActionLayout(model.action_space, self.device)
         self.generator = torch.Generator(self.device)
 
     @property
     def latents(self) -> Arrays:
-        return {}
+        return {key: value[0] for key, value in self.latents_of(self.model.initial(1)).items()}
 
     def initial(self, rows: int) -> PlannerCarry:
         """The carry before the first step of N environments."""
@@ -69,7 +70,7 @@ class PlannerPolicy:
     def act(
         self, carry: PlannerCarry, observation: Arrays, is_first: np.ndarray, draw: int
     ) -> tuple[PlannerCarry, Arrays, Arrays]:
-        """Observation keys `[N ...]`, `is_first` bool `[N]` to the next carry, actions `[N ...]` and no latents."""
+        """Observation keys `[N ...]`, `is_first` bool `[N]` to the next carry, actions `[N ...]`, latents to store."""
         number = mix_seed(self.seed, draw)
         self.generator.manual_seed(number)
         self.model.seed(number + 1)
@@ -83,7 +84,7 @@ class PlannerPolicy:
         plan = self.planner.plan(objective, self.layout, len(is_first), self.generator, warm)
         action = plan.actions[:, 0].clone()
         actions = {key: value.cpu().numpy() for key, value in self.layout.by_key(action).items()}
-        return PlannerCarry(state, action, shift(plan.warm), taken + 1), actions, {}
+        return PlannerCarry(state, action, shift(plan.warm), taken + 1), actions, self.latents_of(state)
 
     def _cost(self, observation: Arrays, taken: Tensor) -> Cost:
         if self.cost is not None:

@@ -3,18 +3,17 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from tyro.conf import Positional, arg
 
+from actors.config import PlannerName
 from deploy.commands.numbers import NotNegative, Positive, PositiveOrNone
 from deploy.commands.parsing import OptionalPath, parse
 from deploy.wiring.config import load_config
 from world_models.checkpoint_files import newest_model, run_of
 from world_models.families import FAMILIES
 from world_models.model_document import read_family
-
-PlannerName = Literal["random_shooting", "predictive_sampling", "cem", "icem", "mppi", "gradient"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,7 +30,7 @@ from deploy.distributed.workers import ASK
 from deploy.exit_codes import DISK_FULL, FAILED, NON_FINITE, REFUSED
 from deploy.interrupt import Interrupt
 from deploy.reports.open_loop import open_loop_due, open_loop_metrics
-from deploy.wiring.build import build_agent
+from deploy.wiring.build import acting_part, build_agent
 from deploy.wiring.config import RunConfig, load_config
 from deploy.wiring.policy_files import model_document
 from deploy.wiring.stores import rolls_back, shard_names
@@ -40,7 +40,6 @@ from learner.learner import Learner, NonFiniteError
 from replay.prefetch import Prefetch
 from replay.store import Sample
 from world_models.checkpoint_files import WEIGHTS
-from world_models.dreamer.acting import ActingModel
 from world_models.parameters import as_arrays, load_parameters
 from world_models.snapshot import take_snapshot
 
@@ -61,7 +60,7 @@ class LearnerProcess:
         self.beat = Heartbeat(self.coordinator, LEARNER)
         self.store = connect_store(config, *spaces, shards, self.beat.waiting, print, samples=True)
         self.agent = build_agent(config, *spaces)
-        self.acting = ActingModel.sharing(self.agent)
+        self.acting = acting_part(config, *spaces, self.agent)
         self.checkpoints = Checkpoints.of(logdir, config.keep_checkpoints)
         self.learner = Learner(
             self.agent, config.learner, self.store, seed=config.seed, faults=logdir / "faults", source=self._prefetched,

@@ -15,21 +15,20 @@ from actors.batch_environment import Episode
 from actors.environment import Environment
 from actors.evaluation import PARALLEL, EndlessEpisodeError, run_episodes
 from actors.faults import BrokenEnvironmentError
+from actors.trivial_policies import Policy
 from deploy.distributed.coordinator_client import CoordinatorClient
 from deploy.distributed.messages import HELD, NO_ENVIRONMENTS, ActorReport, Answer, Published, actor_name
 from deploy.distributed.remote import Heartbeat
 from deploy.distributed.shard_client import connect_store
 from deploy.distributed.snapshots import SnapshotFetcher, first_snapshot
 from deploy.reports.scoreboard import best_score
-from deploy.wiring.build import build_actor
+from deploy.wiring.build import acting_part, build_actor, build_policy, trained_actions
 from deploy.wiring.config import RunConfig
 from deploy.wiring.fleet import Assignment
 from deploy.wiring.policy_files import save_best
 from deploy.wiring.task import actor_environment_maker, enter, isolated, pool_maker
 from learner.checkpoint import Checkpoints
 from replay.keys import stream_id
-from world_models.dreamer.acting import ActingModel
-from world_models.dreamer.policy import DreamerPolicy
 from world_models.space import Spaces
 
 ASK = 5.0  # seconds that the coordinator may hold back an answer to the learner, and that a snapshot may take
@@ -54,7 +53,7 @@ class ActorWorker:
             return
         store = connect_store(config, *spaces, shards, self.beat.waiting, self._note)
         make = _audible_maker(config, self.beat)
-        self.actor = build_actor(config, ActingModel(*spaces, config.model), store, self.assignment, worker, make)
+        self.actor = build_actor(config, acting_part(config, *spaces), store, self.assignment, worker, make)
         self.actor.writer.renew = self._renew
         self.snapshots = self.actor.snapshots = SnapshotFetcher(self._note)
         self.block = config.actor.flush_steps
@@ -148,16 +147,15 @@ def _audible_maker(config: RunConfig, beat: Heartbeat) -> Callable[[], Environme
     return make_audibly
 
 
-class AudiblePolicy(DreamerPolicy):
+class AudiblePolicy:
     """Gives a sign of life with every action."""
 
-    def __init__(self, model: ActingModel, seed: int, beat: Heartbeat):
-        super().__init__(model, seed=seed)
-        self.beat = beat
+    def __init__(self, policy: Policy, beat: Heartbeat):
+        self.policy, self.beat, self.initial = policy, beat, policy.initial
 
     def act(self, *arguments: Any) -> Any:
         self.beat()
-        return super().act(*arguments)
+        return self.policy.act(*arguments)
 
 
 class EvaluatorWorker:
@@ -168,7 +166,7 @@ class EvaluatorWorker:
         torch.set_num_threads(1)
         self.config, self.coordinator = config, CoordinatorClient()
         self.beat = Heartbeat(self.coordinator, "evaluator")
-        self.model = ActingModel(*spaces, config.model)
+        self.model = acting_part(config, *spaces)
         self.checkpoints = Checkpoints.of(Path(logdir))
         self.best = best_score(self.checkpoints)
         self.snapshots = SnapshotFetcher()
@@ -189,12 +187,15 @@ class EvaluatorWorker:
             if snapshot is None:
                 continue
             version, done = snapshot.version, snapshot.updates // every
-            policy = AudiblePolicy(self.model, self.config.seed + 1, self.beat)
+            policy = build_policy(self.config, self.model, self.config.seed + 1)
             policy.update(snapshot)
             try:
                 seed = self.config.seed + snapshot.updates
                 pool, check = pool_maker(self.config, threads=1), self.config.environment.check_steps
-                result = run_episodes(makers, policy, episodes, seed, pool=pool, check=check)
+                result = run_episodes(
+                    makers, AudiblePolicy(policy, self.beat), episodes, seed, pool=pool, check=check,
+                    actions=trained_actions(self.config),
+                )  # fmt: skip
             except EndlessEpisodeError as error:
                 self.coordinator.ask("note", f"Training continues without evaluations: {error}")
                 every = NEVER

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -29,7 +29,7 @@ from world_models.planning.action_blocks import ActionBlocks
 from world_models.planning.costs import RewardCost
 from world_models.planning.objective import Cost
 from world_models.planning.plan import Planner
-from world_models.planning.planners import PLANNERS
+from world_models.planning.planners import make_planner
 from world_models.protocol import PlanningModel
 from world_models.space import Spaces
 
@@ -120,19 +120,6 @@ def score_planner(path: Path, settings: PlanSettings, out: Path) -> dict[str, An
         fresh.write_text(json.dumps(outcome, indent=2))
     print(f"  {protocol}\n  {out}")
     return outcome
-
-
-def make_planner(name: str, options: dict[str, int]) -> Planner:
-    """A planner by its name. ValueError: it has no such option, or not with this value."""
-    kind: Any = PLANNERS[name]
-    known = [one.name for one in fields(kind)]
-    if unknown := sorted(options.keys() - set(known)):
-        raise ValueError(f"Planner {name} has no {' and no '.join(unknown)}; it has {', '.join(known)}.")
-    if "elites" in known and "samples" in options:  # as many of fewer samples as of the usual number
-        share = kind.elites / kind.samples
-        options = options | {"elites": max(2, round(share * options["samples"]))}
-    planner: Planner = kind(**options)
-    return planner
 
 
 def planner_policy(

@@ -11,13 +11,14 @@ from actors.environment import CannotDrawError
 from actors.envs.atari.human_scores import describe_human_normalised
 from actors.episode_metrics import ACHIEVEMENTS, achievement_score
 from actors.evaluation import PARALLEL, Actions, Evaluation, describe_metrics, run_episodes
-from actors.policy import load_policy
+from actors.policy import ModelPolicy, load_policy
 from actors.trivial_policies import Policy, RandomPolicy
 from actors.video import require_video_name, write_video
 from deploy.reports.curves import load_runs
 from deploy.reports.episode_progress import EpisodeProgress
 from deploy.reports.metrics import SCORES, read_lines
 from deploy.reports.plot import plot
+from deploy.wiring.build import build_policy, trained_actions
 from deploy.wiring.config import RunConfig, load_config
 from deploy.wiring.output_path import require_writable_file
 from deploy.wiring.task import environment_maker, pool_maker
@@ -25,6 +26,8 @@ from replay.counted import counted
 from replay.errors import NexusError
 from replay.files.whole_file import whole_file
 from world_models.checkpoint_files import MANIFEST, WEIGHTS, DamagedCheckpointError, find_model, read_document, run_of
+from world_models.dreamer.agent import Dreamer
+from world_models.loading import load_world_model
 
 ENDLESS = 1000
 """If training saw no episode end in this many frames of each environment, no episode is played for a score."""
@@ -51,8 +54,7 @@ def score(
         require_writable_file(video)
     folder = find_model(path)
     config = replace(load_config(run_of(folder)), seed=seed)
-    policy = load_policy(folder, mode=mode, seed=seed).policy
-    actions: Actions = "mode" if mode else "sampled"
+    policy, actions = _acting(config, folder, mode), trained_actions(config, mode)
     print(f"Policy {folder}, {config.task}:")
     try:
         ours = _play(config, policy, episodes, actions, bool(video), label(folder))
@@ -60,7 +62,7 @@ def score(
         if undrawn is None:
             raise
         undrawn(error)
-        policy, video = load_policy(folder, mode=mode, seed=seed).policy, None  # start over without
+        policy, video = _acting(config, folder, mode), None  # start over without
         ours = _play(config, policy, episodes, actions, False, label(folder))
     print(_described(label(folder), str(ours), ours.metrics, episodes), *_human_normalised(config, ours.mean), sep="\n")
     random = None
@@ -77,6 +79,15 @@ def score(
                 raise
             undrawn(error)
     return ours, random
+
+
+def _acting(config: RunConfig, folder: Path, mode: bool) -> ModelPolicy:
+    """What acts in a run: its policy, or a planner over its model, but for the modes of the policy."""
+    if trained_actions(config, mode) != "planned":
+        return load_policy(folder, mode=mode, seed=config.seed).policy
+    model = load_world_model(folder).model
+    assert isinstance(model, Dreamer), type(model)
+    return build_policy(config, model, config.seed)
 
 
 def label(folder: Path) -> str:

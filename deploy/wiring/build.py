@@ -9,6 +9,8 @@ import torch
 from actors.actor import Actor
 from actors.batch_environment import BatchEnvironment
 from actors.environment import Environment
+from actors.evaluation import Actions
+from actors.policies.planner_policy import PlannerPolicy
 from actors.pool_environment import PoolEnvironment
 from actors.vector import VectorEnvironment
 from deploy.wiring.config import RunConfig
@@ -18,8 +20,11 @@ from replay.keys import stream_id
 from replay.store import Store
 from world_models.dreamer.acting import ActingModel
 from world_models.dreamer.agent import Dreamer
+from world_models.dreamer.planning import DreamerPlanning
 from world_models.dreamer.policy import DreamerPolicy
 from world_models.families import family_of
+from world_models.planning.costs import RewardCost
+from world_models.planning.planners import make_planner
 from world_models.space import Spaces
 
 EPISODE_BITS = 20  # episodes of one environment in one life
@@ -32,8 +37,34 @@ def build_agent(config: RunConfig, observation: Spaces, action: Spaces) -> Dream
     return agent
 
 
+def acting_part(
+    config: RunConfig, observation: Spaces, action: Spaces, agent: Dreamer | None = None
+) -> ActingModel | Dreamer:
+    """What snapshots carry: encoder, RSSM and policy, for planners the whole agent; those of `agent`, or new ones."""
+    if config.actor.plans:
+        return agent or build_agent(config, observation, action)
+    return ActingModel.sharing(agent) if agent else ActingModel(observation, action, config.model)
+
+
+def build_policy(
+    config: RunConfig, model: ActingModel | Dreamer, seed: int, precision: str = "float32"
+) -> DreamerPolicy | PlannerPolicy:
+    """The policy that acts with an `acting_part`."""
+    if isinstance(model, ActingModel):
+        return DreamerPolicy(model, seed=seed, precision=precision)
+    options = {"horizon": config.actor.planner_horizon, "samples": config.actor.planner_samples}
+    planner = make_planner(config.actor.planner, {name: value for name, value in options.items() if value})
+    planned = DreamerPlanning(model)
+    return PlannerPolicy(planned, planner, RewardCost(), seed=seed, module=model, latents_of=planned.latents)
+
+
+def trained_actions(config: RunConfig, mode: bool = False) -> Actions:
+    """How the actions of a run's evaluations are chosen; `mode`: by the modes of the policy, even if actors plan."""
+    return "mode" if mode else "planned" if config.actor.plans else "sampled"
+
+
 def build_actor(
-    config: RunConfig, model: ActingModel, store: Store, assignment: Assignment, worker: int = 0,
+    config: RunConfig, model: ActingModel | Dreamer, store: Store, assignment: Assignment, worker: int = 0,
     make: Callable[[], Environment] | None = None,
 ) -> Actor:  # fmt: skip
     """The actor of a worker. Each life (incarnation) has its own streams, episodes and seeds. `make` makes an
@@ -52,7 +83,7 @@ def build_actor(
     seed = _seed(config, worker, incarnation)
     return Actor(
         environments,
-        DreamerPolicy(model, seed=seed + 1, precision=config.actor.precision),
+        build_policy(config, model, seed + 1, config.actor.precision),
         store,
         [stream_id(worker, incarnation, slot) for slot in slots],
         seed=seed,

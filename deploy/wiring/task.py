@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
+from actors.config import CONTINUOUS_PLANNERS
 from actors.environment import Environment
 from actors.envs import make, make_pool, own_module, steps_in_batches
 from actors.isolation.environment_process import Limits
@@ -106,7 +107,13 @@ class FirstEnvironment:
 
 
 def require_trainable(config: RunConfig, spaces: TaskSpaces) -> None:
-    """ValueError if no agent of this configuration fits the observations of its task."""
+    """ValueError if no agent of this configuration fits the observations of its task, or no planner its actions."""
+    discrete = [key for key, space in spaces.action.items() if space.discrete]
+    if config.actor.planner in CONTINUOUS_PLANNERS and discrete:
+        raise ValueError(
+            f"actor.planner={config.actor.planner!r} plans continuous actions, but {', '.join(discrete)} of "
+            f"{config.task} is discrete; use cem, mppi, predictive_sampling or random_shooting."
+        )
     try:
         require_learnable(spaces.observation, config.model)
     except ValueError as error:

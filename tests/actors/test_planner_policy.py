@@ -15,8 +15,10 @@ from actors.policies.planner_policy import PlannerPolicy
 from actors.vector import VectorEnvironment
 from replay.memory.memory_store import MemoryStore
 from replay.step import Field, Schema
-from tests.world_models.small_agent import build
+from tests.world_models.small_agent import DISCRETE, VECTOR, build
+from world_models.dreamer.acting import ActingModel
 from world_models.dreamer.planning import DreamerPlanning
+from world_models.dreamer.policy import DreamerPolicy
 from world_models.planning.cem import CEM
 from world_models.planning.costs import RewardCost
 from world_models.planning.gradient import GradientPlanner
@@ -41,6 +43,22 @@ def dreamer(spaces: tuple[Spaces, Spaces]) -> PlannerPolicy:
     agent = build(*spaces)
     return PlannerPolicy(DreamerPlanning(agent), CEM(horizon=3, samples=8, elites=2, iterations=2), RewardCost(),
                          module=agent)  # fmt: skip
+
+
+def test_the_latents_to_store_are_those_of_the_policy() -> None:
+    agent = build({"vector": VECTOR}, {"action": DISCRETE})
+    planned = DreamerPlanning(agent)
+    policy = PlannerPolicy(planned, CEM(horizon=2, samples=4, elites=2), RewardCost(), latents_of=planned.latents)
+    own = DreamerPolicy(ActingModel.sharing(agent))
+    assert policy.latents.keys() == own.latents.keys()
+    rows, first = {"vector": np.ones((2, 3), np.float32)}, np.ones(2, bool)
+    _, _, stored = policy.act(policy.initial(2), rows, first, 0)
+    _, _, others = own.act(own.initial(2), rows, first, 0)
+    for key, value in own.latents.items():
+        np.testing.assert_array_equal(policy.latents[key], value)
+        assert policy.latents[key].dtype == value.dtype == stored[key].dtype == others[key].dtype
+        assert stored[key].shape == others[key].shape
+    np.testing.assert_allclose(stored["deter"], others["deter"], atol=2e-3)  # drawn from the same initial state
 
 
 def schema(spaces: tuple[Spaces, Spaces], policy: PlannerPolicy) -> Schema:

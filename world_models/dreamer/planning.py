@@ -82,6 +82,11 @@ class DreamerPlanning:
         decoder = self.agent.decoder
         return {key: in_units(dist) for key, dist in decoder(state.deter, state.stoch.flatten(-2)).items()}
 
+    def latents(self, state: State) -> dict[str, np.ndarray]:
+        """What is stored of states, as by the policy: `deter` float16 `[N D]`, `stoch` int8 `[N S]`, -1 for none."""
+        index = state.stoch.argmax(-1).where(state.stoch.sum(-1) > 0, -1)
+        return {"deter": state.deter.half().cpu().numpy(), "stoch": index.to(torch.int8).cpu().numpy()}
+
     def features(self, state: State) -> Float[Tensor, "... F"]:
         """The input of every head: recurrent state and latents."""
         return feature(state.deter, state.stoch.flatten(-2))

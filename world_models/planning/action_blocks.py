@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from world_models.planning.actions import ActionLayout
-from world_models.planning.plan import Evaluate, Plan, Planner, Warm, require_counts
+from world_models.planning.plan import Evaluate, Plan, Planner, Warm, require_settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +21,7 @@ class ActionBlocks:
     block: int = 4
 
     def __post_init__(self) -> None:
-        require_counts(self, "block")
+        require_settings(self, counts=("block",))
 
     @property
     def horizon(self) -> int:

@@ -1,12 +1,13 @@
 """Every planner finds the best actions where they are known, for many problems at once."""
 
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from actors.config import PlannerName
 from tests.world_models.planning.point_mass import PointMass
 from world_models.planning.action_blocks import ActionBlocks
 from world_models.planning.actions import ActionLayout
@@ -26,6 +27,10 @@ BUTTONS: Spaces = {"buttons": Space(dtype=np.dtype(np.int32), shape=(2,), classe
 HORIZON = 3
 # How near the plan comes to the best one, in halves of the range; blind draws come least near.
 TOLERANCE = {"random_shooting": 0.7, "predictive_sampling": 0.35, "mppi": 0.3}
+
+
+def test_the_names_of_planners_are_the_same_everywhere() -> None:
+    assert get_args(PlannerName) == tuple(PLANNERS)
 
 
 def planner(name: str) -> Any:
