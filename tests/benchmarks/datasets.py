@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
@@ -102,11 +101,16 @@ def plain_video(folder: Path, rng: np.random.Generator) -> np.ndarray:
     return np.stack(out)
 
 
-def timed(work: Callable[..., Any], given: Any, examples: int) -> tuple[float, float]:
+def timed(work: Callable[[], object], examples: int) -> tuple[float, float]:
     """CPU and wall seconds of one example."""
     busy, wall = time.process_time(), time.perf_counter()
-    work(given)
+    work()
     return (time.process_time() - busy) / examples, (time.perf_counter() - wall) / examples
+
+
+def many(work: Callable[[], object], count: int) -> None:
+    for _ in range(count):
+        work()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -128,16 +132,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ):
             batches = Batches(open_dataset(str(folder / kind), clip, view), size=size, seed=0, threads=options.threads)
             coming, rng = batches.after(), np.random.default_rng(0)
-            next(coming)
+            ours = partial(next, coming)
+            theirs = partial(many, partial(plain, folder, rng), size) if plain else None
+            ours()
             turns, others = [], []
             for _ in range(options.rounds):
-                turns.append(timed(next, coming, size))
-                if plain:
-                    others.append(timed(partial(plain, folder), rng, 1))
+                turns.append(timed(ours, size))
+                if theirs:
+                    others.append(timed(theirs, size))
             cpu, wall = np.median(turns, 0).tolist()
             cell = {"kind": kind, "cpu_ms": 1e3 * cpu, "examples_per_second": 1 / wall}
             if others:
                 cell |= {"plain_cpu_ms": 1e3 * float(np.median(others, 0)[0])}
+            coming.close()
             cells.append(cell)
             if not options.json:
                 print(cell, flush=True)
