@@ -1,5 +1,6 @@
 """Runs whose actors and evaluations plan in the newest world model."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -36,8 +37,8 @@ def test_an_inline_run_acts_evaluates_and_is_scored_by_planning(task: str, plann
     finally:
         _LOCKS.pop(tmp_path).close()
     if evaluates:
-        assert any(line["kind"] == "eval" and line["protocol"]["actions"] == "planned"
-                   for line in lines(tmp_path / "scores.jsonl") if "protocol" in line)  # fmt: skip
+        best = json.loads((tmp_path / "checkpoints" / "best" / "score.json").read_text())
+        assert best["protocol"]["actions"] == "planned"
         assert score(tmp_path, 1, 0)[0].protocol["actions"] == "planned"
         assert score(tmp_path, 1, 0, mode=True)[0].protocol["actions"] == "mode"
         action = load_policy(tmp_path)({"vector": np.zeros(4, np.float32)})
