@@ -170,6 +170,11 @@ class ActorConfig:
         """Whether actors plan."""
         return self.planner != "none"
 
+    @property
+    def actions(self) -> Literal["planned", "sampled"]:
+        """How the actions of training and its evaluations are chosen, as their protocol says."""
+        return "planned" if self.plans else "sampled"
+
     def __post_init__(self) -> None:
         for name in ("actors", "environments", "flush_steps", "quarantine_after"):
             if getattr(self, name) < 1:

@@ -13,7 +13,7 @@ from deploy.reports.open_loop import open_loop_due, open_loop_metrics
 from deploy.reports.scoreboard import Scoreboard
 from deploy.run_failed import RunFailedError
 from deploy.stored.offline import fill, frames_per_update
-from deploy.wiring.build import acting_part, build_actor, build_agent, build_policy, trained_actions
+from deploy.wiring.build import acting_part, build_actor, build_agent, build_policy
 from deploy.wiring.config import RunConfig, claim_logdir, rooted
 from deploy.wiring.fleet import Assignment, Fleet
 from deploy.wiring.incarnations import Incarnations
@@ -166,7 +166,7 @@ class InlineRun:
             seed = self.config.seed + updates
             check = self.config.environment.check_steps
             result = run_episodes(
-                makers, policy, episodes, seed, actions=trained_actions(self.config), pool=pool_maker(self.config),
+                makers, policy, episodes, seed, actions=self.config.actor.actions, pool=pool_maker(self.config),
                 check=check,
             )  # fmt: skip
         except EndlessEpisodeError as error:

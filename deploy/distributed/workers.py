@@ -22,7 +22,7 @@ from deploy.distributed.remote import Heartbeat
 from deploy.distributed.shard_client import connect_store
 from deploy.distributed.snapshots import SnapshotFetcher, first_snapshot
 from deploy.reports.scoreboard import best_score
-from deploy.wiring.build import acting_part, build_actor, build_policy, trained_actions
+from deploy.wiring.build import acting_part, build_actor, build_policy
 from deploy.wiring.config import RunConfig
 from deploy.wiring.fleet import Assignment
 from deploy.wiring.policy_files import save_best
@@ -194,7 +194,7 @@ class EvaluatorWorker:
                 pool, check = pool_maker(self.config, threads=1), self.config.environment.check_steps
                 result = run_episodes(
                     makers, AudiblePolicy(policy, self.beat), episodes, seed, pool=pool, check=check,
-                    actions=trained_actions(self.config),
+                    actions=self.config.actor.actions,
                 )  # fmt: skip
             except EndlessEpisodeError as error:
                 self.coordinator.ask("note", f"Training continues without evaluations: {error}")

@@ -113,7 +113,8 @@ class Scoreboard:
     def evaluation(self, frames: int, updates: int, episodes: Sequence[Episode]) -> bool:
         """Record the evaluation episodes of the policy at these counts; True if their mean is the best so far."""
         self.averages.begin_evaluation()
-        protocol = {"episodes": len(episodes), "actions": "sampled"}  # the line has the seed and the back end itself
+        # The line has the seed and the back end itself.
+        protocol = {"episodes": len(episodes), "actions": self.config.actor.actions}
         for episode in episodes:
             self._line(episode, frames, updates, "eval", protocol)
         self.eval_score = sum(episode.score for episode in episodes) / len(episodes)

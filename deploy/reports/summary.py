@@ -18,7 +18,7 @@ from deploy.reports.curves import load_runs
 from deploy.reports.episode_progress import EpisodeProgress
 from deploy.reports.metrics import SCORES, read_lines
 from deploy.reports.plot import plot
-from deploy.wiring.build import build_policy, trained_actions
+from deploy.wiring.build import build_policy
 from deploy.wiring.config import RunConfig, load_config
 from deploy.wiring.output_path import require_writable_file
 from deploy.wiring.task import environment_maker, pool_maker
@@ -54,7 +54,7 @@ def score(
         require_writable_file(video)
     folder = find_model(path)
     config = replace(load_config(run_of(folder)), seed=seed)
-    policy, actions = _acting(config, folder, mode), trained_actions(config, mode)
+    policy, actions = _acting(config, folder, mode), "mode" if mode else config.actor.actions
     print(f"Policy {folder}, {config.task}:")
     try:
         ours = _play(config, policy, episodes, actions, bool(video), label(folder))
@@ -83,7 +83,7 @@ def score(
 
 def _acting(config: RunConfig, folder: Path, mode: bool) -> ModelPolicy:
     """What acts in a run: its policy, or a planner over its model, but for the modes of the policy."""
-    if trained_actions(config, mode) != "planned":
+    if mode or not config.actor.plans:
         return load_policy(folder, mode=mode, seed=config.seed).policy
     model = load_world_model(folder).model
     assert isinstance(model, Dreamer), type(model)

@@ -9,7 +9,6 @@ import torch
 from actors.actor import Actor
 from actors.batch_environment import BatchEnvironment
 from actors.environment import Environment
-from actors.evaluation import Actions
 from actors.policies.planner_policy import PlannerPolicy
 from actors.pool_environment import PoolEnvironment
 from actors.vector import VectorEnvironment
@@ -56,11 +55,6 @@ def build_policy(
     planner = make_planner(config.actor.planner, {name: value for name, value in options.items() if value})
     planned = DreamerPlanning(model)
     return PlannerPolicy(planned, planner, RewardCost(), seed=seed, module=model, latents_of=planned.latents)
-
-
-def trained_actions(config: RunConfig, mode: bool = False) -> Actions:
-    """How the actions of a run's evaluations are chosen; `mode`: by the modes of the policy, even if actors plan."""
-    return "mode" if mode else "planned" if config.actor.plans else "sampled"
 
 
 def build_actor(

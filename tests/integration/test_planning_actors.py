@@ -38,7 +38,8 @@ def test_an_inline_run_acts_evaluates_and_is_scored_by_planning(task: str, plann
         _LOCKS.pop(tmp_path).close()
     if evaluates:
         best = json.loads((tmp_path / "checkpoints" / "best" / "score.json").read_text())
-        assert best["protocol"]["actions"] == "planned"
+        told = [line["protocol"]["actions"] for line in lines(tmp_path / "scores.jsonl") if line["kind"] == "eval"]
+        assert {best["protocol"]["actions"], *told} == {"planned"}
         assert score(tmp_path, 1, 0)[0].protocol["actions"] == "planned"
         assert score(tmp_path, 1, 0, mode=True)[0].protocol["actions"] == "mode"
         action = load_policy(tmp_path)({"vector": np.zeros(4, np.float32)})
