@@ -134,7 +134,7 @@ class ActorConfig:
     are those of an initial state until the learner refreshes them."""
     flush_steps: int = 16
     """Steps of each environment per block sent to replay; inline mode sends every step at once."""
-    planner: PlannerName | Literal["none"] = "none"
+    planner: Literal["none", PlannerName] = "none"
     """Act by planning in the newest snapshot's world model instead of with its policy, in training, its evaluations and
     the final scores. Each step costs many of the policy's, all the more without a GPU."""
     planner_horizon: int = 5
