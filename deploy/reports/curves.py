@@ -67,6 +67,7 @@ class Runs(NamedTuple):
 class _Run(NamedTuple):
     path: Path
     task: str
+    method: str
     seed: int
     offline: bool
     scores: dict[Kind, tuple[np.ndarray, np.ndarray]]
@@ -91,8 +92,11 @@ def find_runs(logdirs: Iterable[str | Path], note: Note = print) -> list[Path]:
 def load_runs(
     logdirs: Iterable[str | Path], *, value: str = "score", method: str = "Nexus", note: Note = print
 ) -> Runs:
-    """The scores of the runs in `logdirs`, or their values in another column of scores.jsonl. Runs with the same task
-    and seed are told apart by their directories. `note` is told of what is skipped: missing, damaged or without it."""
+    """The scores of the runs in `logdirs`, or their values in another column of scores.jsonl.
+
+    `method` names the runs of `nexus train`; baselines have names of their own. Runs with the same task, method and
+    seed are told apart by their directories. `note` is told of what is skipped: missing, damaged or without it.
+    """
     runs: list[_Run] = []
     named = [Path(logdir) for logdir in logdirs]
     damaged = [f"{logdir} does not exist." for logdir in named if not logdir.exists()]
@@ -104,16 +108,19 @@ def load_runs(
         except ValueError as error:
             damaged.append(str(error))
             note(f"Left out: {error}")
-    taken = [(run.task, run.seed) for run in runs]
+    taken = [(run.task, run.method, run.seed) for run in runs]
     names = _names([run.path for run in runs]) if len(set(taken)) < len(taken) else {}
 
     def curves(kind: Kind) -> list[Curve]:
         return [
-            Curve(task=run.task, method=names.get(run.path, method), seed=run.seed, offline=run.offline, xs=xs, ys=ys)
+            Curve(
+                task=run.task, method=names.get(run.path, run.method or method), seed=run.seed, offline=run.offline,
+                xs=xs, ys=ys,
+            )
             for run in runs
             for xs, ys in [run.scores["eval" if run.offline else kind]]
             if len(xs)
-        ]
+        ]  # fmt: skip
 
     return Runs(curves("train"), curves("eval"), damaged)
 
@@ -231,7 +238,8 @@ def _run(path: Path, value: str, note: Note) -> _Run:
     for key, (xs, ys) in scores.items():
         order = np.argsort(xs, kind="stable")
         ordered[key] = np.array(xs, np.float64)[order], np.array(ys, np.float64)[order]
-    return _Run(path, task_name(config["task"]), config["seed"], bool(config.get("offline")), ordered)
+    baseline = f"{str(config['method']).upper()}, RLlib" if config.get("method") else ""
+    return _Run(path, task_name(config["task"]), baseline, config["seed"], bool(config.get("offline")), ordered)
 
 
 def _config(run: Path) -> dict[str, Any]:
