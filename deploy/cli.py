@@ -22,6 +22,7 @@ COMMANDS = {
     "eval": Command("deploy.commands.eval", "score a trained policy on fresh episodes"),
     "plan": Command("deploy.commands.plan", "score planners over a trained world model"),
     "plot": Command("deploy.commands.plot", "plot score curves of runs and published ones"),
+    "report": Command("deploy.commands.report", "compare runs and published scores in one document"),
     "baseline": Command("deploy.commands.baseline", "train RLlib's PPO or SAC on a task, to compare with"),
     "pretrain": Command("deploy.commands.pretrain", "train I-JEPA, V-JEPA 2 or V-JEPA 2-AC on images or clips"),
     "replay": Command("deploy.commands.replay", "inspect, export and import stored replay"),
@@ -43,6 +44,7 @@ EXAMPLES = (
     "nexus plan runs/cartpole --planner cem",
     "nexus baseline ppo gym:CartPole-v1 --frames 100000",
     "nexus plot runs/* --baselines dmc_proprio-dreamerv3.json.gz",
+    "nexus report runs/* --baselines dmc_proprio-dreamerv3.json.gz --out report",
     "nexus import-weights vjepa2 vitl.pt --out models/vjepa2-vitl",
     "nexus check-env gym:my_module:MyEnv-v0",
 )

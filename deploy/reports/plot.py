@@ -127,7 +127,7 @@ def _panel_of(task: str, runs: Runs, published: list[Curve], frames: float | Non
     beyond = [curve for curve in lines if curve.xs[0] > end]
     for method in dict.fromkeys(curve.method for curve in beyond):
         begin = min(curve.xs[0] for curve in beyond if curve.method == method)
-        note(f"{_label(method)} begins at {begin:,.0f} frames of {task}, after the axis ends; raise --frames.")
+        note(f"{label_of(method)} begins at {begin:,.0f} frames of {task}, after the axis ends; raise --frames.")
     drawn = [curve for curve in lines if curve.xs[0] <= end]
     rate = value != "score" and all(np.isin(curve.ys, (0, 1)).all() for curve in [*drawn, *evaluations])
     return _Panel(task, drawn, constants, evaluations, end, rate)
@@ -166,13 +166,14 @@ def _figure(panels: list[_Panel], own: set[str], band: Band, value: str) -> Figu
     else:
         figure.supxlabel(f"{x_label}  ·  {described}", fontsize=10, color=FAINT)
         figure.supylabel(y_label, fontsize=10, color=FAINT, parse_math=False)
-    if below:
+    if below and single:
         legend = figure.legend(handles, labels, loc="outside lower left", ncols=math.ceil(len(labels) / lines), **style)
     elif single:
         place = {"loc": "lower left", "bbox_to_anchor": (-0.006, 1.025)}
         legend = grid[0].legend(handles, labels, ncols=len(labels) or 1, **place, **style)
     else:
-        legend = figure.legend(handles, labels, loc="outside upper left", ncols=len(labels) or 1, **style)
+        columns = math.ceil(len(labels) / lines) if below else len(labels) or 1
+        legend = figure.legend(handles, labels, loc="outside upper left", ncols=columns, **style)
     for text in legend.get_texts():
         text.set_parse_math(False)
     return figure
@@ -226,7 +227,7 @@ def _constants(axes: Axes, curves: list[Curve]) -> None:
         height = max(score, free)
         free = height + line_height
         axes.annotate(
-            f"{shortened(_label(method), 30)} {score:,.3g}", (1.0, height), xycoords=("axes fraction", "data"),
+            f"{shortened(label_of(method), 30)} {score:,.3g}", (1.0, height), xycoords=("axes fraction", "data"),
             xytext=(6, 0), textcoords="offset points", va="center", fontsize=8.5, color=FAINT,
             annotation_clip=False, parse_math=False,
         )  # fmt: skip
@@ -253,7 +254,7 @@ def _legend(
         }
         colour, style = colours[method]
         handles.append(Line2D([], [], color=colour, linestyle=style, linewidth=2.6))
-        labels.append(f"{shortened(_label(method), 48)} ({counted(len(seeds), 'seed')})")
+        labels.append(f"{shortened(label_of(method), 48)} ({counted(len(seeds), 'seed')})")
     alone = Counter((curve.task, curve.method) for curve in shown if curve.method in own)
     if 1 in alone.values():
         handles.append(
@@ -309,7 +310,8 @@ def hls_hex(hue: float, lightness: float) -> str:
     return "#" + "".join(f"{round(255 * part):02x}" for part in hls_to_rgb(hue, lightness, 0.65))
 
 
-def _label(method: str) -> str:
+def label_of(method: str) -> str:
+    """How a method is named in figures and tables."""
     return _PUBLISHED.get(method, method)
 
 

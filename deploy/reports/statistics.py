@@ -191,14 +191,15 @@ def score_at(curve: Curve, frames: float, width: float) -> float | None:
     return float(curve.ys[before[-1]]) if len(before) else None
 
 
-def frames_to(curve: Curve, threshold: float, width: float) -> float | None:
-    """The frame at which the mean of the points of the last `width` frames first is at least `threshold`; None if it
-    never is. Points before `width` frames do not count on their own."""
+def frames_to(curve: Curve, threshold: float, width: float, points: int = 1) -> float | None:
+    """The frame at which the mean of the points of the last `width` frames, or of the last `points` if those are more,
+    first is at least `threshold`; None if it never is. Nothing is reached before `width` frames and `points` points."""
     total = np.concatenate([[0.0], np.cumsum(curve.ys)])
     first = np.searchsorted(curve.xs, curve.xs - width, side="right")  # the first point in (x - width, x]
     last = np.searchsorted(curve.xs, curve.xs, side="right")  # points at the same frame count together
+    first = np.maximum(np.minimum(first, last - points), 0)
     means = (total[last] - total[first]) / (last - first)
-    reached = np.flatnonzero((means >= threshold) & (curve.xs >= width))
+    reached = np.flatnonzero((means >= threshold) & (curve.xs >= width) & (last >= points))
     return float(curve.xs[reached[0]]) if len(reached) else None
 
 

@@ -179,6 +179,8 @@ def test_frames_to_a_score_are_those_of_a_trailing_mean() -> None:
     assert frames_to(one, 3, width=10) == 10
     assert frames_to(one, 8, width=20) is None
     assert frames_to(curve([10, 10], [0, 8]), 4, width=10) == 10  # both ended there
+    assert frames_to(one, 4.5, width=10, points=3) == 50  # (3 + 5 + 9) / 3; (9 + 1 + 3) / 3 is less
+    assert frames_to(one, 1, width=10, points=6) is None
 
 
 def test_a_score_at_a_budget_is_the_mean_of_the_points_before_it() -> None:

@@ -1,0 +1,1 @@
+"""`nexus report`: runs and published scores compared in one document."""

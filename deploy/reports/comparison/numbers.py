@@ -1,0 +1,179 @@
+"""The numbers of a report: final scores, frames to a score, cost, and scores over whole benchmarks."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+from deploy.reports.curves import Curve, Note, find_runs, load_baselines
+from deploy.reports.metrics import METRICS, SCORES, read_lines
+from deploy.reports.statistics import Estimate, by_task, estimate, frames_to, normaliser, score_at
+
+SHARE = 0.05
+"""Share of a run's frames over which scores are averaged."""
+EPISODES = 10
+"""The fewest episodes of a run whose mean counts as a score that it has reached."""
+PAUSE = 600.0
+"""Seconds between two lines of a log after which the run was not at work."""
+REACHED = {
+    "gym:CartPole-v1": (450.0,), "gym:Pendulum-v1": (-200.0,), "gym:Acrobot-v1": (-100.0,),
+    "gym:LunarLander-v3": (200.0,),
+}  # fmt: skip
+"""Scores at which a task counts as learned."""
+REACHED_DMC = (500.0, 900.0)
+METHODS = ("sac", "ppo_fixhp", "dreamerv3")
+"""Columns of the table of benchmarks, as score files name them."""
+
+
+class Benchmark(NamedTuple):
+    """A suite of tasks with its budget."""
+
+    name: str
+    file: str
+    """What the names of its score files begin with."""
+    prefix: str
+    """What the names of its tasks begin with."""
+    frames: int
+    one: str
+    """The score that counts as 1."""
+
+
+BENCHMARKS = (
+    Benchmark("Atari 100k", "atari100k", "atari_", 400_000, "a human"),
+    Benchmark("DMC 500k, vectors", "dmc_proprio", "dmc_", 500_000, "1000, the maximum"),
+    Benchmark("DMC 500k, pixels", "dmc_vision", "dmc_", 500_000, "1000, the maximum"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Final:
+    """The scores of a method on one task at the end of its shortest run."""
+
+    task: str
+    method: str
+    frames: float
+    mean: Estimate
+    iqm: Estimate
+
+
+class Reaching(NamedTuple):
+    """The frames at which the runs of a method reached a score; None for those that did not."""
+
+    task: str
+    method: str
+    score: float
+    frames: list[float | None]
+
+    @property
+    def middle(self) -> float | None:
+        """The median over all runs, those that did not reach it last; None if that is one of them."""
+        ordered = sorted(self.frames, key=lambda one: float("inf") if one is None else one)
+        upper, lower = ordered[len(ordered) // 2], ordered[(len(ordered) - 1) // 2]
+        return None if upper is None or lower is None else median([lower, upper])
+
+
+class Cost(NamedTuple):
+    """What a run took; None for what its logs do not say."""
+
+    run: Path
+    frames: int
+    updates: int
+    seconds: float | None
+    """At work, pauses between two processes left out."""
+    cpu_seconds: float | None
+
+
+class Standing(NamedTuple):
+    """A method on a benchmark; `iqm` None: there is no score file."""
+
+    benchmark: Benchmark
+    method: str
+    iqm: Estimate | None
+    mean: Estimate | None
+    median: Estimate | None
+    scores: dict[str, list[float]]
+    """Normalised, by task."""
+
+
+def groups(curves: Iterable[Curve]) -> dict[tuple[str, str], list[Curve]]:
+    """Curves by task and method."""
+    found: dict[tuple[str, str], list[Curve]] = {}
+    for curve in curves:
+        found.setdefault((curve.task, curve.method), []).append(curve)
+    return found
+
+
+def finals(curves: Iterable[Curve], frames: float | None = None) -> list[Final]:
+    """Final scores by task and method, or those at `frames`; methods without a score there are left out."""
+    found = []
+    for (task, method), runs in groups(curves).items():
+        end = frames or min(float(run.xs[-1]) for run in runs)
+        scores = by_task(runs, lambda run, end=end: score_at(run, end, SHARE * end)).get(task)  # type: ignore[misc]
+        if scores is not None:
+            mean, iqm = estimate("mean", [scores]), estimate("iqm", [scores])
+            found.append(Final(task=task, method=method, frames=end, mean=mean, iqm=iqm))
+    return found
+
+
+def reaching(own: Sequence[Curve], published: Sequence[Curve], scores: Sequence[float] = ()) -> list[Reaching]:
+    """Frames to each of `scores`, by default to those at which the task counts as learned. A point of a published curve
+    is the mean of several episodes already."""
+    found = []
+    by_group = groups([*own, *published])
+    ends: dict[str, float] = {}
+    for (task, _), runs in by_group.items():  # one width for all methods of a task
+        ends[task] = min([ends.get(task, float("inf")), *(float(run.xs[-1]) for run in runs)])
+    for (task, method), runs in by_group.items():
+        for score in scores or REACHED.get(task) or (REACHED_DMC if task.startswith("dmc_") else ()):
+            points = 1 if any(run is one for run in runs for one in published) else EPISODES
+            width = SHARE * ends[task]
+            found.append(Reaching(task, method, score, [frames_to(run, score, width, points) for run in runs]))
+    return found
+
+
+def costs(logdirs: Iterable[Path], note: Note) -> list[Cost]:
+    """What the runs below `logdirs` took, from their logs."""
+    found = []
+    for run in find_runs(logdirs, note):
+        frames = updates = 0
+        seconds, cpu, before = 0.0, None, None
+        for name in (SCORES, METRICS):
+            for line in read_lines(run / name, frames=int, updates=int) if (run / name).exists() else ():
+                frames, updates = max(frames, line["frames"]), max(updates, line["updates"])
+                if isinstance(now := line.get("time"), int | float):
+                    if before is not None and 0 < now - before < PAUSE:
+                        seconds += now - before
+                    before = now
+                cpu = line.get("train/cpu_seconds", cpu)
+        found.append(Cost(run, frames, updates, None if before is None else seconds, cpu))
+    return found
+
+
+def standings(files: Iterable[Path]) -> list[Standing]:
+    """Every benchmark and method of the table; score files are known by the benchmark that begins their names."""
+    found = []
+    by_file = [(file, load_baselines([file])) for file in files]
+    for benchmark in BENCHMARKS:
+        curves = [one for file, of in by_file if file.name.startswith(benchmark.file) for one in of]
+        others = [one.method for one in curves if one.method not in METHODS]
+        for method in (*METHODS, *dict.fromkeys(others)):
+            own = [one for one in curves if one.method == method and not one.constant]
+            found.append(_standing(benchmark, method, own))
+    return found
+
+
+def _standing(benchmark: Benchmark, method: str, curves: Sequence[Curve]) -> Standing:
+    def normalised(curve: Curve) -> float | None:
+        scale = normaliser(curve.task)
+        score = score_at(curve, benchmark.frames, SHARE * benchmark.frames)
+        return None if scale is None or score is None else (score - scale.zero) / (scale.one - scale.zero)
+
+    scores = by_task([one for one in curves if one.task.startswith(benchmark.prefix)], normalised)
+    if not scores:
+        return Standing(benchmark, method, None, None, None, {})
+    tasks = list(scores.values())
+    return Standing(
+        benchmark, method, estimate("iqm", tasks), estimate("mean", tasks), estimate("median", tasks),
+        {task: values.tolist() for task, values in scores.items()},
+    )  # fmt: skip
