@@ -116,17 +116,17 @@ def finals(curves: Iterable[Curve], frames: float | None = None) -> list[Final]:
     return found
 
 
-def reaching(own: Sequence[Curve], published: Sequence[Curve], scores: Sequence[float] = ()) -> list[Reaching]:
-    """Frames to each of `scores`, by default to those at which the task counts as learned. A point of a published curve
-    is the mean of several episodes already."""
+def reaching(curves: Iterable[Curve], scores: Sequence[float] = ()) -> list[Reaching]:
+    """Frames to each of `scores`, by default to those at which the task counts as learned. The points of published
+    methods are means of several episodes already."""
     found = []
-    by_group = groups([*own, *published])
+    by_group = groups(curves)
     ends: dict[str, float] = {}
     for (task, _), runs in by_group.items():  # one width for all methods of a task
         ends[task] = min([ends.get(task, float("inf")), *(float(run.xs[-1]) for run in runs)])
     for (task, method), runs in by_group.items():
         for score in scores or REACHED.get(task) or (REACHED_DMC if task.startswith("dmc_") else ()):
-            points = 1 if any(run is one for run in runs for one in published) else EPISODES
+            points = 1 if method in METHODS else EPISODES
             width = SHARE * ends[task]
             found.append(Reaching(task, method, score, [frames_to(run, score, width, points) for run in runs]))
     return found

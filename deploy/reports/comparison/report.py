@@ -62,12 +62,12 @@ def write_report(
         sections += [
             _final_section(finals(compared, frames)),
             Section("Curves", [_curve_text(own, others), pictures[0]]),
-            *_reaching_section(reaching(own, others, scores)),
+            *_reaching_section(reaching(compared, scores)),
             _cost_section(costs(runs, note)),
         ]
-    if baselines:
-        found = standings(baselines)
-        sections.append(_benchmark_section(found, baselines))
+    if known := [file for file in baselines if any(file.name.startswith(one.file) for one in BENCHMARKS)]:
+        found = standings(known)
+        sections.append(_benchmark_section(found, known))
         if draw_profiles(found, out / "profiles.png"):
             pictures.append(out / "profiles.png")
             sections.append(Section("Performance profiles", [pictures[-1]]))
