@@ -116,20 +116,30 @@ def finals(curves: Iterable[Curve], frames: float | None = None) -> list[Final]:
     return found
 
 
-def reaching(curves: Iterable[Curve], scores: Sequence[float] = ()) -> list[Reaching]:
+def reaching(
+    curves: Iterable[Curve], evaluations: Iterable[Curve] = (), scores: Sequence[float] = ()
+) -> list[Reaching]:
     """Frames to each of `scores`, by default to those at which the task counts as learned. The points of published
-    methods are means of several episodes already."""
+    methods are means of several episodes already; an evaluation counts by its own mean."""
     found = []
     by_group = groups(curves)
     ends: dict[str, float] = {}
     for (task, _), runs in by_group.items():  # one width for all methods of a task
         ends[task] = min([ends.get(task, float("inf")), *(float(run.xs[-1]) for run in runs)])
     for (task, method), runs in by_group.items():
-        for score in scores or REACHED.get(task) or (REACHED_DMC if task.startswith("dmc_") else ()):
+        for score in scores or _reached(task):
             points = 1 if method in METHODS else EPISODES
             width = SHARE * ends[task]
             found.append(Reaching(task, method, score, [frames_to(run, score, width, points) for run in runs]))
+    for (task, method), runs in groups(evaluations).items():
+        for score in scores or _reached(task):
+            reached = [frames_to(run, score, width=1) for run in runs]  # its episodes have the same count of frames
+            found.append(Reaching(task, f"{method}, evaluations", score, reached))
     return found
+
+
+def _reached(task: str) -> tuple[float, ...]:
+    return REACHED.get(task) or (REACHED_DMC if task.startswith("dmc_") else ())
 
 
 def costs(logdirs: Iterable[Path], note: Note) -> list[Cost]:

@@ -21,7 +21,7 @@ from deploy.reports.comparison.numbers import (
     standings,
 )
 from deploy.reports.comparison.profiles import draw_profiles
-from deploy.reports.curves import Curve, Note, load_baselines, load_runs
+from deploy.reports.curves import Curve, Note, Runs, load_baselines, load_runs
 from deploy.reports.display import duration
 from deploy.reports.plot import label_of, plot
 from deploy.reports.statistics import Estimate
@@ -46,7 +46,8 @@ def write_report(
     """
     if not (runs or baselines):
         raise ValueError("There is nothing to report: name a run, or give --baselines.")
-    own = load_runs(runs, note=note).curves if runs else []
+    loaded = load_runs(runs, note=note) if runs else Runs([], [], [])
+    own = loaded.curves
     if runs and not own:
         raise ValueError("None of the runs has a score yet; name one that has.")
     out.mkdir(parents=True, exist_ok=True)
@@ -62,7 +63,7 @@ def write_report(
         sections += [
             _final_section(finals(compared, frames)),
             Section("Curves", [_curve_text(own, others), pictures[0]]),
-            *_reaching_section(reaching(compared, scores)),
+            *_reaching_section(reaching(compared, loaded.evaluations, scores)),
             _cost_section(costs(runs, note)),
         ]
     if known := [file for file in baselines if any(file.name.startswith(one.file) for one in BENCHMARKS)]:
@@ -133,8 +134,8 @@ def _reaching_section(found: Sequence[Reaching]) -> list[Section]:
     ]  # fmt: skip
     text = (
         f"The first frame at which the mean of the latest episodes is at least the score: of {EPISODES}, or of those "
-        f"in the last {SHARE:.0%} of the frames of the task's shortest run if those are more. The median is over "
-        "seeds; a run that never reaches the score counts as last."
+        f"in the last {SHARE:.0%} of the frames of the task's shortest run if those are more. Evaluations count by the "
+        "mean of their episodes. The median is over seeds; a run that never reaches the score counts as last."
     )
     header = ["task", "score", "method", "median frames", "seeds that reach it", "each seed"]
     return [Section("Frames to a score", [text, Table(header, rows)])]

@@ -47,6 +47,9 @@ def test_a_score_is_reached_by_the_mean_of_ten_episodes() -> None:
     assert (found.score, found.frames) == (450, [1000])  # five of the last ten
     (published,) = reaching([replace(curve([0.0] * 5 + [900.0] * 20), method="sac")], scores=[450])
     assert published.frames == [600]  # each of its points is a mean
+    twice = replace(curve([900.0, 100.0, 500.0, 600.0]), xs=np.array([100.0, 100.0, 200.0, 200.0]))
+    (evaluated,) = reaching([], [twice], scores=[501])
+    assert (evaluated.method, evaluated.frames) == ("m, evaluations", [200])  # means 500 and 550
 
 
 def test_a_run_that_never_reaches_a_score_counts_as_last() -> None:
@@ -94,6 +97,7 @@ def test_a_report_of_runs_and_score_files(tmp_path: Path, capsys: pytest.Capture
     assert "| dmc_walker_walk | Nexus | 2 | 2,000 | 999.0" in text
     assert "Nexus on dmc_walker_walk: 2 seeds: too few" in text
     assert "| dmc_walker_walk | 500 | Nexus | 1,500 | 2 of 2 | 1,500, 1,500 |" in text
+    assert "| dmc_walker_walk | 500 | Nexus, evaluations | not reached | 0 of 2 | -, - |" in text
     assert "| DMC 500k, vectors: mean | no data | no data | 0.90 [0.80, 1.00] |" in text
     assert "| Atari 100k: IQM | no data | no data | no data |" in text
     page = (out / "report.html").read_text()
