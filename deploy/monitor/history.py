@@ -67,7 +67,7 @@ class History:
         if len(lines) < _MANY or len({frozenset(line) for line in lines}) != 1:
             return False
         names = [name for name in lines[0] if name not in _TEXTS]
-        columns = [array("d", map(number, (line[name] for line in lines))) for name in names]
+        columns = [_numbers([line[name] for line in lines]) for name in names]
         found = dict(zip(names, map(np.array, columns), strict=True))
         kinds = np.array([_KINDS.get(line.get("kind", ""), math.nan) for line in lines])
         nothing = np.full(len(lines), np.nan)
@@ -132,6 +132,15 @@ class History:
                 name: array("d", np.array(values, np.float64)[kept].tobytes()) for name, values in self._columns.items()
             }
             self._length = int(kept.sum())
+
+
+def _numbers(values: Sequence[Any]) -> "array[float]":
+    """`number` of each."""
+    try:
+        found = np.array(array("d", values))
+    except (TypeError, OverflowError):
+        return array("d", map(number, values))
+    return array("d", np.where(np.abs(found) < _LARGEST, found, np.nan).tobytes())
 
 
 def number(value: Any) -> float:
