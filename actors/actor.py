@@ -1,7 +1,6 @@
 """An actor: steps its environments with the newest policy and writes every transition to replay."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -52,7 +51,7 @@ class Actor:
         """Step every environment once; returns the episodes that ended, with this actor's frames."""
         rows = self.environments.step(self.actions)
         first, last, there = rows["is_first"], rows["is_last"], self.environments.there
-        present, begun, over = (int(np.count_nonzero(flags)) for flags in (there, first, last))
+        present, begun, over = int(np.count_nonzero(there)), int(np.count_nonzero(first)), np.count_nonzero(last)
         if not present:
             return []
         if self.snapshots is not None and (snapshot := self.snapshots.newest(self.policy.version)):
@@ -83,7 +82,10 @@ class Actor:
             self._version = np.full(len(first), self.policy.version, np.int32)
         row = {**rows, **actions, **latents, "version": self._version}
         self.writer.add(row, None if present == len(there) else there)
-        return [replace(episode, frames=self.frames) for episode in self.environments.finished()]
+        episodes = self.environments.finished()
+        for episode in episodes:
+            episode.frames = self.frames
+        return episodes
 
     def _catch_up(self) -> None:
         """Let the carry know the newest of the actions that were chosen without the model."""

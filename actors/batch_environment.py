@@ -19,7 +19,7 @@ def episode_seed(run_seed: int, env_index: int, episode: int) -> int:
     return int.from_bytes(digest[:4], "little") >> 1
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class Episode:
     """A finished episode: `length` in frames, `env_index` across the whole run. `frames`: the run's frames at its end,
     as known to whoever passes it on. `metrics`: numbers from the environment's info, see `episode_metrics`; `notes`:
@@ -70,8 +70,6 @@ class BatchEnvironment(Protocol):
     """The open episode of each environment, counted from 0 by environment."""
     seeds: list[int]
     """The seed of each open episode; -1 where the back end takes none."""
-    lengths: np.ndarray
-    """Frames of each open episode, int64 `[N]`."""
     ended: np.ndarray
     """Environments whose next step begins an episode, bool `[N]`."""
     there: np.ndarray
@@ -82,6 +80,10 @@ class BatchEnvironment(Protocol):
     """The program that simulates, such as `dm_control`."""
 
     def __len__(self) -> int: ...
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Frames of each open episode, int64 `[N]`."""
 
     @property
     def quarantined(self) -> int:

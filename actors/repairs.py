@@ -82,6 +82,11 @@ class Repairs:
         self._threads: list[threading.Thread] = []
         self._ending = threading.Event()
 
+    @property
+    def failing(self) -> bool:
+        """Whether any failure is not forgotten yet."""
+        return any(self._failures)
+
     def worked(self, i: int) -> None:
         """Environment i has finished an episode, or made many steps: its failures are forgotten."""
         self._failures[i] = 0

@@ -120,7 +120,8 @@ class ByRows:
         self, actions: Mapping[str, np.ndarray] | None, first: np.ndarray, seeds: Sequence[int], which: Sequence[int]
     ) -> Answer:
         key, dtype, shape, native, _ = self._alike
-        count, broken = len(first), list[tuple[int, Exception]]()
+        count = len(first)
+        broken: list[tuple[int, Exception]] = []
         observations = np.zeros((count, *shape), dtype)
         outcomes: list[Outcome] = [(0.0, False, False, ())] * count
         begins, steps = first.tolist(), self._steps
@@ -143,8 +144,10 @@ class ByRows:
         if dtype != self._space.dtype:
             with np.errstate(over="ignore"):  # an infinite value is doubtful
                 observations = observations.astype(self._space.dtype)
+        if shape != self._space.shape:
+            observations = observations.reshape(-1, *self._space.shape)
         rows = {
-            key: observations.reshape(-1, *self._space.shape),
+            key: observations,
             "reward": array.astype(np.float32),
             "is_last": np.array(last, bool) if any(last) else np.zeros(count, bool),
             "is_terminal": np.array(terminal, bool) if any(terminal) else np.zeros(count, bool),

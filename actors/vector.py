@@ -57,11 +57,12 @@ class VectorEnvironment:
         self.episodes = [-1] * count  # number of the open episode, counted per environment from 0
         self.seeds = [0] * count
         self.scores = np.zeros(count)
-        self.lengths = np.zeros(count, np.int64)  # frames
         self.ended = np.ones(count, bool)  # the next call resets
         self.there = np.ones(count, bool)
         self.replaced = np.zeros(count, bool)
-        self._ages = np.zeros(count, np.int64)  # steps since each was made
+        # Steps of whatever was in each place, and how many of them were made before its open episode and before it.
+        self._steps, self._begun, self._made = np.zeros((3, count), np.int64)
+        self._uneven = False  # there or replaced say something else of some than of others
         self._everyone = list(range(count))
         self._common = CommonFailures(count)
         self._finished: list[Episode] = []
@@ -70,11 +71,16 @@ class VectorEnvironment:
         nothing = {key: np.zeros(space.shape, space.dtype) for key, space in self.observation_space.items()}
         self._absent = Step(nothing, 0.0, False, False)
         defers = all(isinstance(one, DefersChecks) and one.defer_checks() for one in self.environments)
-        self._checks = RowChecks(self.observation_space) if defers else None
+        self._checks = RowChecks(self.observation_space, count) if defers else None
         self._stepping = stepping(self.environments, self._apart)
 
     def __len__(self) -> int:
         return len(self.environments)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Frames of each open episode, int64 `[N]`."""
+        return (self._steps - self._begun) * self.frames_per_step
 
     @property
     def quarantined(self) -> int:
@@ -95,7 +101,8 @@ class VectorEnvironment:
         answer = self._stepping(actions, first, self.seeds, which)
         rows = answer.rows
         rows["is_first"] = first
-        self.there[:], self.replaced[:] = True, False
+        if self._uneven:
+            self.there[:], self.replaced[:] = True, False
         for i in away:
             self.there[i] = False
         broken = [(i, self._named(i, first[i], error)) for i, error in answer.broken]
@@ -105,10 +112,11 @@ class VectorEnvironment:
             if self.there[i] and (unfit := self._unfit(i, first[i])):
                 broken.append((i, unfit))
                 self.there[i] = False
+        self._uneven = bool(broken or away)
         if broken and repairs is None:
             raise broken[0][1]
         self._count(answer, first)
-        if repairs is None or not (broken or away):
+        if repairs is None or not self._uneven:
             return rows
         for i, fault in broken:
             self._replace(repairs, i, fault, self.environments[i])
@@ -130,7 +138,7 @@ class VectorEnvironment:
         """Have environment i made again, for the episode after the one that it broke; raise an error of the task."""
         self._open(i, self.episodes[i] + 1)
         self._faults.append(repairs.failed(i, self.env_indices[i], error, old, self.seeds[i]))
-        age, self._ages[i] = int(self._ages[i]), 0
+        age, self._made[i] = int(self._steps[i] - self._made[i]), self._steps[i]
         if self._common.of_the_task(i, age, error.kind):
             raise error
 
@@ -159,7 +167,7 @@ class VectorEnvironment:
     def _open(self, i: int, episode: int) -> None:
         self.episodes[i] = episode
         self.seeds[i] = episode_seed(self.run_seed, self.env_indices[i], episode)
-        self.scores[i], self.lengths[i], self.ended[i] = 0.0, 0, False
+        self.scores[i], self._begun[i], self.ended[i] = 0.0, self._steps[i], False
         self._metrics.begin(self.env_indices[i])
 
     def _unfit(self, i: int, first: bool) -> BrokenEnvironmentError | None:
@@ -184,12 +192,11 @@ class VectorEnvironment:
         if any(answer.infos):
             for i in self.there.nonzero()[0].tolist():
                 self._metrics.add(self.env_indices[i], answer.infos[i])
-        went = self.there & ~first
-        self._ages += went
-        self.scores += answer.rewards * went
-        self.lengths += self.frames_per_step * went
-        if self._repairs:
-            for i in (went & (self._ages == FORGIVEN)).nonzero()[0].tolist():
+        went = self.there > first
+        self._steps += went
+        self.scores += answer.rewards  # 0 where an episode begins or nothing is there
+        if self._repairs and self._repairs.failing:
+            for i in (went & (self._steps - self._made == FORGIVEN)).nonzero()[0].tolist():
                 self._repairs.worked(i)
         last = answer.rows["is_last"]
         if np.count_nonzero(last):
@@ -206,7 +213,7 @@ class VectorEnvironment:
                 episode=self.episodes[i],
                 seed=self.seeds[i],
                 score=float(self.scores[i]),
-                length=int(self.lengths[i]),
+                length=int(self._steps[i] - self._begun[i]) * self.frames_per_step,
                 metrics=self._metrics.end(self.env_indices[i]),
                 notes=self._metrics.notes(),
                 backend=self.backend,
@@ -241,9 +248,8 @@ class VectorEnvironment:
             raise self._named(i, action is None, error)  # noqa: B904 (it has its cause)
         self._metrics.add(self.env_indices[i], step.infos)
         if action is not None:
-            self._ages[i] += 1
+            self._steps[i] += 1
             self.scores[i] += step.reward
-            self.lengths[i] += self.frames_per_step
         if step.is_last and action is not None:
             self._finish(i)
         return joined(self.observation_space, [step])

@@ -1,5 +1,6 @@
 """Any Gymnasium environment: `gym:CartPole-v1`, or `gym:my_module:MyEnv-v0`, registered by importing my_module."""
 
+import math
 import os
 import re
 import sys
@@ -9,6 +10,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium.wrappers import TimeLimit
 
 from actors.closing import close_outside
 from actors.config import EnvironmentConfig
@@ -72,6 +74,7 @@ class GymnasiumEnvironment:
         self._decode = gymnasium_spaces.decoder(environment.action_space, self._actions)
         self._plain: Plain | None = None
         self._raw_observation: Any = None
+        self._row: tuple[np.ndarray, int] | None = None  # where the newest observation is, if it went straight there
         self._places = {name: _place(environment, name) for name in ("reset", "step", "render")}
         self._open = False
         self._seed = self._steps = 0
@@ -126,12 +129,16 @@ class GymnasiumEnvironment:
         try:
             answer = self.raw.step(action)
         except ValueError as error:
-            if "values to unpack" not in str(error) or not re.search(r"gymnasium.wrappers", place_of(error)):
-                raise
-            raise self._broken("step", str(error), _FIVE) from error
+            self._refuse_number(error)
+            raise
         if not (isinstance(answer, tuple) and len(answer) == 5):
             raise self._broken("step", _given(answer), _FIVE)
         return answer
+
+    def _refuse_number(self, error: ValueError) -> None:
+        """Raise if a wrapper of Gymnasium could not unpack what the environment returned."""
+        if "values to unpack" in str(error) and re.search(r"gymnasium.wrappers", place_of(error)):
+            raise self._broken("step", str(error), _FIVE) from error
 
     def _flag(self, value: Any, name: str) -> bool:
         return value if value is True or value is False else require_flag(value, self._where("step", name))
@@ -157,8 +164,8 @@ class GymnasiumEnvironment:
                     )
                 return frame.astype(np.uint8)
         for key, space in self.observation_space.items():
-            if space.is_image and self._raw_observation is not None:
-                image = gymnasium_spaces.encode(self._observations, self._raw_observation, "", False)[key]
+            if space.is_image and (newest := self._newest()) is not None:
+                image = gymnasium_spaces.encode(self._observations, newest, "", False)[key]
                 return image[..., :3] if space.shape[-1] >= 3 else np.repeat(image[..., :1], 3, -1)
         if "'rgb_array'" in str(self.raw.metadata):  # whatever its type
             lacks = "was not made with render_mode='rgb_array'; pass that to it to get a video."
@@ -170,7 +177,7 @@ class GymnasiumEnvironment:
         close_outside(self.raw.close, self._task)
 
     def _encode(self, observation: Any, call: str) -> dict[str, np.ndarray]:
-        self._raw_observation = observation
+        self._raw_observation, self._row = observation, None
         if self._plain and (encoded := self._plain(observation)):
             self._raw_observation = encoded[self._plain.key]
             return encoded
@@ -187,33 +194,54 @@ class GymnasiumEnvironment:
         if self._plain is None or self.frames_per_step > 1:
             return None
         native = gymnasium_spaces.row_decoder(self.raw.action_space, self._actions)
+        self._advance, self._limit = self.raw.step, math.inf
+        if type(self.raw) is TimeLimit:  # to compare two numbers costs less than its call
+            self._advance, self._limit = self.raw.env.step, self.raw._max_episode_steps
         return RowStepping(self._plain.key, self._plain.dtype, self._plain.shape, native, self._step_row)
 
     def _step_row(self, action: Any, rows: np.ndarray, i: int) -> Outcome:
         """`step` with an action of its own."""
         if not self._open:
             raise self._not_open()
-        assert self._plain is not None, "checks are deferred"
+        plain = self._plain
+        assert plain is not None, "checks are deferred"
         self._steps += 1
-        observation, reward, terminated, truncated, info = self._raw_step(action)
-        numbers = read_info(info)
+        try:
+            answer = self._advance(action)
+        except ValueError as error:
+            self._refuse_number(error)
+            raise
+        if not (isinstance(answer, tuple) and len(answer) == 5):
+            raise self._broken("step", _given(answer), _FIVE)
+        observation, reward, terminated, truncated, info = answer
+        if self._steps >= self._limit:
+            truncated = True
+        infos = ()
+        if (type(info) is not dict or info) and (numbers := read_info(info)):
+            infos = (numbers,)
         if not (isinstance(reward, float) and -LARGEST <= reward <= LARGEST):
             reward = require_reward(reward, self._where("step", "reward"))
         if terminated is not True and terminated is not False:
             terminated = self._flag(terminated, "terminated")
         if truncated is not True and truncated is not False:
             truncated = self._flag(truncated, "truncated")
-        if not self._plain.fits(observation):
-            observation = self._encode(observation, "step")[self._plain.key].reshape(self._plain.shape)
+        if not (type(observation) is np.ndarray and observation.dtype == plain.dtype and observation.shape == plain.shape):
+            observation = self._encode(observation, "step")[plain.key].reshape(plain.shape)
         rows[i] = observation
-        self._raw_observation = rows[i]  # for its check: several environments may share the array of their own
-        self._open = not (terminated or truncated)
-        return reward, not self._open, terminated, (numbers,) if numbers else ()
+        self._row = rows, i  # for its check: several environments may share the array of their own
+        if terminated or truncated:
+            self._open = False
+            return reward, True, terminated, infos
+        return reward, False, False, infos
 
     def check_last(self) -> None:
         """See DefersChecks."""
         where = self._where("step" if self._steps else "reset", "observation")
-        gymnasium_spaces.encode(self._observations, self._raw_observation, where, True)
+        gymnasium_spaces.encode(self._observations, self._newest(), where, True)
+
+    def _newest(self) -> Any:
+        """The environment's own newest observation; None before the first."""
+        return self._row[0][self._row[1]] if self._row else self._raw_observation
 
     def _where(self, call: str, what: str) -> str:
         number = f" number {self._steps}" if call == "step" else ""

@@ -210,7 +210,7 @@ def test_doubtful_rows_are_found_in_every_key() -> None:
     bounded = Space(dtype=np.dtype(np.float32), shape=(2,), low=-1, high=1)
     free = Space(dtype=np.dtype(np.float32), shape=(1,))
     flag = Space(dtype=np.dtype(np.bool_), shape=())
-    checks = RowChecks({"bounded": bounded, "free": free, "flag": flag})
+    checks = RowChecks({"bounded": bounded, "free": free, "flag": flag}, 5)
     rows = {"bounded": np.zeros((5, 2), np.float32), "free": np.zeros((5, 1), np.float32), "flag": np.zeros(5, bool)}
     assert checks.doubtful(rows) == []
     rows["free"][[1, 4], 0] = np.inf, -np.nan

@@ -163,7 +163,7 @@ def test_steps_without_a_failure_forgive_even_if_no_episode_ends(
 def fail(one: Played, action: int, age: int, *places: int) -> None:
     """The environments in these places fail one after the other, `age` steps after each was made."""
     for i in places:
-        one.vector._ages[i] = age
+        one.vector._made[i] = one.vector._steps[i] - age
         one.step(*[action if i == j else GO_ON for j in range(len(one.vector))])
         one.until_there(i)
 
