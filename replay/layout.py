@@ -49,13 +49,19 @@ def views(rows: np.ndarray) -> Rows:
     return {key: rows[key] for key in rows.dtype.names or ()}
 
 
-class PackedRows(Mapping[str, np.ndarray]):
-    """Rows `{key: [n ...]}` that are packed already, as `rows [n]` and `latents [n]` of a schema's dtypes."""
+def raw(rows: np.ndarray) -> np.ndarray:
+    """Packed rows as plain bytes of the same stride: numpy would copy a structured element field by field."""
+    return rows.view(np.dtype((np.void, rows.dtype.itemsize))) if rows.dtype.itemsize else rows
 
-    __slots__ = ("latents", "rows")
+
+class PackedRows(Mapping[str, np.ndarray]):
+    """Rows `{key: [n ...]}` that are packed already, as `rows [n]` and `latents [n]` of a schema's dtypes, and both as
+    plain bytes, `raw`."""
+
+    __slots__ = ("latents", "raw", "rows")
 
     def __init__(self, rows: np.ndarray, latents: np.ndarray) -> None:
-        self.rows, self.latents = rows, latents
+        self.rows, self.latents, self.raw = rows, latents, (raw(rows), raw(latents))
 
     def __getitem__(self, key: str) -> np.ndarray:
         names = self.rows.dtype.names

@@ -31,6 +31,9 @@ class Writer:
         # Packed as stores keep them; zeros: padding bytes must not differ between equal rows.
         self._packed = np.zeros(size, store.schema.row_dtype), np.zeros(size, store.schema.latent_dtype)
         self._rows = views(self._packed[0]) | views(self._packed[1])
+        self._full = [PackedRows(rows, latents) for rows, latents in zip(*self._packed, strict=True)]
+        columns = [[(key, rows[:, at]) for key, rows in self._rows.items()] for at in range(flush_steps)]
+        self._columns = columns  # of one step of all streams
         self._streams = list(streams)
         self._next = [0] * len(streams)  # step id of the first buffered row
         self._number = secrets.randbits(63)
@@ -56,14 +59,15 @@ class Writer:
         checked, n = check_rows(self._fields, rows)
         if n != len(self._streams):
             raise ValueError(f"Writer got rows of {n} environments for {len(self._streams)} streams; pass one each.")
-        if max(self._counts) == self.flush_steps:
+        if (longest := max(self._counts)) == self.flush_steps:
             self.flush()
-        longest, now = max(self._counts), time.monotonic()
+            longest = 0
+        now = time.monotonic()
         if not longest:
             self._oldest = now
         if there is None and min(self._counts) == longest:
-            for key, value in checked.items():
-                self._rows[key][:, longest] = value
+            for key, column in self._columns[longest]:
+                column[...] = checked[key]
             self._counts = [longest + 1] * n
         else:
             which = np.arange(n) if there is None else np.flatnonzero(there)
@@ -84,10 +88,9 @@ class Writer:
                 if self._unclaimed:
                     self._store.begin(self._unclaimed, self._number)
                     self._unclaimed = []
-                rows, latents = self._packed
                 self._store.append_checked(
                     [
-                        (stream, self._next[i], PackedRows(rows[i, :count], latents[i, :count]))
+                        (stream, self._next[i], self._buffered(i, count))
                         for i, (stream, count) in enumerate(zip(self._streams, self._counts, strict=True))
                         if count
                     ]
@@ -100,6 +103,11 @@ class Writer:
                 self._go_to(i, self.renew(i), 0)
         self._next = self.next_steps
         self._counts = [0] * len(self._counts)
+
+    def _buffered(self, i: int, count: int) -> PackedRows:
+        """The rows of environment i that wait."""
+        full = self._full[i]
+        return full if count == self.flush_steps else PackedRows(full.rows[:count], full.latents[:count])
 
     def cut(self, i: int) -> None:
         """Let environment i go on in a new stream, which `renew` gives: its next row does not follow its last one."""

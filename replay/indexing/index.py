@@ -225,9 +225,13 @@ class Index:
             return
         addresses = self.ring.pop_many(n)
         # Items of a chunk leave in order; the last one of each chunk decides.
-        last = {address // self.chunk_length: address for address in addresses.tolist()}
-        for slot, address in last.items():
-            self._leave(slot, address % self.chunk_length)
+        slot, place = divmod(int(addresses[-1]), self.chunk_length)
+        if int(addresses[-1]) - int(addresses[0]) == n - 1 <= place:  # all between them are of this chunk too
+            self._leave(slot, place)
+        else:
+            last = {address // self.chunk_length: address for address in addresses.tolist()}
+            for slot, address in last.items():
+                self._leave(slot, address % self.chunk_length)
         if self.priorities:
             self.priorities.remove_all(addresses)
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from replay.indexing.indexed_store import IndexedStore
 from replay.indexing.tracked import Tracked
-from replay.layout import Batch, pack_rows, views
+from replay.layout import Batch, PackedRows, pack_rows, raw, views
 from replay.memory.lineage import Lineage, verify
 from replay.reserved import reserve
 from replay.step import Rows
@@ -45,19 +45,23 @@ class MemoryStore(IndexedStore):
             tracked.vacate(slot)
 
     def append_checked(self, blocks: Sequence[Block]) -> list[int]:
-        return [self._append(*block) for block in blocks]
-
-    def _append(self, stream: int, first_step_id: int, rows: Mapping[str, np.ndarray]) -> int:
-        new, packed = 0, pack_rows(self.schema, rows)
-        parts = [(to, part.view(to.dtype)) for to, part in zip(self._whole, (packed.rows, packed.latents), strict=True)]
+        packed = [(stream, first, pack_rows(self.schema, rows)) for stream, first, rows in blocks]
+        new: list[int] = []
         with self._lock:
-            for address, row, n in self._index.extend(stream, first_step_id, len(packed.rows)):
-                for to, part in parts:
-                    to[address : address + n] = part[row : row + n]
-                new += n
-            self._counters["inserted"] += new
-            if new:
+            try:
+                for block in packed:
+                    new.append(self._append(*block))
+            finally:
+                self._counters["inserted"] += sum(new)
                 self._grown.notify_all()
+        return new
+
+    def _append(self, stream: int, first_step_id: int, packed: PackedRows) -> int:
+        (rows, latents), (all_rows, all_latents), new = packed.raw, self._whole, 0
+        for address, row, n in self._index.extend(stream, first_step_id, len(rows)):
+            all_rows[address : address + n] = rows[row : row + n]
+            all_latents[address : address + n] = latents[row : row + n]
+            new += n
         return new
 
     def sample_into(self, out: Batch, rng: np.random.Generator, timeout: float = 60.0, online: bool = True) -> None:
@@ -129,8 +133,3 @@ def gather(data: np.ndarray, steps: np.ndarray, out: np.ndarray) -> None:
     """Elements of `data` at `steps`, one copy each, into contiguous memory."""
     if data.dtype.itemsize:
         np.take(raw(data), steps, 0, raw(out), "clip")  # clip: the default mode copies once more
-
-
-def raw(data: np.ndarray) -> np.ndarray:
-    """Packed rows as plain bytes of the same stride: numpy would copy a structured element field by field."""
-    return data.view(np.dtype((np.void, data.dtype.itemsize))) if data.dtype.itemsize else data
