@@ -35,8 +35,8 @@ class RowStepping(NamedTuple):
     shape: tuple[int, ...]
     native: Callable[[Mapping[str, np.ndarray]], Sequence[Any]]
     """Actions `[N, ...]` as those that N environments like this one take."""
-    step: Callable[[Any, np.ndarray, int], Outcome]
-    """Called with such an action, `rows [N, *shape]` and i, it writes the observation to `rows[i]`."""
+    into: Callable[[np.ndarray], Callable[[Any], Outcome]]
+    """Given an array `[*shape]`, how to step it by such an action with the observation written there."""
 
 
 @runtime_checkable

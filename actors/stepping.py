@@ -51,7 +51,7 @@ def stepping(environments: Sequence[Environment], apart: bool) -> Stepping:
     if all(isinstance(one, StepsByRows) for one in environments):
         ways = [cast(StepsByRows, one).row_stepping() for one in environments]
         if (one := ways[0]) and all(way and way[:3] == one[:3] for way in ways):
-            return ByRows(environments, [way.step for way in ways if way], one)
+            return ByRows(environments, [way.into for way in ways if way], one)
     return InTurn(environments)
 
 
@@ -110,19 +110,20 @@ class ByRows:
     """Steps environments one after the other, straight into arrays: for simulations that take microseconds."""
 
     def __init__(
-        self, environments: Sequence[Environment], steps: Sequence[Callable[[Any, np.ndarray, int], Outcome]],
+        self, environments: Sequence[Environment], into: Sequence[Callable[[np.ndarray], Callable[[Any], Outcome]]],
         alike: RowStepping,
     ) -> None:  # fmt: skip
-        self._environments, self._steps, self._alike = environments, steps, alike
+        self._environments, self._alike = environments, alike
         self._space = environments[0].observation_space[alike.key]
+        self._observations = np.zeros((len(environments), *alike.shape), alike.dtype)  # the newest
+        self._steps = [one(self._observations[i, ...]) for i, one in enumerate(into)]
 
     def __call__(
         self, actions: Mapping[str, np.ndarray] | None, first: np.ndarray, seeds: Sequence[int], which: Sequence[int]
     ) -> Answer:
-        key, dtype, shape, native, _ = self._alike
-        count = len(first)
+        key, _, _, native, _ = self._alike
+        count, space, newest = len(first), self._space, self._observations
         broken: list[tuple[int, Exception]] = []
-        observations = np.zeros((count, *shape), dtype)
         outcomes: list[Outcome] = [(0.0, False, False, ())] * count
         begins, steps = first.tolist(), self._steps
         own = native(actions) if actions is not None else ()
@@ -130,22 +131,25 @@ class ByRows:
             for i in which:
                 try:
                     if begins[i]:
-                        outcomes[i] = self._begin(i, seeds[i], observations)
+                        outcomes[i] = self._begin(i, seeds[i])
                     else:
-                        outcomes[i] = steps[i](own[i], observations, i)
+                        outcomes[i] = steps[i](own[i])
                 except Exception as error:
                     broken.append((i, error))
                 except SystemExit as error:
                     broken.append((i, exited(error)))
-        for i, _ in broken:
-            observations[i] = 0
+        if broken or len(which) < count:
+            newest[[i for i in range(count) if i not in which], ...] = 0
+            newest[[i for i, _ in broken], ...] = 0
         rewards, last, terminal, infos = zip(*outcomes, strict=True)
         array = np.array(rewards, np.float64)
-        if dtype != self._space.dtype:
+        if newest.dtype == space.dtype:
+            observations = newest.copy()
+        else:
             with np.errstate(over="ignore"):  # an infinite value is doubtful
-                observations = observations.astype(self._space.dtype)
-        if shape != self._space.shape:
-            observations = observations.reshape(-1, *self._space.shape)
+                observations = newest.astype(space.dtype)
+        if observations.shape[1:] != space.shape:
+            observations = observations.reshape(-1, *space.shape)
         rows = {
             key: observations,
             "reward": array.astype(np.float32),
@@ -154,9 +158,9 @@ class ByRows:
         }
         return Answer(rows, array, infos, broken)
 
-    def _begin(self, i: int, seed: int, observations: np.ndarray) -> Outcome:
+    def _begin(self, i: int, seed: int) -> Outcome:
         observation, reward, last, terminal, infos = self._environments[i].reset(seed)
-        observations[i] = observation[self._alike.key].reshape(self._alike.shape)
+        self._observations[i] = observation[self._alike.key].reshape(self._alike.shape)
         return reward, last, terminal, infos
 
 

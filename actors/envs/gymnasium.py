@@ -4,6 +4,7 @@ import math
 import os
 import re
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -74,7 +75,6 @@ class GymnasiumEnvironment:
         self._decode = gymnasium_spaces.decoder(environment.action_space, self._actions)
         self._plain: Plain | None = None
         self._raw_observation: Any = None
-        self._row: tuple[np.ndarray, int] | None = None  # where the newest observation is, if it went straight there
         self._places = {name: _place(environment, name) for name in ("reset", "step", "render")}
         self._open = False
         self._seed = self._steps = 0
@@ -164,8 +164,8 @@ class GymnasiumEnvironment:
                     )
                 return frame.astype(np.uint8)
         for key, space in self.observation_space.items():
-            if space.is_image and (newest := self._newest()) is not None:
-                image = gymnasium_spaces.encode(self._observations, newest, "", False)[key]
+            if space.is_image and self._raw_observation is not None:
+                image = gymnasium_spaces.encode(self._observations, self._raw_observation, "", False)[key]
                 return image[..., :3] if space.shape[-1] >= 3 else np.repeat(image[..., :1], 3, -1)
         if "'rgb_array'" in str(self.raw.metadata):  # whatever its type
             lacks = "was not made with render_mode='rgb_array'; pass that to it to get a video."
@@ -177,7 +177,7 @@ class GymnasiumEnvironment:
         close_outside(self.raw.close, self._task)
 
     def _encode(self, observation: Any, call: str) -> dict[str, np.ndarray]:
-        self._raw_observation, self._row = observation, None
+        self._raw_observation = observation
         if self._plain and (encoded := self._plain(observation)):
             self._raw_observation = encoded[self._plain.key]
             return encoded
@@ -194,54 +194,53 @@ class GymnasiumEnvironment:
         if self._plain is None or self.frames_per_step > 1:
             return None
         native = gymnasium_spaces.row_decoder(self.raw.action_space, self._actions)
-        self._advance, self._limit = self.raw.step, math.inf
-        if type(self.raw) is TimeLimit:  # to compare two numbers costs less than its call
-            self._advance, self._limit = self.raw.env.step, self.raw._max_episode_steps
-        return RowStepping(self._plain.key, self._plain.dtype, self._plain.shape, native, self._step_row)
+        return RowStepping(self._plain.key, self._plain.dtype, self._plain.shape, native, self._stepping_into)
 
-    def _step_row(self, action: Any, rows: np.ndarray, i: int) -> Outcome:
-        """`step` with an action of its own."""
-        if not self._open:
-            raise self._not_open()
-        plain = self._plain
-        assert plain is not None, "checks are deferred"
-        self._steps += 1
-        try:
-            answer = self._advance(action)
-        except ValueError as error:
-            self._refuse_number(error)
-            raise
-        if not (isinstance(answer, tuple) and len(answer) == 5):
-            raise self._broken("step", _given(answer), _FIVE)
-        observation, reward, terminated, truncated, info = answer
-        if self._steps >= self._limit:
-            truncated = True
-        infos = ()
-        if (type(info) is not dict or info) and (numbers := read_info(info)):
-            infos = (numbers,)
-        if not (isinstance(reward, float) and -LARGEST <= reward <= LARGEST):
-            reward = require_reward(reward, self._where("step", "reward"))
-        if terminated is not True and terminated is not False:
-            terminated = self._flag(terminated, "terminated")
-        if truncated is not True and truncated is not False:
-            truncated = self._flag(truncated, "truncated")
-        if not (type(observation) is np.ndarray and observation.dtype == plain.dtype and observation.shape == plain.shape):
-            observation = self._encode(observation, "step")[plain.key].reshape(plain.shape)
-        rows[i] = observation
-        self._row = rows, i  # for its check: several environments may share the array of their own
-        if terminated or truncated:
-            self._open = False
-            return reward, True, terminated, infos
-        return reward, False, False, infos
+    def _stepping_into(self, row: np.ndarray) -> Callable[[Any], Outcome]:
+        """`step` with an action of its own, for environments whose steps take microseconds."""
+        assert self._plain is not None, "checks are deferred"
+        key, dtype, shape = self._plain.key, self._plain.dtype, self._plain.shape
+        advance, limit = self.raw.step, math.inf
+        if type(self.raw) is TimeLimit:  # to compare two numbers costs less than its call
+            advance, limit = self.raw.env.step, self.raw._max_episode_steps
+
+        def step(action: Any) -> Outcome:
+            if not self._open:
+                raise self._not_open()
+            self._steps = steps = self._steps + 1
+            try:
+                answer = advance(action)
+            except ValueError as error:
+                self._refuse_number(error)
+                raise
+            if not (isinstance(answer, tuple) and len(answer) == 5):
+                raise self._broken("step", _given(answer), _FIVE)
+            observation, reward, terminated, truncated, info = answer
+            infos: tuple[Info, ...] = ()
+            if (type(info) is not dict or info) and (numbers := read_info(info)):
+                infos = (numbers,)
+            if not (isinstance(reward, float) and -LARGEST <= reward <= LARGEST):
+                reward = require_reward(reward, self._where("step", "reward"))
+            if terminated is not True and terminated is not False:
+                terminated = self._flag(terminated, "terminated")
+            if truncated is not False and truncated is not True:
+                truncated = self._flag(truncated, "truncated")
+            if type(observation) is np.ndarray and observation.dtype == dtype and observation.shape == shape:
+                row[...] = observation
+            else:
+                row[...] = self._encode(observation, "step")[key].reshape(shape)
+            self._raw_observation = row  # for its check: several environments may share the array of their own
+            if terminated or truncated or steps >= limit:
+                self._open = False
+                return reward, True, terminated, infos
+            return reward, False, False, infos
+
+        return step
 
     def check_last(self) -> None:
         """See DefersChecks."""
         where = self._where("step" if self._steps else "reset", "observation")
-        gymnasium_spaces.encode(self._observations, self._newest(), where, True)
-
-    def _newest(self) -> Any:
-        """The environment's own newest observation; None before the first."""
-        return self._row[0][self._row[1]] if self._row else self._raw_observation
+        gymnasium_spaces.encode(self._observations, self._raw_observation, where, True)
 
     def _where(self, call: str, what: str) -> str:
         number = f" number {self._steps}" if call == "step" else ""
