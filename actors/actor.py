@@ -68,13 +68,11 @@ class Actor:
             for value in actions.values():
                 value[last] = 0
         self.actions = actions
-        if np.count_nonzero(self.environments.replaced):
+        if begun:
             for i in self.environments.replaced.nonzero()[0].tolist():
                 self.writer.cut(i)
-        if begun:
-            next_steps = self.writer.next_steps
             for i in first.nonzero()[0].tolist():
-                self.episode_start[i] = next_steps[i]
+                self.episode_start[i] = self.writer.next_step(i)
         self.calls += 1
         self.steps += present
         self.frames += (len(first) - begun) * self.environments.frames_per_step

@@ -1,16 +1,15 @@
 """The interface of a back end that steps several environments itself; see `PoolEnvironment` for its use."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from types import MappingProxyType
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
 from world_models.space import Spaces
 
 
-@dataclass(frozen=True, kw_only=True)
-class PoolStep:
+class PoolStep(NamedTuple):
     """What N environments answered to one call. The arrays are the caller's: no later call changes them.
 
     `is_last` marks the end of an episode; `is_terminal`, which implies it, that the task itself ended there. `infos`:
@@ -26,7 +25,7 @@ class PoolStep:
     """bool `[N]`."""
     is_terminal: np.ndarray
     """bool `[N]`."""
-    infos: Mapping[str, np.ndarray] = field(default_factory=dict)
+    infos: Mapping[str, np.ndarray] = MappingProxyType({})
 
 
 @runtime_checkable

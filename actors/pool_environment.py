@@ -47,6 +47,7 @@ class PoolEnvironment:
         self.seeds = [-1] * count
         self.scores = np.zeros(count)
         self.lengths = np.zeros(count, np.int64)
+        self._frames = np.full(count, pool.frames_per_step)  # of a step; to add an array is faster
         self.ended = np.ones(count, bool)
         self.there = np.ones(count, bool)
         self.replaced = np.zeros(count, bool)
@@ -79,7 +80,7 @@ class PoolEnvironment:
         if answer is None:
             return self._absent()
         reward, last = answer.reward.astype(np.float32, copy=False), answer.is_last
-        self.lengths += self.frames_per_step
+        self.lengths += self._frames
         if np.count_nonzero(first):
             reward[first] = 0
             self.lengths[first] = 0
@@ -125,9 +126,11 @@ class PoolEnvironment:
 
     def _answer(self, actions: Mapping[str, np.ndarray], first: np.ndarray) -> PoolStep | None:
         """What the pool says, checked; None: there is no pool now."""
-        if self._pool is None and (pause := self._due - time.monotonic()) > 0 or self.quarantined:
-            time.sleep(min(WAITING, pause) if not self.quarantined else WAITING)
-            return None
+        if self._pool is None:
+            pause = WAITING if self.quarantined else min(WAITING, self._due - time.monotonic())
+            if pause > 0:
+                time.sleep(pause)
+                return None
         try:
             if self._pool is None:
                 self._pool = self._make()
@@ -136,10 +139,9 @@ class PoolEnvironment:
                 self._begin()
                 answer = self._pool.reset(self.seeds)
             else:
-                if np.count_nonzero(first):
-                    for i in first.nonzero()[0]:
-                        self.episodes[i] += 1
-                        self.seeds[i] = -1
+                for i in first.nonzero()[0].tolist():
+                    self.episodes[i] += 1
+                    self.seeds[i] = -1
                 answer = self._pool.step(actions, first)
             if self._check:
                 self._require_finite(answer)
@@ -162,7 +164,8 @@ class PoolEnvironment:
 
     def _require_finite(self, answer: PoolStep) -> None:
         # Counting is the fastest way to ask for all.
-        fine = np.abs(answer.reward) <= LARGEST  # false for NaN
+        reward = answer.reward
+        fine = np.isfinite(reward) if reward.dtype == np.float32 else np.abs(reward) <= LARGEST  # false for NaN
         if np.count_nonzero(fine) < fine.size:
             raise self._not_finite(fine, "the reward")
         for key in self._floats:
@@ -201,7 +204,7 @@ class PoolEnvironment:
 
     def _finish(self, last: np.ndarray) -> None:
         self._failures = 0
-        for i in map(int, last.nonzero()[0]):
+        for i in last.nonzero()[0].tolist():
             metrics, notes = self._metrics.end(i)
             self._finished.append(
                 Episode(

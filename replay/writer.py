@@ -53,6 +53,10 @@ class Writer:
         """The id of each stream's next row."""
         return [first + count for first, count in zip(self._next, self._counts, strict=True)]
 
+    def next_step(self, i: int) -> int:
+        """The id of environment i's next row."""
+        return self._next[i] + self._counts[i]
+
     def add(self, rows: Mapping[str, np.ndarray], there: np.ndarray | None = None) -> None:
         """Take one row `[N, ...]` for every stream, or for those that are `there`, bool `[N]`. ValueError: the rows do
         not fit the store's schema."""

@@ -1,7 +1,6 @@
 """The newest images of a pool joined, as `FrameStack` does for one environment."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -48,4 +47,4 @@ class StackedPool:
             frames = np.concatenate([self._frames[key][..., channels:], newest], -1)
             frames[begun] = first[begun]
             self._frames[key] = frames
-        return replace(answer, observation=answer.observation | self._frames)
+        return answer._replace(observation=answer.observation | self._frames)

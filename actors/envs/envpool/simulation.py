@@ -142,7 +142,7 @@ class Simulation:
             observation=observation,
             reward=state[self._reward],
             is_last=done,
-            is_terminal=done & ~state[self._trunc],
+            is_terminal=done > state[self._trunc],
             infos=infos,
         )
 
@@ -177,6 +177,8 @@ def _encoder(leaf: Leaf, space: Space) -> Encoder:
             return lambda value: np.ascontiguousarray(np.moveaxis(value, 1, -1))
         return lambda value: value.reshape(-1, *shape)
     start, index = np.asarray(native.get("start", 0)), native.get("index")
+    if leaf.dtype == space.dtype and leaf.shape == space.shape and index is None and not start.any():
+        return lambda value: value
     if space.dtype != np.int32:
         return lambda value: value.reshape(-1, *space.shape).astype(space.dtype, copy=False)
     if index is not None:
