@@ -200,7 +200,8 @@ class GymnasiumEnvironment:
         """`step` with an action of its own, for environments whose steps take microseconds."""
         assert self._plain is not None, "checks are deferred"
         key, dtype, shape = self._plain.key, self._plain.dtype, self._plain.shape
-        advance, limit = self.raw.step, math.inf
+        advance: Callable[[Any], Any] = self.raw.step
+        limit: float = math.inf
         if type(self.raw) is TimeLimit:  # to compare two numbers costs less than its call
             advance, limit = self.raw.env.step, self.raw._max_episode_steps
 
@@ -221,7 +222,7 @@ class GymnasiumEnvironment:
                 infos = (numbers,)
             if not (isinstance(reward, float) and -LARGEST <= reward <= LARGEST):
                 reward = require_reward(reward, self._where("step", "reward"))
-            if terminated is not True and terminated is not False:
+            if terminated is not False and terminated is not True:
                 terminated = self._flag(terminated, "terminated")
             if truncated is not False and truncated is not True:
                 truncated = self._flag(truncated, "truncated")
