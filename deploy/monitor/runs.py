@@ -76,7 +76,7 @@ class Runs:
     def _search(self) -> dict[Path, str]:
         found: dict[Path, tuple[Path, str]] = {}
         for folder in self.folders:
-            for path in _runs_below(folder, _DEPTH):
+            for path in _runs_below(folder, _DEPTH, set()):
                 short = folder.name if path == folder else str(path.relative_to(folder))
                 found.setdefault(path, (folder, short))
         often = Counter(short for _, short in found.values())
@@ -86,12 +86,17 @@ class Runs:
         }
 
 
-def _runs_below(folder: Path, depth: int) -> Iterator[Path]:
+def _runs_below(folder: Path, depth: int, seen: set[tuple[int, int]]) -> Iterator[Path]:
+    """Each once, though links may lead to it twice or in a circle."""
     try:
+        place = folder.stat()
+        if (place.st_dev, place.st_ino) in seen:
+            return
+        seen.add((place.st_dev, place.st_ino))
         with os.scandir(folder) as entries:
             files, folders = set(), []
             for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
+                if entry.is_dir():
                     folders.append(entry.name)
                 else:
                     files.add(entry.name)
@@ -102,4 +107,4 @@ def _runs_below(folder: Path, depth: int) -> Iterator[Path]:
     if depth:
         for name in sorted(folders):
             if not name.startswith(".") and name not in _INSIDE:
-                yield from _runs_below(folder / name, depth - 1)
+                yield from _runs_below(folder / name, depth - 1, seen)

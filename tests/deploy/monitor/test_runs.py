@@ -1,0 +1,23 @@
+"""Which runs are found below a folder."""
+
+from pathlib import Path
+
+import pytest
+
+from deploy.monitor.runs import Runs
+from tests.deploy.monitor.written_runs import write_run
+
+pytestmark = pytest.mark.timeout(60)
+
+
+def test_links_are_followed_and_lead_to_no_run_twice(tmp_path: Path) -> None:
+    elsewhere = write_run(tmp_path / "elsewhere", "walker", [1.0])
+    folder = tmp_path / "runs"
+    write_run(folder / "sweep", "a", [1.0])
+    (folder / "linked").symlink_to(elsewhere)
+    (folder / "sweep" / "circle").symlink_to(folder)
+    (folder / "sweep" / "again").symlink_to(elsewhere)
+    (folder / "broken").symlink_to(tmp_path / "nothing")
+    runs = Runs([folder])
+    runs.refresh()
+    assert sorted(run.name for run in runs.by_id.values()) == ["linked", "sweep/a"]
