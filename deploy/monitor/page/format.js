@@ -14,16 +14,19 @@ export function score(value) {
   if (value === null || value === undefined || !Number.isFinite(value)) return "–";
   const size = Math.abs(value);
   if (size >= 1e5) return short(value);
-  return size >= 100 ? Math.round(value).toLocaleString("en") : trim(value, 3);
+  return size >= 100 ? whole(value) : trim(value, 3);
 }
 
 function trim(value, digits) {
-  const text = Number(value.toPrecision(digits)).toString();
-  return text.replace("-", "−");
+  return minus(Number(value.toPrecision(digits)).toString());
+}
+
+function minus(text) {
+  return text.replace("-", "−"); // as wide as a digit, and never broken off its number
 }
 
 export function whole(value) {
-  return Number.isFinite(value) && value !== null ? Math.round(value).toLocaleString("en") : "–";
+  return Number.isFinite(value) && value !== null ? minus(Math.round(value).toLocaleString("en")) : "–";
 }
 
 export function duration(seconds) {
