@@ -2,7 +2,7 @@
 
 import { get } from "./api.js";
 import { Chart } from "./chart.js";
-import { fill, h, segmented, toggle } from "./dom.js";
+import { fill, h, refill, segmented, toggle } from "./dom.js";
 import { saveCsv, savePng, saveSvg } from "./export.js";
 import { counted, duration, score, short, taskTitle } from "./format.js";
 import { colour, css, dash, publishedColour, publishedName } from "./palette.js";
@@ -99,7 +99,7 @@ export class CurvesView {
     const values = this.big?.answer?.values ?? ["length", "score"];
     const bins = h("input", { type: "range", min: "10", max: "200", step: "5", value: state.bins, "aria-label": "Most points of a curve",
       oninput: (event) => { event.target.nextSibling.textContent = `${event.target.value} points`; }, onchange: (event) => change({ bins: event.target.value }) });
-    fill(this.controls,
+    refill(this.controls,
       keyed("axis", segmented("Against", [["frames", "Frames"], ["hours", "Time"], ["updates", "Updates"]], state.axis, set("axis"))),
       keyed("stat", segmented("Seeds", [["mean", "Mean"], ["median", "Median"], ["iqm", "IQM", "Interquartile mean: the mean of the middle half"]], state.stat, set("stat"))),
       keyed("band", segmented("Spread", [["interval", "95 %", "Bootstrap interval over seeds"], ["seeds", "Each seed"], ["none", "None"]], state.band, set("band"))),

@@ -20,6 +20,14 @@ export function fill(element, ...children) {
   element.replaceChildren(...children.flat(3).filter((child) => child !== null && child !== undefined && child !== false && child !== ""));
 }
 
+export function refill(element, ...children) {
+  // News arrive while somebody uses the keyboard: the control in this place keeps the focus.
+  const controls = () => [...element.querySelectorAll("button, input, select")];
+  const place = controls().indexOf(document.activeElement);
+  fill(element, ...children);
+  if (place >= 0) controls()[place]?.focus();
+}
+
 export function segmented(label, options, value, choose) {
   return h("div", { class: "segmented", role: "radiogroup", "aria-label": label },
     h("span", { class: "legend", "aria-hidden": "true" }, label),

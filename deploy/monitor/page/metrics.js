@@ -2,7 +2,7 @@
 
 import { get } from "./api.js";
 import { Chart } from "./chart.js";
-import { h, segmented, toggle } from "./dom.js";
+import { h, refill, segmented, toggle } from "./dom.js";
 import { saveCsv, savePng, saveSvg } from "./export.js";
 import { short, taskTitle } from "./format.js";
 import { colour, dash } from "./palette.js";
@@ -67,7 +67,7 @@ export class MetricsView {
     };
     const axis = segmented("Against", [["frames", "Frames"], ["hours", "Time"], ["updates", "Updates"]], state.axis, set("axis"));
     axis.dataset.key = "axis";
-    this.controls.replaceChildren(axis,
+    refill(this.controls, axis,
       h("label", { class: "pick" }, h("span", { class: "legend" }, "Task"), h("select", { onchange: (event) => change({ mtask: event.target.value }) },
         h("option", { value: "*", selected: state.mtask === "*" }, "all tasks"), tasks.map((task) => h("option", { value: task, selected: task === this.#task() }, taskTitle(task))))),
       h("label", { class: "pick slider" }, h("span", { class: "legend" }, "Smoothing"),
