@@ -50,7 +50,7 @@ class BaselineRun:
     def run(self) -> str:
         """Train until the budget is spent; returns how it ended: `done`, `solved` or `interrupted`.
 
-        RunFailedError: the environment broke, and the run has been saved.
+        RunFailedError: Ray did not start, or the environment broke and the run has been saved.
         """
         board = self.board
         with self.interrupt.listening(), board, ExitStack() as ending:
@@ -58,7 +58,10 @@ class BaselineRun:
             path = self._checkpoint() if self.claim.continues else None
             board.starting(0, 0, "starting Ray")
             ending.callback(ray.shutdown)
-            start_local("nexus-baseline", LEAST_STORE)
+            try:
+                start_local("nexus-baseline", LEAST_STORE)
+            except Exception as error:  # Ray raises no narrower one if a part of it is not up in time
+                raise RunFailedError(f"Ray did not start: {error} The same command tries again.") from error
             with self.interrupt.listening():  # again: Ray has put a SIGTERM handler of its own in place
                 torch.set_num_threads(self.config.threads)
                 self.algorithm: Algorithm = build(self.config, self._environment)

@@ -16,7 +16,7 @@ from tests.integration.processes import end_all, members, start_marked
 from tests.integration.runs import NEXUS, wait_for
 
 pytest.importorskip("ray.rllib", reason='needs RLlib: pip install "nexus-worlds[baselines]"')
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(1200)
 
 
 def test_the_command_line_is_that_of_train() -> None:
@@ -53,20 +53,20 @@ def test_a_run_is_stopped_continued_and_leaves_no_process(
     ]  # fmt: skip
     try:
         first = start_marked(tmp_path, [*command, "--frames", "1000000"])
-        wait_for(lambda: len(Checkpoints.of(logdir).numbers()) == 2, "two checkpoints")
+        wait_for(lambda: len(Checkpoints.of(logdir).numbers()) == 2, "two checkpoints", timeout=400)
         first.send_signal(signal.SIGINT)
-        assert first.wait(120) == 130 and "Continue with" in (tmp_path / "output.log").read_text()
-        wait_for(lambda: not members(tmp_path), "every process to end")
+        assert first.wait(200) == 130 and "Continue with" in (tmp_path / "output.log").read_text()
+        wait_for(lambda: not members(tmp_path), "every process to end", timeout=200)
         frames = max(line["frames"] for line in read_lines(logdir / METRICS))
         newest = Checkpoints.of(logdir).path(Checkpoints.of(logdir).numbers()[-1])
         before = read_arrays(newest / "weights.safetensors")
         assert all(np.isfinite(values).all() for values in before.values())
         assert ("log_alpha" in before) == (method == "sac")
         second = start_marked(tmp_path, [*command, "--frames", str(frames + 400)])
-        code = second.wait(300)
+        code = second.wait(400)
         out = (tmp_path / "output.log").read_text()
         assert code == 0 and f"Continuing {logdir}" in out, out
-        wait_for(lambda: not members(tmp_path), "every process to end")
+        wait_for(lambda: not members(tmp_path), "every process to end", timeout=200)
     finally:
         end_all(tmp_path)
     lines = list(read_lines(logdir / SCORES))
