@@ -37,7 +37,7 @@ EXAMPLES = (
     "nexus train dmc_walker_walk --replay disk      # larger than memory, durable",
     "nexus train gym:CartPole-v1 --preset quick --offline runs/cartpole",
     "nexus scale runs/cartpole --actors 4           # while it trains",
-    "nexus monitor runs                             # a page that shows them while they learn",
+    "nexus monitor runs                             # a page that shows them",
     "nexus replay inspect runs/cartpole             # what a run has stored",
     "nexus pretrain vjepa2 --data runs/cartpole     # on the same replay",
     "nexus eval runs/cartpole --episodes 20 --video cartpole.mp4",

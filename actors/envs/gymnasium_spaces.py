@@ -246,8 +246,10 @@ def row_decoder(space: gym_spaces.Space, leaves: list[Leaf]) -> Callable[[Mappin
     if isinstance(space, gym_spaces.Discrete) and len(leaves[0].keys) == 1:
         (key,), kind, start, count = leaves[0].keys, leaves[0].dtype.type, int(space.start), int(space.n)
         if count <= _LISTED:  # to look up a number takes half as long as to make it
-            listed = [kind(start + k) for k in range(count)]
-            return lambda actions: [listed[k] for k in actions[key].tolist()]
+            listed = np.empty(count, object)
+            listed[:] = [kind(start + k) for k in range(count)]
+            # The action of a last row is ignored, whatever it is.
+            return lambda actions: listed.take(actions[key], mode="clip").tolist()
         return lambda actions: list(actions[key].astype(kind) + start if start else actions[key].astype(kind))
     if (
         isinstance(space, gym_spaces.Box)
