@@ -41,6 +41,12 @@ class RunMetrics(Collector):
         self._failures: Stats = {}
         self._frames = self._updates = 0
         self._lag: tuple[float, float] | None = None
+        self._line: Stats = {}
+
+    def newest(self, line: Stats) -> None:
+        """Set the newest line of `metrics.jsonl`."""
+        with self._lock:
+            self._line = dict(line)
 
     def update(
         self, frames: int, updates: int, shards: Mapping[str, Stats], down: Iterable[str] = (),
@@ -60,9 +66,14 @@ class RunMetrics(Collector):
             shards, down, limiter, frames, updates, lag = (
                 self._shards, self._down, self._limiter, self._frames, self._updates, self._lag
             )  # fmt: skip
-            restarts, failures = self._restarts, self._failures
+            restarts, failures, line = self._restarts, self._failures, self._line
         yield CounterMetricFamily("nexus_environment_frames", "Frames, action repeats counted", value=frames)
         yield CounterMetricFamily("nexus_learner_updates", "Gradient steps", value=updates)
+        if line:
+            newest = GaugeMetricFamily("nexus_metric", "Value in the newest line of metrics.jsonl", labels=["name"])
+            for name, value in line.items():
+                newest.add_metric([name], value)
+            yield newest
         if lag is not None:
             text = "that the policies that act are behind the learner, mean over the actors"
             yield GaugeMetricFamily("nexus_policy_lag_updates", f"Updates {text}", lag[0])

@@ -197,6 +197,7 @@ class Scoreboard:
         line |= self.averages.means()
         line |= self.hooks.train_result(metrics_line(frames, updates, line))
         self.metrics.metrics(frames, updates, line)
+        self.exported.newest({name: float(value) for name, value in line.items()})
 
     def rewind(self, updates: int) -> None:
         """Drop what the logs hold of updates after `updates`, to which only the learner has gone back."""

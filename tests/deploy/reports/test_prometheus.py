@@ -1,9 +1,14 @@
+import json
+import re
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import pytest
 
-from deploy.reports.prometheus import RunMetrics, serve
+from deploy.reports.prometheus import COUNTERS, GAUGES, RunMetrics, serve
+
+DASHBOARD = Path(__file__).parents[3] / "deploy" / "monitor" / "grafana.json"
 
 STATS = {"items": 10.0, "steps": 12.0, "gb": 0.5, "max_gb": 1.0, "inserted": 20.0, "sampled": 640.0, "stale": 1.0}
 LIMITER = {"ahead": -3.5, "insert_waited_seconds": 0.0, "sample_waited_seconds": 2.5}
@@ -24,6 +29,7 @@ def test_every_shard_is_told_apart_and_units_are_base_units() -> None:
             1000, 30, {"shard-0": STATS, "shard-1": STATS | {"items": 4.0}}, ["shard-1"], LIMITER, {"actor 0": 3},
             {"timeout": 2}, (12.5, 0.75),
         )  # fmt: skip
+        metrics.newest({"episode/score": 412.5, "train/loss/total": 3.0})
         seen = _read(url)
         metrics.update(1001, 31, {"shard-0": STATS})
         assert _read(url)["nexus_learner_updates_total"] == 31
@@ -39,6 +45,7 @@ def test_every_shard_is_told_apart_and_units_are_base_units() -> None:
     assert seen['nexus_restarts_total{process="actor 0"}'] == 3
     assert seen['nexus_environment_failures_total{kind="timeout"}'] == 2
     assert seen['nexus_limiter_wait_seconds_total{side="sample"}'] == 2.5
+    assert seen['nexus_metric{name="episode/score"}'] == 412.5
     assert all(name.startswith("nexus_") for name in seen)
 
 
@@ -54,6 +61,24 @@ def test_numbers_that_cannot_be_told_cost_one_answer(capfd: pytest.CaptureFixtur
     finally:
         stop()
     assert "KeyError: 'ahead'" in capfd.readouterr().err
+
+
+def test_the_dashboard_asks_for_what_a_run_exports() -> None:
+    dashboard = json.loads(DASHBOARD.read_text())
+    asked = {
+        name
+        for panel in dashboard["panels"]
+        for target in panel.get("targets", [])
+        for name in re.findall(r"nexus_\w+", target["expr"])
+    }
+    metrics = RunMetrics()
+    metrics.update(
+        1, 1, {"a": dict.fromkeys([*GAUGES, *COUNTERS], 1.0)}, (), LIMITER, {"actor 0": 1}, {"raised": 1}, (1.0, 1.0)
+    )
+    metrics.newest({"episode/score": 1.0})
+    exported = {sample.name for family in metrics.collect() for sample in family.samples}
+    assert asked and asked <= exported, asked - exported
+    assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
 
 
 def test_a_taken_port_is_named() -> None:
