@@ -100,7 +100,7 @@ def wrong_with(run: Run, rules: AlertsConfig, now: float) -> Iterator[tuple[str,
         watched = {name: number(value) for name, value in run.latest.items() if name.startswith(_MUST_BE_FINITE)}
         if bad := sorted(name for name, value in watched.items() if not math.isfinite(value)):
             yield "non-finite", f"{', '.join(bad[:3])} not finite at update {run.latest.get('updates')}"
-    silent = now - run.changed_at
+    silent = now - run.logged_at
     if 0 < rules.stall_seconds < silent:
         yield "stall", f"nothing has been written for {silent:.0f} s"
     lag = number(_part(run.status, "snapshot").get("lag_seconds", run.latest.get("policy/lag_seconds")))

@@ -18,9 +18,11 @@ from deploy.monitor.notes import read_notes
 from deploy.reports.metrics import METRICS, SCORES
 from deploy.stored.control import active
 from deploy.stored.run_status import STATUS, read_status
+from deploy.wiring.claim import LOCK
 from world_models.checkpoint_files import RUN_CONFIG
 
 EVALUATION = "evaluation.json"
+_WATCHED = (RUN_CONFIG, NOTES, STATUS, METRICS, SCORES, EVALUATION, LOCK)
 RECENT = 20  # episodes whose mean is the score of a run
 _TAIL = 1 << 16  # bytes at the end of metrics.jsonl that hold its last line
 _QUIET = 600.0  # seconds without a change after which a run is looked at less often
@@ -43,7 +45,9 @@ class Run:
         self.revision = 0
         self._summary: tuple[int, dict[str, Any]] = (-1, {})
         self.changed_at = 0.0
-        """When its logs were last written, in seconds since 1970."""
+        """When its logs or its status were last written, in seconds since 1970."""
+        self.logged_at = 0.0
+        """When its logs were last written, or its newest process began: a status says only that a supervisor lives."""
         for name in (RUN_CONFIG, NOTES):
             self._is_new(name)
         self.configuration = Configuration(path)
@@ -51,7 +55,7 @@ class Run:
 
     def refresh(self) -> bool:
         """Take in what has changed; True if something has."""
-        changed = [name for name in (RUN_CONFIG, NOTES, STATUS, METRICS, SCORES, EVALUATION) if self._is_new(name)]
+        changed = [name for name in _WATCHED if self._is_new(name)]
         if RUN_CONFIG in changed:
             self.configuration = Configuration(self.path)
         if NOTES in changed:
@@ -78,6 +82,8 @@ class Run:
             about = there.st_mtime_ns, there.st_size
             if name in (METRICS, SCORES, STATUS):
                 self.changed_at = max(self.changed_at, there.st_mtime)
+            if name in (METRICS, SCORES, LOCK):
+                self.logged_at = max(self.logged_at, there.st_mtime)
         new = self._seen.get(name, (0, 0)) != about
         self._seen[name] = about
         return new

@@ -2,6 +2,7 @@
 
 import http.server
 import json
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from deploy.monitor.alerts import Alerts, read_webhook, rules_of, webhook, wrong
 from deploy.monitor.run import Run
 from deploy.reports.metrics import MetricsWriter
 from deploy.stored.run_status import write_status
+from deploy.wiring.claim import LOCK
 from deploy.wiring.config import AlertsConfig, RunConfig
 from tests.deploy.monitor.written_runs import add_episodes, write_run
 
@@ -45,6 +47,20 @@ def test_what_is_not_finite_is_named(tmp_path: Path) -> None:
 def test_silence_is_a_stall(tmp_path: Path) -> None:
     path = write_run(tmp_path, "a", LEARNED)
     assert list(wrong(path, after=901)) == ["stall"] and wrong(path, AlertsConfig(stall_seconds=0), after=901) == {}
+
+
+def test_a_supervisor_that_lives_hides_no_stall_and_a_new_process_is_none(tmp_path: Path) -> None:
+    path, long_ago = write_run(tmp_path, "a", LEARNED), time.time() - 5000
+    for name in ("metrics.jsonl", "scores.jsonl"):
+        os.utime(path / name, (long_ago, long_ago))
+    write_status(path, {"state": "training", "time": time.time()})
+    assert list(wrong(path)) == ["stall"]
+    (path / LOCK).write_text("1")  # it continues, and has not logged anything yet
+    assert wrong(path) == {}
+    begun = tmp_path / "b"
+    begun.mkdir()
+    (begun / LOCK).write_text("1")
+    assert wrong(begun) == {}
 
 
 def test_old_policies_and_dead_workers(tmp_path: Path) -> None:
@@ -117,10 +133,10 @@ def test_alerts_are_raised_once_sent_and_go_again(
     (tmp_path / "url").write_text(receiver)
     book = Alerts(webhook(read_webhook(tmp_path / "url"), print))
     assert not book.look({run.id: run})
-    run.changed_at -= 1000
+    run.logged_at -= 1000
     assert book.look({run.id: run}) and not book.look({run.id: run})
     assert [one.kind for one in book.raised.values()] == ["stall"]
-    run.changed_at += 1000
+    run.logged_at += 1000
     assert book.look({run.id: run}) and not book.raised
     deadline = time.monotonic() + 20
     while len(Receiver.got) < 2 and time.monotonic() < deadline:
