@@ -5,6 +5,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from deploy.monitor.run import Run
@@ -15,6 +16,8 @@ SEARCH = 3.0  # seconds between two searches for new runs
 _DEPTH = 8
 _INSIDE = frozenset({"checkpoints", "replay", "videos", "faults", "control"})
 """Folders of a run directory that hold no runs."""
+Place = tuple[int, int]
+"""Device and inode of a folder: the same whichever links lead to it."""
 
 
 class Runs:
@@ -40,7 +43,7 @@ class Runs:
         for path, name in self._found.items():
             if path in known:
                 known[path].name = name
-            elif path.is_dir():
+            elif os.path.isdir(path):  # unlike Path.is_dir, false if nobody may look there now
                 run = Run(path, name)
                 run.refresh()
                 with self.lock:
@@ -48,7 +51,7 @@ class Runs:
                 changed.append(run.id)
         for run in list(self.by_id.values()):
             with self.lock:
-                if run.path not in self._found or not run.path.is_dir():
+                if run.path not in self._found or not os.path.isdir(run.path):
                     del self.by_id[run.id]
                     gone.append(run.id)
                 elif run.refresh() and run.id not in changed:
@@ -74,37 +77,44 @@ class Runs:
                 taken[place[0]] += 1
 
     def _search(self) -> dict[Path, str]:
-        found: dict[Path, tuple[Path, str]] = {}
+        found: dict[Place, tuple[Path, Path, str]] = {}
         for folder in self.folders:
-            for path in _runs_below(folder, _DEPTH, set()):
+            for place, path in _runs_below(folder, _DEPTH, set()):
                 short = folder.name if path == folder else str(path.relative_to(folder))
-                found.setdefault(path, (folder, short))
-        often = Counter(short for _, short in found.values())
+                found.setdefault(place, (path, folder, short))
+        often = Counter(short for *_, short in found.values())
         return {
             path: short if often[short] == 1 else str(Path(folder.name, short) if path != folder else path)
-            for path, (folder, short) in found.items()
+            for path, folder, short in found.values()
         }
 
 
-def _runs_below(folder: Path, depth: int, seen: set[tuple[int, int]]) -> Iterator[Path]:
+def _runs_below(folder: Path, depth: int, seen: set[Place]) -> Iterator[tuple[Place, Path]]:
     """Each once, though links may lead to it twice or in a circle."""
     try:
-        place = folder.stat()
-        if (place.st_dev, place.st_ino) in seen:
+        about = folder.stat()
+        place = about.st_dev, about.st_ino
+        if place in seen:
             return
-        seen.add((place.st_dev, place.st_ino))
+        seen.add(place)
         with os.scandir(folder) as entries:
             files, folders = set(), []
             for entry in entries:
-                if entry.is_dir():
+                if _is_folder(entry):
                     folders.append(entry.name)
                 else:
                     files.add(entry.name)
     except OSError:
         return
     if SCORES in files or METRICS in files or RUN_CONFIG in files:
-        yield folder
+        yield place, folder
     if depth:
         for name in sorted(folders):
             if not name.startswith(".") and name not in _INSIDE:
                 yield from _runs_below(folder / name, depth - 1, seen)
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    with suppress(OSError):  # a link to itself, or to where nobody may look
+        return entry.is_dir()
+    return False
