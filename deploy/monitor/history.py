@@ -69,7 +69,7 @@ class History:
         names = [name for name in lines[0] if name not in _TEXTS]
         columns = [_numbers([line[name] for line in lines]) for name in names]
         found = dict(zip(names, map(np.array, columns), strict=True))
-        kinds = np.array([_KINDS.get(line.get("kind", ""), math.nan) for line in lines])
+        kinds = np.array([_kind(line) for line in lines])
         nothing = np.full(len(lines), np.nan)
         updates, newest = found.get("updates", nothing), dict(self._newest)
         if not (np.minimum(updates, found.get("frames", nothing)) >= 0).all():  # false for NaN
@@ -93,7 +93,7 @@ class History:
         if not (0 <= frames < _LARGEST and 0 <= updates < _LARGEST):
             self._tail.damaged += 1
             return
-        kind = _KINDS.get(line.get("kind", ""), math.nan)
+        kind = _kind(line)
         sort = EVAL if kind == EVAL else TRAIN  # evaluations lag behind, so their updates are an order of their own
         if updates < self._newest[sort] or (math.isnan(kind) and updates == self._newest[sort]):
             self._go_back(kind, frames, updates)
@@ -132,6 +132,12 @@ class History:
                 name: array("d", np.array(values, np.float64)[kept].tobytes()) for name, values in self._columns.items()
             }
             self._length = int(kept.sum())
+
+
+def _kind(line: Mapping[str, Any]) -> float:
+    """TRAIN or EVAL; NaN for a line of metrics, and for anything else."""
+    said = line.get("kind")
+    return _KINDS.get(said, math.nan) if isinstance(said, str) else math.nan
 
 
 def _numbers(values: Sequence[Any]) -> "array[float]":

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import mimetypes
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -20,6 +21,7 @@ from deploy.monitor.views import Shown, Views
 PAGE = Path(__file__).parent / "page"
 TICK = 0.4  # seconds between two looks at the runs
 MOST_LISTENERS = 64
+_log = logging.getLogger(__name__)
 mimetypes.add_type("text/javascript", ".js")
 mimetypes.add_type("font/woff2", ".woff2")
 
@@ -45,11 +47,19 @@ class Listeners:
 
 
 async def follow(views: Views, listeners: Listeners) -> None:
-    """Look at the runs until cancelled."""
+    """Look at the runs until cancelled. A look that fails is logged, and does not end the others."""
+    said = ""
     while True:
-        changed, gone, alarmed = await asyncio.to_thread(views.look)
-        if changed or gone or alarmed:
-            listeners.tell({"changed": changed, "gone": gone, "alarmed": alarmed})
+        try:
+            changed, gone, alarmed = await asyncio.to_thread(views.look)
+        except Exception as error:
+            if repr(error) != said:
+                _log.exception("Looking at the runs failed; the page may be out of date.")
+            said = repr(error)
+        else:
+            said = ""
+            if changed or gone or alarmed:
+                listeners.tell({"changed": changed, "gone": gone, "alarmed": alarmed})
         await asyncio.sleep(TICK)
 
 

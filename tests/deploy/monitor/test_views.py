@@ -173,5 +173,7 @@ def test_damaged_runs_do_no_harm(tmp_path: Path) -> None:
     other.mkdir()
     (other / "scores.jsonl").mkdir()
     (other / "metrics.jsonl").write_bytes(b"\xff\xfe" * 100)
+    with (tmp_path / "b" / "scores.jsonl").open("a") as file:
+        file.write('{"kind": [], "frames": 300, "updates": 30, "score": 9}\n')
     seen = views(tmp_path)
     assert {row["name"] for row in seen.table(Shown())["runs"]} == {"a", "b", "c"}
