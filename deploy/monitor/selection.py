@@ -12,6 +12,8 @@ import shlex
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from deploy.monitor.history import number
+
 LONGEST = 400  # characters
 _COMPARE: dict[str, Callable[[float, float], bool]] = {
     ">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt,
@@ -67,7 +69,9 @@ def _field_term(name: str, wanted: str, word: str) -> Term:
             raise ValueError(f"{word!r}: is: takes archived, live or failed.")
         if wanted == "live":
             return lambda summary, values: bool(summary["active"])
-        return lambda summary, values: wanted == "archived" or summary["state"] == wanted
+        if wanted == "archived":
+            return lambda summary, values: bool(summary["archived"])
+        return lambda summary, values: summary["state"] == wanted
     if name not in _TEXTS:  # gym:CartPole-v1, say
         return lambda summary, values: word.lower() in _text(summary)
     if name == "tag":
@@ -81,7 +85,7 @@ def _text(summary: Mapping[str, Any]) -> str:
 
 def _number(name: str, summary: Mapping[str, Any], values: Mapping[str, Any]) -> float:
     found = summary.get(name) if name in _NUMBERS else next(iter(_fields(name, values)), None)
-    return float(found) if isinstance(found, int | float) else math.nan
+    return number(found)
 
 
 def _equal(name: str, wanted: str, summary: Mapping[str, Any], values: Mapping[str, Any]) -> bool:
@@ -89,7 +93,7 @@ def _equal(name: str, wanted: str, summary: Mapping[str, Any], values: Mapping[s
     for value in candidates:
         if isinstance(value, int | float) and not isinstance(value, bool):
             try:
-                if math.isclose(value, float(wanted)):
+                if math.isclose(number(value), float(wanted)):
                     return True
             except ValueError:
                 continue

@@ -12,7 +12,10 @@ SUMMARY = {
     "archived": False, "active": True, "seed": 1, "score": 412.5, "best": float("nan"),
     "frames": 20000, "mode": "local",
 }  # fmt: skip
-VALUES = {"learner.train_ratio": 512.0, "learner.batch_size": 16, "replay.online": True, "task": "dmc_walker_walk"}
+VALUES = {
+    "learner.train_ratio": 512.0, "learner.batch_size": 16, "replay.online": True, "task": "dmc_walker_walk",
+    "huge": 10**400,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -25,7 +28,7 @@ VALUES = {"learner.train_ratio": 512.0, "learner.batch_size": 16, "replay.online
         ("train_ratio=512", True), ("learner.train_ratio=512", True), ("train-ratio=511", False),
         ("batch_size>8", True),
         ("train_ratio!=512", False), ("online=true", True), ("seed=1", True), ("nothing=1", False),
-        ("is:archived", False),
+        ("is:archived", False), ("-is:archived", True), ("huge=1", False), ("huge>1", False),
         ('"a good one"', True), ('"a good', True), ("gym:CartPole-v1", False), ("lr", False),
     ],
 )  # fmt: skip
@@ -36,6 +39,7 @@ def test_terms(text: str, matches: bool) -> None:
 def test_archived_runs_are_shown_only_when_asked_for() -> None:
     archived = SUMMARY | {"archived": True}
     assert not selection("")(archived, VALUES) and selection("is:archived walker")(archived, VALUES)
+    assert not selection("-is:archived")(archived, VALUES)
 
 
 @pytest.mark.parametrize("text", ["score>high", "is:nothing", "x" * 401])
