@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from replay.files.whole_file import write_durably
+from replay.files.whole_file import sync_directory, synced, whole_file
 
 FILE = "notes.json"
 LONGEST_NOTE, LONGEST_TAG, MOST_TAGS = 4000, 40, 20
@@ -30,8 +30,18 @@ def read_notes(logdir: Path) -> Notes:
 
 
 def write_notes(logdir: Path, notes: Notes) -> None:
-    """Replace the notes; complete or not at all."""
-    write_durably(logdir / FILE, json.dumps(asdict(notes), indent=1).encode() + b"\n")
+    """Replace the notes; complete or not at all. ValueError: they cannot be written, or would be outside of `logdir`."""
+    file = logdir / FILE
+    if file.is_symlink():
+        raise ValueError(f"{file} is a link, and notes are written to no other place; remove it.")
+    try:
+        with whole_file(file) as fresh:
+            fresh.unlink(missing_ok=True)  # what a crash has left, or a link
+            with synced(fresh) as written:
+                written.write(json.dumps(asdict(notes), indent=1).encode() + b"\n")
+        sync_directory(logdir)
+    except OSError as error:
+        raise ValueError(f"The notes cannot be written to {file}: {error.strerror}.") from error
 
 
 def changed(notes: Notes, changes: Any) -> Notes:

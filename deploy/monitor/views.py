@@ -180,12 +180,12 @@ class Views:
         return ask(path, request, ANSWERING)
 
     def annotate(self, name: str, changes: Mapping[str, Any]) -> dict[str, Any]:
-        """Change tags, note or archive mark of a run."""
+        """Change tags, note or archive mark of a run. ValueError: they make no sense, or cannot be written."""
         with self.runs.lock:
             run = self.run(name)
-            run.notes = changed(run.notes, changes)
-            write_notes(run.path, run.notes)
-            run.refresh()
+            notes = changed(run.notes, changes)
+            write_notes(run.path, notes)
+            run.notes, run.revision = notes, run.revision + 1  # the next look finds the file, and tells every page
             return run.summary()
 
 

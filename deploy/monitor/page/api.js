@@ -12,7 +12,7 @@ export async function post(path, body) {
 
 async function answer(response) {
   if (response.status === 401) location.assign("/login");
-  const content = await response.json();
+  const content = await response.json().catch(() => ({}));
   if (!response.ok) throw new Error(content.error ?? `The server answers ${response.status}.`);
   return content;
 }

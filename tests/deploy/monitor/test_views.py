@@ -128,6 +128,7 @@ def test_notes_are_kept_in_the_run_directory(tmp_path: Path) -> None:
     (name,) = seen.runs.by_id
     row = seen.annotate(name, {"tags": [" paper ", "paper", "x  y"], "note": "<b>good</b>"})
     assert row["tags"] == ["paper", "x y"] and row["note"] == "<b>good</b>"
+    assert seen.look()[0] == [name]  # other pages are told
     assert json.loads((path / "notes.json").read_text()) == {
         "tags": ["paper", "x y"],
         "note": "<b>good</b>",
@@ -151,6 +152,24 @@ def test_notes_are_kept_in_the_run_directory(tmp_path: Path) -> None:
             seen.annotate(name, changes)
     (path / "notes.json").write_text("{broken")
     assert views(tmp_path).run(name).notes.tags == ()
+
+
+def test_notes_that_cannot_be_written_change_nothing(tmp_path: Path) -> None:
+    path, elsewhere = write_run(tmp_path / "runs", "a", [1.0]), tmp_path / "elsewhere"
+    elsewhere.write_text("mine")
+    (path / "notes.json").symlink_to(elsewhere)
+    seen = views(tmp_path / "runs")
+    (name,) = seen.runs.by_id
+    with pytest.raises(ValueError, match="notes.json is a link"):
+        seen.annotate(name, {"note": "x"})
+    (path / "notes.json").unlink()
+    (path / ".notes.new.json").symlink_to(elsewhere)
+    assert seen.annotate(name, {"note": "x"})["note"] == "x" and elsewhere.read_text() == "mine"
+    (path / "notes.json").unlink()
+    (path / "notes.json").mkdir()
+    with pytest.raises(ValueError, match="cannot be written to .*notes.json: "):
+        seen.annotate(name, {"note": "y"})
+    assert seen.run(name).notes.note != "y"
 
 
 def test_configurations_are_compared(tmp_path: Path) -> None:
