@@ -30,7 +30,7 @@ def read_notes(logdir: Path) -> Notes:
 
 
 def write_notes(logdir: Path, notes: Notes) -> None:
-    """Replace the notes; complete or not at all. ValueError: they cannot be written, or would be outside of `logdir`."""
+    """Replace the notes; complete or not at all. ValueError: they cannot be written, or not there."""
     file = logdir / FILE
     if file.is_symlink():
         raise ValueError(f"{file} is a link, and notes are written to no other place; remove it.")
