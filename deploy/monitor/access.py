@@ -8,18 +8,18 @@ import json
 import os
 import secrets
 from collections.abc import Mapping
-from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from starlette.requests import cookie_parser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 COOKIE = "nexus_monitor"
 SHORTEST_TOKEN = 16  # characters
 LARGEST_BODY = 1 << 15  # bytes
 _PAUSE = 0.5  # seconds until a wrong token is refused
-_OPEN = ("/login", "/static/login.css", "/static/login.js", "/static/style.css", "/static/theme.js", "/static/icon.svg",
+_OPEN = ("/login", "/static/login.js", "/static/style.css", "/static/theme.js", "/static/icon.svg",
          "/static/vendor/Inter.woff2")  # fmt: skip
 HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
@@ -105,11 +105,11 @@ class Access:
 
     def _refusal(self, scope: Scope, headers: Mapping[str, str]) -> tuple[int, str] | None:
         host = headers.get("host", "")
-        if not self._token and not is_loopback(urlsplit(f"//{host}").hostname or ""):
+        if not self._token and not is_loopback(_name(host)):
             return 421, "This page is for this machine; open it as 127.0.0.1 or localhost."
         changes = scope["type"] == "websocket" or scope["method"] not in ("GET", "HEAD")
         origin = headers.get("origin")
-        if changes and origin is not None and urlsplit(origin).netloc != host:
+        if changes and origin is not None and origin.partition("://")[2] != host:
             return 403, "Requests of other sites are refused."
         if changes and headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
             return 403, "Requests of other sites are refused."
@@ -124,11 +124,8 @@ class Access:
         kind, _, given = headers.get("authorization", "").partition(" ")
         if kind.lower() == "bearer" and hmac.compare_digest(given.encode(), self._token.encode()):
             return True
-        try:
-            morsel = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
-        except CookieError:
-            return False
-        return morsel is not None and hmac.compare_digest(morsel.value.encode(), self._session.encode())
+        given = cookie_parser(headers.get("cookie", "")).get(COOKIE, "")  # others may be of any form: ports share them
+        return hmac.compare_digest(given.encode(), self._session.encode())
 
     async def _login(self, headers: Mapping[str, str], receive: Receive, send: Send) -> None:
         body = b""
@@ -145,6 +142,14 @@ class Access:
             return await _respond(send, 303, "", {"location": "/login?wrong"})
         cookie = f"{COOKIE}={self._session}; HttpOnly; SameSite=Strict; Path=/"
         await _respond(send, 303, "", {"location": "/", "set-cookie": cookie})
+
+
+def _name(host: str) -> str:
+    """A Host header without its port; empty if it is malformed."""
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
 
 
 def _limited(receive: Receive) -> Receive:

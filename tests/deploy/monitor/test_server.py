@@ -150,7 +150,7 @@ def test_oversized_and_broken_requests_do_no_harm(client: Client) -> None:
     assert client.json("/api/runs")["runs"][0]["note"] == ""
 
 
-@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "0.0.0.0", "169.254.169.254", ""])
+@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "0.0.0.0", "169.254.169.254", "", "["])
 def test_other_names_of_this_machine_are_refused(client: Client, host: str) -> None:
     assert client.status("/api/runs", headers={"host": host}) == 421
     assert client.status("/", headers={"host": host}) == 421
@@ -163,7 +163,8 @@ def test_names_of_the_loopback_are_fine(client: Client, host: str) -> None:
 
 def test_pages_of_other_sites_change_nothing(client: Client) -> None:
     name = client.json("/api/runs")["runs"][0]["id"]
-    for headers in ({"origin": "http://evil.example"}, {"origin": "null"}, {"sec-fetch-site": "cross-site"}):
+    origins = ({"origin": origin} for origin in ("http://evil.example", "null", "http://["))
+    for headers in (*origins, {"sec-fetch-site": "cross-site"}):
         assert client.status(f"/api/runs/{name}/notes", body={"note": "x"}, headers=headers) == 403
     own = {"origin": f"http://{client.host}:{client.port}"}
     assert client.status(f"/api/runs/{name}/notes", body={"note": ""}, headers=own) == 200
@@ -190,6 +191,7 @@ def test_a_token_opens_as_bearer_or_through_the_login_page(guarded: Client) -> N
     cookie, *attributes = headers["set-cookie"].split("; ")
     assert status == 303 and set(attributes) == {"HttpOnly", "SameSite=Strict", "Path=/"} and TOKEN not in cookie
     assert guarded.status("/api/runs", headers={"cookie": cookie}) == 200
+    assert guarded.status("/api/runs", headers={"cookie": f'other={{"a": 1}}; {cookie}'}) == 200
     with pytest.raises(InvalidStatus), connect(f"ws://{guarded.host}:{guarded.port}/live"):
         pass
     with connect(f"ws://{guarded.host}:{guarded.port}/live", additional_headers={"cookie": cookie}):
