@@ -7,6 +7,7 @@ import urllib.request
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from http.client import HTTPException
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -166,7 +167,7 @@ def webhook(url: str, note: Callable[[str], object]) -> Callable[[Mapping[str, A
                 with opener.open(request, timeout=_TIMEOUT):
                     failed = False
                     return
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, HTTPException) as error:
                 reason = type(error).__name__
         if not failed:
             failed = True

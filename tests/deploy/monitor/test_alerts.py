@@ -145,15 +145,18 @@ def test_alerts_are_raised_once_sent_and_go_again(
     assert any(one["text"].startswith("a (gym:CartPole-v1): nothing has been written for") for one in Receiver.got)
 
 
-def test_a_webhook_that_fails_is_noted_once_without_its_address(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("url", "why"), [("http://127.0.0.1:9/secret", "URLError"), ("http://127.0.0.1:secret/", "InvalidURL")]
+)
+def test_a_webhook_that_fails_is_noted_once_without_its_address(tmp_path: Path, url: str, why: str) -> None:
     notes: list[str] = []
-    post = webhook("http://127.0.0.1:9/secret", notes.append)
+    post = webhook(url, notes.append)
     for _ in range(2):
         post({"text": "x"})
     deadline = time.monotonic() + 20
     while not notes and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert notes == ["The webhook does not take alerts (URLError)."]
+    assert notes == [f"The webhook does not take alerts ({why})."]
     (tmp_path / "url").write_text("file:///etc/passwd")
     with pytest.raises(ValueError, match="must hold one URL"):
         read_webhook(tmp_path / "url")
