@@ -152,6 +152,8 @@ class Views:
         """Take in what is new: runs that have changed, runs that are gone, and whether alerts have."""
         changed, gone = self.runs.refresh()
         with self.runs.lock:
+            if gone:  # another run may come there, and have been read as often
+                self._curves.clear()
             for name in gone:
                 self._fleets.pop(name, None)
             for fleet in self._fleets.values():

@@ -51,6 +51,17 @@ def test_runs_appear_grow_and_vanish(tmp_path: Path) -> None:
     assert len(seen.table(Shown())["runs"]) == 1
 
 
+def test_a_run_in_the_place_of_another_has_its_own_curve(tmp_path: Path) -> None:
+    seen = Views(Runs([tmp_path]))
+    for score in (1.0, 2.0):
+        path = write_run(tmp_path, "a", [score])
+        seen.look()
+        (group,) = seen.curves(TASK, Question(), Shown())["groups"]
+        assert group["y"].tolist() == [score]
+        shutil.rmtree(path)
+        seen.look()
+
+
 def test_seeds_are_one_group_and_another_group_changes_no_line(tmp_path: Path) -> None:
     for seed in range(3):
         write_run(tmp_path, f"a-{seed}", [float(seed), 2.0, 4.0 + seed], seed=seed, fields={"log_every": seed + 1})
