@@ -143,21 +143,32 @@ def _reached(task: str) -> tuple[float, ...]:
 
 
 def costs(logdirs: Iterable[Path], note: Note) -> list[Cost]:
-    """What the runs below `logdirs` took, from their logs."""
+    """What the runs below `logdirs` took, from their logs. `note` is told of runs whose logs are damaged."""
     found = []
     for run in find_runs(logdirs, note):
-        frames = updates = 0
-        seconds, cpu, before = 0.0, None, None
-        for name in (SCORES, METRICS):
-            for line in read_lines(run / name, frames=int, updates=int) if (run / name).exists() else ():
-                frames, updates = max(frames, line["frames"]), max(updates, line["updates"])
-                if isinstance(now := line.get("time"), int | float):
-                    if before is not None and 0 < now - before < PAUSE:
-                        seconds += now - before
-                    before = now
-                cpu = line.get("train/cpu_seconds", cpu)
-        found.append(Cost(run, frames, updates, None if before is None else seconds, cpu))
+        try:
+            found.append(_cost(run))
+        except ValueError as error:
+            note(f"Left out: {error}")
     return found
+
+
+def _cost(run: Path) -> Cost:
+    frames = updates = 0
+    seconds, before = 0.0, None
+    cpu: list[float] = []  # of each process
+    for name in (SCORES, METRICS):
+        for line in read_lines(run / name, frames=int, updates=int) if (run / name).exists() else ():
+            frames, updates = max(frames, line["frames"]), max(updates, line["updates"])
+            if isinstance(now := line.get("time"), int | float):
+                if before is not None and 0 < now - before < PAUSE:
+                    seconds += now - before
+                before = now
+            if isinstance(used := line.get("train/cpu_seconds"), int | float):
+                if not cpu or used < cpu[-1]:  # a process counts from its own start
+                    cpu.append(used)
+                cpu[-1] = used
+    return Cost(run, frames, updates, None if before is None else seconds, sum(cpu) if cpu else None)
 
 
 def standings(files: Iterable[Path]) -> list[Standing]:

@@ -46,6 +46,7 @@ def write_report(
     """
     if not (runs or baselines):
         raise ValueError("There is nothing to report: name a run, or give --baselines.")
+    note = _once(note)
     loaded = load_runs(runs, note=note) if runs else Runs([], [], [])
     own = loaded.curves
     if runs and not own:
@@ -76,6 +77,18 @@ def write_report(
         with whole_file(out / file) as fresh:
             fresh.write_text(text)
     return [out / "report.md", out / "report.html", *pictures]
+
+
+def _once(note: Note) -> Note:
+    """`note` without what it has been told already: several parts of a report read the same files."""
+    said: set[str] = set()
+
+    def first(text: str) -> None:
+        if text not in said:
+            said.add(text)
+            note(text)
+
+    return first
 
 
 def _has(file: Path, tasks: dict[str, None]) -> bool:

@@ -64,9 +64,21 @@ def test_pauses_are_no_cost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     run = make_run(tmp_path / "a")
     with MetricsWriter(run, tensorboard=False) as logs:
         for updates, now[0] in enumerate((1000.0, 1010.0, 9000.0, 9005.0)):
-            logs.metrics(updates * 50, updates, {"train/cpu_seconds": updates})
+            logs.metrics(updates * 50, updates, {"train/cpu_seconds": (4, 9, 3, 5)[updates]})
     (found,) = costs([run], print)
-    assert (found.frames, found.updates, found.seconds, found.cpu_seconds) == (250, 3, 15.0, 3)
+    assert (found.frames, found.updates, found.seconds, found.cpu_seconds) == (250, 3, 15.0, 14)  # of two processes
+
+
+def test_a_damaged_run_is_left_out_and_said_once(tmp_path: Path) -> None:
+    make_run(tmp_path / "runs" / "a")
+    damaged = make_run(tmp_path / "runs" / "b")
+    (damaged / "scores.jsonl").write_text("{}{\n")
+    said: list[str] = []
+    write_report([tmp_path / "runs"], tmp_path / "out", note=said.append)
+    (line,) = said
+    assert line.startswith(f"Left out: {damaged}/scores.jsonl, line 1 is not JSON")
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert "\n| a | " in text and "\n| b | " not in text
 
 
 def test_benchmarks_are_multiples_of_their_reference(tmp_path: Path) -> None:
