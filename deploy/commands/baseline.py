@@ -31,7 +31,7 @@ class Start:
     task: Annotated[Positional[str], arg(help_behavior_hint="(required)", metavar="TASK")]
     """As in `nexus train`."""
     preset: Annotated[str, arg(help_behavior_hint="(default: the task's)", metavar=f"{{{','.join(PRESETS)}}}")] = ""
-    """The environment is that of this preset of `nexus train`; `quick` is also small and fast networks."""
+    """The environment is that of this preset of `nexus train`; `quick` also makes SAC small and fast."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -166,8 +166,8 @@ METHODS: dict[str, type[BaselineConfig]] = {"ppo": PPOConfig, "sac": SACConfig}
 
 
 def preset_for(method: str, task: str, preset: str = "") -> BaselineConfig:
-    """The method on the environment that a preset of `nexus train` has. `quick` is also small networks and batches, and
-    fast learning, for easy tasks on a CPU."""
+    """The method on the environment that a preset of `nexus train` has. For SAC `quick` is also small
+    networks and batches, and fast learning, for easy tasks on a CPU; PPO's networks are small already."""
     config = METHODS[method](task=task, environment=apply(RunConfig(task=task), preset).environment)
     if preset == "quick" and isinstance(config, SACConfig):
         return replace(config, hidden=(64, 64), batch_size=128, actor_lr=1e-3, start=500, log_every=200)
