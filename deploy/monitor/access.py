@@ -73,8 +73,8 @@ class Access:
     """Lets a request through to `app`, or answers it.
 
     Without a token the Host must name this machine, so that no other site's name can be made to point here. With one,
-    a request needs it as a bearer, or the cookie that the login page gives for it. Whatever changes something, and the
-    websocket, must come from a page of this server.
+    a request needs it as a bearer, or the cookie that the login page gives for it. Whatever changes something, answers
+    with data, or listens must be asked by a page of this server.
     """
 
     def __init__(self, app: ASGIApp, token: str = ""):
@@ -107,11 +107,10 @@ class Access:
         host = headers.get("host", "")
         if not self._token and not is_loopback(_name(host)):
             return 421, "This page is for this machine; open it as 127.0.0.1 or localhost."
-        changes = scope["type"] == "websocket" or scope["method"] not in ("GET", "HEAD")
-        origin = headers.get("origin")
-        if changes and origin is not None and origin.partition("://")[2] != host:
-            return 403, "Requests of other sites are refused."
-        if changes and headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+        page = scope["type"] == "http" and scope["method"] in ("GET", "HEAD") and not scope["path"].startswith("/api/")
+        origin, site = headers.get("origin"), headers.get("sec-fetch-site", "none")
+        foreign = origin is not None and origin.partition("://")[2] != host or site not in ("same-origin", "none")
+        if foreign and not page:
             return 403, "Requests of other sites are refused."
         length = headers.get("content-length", "0")
         if not length.isdecimal() or int(length) > LARGEST_BODY:

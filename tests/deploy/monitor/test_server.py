@@ -161,11 +161,13 @@ def test_names_of_the_loopback_are_fine(client: Client, host: str) -> None:
     assert client.status("/", headers={"host": host}) == 200
 
 
-def test_pages_of_other_sites_change_nothing(client: Client) -> None:
+def test_pages_of_other_sites_change_and_ask_nothing(client: Client) -> None:
     name = client.json("/api/runs")["runs"][0]["id"]
     origins = ({"origin": origin} for origin in ("http://evil.example", "null", "http://["))
     for headers in (*origins, {"sec-fetch-site": "cross-site"}):
         assert client.status(f"/api/runs/{name}/notes", body={"note": "x"}, headers=headers) == 403
+    assert client.status("/api/runs", headers={"sec-fetch-site": "same-site"}) == 403  # another port of this machine
+    assert client.status("/", headers={"sec-fetch-site": "cross-site"}) == 200  # a link
     own = {"origin": f"http://{client.host}:{client.port}"}
     assert client.status(f"/api/runs/{name}/notes", body={"note": ""}, headers=own) == 200
     with (
