@@ -60,10 +60,14 @@ def read_token(path: Path) -> str:
 
 
 def make_token(path: Path) -> str:
-    """The token in a file, which is made first if it does not exist, for its owner alone."""
+    """The token in a file, which is made first if it does not exist, for its owner alone. ValueError: see
+    `read_token`; or it cannot be made."""
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except OSError as error:
+            raise ValueError(f"The token file {path} cannot be made: {error.strerror}.") from error
         with os.fdopen(descriptor, "w") as file:
             file.write(secrets.token_urlsafe(32) + "\n")
     return read_token(path)

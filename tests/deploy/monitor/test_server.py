@@ -226,6 +226,7 @@ def test_what_is_wrong_with_the_command_is_said(
             ([".", "--port", port], "cannot be opened"),
             ([".", "--token-file", "open"], "Others may read the token"),
             ([".", "--token-file", "short"], "at least 16 characters"),
+            ([".", "--token-file", "short/token"], "token cannot be made"),
             ([".", "--baselines", "nothing.json"], "cannot be read"),
         ]:
             with pytest.raises(SystemExit) as left:
