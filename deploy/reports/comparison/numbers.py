@@ -117,20 +117,22 @@ def finals(curves: Iterable[Curve], frames: float | None = None) -> list[Final]:
 
 
 def reaching(
-    curves: Iterable[Curve], evaluations: Iterable[Curve] = (), scores: Sequence[float] = ()
-) -> list[Reaching]:
-    """Frames to each of `scores`, by default to those at which the task counts as learned. The points of published
-    methods are means of several episodes already; an evaluation counts by its own mean."""
+    curves: Iterable[Curve], evaluations: Iterable[Curve] = (), scores: Sequence[float] = (),
+    published: Iterable[Curve] = (),
+) -> list[Reaching]:  # fmt: skip
+    """Frames to each of `scores`, by default to those at which the task counts as learned. The points of `published`
+    curves are means of several episodes already; an evaluation counts by its own mean."""
     found = []
-    by_group = groups(curves)
+    kinds = [(groups(curves), EPISODES), (groups(published), 1)]
     ends: dict[str, float] = {}
-    for (task, _), runs in by_group.items():  # one width for all methods of a task
-        ends[task] = min([ends.get(task, float("inf")), *(float(run.xs[-1]) for run in runs)])
-    for (task, method), runs in by_group.items():
-        for score in scores or _reached(task):
-            points = 1 if method in METHODS else EPISODES
-            width = SHARE * ends[task]
-            found.append(Reaching(task, method, score, [frames_to(run, score, width, points) for run in runs]))
+    for by_group, _ in kinds:
+        for (task, _), runs in by_group.items():  # one width for all methods of a task
+            ends[task] = min([ends.get(task, float("inf")), *(float(run.xs[-1]) for run in runs)])
+    for by_group, points in kinds:
+        for (task, method), runs in by_group.items():
+            for score in scores or _reached(task):
+                width = SHARE * ends[task]
+                found.append(Reaching(task, method, score, [frames_to(run, score, width, points) for run in runs]))
     for (task, method), runs in groups(evaluations).items():
         for score in scores or _reached(task):
             reached = [frames_to(run, score, width=1) for run in runs]  # its episodes have the same count of frames

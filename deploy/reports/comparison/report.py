@@ -51,6 +51,10 @@ def write_report(
     own = loaded.curves
     if runs and not own:
         raise ValueError("None of the runs has a score yet; name one that has.")
+    known = [file for file in baselines if any(file.name.startswith(one.file) for one in BENCHMARKS)]
+    if not (own or known):
+        names = ", ".join(f"{one.file}-METHOD.json.gz" for one in BENCHMARKS)
+        raise ValueError(f"There is nothing to report: no run is named, and no score file is called {names}.")
     out.mkdir(parents=True, exist_ok=True)
     sections: list[Section] = []
     pictures: list[Path] = []
@@ -60,14 +64,13 @@ def write_report(
         others = [one for file in files for one in load_baselines([file]) if one.task in tasks and not one.constant]
         pictures.append(out / "curves.png")
         plot(runs, out=pictures[0], baselines=files, frames=frames, note=note)
-        compared = [*own, *others]
         sections += [
-            _final_section(finals(compared, frames)),
+            _final_section([*finals(own, frames), *finals(others, frames)]),  # apart: names may be the same
             Section("Curves", [_curve_text(own, others), pictures[0]]),
-            *_reaching_section(reaching(compared, loaded.evaluations, scores)),
+            *_reaching_section(reaching(own, loaded.evaluations, scores, others)),
             _cost_section(costs(runs, note)),
         ]
-    if known := [file for file in baselines if any(file.name.startswith(one.file) for one in BENCHMARKS)]:
+    if known:
         found = standings(known)
         sections.append(_benchmark_section(found, known))
         if draw_profiles(found, out / "profiles.png"):
@@ -146,9 +149,10 @@ def _reaching_section(found: Sequence[Reaching]) -> list[Section]:
         for one in sorted(found, key=lambda one: (one.task, one.score))
     ]  # fmt: skip
     text = (
-        f"The first frame at which the mean of the latest episodes is at least the score: of {EPISODES}, or of those "
-        f"in the last {SHARE:.0%} of the frames of the task's shortest run if those are more. Evaluations count by the "
-        "mean of their episodes. The median is over seeds; a run that never reaches the score counts as last."
+        f"The first frame at which the mean of the latest episodes is at least the score: of {EPISODES} (or one "
+        f"published point, which is a mean already), or of those in the last {SHARE:.0%} of the frames of the task's "
+        "shortest run if those are more. Evaluations count by the mean of their episodes. The median is over seeds; a "
+        "run that never reaches the score counts as last."
     )
     header = ["task", "score", "method", "median frames", "seeds that reach it", "each seed"]
     return [Section("Frames to a score", [text, Table(header, rows)])]

@@ -45,7 +45,7 @@ def test_final_scores_are_those_at_the_end_of_the_shortest_run() -> None:
 def test_a_score_is_reached_by_the_mean_of_ten_episodes() -> None:
     (found,) = reaching([curve([0.0] * 5 + [900.0] * 20)])
     assert (found.score, found.frames) == (450, [1000])  # five of the last ten
-    (published,) = reaching([replace(curve([0.0] * 5 + [900.0] * 20), method="sac")], scores=[450])
+    (published,) = reaching([], published=[curve([0.0] * 5 + [900.0] * 20)], scores=[450])
     assert published.frames == [600]  # each of its points is a mean
     twice = replace(curve([900.0, 100.0, 500.0, 600.0]), xs=np.array([100.0, 100.0, 200.0, 200.0]))
     (evaluated,) = reaching([], [twice], scores=[501])
@@ -124,6 +124,9 @@ def test_nothing_to_report_is_said(tmp_path: Path) -> None:
         write_report([], tmp_path / "out")
     with pytest.raises(ValueError, match="None of the runs has a score"):
         write_report([tmp_path], tmp_path / "out", note=lambda line: None)
+    other = score_file(tmp_path / "mine.json", "mine", {"dmc_walker_walk": [1.0]})
+    with pytest.raises(ValueError, match="no score file is called atari100k-METHOD.json.gz, "):
+        write_report([], tmp_path / "out", baselines=[other])
     assert not (tmp_path / "out").exists()
 
 
