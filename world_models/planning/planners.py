@@ -31,6 +31,6 @@ def make_planner(name: str, options: Mapping[str, int]) -> Planner:
     options = dict(options)
     if "elites" in known and "samples" in options:  # as many of fewer samples as of the usual number
         share = kind.elites / kind.samples
-        options["elites"] = max(2, round(share * options["samples"]))
+        options["elites"] = min(options["samples"], max(2, round(share * options["samples"])))
     planner: Planner = kind(**options)
     return planner

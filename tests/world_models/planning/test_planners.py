@@ -15,7 +15,7 @@ from world_models.planning.cem import CEM
 from world_models.planning.costs import GoalCost, RewardCost
 from world_models.planning.objective import Objective
 from world_models.planning.plan import cold, restart, shift
-from world_models.planning.planners import PLANNERS
+from world_models.planning.planners import PLANNERS, make_planner
 from world_models.simple.world_model import SimpleWorldModel
 from world_models.space import Space, Spaces
 
@@ -173,6 +173,13 @@ def test_costs_that_are_no_numbers_are_never_chosen() -> None:
 def test_fields_that_make_no_sense_are_refused(name: str, fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         PLANNERS[name](**fields)
+
+
+@pytest.mark.parametrize("name", PLANNERS)
+def test_one_sample_is_enough(name: str) -> None:
+    small = make_planner(name, {"samples": 1, "horizon": 2})
+    plan = small.plan(lambda actions: actions.square().sum((-1, -2)), ActionLayout(STICK), 1, generator())
+    assert plan.actions.shape == (1, 2, 2) and plan.actions.isfinite().all()
 
 
 def test_pessimism_chooses_what_the_heads_agree_on() -> None:
