@@ -55,18 +55,23 @@ async function alarms() {
   if (shown === "alerts") view?.refresh();
 }
 
-let pending = null;
+let pending = false;
+let everything = false;
 const waiting = new Set();
 
 function news(message) {
   if (message.alarmed) alarms().catch(() => {});
-  for (const id of [...message.changed, ...message.gone]) waiting.add(id);
+  for (const id of message.changed) waiting.add(id);
+  everything ||= message.gone.length > 0;
   if (pending) return;
-  pending = setTimeout(async () => {
-    const ids = [...waiting];
+  pending = true;
+  setTimeout(async () => {
+    const ids = everything ? null : [...waiting];
     waiting.clear();
-    try { await reload(message.gone.length ? null : ids); } catch { /* the next message asks again */ }
-    pending = null;
+    everything = false;
+    try { await reload(ids); } catch { /* the next message asks again */ }
+    pending = false;
+    if (waiting.size || everything) news({ changed: [], gone: [] }); // came while it was asked
   }, 150);
 }
 
@@ -77,7 +82,7 @@ function linked(up) {
   mark.className = up ? "pulse up" : "pulse";
   mark.lastChild.textContent = up ? "live" : "offline";
   if (up && begun) reload().catch(problem);
-  if (up) alarms().catch(() => {});
+  alarms().catch(() => {}); // a server that has begun anew asks for its token
   begun = true;
 }
 
