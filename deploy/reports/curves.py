@@ -109,7 +109,7 @@ def load_runs(
             damaged.append(str(error))
             note(f"Left out: {error}")
     taken = [(run.task, run.method, run.seed) for run in runs]
-    names = _names([run.path for run in runs]) if len(set(taken)) < len(taken) else {}
+    names = distinct_names([run.path for run in runs]) if len(set(taken)) < len(taken) else {}
 
     def curves(kind: Kind) -> list[Curve]:
         return [
@@ -278,10 +278,10 @@ def _entry(file: Path, number: int, entry: Any) -> Curve:
     )  # fmt: skip
 
 
-def _names(paths: Sequence[Path]) -> dict[Path, str]:
+def distinct_names(paths: Sequence[Path]) -> dict[Path, str]:
     """The shortest path suffixes that are all different."""
-    full = {path: path.resolve().parts for path in paths}
-    for depth in range(1, max(map(len, full.values())) + 1):
+    full, names = {path: path.resolve().parts for path in paths}, dict[Path, str]()
+    for depth in range(1, max(map(len, full.values()), default=0) + 1):
         names = {path: "/".join(parts[-depth:]) for path, parts in full.items()}
         if len(set(names.values())) == len(set(full.values())):
             break

@@ -7,7 +7,7 @@ import { change } from "./state.js";
 
 const RULES = [
   ["non-finite", "A loss or a number of the optimizer is not finite.", "faults/ of the run has the batch. Lower the learning rate, or look for values beyond float16 in observations."],
-  ["stall", "Nothing has been written for alerts.stall-seconds.", "Look at Fleet: which process gives no sign of life, and who waits for whom."],
+  ["stall", "Nothing has been written to its logs for alerts.stall-seconds.", "Look at Fleet: which process gives no sign of life, and who waits for whom."],
   ["lag", "Acting policies are older than alerts.lag-seconds on average.", "Lower learner.publish-every, or give the learner more of the machine."],
   ["dead workers", "An actor is silent for alerts.dead-seconds, or given up.", "Its traceback is under Fleet; scaling starts it again."],
   ["score collapse", "The score has lost alerts.collapse of what it had gained.", "Compare the losses before and after; try a smaller learning rate or more replay."],

@@ -21,7 +21,7 @@ from deploy.reports.comparison.numbers import (
     standings,
 )
 from deploy.reports.comparison.profiles import draw_profiles
-from deploy.reports.curves import Curve, Note, Runs, load_baselines, load_runs
+from deploy.reports.curves import Curve, Note, Runs, distinct_names, load_baselines, load_runs
 from deploy.reports.display import duration
 from deploy.reports.plot import label_of, plot
 from deploy.reports.statistics import Estimate
@@ -159,9 +159,11 @@ def _reaching_section(found: Sequence[Reaching]) -> list[Section]:
 
 
 def _cost_section(found: Sequence[Cost]) -> Section:
+    names = distinct_names([one.run for one in found])
     rows = [
         [
-            one.run.name, f"{one.frames:,}", f"{one.updates:,}", duration(one.seconds) if one.seconds else "not logged",
+            names[one.run], f"{one.frames:,}", f"{one.updates:,}",
+            duration(one.seconds) if one.seconds else "not logged",
             f"{one.frames / one.seconds:,.0f}" if one.seconds else "not logged",
             duration(one.cpu_seconds) if one.cpu_seconds else "not logged",
         ]

@@ -70,7 +70,8 @@ def test_pauses_are_no_cost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_damaged_run_is_left_out_and_said_once(tmp_path: Path) -> None:
-    make_run(tmp_path / "runs" / "a")
+    for name in ("one", "two"):
+        make_run(tmp_path / "runs" / name / "a")
     damaged = make_run(tmp_path / "runs" / "b")
     (damaged / "scores.jsonl").write_text("{}{\n")
     said: list[str] = []
@@ -78,7 +79,7 @@ def test_a_damaged_run_is_left_out_and_said_once(tmp_path: Path) -> None:
     (line,) = said
     assert line.startswith(f"Left out: {damaged}/scores.jsonl, line 1 is not JSON")
     text = (tmp_path / "out" / "report.md").read_text()
-    assert "\n| a | " in text and "\n| b | " not in text
+    assert "\n| one/a | " in text and "\n| two/a | " in text and "b | " not in text
 
 
 def test_benchmarks_are_multiples_of_their_reference(tmp_path: Path) -> None:
