@@ -48,7 +48,7 @@ def test_workers_are_shown_scaled_and_alerts_raised(browser: "Browser", run: Pat
         page.goto(f"{address}#/fleet")
         page.wait_for_selector("td b:text-is('actor 1')")
         assert "of 16 asked for" in page.inner_text(".tiles")
-        page.get_by_role("button", name="One worker more").click()
+        page.get_by_role("button", name="One more worker").click()
         page.get_by_role("button", name="Apply").click()
         page.get_by_role("button", name="Cancel").click()
         assert folder.take() == []

@@ -82,8 +82,8 @@ export class FleetView {
     };
     return h("div", { class: "steer", role: "group", "aria-label": "Steer the run" },
       actors.target ? h("div", { class: "stepper" }, h("span", { class: "legend" }, "Env workers"),
-        h("button", { type: "button", class: "quiet", "aria-label": "One worker less", data: { key: "less" }, onclick: step(-1) }, "−"), number,
-        h("button", { type: "button", class: "quiet", "aria-label": "One worker more", data: { key: "more" }, onclick: step(1) }, "+"), apply) : null,
+        h("button", { type: "button", class: "quiet", "aria-label": "One fewer worker", data: { key: "less" }, onclick: step(-1) }, "−"), number,
+        h("button", { type: "button", class: "quiet", "aria-label": "One more worker", data: { key: "more" }, onclick: step(1) }, "+"), apply) : null,
       h("button", { type: "button", class: "quiet", data: { key: "checkpoint" }, onclick: () => steer(fleet, { checkpoint: true }, (answer) => `Checkpoint of update ${answer.checkpoint} is saved.`) }, "Checkpoint"),
       h("button", { type: "button", class: "danger", data: { key: "stop" }, onclick: () => confirm(`Stop ${fleet.name}?`, "It saves a checkpoint and ends. The same command continues it.", "Stop it", () => steer(fleet, { stop: true }, () => "It saves and ends.")) }, "Stop"));
   }

@@ -93,7 +93,7 @@ export class RunsView {
   async #archive(ids, archived) {
     for (const id of ids) await post(`runs/${id}/notes`, { archived });
     change({ chosen: "" });
-    toast(`${ids.length} ${ids.length === 1 ? "run" : "runs"} ${archived ? "archived; is:archived shows them" : "back"}`);
+    toast(`${ids.length} ${ids.length === 1 ? "run" : "runs"} ${archived ? "archived; is:archived shows them" : "unarchived"}`);
     await this.world.reload();
   }
 
