@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import time
 from collections.abc import Collection
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,6 +17,7 @@ from world_models.dataclass_json import differences
 
 LOCK = ".lock"
 """A file of the run's directory that its process holds locked."""
+_ATTEMPTS, _PAUSE = 5, 0.02  # seconds between them: whoever looks whether a run is active has the lock for a moment
 _LOCKS: dict[Path, ExitStack] = {}
 
 
@@ -70,15 +72,21 @@ def _lock(logdir: Path) -> ExitStack:
         ) from error
     with ExitStack() as stack:
         stack.enter_context(file)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno not in (errno.EAGAIN, errno.EACCES):
-                raise
-            file.seek(0)
-            raise ValueError(
-                f"{logdir} is in use by process {file.read().strip() or '?'}; stop it first, or use another --logdir."
-            ) from error
+        for attempt in range(_ATTEMPTS):
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as error:
+                if error.errno not in (errno.EAGAIN, errno.EACCES):
+                    raise
+                if attempt < _ATTEMPTS - 1:
+                    time.sleep(_PAUSE)
+                    continue
+                file.seek(0)
+                holder = file.read().strip() or "?"
+                raise ValueError(
+                    f"{logdir} is in use by process {holder}; stop it first, or use another --logdir."
+                ) from error
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()

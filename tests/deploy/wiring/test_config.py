@@ -1,8 +1,10 @@
 """What a configuration refuses, from a command line and from an edited file."""
 
 import dataclasses
+import fcntl
 import math
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import yaml
 
 from deploy.cli import main
 from deploy.commands.train import parse_train
+from deploy.wiring.claim import LOCK
 from deploy.wiring.config import RunConfig, claim_logdir, load_config
 from deploy.wiring.config_file import save_config
 from deploy.wiring.presets import options_for
@@ -156,6 +159,16 @@ def test_the_options_of_a_run_are_found_from_its_configuration(tmp_path: Path, o
     assert (again.model, again.learner, again.environment) == (config.model, config.learner, config.environment)
     if options[:1] == ["--preset"]:
         assert options_for(config)[:2] == ["--preset", "quick"]
+
+
+def test_a_look_whether_a_run_is_active_keeps_none_from_beginning(tmp_path: Path) -> None:
+    (tmp_path / LOCK).touch()
+    with (tmp_path / LOCK).open() as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        end = threading.Timer(0.03, looking.close)
+        end.start()
+        assert not claim_logdir(RunConfig(), tmp_path).continues
+        end.join()
 
 
 def test_a_directory_that_is_refused_is_let_go(tmp_path: Path) -> None:
