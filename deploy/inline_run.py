@@ -199,8 +199,7 @@ class InlineRun:
         elif not (path := self.checkpoints.newest(self.board.note, lambda path: self.store.restore(path / "replay"))):
             self.store.clear()
         if path is None:
-            self.board.note(f"{self.logdir} has no checkpoint yet; the run starts over.")
-            self.board.metrics.truncate(frames=-1, updates=-1)
+            self.board.metrics.start_over(self.board.note)
         return path
 
     def restore(self, path: Path) -> None:

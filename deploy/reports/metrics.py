@@ -9,7 +9,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, SupportsFloat
 
@@ -108,6 +108,11 @@ class MetricsWriter:
                     write_durably(path, b"".join(events))
             self._frames = frames
             self._restart_step = frames + 1
+
+    def start_over(self, note: Callable[[str], None]) -> None:
+        """Drop every line of a run that has no checkpoint to continue from, and `note` it."""
+        note(f"{self._logdir} has no checkpoint yet; the run starts over.")
+        self.truncate(frames=-1, updates=-1)
 
     def rewind(self, updates: int) -> None:
         """Drops metrics and evaluations beyond `updates` after only the learner has gone back to it. Training episodes

@@ -156,8 +156,7 @@ class BaselineRun:
         """The newest whole checkpoint; None: the run starts over."""
         path = self.checkpoints.newest(self.board.note)
         if path is None:
-            self.board.note(f"{self.logdir} has no checkpoint yet; the run starts over.")
-            self.board.metrics.truncate(frames=-1, updates=-1)
+            self.board.metrics.start_over(self.board.note)
         return path
 
     def _restore(self, path: Path) -> None:

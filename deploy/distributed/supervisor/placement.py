@@ -72,8 +72,7 @@ class Placement:
             return None, {}
         path = shards.restore(self.checkpoints)
         if path is None:
-            self.board.note(f"{self.logdir} has no checkpoint yet; the run starts over.")
-            self.board.metrics.truncate(frames=-1, updates=-1)
+            self.board.metrics.start_over(self.board.note)
             return None, {}
         counters = read_document(path / "state.json")["counters"]
         self.board.reload(counters["frames"], counters["updates"])
