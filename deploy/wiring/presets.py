@@ -132,9 +132,10 @@ def quick(config: RunConfig) -> RunConfig:
     )
 
 
-HELD = {"gym:Acrobot-v1": 4}
-"""Frames for which `quick` holds each action where random ones lead nowhere: they swing Acrobot up in 45 % of episodes
-if held, in 8 % if not, and without a success there is nothing to learn from. As many updates follow a frame."""
+HELD = {"gym:Acrobot-v1": 4, "gym:LunarLander-v3": 4}
+"""Frames for which `quick` holds each action. Held, random actions swing Acrobot up in 45 % of episodes, else in 8 %,
+and without a success there is nothing to learn from. LunarLander hovers until its time limit unless they are held: 16
+imagined steps must reach from the air to the ground. As many updates follow a frame."""
 
 SOLVED = {"gym:CartPole-v1": 490.0}
 """Mean evaluation score at which `quick` stops; the maximum is 500, Gymnasium's own threshold 475."""
