@@ -40,9 +40,10 @@ def run(arguments: Sequence[str]) -> int:
     from deploy.monitor.runs import Runs
     from deploy.monitor.serve import listen, serve
     from deploy.monitor.views import Views, folders_of
-    from deploy.reports.curves import load_baselines
+    from deploy.reports.curves import load_baselines, told_apart
 
-    folders, baselines = folders_of(given.logdirs), load_baselines(given.baselines)
+    folders = folders_of(given.logdirs)
+    baselines = told_apart([], {file: load_baselines([file]) for file in given.baselines})
     kept = given.token_file or (None if is_loopback(given.host) else token_file())
     token = make_token(kept) if kept else ""
     url = read_webhook(given.webhook_file) if given.webhook_file else ""

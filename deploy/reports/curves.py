@@ -7,8 +7,8 @@ import gzip
 import json
 import math
 import zlib
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -138,6 +138,20 @@ def load_baselines(files: Iterable[str | Path]) -> list[Curve]:
             raise ValueError(f"{file} is not a list of curves, but a {type(entries).__name__}; see plot --export.")
         curves += [_entry(file, number, entry) for number, entry in enumerate(entries)]
     return curves
+
+
+def told_apart(known: Iterable[Curve], files: Mapping[str | Path, Sequence[Curve]]) -> list[Curve]:
+    """The curves of score files. If a task and seed of a method are known already, from a run or from a file before it,
+    the file's method goes by `METHOD, FILE`: otherwise two curves of a seed would count as two seeds."""
+    taken = {(one.task, one.method, one.seed) for one in known}
+    out = []
+    for file, curves in files.items():
+        own = {(one.task, one.method, one.seed) for one in curves}
+        twice = {method for _, method, _ in own & taken}
+        names = {method: f"{method}, {Path(file).name}" for method in twice}
+        out += [replace(one, method=names.get(one.method, one.method)) for one in curves]
+        taken |= own
+    return out
 
 
 def export(curves: Iterable[Curve], file: str | Path) -> None:

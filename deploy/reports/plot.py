@@ -28,6 +28,7 @@ from deploy.reports.curves import (
     export,
     load_baselines,
     load_runs,
+    told_apart,
 )
 from deploy.reports.figure_style import FAINT, INK, STYLE
 from deploy.reports.figure_text import legend_lines, shortened
@@ -80,8 +81,8 @@ def plot(
         require_writable_file(Path(export_to))
     runs = load_runs(logdirs, value=value, note=note)
     files = {file: load_baselines([file]) for file in baselines}
-    published = [curve for curves in files.values() for curve in curves]
     own = [*runs.curves, *runs.evaluations]
+    published = told_apart(own, files)
     wanted = list(tasks) or list(dict.fromkeys(curve.task for curve in own or published))
     if not [*own, *published]:
         raise ValueError(f"There is nothing to draw: {_why_nothing(len(runs.damaged), value)}")

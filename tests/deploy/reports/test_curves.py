@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploy.reports.curves import Curve, aggregate, bin_width, export, load_baselines, load_runs
+from deploy.reports.curves import Curve, aggregate, bin_width, export, load_baselines, load_runs, told_apart
 from deploy.reports.metrics import MetricsWriter
 
 pytestmark = pytest.mark.timeout(120)
@@ -228,3 +228,14 @@ def test_points_without_a_number_are_left_out_of_an_entry(tmp_path: Path) -> Non
 def test_seeds_without_a_point_in_common_still_have_a_mean() -> None:
     apart = [curve([x], [y], seed) for seed, (x, y) in enumerate([(10, 1), (30, 2), (50, 3)])]
     assert aggregate(apart, width=10).mean.tolist() == [1, 2, 3]
+
+
+def test_score_files_of_the_same_method_and_seed_are_told_apart() -> None:
+    def of(method: str, seed: int, task: str = "t") -> Curve:
+        return Curve(task=task, method=method, seed=seed, xs=np.ones(2), ys=np.ones(2))
+
+    files = {"x/a.json": [of("Nexus", 0), of("Nexus", 1), of("SAC", 0)], "b.json": [of("SAC", 0), of("PPO", 0)],
+             "c.json": [of("PPO", 1)]}  # fmt: skip
+    names = [one.method for one in told_apart([of("Nexus", 1)], files)]
+    assert names == ["Nexus, a.json", "Nexus, a.json", "SAC", "SAC, b.json", "PPO", "PPO"], "other seeds of PPO belong"
+    assert [one.method for one in told_apart([of("Nexus", 0, "other")], files)][:2] == ["Nexus", "Nexus"]
