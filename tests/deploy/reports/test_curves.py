@@ -234,8 +234,11 @@ def test_score_files_of_the_same_method_and_seed_are_told_apart() -> None:
     def of(method: str, seed: int, task: str = "t") -> Curve:
         return Curve(task=task, method=method, seed=seed, xs=np.ones(2), ys=np.ones(2))
 
-    files = {"x/a.json": [of("Nexus", 0), of("Nexus", 1), of("SAC", 0)], "b.json": [of("SAC", 0), of("PPO", 0)],
-             "c.json": [of("PPO", 1)]}  # fmt: skip
+    files: dict[str | Path, list[Curve]] = {
+        "x/a.json": [of("Nexus", 0), of("Nexus", 1), of("SAC", 0)],
+        "b.json": [of("SAC", 0), of("PPO", 0)],
+        "c.json": [of("PPO", 1)],
+    }
     names = [one.method for one in told_apart([of("Nexus", 1)], files)]
     assert names == ["Nexus, a.json", "Nexus, a.json", "SAC", "SAC, b.json", "PPO", "PPO"], "other seeds of PPO belong"
     assert [one.method for one in told_apart([of("Nexus", 0, "other")], files)][:2] == ["Nexus", "Nexus"]
