@@ -11,11 +11,17 @@ from tests.integration.runs import command, run, wait_for
 from tests.session import SHARED_MEMORY, folder
 
 pytestmark = pytest.mark.timeout(1300)
-PACKAGES = {"crafter": "crafter", "minigrid": "minigrid", "memory": "memory_maze", "box2d": "Box2D"}
+PACKAGES = {"crafter": "crafter", "minigrid": "minigrid", "atari": "ale_py", "memory": "memory_maze", "box2d": "Box2D"}
 FAST = ("--environment.fast-rendering", "True")
+ATARI = ("--frames", "8000", "--environment.time-limit", "400", "--actor.actors", "1", "--log-every", "20")
 LIGHT = [
     ("minigrid", "minigrid_empty_5x5", ["--environment.time-limit", "40"], "minigrid"),
-    ("box2d", "gym:LunarLander-v3", ["--environment.time-limit", "60"], "gymnasium"),
+    (
+        "box2d",
+        "gym:LunarLander-v3",
+        ["--environment.time-limit", "60", "--environment.action-repeat", "1"],
+        "gymnasium",
+    ),
 ]
 HEAVY = [
     ("crafter", "crafter_reward", ["--environment.time-limit", "100"], "crafter"),
@@ -25,6 +31,8 @@ HEAVY = [
     ("classic", "gym:Pendulum-v1", [], "gymnasium"),
     ("classic", "gym:Acrobot-v1", ["--environment.time-limit", "100", "--environment.action-repeat", "1"], "gymnasium"),
     ("classic", "gym:MountainCarContinuous-v0", ["--environment.time-limit", "100"], "gymnasium"),
+    ("atari", "atari_pong", ["--preset", "atari100k", *ATARI], "ale-py"),
+    ("atari", "atari_pong", ["--preset", "atari200m", *ATARI], "ale-py"),
 ]
 CASES = [*LIGHT, *(pytest.param(*case, marks=pytest.mark.slow) for case in HEAVY)]
 
