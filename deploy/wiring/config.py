@@ -3,7 +3,7 @@
 import math
 import os
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Literal
 
@@ -81,6 +81,39 @@ class AlertsConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class HealthConfig:
+    """When the world model counts as unhealthy (`deploy/reports/health/verdicts.py`); 0 turns a rule off."""
+
+    warmups: float = 3.0
+    """Nothing is judged before this many times `learner.optimizer.warmup` updates."""
+    patience: int = 2
+    """Reports in a row over a threshold that make a part unhealthy; fewer only make it one to watch."""
+    compounding: float = 1.0
+    """Error that predictions gain over the horizon, relative to the error of repeating the last observation."""
+    optimism: float = 0.5
+    """Imagined minus real return, relative to the size of real returns: their deviation plus half their mean."""
+    calibration: float = 0.5
+    """Error of the mean predicted reward at each level, relative to the size of rewards in the same sense."""
+    forgetting: float = 2.0
+    """Loss on the oldest tenth of replay over that on the newest, if that on the oldest has also risen by the root of
+    this factor since its lowest."""
+    sensitivity: float = 1.05
+    """Error with the actions of other sequences over the error with the true ones, below which actions do not count."""
+    memory: float = 1.05
+    """Error from the last observation alone over the error with the observed history, below which history does not
+    count."""
+    cost: float = 0.1
+    """Share of the time that the reports take."""
+
+    def __post_init__(self) -> None:
+        for name in (one.name for one in fields(self)):
+            if getattr(self, name) < 0:
+                raise ValueError(f"health.{name}={getattr(self, name):g} must not be negative; 0 turns the rule off.")
+        if self.patience < 1:
+            raise ValueError(f"health.patience={self.patience} must be at least 1.")
+
+
+@dataclass(frozen=True, kw_only=True)
 class ClusterConfig:
     """The Ray cluster that a run of cluster mode joins, and what its nodes are for."""
 
@@ -136,6 +169,7 @@ class RunConfig:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     hooks: HooksConfig = field(default_factory=HooksConfig)
     alerts: AlertsConfig = field(default_factory=AlertsConfig)
+    health: HealthConfig = field(default_factory=HealthConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     log_every: int = 100
     """Updates between lines of metrics."""
@@ -211,7 +245,7 @@ def least_tolerance(config: RunConfig) -> float:
 
 FREE = (
     "logdir", "frames", "log_every", "checkpoint_every", "checkpoint_seconds", "keep_checkpoints", "report_every",
-    "metrics_port", "evaluation.", "hooks.", "alerts.", "cluster.", "learner.train_ratio", "replay.tolerance",
+    "metrics_port", "evaluation.", "hooks.", "alerts.", "health.", "cluster.", "learner.train_ratio", "replay.tolerance",
     "learner.threads", "learner.device", "learner.prefetch", "actor.flush_steps", "actor.flush_seconds",
     "actor.actors", "actor.max_lag", "learner.publish_every", "learner.publish_seconds",
     "environment.pool", "environment.pool_threads",

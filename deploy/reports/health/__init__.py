@@ -1,0 +1,1 @@
+"""Reports on the world model's health: files, verdicts."""

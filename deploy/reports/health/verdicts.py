@@ -1,0 +1,299 @@
+"""What a report says about the world model: the one place that holds thresholds' meaning and sentences. Torch-free.
+
+Every value is a ratio without units, so that it means the same for any task, observation and reward scale.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from deploy.wiring.config import HealthConfig
+
+State = Literal["healthy", "watch", "unhealthy", "unknown"]
+Report = Mapping[str, Any]
+"""The content of one `health/report-*.json`."""
+WATCH = 0.7
+"""Share of a threshold from which a value is one to watch."""
+CERTAIN = 3.0
+"""Standard errors by which imagined must exceed real returns."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What the newest report says about one part."""
+
+    name: str
+    """The part of the report."""
+    title: str
+    """The pitfall that it guards against."""
+    state: State
+    value: float | None
+    """What is compared with the threshold."""
+    threshold: float
+    text: str
+    """One sentence with the numbers."""
+    healthy: str
+    """One sentence that says what is healthy."""
+    remedy: str
+    """One sentence with the settings to try."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Finding:
+    value: float
+    text: str
+    watch: bool
+    unhealthy: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Pitfall:
+    title: str
+    threshold: Callable[[HealthConfig], float]
+    judge: Callable[[Sequence[Report], HealthConfig], _Finding | str]
+    """Reports up to the one judged; a string says why it cannot be."""
+    healthy: str
+    remedy: str
+
+
+def verdicts(reports: Sequence[Report], rules: HealthConfig) -> list[Verdict]:
+    """Verdicts on the newest of `reports` (oldest first; the earlier ones show what has risen and what lasts).
+
+    A part is `unhealthy` once its threshold is exceeded in `rules.patience` reports in a row, and `unknown` if it was not
+    measured, its rule is off, or before the warm-up. Reports may come from other versions or be damaged.
+    """
+    return [_verdict(name, pitfall, reports, rules) for name, pitfall in PITFALLS.items()]
+
+
+def unhealthy(found: Sequence[Verdict]) -> list[Verdict]:
+    """Those that somebody should look at."""
+    return [one for one in found if one.state == "unhealthy"]
+
+
+def _verdict(name: str, pitfall: _Pitfall, reports: Sequence[Report], rules: HealthConfig) -> Verdict:
+    threshold = pitfall.threshold(rules)
+    found = _judged(name, pitfall, reports, rules)
+    state: State = "unknown"
+    if isinstance(found, _Finding):
+        state = "watch" if found.watch else "healthy"
+        if found.unhealthy and len(reports) >= rules.patience:
+            before = (_judged(name, pitfall, reports[:end], rules) for end in range(len(reports), 0, -1))
+            recent = [next(before) for _ in range(rules.patience)]
+            lasts = all(isinstance(one, _Finding) and one.unhealthy for one in recent)
+            state = "unhealthy" if lasts else "watch"
+    return Verdict(
+        name=name, title=pitfall.title, state=state, value=found.value if isinstance(found, _Finding) else None,
+        threshold=threshold, text=found.text if isinstance(found, _Finding) else found, healthy=pitfall.healthy,
+        remedy=pitfall.remedy,
+    )  # fmt: skip
+
+
+def _judged(name: str, pitfall: _Pitfall, reports: Sequence[Report], rules: HealthConfig) -> _Finding | str:
+    if not reports:
+        return "There is no report yet."
+    newest = reports[-1]
+    if not pitfall.threshold(rules):
+        return f"The rule is off: health.{FIELDS[name]}=0."
+    if newest.get(name) is None:
+        missing = newest.get("missing")
+        return str((missing if isinstance(missing, Mapping) else {}).get(name, "It was not measured."))
+    try:
+        updates, start = int(newest["updates"]), rules.warmups * float(newest["warmup"])
+        if updates < start:
+            return f"Judged from update {math.ceil(start):,} on; this is update {updates:,}."
+        found = pitfall.judge(reports, rules)
+        if isinstance(found, _Finding) and not math.isfinite(found.value):
+            return "The measured numbers are not finite."
+        return found
+    except (KeyError, TypeError, ValueError, ZeroDivisionError, IndexError) as error:
+        return f"The report cannot be read ({type(error).__name__}: {error})."
+
+
+def gained(curve: Mapping[str, Any]) -> float | None:
+    """What the error of predictions gains over the horizon, relative to the error of repeating the last observation:
+    both as means of the last third of the horizon. None if the reconstruction alone is worse than repeating, or nothing
+    changes."""
+    steps = [pair for pair in zip(curve["model"], curve["still"], strict=True) if None not in pair]
+    last = steps[-max(1, len(steps) // 3) :]
+    if not last:
+        return None
+    model, still = (sum(values) / len(last) for values in zip(*last, strict=True))
+    start = float(curve["start"])
+    return (model - start) / still if still > start else None
+
+
+def _horizon(reports: Sequence[Report], rules: HealthConfig) -> _Finding | str:
+    keys = {key: gained(curve) for key, curve in reports[-1]["horizon"]["keys"].items() if key != "reward"}
+    known = {key: value for key, value in keys.items() if value is not None}
+    if not known:
+        return (
+            "Repeating the last observation is closer than the model's reconstruction of it: little changes within the "
+            "horizon, or what changes is not reconstructed yet."
+        )
+    key, worst = max(known.items(), key=lambda item: item[1])
+    value = sum(known.values()) / len(known)
+    steps = max(len(curve["model"]) for curve in reports[-1]["horizon"]["keys"].values())
+    at = "" if len(keys) == 1 else f"; {key} has {worst:.2f}"
+    text = f"Up to step {steps}, predictions gain {value:.2f} times the error of repeating the last observation{at}."
+    return _Finding(
+        value=value, text=text, watch=value > WATCH * rules.compounding, unhealthy=value > rules.compounding
+    )
+
+
+def _memory(reports: Sequence[Report], rules: HealthConfig) -> _Finding | str:
+    part = reports[-1]["memory"]
+    ratio = float(part["ratio"])
+    helps = ratio >= rules.memory
+    forecast = None if reports[-1].get("horizon") is None else _horizon(reports, rules)
+    poor = isinstance(forecast, _Finding) and forecast.watch
+    text = (
+        f"With the last observation alone, the error {part['steps']} steps ahead is {ratio:.2f} times that with history"
+    )
+    if helps:
+        text += ": the task hides something, and the model remembers it."
+    elif poor:
+        text += ", and predictions are poor: what is hidden is not remembered, or it is random."
+    else:
+        text += ", and predictions are good: one observation seems to show everything."
+    return _Finding(value=ratio, text=text, watch=not helps and poor)
+
+
+def size(values: Sequence[float]) -> float:
+    """The size of rewards or returns: their standard deviation plus half their absolute mean. The second term counts
+    where all are equal."""
+    mean = sum(values) / len(values)
+    return math.sqrt(sum((value - mean) ** 2 for value in values) / len(values)) + abs(mean) / 2
+
+
+def _returns(reports: Sequence[Report], rules: HealthConfig) -> _Finding | str:
+    part = reports[-1]["returns"]
+    imagined, real = [float(x) for x in part["imagined"]], [float(x) for x in part["real"]]
+    excess = [a - b for a, b in zip(imagined, real, strict=True)]
+    gap, count = sum(excess) / len(excess), len(excess)
+    error = math.sqrt(sum((one - gap) ** 2 for one in excess) / max(1, count - 1) / count)
+    scale = size(real) or float(part["largest_reward"])
+    if not scale:
+        return "Nothing in replay has a reward yet."
+    value = gap / scale
+    text = (
+        f"Over {part['horizon']} steps the policy imagines a return of {sum(imagined) / count:.4g} and got "
+        f"{sum(real) / count:.4g} from the same {count} states: {value:+.2f} of the size of real returns."
+    )
+    certain = gap > CERTAIN * error
+    # Pessimism misleads nobody into a wrong action as optimism does, but is worth a look.
+    watch = (value > WATCH * rules.optimism and certain) or value < -2 * rules.optimism
+    return _Finding(value=value, text=text, watch=watch, unhealthy=value > rules.optimism and certain)
+
+
+def _reward(reports: Sequence[Report], rules: HealthConfig) -> _Finding | str:
+    part = reports[-1]["reward"]
+    scale = float(part["deviation"]) + abs(float(part["mean"])) / 2
+    if not scale:
+        return "Nothing in replay has a reward yet."
+    value = float(part["error"]) / scale
+    text = (
+        f"At each level of predicted reward, the mean reward is off by {float(part['error']):.3g} on average: {value:.2f} "
+        "of the size of rewards."
+    )
+    over = value > rules.calibration
+    return _Finding(value=value, text=text, watch=value > WATCH * rules.calibration, unhealthy=over)
+
+
+def _forgetting(reports: Sequence[Report], rules: HealthConfig) -> _Finding | str:
+    part = reports[-1]["forgetting"]
+    oldest, ratio = float(part["oldest"]), float(part["ratio"])
+    parts = [one["forgetting"] for one in reports[:-1] if isinstance(one.get("forgetting"), Mapping)]
+    before = [float(one["oldest"]) for one in parts if one.get("oldest")]
+    text = f"The loss on the oldest tenth of replay is {ratio:.2f} times that on the newest"
+    if not before:
+        return _Finding(value=ratio, text=f"{text}; the next reports show whether it rises.", watch=False)
+    rise, risen = oldest / min(before), math.sqrt(rules.forgetting)
+    text += f", and {rise:.2f} times its lowest so far."
+    # Old data may be harder than new at all times, as random play is; forgotten is what the model once knew better.
+    watch = ratio > WATCH * rules.forgetting and rise > WATCH * risen and rise > 1
+    return _Finding(value=ratio, text=text, watch=watch, unhealthy=ratio > rules.forgetting and rise > risen)
+
+
+def _actions(reports: Sequence[Report], rules: HealthConfig) -> _Finding | str:
+    ratio = float(reports[-1]["actions"]["ratio"])
+    text = f"With the actions of other sequences, predictions have {ratio:.2f} times the error."
+    return _Finding(value=ratio, text=text, watch=ratio < rules.sensitivity)
+
+
+def _cost(reports: Sequence[Report], rules: HealthConfig) -> _Finding | str:
+    part = reports[-1]["cost"]
+    share, seconds = float(part["share"]), float(part["seconds"])
+    text = (
+        f"{float(part['updates_per_frame']):.3g} updates a frame at {float(part['seconds_per_update']):.2g} s each; this "
+        f"report took {seconds:.2g} s, {share:.1%} of the time since the one before."
+    )
+    return _Finding(value=share, text=text, watch=share > rules.cost)
+
+
+FIELDS = {
+    "horizon": "compounding", "memory": "memory", "returns": "optimism", "reward": "calibration",
+    "forgetting": "forgetting", "actions": "sensitivity", "cost": "cost",
+}  # fmt: skip
+"""The field of HealthConfig that holds a part's threshold."""
+
+PITFALLS = {
+    "horizon": _Pitfall(
+        title="compounding error",
+        threshold=lambda rules: rules.compounding,
+        judge=_horizon,
+        healthy="The error of predictions grows more slowly than the world changes: it gains far less than repeating the "
+        "last observation is wrong by.",
+        remedy="Raise learner.batch_length, so that the model learns over more steps, or the size of the model (--size), "
+        "or lower model.imagination_length; a task that is random by itself has this error too.",
+    ),
+    "memory": _Pitfall(
+        title="partial observability",
+        threshold=lambda rules: rules.memory,
+        judge=_memory,
+        healthy="Predictions are better with the observed history than from one observation, or one observation shows "
+        "everything.",
+        remedy="Raise learner.batch_length beyond the time for which something stays hidden, or model.rssm.deter; or show "
+        "more in the observation.",
+    ),
+    "returns": _Pitfall(
+        title="reward exploitation",
+        threshold=lambda rules: rules.optimism,
+        judge=_returns,
+        healthy="What the policy imagines to gain is what the environment gives from the same states.",
+        remedy="Lower model.imagination_length, or raise learner.train_ratio, so that the model learns sooner where the "
+        "policy goes; raise model.loss_scales.reward if the reward head is wrong as well.",
+    ),
+    "reward": _Pitfall(
+        title="reward exploitation",
+        threshold=lambda rules: rules.calibration,
+        judge=_reward,
+        healthy="Among states with the same predicted reward, the mean of real rewards is that prediction.",
+        remedy="Check that the environment's reward depends on what is observed; raise model.loss_scales.reward or the "
+        "size of the model (--size).",
+    ),
+    "forgetting": _Pitfall(
+        title="forgetting",
+        threshold=lambda rules: rules.forgetting,
+        judge=_forgetting,
+        healthy="The loss on the oldest tenth of replay does not rise while that on the newest falls.",
+        remedy="Sample more of replay uniformly (lower replay.selection.recency), or raise replay.capacity or the size of "
+        "the model (--size).",
+    ),
+    "actions": _Pitfall(
+        title="action sensitivity",
+        threshold=lambda rules: rules.sensitivity,
+        judge=_actions,
+        healthy="Predictions are clearly worse with the actions of other sequences.",
+        remedy="Raise actor.random_steps or model.entropy, so that replay shows what different actions do; where actions "
+        "hardly change what is seen, nothing is wrong.",
+    ),
+    "cost": _Pitfall(
+        title="cost",
+        threshold=lambda rules: rules.cost,
+        judge=_cost,
+        healthy="Reports take a small share of the time, and updates are as many as the task needs.",
+        remedy="Raise report_every if reports take long; lower learner.train_ratio or --size if updates do.",
+    ),
+}  # fmt: skip
+"""By part of the report."""
