@@ -9,6 +9,7 @@ import torch
 from actors.actor import Actor
 from actors.evaluation import PARALLEL, EndlessEpisodeError, run_episodes
 from deploy.interrupt import Interrupt
+from deploy.reports.health.measuring import health_metrics
 from deploy.reports.open_loop import open_loop_due, open_loop_metrics
 from deploy.reports.scoreboard import Scoreboard
 from deploy.run_failed import RunFailedError
@@ -131,8 +132,10 @@ class InlineRun:
     def _after_update(self) -> None:
         updates, config = self.learner.updates, self.config
         if updates % config.log_every == 0:
-            due = open_loop_due(config, updates)
-            report = open_loop_metrics(self.learner, config, self.logdir, self.board.note) if due else {}
+            report: dict[str, float] = {}
+            if open_loop_due(config, updates):
+                report = open_loop_metrics(self.learner, config, self.logdir, self.board.note)
+                report |= health_metrics(self.learner, config, self.logdir, self.frames, self.board.note)
             self.board.log(*self._counters(), self.store.stats(), self.latest | report)
         if config.evaluation.every and updates % config.evaluation.every == 0 and not self.endless:
             self.evaluate()

@@ -29,6 +29,7 @@ from deploy.distributed.snapshots import put
 from deploy.distributed.workers import ASK
 from deploy.exit_codes import DISK_FULL, FAILED, NON_FINITE, REFUSED
 from deploy.interrupt import Interrupt
+from deploy.reports.health.measuring import health_metrics
 from deploy.reports.open_loop import open_loop_due, open_loop_metrics
 from deploy.wiring.build import acting_part, build_agent
 from deploy.wiring.config import RunConfig, load_config
@@ -140,6 +141,7 @@ class LearnerProcess:
                 log = {key: float(value) for key, value in metrics.items()}
                 if open_loop_due(config, updates):
                     log |= open_loop_metrics(learner, config, self.logdir, print)
+                    log |= health_metrics(learner, config, self.logdir, self._counters.get("frames", 0), print)
                 self._progress(log)
             elif time.monotonic() - self._reported > REPORT:
                 self._progress()

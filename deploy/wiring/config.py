@@ -245,9 +245,9 @@ def least_tolerance(config: RunConfig) -> float:
 
 FREE = (
     "logdir", "frames", "log_every", "checkpoint_every", "checkpoint_seconds", "keep_checkpoints", "report_every",
-    "metrics_port", "evaluation.", "hooks.", "alerts.", "health.", "cluster.", "learner.train_ratio", "replay.tolerance",
-    "learner.threads", "learner.device", "learner.prefetch", "actor.flush_steps", "actor.flush_seconds",
-    "actor.actors", "actor.max_lag", "learner.publish_every", "learner.publish_seconds",
+    "metrics_port", "evaluation.", "hooks.", "alerts.", "health.", "cluster.", "learner.train_ratio",
+    "replay.tolerance", "learner.threads", "learner.device", "learner.prefetch", "actor.flush_steps",
+    "actor.flush_seconds", "actor.actors", "actor.max_lag", "learner.publish_every", "learner.publish_seconds",
     "environment.pool", "environment.pool_threads",
     "actor.isolation", "actor.step_timeout", "actor.reset_timeout", "actor.environment_gb", "actor.quarantine_after",
 )  # fmt: skip

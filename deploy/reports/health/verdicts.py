@@ -60,8 +60,8 @@ class _Pitfall:
 def verdicts(reports: Sequence[Report], rules: HealthConfig) -> list[Verdict]:
     """Verdicts on the newest of `reports` (oldest first; the earlier ones show what has risen and what lasts).
 
-    A part is `unhealthy` once its threshold is exceeded in `rules.patience` reports in a row, and `unknown` if it was not
-    measured, its rule is off, or before the warm-up. Reports may come from other versions or be damaged.
+    A part is `unhealthy` once it is beyond its threshold in `rules.patience` reports in a row, and `unknown` if it was
+    not measured, its rule is off, or before the warm-up. Reports may come from other versions or be damaged.
     """
     return [_verdict(name, pitfall, reports, rules) for name, pitfall in PITFALLS.items()]
 
@@ -106,7 +106,7 @@ def _judged(name: str, pitfall: _Pitfall, reports: Sequence[Report], rules: Heal
         if isinstance(found, _Finding) and not math.isfinite(found.value):
             return "The measured numbers are not finite."
         return found
-    except (KeyError, TypeError, ValueError, ZeroDivisionError, IndexError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         return f"The report cannot be read ({type(error).__name__}: {error})."
 
 
@@ -151,11 +151,11 @@ def _memory(reports: Sequence[Report], rules: HealthConfig) -> _Finding | str:
         f"With the last observation alone, the error {part['steps']} steps ahead is {ratio:.2f} times that with history"
     )
     if helps:
-        text += ": the task hides something, and the model remembers it."
+        text += ": the model uses what it remembers."
     elif poor:
         text += ", and predictions are poor: what is hidden is not remembered, or it is random."
     else:
-        text += ", and predictions are good: one observation seems to show everything."
+        text += ", and predictions are good: one observation shows enough."
     return _Finding(value=ratio, text=text, watch=not helps and poor)
 
 
@@ -193,8 +193,8 @@ def _reward(reports: Sequence[Report], rules: HealthConfig) -> _Finding | str:
         return "Nothing in replay has a reward yet."
     value = float(part["error"]) / scale
     text = (
-        f"At each level of predicted reward, the mean reward is off by {float(part['error']):.3g} on average: {value:.2f} "
-        "of the size of rewards."
+        f"At each level of predicted reward, the mean reward is off by {float(part['error']):.3g} on average: "
+        f"{value:.2f} of the size of rewards."
     )
     over = value > rules.calibration
     return _Finding(value=value, text=text, watch=value > WATCH * rules.calibration, unhealthy=over)
@@ -225,8 +225,8 @@ def _cost(reports: Sequence[Report], rules: HealthConfig) -> _Finding | str:
     part = reports[-1]["cost"]
     share, seconds = float(part["share"]), float(part["seconds"])
     text = (
-        f"{float(part['updates_per_frame']):.3g} updates a frame at {float(part['seconds_per_update']):.2g} s each; this "
-        f"report took {seconds:.2g} s, {share:.1%} of the time since the one before."
+        f"{float(part['updates_per_frame']):.3g} updates a frame at {float(part['seconds_per_update']):.2g} s each; "
+        f"this report took {seconds:.2g} s, {share:.1%} of the time since the one before."
     )
     return _Finding(value=share, text=text, watch=share > rules.cost)
 
@@ -242,27 +242,27 @@ PITFALLS = {
         title="compounding error",
         threshold=lambda rules: rules.compounding,
         judge=_horizon,
-        healthy="The error of predictions grows more slowly than the world changes: it gains far less than repeating the "
-        "last observation is wrong by.",
-        remedy="Raise learner.batch_length, so that the model learns over more steps, or the size of the model (--size), "
-        "or lower model.imagination_length; a task that is random by itself has this error too.",
+        healthy="The error of predictions grows more slowly than the world changes: it gains far less than "
+        "repeating the last observation is wrong by.",
+        remedy="Raise learner.batch_length, so that the model learns over more steps, or the size of the model "
+        "(--size), or lower model.imagination_length; a task that is random by itself has this error too.",
     ),
     "memory": _Pitfall(
         title="partial observability",
         threshold=lambda rules: rules.memory,
         judge=_memory,
-        healthy="Predictions are better with the observed history than from one observation, or one observation shows "
-        "everything.",
-        remedy="Raise learner.batch_length beyond the time for which something stays hidden, or model.rssm.deter; or show "
-        "more in the observation.",
+        healthy="Predictions are better with the observed history than from one observation, or one observation "
+        "is enough for good ones.",
+        remedy="Raise learner.batch_length beyond the time for which something stays hidden, or model.rssm.deter; or "
+        "show more in the observation.",
     ),
     "returns": _Pitfall(
         title="reward exploitation",
         threshold=lambda rules: rules.optimism,
         judge=_returns,
         healthy="What the policy imagines to gain is what the environment gives from the same states.",
-        remedy="Lower model.imagination_length, or raise learner.train_ratio, so that the model learns sooner where the "
-        "policy goes; raise model.loss_scales.reward if the reward head is wrong as well.",
+        remedy="Lower model.imagination_length, or raise learner.train_ratio, so that the model learns sooner where "
+        "the policy goes; raise model.loss_scales.reward if the reward head is wrong as well.",
     ),
     "reward": _Pitfall(
         title="reward exploitation",
@@ -277,16 +277,16 @@ PITFALLS = {
         threshold=lambda rules: rules.forgetting,
         judge=_forgetting,
         healthy="The loss on the oldest tenth of replay does not rise while that on the newest falls.",
-        remedy="Sample more of replay uniformly (lower replay.selection.recency), or raise replay.capacity or the size of "
-        "the model (--size).",
+        remedy="Sample more of replay uniformly (lower replay.selection.recency), or raise replay.capacity or the size "
+        "of the model (--size).",
     ),
     "actions": _Pitfall(
         title="action sensitivity",
         threshold=lambda rules: rules.sensitivity,
         judge=_actions,
         healthy="Predictions are clearly worse with the actions of other sequences.",
-        remedy="Raise actor.random_steps or model.entropy, so that replay shows what different actions do; where actions "
-        "hardly change what is seen, nothing is wrong.",
+        remedy="Raise actor.random_steps or model.entropy, so that replay shows what different actions do; where "
+        "actions hardly change what is seen, nothing is wrong.",
     ),
     "cost": _Pitfall(
         title="cost",

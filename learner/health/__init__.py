@@ -1,0 +1,1 @@
+"""The world model's health, measured on windows of replay that are read for this only."""

@@ -1,0 +1,277 @@
+"""Measures the world model's health on replay: what `health/report-*.json` holds.
+
+Legend: B windows, T steps, C context steps, H steps of the horizon.
+"""
+
+import math
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from learner.batch import DeviceBatch, to_device
+from learner.health.windows import Ages, Windows
+from learner.learner import Learner
+from learner.sequence import CONTEXT
+from world_models.dreamer.draws import Draws, draw_actions, mix_seed
+from world_models.dreamer.imagination import imagine
+from world_models.dreamer.open_loop import REWARD, OpenLoop, open_loop
+from world_models.dreamer.rssm import State
+from world_models.layers import concat_dict
+
+OBSERVED = 16
+"""Context steps C that the model observes before it predicts or imagines."""
+WINDOWS = 32
+"""Windows of each kind."""
+WINDOWS_OF_IMAGES = 16
+STARTS = 64
+"""States from which returns are compared."""
+FEWEST_STARTS = 16
+FEWEST = 4
+"""Windows that must reach a step of the horizon for its error to be told."""
+NEAR = 5
+"""Steps ahead at which history is compared with a single observation."""
+BINS = 10
+TENTH = 0.1
+UNITS = {"image": "mean absolute error of pixels in [0, 1]", "symlog": "mean absolute error in symlog space",
+         "class": "share of wrong classes", "plain": "mean absolute error"}  # fmt: skip
+
+
+class Health:
+    """Measures of one moment; no state of learner, model, replay or random streams changes.
+
+    Windows and randomness depend only on the replay content, the run's seed and the update count.
+    """
+
+    def __init__(self, learner: Learner):
+        self.learner, self.agent, self.device = learner, learner.agent, learner.step.device
+        self.horizon = self.agent.config.imagination_length
+        self.rng = np.random.default_rng([learner.seed, 3, learner.updates])  # 1: training batches, 2: open loop
+        seed = mix_seed(mix_seed(learner.seed, learner.updates), 3)
+        self.generator = torch.Generator(self.device).manual_seed(seed)
+        images = any(space.is_image for space in self.agent.observation_space.values())
+        self.windows = WINDOWS_OF_IMAGES if images else WINDOWS
+        self.ages = Ages(learner.store, CONTEXT + OBSERVED + self.horizon)
+
+    @torch.no_grad()
+    def report(self, on_policy: bool) -> dict[str, Any]:
+        """All parts; null and a reason under `missing` for those that cannot be measured. `on_policy`: the newest of
+        replay was played by recent versions of this policy."""
+        start = time.perf_counter()
+        parts: dict[str, Any] = dict.fromkeys(("horizon", "memory", "returns", "reward", "forgetting", "actions"))
+        length, stored = self.ages.length, len(self.ages)
+        missing: dict[str, str] = {}
+        if TENTH * stored < length:
+            short = (
+                f"Replay has {stored:,} windows of {length} steps; from {math.ceil(length / TENTH):,} on it is judged."
+            )
+            missing = dict.fromkeys(parts, short)
+        else:
+            parts |= self._forecasts(missing) | self._losses(missing)
+            if on_policy:
+                parts["returns"] = self._returns(missing)
+            else:
+                missing["returns"] = "Replay was played by other policies, whose returns say nothing about this one's."
+        out: dict[str, Any] = {"updates": self.learner.updates, "warmup": self.learner.config.optimizer.warmup}
+        return out | finite(parts) | {"missing": missing, "seconds": time.perf_counter() - start}
+
+    def _batch(self, windows: Windows) -> DeviceBatch:
+        agent = self.agent
+        return to_device(
+            windows.rows, agent.observation_space, agent.action_space, agent.config.rssm.classes, self.device
+        )
+
+    def _uniform(self, *shape: int) -> Tensor:
+        return torch.rand(*shape, self.agent.config.rssm.stoch, generator=self.generator, device=self.device)
+
+    def _forecasts(self, missing: dict[str, str]) -> dict[str, Any]:
+        """Parts `horizon`, `memory` and `actions`, on windows from the whole of replay."""
+        windows = self.ages.draw(self.windows, 0.0, 1.0, self.rng)
+        if windows is None:
+            return _all_missing(missing, "horizon", "memory", "actions")
+        batch = self._batch(windows)
+        draw = self._uniform(*batch.steps["is_first"].shape)
+
+        def forecast(steps: dict[str, Tensor], action: dict[str, Tensor]) -> OpenLoop:
+            return open_loop(self.agent, steps, batch.start, action, OBSERVED, draw)
+
+        true = forecast(batch.steps, batch.previous_action)
+        # After the context each window is told the actions of the next one.
+        others = {
+            key: torch.cat([value[:, :OBSERVED], value.roll(1, 0)[:, OBSERVED:]], 1)
+            for key, value in batch.previous_action.items()
+        }
+        shuffled = forecast(batch.steps, others)
+        forgets = batch.steps["is_first"].clone()
+        forgets[:, OBSERVED - 1] = True
+        alone = forecast(batch.steps | {"is_first": forgets}, batch.previous_action)
+        keys = {key: self._curve(true, key) for key in true.error}
+        errors = {name: self._relative(out, self.horizon) for name, out in (("true", true), ("shuffled", shuffled))}
+        near = min(NEAR, self.horizon)
+        seen, blind = self._relative(true, near), self._relative(alone, near)
+        parts: dict[str, Any] = {"horizon": {"context": OBSERVED, "keys": keys}}
+        still = "Nothing in replay changes within the horizon."
+        if errors["true"] > 0:
+            parts["actions"] = errors | {"ratio": errors["shuffled"] / errors["true"]}
+        else:
+            missing["actions"] = still
+        if seen > 0:
+            parts["memory"] = {"steps": near, "with": seen, "without": blind, "ratio": blind / seen}
+        else:
+            missing["memory"] = still
+        return parts
+
+    def _curve(self, out: OpenLoop, key: str) -> dict[str, Any]:
+        valid = out.valid[:, OBSERVED:]
+        count = valid.sum(0)
+        mean = [(part[key][:, OBSERVED:] * valid).sum(0) / count for part in (out.error, out.still)]
+        model, still = (torch.where(count < FEWEST, torch.nan, one).tolist() for one in mean)
+        return {
+            "model": model,
+            "still": still,
+            "start": float(out.error[key][:, OBSERVED - 1].mean()),
+            "unit": self._unit(key),
+        }
+
+    def _unit(self, key: str) -> str:
+        space = self.agent.observation_space.get(key)
+        if space is None:
+            return UNITS["plain"]
+        if space.is_image:
+            return UNITS["image"]
+        return UNITS["class"] if space.discrete else UNITS["symlog" if self.agent.config.decoder.symlog else "plain"]
+
+    def _relative(self, out: OpenLoop, steps: int) -> float:
+        """Error of the first `steps` predicted steps over that of repeating the last observation, mean over the keys
+        that change; 0 if none does."""
+        valid = out.valid[:, OBSERVED : OBSERVED + steps]
+        ratios = []
+        for key in self.agent.observation_space:
+            error, still = (
+                float(part[key][:, OBSERVED : OBSERVED + steps][valid].double().sum())
+                for part in (out.error, out.still)
+            )
+            if still > 0:
+                ratios.append(error / still)
+        return sum(ratios) / len(ratios) if ratios else 0.0
+
+    def _losses(self, missing: dict[str, str]) -> dict[str, Any]:
+        """Parts `forgetting` and `reward`, on windows from the oldest and the newest tenth of replay."""
+        old = self.ages.draw(self.windows, 0.0, TENTH, self.rng)
+        new = self.ages.draw(self.windows, 1 - TENTH, 1.0, self.rng)
+        if old is None or new is None:
+            return _all_missing(missing, "forgetting", "reward")
+        windows = Windows(*({key: np.concatenate([old.rows[key], new.rows[key]]) for key in old.rows},
+                            np.concatenate([old.keys, new.keys])))  # fmt: skip
+        batch, agent = self._batch(windows), self.agent
+        draws = Draws(self._uniform(*batch.steps["is_first"].shape), torch.empty(0), {})
+        losses, _, _, values = agent.world_model_losses(batch.steps, batch.start, batch.previous_action, draws)
+        scales, free = agent.config.loss_scales, agent.config.rssm.free_nats
+        # Without what no model can go below, which would hide how the rest changes.
+        total = agent.model_loss(losses) - (scales.dynamics + scales.representation) * free
+        oldest, newest = (float(part.mean()) for part in total.split(self.windows))
+        by_loss = {
+            key: {"oldest": float(loss[: self.windows].mean()), "newest": float(loss[self.windows :].mean())}
+            for key, loss in losses.items()
+        }
+        return {
+            "forgetting": {"oldest": oldest, "newest": newest, "ratio": oldest / newest, "by_loss": by_loss},
+            "reward": calibration(
+                values["replay_reward"].pred().flatten().double().cpu().numpy(),
+                batch.steps[REWARD].flatten().double().cpu().numpy(),
+            ),
+        }
+
+    def _returns(self, missing: dict[str, str]) -> dict[str, Any] | None:
+        """The policy from states that it was in lately: what it imagines to gain over H steps, and what it then got."""
+        windows = self.ages.newest(min(STARTS, len(self.ages) // self.horizon), self.horizon, self.rng)
+        if windows is None:
+            missing["returns"] = "The newest steps of replay could not be read."
+            return None
+        real, whole = real_returns(windows.rows, CONTEXT + OBSERVED - 1, self.horizon, self.discount)
+        if (count := int(whole.sum())) < FEWEST_STARTS:
+            missing["returns"] = (
+                f"Only {count} of the newest {len(windows)} stretches of {self.horizon} steps neither begin at an end "
+                f"nor are cut by a time limit; {FEWEST_STARTS} are needed."
+            )
+            return None
+        imagined = self._imagined(windows)[whole]
+        real = real[whole]
+        return {
+            "horizon": self.horizon, "discount": self.discount, "imagined": imagined.tolist(), "real": real.tolist(),
+            "imagined_mean": float(imagined.mean()), "real_mean": float(real.mean()),
+            "episodes": episodes(windows, CONTEXT + OBSERVED - 1, whole),
+            "largest_reward": float(np.abs(windows.rows[REWARD]).max()),
+        }  # fmt: skip
+
+    @property
+    def discount(self) -> float:
+        return 1 - 1 / self.agent.config.horizon
+
+    def _imagined(self, windows: Windows) -> np.ndarray:
+        agent, batch = self.agent, self._batch(windows)
+        tokens = agent.encoder({key: batch.steps[key][:, :OBSERVED] for key in agent.observation_space})
+        action = concat_dict(agent.action_space, batch.previous_action)[:, :OBSERVED]
+        rows, first = len(windows), batch.steps["is_first"][:, :OBSERVED]
+        posterior = self._uniform(rows, OBSERVED)
+        seen = agent.rssm.observe(batch.start, tokens, action, first, posterior)
+        start = State(seen.deter[:, -1], seen.stoch[:, -1])
+        chosen = draw_actions(agent.action_space, (rows, self.horizon + 1), self.generator)
+        draws = Draws(posterior, self._uniform(rows, self.horizon), chosen)
+        features = imagine(agent.rssm, agent.policy, start, draws).features[:, 1:]
+        reward, carry_on = agent.reward(features).pred(), agent.continuation(features).prob()
+        live = carry_on * (1.0 if agent.config.discount_in_continue else self.discount)
+        weight = torch.cat([torch.ones_like(live[:, :1]), live[:, :-1].cumprod(1)], 1)
+        return (weight * reward).sum(1).double().cpu().numpy()
+
+
+def real_returns(
+    rows: dict[str, np.ndarray], start: int, horizon: int, discount: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """`sum_k discount^(k-1) r_{start+k}` for k = 1 .. horizon `[n]`, up to the end of the episode, and for which
+    windows it is known: those that neither start at an end nor are cut by one that is not terminal."""
+    last, terminal = rows["is_last"], rows["is_terminal"]
+    ended = last[:, start : start + horizon].cumsum(1) > 0  # before step k
+    cut = (last & ~terminal)[:, start + 1 : start + horizon] & ~ended[:, :-1]
+    rewards = rows["reward"][:, start + 1 : start + horizon + 1].astype(np.float64)
+    returns = (rewards * ~ended * discount ** np.arange(horizon)).sum(1)
+    return returns, ~last[:, start] & ~cut.any(1)
+
+
+def episodes(windows: Windows, start: int, chosen: np.ndarray) -> int:
+    """Number of episodes that the start states of the chosen windows belong to, as far as the windows tell."""
+    firsts: dict[int, set[int]] = {}
+    for (stream, first), flags in zip(windows.keys.tolist(), windows.rows["is_first"][:, 1:], strict=True):
+        firsts.setdefault(stream, set()).update((first + 1 + np.flatnonzero(flags)).tolist())
+    found = set()
+    for stream, first in windows.keys[chosen].tolist():
+        found.add((stream, max((one for one in firsts[stream] if one <= first + start), default=-1)))
+    return len(found)
+
+
+def calibration(predicted: np.ndarray, actual: np.ndarray) -> dict[str, Any]:
+    """Mean predicted and actual reward of `BINS` equally large groups, ordered by prediction; `error` is the mean
+    difference, weighted by their counts."""
+    groups = [group for group in np.array_split(np.argsort(predicted, kind="stable"), BINS) if len(group)]
+    bins = [
+        {"predicted": float(predicted[group].mean()), "actual": float(actual[group].mean()), "count": len(group)}
+        for group in groups
+    ]
+    error = sum(abs(one["predicted"] - one["actual"]) * one["count"] for one in bins) / len(predicted)
+    return {"bins": bins, "error": error, "mean": float(actual.mean()), "deviation": float(actual.std())}
+
+
+def finite(value: Any) -> Any:
+    """`value` with None for every number that is not finite."""
+    if isinstance(value, dict):
+        return {key: finite(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _all_missing(missing: dict[str, str], *parts: str) -> dict[str, Any]:
+    missing |= dict.fromkeys(parts, "Replay changed faster than it could be read.")
+    return dict.fromkeys(parts)

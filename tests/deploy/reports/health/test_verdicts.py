@@ -1,0 +1,130 @@
+"""Each verdict follows from its own numbers, whatever the units, and only from what lasts."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deploy.reports.health.verdicts import FIELDS, PITFALLS, Verdict, gained, size, unhealthy, verdicts
+from deploy.wiring.config import HealthConfig
+from tests.deploy.reports.health.written_reports import report
+
+pytestmark = pytest.mark.timeout(60)
+RULES = HealthConfig()
+BAD: dict[str, dict[str, float]] = {
+    "horizon": {"gained": 1.3},
+    "returns": {"optimism": 6.0},
+    "reward": {"miscalibrated": 0.4},
+    "forgetting": {"oldest": 1.2, "newest": 0.3},
+}
+"""What makes a part unhealthy."""
+
+
+def judged(*reports: dict[str, Any], rules: HealthConfig = RULES) -> dict[str, Verdict]:
+    return {one.name: one for one in verdicts(reports, rules)}
+
+
+def test_a_healthy_run_raises_nothing_and_says_so() -> None:
+    found = judged(report(1000), report(1500), report(2000))
+    assert {name: one.state for name, one in found.items()} == dict.fromkeys(PITFALLS, "healthy")
+    assert found["horizon"].value == pytest.approx(0.3) and found["horizon"].threshold == 1.0
+    assert (
+        found["horizon"].text
+        == "Up to step 15, predictions gain 0.30 times the error of repeating the last observation."
+    )
+    assert found["forgetting"].text == (
+        "The loss on the oldest tenth of replay is 1.29 times that on the newest, and 1.00 times its lowest so far."
+    )
+    assert found.keys() == FIELDS.keys()
+
+
+@pytest.mark.parametrize("part", BAD)
+def test_each_part_is_flagged_for_its_own_reason_once_it_lasts(part: str) -> None:
+    bad = [report(updates, **BAD[part]) for updates in (1500, 2000)]
+    once = judged(report(1000), bad[0])
+    assert once[part].state == "watch"
+    lasting = verdicts([report(1000), *bad], RULES)
+    assert [one.name for one in unhealthy(lasting)] == [part]
+    assert judged(report(1000), *bad, report(2500))[part].state in ("healthy", "watch")
+
+
+@pytest.mark.parametrize("part", BAD)
+def test_rules_can_be_turned_off_and_wait_for_the_warm_up(part: str) -> None:
+    bad = [report(updates, **BAD[part]) for updates in (1500, 2000)]
+    off = judged(report(1000), *bad, rules=HealthConfig(**{FIELDS[part]: 0.0}))[part]
+    assert off.state == "unknown" and off.text == f"The rule is off: health.{FIELDS[part]}=0."
+    early = judged(report(1000), *bad, rules=HealthConfig(warmups=21.0))[part]
+    assert early.state == "unknown" and early.text == "Judged from update 2,100 on; this is update 2,000."
+    late = judged(report(1000), *bad, rules=HealthConfig(warmups=18.0))[part]
+    assert late.state == "watch"  # one report after the warm-up alone
+
+
+@given(st.floats(1e-3, 1e3))
+def test_the_unit_of_rewards_and_observations_does_not_count(scale: float) -> None:
+    plain = [report(updates, optimism=4.0, miscalibrated=0.2, gained=0.8) for updates in (1000, 1500)]
+    scaled = [report(updates, optimism=4.0, miscalibrated=0.2, gained=0.8) for updates in (1000, 1500)]
+    for one in scaled:
+        for key in ("imagined", "real"):
+            one["returns"][key] = [scale * value for value in one["returns"][key]]
+        for key in ("error", "mean", "deviation"):
+            one["reward"][key] *= scale
+        for key in ("oldest", "newest"):
+            one["forgetting"][key] *= scale
+        curve = one["horizon"]["keys"]["vector"]
+        curve |= {key: [scale * value for value in curve[key]] for key in ("model", "still")}
+        curve["start"] *= scale
+    for ours, theirs in zip(verdicts(plain, RULES), verdicts(scaled, RULES), strict=True):
+        assert ours.state == theirs.state and ours.value == pytest.approx(theirs.value)
+
+
+def test_old_data_that_was_always_harder_is_not_forgotten() -> None:
+    hard = [report(updates, oldest=3.0 - updates / 2000, newest=0.2) for updates in (1000, 1500, 2000)]
+    found = judged(*hard)["forgetting"]
+    assert found.state == "healthy" and found.value == pytest.approx(10.0)
+
+
+def test_a_chance_gap_between_few_returns_is_not_optimism() -> None:
+    bad = [report(updates) for updates in (1000, 1500)]
+    for one in bad:  # a rare success in imagination, none in reality
+        one["returns"] |= {"imagined": [1.0, *[0.0] * 63], "real": [0.0] * 64}
+    found = judged(*bad)["returns"]
+    assert found.state == "healthy" and found.value == pytest.approx(1 / 64)
+    for one in bad:
+        one["returns"] |= {"imagined": [0.6] * 64}
+    assert judged(*bad)["returns"].state == "unhealthy"
+
+
+def test_memory_and_actions_are_only_to_watch() -> None:
+    blind = [report(updates, sensitivity=1.0, memory=1.0, gained=0.9) for updates in (1000, 1500)]
+    found = judged(*blind)
+    assert found["actions"].state == found["memory"].state == "watch"
+    assert judged(report(1000, memory=1.0))["memory"].state == "healthy"  # predictions are good without
+
+
+def test_what_the_numbers_mean() -> None:
+    assert size([1.0, 1.0]) == 0.5 and size([-1.0, 1.0]) == 1.0 and size([0.0]) == 0.0
+    curve = {"model": [0.2] * 10 + [0.5] * 5, "still": [0.4] * 15, "start": 0.1}
+    assert gained(curve) == pytest.approx(1.0)
+    assert gained(curve | {"model": [None] * 15}) is None
+    assert gained(curve | {"still": [0.05] * 15}) is None  # the reconstruction alone is worse
+    short = {"model": [0.2, 0.3, None], "still": [0.4, 0.5, None], "start": 0.1}
+    assert gained(short) == pytest.approx(0.4)
+
+
+def test_what_is_missing_or_damaged_is_unknown() -> None:
+    assert {one.state for one in verdicts([], RULES)} == {"unknown"}
+    odd = report()
+    odd |= {"returns": None, "missing": {"returns": "too small"}, "horizon": {"keys": 3}, "reward": {"error": None}}
+    odd |= {"forgetting": [], "actions": {"ratio": float("nan")}, "cost": {}}
+    found = judged(odd)
+    assert found["returns"].text == "too small"
+    assert {name for name, one in found.items() if one.state != "unknown"} <= {"memory"}
+    assert {one.state for one in verdicts([{}], RULES)} == {"unknown"}
+
+
+def test_wrong_rules_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"health\.optimism=-1 must not be negative"):
+        HealthConfig(optimism=-1.0)
+    with pytest.raises(ValueError, match=r"health\.patience=0"):
+        HealthConfig(patience=0)
