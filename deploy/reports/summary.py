@@ -16,6 +16,8 @@ from actors.trivial_policies import Policy, RandomPolicy
 from actors.video import require_video_name, write_video
 from deploy.reports.curves import load_runs
 from deploy.reports.episode_progress import EpisodeProgress
+from deploy.reports.health.files import read_reports
+from deploy.reports.health.verdicts import unhealthy, verdicts
 from deploy.reports.metrics import SCORES, read_lines
 from deploy.reports.plot import plot
 from deploy.wiring.build import build_policy
@@ -158,6 +160,8 @@ def summarize(config: RunConfig, logdir: Path, episodes: int = 20) -> None:
         print(achievements)
     for name, place in places:
         print(f"{name + ':':<12}{place}")
+    for one in unhealthy(verdicts(read_reports(logdir), config.health)):
+        print(f"World model, {one.title}: {one.text} {one.remedy}")
 
 
 def _training_achievements(logdir: Path) -> str:

@@ -1,0 +1,168 @@
+"""What the measures mean, and that measuring changes nothing."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from deploy.reports.health.verdicts import PITFALLS, verdicts
+from deploy.wiring.config import HealthConfig
+from deploy.wiring.task import replay_schema
+from learner.config import LearnerConfig, OptimizerConfig
+from learner.health.measure import OBSERVED, Health, calibration, episodes, finite, real_returns
+from learner.health.windows import Windows
+from learner.learner import Learner
+from replay.memory.memory_store import MemoryStore
+from tests.world_models.small_agent import CONFIG, CONTINUOUS, DISCRETE, IMAGE, INTEGER, VECTOR, build, random_values
+from world_models.parameters import as_arrays
+from world_models.space import Spaces
+
+pytestmark = pytest.mark.timeout(120)
+OBSERVATION: Spaces = {"vector": VECTOR}
+ACTION: Spaces = {"steer": CONTINUOUS, "button": DISCRETE}
+
+
+def learner(steps: int = 150, observation: Spaces = OBSERVATION, streams: int = 2, **model: Any) -> Learner:
+    """One that has random steps in replay, in episodes of 40."""
+    config = replace(CONFIG, **model)
+    schema, rng = replay_schema(observation, ACTION, config), np.random.default_rng(0)
+    store = MemoryStore(schema, length=5, capacity=1000, chunk_length=16)
+    for stream in range(streams):
+        rows = {key: np.zeros((steps, *field.shape), field.dtype) for key, field in schema.all.items()}
+        at = np.arange(steps) % 40
+        rows |= {"is_first": at == 0, "is_last": at == 39, "is_terminal": at == 39}
+        rows["reward"] = rng.standard_normal(steps).astype(np.float32)
+        store.append(stream, 0, rows | random_values(rng, observation | ACTION, steps))
+    optimizer = OptimizerConfig(warmup=1, lr=1e-3)
+    made = LearnerConfig(batch_size=4, batch_length=4, device="cpu", optimizer=optimizer)
+    return Learner(build(observation, ACTION, config), made, store, seed=0, faults=Path("faults"))
+
+
+def untimed(report: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in report.items() if key != "seconds"}
+
+
+@pytest.mark.parametrize("observation", [OBSERVATION, {"camera": IMAGE, "mode": INTEGER}], ids=["vector", "image"])
+def test_every_part_is_measured(observation: Spaces) -> None:
+    made = learner(observation=observation)
+    made.update()
+    report = json.loads(json.dumps(Health(made).report(on_policy=True), allow_nan=False))
+    assert report["missing"] == {} and report["updates"] == 1 and report["warmup"] == 1
+    curves = report["horizon"]["keys"]
+    assert curves.keys() == {*observation, "reward"} and report["horizon"]["context"] == OBSERVED
+    assert all(len(one["model"]) == len(one["still"]) == 3 and one["start"] >= 0 for one in curves.values())
+    returns = report["returns"]
+    assert len(returns["imagined"]) == len(returns["real"]) >= 16 and returns["episodes"] >= 4
+    assert returns["imagined_mean"] == pytest.approx(np.mean(returns["imagined"]))
+    assert len(report["reward"]["bins"]) == 10 and sum(one["count"] for one in report["reward"]["bins"]) > 500
+    forgetting = report["forgetting"]
+    assert forgetting["ratio"] == pytest.approx(forgetting["oldest"] / forgetting["newest"]) and forgetting["by_loss"]
+    assert report["actions"]["ratio"] > 0 and report["memory"]["ratio"] > 0
+    found = verdicts([report | {"frames": 1}], HealthConfig())
+    assert len(found) == len(PITFALLS) and {one.name for one in found if one.value is None} <= {"cost"} | {
+        one.name for one in found if one.text.startswith(("Judged", "Repeating"))
+    }
+
+
+def test_measuring_repeats_and_disturbs_nothing() -> None:
+    with_reports, without = learner(), learner()
+    torch.manual_seed(7)
+    np.random.seed(7)
+    for update in range(4):
+        with_reports.update()
+        report = Health(with_reports).report(on_policy=True)
+        assert untimed(report) == untimed(Health(with_reports).report(on_policy=True)), update
+    torch_after, numpy_after = torch.random.get_rng_state(), np.random.get_state()[1]
+    torch.manual_seed(7)
+    np.random.seed(7)
+    for _ in range(4):
+        without.update()
+    assert torch.equal(torch_after, torch.random.get_rng_state())
+    np.testing.assert_array_equal(numpy_after, np.random.get_state()[1])
+    for ours, theirs in ((with_reports.state(), without.state()), *(
+        (as_arrays(one.agent), as_arrays(other.agent)) for one, other in ((with_reports, without),)
+    )):  # fmt: skip
+        assert ours.keys() == theirs.keys()
+        for key, value in ours.items():
+            np.testing.assert_array_equal(value, theirs[key], key)
+    for stream in (0, 1):
+        ours, theirs = with_reports.store.read(stream, 0, 150), without.store.read(stream, 0, 150)
+        for key, value in ours.items():
+            np.testing.assert_array_equal(value, theirs[key], key)
+    assert with_reports.store.stats() == without.store.stats()
+
+
+def test_what_cannot_be_measured_says_why() -> None:
+    short = Health(learner(steps=40)).report(on_policy=True)
+    assert set(short["missing"]) == {"horizon", "memory", "returns", "reward", "forgetting", "actions"}
+    assert short["missing"]["returns"] == "Replay has 42 windows of 20 steps; from 200 on it is judged."
+    other = Health(learner()).report(on_policy=False)
+    assert list(other["missing"]) == ["returns"] and other["returns"] is None
+    made = learner()
+    made.store.read = lambda *arguments: (_ for _ in ()).throw(ValueError("evicted"))  # type: ignore[method-assign]
+    gone = Health(made).report(on_policy=True)
+    assert set(gone["missing"]) == set(short["missing"]) and gone["horizon"] is None
+
+
+def test_a_model_that_knows_no_action_is_not_sensitive() -> None:
+    made = learner()
+    with torch.no_grad():
+        for value in made.agent.rssm.action_in.parameters():
+            value.zero_()
+    report = Health(made).report(on_policy=True)
+    assert report["actions"]["ratio"] == 1.0
+    assert Health(learner()).report(on_policy=True)["actions"]["ratio"] != 1.0
+
+
+def test_an_untrained_reward_head_imagines_no_return() -> None:
+    report = Health(learner()).report(on_policy=True)
+    np.testing.assert_allclose(report["returns"]["imagined"], 0, atol=1e-5)
+    assert report["reward"]["error"] == pytest.approx(
+        sum(abs(one["actual"]) * one["count"] for one in report["reward"]["bins"])
+        / sum(one["count"] for one in report["reward"]["bins"])
+    )
+
+
+def test_real_returns_end_with_the_episode() -> None:
+    rows = {
+        "reward": np.array([[9.0, 1.0, 2.0, 4.0, 8.0]] * 4, np.float32),
+        "is_last": np.zeros((4, 5), bool), "is_terminal": np.zeros((4, 5), bool),
+    }  # fmt: skip
+    rows["is_last"][1, 2] = rows["is_terminal"][1, 2] = True  # a terminal step after two
+    rows["is_last"][2, 2] = True  # a time limit there: what would have followed is unknown
+    rows["is_last"][3, 0] = rows["is_terminal"][3, 0] = True  # it starts at an end
+    returns, known = real_returns(rows, 0, 4, 0.5)
+    np.testing.assert_allclose(returns[:2], [1 + 2 / 2 + 4 / 4 + 8 / 8, 1 + 2 / 2])
+    assert known.tolist() == [True, True, False, False]
+    rows["is_last"][2, :] = [False, False, False, False, True]  # cut right at the horizon
+    assert real_returns(rows, 0, 4, 0.5)[1].tolist() == [True, True, True, False]
+
+
+def test_episodes_of_the_start_states() -> None:
+    first = np.zeros((3, 6), bool)
+    first[:, 0] = True  # every window's first column is marked as one
+    first[1, 2] = True
+    windows = Windows({"is_first": first}, np.array([[0, 0], [0, 5], [1, 0]]))
+    assert episodes(windows, 3, np.array([True, True, True])) == 3
+    assert episodes(windows, 3, np.array([True, False, True])) == 2
+    assert episodes(windows, 1, np.array([True, True, False])) == 1  # both before step 7
+
+
+def test_calibration_compares_means_not_single_rewards() -> None:
+    noise = np.tile([-1.0, 1.0], 500)
+    predicted = np.repeat(np.arange(10.0), 100)
+    fair = calibration(predicted, predicted + noise)
+    assert fair["error"] == 0.0 and [one["count"] for one in fair["bins"]] == [100] * 10
+    assert calibration(predicted, predicted - 0.5)["error"] == pytest.approx(0.5)
+    assert calibration(predicted, 2 * predicted)["error"] == pytest.approx(4.5)
+
+
+def test_numbers_that_are_not_finite_become_null() -> None:
+    assert finite({"a": [1.0, float("nan")], "b": {"c": float("inf"), "d": "text"}}) == {
+        "a": [1.0, None],
+        "b": {"c": None, "d": "text"},
+    }
