@@ -76,21 +76,18 @@ def test_measuring_repeats_and_disturbs_nothing() -> None:
         with_reports.update()
         report = Health(with_reports).report(on_policy=True)
         assert untimed(report) == untimed(Health(with_reports).report(on_policy=True)), update
-    torch_after, numpy_after = torch.random.get_rng_state(), np.random.get_state()[1]
+    drawn = torch.rand(1).item(), np.random.random()
     torch.manual_seed(7)
     np.random.seed(7)
     for _ in range(4):
         without.update()
-    assert torch.equal(torch_after, torch.random.get_rng_state())
-    np.testing.assert_array_equal(numpy_after, np.random.get_state()[1])
-    for ours, theirs in ((with_reports.state(), without.state()), *(
-        (as_arrays(one.agent), as_arrays(other.agent)) for one, other in ((with_reports, without),)
-    )):  # fmt: skip
+    assert drawn == (torch.rand(1).item(), np.random.random())
+    for ours, theirs in (
+        (with_reports.state(), without.state()),
+        (as_arrays(with_reports.agent), as_arrays(without.agent)),
+        *((with_reports.store.read(stream, 0, 150), without.store.read(stream, 0, 150)) for stream in (0, 1)),
+    ):
         assert ours.keys() == theirs.keys()
-        for key, value in ours.items():
-            np.testing.assert_array_equal(value, theirs[key], key)
-    for stream in (0, 1):
-        ours, theirs = with_reports.store.read(stream, 0, 150), without.store.read(stream, 0, 150)
         for key, value in ours.items():
             np.testing.assert_array_equal(value, theirs[key], key)
     assert with_reports.store.stats() == without.store.stats()

@@ -65,18 +65,18 @@ def test_what_is_gone_is_replaced_by_another_window() -> None:
     fill(store, 60)
     ages, read = Ages(store, 8), store.read
 
-    def lossy(stream: int, first: int, n: int) -> Rows:
+    def lossy(stream: int, first_step_id: int, n: int) -> Rows:
         if stream == 0:
             raise ValueError("evicted")
         if stream == 1:
             raise ShardDownError("it does not answer")
-        return read(stream, first, n)
+        return read(stream, first_step_id, n)
 
     store.read = lossy  # type: ignore[method-assign]
     found = ages.draw(8, 0.0, 1.0, rng())
     assert found is not None and set(found.keys[:, 0].tolist()) == {2}
     assert ages.draw(200, 0.0, 1.0, np.random.default_rng(0)) is not None
-    store.read = lambda stream, first, n: lossy(0, first, n)  # type: ignore[method-assign]
+    store.read = lambda stream, first_step_id, n: lossy(0, first_step_id, n)  # type: ignore[method-assign]
     assert ages.draw(8, 0.0, 1.0, rng()) is None
 
 

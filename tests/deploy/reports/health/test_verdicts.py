@@ -1,6 +1,5 @@
 """Each verdict follows from its own numbers, whatever the units, and only from what lasts."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,10 +9,11 @@ from hypothesis import strategies as st
 from deploy.reports.health.verdicts import FIELDS, PITFALLS, Verdict, gained, size, unhealthy, verdicts
 from deploy.wiring.config import HealthConfig
 from tests.deploy.reports.health.written_reports import report
+from world_models.dataclass_json import from_json
 
 pytestmark = pytest.mark.timeout(60)
 RULES = HealthConfig()
-BAD: dict[str, dict[str, float]] = {
+BAD: dict[str, dict[str, Any]] = {
     "horizon": {"gained": 1.3},
     "returns": {"optimism": 6.0},
     "reward": {"miscalibrated": 0.4},
@@ -53,7 +53,7 @@ def test_each_part_is_flagged_for_its_own_reason_once_it_lasts(part: str) -> Non
 @pytest.mark.parametrize("part", BAD)
 def test_rules_can_be_turned_off_and_wait_for_the_warm_up(part: str) -> None:
     bad = [report(updates, **BAD[part]) for updates in (1500, 2000)]
-    off = judged(report(1000), *bad, rules=replace(RULES, **{FIELDS[part]: 0.0}))[part]
+    off = judged(report(1000), *bad, rules=from_json(HealthConfig, {FIELDS[part]: 0.0}))[part]
     assert off.state == "unknown" and off.text == f"The rule is off: health.{FIELDS[part]}=0."
     early = judged(report(1000), *bad, rules=HealthConfig(warmups=21.0))[part]
     assert early.state == "unknown" and early.text == "Judged from update 2,100 on; this is update 2,000."
