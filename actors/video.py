@@ -22,8 +22,10 @@ def require_video_name(path: Path) -> None:
         raise ValueError(f"A video named {path.name!r} has no supported format; name it .mp4 or .gif.")
 
 
-def write_video(path: str | Path, frames: Sequence[np.ndarray], fps: int = 30) -> Path:
+def write_video(path: str | Path, frames: Sequence[np.ndarray], fps: int = 30, *, seekable: bool = False) -> Path:
     """Write uint8 pictures [H W 3] of one size as `.mp4` or `.gif`; returns the path.
+
+    `seekable`: every frame of an `.mp4` is a key frame, so that a player shows any of them at once.
 
     Raises ValueError for another suffix or no pictures, OSError if the file cannot be written, NexusError if ffmpeg
     fails. The file is complete or absent.
@@ -35,16 +37,20 @@ def write_video(path: str | Path, frames: Sequence[np.ndarray], fps: int = 30) -
     factor = max(1, -(-SMALLEST // min(frames[0].shape[:2])))
     pictures = [frame.repeat(factor, 0).repeat(factor, 1) for frame in frames]
     with whole_file(path) as fresh:
-        (_write_mp4 if path.suffix == ".mp4" else _write_gif)(fresh, pictures, fps)
+        if path.suffix == ".mp4":
+            _write_mp4(fresh, pictures, fps, seekable)
+        else:
+            _write_gif(fresh, pictures, fps)
     return path
 
 
-def _write_mp4(path: Path, frames: list[np.ndarray], fps: int) -> None:
+def _write_mp4(path: Path, frames: list[np.ndarray], fps: int, seekable: bool) -> None:
     from imageio_ffmpeg import get_ffmpeg_exe
 
     height, width = (size - size % 2 for size in frames[0].shape[:2])  # H.264 halves the colour planes
     source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", f"{fps}", "-i", "-"]
-    encoding = ["-an", "-vcodec", "libx264", "-pix_fmt", "yuv420p", "-crf", "15"]
+    encoding = ["-an", "-vcodec", "libx264", "-pix_fmt", "yuv420p", "-movflags", "+faststart"]
+    encoding += ["-g", "1", "-crf", "20"] if seekable else ["-crf", "15"]
     command = [get_ffmpeg_exe(), "-v", "error", "-y", *source, *encoding, str(path.absolute())]
     with (
         TemporaryFile() as said,

@@ -16,6 +16,7 @@ import numpy as np
 
 from deploy.monitor.history import TRAIN, number
 from deploy.monitor.run import Run
+from deploy.reports.health.verdicts import unhealthy
 from deploy.wiring.config import AlertsConfig
 from world_models.dataclass_json import from_json
 
@@ -117,6 +118,8 @@ def wrong_with(run: Run, rules: AlertsConfig, now: float) -> Iterator[tuple[str,
         yield "dead workers", "; ".join(parts)
     if rules.collapse:
         yield from _collapse(run, rules.collapse)
+    for one in unhealthy(run.health.verdicts(run.configuration.values)):
+        yield f"{one.title} ({one.name})", one.text
 
 
 def _collapse(run: Run, share: float) -> Iterator[tuple[str, str]]:

@@ -12,9 +12,12 @@ from typing import Any
 import numpy as np
 
 from deploy.monitor.configuration import Configuration
+from deploy.monitor.health import FOLDER as HEALTH
+from deploy.monitor.health import HealthReports
 from deploy.monitor.history import EVAL, TRAIN, History, number
 from deploy.monitor.notes import FILE as NOTES
 from deploy.monitor.notes import read_notes
+from deploy.monitor.videos import VIDEOS
 from deploy.reports.metrics import METRICS, SCORES
 from deploy.stored.control import active
 from deploy.stored.run_status import STATUS, read_status
@@ -22,9 +25,10 @@ from deploy.wiring.claim import LOCK
 from world_models.checkpoint_files import RUN_CONFIG
 
 EVALUATION = "evaluation.json"
-_WATCHED = (RUN_CONFIG, NOTES, STATUS, METRICS, SCORES, EVALUATION, LOCK)
+_WATCHED = (RUN_CONFIG, NOTES, STATUS, METRICS, SCORES, EVALUATION, LOCK, HEALTH, VIDEOS)
 RECENT = 20  # episodes whose mean is the score of a run
 _TAIL = 1 << 16  # bytes at the end of metrics.jsonl that hold its last line
+_NOTHING = (0, 0)  # what is seen of a file that does not exist
 _QUIET = 600.0  # seconds without a change after which a run is looked at less often
 
 
@@ -36,6 +40,7 @@ class Run:
         self.id = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:12]
         self.scores, self._metrics = History(path / SCORES), History(path / METRICS)
         self._asked = False  # somebody looks at the metrics
+        self._health: HealthReports | None = None
         self._seen: dict[str, tuple[int, int]] = {}
         self._looked = -math.inf
         self.active = False
@@ -68,6 +73,8 @@ class Run:
                 self._metrics.refresh()
         if SCORES in changed:
             self.scores.refresh()
+        if HEALTH in changed and self._health is not None:
+            self._health.look()
         now, before = time.monotonic(), self.active
         if now - self._looked > (3.0 if changed or time.time() - self.changed_at < _QUIET else 30.0):
             self._looked = now
@@ -76,7 +83,7 @@ class Run:
         return bool(changed) or before != self.active
 
     def _is_new(self, name: str) -> bool:
-        about = (0, 0)
+        about = _NOTHING
         with suppress(OSError):
             there = os.stat(self.path / name)
             about = there.st_mtime_ns, there.st_size
@@ -84,9 +91,12 @@ class Run:
                 self.changed_at = max(self.changed_at, there.st_mtime)
             if name in (METRICS, SCORES, LOCK):
                 self.logged_at = max(self.logged_at, there.st_mtime)
-        new = self._seen.get(name, (0, 0)) != about
+        new = self._seen.get(name, _NOTHING) != about
         self._seen[name] = about
         return new
+
+    def _is_there(self, name: str) -> bool:
+        return self._seen.get(name, _NOTHING) != _NOTHING
 
     @property
     def metrics(self) -> History:
@@ -95,6 +105,14 @@ class Run:
             self._asked = True
             self._metrics.refresh()
         return self._metrics
+
+    @property
+    def health(self) -> HealthReports:
+        """What the run says of its world model, read when it is first asked for."""
+        if self._health is None:
+            self._health = HealthReports(self.path)
+            self._health.look()
+        return self._health
 
     @property
     def group(self) -> str:
@@ -158,7 +176,7 @@ class Run:
             "ratio": number(latest.get("replay/ratio")), "changed": self.changed_at,
             "mode": self.configuration.values.get("mode", ""), "damaged": self.scores.damaged,
             "tags": list(self.notes.tags), "note": self.notes.note, "archived": self.notes.archived,
-            "spark": _spark(train),
+            "spark": _spark(train), "health": self._is_there(HEALTH) or self._is_there(VIDEOS),
         }  # fmt: skip
 
 

@@ -16,6 +16,8 @@ from starlette.responses import Response
 from deploy.monitor.access import Access
 from deploy.monitor.answers import Answer, to_text
 from deploy.monitor.curves import Question
+from deploy.monitor.questions import MissingError, QuestionError, asked
+from deploy.monitor.videos import picture
 from deploy.monitor.views import Shown, Views
 
 PAGE = Path(__file__).parent / "page"
@@ -77,8 +79,9 @@ def application(views: Views, token: str = "") -> Any:
 
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
     app.add_middleware(GZipMiddleware, minimum_size=2000, compresslevel=3)
-    app.add_exception_handler(ValueError, _wrong)
-    app.add_exception_handler(LookupError, _missing)
+    app.add_exception_handler(QuestionError, _wrong)
+    app.add_exception_handler(MissingError, _missing)
+    app.add_exception_handler(Exception, _failed)  # uvicorn logs it too
     _add_files(app)
     _add_questions(app, views)
 
@@ -122,6 +125,10 @@ def _wrong(_: Request, error: Exception) -> Response:
 
 def _missing(_: Request, error: Exception) -> Response:
     return Answer({"error": str(error.args[0]) if error.args else "not found"}, 404)
+
+
+def _failed(_: Request, error: Exception) -> Response:
+    return Answer({"error": f"The monitor failed ({type(error).__name__}); its log says more."}, 500)
 
 
 def _add_files(app: FastAPI) -> None:
@@ -178,6 +185,14 @@ def _add_questions(app: FastAPI, views: Views) -> None:
     def fleet(run: str) -> Response:
         return Answer(views.fleet(run))
 
+    @app.get("/api/health")
+    def health(run: str, after: int = 0) -> Response:
+        return Answer(views.health(run, after))
+
+    @app.get("/api/runs/{run}/videos/{name}")
+    def video(run: str, name: str, request: Request) -> Response:
+        return picture(views.place_of(run), name, request.headers)
+
     @app.get("/api/alerts")
     def alerts() -> Response:
         return Answer(views.alarms())
@@ -200,10 +215,12 @@ def _shown(filter: str, hidden: str) -> Shown:
 
 
 async def _body(request: Request) -> Any:
-    """ValueError: it is not JSON, or not said to be."""
+    """QuestionError: it is not JSON, or not said to be."""
     if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
-        raise ValueError("Send application/json.")
+        raise QuestionError("Send application/json.")
+    data = await request.body()
     try:
-        return json.loads(await request.body())
+        with asked():
+            return json.loads(data)
     except RecursionError as error:
-        raise ValueError("The request is nested too deeply.") from error
+        raise QuestionError("The request is nested too deeply.") from error

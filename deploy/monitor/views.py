@@ -9,11 +9,14 @@ from deploy.monitor.alerts import Alerts
 from deploy.monitor.configuration import differing
 from deploy.monitor.curves import Axis, Question, baseline_curves, group_curve, labels
 from deploy.monitor.fleet import Fleet
+from deploy.monitor.health import answer
 from deploy.monitor.metric_lines import metric_lines
 from deploy.monitor.notes import changed, write_notes
+from deploy.monitor.questions import MissingError, QuestionError, asked
 from deploy.monitor.run import Run
 from deploy.monitor.runs import Runs
-from deploy.monitor.selection import selection
+from deploy.monitor.selection import Term, selection
+from deploy.monitor.videos import pictures
 from deploy.reports.curves import NOT_VALUES, Curve
 from deploy.reports.statistics import Statistic
 from deploy.stored.control import ask
@@ -34,7 +37,7 @@ class Shown:
 
 
 class Views:
-    """Raises ValueError for a question that makes no sense, LookupError for a run that does not exist."""
+    """Raises QuestionError for one that makes no sense, MissingError for a run that does not exist."""
 
     def __init__(self, runs: Runs, baselines: Sequence[Curve] = (), alerts: Alerts | None = None):
         self.runs, self.baselines, self.alerts = runs, baselines, alerts or Alerts()
@@ -44,13 +47,13 @@ class Views:
     def run(self, name: str) -> Run:
         """A run by its id."""
         if (run := self.runs.by_id.get(name)) is None:
-            raise LookupError("There is no such run.")
+            raise MissingError("There is no such run.")
         return run
 
     def table(self, shown: Shown) -> dict[str, Any]:
         """Every run with `selected`, and every task with its number of selected runs."""
         with self.runs.lock:
-            term = selection(shown.filter)
+            term = _term(shown)
             rows: list[dict[str, Any]] = []
             tasks: dict[str, dict[str, Any]] = {}
             for run in self.runs.by_id.values():
@@ -72,7 +75,7 @@ class Views:
         return self.runs.places.get((run.configuration.task, run.group), 0)
 
     def _selected(self, shown: Shown) -> list[Run]:
-        term = selection(shown.filter)
+        term = _term(shown)
         return [
             run for run in self.runs.by_id.values()
             if run.id not in shown.hidden and term(run.summary(), run.configuration.values)
@@ -122,11 +125,11 @@ class Views:
     def metric(
         self, name: str, axis: Axis, decay: float, logarithmic: bool, task: str, shown: Shown
     ) -> dict[str, Any]:  # fmt: skip
-        """Lines of one metric. ValueError: the smoothing is none."""
+        """Lines of one metric. QuestionError: the smoothing is none."""
         if not 0 <= decay < 1:
-            raise ValueError(f"The decay of an average lies in [0, 1); {decay:g} does not.")
+            raise QuestionError(f"The decay of an average lies in [0, 1); {decay:g} does not.")
         if axis not in get_args(Axis):
-            raise ValueError(f"The axis is one of {', '.join(get_args(Axis))}.")
+            raise QuestionError(f"The axis is one of {', '.join(get_args(Axis))}.")
         with self.runs.lock:
             runs = [run for run in self._selected(shown) if not task or run.configuration.task == task]
             runs = [run for run in runs if name in run.latest or (run.latest and name in run.metrics.names)]
@@ -138,7 +141,7 @@ class Views:
     def difference(self, names: Sequence[str], everything: bool = False) -> dict[str, Any]:
         """The fields in which the configurations of some runs differ."""
         if not 1 <= len(names) <= MOST_COMPARED:
-            raise ValueError(f"Choose 1 to {MOST_COMPARED} runs to compare.")
+            raise QuestionError(f"Choose 1 to {MOST_COMPARED} runs to compare.")
         with self.runs.lock:
             runs = [self.run(name) for name in names]
             values = [run.configuration.values for run in runs]
@@ -166,6 +169,19 @@ class Views:
         with self.runs.lock:
             return self._fleets.setdefault(name, Fleet(self.run(name))).report()
 
+    def health(self, name: str, after: int = 0) -> dict[str, Any]:
+        """The health of a run's world model, to a page that has been told of reports up to the cursor `after`."""
+        with self.runs.lock:
+            run = self.run(name)
+            found = answer(run.health, run.configuration.values, after)
+            about = {"id": run.id, "name": run.name, "task": run.configuration.task, "state": run.state()}
+        return {**about, **found, "pictures": pictures(run.path)}
+
+    def place_of(self, name: str) -> Path:
+        """The directory of a run."""
+        with self.runs.lock:
+            return self.run(name).path
+
     def alarms(self) -> dict[str, Any]:
         """The alerts now, and what happened lately."""
         return {
@@ -174,30 +190,37 @@ class Views:
         }
 
     def steer(self, name: str, request: Any) -> dict[str, Any]:
-        """Pass a request on to a run. ValueError: it is none, or the run refuses it, or does not answer."""
+        """Pass a request on to a run. QuestionError: it is none, or the run refuses it, or does not answer."""
         if not isinstance(request, Mapping) or len(request) != 1 or not request.keys() <= set(REQUESTS):
-            raise ValueError(f"A request is an object with one of {', '.join(REQUESTS)}.")
+            raise QuestionError(f"A request is an object with one of {', '.join(REQUESTS)}.")
         with self.runs.lock:
             path = self.run(name).path
-        return ask(path, request, ANSWERING)
+        with asked():
+            return ask(path, request, ANSWERING)
 
     def annotate(self, name: str, changes: Mapping[str, Any]) -> dict[str, Any]:
-        """Change tags, note or archive mark of a run. ValueError: they make no sense, or cannot be written."""
+        """Change tags, note or archive mark of a run. QuestionError: they make no sense, or cannot be written."""
         with self.runs.lock:
             run = self.run(name)
-            notes = changed(run.notes, changes)
-            write_notes(run.path, notes)
+            with asked():
+                notes = changed(run.notes, changes)
+                write_notes(run.path, notes)
             run.notes, run.revision = notes, run.revision + 1  # the next look finds the file, and tells every page
             return run.summary()
+
+
+def _term(shown: Shown) -> Term:
+    with asked():
+        return selection(shown.filter)
 
 
 def _check(question: Question) -> None:
     for given, allowed in ((question.axis, get_args(Axis)), (question.statistic, get_args(Statistic)),
                            (question.kind, ("train", "eval"))):  # fmt: skip
         if given not in allowed:
-            raise ValueError(f"{given!r} is not one of {', '.join(allowed)}.")
+            raise QuestionError(f"{given!r} is not one of {', '.join(allowed)}.")
     if not _BINS[0] <= question.bins <= _BINS[1]:
-        raise ValueError(f"A curve has {_BINS[0]} to {_BINS[1]} points.")
+        raise QuestionError(f"A curve has {_BINS[0]} to {_BINS[1]} points.")
 
 
 def folders_of(paths: Sequence[Path]) -> list[Path]:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from actors.video import write_video
+from deploy.reports.open_loop_files import FPS, KEEP, picture_name
 from deploy.wiring.config import RunConfig
 from learner.checkpoint import disk_is_full
 from learner.learner import Learner
@@ -11,9 +12,6 @@ from learner.open_loop import report_open_loop
 from learner.open_loop_report import OpenLoopReport
 from replay.errors import NexusError
 from replay.files.whole_file import whole_file
-
-KEEP = 5
-"""Number of newest reports whose pictures are kept."""
 
 
 def open_loop_due(config: RunConfig, updates: int) -> bool:
@@ -43,15 +41,15 @@ def write_pictures(report: OpenLoopReport, folder: Path, title: str, keep: int =
     newest `keep` of each. Raises OSError if they cannot be written."""
     # Imported here: matplotlib loads slowly, and most processes never draw.
     from deploy.reports.open_loop_figure import open_loop_figure
-    from deploy.reports.open_loop_video import FPS, video_frames
+    from deploy.reports.open_loop_video import video_frames
 
-    stem = folder / f"openloop-{report.updates:08d}"
+    stem = folder / picture_name(report.updates)
     figure = stem.with_suffix(".png")
     with whole_file(figure) as fresh:
         open_loop_figure(report, title).savefig(fresh, dpi=110, facecolor="white")
     written = [figure]
     if frames := video_frames(report, title):
-        written.append(write_video(stem.with_suffix(".mp4"), frames, FPS))
+        written.append(write_video(stem.with_suffix(".mp4"), frames, FPS, seekable=True))
     for path in written:
         for old in sorted(folder.glob(f"openloop-*{path.suffix}"))[:-keep]:
             old.unlink(missing_ok=True)

@@ -8,9 +8,9 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from deploy.reports.open_loop_files import HELD
 from learner.open_loop_report import OpenLoopReport
 
-FPS = 10
 COLUMNS = 6
 TILE = 128  # pixels an image is enlarged to, by a whole factor
 BORDER, GAP, MARGIN, GUTTER = 3, 10, 20, 104
@@ -39,7 +39,7 @@ def video_frames(report: OpenLoopReport, title: str) -> list[np.ndarray]:
     lit, dim = (_chart(report, keys, base.width - GUTTER - MARGIN, fade) for fade in (0.0, 0.72))
     steps = report.valid.shape[1]
     frames = [_frame(report, base, lit, dim, rows, cell, columns, step) for step in range(steps)]
-    return [*frames, *[frames[-1]] * FPS]
+    return [*frames, *[frames[-1]] * HELD]
 
 
 def _rows(report: OpenLoopReport, key: str, columns: np.ndarray) -> list[tuple[str, np.ndarray]]:

@@ -71,7 +71,7 @@ def test_workers_are_shown_scaled_and_alerts_raised(browser: "Browser", run: Pat
         page.wait_for_selector(".toast:text-is('It saves and ends.')")
         write_status(run, status(2.0, snapshot={"version": 12, "lag_seconds": 999}))
         page.wait_for_selector(".tabs .alarm:text-is('1')", timeout=20_000)
-        page.keyboard.press("5")
+        page.keyboard.press("6")
         page.wait_for_selector(".raised em:text-is('the policies that act are 999 s old on average')")
         write_status(run, status(3.0))
         page.wait_for_selector("h1:text-is('All is well')", timeout=20_000)

@@ -5,11 +5,12 @@ import { AlertsView } from "./alerts.js";
 import { CurvesView } from "./curves.js";
 import { ask, h, toast } from "./dom.js";
 import { FleetView } from "./fleet.js";
+import { HealthView } from "./health.js";
 import { MetricsView } from "./metrics.js";
 import { RunsView } from "./runs.js";
 import { change, link, onChange, remember, state } from "./state.js";
 
-const VIEWS = [["curves", "Curves", CurvesView], ["metrics", "Metrics", MetricsView], ["runs", "Runs", RunsView], ["fleet", "Fleet", FleetView], ["alerts", "Alerts", AlertsView]];
+const VIEWS = [["curves", "Curves", CurvesView], ["metrics", "Metrics", MetricsView], ["runs", "Runs", RunsView], ["health", "Health", HealthView], ["fleet", "Fleet", FleetView], ["alerts", "Alerts", AlertsView]];
 const world = { runs: [], byId: new Map(), alerts: 0, tasks: [], baselines: [], folders: [], loaded: false, reload };
 const main = document.getElementById("main");
 let view = null;
@@ -117,8 +118,8 @@ function switchTheme() {
   open();
 }
 
-const KEYS = [["1 2 3 4 5", "curves, metrics, runs, fleet, alerts"], ["/", "filter"], ["T", "light or dark"], ["?", "these keys"],
-  ["← →", "on a chart: read values"], ["+ −", "on a chart: zoom; Escape shows everything again"], ["drag", "zoom; double click shows everything again"]];
+const KEYS = [["1 2 3 4 5 6", "curves, metrics, runs, health, fleet, alerts"], ["/", "filter"], ["T", "light or dark"], ["?", "these keys"],
+  ["← →", "on a chart: read values"], ["+ −", "on a chart: zoom; Escape shows everything again"], ["← → space", "on Health: step through all videos, play"], ["drag", "zoom; double click shows everything again"]];
 
 function help() {
   ask("Keyboard", h("dl", { class: "keys" }, KEYS.map(([key, text]) => [h("dt", {}, key.split(" ").map((one) => h("kbd", {}, one))), h("dd", {}, text)])),

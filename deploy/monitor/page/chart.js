@@ -146,7 +146,7 @@ export class Chart {
       ctx.moveTo(plot.bbox.left, y);
       ctx.lineTo(plot.bbox.left + plot.bbox.width, y);
       ctx.stroke();
-      ctx.fillText(`${level.label}  ${this.options.yText(level.y)}`, plot.bbox.left + plot.bbox.width - 6 * ratio, y - 2 * ratio);
+      if (level.label) ctx.fillText(`${level.label}  ${this.options.yText(level.y)}`, plot.bbox.left + plot.bbox.width - 6 * ratio, y - 2 * ratio);
     }
     ctx.restore();
   }

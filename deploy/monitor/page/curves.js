@@ -64,7 +64,7 @@ export class CurvesView {
   }
 
   stateChanged(changes) {
-    if (!Object.keys(changes).some((key) => !["smooth", "logy", "pins", "chosen", "sort", "down", "mtask", "run"].includes(key))) return;
+    if (!Object.keys(changes).some((key) => !["smooth", "logy", "pins", "chosen", "sort", "down", "mtask", "run", "health", "hkey"].includes(key))) return;
     this.#controls();
     if (["off", "band", "baselines", "log", "reach"].some((key) => key in changes)) {
       for (const card of [this.big, ...this.cards.values()]) if (card?.answer) this.#draw(card);

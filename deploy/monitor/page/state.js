@@ -3,7 +3,7 @@
 export const DEFAULTS = {
   view: "curves", task: "", axis: "frames", stat: "mean", band: "interval", kind: "train", value: "score", bins: "50",
   baselines: "on", log: "off", filter: "", hidden: "", off: "", reach: "", smooth: "0.9", logy: "off", pins: "", chosen: "",
-  sort: "changed", down: "on", mtask: "", run: "", theme: "",
+  sort: "changed", down: "on", mtask: "", run: "", health: "", hkey: "", theme: "",
 };
 const PINNED = ["train/loss/total", "episode/score", "train/imagination/return", "fps/env", "replay/ratio", "policy/lag"];
 DEFAULTS.pins = remembered("nexus.pins") ?? PINNED.join(",");
@@ -14,7 +14,7 @@ function read() {
   const [path, query = ""] = location.hash.replace(/^#\/?/, "").split("?");
   const given = new URLSearchParams(query);
   for (const key of Object.keys(DEFAULTS)) state[key] = given.get(key) ?? DEFAULTS[key];
-  if (["curves", "metrics", "runs", "fleet", "alerts"].includes(path)) state.view = path;
+  if (["curves", "metrics", "runs", "health", "fleet", "alerts"].includes(path)) state.view = path;
 }
 
 export function link(changes = {}) {

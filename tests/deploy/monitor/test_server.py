@@ -16,6 +16,7 @@ from websockets.sync.client import connect
 from websockets.typing import Origin
 
 from deploy.cli import main
+from tests.deploy.monitor.written_health import write_film
 from tests.deploy.monitor.written_runs import add_episodes, served, write_run
 
 pytestmark = pytest.mark.timeout(120)
@@ -126,6 +127,24 @@ def test_no_path_leads_out_of_the_page(client: Client, path: str) -> None:
 def test_malformed_questions_are_answered(client: Client, path: str, status: int) -> None:
     found, _, body = client.ask(path)
     assert found == status and b"Traceback" not in body
+
+
+def test_videos_come_from_the_run_alone(client: Client, folder: Path) -> None:
+    run = folder / "runs" / "a"
+    data = write_film(run, 100).read_bytes()
+    name = client.json("/api/runs")["runs"][0]["id"]
+    base = f"/api/runs/{name}/videos"
+    status, headers, body = client.ask(f"{base}/openloop-00000100.mp4", headers={"accept-encoding": "gzip"})
+    assert status == 200 and body == data and headers["content-type"] == "video/mp4"
+    part = client.ask(f"{base}/openloop-00000100.mp4", headers={"range": "bytes=4-7", "accept-encoding": "gzip"})
+    assert part[0] == 206 and part[2] == data[4:8] == b"ftyp"
+    assert client.status(f"/api/runs/{name}x/videos/openloop-00000100.mp4") == 404
+    for path in ("config.yaml", "../config.yaml", "..%2fconfig.yaml", "%2e%2e/scores.jsonl", "/etc/passwd", "best.mp4",
+                 "openloop-00000100.mp4%00", "openloop-" + "1" * 3000 + ".mp4", "openloop-00000001.mp4"):  # fmt: skip
+        assert client.status(f"{base}/{path}") == 404, path
+    assert client.status(f"{base}/openloop-00000100.mp4", headers={"sec-fetch-site": "cross-site"}) == 403
+    assert client.status(f"/api/health?run={name}&after=x") == 422 and client.status("/api/health?run=..") == 404
+    assert client.json(f"/api/health?run={name}")["updates"] == []
 
 
 def test_oversized_and_broken_requests_do_no_harm(client: Client) -> None:

@@ -11,7 +11,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from deploy.reports.open_loop import open_loop_due, write_pictures
 from deploy.reports.open_loop_figure import dimensions, open_loop_figure
-from deploy.reports.open_loop_video import _BROKEN, _CONTEXT, _OPEN, BORDER, FPS, GUTTER, HEADER, TILE, video_frames
+from deploy.reports.open_loop_files import FPS
+from deploy.reports.open_loop_video import _BROKEN, _CONTEXT, _OPEN, BORDER, GUTTER, HEADER, TILE, video_frames
 from deploy.wiring.config import RunConfig
 from learner.open_loop_report import OpenLoopReport
 from replay.step import Rows
