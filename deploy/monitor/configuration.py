@@ -39,9 +39,14 @@ class Configuration:
         if isinstance(seed, int):
             self.seed = seed
         kept = {name: value for name, value in self.values.items() if not _is_incidental(name)}
-        text = json.dumps([self.task, kept], sort_keys=True, default=str)
-        self.group = hashlib.sha256(text.encode()).hexdigest()[:10]
+        self.group = _digest([self.task, kept])
         """The same for all seeds of an experiment."""
+        self.method = _digest({name: value for name, value in kept.items() if name != "task"})
+        """The same for all seeds of an experiment on any task."""
+
+
+def _digest(values: Any) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:10]
 
 
 def _read(file: Path) -> Any:

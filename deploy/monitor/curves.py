@@ -12,14 +12,14 @@ from deploy.monitor.configuration import differing
 from deploy.monitor.history import EVAL, TRAIN
 from deploy.monitor.run import Run
 from deploy.reports.curves import Curve, bin_width, binned, frame_grid
-from deploy.reports.statistics import FEWEST, Statistic, band
+from deploy.reports.statistics import Statistic, band
 from deploy.wiring.config_file import COMMAND
 
 Axis = Literal["frames", "hours", "updates"]
 _HOUR = 3600.0
 _DOTS = 600  # episodes of a lone run that are drawn
 _NAMED = 3  # fields that a label names
-_SEED = re.compile(r"[-_. /]*(seed|s)?[-_]?\d+$")  # at the end of a name
+SEED = re.compile(r"[-_. /]*(seed|s)?[-_]?\d+$")  # at the end of a name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +61,7 @@ def group_curve(runs: Sequence[Run], question: Question) -> dict[str, Any] | Non
     if not found:
         return None
     curves = [curve for _, curve in found]
-    line, width = _line(curves, question)
+    line, width = line_of(curves, question)
     grid = frame_grid(max(float(curve.xs[-1]) for curve in curves), width)
     kept = np.isin(grid, line.pop("grid"))
     scale = _HOUR if question.axis == "hours" else 1.0
@@ -70,18 +70,18 @@ def group_curve(runs: Sequence[Run], question: Question) -> dict[str, Any] | Non
     return line | {"x": line["x"] / scale, "width": width / scale, "seeds": seeds, "dots": dots}
 
 
-def _line(curves: Sequence[Curve], question: Question) -> tuple[dict[str, Any], float]:
-    """Also the distance of its points."""
+def line_of(curves: Sequence[Curve], question: Question, normalised: bool = False) -> tuple[dict[str, Any], float]:
+    """A statistic over runs, of one task or, `normalised`, of several; also the distance of its points."""
     last = max(float(curve.xs[-1]) for curve in curves)
     width = bin_width(curves, last, question.bins)
-    middle = band(curves, width, question.statistic)
+    middle = band(curves, width, question.statistic, normalised=normalised)
     grid = middle.xs
     values = {"y": middle.value, "low": middle.low, "high": middle.high}
     xs = np.minimum(middle.xs, last)
     if len(xs) > 1 and last - middle.xs[-2] < width / 4:  # a last bin that has hardly begun would bend the line
         xs, values = xs[:-1], {name: value[:-1] for name, value in values.items()}
         grid = grid[:-1]
-    return {"x": xs, "grid": grid, **values, "n": len(curves), "few": len(curves) < FEWEST}, width
+    return {"x": xs, "grid": grid, **values, "n": len(curves), "few": middle.few}, width
 
 
 def _dots(curve: Curve, scale: float) -> dict[str, Any]:
@@ -104,20 +104,20 @@ def baseline_curves(curves: Iterable[Curve], task: str, question: Question) -> l
         if own[0].constant:
             found.append({"name": method, "n": len(own), "level": float(np.mean([one.ys[0] for one in own]))})
         elif question.axis == "frames":
-            found.append({"name": method, "level": None} | _line(own, question)[0])
+            found.append({"name": method, "level": None} | line_of(own, question)[0])
     return found
 
 
-def labels(groups: Mapping[str, Sequence[Run]]) -> dict[str, dict[str, Any]]:
-    """For each group of a task what its runs are called in common, and in which fields it differs from the others that
-    the same command began."""
+def labels(groups: Mapping[str, Sequence[Run]], without: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
+    """For each group of a task what its runs are called in common, and in which fields, but those `without`, it differs
+    from the others that the same command began."""
     by_command: dict[str, dict[str, dict[str, Any]]] = {}
     for group, runs in groups.items():
         values = runs[0].configuration.values
         by_command.setdefault(str(values.get(COMMAND, "train")), {})[group] = values
     out: dict[str, dict[str, Any]] = {}
     for command, members in by_command.items():
-        fields = differing(list(members.values()))
+        fields = {name: of for name, of in differing(list(members.values())).items() if name not in without}
         for place, group in enumerate(members):
             own = {name: values[place] for name, values in fields.items()}
             words = [f"{name.rpartition('.')[2].replace('_', ' ')} {_shown(value)}" for name, value in own.items()]
@@ -136,7 +136,7 @@ def _common_name(runs: Sequence[Run]) -> str:
     """The name that most runs have without their seed."""
     if len(runs) == 1:
         return runs[0].name
-    stems = Counter(_SEED.sub("", run.name) for run in runs)
+    stems = Counter(SEED.sub("", run.name) for run in runs)
     return stems.most_common(1)[0][0] or runs[0].name
 
 

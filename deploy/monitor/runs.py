@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from deploy.monitor.run import Run
+from deploy.monitor.suites import suite_of
 from deploy.reports.metrics import METRICS, SCORES
 from world_models.checkpoint_files import RUN_CONFIG
 
@@ -30,7 +31,7 @@ class Runs:
         self._found: dict[Path, str] = {}
         self._searched = -SEARCH
         self.places: dict[tuple[str, str], int] = {}
-        """Task and group, each with its place within its task: its colour."""
+        """Task and group, or suite and method, each with its place within its task or suite: its colour."""
 
     def refresh(self) -> tuple[list[str], list[str]]:
         """Ids of the runs that have changed, and of those that are gone."""
@@ -71,10 +72,11 @@ class Runs:
         """A group keeps its place as long as this process lives, whatever else comes or goes."""
         taken = Counter(task for task, _ in self.places)
         for run in sorted(self.by_id.values(), key=lambda run: (run.path.parent, run.name)):
-            place = run.configuration.task, run.group
-            if place not in self.places:
-                self.places[place] = taken[place[0]]
-                taken[place[0]] += 1
+            about = run.configuration
+            for place in ((about.task, about.group), (suite_of(about.task), about.method)):
+                if place[0] and place not in self.places:
+                    self.places[place] = taken[place[0]]
+                    taken[place[0]] += 1
 
     def _search(self) -> dict[Path, str]:
         found: dict[Place, tuple[Path, Path, str]] = {}

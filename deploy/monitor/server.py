@@ -166,6 +166,14 @@ def _add_questions(app: FastAPI, views: Views) -> None:
         question = Question(axis=axis, value=value, kind=kind, statistic=statistic, bins=bins)  # type: ignore[arg-type]
         return Answer(views.curves(task, question, _shown(filter, hidden)))
 
+    @app.get("/api/suite")
+    def suite(
+        task: str, axis: str = "frames", kind: str = "train", statistic: str = "mean", bins: int = 50, at: float = 0.0,
+        goal: float = 0.5, value: str = "score", filter: str = "", hidden: str = "",
+    ) -> Response:  # fmt: skip
+        question = Question(axis=axis, value=value, kind=kind, statistic=statistic, bins=bins)  # type: ignore[arg-type]
+        return Answer(views.suite(task, question, at, goal, _shown(filter, hidden)))
+
     @app.get("/api/metrics")
     def metrics(filter: str = "", hidden: str = "") -> Response:
         return Answer(views.metric_names(_shown(filter, hidden)))

@@ -1,6 +1,6 @@
 """What the page asks for, answered from the runs. Everything here holds their lock."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -16,6 +16,7 @@ from deploy.monitor.questions import MissingError, QuestionError, asked
 from deploy.monitor.run import Run
 from deploy.monitor.runs import Runs
 from deploy.monitor.selection import Term, selection
+from deploy.monitor.suites import curves_of, method_line, published_lines, suite_answer, suite_of
 from deploy.monitor.videos import pictures
 from deploy.reports.curves import NOT_VALUES, Curve
 from deploy.reports.statistics import Statistic
@@ -26,6 +27,7 @@ ANSWERING = 30.0  # seconds
 MOST_COMPARED = 50
 _KEPT = 2000  # curves in the cache
 _BINS = (5, 400)
+_LARGEST = 1e15  # frames
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class Views:
                 one["scores"] |= row["selected"] and len(run.scores) > 0
                 one["changed"] = max(one["changed"], row["changed"])
             return {
-                "runs": rows, "tasks": [{"task": task} | one for task, one in tasks.items()],
+                "runs": rows, "tasks": [{"task": task} | one for task, one in tasks.items()], "suites": _suites(tasks),
                 "baselines": sorted({one.method for one in self.baselines}),
                 "folders": [str(folder) for folder in self.runs.folders],
             }  # fmt: skip
@@ -107,14 +109,46 @@ class Views:
     def _group_curve(self, runs: Sequence[Run], question: Question) -> dict[str, Any] | None:
         if not runs:
             return None
+        found: dict[str, Any] | None = self._kept(runs, question, (), lambda: group_curve(runs, question))
+        return found
+
+    def _kept(self, runs: Sequence[Run], question: Question, more: tuple[Any, ...], make: Callable[[], Any]) -> Any:
+        """What `make` gives, kept as long as the runs do not change."""
         state = tuple((run.id, run.scores.revision, run.revision if question.axis == "hours" else 0) for run in runs)
-        key = (state, question)
+        key = (state, question, more)
         if key not in self._curves:
             if len(self._curves) >= _KEPT:
                 self._curves.clear()
-            self._curves[key] = group_curve(runs, question)
-        found: dict[str, Any] | None = self._curves[key]
-        return found
+            self._curves[key] = make()
+        return self._curves[key]
+
+    def suite(self, suite: str, question: Question, at: float, goal: float, shown: Shown) -> dict[str, Any]:
+        """The methods of a suite over all its tasks, as `curves`. QuestionError: the frames or the goal are none."""
+        _check(question)
+        if not (0 <= at < _LARGEST and abs(goal) < _LARGEST) or question.value != "score":
+            raise QuestionError("A suite has scores at 0 or more frames, and a number as its goal.")
+        with self.runs.lock:
+            methods: dict[str, list[Run]] = {}
+            for run in sorted(self._selected(shown), key=lambda run: (run.configuration.task, run.name)):
+                if suite_of(run.configuration.task) == suite and len(run.scores):
+                    methods.setdefault(run.configuration.method, []).append(run)
+            lines: dict[str, dict[str, Any]] = {}
+            for method, runs in methods.items():
+
+                def make(runs: Sequence[Run] = runs) -> dict[str, Any] | None:
+                    found = curves_of(runs, question)
+                    return method_line(found, question, at, goal) if found else None
+
+                if line := self._kept(runs, question, (at, goal), make):
+                    lines[method] = line
+            places = {method: self.runs.places.get((suite, method), 0) for method in methods}
+            answer = suite_answer(suite, methods, lines, places)
+            tasks = answer["suite"]["tasks"]
+            if question.axis == "frames" and tasks:
+                published = self._kept((), question, (*tasks, at, goal), lambda: published_lines(
+                    self.baselines, tasks, question, at, goal))  # fmt: skip
+                answer["baselines"] = published
+            return answer
 
     def metric_names(self, shown: Shown) -> list[str]:
         """Every metric of the selected runs' newest lines."""
@@ -207,6 +241,15 @@ class Views:
                 write_notes(run.path, notes)
             run.notes, run.revision = notes, run.revision + 1  # the next look finds the file, and tells every page
             return run.summary()
+
+
+def _suites(tasks: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Suites of which more than one task has scores."""
+    found: dict[str, list[str]] = {}
+    for task, about in tasks.items():
+        if about["scores"] and about["runs"] and (suite := suite_of(task)):
+            found.setdefault(suite, []).append(task)
+    return [{"task": suite, "tasks": own} for suite, own in found.items() if len(own) > 1]
 
 
 def _term(shown: Shown) -> Term:

@@ -43,6 +43,11 @@ def normaliser(task: str) -> Normaliser | None:
     return Normaliser(0.0, LARGEST_DMC, "maximum") if task.startswith("dmc_") else None
 
 
+def profile_thresholds(scale: Scale) -> np.ndarray:
+    """Normalised scores [K] at which a performance profile is drawn."""
+    return np.linspace(0, 2.0 if scale == "human" else 1.0, 101)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
     """A statistic with its bootstrap interval; `low` and `high` are NaN if no task has two runs."""

@@ -11,7 +11,7 @@ import { RunsView } from "./runs.js";
 import { change, link, onChange, remember, state } from "./state.js";
 
 const VIEWS = [["curves", "Curves", CurvesView], ["metrics", "Metrics", MetricsView], ["runs", "Runs", RunsView], ["health", "Health", HealthView], ["fleet", "Fleet", FleetView], ["alerts", "Alerts", AlertsView]];
-const world = { runs: [], byId: new Map(), alerts: 0, tasks: [], baselines: [], folders: [], loaded: false, reload };
+const world = { runs: [], byId: new Map(), alerts: 0, tasks: [], suites: [], baselines: [], folders: [], loaded: false, reload };
 const main = document.getElementById("main");
 let view = null;
 let shown = "";
@@ -20,7 +20,7 @@ async function reload(changed = null) {
   const table = await get("runs", { filter: state.filter });
   const error = document.getElementById("filter-error");
   error.hidden = true;
-  Object.assign(world, { runs: table.runs, tasks: table.tasks, baselines: table.baselines, folders: table.folders, loaded: true });
+  Object.assign(world, { runs: table.runs, tasks: table.tasks, suites: table.suites, baselines: table.baselines, folders: table.folders, loaded: true });
   world.byId = new Map(table.runs.map((run) => [run.id, run]));
   tabs();
   if (!view || shown !== state.view) open();

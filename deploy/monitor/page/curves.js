@@ -7,6 +7,7 @@ import { saveCsv, savePng, saveSvg } from "./export.js";
 import { counted, duration, score, short, taskTitle } from "./format.js";
 import { colour, css, dash, publishedColour, publishedName } from "./palette.js";
 import { change, link, list, state, switched } from "./state.js";
+import { SuitePanel, isSuite } from "./suite.js";
 
 export const X_NAMES = { frames: "environment frames, action repeats counted", hours: "time of training, pauses left out", updates: "gradient updates" };
 export const HOUR_STEPS = [1, 2, 5, 10, 15, 30].map((minutes) => minutes / 60).concat([1, 2, 3, 6, 12, 24, 48, 120, 240, 480]);
@@ -33,6 +34,7 @@ export class CurvesView {
     this.seen.disconnect();
     for (const card of this.cards.values()) card.chart?.destroy();
     this.big?.chart?.destroy();
+    this.big?.suite?.destroy();
   }
 
   /** changed: ids of runs, or null for everything. */
@@ -40,12 +42,14 @@ export class CurvesView {
     const tasks = this.world.tasks.filter((one) => one.runs > 0 && one.scores);
     this.tasks = [...tasks].sort((one, other) => other.live - one.live || other.changed - one.changed || one.task.localeCompare(other.task));
     if (!this.tasks.length) return this.#empty();
-    const chosen = this.tasks.find((one) => one.task === state.task) ?? this.#kept() ?? this.tasks[0];
+    this.entries = [...this.world.suites, ...this.tasks];
+    const chosen = this.entries.find((one) => one.task === state.task) ?? this.#kept() ?? this.tasks[0];
     this.chosen = chosen.task;
     const touched = changed && new Set(changed.map((id) => this.world.byId.get(id)?.task));
+    for (const suite of touched ? this.world.suites : []) if (suite.tasks.some((task) => touched.has(task))) touched.add(suite.task);
     if (!this.big || this.big.task !== chosen.task) this.#hero(chosen.task);
     else if (!touched || touched.has(chosen.task)) this.#load(this.big);
-    const others = this.tasks.filter((one) => one.task !== chosen.task);
+    const others = this.entries.filter((one) => one.task !== chosen.task);
     const wanted = new Set(others.map((one) => one.task));
     for (const [task, card] of this.cards) if (!wanted.has(task)) { card.chart?.destroy(); this.seen.unobserve(card.root); card.root.remove(); this.cards.delete(task); }
     for (const { task } of others) {
@@ -53,7 +57,8 @@ export class CurvesView {
       if (!card) {
         card = this.#small(task);
         this.cards.set(task, card);
-        this.rest.append(card.root);
+        if (isSuite(task)) this.rest.prepend(card.root);
+        else this.rest.append(card.root);
         this.seen.observe(card.root);
       } else if (!touched || touched.has(task)) {
         card.stale = true;
@@ -74,9 +79,12 @@ export class CurvesView {
   }
 
   /** The typeface has arrived: the axes are drawn again. */
-  retyped() { for (const card of [this.big, ...this.cards.values()]) card?.chart?.redraw(); }
+  retyped() {
+    for (const card of [this.big, ...this.cards.values()]) card?.chart?.redraw();
+    this.big?.suite?.redraw();
+  }
 
-  #kept() { return this.chosen && this.tasks.find((one) => one.task === this.chosen); }
+  #kept() { return this.chosen && this.entries.find((one) => one.task === this.chosen); }
 
   #empty() {
     this.big?.chart?.destroy();
@@ -115,6 +123,7 @@ export class CurvesView {
 
   #hero(task) {
     this.big?.chart?.destroy();
+    this.big?.suite?.destroy();
     const card = { task, big: true, stale: true };
     card.title = h("h1", {}, taskTitle(task));
     card.sub = h("p", { class: "sub" });
@@ -132,6 +141,7 @@ export class CurvesView {
           h("button", { type: "button", class: "quiet", onclick: () => saveCsv(`${task}-${state.axis}`, card.answer), title: "Download the points" }, "CSV"),
           h("button", { type: "button", class: "quiet", onclick: (event) => copyLink(event.target), title: "Copy a link to exactly this" }, "Link"))),
       h("div", { class: "hero-body" }, card.body, h("aside", {}, card.legend, card.reach, card.note)));
+    if (isSuite(task)) this.hero.append((card.suite = new SuitePanel()).root);
     card.chart = new Chart(card.body, { height: innerWidth < 700 ? 300 : Math.max(340, Math.min(540, innerHeight - 330)), label: `Score of ${task}` });
     this.big = card;
     this.#load(card);
@@ -157,9 +167,9 @@ export class CurvesView {
     card.loading = true;
     card.stale = false;
     try {
-      card.answer = await get("curves", {
+      card.answer = await get(isSuite(card.task) ? "suite" : "curves", {
         task: card.task, axis: state.axis, value: state.value, kind: state.kind, statistic: state.stat, bins: state.bins,
-        filter: state.filter, hidden: state.hidden,
+        filter: state.filter, hidden: state.hidden, ...(isSuite(card.task) ? { at: state.at, goal: state.goal } : {}),
       });
       this.#draw(card);
     } catch (error) {
@@ -176,7 +186,7 @@ export class CurvesView {
     for (const group of groups) {
       if (off.includes(group.id)) continue;
       const own = { id: group.id, label: group.label, colour: colour(group.place), dash: dash(group.place), x: group.x, y: group.y };
-      const each = state.band === "seeds" || (state.band === "interval" && group.n > 1 && group.few);
+      const each = !card.answer.suite && state.band === "seeds" || (state.band === "interval" && group.n > 1 && group.few);
       if (group.dots && state.band !== "none") lines.push({ ...own, id: `${group.id}.`, dots: true, x: group.dots.x, y: group.dots.y });
       if (each && group.n > 1) for (const seed of group.seeds) lines.push({ ...own, id: seed.id, label: seed.name, y: seed.y, width: card.big ? 1.2 : 1, faint: true });
       const banded = state.band === "interval" && !group.few;
@@ -199,7 +209,7 @@ export class CurvesView {
     options.xSteps = state.axis === "hours" ? HOUR_STEPS : undefined;
     options.xLabel = X_NAMES[state.axis];
     card.chart.draw({ lines, levels, logX: state.log === "on", label: describe(card, lines) });
-    if (card.big) { this.#legend(card); this.#reach(card); } else this.#mini(card);
+    if (card.big) { this.#legend(card); this.#reach(card); card.suite?.draw(card.answer); } else this.#mini(card);
     if (card.big) {
       this.#controls();
       dispatchEvent(new Event("nexus-drawn"));
@@ -209,7 +219,7 @@ export class CurvesView {
   #reach(card) {
     const { groups, baselines } = card.answer;
     const goal = goalOf(groups), off = list("off");
-    card.reach.hidden = !Number.isFinite(goal);
+    card.reach.hidden = !Number.isFinite(goal) || Boolean(card.suite);
     card.reach.querySelector("span").textContent = `${capital(state.axis === "hours" ? "time" : state.axis)} to reach`;
     card.goal.placeholder = goal.toPrecision(3);
     const lines = groups.filter((one) => !off.includes(one.id)).map((one) => ({ label: one.label, colour: colour(one.place), x: one.x, y: one.y }));
@@ -231,12 +241,12 @@ export class CurvesView {
   }
 
   #legend(card) {
-    const { groups, baselines } = card.answer;
+    const { groups, baselines, suite } = card.answer;
     const off = list("off");
     const runs = groups.reduce((sum, group) => sum + group.n, 0);
     const live = groups.filter((group) => group.live).length;
     fill(card.sub,
-      `${capital(Y_NAMES[state.value] ?? state.value)} of ${state.kind === "eval" ? "evaluations" : "training episodes"} against ${card.answer.offline ? "replayed frames" : X_NAMES[state.axis]}`,
+      `${suite ? "Normalised score" : capital(Y_NAMES[state.value] ?? state.value)} of ${state.kind === "eval" ? "evaluations" : "training episodes"}${suite ? ` on ${suite.tasks.length} tasks` : ""} against ${card.answer.offline ? "replayed frames" : X_NAMES[state.axis]}`,
       h("span", { class: "chip" }, counted(runs, "run")), live ? h("span", { class: "chip live" }, `${live} live`) : "");
     card.legend.replaceChildren(
       ...groups.map((group) => {
@@ -246,7 +256,7 @@ export class CurvesView {
         h("i", { class: group.live ? "swatch live" : "swatch", style: { "--colour": colour(group.place) } }),
         h("span", { class: "name" }, group.label, group.detail ? h("small", { title: JSON.stringify(group.fields) }, group.detail) : null),
         h("span", { class: "value" }, score(last),
-          h("small", {}, group.few ? (group.n === 1 ? "1 seed" : `${group.n} seeds`) : `${score(group.low.at(-1))} to ${score(group.high.at(-1))}`)),
+          h("small", {}, group.few ? counted(group.n, suite ? "run" : "seed") : `${score(group.low.at(-1))} to ${score(group.high.at(-1))}`)),
         ));
       }),
       ...(state.baselines === "on" ? baselines.map((one, place) => h("li", {}, h("div", { class: "entry published" },
@@ -256,8 +266,8 @@ export class CurvesView {
     const few = groups.filter((group) => group.few);
     const lone = few.filter((group) => group.n === 1).length;
     fill(card.note,
-      `Each point is the mean of a seed's episodes over ${spanText(groups)}; the line is the ${STATISTICS[state.stat]} over seeds, the band its 95 % bootstrap interval. `,
-      few.length ? h("strong", {}, few.length === groups.length
+      `Each point is the mean of a seed's episodes over ${spanText(groups)}; the line is the ${STATISTICS[state.stat]} over ${suite ? "tasks and " : ""}seeds, the band its 95 % bootstrap interval. `,
+      few.length && !suite ? h("strong", {}, few.length === groups.length
         ? `${groups.length === 1 ? `n = ${groups[0].n}` : "Fewer than 3 seeds each"}: too few for an interval${lone === few.length ? "; dots are episodes" : "; each seed is drawn"}.`
         : `${few.map((group) => `${group.label} has n = ${group.n}`).join(", ")}: too few for an interval.`) : "");
   }

@@ -54,6 +54,7 @@ export function counted(number, noun) {
 const SUITES = { dmc: "DMC", atari: "Atari", crafter: "Crafter", minigrid: "MiniGrid", procgen: "Procgen", pretrain: "Pretraining" };
 
 export function taskTitle(task) {
+  if (task.startsWith("suite:")) return `${SUITES[task.slice(6)]}, all tasks`;
   const plain = task.replace(/^(gym|envpool|rllib):/, "");
   const [suite, ...rest] = plain.split("_");
   return [SUITES[suite] ?? suite, ...rest].join(" ");

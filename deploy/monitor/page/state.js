@@ -3,7 +3,7 @@
 export const DEFAULTS = {
   view: "curves", task: "", axis: "frames", stat: "mean", band: "interval", kind: "train", value: "score", bins: "50",
   baselines: "on", log: "off", filter: "", hidden: "", off: "", reach: "", smooth: "0.9", logy: "off", pins: "", chosen: "",
-  sort: "changed", down: "on", mtask: "", run: "", health: "", hkey: "", theme: "",
+  sort: "changed", down: "on", mtask: "", run: "", health: "", hkey: "", at: "", goal: "", theme: "",
 };
 const PINNED = ["train/loss/total", "episode/score", "train/imagination/return", "fps/env", "replay/ratio", "policy/lag"];
 DEFAULTS.pins = remembered("nexus.pins") ?? PINNED.join(",");

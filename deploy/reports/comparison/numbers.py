@@ -1,10 +1,12 @@
 """The numbers of a report: final scores, frames to a score, cost, and scores over whole benchmarks."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
+
+import numpy as np
 
 from deploy.reports.curves import Curve, Note, find_runs, load_baselines
 from deploy.reports.metrics import METRICS, SCORES, read_lines
@@ -187,12 +189,8 @@ def standings(files: Iterable[Path]) -> list[Standing]:
 
 
 def _standing(benchmark: Benchmark, method: str, curves: Sequence[Curve]) -> Standing:
-    def normalised(curve: Curve) -> float | None:
-        scale = normaliser(curve.task)
-        score = score_at(curve, benchmark.frames, SHARE * benchmark.frames)
-        return None if scale is None or score is None else (score - scale.zero) / (scale.one - scale.zero)
-
-    scores = by_task([one for one in curves if one.task.startswith(benchmark.prefix)], normalised)
+    own = [one for one in curves if one.task.startswith(benchmark.prefix)]
+    scores = normalised_scores(own, lambda task: benchmark.frames)
     if not scores:
         return Standing(benchmark, method, None, None, None, {})
     tasks = list(scores.values())
@@ -200,3 +198,15 @@ def _standing(benchmark: Benchmark, method: str, curves: Sequence[Curve]) -> Sta
         benchmark, method, estimate("iqm", tasks), estimate("mean", tasks), estimate("median", tasks),
         {task: values.tolist() for task, values in scores.items()},
     )  # fmt: skip
+
+
+def normalised_scores(curves: Iterable[Curve], frames: Callable[[str], float]) -> Mapping[str, np.ndarray]:
+    """Normalised scores of the runs at `frames(task)`, by task; without runs that end long before, and without tasks
+    whose scores have no scale."""
+
+    def score(curve: Curve) -> float | None:
+        scale, end = normaliser(curve.task), frames(curve.task)
+        found = score_at(curve, end, SHARE * end)
+        return None if scale is None or found is None else (found - scale.zero) / (scale.one - scale.zero)
+
+    return by_task(list(curves), score)

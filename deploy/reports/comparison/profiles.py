@@ -11,12 +11,11 @@ from matplotlib.lines import Line2D
 from deploy.reports.comparison.numbers import Standing
 from deploy.reports.figure_style import FAINT, STYLE
 from deploy.reports.plot import label_of
-from deploy.reports.statistics import profile
+from deploy.reports.statistics import profile, profile_thresholds
 from replay.files.whole_file import whole_file
 
 COLOURS = {"dreamerv3": "#0b6e8f", "ppo_fixhp": "#e8963a", "sac": "#7a4fa3"}
 OTHERS = ("#2f8f5b", "#d1495b", "#3b4ba3")
-THRESHOLDS = 101
 
 
 def draw_profiles(standings: Sequence[Standing], out: Path) -> bool:
@@ -29,11 +28,12 @@ def draw_profiles(standings: Sequence[Standing], out: Path) -> bool:
         lines: dict[str, Line2D] = {}
         figure = Figure(figsize=(1.0 + 4.2 * len(benchmarks), 3.9), layout="constrained")
         for axes, benchmark in zip(figure.subplots(1, len(benchmarks), squeeze=False)[0], benchmarks, strict=True):
-            largest = 2.0 if benchmark.prefix == "atari_" else 1.0
+            thresholds = profile_thresholds("human" if benchmark.prefix == "atari_" else "maximum")
+            largest = thresholds[-1]
             methods = [one for one in known if one.benchmark == benchmark]
             for number, one in enumerate(methods):
                 scores = [np.array(values) for values in one.scores.values()]
-                found = profile(scores, np.linspace(0, largest, THRESHOLDS))
+                found = profile(scores, thresholds)
                 colour = COLOURS.get(one.method, OTHERS[number % len(OTHERS)])
                 axes.fill_between(found.thresholds, found.low, found.high, color=colour, alpha=0.16, linewidth=0)
                 (line,) = axes.plot(found.thresholds, found.share, color=colour, linewidth=2.2)
