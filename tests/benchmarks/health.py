@@ -70,7 +70,7 @@ def _repeat_two(config: RunConfig) -> RunConfig:
 CASES = {
     "short_batches": Case(task=HIDDEN, part="horizon", why="batch_length 2 where velocities are hidden", change=_short),
     "no_recurrence": Case(
-        task=HIDDEN, part="horizon", why="the recurrent state is reset at every step where velocities are hidden",
+        task=HIDDEN, part="horizon", why="the state is reset at every step where velocities are hidden",
         build=MemorylessRun,
     ),
     "reward_bonus_4": Case(

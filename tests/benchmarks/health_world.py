@@ -69,12 +69,12 @@ for one in (HiddenCartPole, ChangingCartPole):
 
 
 class MemorylessRSSM(RSSM):
-    """Forgets its recurrent state at every step."""
+    """Carries nothing from one step to the next: with the recurrent state alone reset, the latents would do so."""
 
     def core(
         self, deter: Tensor, stoch: Tensor, action: Tensor, kernels: list[tuple[Tensor, Tensor]] | None = None
     ) -> Tensor:
-        return super().core(torch.zeros_like(deter), stoch, action, kernels)
+        return super().core(torch.zeros_like(deter), torch.zeros_like(stoch), action, kernels)
 
 
 class MemorylessRun(InlineRun):

@@ -114,13 +114,12 @@ def gained(curve: Mapping[str, Any]) -> float | None:
     """What the error of predictions gains over the horizon, relative to the error of repeating the last observation:
     both as means of the last third of the horizon. None if the reconstruction alone is worse than repeating, or nothing
     changes."""
-    steps = [pair for pair in zip(curve["model"], curve["still"], strict=True) if None not in pair]
+    steps = [pair for pair in zip(curve["gained"], curve["still"], strict=True) if None not in pair]
     last = steps[-max(1, len(steps) // 3) :]
     if not last:
         return None
-    model, still = (sum(values) / len(last) for values in zip(*last, strict=True))
-    start = float(curve["start"])
-    return (model - start) / still if still > start else None
+    gain, still = (sum(values) / len(last) for values in zip(*last, strict=True))
+    return gain / still if still > float(curve["start"]) else None
 
 
 def _horizon(reports: Sequence[Report], rules: HealthConfig) -> _Finding | str:

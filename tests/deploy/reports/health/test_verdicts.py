@@ -73,7 +73,7 @@ def test_the_unit_of_rewards_and_observations_does_not_count(scale: float) -> No
         for key in ("oldest", "newest"):
             one["forgetting"][key] *= scale
         curve = one["horizon"]["keys"]["vector"]
-        curve |= {key: [scale * value for value in curve[key]] for key in ("model", "still")}
+        curve |= {key: [scale * value for value in curve[key]] for key in ("gained", "still")}
         curve["start"] *= scale
     for ours, theirs in zip(verdicts(plain, RULES), verdicts(scaled, RULES), strict=True):
         assert ours.state == theirs.state and ours.value == pytest.approx(theirs.value)
@@ -105,11 +105,11 @@ def test_memory_and_actions_are_only_to_watch() -> None:
 
 def test_what_the_numbers_mean() -> None:
     assert size([1.0, 1.0]) == 0.5 and size([-1.0, 1.0]) == 1.0 and size([0.0]) == 0.0
-    curve = {"model": [0.2] * 10 + [0.5] * 5, "still": [0.4] * 15, "start": 0.1}
+    curve = {"gained": [0.1] * 10 + [0.4] * 5, "still": [0.4] * 15, "start": 0.1}
     assert gained(curve) == pytest.approx(1.0)
-    assert gained(curve | {"model": [None] * 15}) is None
+    assert gained(curve | {"gained": [None] * 15}) is None
     assert gained(curve | {"still": [0.05] * 15}) is None  # the reconstruction alone is worse
-    short = {"model": [0.2, 0.3, None], "still": [0.4, 0.5, None], "start": 0.1}
+    short = {"gained": [0.1, 0.2, None], "still": [0.4, 0.5, None], "start": 0.1}
     assert gained(short) == pytest.approx(0.4)
 
 

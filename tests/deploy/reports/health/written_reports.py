@@ -27,6 +27,7 @@ def report(
     every imagined return and `miscalibrated` to every predicted reward."""
     rng, steps = np.random.default_rng(updates), np.arange(1, HORIZON + 1)
     still = 0.1 + 0.002 * steps
+    ahead = gained * still * np.minimum(1, steps / 10)
     real = np.where(rng.random(STARTS) < 0.1, 9.0, 14.7) + 0.01 * rng.standard_normal(STARTS)
     imagined = real + 0.2 * rng.standard_normal(STARTS) + optimism
     actual = np.linspace(0.0, 1.0, 10)
@@ -37,12 +38,12 @@ def report(
             "context": 16,
             "keys": {
                 "vector": {
-                    "model": (0.04 + gained * still * np.minimum(1, steps / 10)).tolist(), "still": still.tolist(),
-                    "start": 0.04, "unit": "mean absolute error in symlog space",
+                    "model": np.hypot(0.04, ahead).tolist(), "still": still.tolist(), "start": 0.04,
+                    "unit": "mean absolute error in symlog space", "gained": ahead.tolist(),
                 },
                 "reward": {
                     "model": [0.001] * HORIZON, "still": [0.0] * HORIZON, "start": 0.001,
-                    "unit": "mean absolute error",
+                    "unit": "mean absolute error", "gained": [0.0] * HORIZON,
                 },
             },
         },
