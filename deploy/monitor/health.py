@@ -136,6 +136,7 @@ def _horizon(found: Mapping[str, Any]) -> dict[str, Any] | None:
             if len(still) == len(model):
                 keys[name[:100]] = _scalars(one) | {
                     "model": model, "still": still, "unit": unit[:60] if isinstance(unit, str) else "",
+                    "gained": _numbers(one.get("gained")),
                 }  # fmt: skip
     return {"context": 0} | _scalars(found) | {"keys": keys} if keys else None
 

@@ -22,7 +22,7 @@ def report(updates: int, *, wrong: float = 0.0, time: float | None = None, **par
     levels = np.linspace(-1, 1, 9).tolist()
     bins = [{"predicted": one, "actual": one * (1 - 0.6 * wrong), "count": 5 + 90 * int(one == 0)} for one in levels]
     curve = {"start": 0.002, "unit": "mean absolute error"}
-    keys = {"image": curve | {"model": model.tolist(), "still": still.tolist()},
+    keys = {"image": curve | {"model": model.tolist(), "still": still.tolist(), "gained": (model - 0.002).tolist()},
             "reward": curve | {"model": (2 * model).tolist(), "still": (3 * still).tolist()}}  # fmt: skip
     return {
         "updates": updates, "frames": 16 * updates, "time": 1000.0 + updates if time is None else time,
