@@ -25,6 +25,7 @@ from deploy.reports.health.verdicts import unhealthy, verdicts
 from deploy.reports.metrics import SCORES, read_lines
 from deploy.wiring.config import HealthConfig, RunConfig
 from deploy.wiring.presets import apply
+from learner.sequence import start_items
 from replay.config import SelectionConfig
 from tests.benchmarks.health_world import MemorylessRun, paying_for_speed
 from tests.benchmarks.machine import describe, versions
@@ -106,7 +107,7 @@ def configured(case: Case, logdir: Path) -> RunConfig:
         )
     )
     learner = config.learner
-    steps = UPDATES * learner.batch_size * learner.batch_length / learner.train_ratio
+    steps = UPDATES * learner.batch_size * learner.batch_length / learner.train_ratio + 2 * start_items(learner)
     return replace(config, frames=int(steps) * config.environment.action_repeat)
 
 
