@@ -118,8 +118,9 @@ def wrong_with(run: Run, rules: AlertsConfig, now: float) -> Iterator[tuple[str,
         yield "dead workers", "; ".join(parts)
     if rules.collapse:
         yield from _collapse(run, rules.collapse)
-    for one in unhealthy(run.health.verdicts(run.configuration.values)):
-        yield f"{one.title} ({one.name})", one.text
+    if rules.health:
+        for one in unhealthy(run.health.verdicts(run.configuration.values)):
+            yield f"{one.title} ({one.name})", one.text
 
 
 def _collapse(run: Run, share: float) -> Iterator[tuple[str, str]]:

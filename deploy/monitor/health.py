@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 
 from deploy.monitor.answers import plain
 from deploy.monitor.history import number
+from deploy.reports.health.files import FOLDER
 from deploy.reports.health.verdicts import Verdict, verdicts
 from deploy.wiring.config import HealthConfig
 from world_models.dataclass_json import from_json
 
-FOLDER = "health"
 NAME = re.compile(r"report-(\d{8,16})\.json")
 PARTS = ("horizon", "memory", "returns", "reward", "forgetting", "actions", "cost")
 _LARGEST = 8 << 20  # bytes of a report

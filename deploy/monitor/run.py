@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from deploy.monitor.configuration import Configuration
-from deploy.monitor.health import FOLDER as HEALTH
 from deploy.monitor.health import HealthReports
 from deploy.monitor.history import EVAL, TRAIN, History, number
 from deploy.monitor.notes import FILE as NOTES
 from deploy.monitor.notes import read_notes
 from deploy.monitor.videos import VIDEOS
+from deploy.reports.health.files import FOLDER as HEALTH
 from deploy.reports.metrics import METRICS, SCORES
 from deploy.stored.control import active
 from deploy.stored.run_status import STATUS, read_status

@@ -51,7 +51,7 @@ def _overall(scores: Sequence[np.ndarray], scale: Normaliser) -> dict[str, Any] 
     if not scores:
         return None
     drawn = profile(scores, profile_thresholds(scale.scale))
-    found = {name: asdict(estimate(name, scores)) for name in ("iqm", "mean", "median")}  # type: ignore[arg-type]
+    found = {name: asdict(estimate(name, scores)) for name in ("iqm", "mean", "median")}
     shape = {"x": drawn.thresholds, "y": drawn.share, "low": drawn.low, "high": drawn.high}
     return {**found, "profile": shape, "few": drawn.runs < 3}
 

@@ -73,6 +73,8 @@ class AlertsConfig:
     """An actor has not reported for this long; also one that is given up."""
     collapse: float = 0.5
     """Share of what the score had gained that it has lost again, over 20 episodes."""
+    health: bool = True
+    """A part of the world model is unhealthy by the thresholds of `health.*`."""
 
     def __post_init__(self) -> None:
         for name in ("stall_seconds", "lag_seconds", "dead_seconds", "collapse"):

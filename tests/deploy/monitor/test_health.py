@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,7 @@ def test_unhealthy_parts_are_alerts_of_runs(tmp_path: Path, monkeypatch: pytest.
     kinds = {kind for kind, _ in wrong_with(run, rules_of(run), run.logged_at)}
     assert "compounding error (horizon)" in kinds and "forgetting (forgetting)" in kinds
     assert not any("returns" in kind for kind in kinds)  # its rule is off
+    assert not set(wrong_with(run, replace(rules_of(run), health=False), run.logged_at))
     assert seen.table(Shown())["runs"][0]["health"] is True
     write_report(path, 400)
     assert seen.look()[0] == [run.id]
