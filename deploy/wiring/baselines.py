@@ -5,12 +5,12 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
 from actors.config import EnvironmentConfig
-from deploy.wiring.config import EvaluationConfig, RunConfig
+from deploy.wiring.config import AlertsConfig, EvaluationConfig, RunConfig
 from deploy.wiring.presets import apply
 from world_models.dataclass_json import require_finite
 
 Method = Literal["ppo", "sac"]
-FREE = ("logdir", "frames", "evaluation.", "log_every", "checkpoint_every", "keep_checkpoints", "threads")
+FREE = ("logdir", "frames", "evaluation.", "alerts.", "log_every", "checkpoint_every", "keep_checkpoints", "threads")
 """Fields (or groups, ending in a dot) that may change when a run continues."""
 
 
@@ -32,6 +32,7 @@ class BaselineConfig:
     """Length of the run in environment frames (action repeats counted)."""
     environment: EnvironmentConfig = field(default_factory=EnvironmentConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    alerts: AlertsConfig = field(default_factory=AlertsConfig)
     environments: int = 1
     """Environments that are stepped together."""
     hidden: tuple[int, ...] = (256, 256)

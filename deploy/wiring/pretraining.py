@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, TypeVar
 
+from deploy.wiring.config import AlertsConfig
 from learner.pretrain.config import ProbeConfig, TrainingConfig
 from replay.redis_url import URLS
 from world_models.dataclass_json import require_finite
@@ -56,6 +57,7 @@ class PretrainConfig:
     data: DataConfig = field(default_factory=DataConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     probe: ProbeConfig = field(default_factory=ProbeConfig)
+    alerts: AlertsConfig = field(default_factory=AlertsConfig)
     log_every: int = 50
     """Updates between lines of metrics."""
     checkpoint_every: int = 1000
@@ -129,7 +131,7 @@ RUNS: dict[str, type[PretrainConfig]] = {
 """By the name that `nexus pretrain` takes."""
 
 FREE = (
-    "logdir", "log_every", "checkpoint_every", "checkpoint_seconds", "keep_checkpoints", "data.threads",
+    "logdir", "alerts.", "log_every", "checkpoint_every", "checkpoint_seconds", "keep_checkpoints", "data.threads",
     "training.device", "training.threads", "training.compile", "training.tf32",
 )  # fmt: skip
 """Fields that may change when a run continues: they change speed and reports, not results."""

@@ -16,8 +16,11 @@ from deploy.monitor.alerts import Alerts, read_webhook, rules_of, webhook, wrong
 from deploy.monitor.run import Run
 from deploy.reports.metrics import MetricsWriter
 from deploy.stored.run_status import write_status
+from deploy.wiring.baselines import PPOConfig
 from deploy.wiring.claim import LOCK
 from deploy.wiring.config import AlertsConfig, RunConfig
+from deploy.wiring.config_file import save_config
+from deploy.wiring.pretraining import IJEPARun
 from tests.deploy.monitor.written_runs import add_episodes, write_run
 
 pytestmark = pytest.mark.timeout(60)
@@ -93,6 +96,10 @@ def test_rules_come_from_the_runs_configuration(tmp_path: Path) -> None:
     assert rules_of(Run(path, "a")) == AlertsConfig(stall_seconds=5.0)
     (path / "config.yaml").write_text("task: x\nalerts: {stall_seconds: often}\n")
     assert rules_of(Run(path, "a")) == AlertsConfig()
+    own = AlertsConfig(stall_seconds=7.0)
+    for config in (IJEPARun(alerts=own), PPOConfig(alerts=own)):
+        save_config(config, path)
+        assert rules_of(Run(path, "a")) == own
     with pytest.raises(ValueError, match="alerts.lag_seconds=-1 must not be negative"):
         RunConfig(alerts=AlertsConfig(lag_seconds=-1))
 
