@@ -86,6 +86,15 @@ class Health:
     def _uniform(self, *shape: int) -> Tensor:
         return torch.rand(*shape, self.agent.config.rssm.stoch, generator=self.generator, device=self.device)
 
+    def _filtered(self, batch: DeviceBatch, draw: Tensor, steps: int) -> State:
+        """The state after the first `steps` of a batch."""
+        agent = self.agent
+        tokens = agent.encoder({key: batch.steps[key][:, :steps] for key in agent.observation_space})
+        action = concat_dict(agent.action_space, batch.previous_action)[:, :steps]
+        first = batch.steps["is_first"][:, :steps]
+        seen = agent.rssm.observe(batch.start, tokens, action, first, draw[:, :steps])
+        return State(seen.deter[:, -1], seen.stoch[:, -1])
+
     def _forecasts(self, missing: dict[str, str]) -> dict[str, Any]:
         """Parts `horizon`, `memory` and `actions`, on windows from the whole of replay."""
         windows = self.ages.draw(self.windows, 0.0, 1.0, self.rng)
@@ -93,20 +102,19 @@ class Health:
             return _all_missing(missing, "horizon", "memory", "actions")
         batch = self._batch(windows)
         draw = self._uniform(*batch.steps["is_first"].shape)
+        before = self._filtered(batch, draw, OBSERVED - 1)
+        last = slice(OBSERVED - 1, None)  # from the last observed step on
 
-        def forecast(steps: dict[str, Tensor], action: dict[str, Tensor]) -> OpenLoop:
-            return open_loop(self.agent, steps, batch.start, action, OBSERVED, draw)
+        def forecast(action: dict[str, Tensor], first: Tensor) -> OpenLoop:
+            steps = {key: value[:, last] for key, value in batch.steps.items()} | {"is_first": first}
+            return open_loop(self.agent, steps, before, action, 1, draw[:, last])
 
-        true = forecast(batch.steps, batch.previous_action)
-        # After the context each window is told the actions of the next one.
-        others = {
-            key: torch.cat([value[:, :OBSERVED], value.roll(1, 0)[:, OBSERVED:]], 1)
-            for key, value in batch.previous_action.items()
-        }
-        shuffled = forecast(batch.steps, others)
-        forgets = batch.steps["is_first"].clone()
-        forgets[:, OBSERVED - 1] = True
-        alone = forecast(batch.steps | {"is_first": forgets}, batch.previous_action)
+        action = {key: value[:, last] for key, value in batch.previous_action.items()}
+        others = {key: torch.cat([value[:, :1], value.roll(1, 0)[:, 1:]], 1) for key, value in action.items()}
+        first = batch.steps["is_first"][:, last]
+        forgets = first.clone()
+        forgets[:, 0] = True
+        true, shuffled, alone = forecast(action, first), forecast(others, first), forecast(action, forgets)
         keys = {key: self._curve(true, key) for key in true.error}
         errors = {name: self._relative(out, self.horizon) for name, out in (("true", true), ("shuffled", shuffled))}
         near = min(NEAR, self.horizon)
@@ -124,11 +132,11 @@ class Health:
         return parts
 
     def _curve(self, out: OpenLoop, key: str) -> dict[str, Any]:
-        valid = out.valid[:, OBSERVED:]
+        valid = out.valid[:, 1:]
         count = valid.sum(0)
-        mean = [(part[key][:, OBSERVED:] * valid).sum(0) / count for part in (out.error, out.still)]
+        mean = [(part[key][:, 1:] * valid).sum(0) / count for part in (out.error, out.still)]
         model, still = (torch.where(count < FEWEST, torch.nan, one) for one in mean)
-        start = out.error[key][:, OBSERVED - 1].mean()
+        start = out.error[key][:, 0].mean()
         return {
             "model": model.tolist(), "still": still.tolist(), "start": float(start), "unit": self._unit(key),
             "gained": self._gained(key, model, start).tolist(),
@@ -153,13 +161,11 @@ class Health:
     def _relative(self, out: OpenLoop, steps: int) -> float:
         """Error of the first `steps` predicted steps over that of repeating the last observation, mean over the keys
         that change; 0 if none does."""
-        valid = out.valid[:, OBSERVED : OBSERVED + steps]
+        ahead = slice(1, 1 + steps)
+        valid = out.valid[:, ahead]
         ratios = []
         for key in self.agent.observation_space:
-            error, still = (
-                float(part[key][:, OBSERVED : OBSERVED + steps][valid].double().sum())
-                for part in (out.error, out.still)
-            )
+            error, still = (float(part[key][:, ahead][valid].double().sum()) for part in (out.error, out.still))
             if still > 0:
                 ratios.append(error / still)
         return sum(ratios) / len(ratios) if ratios else 0.0
@@ -219,12 +225,9 @@ class Health:
 
     def _imagined(self, windows: Windows) -> np.ndarray:
         agent, batch = self.agent, self._batch(windows)
-        tokens = agent.encoder({key: batch.steps[key][:, :OBSERVED] for key in agent.observation_space})
-        action = concat_dict(agent.action_space, batch.previous_action)[:, :OBSERVED]
-        rows, first = len(windows), batch.steps["is_first"][:, :OBSERVED]
+        rows = len(windows)
         posterior = self._uniform(rows, OBSERVED)
-        seen = agent.rssm.observe(batch.start, tokens, action, first, posterior)
-        start = State(seen.deter[:, -1], seen.stoch[:, -1])
+        start = self._filtered(batch, posterior, OBSERVED)
         chosen = draw_actions(agent.action_space, (rows, self.horizon + 1), self.generator)
         draws = Draws(posterior, self._uniform(rows, self.horizon), chosen)
         features = imagine(agent.rssm, agent.policy, start, draws).features[:, 1:]
