@@ -216,7 +216,6 @@ class Health:
             "horizon": self.horizon, "discount": self.discount, "imagined": imagined.tolist(), "real": real.tolist(),
             "imagined_mean": float(imagined.mean()), "real_mean": float(real.mean()),
             "episodes": episodes(windows, CONTEXT + OBSERVED - 1, whole),
-            "largest_reward": float(np.abs(windows.rows[REWARD]).max()),
         }  # fmt: skip
 
     @property

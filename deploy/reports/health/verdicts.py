@@ -17,6 +17,9 @@ WATCH = 0.7
 """Share of a threshold from which a value is one to watch."""
 CERTAIN = 3.0
 """Standard errors by which imagined must exceed real returns."""
+SMALL = 1.0
+"""The size of returns below which DreamerV3 does not scale them up (Hafner et al. 2025, eq. 12): smaller ones, such as
+those of a task that has given no reward yet, hardly move its policy."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,6 +125,13 @@ def gained(curve: Mapping[str, Any]) -> float | None:
     return gain / still if still > float(curve["start"]) else None
 
 
+def _steps(report: Report) -> int:
+    """Steps of the horizon."""
+    if report.get("horizon") is None:
+        return 15
+    return max(len(curve["model"]) for curve in report["horizon"]["keys"].values())
+
+
 def _horizon(reports: Sequence[Report], rules: HealthConfig) -> _Finding | str:
     keys = {key: gained(curve) for key, curve in reports[-1]["horizon"]["keys"].items() if key != "reward"}
     known = {key: value for key, value in keys.items() if value is not None}
@@ -132,7 +142,7 @@ def _horizon(reports: Sequence[Report], rules: HealthConfig) -> _Finding | str:
         )
     key, worst = max(known.items(), key=lambda item: item[1])
     value = sum(known.values()) / len(known)
-    steps = max(len(curve["model"]) for curve in reports[-1]["horizon"]["keys"].values())
+    steps = _steps(reports[-1])
     at = "" if len(keys) == 1 else f"; {key} has {worst:.2f}"
     text = f"Up to step {steps}, predictions gain {value:.2f} times the error of repeating the last observation{at}."
     return _Finding(
@@ -171,13 +181,10 @@ def _returns(reports: Sequence[Report], rules: HealthConfig) -> _Finding | str:
     excess = [a - b for a, b in zip(imagined, real, strict=True)]
     gap, count = sum(excess) / len(excess), len(excess)
     error = math.sqrt(sum((one - gap) ** 2 for one in excess) / max(1, count - 1) / count)
-    scale = size(real) or float(part["largest_reward"])
-    if not scale:
-        return "Nothing in replay has a reward yet."
-    value = gap / scale
+    value = gap / max(SMALL, size(real))
     text = (
         f"Over {part['horizon']} steps the policy imagines a return of {sum(imagined) / count:.4g} and got "
-        f"{sum(real) / count:.4g} from the same {count} states: {value:+.2f} of the size of real returns."
+        f"{sum(real) / count:.4g} from the same {count} states: {value:+.2f} of the size of returns."
     )
     certain = gap > CERTAIN * error
     # Pessimism misleads nobody into a wrong action as optimism does, but is worth a look.
@@ -188,9 +195,7 @@ def _returns(reports: Sequence[Report], rules: HealthConfig) -> _Finding | str:
 def _reward(reports: Sequence[Report], rules: HealthConfig) -> _Finding | str:
     part = reports[-1]["reward"]
     scale = float(part["deviation"]) + abs(float(part["mean"])) / 2
-    if not scale:
-        return "Nothing in replay has a reward yet."
-    value = float(part["error"]) / scale
+    value = float(part["error"]) / max(SMALL / _steps(reports[-1]), scale)
     text = (
         f"At each level of predicted reward, the mean reward is off by {float(part['error']):.3g} on average: "
         f"{value:.2f} of the size of rewards."

@@ -61,7 +61,7 @@ def test_rules_can_be_turned_off_and_wait_for_the_warm_up(part: str) -> None:
     assert late.state == "watch"  # one report after the warm-up alone
 
 
-@given(st.floats(1e-3, 1e3))
+@given(st.floats(1.0, 1e3))
 def test_the_unit_of_rewards_and_observations_does_not_count(scale: float) -> None:
     plain = [report(updates, optimism=4.0, miscalibrated=0.2, gained=0.8) for updates in (1000, 1500)]
     scaled = [report(updates, optimism=4.0, miscalibrated=0.2, gained=0.8) for updates in (1000, 1500)]
@@ -94,6 +94,16 @@ def test_a_chance_gap_between_few_returns_is_not_optimism() -> None:
     for one in bad:
         one["returns"] |= {"imagined": [0.6] * 64}
     assert judged(*bad)["returns"].state == "unhealthy"
+
+
+def test_rewards_too_small_to_move_the_policy_are_not_judged_by_their_own_size() -> None:
+    tiny = [report(updates) for updates in (1000, 1500)]
+    for one in tiny:  # as of a task that gives nothing until it is solved
+        one["returns"] |= {"imagined": [0.01] * 64, "real": [1e-20] * 64}
+        one["reward"] |= {"error": 0.001, "mean": 1e-21, "deviation": 1e-21}
+    found = judged(*tiny)
+    assert found["returns"].state == found["reward"].state == "healthy"
+    assert found["returns"].value == pytest.approx(0.01) and found["reward"].value == pytest.approx(0.015)
 
 
 def test_memory_and_actions_are_only_to_watch() -> None:

@@ -51,7 +51,6 @@ def report(
         "returns": {
             "horizon": HORIZON, "discount": 1 - 1 / 333, "imagined": imagined.tolist(), "real": real.tolist(),
             "imagined_mean": float(imagined.mean()), "real_mean": float(real.mean()), "episodes": 9,
-            "largest_reward": 1.0,
         },
         "reward": {
             "bins": [{"predicted": one + miscalibrated, "actual": one, "count": 198} for one in actual.tolist()],
