@@ -12,7 +12,7 @@ from deploy.monitor.configuration import differing
 from deploy.monitor.history import EVAL, TRAIN
 from deploy.monitor.run import Run
 from deploy.reports.curves import Curve, bin_width, binned, frame_grid
-from deploy.reports.statistics import Statistic, band
+from deploy.reports.statistics import Statistic, band_of_rows, normaliser
 from deploy.wiring.config_file import COMMAND
 
 Axis = Literal["frames", "hours", "updates"]
@@ -55,33 +55,58 @@ def curve_of(run: Run, question: Question) -> Curve | None:
     return Curve(task=task, method=run.name, seed=run.configuration.seed, xs=xs[order], ys=ys[order], offline=offline)
 
 
-def group_curve(runs: Sequence[Run], question: Question) -> dict[str, Any] | None:
-    """The line of one group. Nothing but its own runs has an effect on it."""
+@dataclass(frozen=True, kw_only=True)
+class Seeds:
+    """The curves of some runs on one grid [P]; the same for every statistic over them."""
+
+    runs: list[Run]
+    curves: list[Curve]
+    width: float
+    grid: np.ndarray
+    rows: list[np.ndarray]
+    """Values [P] of each run."""
+
+
+def seeds_of(runs: Sequence[Run], question: Question) -> Seeds | None:
+    """None if no run has a curve."""
     found = [(run, curve) for run in runs if (curve := curve_of(run, question)) is not None]
-    if not found:
-        return None
-    curves = [curve for _, curve in found]
-    line, width = line_of(curves, question)
-    grid = frame_grid(max(float(curve.xs[-1]) for curve in curves), width)
-    kept = np.isin(grid, line.pop("grid"))
-    scale = _HOUR if question.axis == "hours" else 1.0
-    seeds = [{"id": run.id, "name": run.name, "y": binned(curve, grid, width)[kept]} for run, curve in found]
-    dots = _dots(curves[0], scale) if len(curves) == 1 and question.kind == "train" else None
-    return line | {"x": line["x"] / scale, "width": width / scale, "seeds": seeds, "dots": dots}
+    return on_a_grid([curve for _, curve in found], question, [run for run, _ in found]) if found else None
 
 
-def line_of(curves: Sequence[Curve], question: Question, normalised: bool = False) -> tuple[dict[str, Any], float]:
-    """A statistic over runs, of one task or, `normalised`, of several; also the distance of its points."""
+def on_a_grid(curves: list[Curve], question: Question, runs: Sequence[Run] = ()) -> Seeds:
+    """The curves at multiples of a width that gives at most `question.bins` points."""
     last = max(float(curve.xs[-1]) for curve in curves)
     width = bin_width(curves, last, question.bins)
-    middle = band(curves, width, question.statistic, normalised=normalised)
+    grid = frame_grid(last, width)
+    rows = [binned(curve, grid, width) for curve in curves]
+    return Seeds(runs=list(runs), curves=curves, width=width, grid=grid, rows=rows)
+
+
+def group_curve(seeds: Seeds, question: Question) -> dict[str, Any]:
+    """The line of one group. Nothing but its own runs has an effect on it."""
+    line = line_of(seeds, question)
+    kept = np.isin(seeds.grid, line.pop("grid"))
+    scale = _HOUR if question.axis == "hours" else 1.0
+    each = [{"id": run.id, "name": run.name, "y": row[kept]} for run, row in zip(seeds.runs, seeds.rows, strict=True)]
+    dots = _dots(seeds.curves[0], scale) if len(seeds.curves) == 1 and question.kind == "train" else None
+    return line | {"x": line["x"] / scale, "width": seeds.width / scale, "seeds": each, "dots": dots}
+
+
+def line_of(seeds: Seeds, question: Question, normalised: bool = False) -> dict[str, Any]:
+    """A statistic over runs, of one task or, `normalised`, of several."""
+    last = max(float(curve.xs[-1]) for curve in seeds.curves)
+    tasks, rows = [curve.task for curve in seeds.curves], seeds.rows
+    if normalised:
+        scales = [normaliser(task) for task in tasks]
+        rows = [scale(row) if scale else row for scale, row in zip(scales, rows, strict=True)]
+    middle = band_of_rows(tasks, rows, seeds.grid, question.statistic)
     grid = middle.xs
     values = {"y": middle.value, "low": middle.low, "high": middle.high}
     xs = np.minimum(middle.xs, last)
-    if len(xs) > 1 and last - middle.xs[-2] < width / 4:  # a last bin that has hardly begun would bend the line
+    if len(xs) > 1 and last - middle.xs[-2] < seeds.width / 4:  # a last bin that has hardly begun would bend the line
         xs, values = xs[:-1], {name: value[:-1] for name, value in values.items()}
         grid = grid[:-1]
-    return {"x": xs, "grid": grid, **values, "n": len(curves), "few": middle.few}, width
+    return {"x": xs, "grid": grid, **values, "n": len(seeds.curves), "few": middle.few}
 
 
 def _dots(curve: Curve, scale: float) -> dict[str, Any]:
@@ -104,7 +129,7 @@ def baseline_curves(curves: Iterable[Curve], task: str, question: Question) -> l
         if own[0].constant:
             found.append({"name": method, "n": len(own), "level": float(np.mean([one.ys[0] for one in own]))})
         elif question.axis == "frames":
-            found.append({"name": method, "level": None} | line_of(own, question)[0])
+            found.append({"name": method, "level": None} | line_of(on_a_grid(own, question), question))
     return found
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from deploy.monitor.curves import SEED, Question, curve_of, labels, line_of
+from deploy.monitor.curves import SEED, Question, Seeds, labels, line_of, on_a_grid
 from deploy.monitor.run import Run
 from deploy.reports.comparison.numbers import EPISODES, SHARE, Reaching, normalised_scores
 from deploy.reports.curves import Curve
@@ -28,19 +28,18 @@ def scale_of(tasks: Sequence[str]) -> Normaliser:
     return found
 
 
-def method_line(
-    curves: Sequence[Curve], question: Question, at: float, goal: float
-) -> dict[str, Any]:  # fmt: skip
+def method_line(seeds: Seeds, question: Question, at: float, goal: float) -> dict[str, Any]:
     """A method's curve over its tasks and its scores at `at` frames, by default at the end of its shortest run on each
     task; and the frames to a normalised score. Nothing but its own runs has an effect on it."""
+    curves = seeds.curves
     ends: dict[str, float] = {}
     for curve in curves:
         ends[curve.task] = min(at or float(curve.xs[-1]), ends.get(curve.task, float("inf")))
-    line, width = line_of(curves, question, normalised=True)
+    line = line_of(seeds, question, normalised=True)
     line.pop("grid")
     scores = normalised_scores(curves, ends.__getitem__)
     return {
-        **line, "width": width, "seeds": [], "dots": None, "ends": [min(ends.values()), max(ends.values())],
+        **line, "width": seeds.width, "seeds": [], "dots": None, "ends": [min(ends.values()), max(ends.values())],
         "each": {task: {"mean": float(values.mean()), "n": len(values)} for task, values in sorted(scores.items())},
         "overall": _overall(list(scores.values()), scale_of([curves[0].task])), "reach": _reach(curves, ends, goal),
     }  # fmt: skip
@@ -93,14 +92,9 @@ def published_lines(
         if curve.task in tasks and not curve.constant:
             methods.setdefault(curve.method, []).append(curve)
     return [
-        {"name": method, "level": None} | method_line(own, question, at, goal)
+        {"name": method, "level": None} | method_line(on_a_grid(own, question), question, at, goal)
         for method, own in methods.items() if {curve.task for curve in own} == set(tasks)
     ]  # fmt: skip
-
-
-def curves_of(runs: Sequence[Run], question: Question) -> list[Curve]:
-    """The curves of the runs that have one."""
-    return [curve for run in runs if (curve := curve_of(run, question)) is not None]
 
 
 def _label(runs: Sequence[Run]) -> str:

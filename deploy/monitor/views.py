@@ -1,13 +1,13 @@
 """What the page asks for, answered from the runs. Everything here holds their lock."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
 from deploy.monitor.alerts import Alerts
 from deploy.monitor.configuration import differing
-from deploy.monitor.curves import Axis, Question, baseline_curves, group_curve, labels
+from deploy.monitor.curves import Axis, Question, Seeds, baseline_curves, group_curve, labels, seeds_of
 from deploy.monitor.fleet import Fleet
 from deploy.monitor.health import answer
 from deploy.monitor.metric_lines import metric_lines
@@ -16,7 +16,7 @@ from deploy.monitor.questions import MissingError, QuestionError, asked
 from deploy.monitor.run import Run
 from deploy.monitor.runs import Runs
 from deploy.monitor.selection import Term, selection
-from deploy.monitor.suites import curves_of, method_line, published_lines, suite_answer, suite_of
+from deploy.monitor.suites import method_line, published_lines, suite_answer, suite_of
 from deploy.monitor.videos import pictures
 from deploy.reports.curves import NOT_VALUES, Curve
 from deploy.reports.statistics import Statistic
@@ -107,12 +107,19 @@ class Views:
             }  # fmt: skip
 
     def _group_curve(self, runs: Sequence[Run], question: Question) -> dict[str, Any] | None:
-        if not runs:
-            return None
-        found: dict[str, Any] | None = self._kept(runs, question, (), lambda: group_curve(runs, question))
+        def make() -> dict[str, Any] | None:
+            seeds = self._seeds(runs, question)
+            return group_curve(seeds, question) if seeds else None
+
+        found: dict[str, Any] | None = self._kept(runs, question, make) if runs else None
         return found
 
-    def _kept(self, runs: Sequence[Run], question: Question, more: tuple[Any, ...], make: Callable[[], Any]) -> Any:
+    def _seeds(self, runs: Sequence[Run], question: Question) -> Seeds | None:
+        every = replace(question, statistic="mean")  # whatever the statistic
+        found: Seeds | None = self._kept(runs, every, lambda: seeds_of(runs, question), "seeds")
+        return found
+
+    def _kept(self, runs: Sequence[Run], question: Question, make: Callable[[], Any], *more: Any) -> Any:
         """What `make` gives, kept as long as the runs do not change."""
         state = tuple((run.id, run.scores.revision, run.revision if question.axis == "hours" else 0) for run in runs)
         key = (state, question, more)
@@ -136,17 +143,20 @@ class Views:
             for method, runs in methods.items():
 
                 def make(runs: Sequence[Run] = runs) -> dict[str, Any] | None:
-                    found = curves_of(runs, question)
-                    return method_line(found, question, at, goal) if found else None
+                    seeds = self._seeds(runs, question)
+                    return method_line(seeds, question, at, goal) if seeds else None
 
-                if line := self._kept(runs, question, (at, goal), make):
+                if line := self._kept(runs, question, make, at, goal):
                     lines[method] = line
             places = {method: self.runs.places.get((suite, method), 0) for method in methods}
             answer = suite_answer(suite, methods, lines, places)
             tasks = answer["suite"]["tasks"]
             if question.axis == "frames" and tasks:
-                published = self._kept((), question, (*tasks, at, goal), lambda: published_lines(
-                    self.baselines, tasks, question, at, goal))  # fmt: skip
+
+                def found() -> list[dict[str, Any]]:
+                    return published_lines(self.baselines, tasks, question, at, goal)
+
+                published = self._kept((), question, found, *tasks, at, goal)
                 answer["baselines"] = published
             return answer
 

@@ -168,7 +168,8 @@ def export(curves: Iterable[Curve], file: str | Path) -> None:
 def bin_width(curves: Sequence[Curve], frames: float, bins: int = 50) -> float:
     """A round number of frames (1, 2 or 5 times a power of ten) that gives at most `bins` bins up to `frames` and no
     empty bin between neighbouring points of the coarsest curve."""
-    gaps = [float(np.median(np.diff(np.unique(curve.xs)))) for curve in curves if len(np.unique(curve.xs)) > 1]
+    steps = [steps[steps > 0] for curve in curves for steps in (np.diff(curve.xs),)]
+    gaps = [float(np.median(own)) for own in steps if len(own)]
     wanted = max(frames / bins, *gaps, 1.0) if gaps else max(frames / bins, 1.0)
     power = 10.0 ** math.floor(math.log10(wanted))
     return next(power * step for step in (1, 2, 5, 10) if power * step >= wanted * (1 - 1e-9))

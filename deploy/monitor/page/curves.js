@@ -24,7 +24,7 @@ export class CurvesView {
     this.rest = h("div", { class: "grid" });
     main.replaceChildren(this.controls, this.hero, this.rest);
     this.seen = new IntersectionObserver((entries) => {
-      for (const entry of entries) if (entry.isIntersecting) { const card = this.cards.get(entry.target.dataset.task); if (card && card.stale) this.#load(card); }
+      for (const entry of entries) if (entry.isIntersecting) { const card = this.cards.get(entry.target.dataset.task); if (card && card.stale) this.#later(card); }
     }, { rootMargin: "300px" });
     this.#controls();
     this.refresh(null);
@@ -48,7 +48,7 @@ export class CurvesView {
     const touched = changed && new Set(changed.map((id) => this.world.byId.get(id)?.task));
     for (const suite of touched ? this.world.suites : []) if (suite.tasks.some((task) => touched.has(task))) touched.add(suite.task);
     if (!this.big || this.big.task !== chosen.task) this.#hero(chosen.task);
-    else if (!touched || touched.has(chosen.task)) this.#load(this.big);
+    else if (!touched || touched.has(chosen.task)) this.first = this.#load(this.big);
     const others = this.entries.filter((one) => one.task !== chosen.task);
     const wanted = new Set(others.map((one) => one.task));
     for (const [task, card] of this.cards) if (!wanted.has(task)) { card.chart?.destroy(); this.seen.unobserve(card.root); card.root.remove(); this.cards.delete(task); }
@@ -63,7 +63,7 @@ export class CurvesView {
       } else if (!touched || touched.has(task)) {
         card.stale = true;
         const place = card.root.getBoundingClientRect();
-        if (place.top < innerHeight + 300 && place.bottom > -300) this.#load(card);
+        if (place.top < innerHeight + 300 && place.bottom > -300) this.#later(card);
       }
     }
   }
@@ -144,7 +144,7 @@ export class CurvesView {
     if (isSuite(task)) this.hero.append((card.suite = new SuitePanel()).root);
     card.chart = new Chart(card.body, { height: innerWidth < 700 ? 300 : Math.max(340, Math.min(540, innerHeight - 330)), label: `Score of ${task}` });
     this.big = card;
-    this.#load(card);
+    this.first = this.#load(card);
   }
 
   #small(task) {
@@ -160,6 +160,12 @@ export class CurvesView {
     } }, h("header", {}, h("h2", {}, taskTitle(task)), card.best), card.body, h("footer", {}, card.legend, card.sub));
     card.chart = new Chart(card.body, { height: 190, compact: true, label: `Score of ${task}` });
     return card;
+  }
+
+  /** After the large chart, which is waited for. */
+  async #later(card) {
+    await this.first;
+    this.#load(card);
   }
 
   async #load(card) {

@@ -14,6 +14,7 @@ from deploy.reports.curves import Curve, load_baselines
 from deploy.reports.statistics import (
     Statistic,
     band,
+    band_of_rows,
     by_task,
     estimate,
     frames_to,
@@ -208,3 +209,25 @@ def test_a_band_over_tasks_weighs_them_normalised() -> None:
     ]  # fmt: skip
     found = band(curves, 10, normalised=True)
     assert found.xs.tolist() == [10] and found.value == pytest.approx([(0.75 + 0.5) / 2])
+
+
+@given(
+    tasks=st.lists(st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=6), min_size=1, max_size=4),
+    statistic=st.sampled_from(["mean", "median", "iqm"]),
+    gone=st.booleans(),
+)
+def test_a_band_has_the_interval_of_each_point_alone(
+    tasks: list[list[float]], statistic: Statistic, gone: bool
+) -> None:
+    rows = [np.array([score, 2 * score + 1, score if n or not gone else np.nan]) for own in tasks
+            for n, score in enumerate(own)]  # fmt: skip
+    names = [f"task{number}" for number, own in enumerate(tasks) for _ in own]
+    grid = np.array([10.0, 20.0, 30.0])
+    found = band_of_rows(names, rows, grid, statistic, number=200)
+    for x, value, low, high in zip(found.xs, found.value, found.low, found.high, strict=True):
+        column = [np.array([row[grid == x][0] for row, name in zip(rows, names, strict=True) if name == task])
+                  for task in dict.fromkeys(names)]  # fmt: skip
+        column = [one[np.isfinite(one)] for one in column]
+        alone = estimate(statistic, column, drawn=resamples([len(one) for one in column], 200))
+        assert (value, low, high) == pytest.approx((alone.value, alone.low, alone.high), abs=1e-9, nan_ok=True)
+    assert len(found.xs) in (2, 3)
