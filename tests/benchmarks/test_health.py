@@ -9,7 +9,7 @@ import torch
 
 from deploy.inline_run import InlineRun
 from deploy.reports.health.verdicts import PITFALLS
-from tests.benchmarks.health import CASES, UPDATES, configured, judge
+from tests.benchmarks.health import CASES, configured, judge
 from tests.benchmarks.health_world import CHANGE, MemorylessRSSM, paying_for_speed
 from tests.deploy.reports.health.written_reports import report, write
 from tests.world_models.small_agent import CONFIG
@@ -26,7 +26,7 @@ def test_three_causes_at_two_severities_and_three_healthy_runs(tmp_path: Path) -
     for case in CASES.values():
         config = configured(case, tmp_path)
         sampled = config.frames / config.environment.action_repeat * config.learner.train_ratio
-        assert sampled > UPDATES * config.learner.batch_size * config.learner.batch_length
+        assert sampled > case.updates * config.learner.batch_size * config.learner.batch_length
 
 
 def test_the_hidden_and_the_changing_task() -> None:
