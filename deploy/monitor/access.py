@@ -16,6 +16,7 @@ from starlette.requests import cookie_parser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 COOKIE = "nexus_monitor"
+"""Begins the name of the cookie, which ends with the port: cookies do not know ports."""
 SHORTEST_TOKEN = 16  # characters
 LARGEST_BODY = 1 << 15  # bytes
 _PAUSE = 0.5  # seconds until a wrong token is refused
@@ -93,7 +94,7 @@ class Access:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         refusal = self._refusal(scope, headers)
         if scope["type"] == "websocket":
-            if refusal or not self._is_known(headers):
+            if refusal or not self._is_known(scope, headers):
                 await receive()
                 await send({"type": "websocket.close", "code": 1008})
                 return
@@ -101,8 +102,8 @@ class Access:
         elif refusal:
             await _respond(send, *refusal)
         elif self._token and scope["path"] == "/login" and scope["method"] == "POST":
-            await self._login(headers, receive, send)
-        elif not self._is_known(headers) and scope["path"] not in _OPEN:
+            await self._login(scope, receive, send)
+        elif not self._is_known(scope, headers) and scope["path"] not in _OPEN:
             page = scope["path"] == "/"
             await _respond(send, 303 if page else 401, "A token is needed.", {"location": "/login"} if page else {})
         else:
@@ -122,16 +123,18 @@ class Access:
             return 413, "The request is too large."
         return None
 
-    def _is_known(self, headers: Mapping[str, str]) -> bool:
+    def _is_known(self, scope: Scope, headers: Mapping[str, str]) -> bool:
         if not self._token:
             return True
         kind, _, given = headers.get("authorization", "").partition(" ")
         if kind.lower() == "bearer" and hmac.compare_digest(given.encode(), self._token.encode()):
             return True
-        given = cookie_parser(headers.get("cookie", "")).get(COOKIE, "")  # others may be of any form: ports share them
+        given = cookie_parser(headers.get("cookie", "")).get(
+            _cookie(scope), ""
+        )  # others may be of any form: ports share them
         return hmac.compare_digest(given.encode(), self._session.encode())
 
-    async def _login(self, headers: Mapping[str, str], receive: Receive, send: Send) -> None:
+    async def _login(self, scope: Scope, receive: Receive, send: Send) -> None:
         body = b""
         while True:
             message = await receive()
@@ -144,8 +147,13 @@ class Access:
         if not hmac.compare_digest(given.encode("utf-8", "replace"), self._token.encode()):
             await asyncio.sleep(_PAUSE)
             return await _respond(send, 303, "", {"location": "/login?wrong"})
-        cookie = f"{COOKIE}={self._session}; HttpOnly; SameSite=Strict; Path=/"
+        cookie = f"{_cookie(scope)}={self._session}; HttpOnly; SameSite=Strict; Path=/"
         await _respond(send, 303, "", {"location": "/", "set-cookie": cookie})
+
+
+def _cookie(scope: Scope) -> str:
+    server = scope.get("server")
+    return f"{COOKIE}_{server[1] if server else ''}"
 
 
 def _name(host: str) -> str:

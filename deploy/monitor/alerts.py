@@ -24,7 +24,7 @@ EVERY = 2.0  # seconds between two looks
 _EPISODES = 20  # whose mean is a score
 _KEPT = 200  # events
 _TIMEOUT = 5.0  # seconds of the webhook
-_TRIES = 3
+_PAUSES = (0.0, 1.0, 5.0)  # seconds before each try
 _MUST_BE_FINITE = ("train/loss/", "train/optimizer/")
 
 
@@ -141,8 +141,10 @@ def _part(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 
 def read_webhook(path: Path) -> str:
-    """The URL in a file. ValueError: it is none."""
+    """The URL in a file. ValueError: it is none, or others may read it: whoever knows it can post there."""
     try:
+        if path.stat().st_mode & 0o077:
+            raise ValueError(f"Others may read the URL in {path}; chmod 600 {path}")
         url = path.read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"The webhook's file {path} cannot be read: {error}.") from error
@@ -165,7 +167,8 @@ def webhook(url: str, note: Callable[[str], object]) -> Callable[[Mapping[str, A
     def send(event: Mapping[str, Any]) -> None:
         nonlocal failed
         body = json.dumps(event).encode()
-        for _ in range(_TRIES):
+        for pause in _PAUSES:
+            time.sleep(pause)
             request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
             try:
                 with opener.open(request, timeout=_TIMEOUT):

@@ -12,6 +12,7 @@ from deploy.reports.curves import task_name
 from deploy.wiring.config import FREE, RunConfig
 from deploy.wiring.config_file import COMMAND
 from deploy.wiring.fields import dotted
+from replay.files.regular_file import open_regular
 from world_models.checkpoint_files import RUN_CONFIG
 from world_models.dataclass_json import from_json, to_json
 
@@ -52,7 +53,8 @@ def _digest(values: Any) -> str:
 def _read(file: Path) -> Any:
     """What is in the file, by the faster of PyYAML's safe loaders; None if it cannot be read."""
     try:
-        loader = _LOADER(file.read_text())
+        with open_regular(file) as opened:
+            loader = _LOADER(opened.read().decode())
         try:
             return loader.get_single_data()
         finally:

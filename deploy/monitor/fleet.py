@@ -12,6 +12,7 @@ import psutil
 
 from deploy.monitor.history import number
 from deploy.monitor.run import Run
+from replay.files.regular_file import open_regular
 
 RESTARTS = "restarts.jsonl"
 LOGS = ("learner.log", "evaluator.log")
@@ -177,7 +178,7 @@ def _logs(logdir: Path) -> list[dict[str, Any]]:
 
 def tail_of(path: Path, size: int) -> str:
     """The last `size` bytes of a text file, from the start of a line; empty if there are none."""
-    with suppress(OSError), path.open("rb") as file:
+    with suppress(OSError), open_regular(path) as file:
         end = file.seek(0, 2)
         file.seek(max(0, end - size))
         text = file.read(size).decode(errors="replace")

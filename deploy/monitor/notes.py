@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from replay.files.regular_file import open_regular
 from replay.files.whole_file import sync_directory, synced, whole_file
 
 FILE = "notes.json"
@@ -24,8 +25,8 @@ class Notes:
 
 def read_notes(logdir: Path) -> Notes:
     """The notes of a run; empty if there are none, or they cannot be read."""
-    with suppress(OSError, ValueError, RecursionError):
-        return changed(Notes(), json.loads((logdir / FILE).read_bytes()))
+    with suppress(OSError, ValueError, RecursionError), open_regular(logdir / FILE) as file:
+        return changed(Notes(), json.load(file))
     return Notes()
 
 

@@ -19,9 +19,11 @@ from deploy.monitor.notes import read_notes
 from deploy.monitor.videos import VIDEOS
 from deploy.reports.health.files import FOLDER as HEALTH
 from deploy.reports.metrics import METRICS, SCORES
+from deploy.reports.work_time import seconds_at_work
 from deploy.stored.control import active
 from deploy.stored.run_status import STATUS, read_status
 from deploy.wiring.claim import LOCK
+from replay.files.regular_file import open_regular
 from world_models.checkpoint_files import RUN_CONFIG
 
 EVALUATION = "evaluation.json"
@@ -123,13 +125,7 @@ class Run:
         """Frames [P] and the seconds of work in which they were reached [P]: pauses between two lives do not count."""
         frames, times = self.metrics.column("frames"), self.metrics.column("time")
         good = np.isfinite(frames) & np.isfinite(times)
-        frames, times = frames[good], times[good]
-        if not len(times):
-            return frames, times
-        steps = np.maximum(np.diff(times), 0)
-        usual = float(np.median(steps)) if len(steps) else 0.0
-        steps = np.where(steps > max(10 * usual, 60.0), usual, steps)
-        return frames, np.concatenate([[usual], usual + np.cumsum(steps)])
+        return frames[good], seconds_at_work(times[good])
 
     def state(self) -> str:
         """starting, filling, training or saving; else finished, failed or stopped."""
@@ -187,7 +183,7 @@ def _spark(values: np.ndarray, points: int = 24) -> list[float]:
 
 def last_line(path: Path) -> dict[str, Any]:
     """The last whole line of a log, without reading the rest; empty if there is none."""
-    with suppress(OSError, ValueError, RecursionError), path.open("rb") as file:
+    with suppress(OSError, ValueError, RecursionError), open_regular(path) as file:
         file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL))
         whole = file.read(_TAIL).rpartition(b"\n")[0]
         line = json.loads(whole.rpartition(b"\n")[2])

@@ -5,6 +5,8 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from replay.files.regular_file import open_regular
+
 _CHUNK = 8 << 20  # bytes
 _MARK = 64  # bytes before the cursor that must still be the same
 
@@ -31,7 +33,7 @@ class Tail:
             about = os.stat(self.path)
             if about.st_ino == self._inode and about.st_size == self._offset and self._offset == 0:
                 return News(False, [])
-            with self.path.open("rb") as file:
+            with open_regular(self.path) as file:
                 anew = self._offset > 0 and not self._unchanged(file.fileno(), about)
                 if anew:
                     self._reset()

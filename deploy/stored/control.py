@@ -145,7 +145,7 @@ def _withdraw(path: Path, logdir: Path) -> str:
 def active(logdir: Path) -> bool:
     """Whether a process holds this run directory."""
     try:
-        with (logdir / LOCK).open("r") as file:
+        with open(logdir / LOCK, opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)) as file:  # or a FIFO
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except FileNotFoundError:
         return False

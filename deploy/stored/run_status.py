@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from replay.files.regular_file import open_regular
 from replay.files.whole_file import whole_file
 
 STATUS = "status.json"
@@ -24,8 +25,8 @@ def write_status(logdir: Path, values: Mapping[str, Any]) -> None:
 
 def read_status(logdir: Path) -> dict[str, Any]:
     """The status of a run; empty if it has not written one, or it cannot be read."""
-    with suppress(OSError, ValueError):
-        status = json.loads((logdir / STATUS).read_text())
+    with suppress(OSError, ValueError, RecursionError), open_regular(logdir / STATUS) as file:
+        status = json.load(file)
         if isinstance(status, dict):
             return status
     return {}

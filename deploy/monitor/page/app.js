@@ -16,15 +16,24 @@ const main = document.getElementById("main");
 let view = null;
 let shown = "";
 
+let asked = 0, answered = 0;
+
 async function reload(changed = null) {
+  const turn = ++asked;
   const table = await get("runs", { filter: state.filter });
-  const error = document.getElementById("filter-error");
-  error.hidden = true;
+  if (turn > answered) { // an older answer may come later
+    answered = turn;
+    take(table);
+  }
+  if (!view || shown !== state.view) open();
+  else view.refresh(changed);
+}
+
+function take(table) {
+  document.getElementById("filter-error").hidden = true;
   Object.assign(world, { runs: table.runs, tasks: table.tasks, suites: table.suites, baselines: table.baselines, folders: table.folders, loaded: true });
   world.byId = new Map(table.runs.map((run) => [run.id, run]));
   tabs();
-  if (!view || shown !== state.view) open();
-  else view.refresh(changed);
 }
 
 function open() {

@@ -107,6 +107,10 @@ export function saveCsv(name, answer) {
   }
   for (const one of answer.baselines ?? []) if (one.level === null) one.x.forEach((x, place) => rows.push(["published", one.name, "", one.n, x, one.y[place], one.low[place], one.high[place]]));
   for (const line of answer.lines ?? []) answer.x.forEach((x, place) => { if (line.y[place] !== null) rows.push([line.group, line.name, line.name, 1, x, line.y[place], "", ""]); });
-  const cell = (value) => { const text = String(value ?? ""); return /[",\n]/.test(text) || /^[=+@]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text; };
+  const cell = (value) => {
+    let text = String(value ?? "");
+    if (typeof value === "string" && /^[=+\-@\t\r]/.test(text)) text = `'${text}`; // no formula where it is opened
+    return /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+  };
   save(`${name}.csv`, new Blob([`${rows.map((row) => row.map(cell).join(",")).join("\n")}\n`], { type: "text/csv" }));
 }

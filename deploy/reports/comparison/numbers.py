@@ -11,13 +11,12 @@ import numpy as np
 from deploy.reports.curves import Curve, Note, find_runs, load_baselines
 from deploy.reports.metrics import METRICS, SCORES, read_lines
 from deploy.reports.statistics import Estimate, by_task, estimate, frames_to, normaliser, score_at
+from deploy.reports.work_time import seconds_at_work
 
 SHARE = 0.05
 """Share of a run's frames over which scores are averaged."""
 EPISODES = 10
 """The fewest episodes of a run whose mean counts as a score that it has reached."""
-PAUSE = 600.0
-"""Seconds between two lines of a log after which the run was not at work."""
 REACHED = {
     "gym:CartPole-v1": (450.0,), "gym:Pendulum-v1": (-200.0,), "gym:Acrobot-v1": (-100.0,),
     "gym:LunarLander-v3": (200.0,),
@@ -159,20 +158,19 @@ def costs(logdirs: Iterable[Path], note: Note) -> list[Cost]:
 
 def _cost(run: Path) -> Cost:
     frames = updates = 0
-    seconds, before = 0.0, None
+    times: list[float] = []
     cpu: list[float] = []  # of each process
     for name in (SCORES, METRICS):
         for line in read_lines(run / name, frames=int, updates=int) if (run / name).exists() else ():
             frames, updates = max(frames, line["frames"]), max(updates, line["updates"])
             if isinstance(now := line.get("time"), int | float):
-                if before is not None and 0 < now - before < PAUSE:
-                    seconds += now - before
-                before = now
+                times.append(now)
             if isinstance(used := line.get("train/cpu_seconds"), int | float):
                 if not cpu or used < cpu[-1]:  # a process counts from its own start
                     cpu.append(used)
                 cpu[-1] = used
-    return Cost(run, frames, updates, None if before is None else seconds, sum(cpu) if cpu else None)
+    seconds = float(seconds_at_work(np.array(times))[-1]) if times else None
+    return Cost(run, frames, updates, seconds, sum(cpu) if cpu else None)
 
 
 def standings(files: Iterable[Path]) -> list[Standing]:

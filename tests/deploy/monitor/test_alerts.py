@@ -138,6 +138,7 @@ def test_alerts_are_raised_once_sent_and_go_again(
     run.refresh()
     run.active = True
     (tmp_path / "url").write_text(receiver)
+    (tmp_path / "url").chmod(0o600)
     book = Alerts(webhook(read_webhook(tmp_path / "url"), print))
     assert not book.look({run.id: run})
     run.logged_at -= 1000
@@ -155,8 +156,11 @@ def test_alerts_are_raised_once_sent_and_go_again(
 @pytest.mark.parametrize(
     ("url", "why"), [("http://127.0.0.1:9/secret", "URLError"), ("http://127.0.0.1:secret/", "InvalidURL")]
 )
-def test_a_webhook_that_fails_is_noted_once_without_its_address(tmp_path: Path, url: str, why: str) -> None:
+def test_a_webhook_that_fails_is_noted_once_without_its_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str, why: str
+) -> None:
     notes: list[str] = []
+    monkeypatch.setattr(alerts_module, "_PAUSES", (0.0, 0.01, 0.01))
     post = webhook(url, notes.append)
     for _ in range(2):
         post({"text": "x"})
@@ -165,5 +169,9 @@ def test_a_webhook_that_fails_is_noted_once_without_its_address(tmp_path: Path, 
         time.sleep(0.01)
     assert notes == [f"The webhook does not take alerts ({why})."]
     (tmp_path / "url").write_text("file:///etc/passwd")
+    (tmp_path / "url").chmod(0o600)
     with pytest.raises(ValueError, match="must hold one URL"):
+        read_webhook(tmp_path / "url")
+    (tmp_path / "url").chmod(0o640)
+    with pytest.raises(ValueError, match="Others may read the URL in .*chmod 600"):
         read_webhook(tmp_path / "url")

@@ -219,6 +219,17 @@ def test_a_token_opens_as_bearer_or_through_the_login_page(guarded: Client) -> N
         pass
 
 
+def test_monitors_of_one_machine_keep_each_others_logins(guarded: Client, folder: Path) -> None:
+    def cookie_of(one: Client) -> str:
+        form = {"content-type": "application/x-www-form-urlencoded"}
+        return one.ask("/login", body=f"token={TOKEN}".encode(), headers=form)[1]["set-cookie"].split(";")[0]
+
+    with served(folder / "runs", "--token-file", folder / "token", home=folder) as address:
+        other = Client(address)
+        both = {"cookie": f"{cookie_of(guarded)}; {cookie_of(other)}"}  # cookies do not know ports
+        assert guarded.status("/api/runs", headers=both) == other.status("/api/runs", headers=both) == 200
+
+
 def test_another_address_makes_a_token_and_prints_only_its_file(tmp_path: Path) -> None:
     write_run(tmp_path / "runs", "a", [1.0])
     with served(tmp_path / "runs", "--host", "0.0.0.0", home=tmp_path) as address:

@@ -66,7 +66,7 @@ def test_pauses_are_no_cost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         for updates, now[0] in enumerate((1000.0, 1010.0, 9000.0, 9005.0)):
             logs.metrics(updates * 50, updates, {"train/cpu_seconds": (4, 9, 3, 5)[updates]})
     (found,) = costs([run], print)
-    assert (found.frames, found.updates, found.seconds, found.cpu_seconds) == (250, 3, 15.0, 14)  # of two processes
+    assert (found.frames, found.updates, found.seconds, found.cpu_seconds) == (250, 3, 35.0, 14)  # of two processes
 
 
 def test_a_damaged_run_is_left_out_and_said_once(tmp_path: Path) -> None:
