@@ -139,8 +139,12 @@ class Health:
         start = out.error[key][:, 0].mean()
         return {
             "model": model.tolist(), "still": still.tolist(), "start": float(start), "unit": self._unit(key),
-            "gained": self._gained(key, model, start).tolist(),
+            "gained": self._gained(key, model, start).tolist(), "elements": self._elements(key),
         }  # fmt: skip
+
+    def _elements(self, key: str) -> int:
+        space = self.agent.observation_space.get(key)
+        return math.prod(space.shape) if space else 1
 
     def _gained(self, key: str, model: Tensor, start: Tensor) -> Tensor:
         """What prediction adds to the error of the reconstruction it starts from. Independent errors of a number add in

@@ -133,7 +133,8 @@ def _steps(report: Report) -> int:
 
 
 def _horizon(reports: Sequence[Report], rules: HealthConfig) -> _Finding | str:
-    keys = {key: gained(curve) for key, curve in reports[-1]["horizon"]["keys"].items() if key != "reward"}
+    curves = reports[-1]["horizon"]["keys"]
+    keys = {key: gained(curve) for key, curve in curves.items() if key != "reward"}
     known = {key: value for key, value in keys.items() if value is not None}
     if not known:
         return (
@@ -141,7 +142,8 @@ def _horizon(reports: Sequence[Report], rules: HealthConfig) -> _Finding | str:
             "horizon, or what changes is not reconstructed yet."
         )
     key, worst = max(known.items(), key=lambda item: item[1])
-    value = sum(known.values()) / len(known)
+    elements = {key: float(curves[key].get("elements", 1)) for key in known}  # what each counts in the model's loss
+    value = sum(elements[key] * one for key, one in known.items()) / sum(elements.values())
     steps = _steps(reports[-1])
     at = "" if len(keys) == 1 else f"; {key} has {worst:.2f}"
     text = f"Up to step {steps}, predictions gain {value:.2f} times the error of repeating the last observation{at}."

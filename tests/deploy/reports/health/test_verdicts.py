@@ -123,6 +123,16 @@ def test_what_the_numbers_mean() -> None:
     assert gained(short) == pytest.approx(0.4)
 
 
+def test_keys_count_by_their_elements() -> None:
+    both = [report(updates, gained=0.2) for updates in (1000, 1500)]
+    for one in both:
+        keys = one["horizon"]["keys"]
+        keys["direction"] = keys["vector"] | {"gained": keys["vector"]["still"], "elements": 1}
+        keys["vector"]["elements"] = 3
+    found = judged(*both)["horizon"]
+    assert found.value == pytest.approx((3 * 0.2 + 1.0) / 4) and found.text.endswith("; direction has 1.00.")
+
+
 def test_what_is_missing_or_damaged_is_unknown() -> None:
     assert {one.state for one in verdicts([], RULES)} == {"unknown"}
     odd = report()
