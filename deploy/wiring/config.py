@@ -100,7 +100,8 @@ class HealthConfig:
     """Loss on the oldest tenth of replay over that on the newest, if that on the oldest has also risen by the root of
     this factor since its lowest."""
     sensitivity: float = 1.05
-    """Error with the actions of other sequences over the error with the true ones, below which actions do not count."""
+    """Error with the actions, or from the state, of other sequences over the error with their own, below which actions
+    or states do not count."""
     memory: float = 1.05
     """Error from the last observation alone over the error with the observed history, below which history does not
     count."""

@@ -115,11 +115,17 @@ class Health:
         forgets = first.clone()
         forgets[:, 0] = True
         true, shuffled, alone = forecast(action, first), forecast(others, first), forecast(action, forgets)
+        strange = open_loop(  # from the last observed step of the window before
+            self.agent, _begun_by_others({key: value[:, last] for key, value in batch.steps.items()}),
+            State(*(value.roll(1, 0) for value in before)), _begun_by_others(action), 1, draw[:, last],
+        )  # fmt: skip
         keys = {key: self._curve(true, key) for key in true.error}
         errors = {name: self._relative(out, self.horizon) for name, out in (("true", true), ("shuffled", shuffled))}
         near = min(NEAR, self.horizon)
         seen, blind = self._relative(true, near), self._relative(alone, near)
-        parts: dict[str, Any] = {"horizon": {"context": OBSERVED, "keys": keys}}
+        parts: dict[str, Any] = {
+            "horizon": {"context": OBSERVED, "keys": keys, "state": self._state_counts(true, strange)}
+        }
         still = "Nothing in replay changes within the horizon."
         if errors["true"] > 0:
             parts["actions"] = errors | {"ratio": errors["shuffled"] / errors["true"]}
@@ -141,6 +147,18 @@ class Health:
             "model": model.tolist(), "still": still.tolist(), "start": float(start), "unit": self._unit(key),
             "gained": self._gained(key, model, start).tolist(), "elements": self._elements(key),
         }  # fmt: skip
+
+    def _state_counts(self, true: OpenLoop, strange: OpenLoop) -> float | None:
+        """Error of predictions from the state of another window over that from their own; None if the windows differ no
+        more than the reconstruction is wrong by."""
+        valid, errors = true.valid[:, 1:], []
+        for key in self.agent.observation_space:
+            parts = (true.error[key], strange.error[key], strange.still[key])
+            own, other, apart = (float(one[:, 1:][valid].double().sum()) for one in parts)
+            if apart > float(true.error[key][:, 0].mean()) * int(valid.sum()):
+                errors.append((own / apart, other / apart))
+        own, other = (sum(each) for each in zip(*errors, strict=True)) if errors else (0.0, 0.0)
+        return other / own if own > 0 else None
 
     def _elements(self, key: str) -> int:
         space = self.agent.observation_space.get(key)
@@ -238,6 +256,11 @@ class Health:
         live = carry_on * (1.0 if agent.config.discount_in_continue else self.discount)
         weight = torch.cat([torch.ones_like(live[:, :1]), live[:, :-1].cumprod(1)], 1)
         return (weight * reward).sum(1).double().cpu().numpy()
+
+
+def _begun_by_others(values: dict[str, Tensor]) -> dict[str, Tensor]:
+    """`[B T ...]`, with the first step of the row before."""
+    return {key: torch.cat([value.roll(1, 0)[:, :1], value[:, 1:]], 1) for key, value in values.items()}
 
 
 def real_returns(

@@ -136,6 +136,14 @@ def _horizon(reports: Sequence[Report], rules: HealthConfig) -> _Finding | str:
     curves = reports[-1]["horizon"]["keys"]
     keys = {key: gained(curve) for key, curve in curves.items() if key != "reward"}
     known = {key: value for key, value in keys.items() if value is not None}
+    state = reports[-1]["horizon"].get("state")
+    ignores = state is not None and state < rules.sensitivity
+    if ignores:
+        text = (
+            f"From the state of another window, predictions have {state:.2f} times the error: they hardly follow from "
+            "where they begin."
+        )
+        return _Finding(value=1.0, text=text, watch=True, unhealthy=True)
     if not known:
         return (
             "Repeating the last observation is closer than the model's reconstruction of it: little changes within the "
