@@ -59,11 +59,11 @@ def test_a_run_is_scaled_loses_a_worker_stalls_and_is_stopped(browser: "Browser"
                 page.wait_for_selector(".tabs .alarm:text-is('1')")
             finally:
                 os.kill(learner, signal.SIGCONT)
-            page.keyboard.press("5")
+            page.keyboard.press("6")
             page.wait_for_selector("h1:text-is('All is well')")
             page.wait_for_selector("text=stall is over")
 
-            page.keyboard.press("4")
+            page.keyboard.press("5")
             _scale(page, "One fewer worker", 3, 1)
             page.get_by_role("button", name="Stop", exact=True).click()
             page.get_by_role("button", name="Stop it").click()
