@@ -14,9 +14,13 @@ from typing import Any
 
 import psutil
 
+from deploy.run_failed import RunFailedError
 from world_models.dreamer.config import DreamerConfig
 
 LEAST_STORE = 512 * 1024**2
+_STARTS = 3
+_LATE = "timed out during startup"
+"""What Ray says if its processes are not there within 30 s."""
 TOKEN = Path.home() / ".ray" / "auth_token"
 
 
@@ -41,7 +45,8 @@ def object_store_bytes(model: DreamerConfig) -> int:
 
 
 def start_local(namespace: str, store_bytes: int) -> str:
-    """Start Ray for this process alone; returns its address. Nothing of it can be reached from another machine."""
+    """Start Ray for this process alone; returns its address. Nothing of it can be reached from another machine. Raises
+    RunFailedError if it does not start in time."""
     os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # makes this node 127.0.0.1, on Linux too
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -54,13 +59,36 @@ def start_local(namespace: str, store_bytes: int) -> str:
     # Ray's processes inherit what is blocked here: when the terminal hangs up they must stay until the run is saved.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     try:
-        context = join(
-            "local",  # whatever RAY_ADDRESS says and whoever else runs Ray here
-            namespace, include_dashboard=False, object_store_memory=store_bytes, num_cpus=max(1, os.cpu_count() or 1),
-        )  # fmt: skip
+        for attempt in range(_STARTS):
+            others = set(psutil.Process().children(recursive=True))
+            try:
+                context = join(
+                    "local",  # whatever RAY_ADDRESS says and whoever else runs Ray here
+                    namespace, include_dashboard=False, object_store_memory=store_bytes,
+                    num_cpus=max(1, os.cpu_count() or 1),
+                )  # fmt: skip
+                return str(context.address_info["gcs_address"])
+            except Exception as error:  # of this very class
+                if _LATE not in str(error):
+                    raise
+                _end(set(psutil.Process().children(recursive=True)) - others)
+                if attempt == _STARTS - 1:
+                    raise RunFailedError(
+                        f"Ray has not started in {_STARTS} attempts of 30 s: this machine's load is "
+                        f"{os.getloadavg()[0]:.0f} on {os.cpu_count()} cores. End other work, then give the same "
+                        "command again."
+                    ) from error
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    return str(context.address_info["gcs_address"])
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _end(processes: set[psutil.Process]) -> None:
+    """End what a start of Ray that failed has left."""
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    psutil.wait_procs(processes, timeout=10)
 
 
 def join_cluster(address: str, protected: bool, namespace: str, **options: Any) -> None:

@@ -54,3 +54,23 @@ print(start_local("token", 80_000_000))
         capture_output=True, text=True, timeout=90,
     )  # fmt: skip
     assert done.stdout.startswith("127.0.0.1:"), done.stderr
+
+
+@pytest.mark.slow
+def test_ray_is_started_again_if_it_is_late(tmp_path: Path) -> None:
+    code = """
+import psutil, signal, threading, time
+from deploy.distributed.ray_cluster import start_local
+late = []
+def delay():
+    while not late:
+        late.extend(one for one in psutil.Process().children(recursive=True) if one.name() == "raylet")
+        time.sleep(0.001)
+    late[0].suspend()
+threading.Thread(target=delay).start()
+print(start_local("late", 80_000_000), late[0].is_running())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment(), cwd=tmp_path, capture_output=True, text=True, timeout=95
+    )
+    assert done.stdout.startswith("127.0.0.1:") and done.stdout.endswith(" False\n"), done.stdout + done.stderr
