@@ -144,11 +144,12 @@ def told_apart(known: Iterable[Curve], files: Mapping[str | Path, Sequence[Curve
     """The curves of score files. If a task and seed of a method are known already, from a run or from a file before it,
     the file's method goes by `METHOD, FILE`: otherwise two curves of a seed would count as two seeds."""
     taken = {(one.task, one.method, one.seed) for one in known}
+    shortest = distinct_names([Path(file) for file in files])
     out = []
     for file, curves in files.items():
         own = {(one.task, one.method, one.seed) for one in curves}
         twice = {method for _, method, _ in own & taken}
-        names = {method: f"{method}, {Path(file).name}" for method in twice}
+        names = {method: f"{method}, {shortest[Path(file)]}" for method in twice}
         out += [replace(one, method=names.get(one.method, one.method)) for one in curves]
         taken |= own
     return out

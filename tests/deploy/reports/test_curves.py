@@ -241,4 +241,6 @@ def test_score_files_of_the_same_method_and_seed_are_told_apart() -> None:
     }
     names = [one.method for one in told_apart([of("Nexus", 1)], files)]
     assert names == ["Nexus, a.json", "Nexus, a.json", "SAC", "SAC, b.json", "PPO", "PPO"], "other seeds of PPO belong"
+    same = told_apart([], {f"{folder}/s.json": [of("Nexus", 0)] for folder in "abc"})
+    assert [one.method for one in same] == ["Nexus", "Nexus, b/s.json", "Nexus, c/s.json"]
     assert [one.method for one in told_apart([of("Nexus", 0, "other")], files)][:2] == ["Nexus", "Nexus"]
