@@ -126,7 +126,7 @@ def judge(name: str, logdir: Path) -> dict[str, Any]:
     case, reports, rules = CASES[name], read_reports(logdir), HealthConfig()
     after = [verdicts(reports[: end + 1], rules) for end in range(len(reports))]
     flagged = sorted({one.name for found in after for one in unhealthy(found)})
-    scores = [line["score"] for line in read_lines(logdir / SCORES)][-20:]
+    scores = [line["score"] for line in read_lines(logdir / SCORES)][-20:] if (logdir / SCORES).exists() else []
     return {
         "run": name, "task": case.task, "why": case.why, "expected": case.part, "flagged": flagged,
         "ok": case.part in flagged if case.part else not flagged,

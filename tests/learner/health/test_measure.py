@@ -17,6 +17,7 @@ from learner.health.measure import OBSERVED, Health, calibration, episodes, fini
 from learner.health.windows import Windows
 from learner.learner import Learner
 from replay.memory.memory_store import MemoryStore
+from tests.benchmarks.health_world import MemorylessRSSM
 from tests.world_models.small_agent import CONFIG, CONTINUOUS, DISCRETE, IMAGE, INTEGER, VECTOR, build, random_values
 from world_models.parameters import as_arrays
 from world_models.space import Spaces
@@ -113,6 +114,21 @@ def test_a_model_that_knows_no_action_is_not_sensitive() -> None:
     report = Health(made).report(on_policy=True)
     assert report["actions"]["ratio"] == 1.0
     assert Health(learner()).report(on_policy=True)["actions"]["ratio"] != 1.0
+
+
+def test_a_model_that_carries_nothing_does_not_follow_from_its_state() -> None:
+    made = learner(steps=400)
+    made.agent.rssm.__class__ = MemorylessRSSM
+    made.update()
+    assert Health(made).report(on_policy=True)["horizon"]["state"] == pytest.approx(1.0, abs=1e-6)
+
+
+def test_windows_that_are_alike_say_nothing_about_the_state() -> None:
+    made = learner()
+    read = made.store.read
+    made.store.read = lambda *where: read(*where) | {"vector": np.ones((where[2], 3), np.float32)}  # type: ignore[method-assign]
+    report = Health(made).report(on_policy=True)
+    assert report["horizon"]["state"] is None and report["missing"].keys() == {"memory", "actions"}
 
 
 def test_an_untrained_reward_head_imagines_no_return() -> None:

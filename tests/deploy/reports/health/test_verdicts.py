@@ -123,6 +123,17 @@ def test_what_the_numbers_mean() -> None:
     assert gained(short) == pytest.approx(0.4)
 
 
+def test_predictions_that_ignore_their_state_are_a_compounding_error() -> None:
+    found = judged(*(report(updates, gained=0.6, state=1.0) for updates in (1000, 1500)))["horizon"]
+    assert found.state == "unhealthy" and found.text.startswith(
+        "From the state of another window, predictions have 1.00"
+    )
+    alike = [report(updates) for updates in (1000, 1500)]
+    for one in alike:  # all windows are
+        one["horizon"]["state"] = None
+    assert judged(*alike)["horizon"].state == "healthy"
+
+
 def test_keys_count_by_their_elements() -> None:
     both = [report(updates, gained=0.2) for updates in (1000, 1500)]
     for one in both:

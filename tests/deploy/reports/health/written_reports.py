@@ -15,6 +15,7 @@ def report(
     updates: int = 1000,
     *,
     gained: float = 0.3,
+    state: float = 2.4,
     optimism: float = 0.0,
     miscalibrated: float = 0.0,
     oldest: float = 0.45,
@@ -35,7 +36,7 @@ def report(
     return {
         "updates": updates, "frames": 8 * updates, "time": 1.7e9 + updates / 6, "warmup": 100, "seconds": 0.4,
         "horizon": {
-            "context": 16,
+            "context": 16, "state": state,
             "keys": {
                 "vector": {
                     "model": np.hypot(0.04, ahead).tolist(), "still": still.tolist(), "start": 0.04,
