@@ -11,7 +11,6 @@ import json
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -96,9 +95,9 @@ CASES = {
 }  # fmt: skip
 
 
-def configured(case: Case, logdir: Path) -> RunConfig:
+def configured(case: Case, logdir: Path, seed: int = 0) -> RunConfig:
     """The run's configuration: `quick`, changed as the case says."""
-    config = apply(RunConfig(task=case.task, logdir=str(logdir), mode="inline"), "quick")
+    config = apply(RunConfig(task=case.task, logdir=str(logdir), mode="inline", seed=seed), "quick")
     config = case.change(
         replace(
             config,
@@ -113,9 +112,9 @@ def configured(case: Case, logdir: Path) -> RunConfig:
     return replace(config, frames=int(steps) * config.environment.action_repeat)
 
 
-def train(case: Case, logdir: Path) -> None:
+def train(case: Case, logdir: Path, seed: int = 0) -> None:
     """Make the run."""
-    run = case.build(configured(case, logdir), logdir)
+    run = case.build(configured(case, logdir, seed), logdir)
     if case.bonus:
         run.learner.source = paying_for_speed(run, case.bonus)
     run.run()
@@ -145,12 +144,10 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 3)
 
 
-def _child(name: str, folder: Path) -> float:
-    start = time.perf_counter()
+def _child(name: str, folder: Path, seed: int) -> None:
     command = [sys.executable, "-m", "tests.benchmarks.health", "--run", name, "--folder", str(folder)]
     with (folder / f"{name}.log").open("w") as log:
-        subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=True)
-    return time.perf_counter() - start
+        subprocess.run([*command, "--seed", str(seed)], stdout=log, stderr=subprocess.STDOUT, check=True)
 
 
 def main() -> int:
@@ -159,13 +156,14 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="end with one JSON object")
     parser.add_argument("--folder", type=Path, help="keep the runs here; finished ones are only judged")
     parser.add_argument("--workers", type=int, default=1, help="runs at a time")
+    parser.add_argument("--seed", type=int, default=0, help="of every run")
     parser.add_argument("--run", choices=CASES, help="make this run alone")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     folder = chosen.folder or Path(tempfile.mkdtemp(prefix="health-"))
     folder.mkdir(parents=True, exist_ok=True)
     if chosen.run:
-        train(CASES[chosen.run], folder / chosen.run)
+        train(CASES[chosen.run], folder / chosen.run, chosen.seed)
         return 0
     due = [
         name
@@ -173,7 +171,7 @@ def main() -> int:
         if max((r["updates"] for r in read_reports(folder / name)), default=0) < CASES[name].updates
     ]
     with ThreadPoolExecutor(chosen.workers) as pool:
-        list(pool.map(lambda name: _child(name, folder), due))
+        list(pool.map(lambda name: _child(name, folder, chosen.seed), due))
     results = [judge(name, folder / name) for name in CASES]
     print(f"{'run':16} {'expected':11} {'flagged':28} {'horizon':>8} {'returns':>8} {'reward':>7} {'forget':>7}  ok")
     for one in results:
