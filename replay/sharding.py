@@ -12,7 +12,7 @@ from replay.keys import incarnation_of, sequences, slot_of
 from replay.layout import Batch
 from replay.shard_calls import ShardCalls
 from replay.step import Rows
-from replay.store import Block, GapError, Store
+from replay.store import Block, GapError, ShardDownError, Store
 
 
 def shard_of(stream: int, names: Sequence[str]) -> int:
@@ -151,8 +151,11 @@ class ShardedStore(Store):
         return sum(self._calls.ask({i: work(rows) for i, rows in self._route(keys)}).values())
 
     def read(self, stream: int, first_step_id: int, n: int) -> Rows:
-        with self._calls.waiting():
-            return self.shard(stream).read(stream, first_step_id, n)
+        home = self._home_of(stream)
+        answers = self._calls.ask({home: lambda shard: shard.read(stream, first_step_id, n)})
+        if home not in answers:
+            raise ShardDownError(f"Stream {stream} cannot be read: its shard {self.names[home]} is down.")
+        return answers[home]
 
     def streams(self) -> dict[int, range]:
         found: dict[int, range] = {}

@@ -129,9 +129,8 @@ class Access:
         kind, _, given = headers.get("authorization", "").partition(" ")
         if kind.lower() == "bearer" and hmac.compare_digest(given.encode(), self._token.encode()):
             return True
-        given = cookie_parser(headers.get("cookie", "")).get(
-            _cookie(scope), ""
-        )  # others may be of any form: ports share them
+        cookies = cookie_parser(headers.get("cookie", ""))  # others may be of any form: ports share them
+        given = cookies.get(_cookie(scope), "")
         return hmac.compare_digest(given.encode(), self._session.encode())
 
     async def _login(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -40,6 +40,10 @@ def _wait(condition: object, timeout: float = 20.0) -> None:
         time.sleep(0.05)
 
 
+def _never(*arguments: object) -> None:
+    raise AssertionError("a shard that is down was asked")
+
+
 def test_one_of_four_shards_goes_down_and_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("replay.shard_calls.RETURN", 0.2)
     notes: list[str] = []
@@ -77,6 +81,10 @@ def test_one_of_four_shards_goes_down_and_comes_back(monkeypatch: pytest.MonkeyP
         assert 0 < store.stats()["items"] < before
         with pytest.raises(GapError, match=f"shard-{gone} is down"):
             store.append(0, position[0], rows(0, position[0], 1))
+        with monkeypatch.context() as patched:
+            patched.setattr(store.shards[gone], "read", _never)
+            with pytest.raises(ShardDownError, match=f"Stream 0 cannot be read: its shard shard-{gone} is down"):
+                store.read(0, 0, 4)  # without asking again, which would wait
 
         with pytest.raises(GapError):  # nobody gives new streams
             Writer(store, [0], flush_steps=1).add(_vector((0,), 0))
@@ -89,6 +97,19 @@ def test_one_of_four_shards_goes_down_and_comes_back(monkeypatch: pytest.MonkeyP
         sampled = np.concatenate([store.sample(64, 4, rng(seed))[1] for seed in range(5)])
         assert any(store.shards.index(store.shard(int(s))) == gone for s in sampled[:, 0, 0])
         assert store.stats()["items"] >= before
+
+
+def test_the_read_that_finds_a_shard_down_is_the_only_one_that_waits() -> None:
+    notes: list[str] = []
+    with RedisServer() as one, RedisServer() as two:
+        store = ShardedStore([_open(one, notes), _open(two, notes)], parallel=True, note=notes.append)
+        stream = next(s for s in range(100) if store.shard(s) is store.shards[1])
+        store.append(stream, 0, rows(stream, 0, 9))
+        two.kill()
+        with pytest.raises(ShardDownError):
+            store.read(stream, 0, 9)
+        assert store.down == ["shard-1"] and any("shard-1 is down" in line for line in notes)
+        store.close()
 
 
 def test_all_shards_down_is_an_error_that_names_them(monkeypatch: pytest.MonkeyPatch) -> None:

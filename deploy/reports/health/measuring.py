@@ -38,5 +38,6 @@ def health_metrics(
 def _numbers(report: dict[str, Any], found: list[Verdict]) -> dict[str, float]:
     out = {f"report/health/{one.name}": one.value for one in found if one.value is not None}
     for part, names in (("returns", ("imagined_mean", "real_mean")), ("forgetting", ("oldest", "newest"))):
-        out |= {f"report/health/{name}": value for name in names if (value := (report.get(part) or {}).get(name))}
+        measured = report.get(part) or {}
+        out |= {f"report/health/{name}": measured[name] for name in names if measured.get(name) is not None}
     return out | {"report/health/seconds": report["seconds"]}
