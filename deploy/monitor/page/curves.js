@@ -72,7 +72,7 @@ export class CurvesView {
     if (!Object.keys(changes).some((key) => !["smooth", "logy", "pins", "chosen", "sort", "down", "mtask", "run", "health", "hkey"].includes(key))) return;
     this.#controls();
     if (["off", "band", "baselines", "log", "reach"].some((key) => key in changes)) {
-      for (const card of [this.big, ...this.cards.values()]) if (card?.answer) this.#draw(card);
+      this.#redraw();
       if (Object.keys(changes).every((key) => ["off", "band", "baselines", "log", "reach"].includes(key))) return;
     }
     this.refresh(null);
@@ -162,10 +162,23 @@ export class CurvesView {
     return card;
   }
 
-  /** After the large chart, which is waited for. */
-  async #later(card) {
-    await this.first;
-    this.#load(card);
+  /** After the large chart, one at a time: what is asked for next waits for no queue. */
+  #later(card) {
+    this.queue = (this.queue ?? Promise.resolve()).then(() => this.first).then(() => (card.stale ? this.#load(card) : null));
+  }
+
+  /** From what is there: the large chart at once, the small ones after it. */
+  #redraw() {
+    const turn = this.turn = (this.turn ?? 0) + 1;
+    const rest = [...this.cards.values()].filter((card) => card.answer);
+    const next = () => {
+      const card = turn === this.turn ? rest.shift() : null;
+      if (!card) return;
+      if (card.chart.plot) this.#draw(card);
+      setTimeout(next);
+    };
+    if (this.big?.answer) this.#draw(this.big);
+    setTimeout(next);
   }
 
   async #load(card) {
