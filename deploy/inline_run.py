@@ -22,6 +22,7 @@ from deploy.wiring.policy_files import model_document, save_best
 from deploy.wiring.stores import actor_streams, inline_store, require_empty, require_room, rolls_back
 from deploy.wiring.task import FirstEnvironment, environment_maker, pool_maker, replay_schema
 from learner.checkpoint import Checkpoints, read_arrays, read_document
+from learner.gpu import gpu_metrics
 from learner.learner import Learner
 from learner.train_ratio import TrainRatio
 from replay.keys import newest_incarnation
@@ -136,7 +137,8 @@ class InlineRun:
             if open_loop_due(config, updates):
                 report = open_loop_metrics(self.learner, config, self.logdir, self.board.note)
                 report |= health_metrics(self.learner, config, self.logdir, self.frames, self.board.note)
-            self.board.log(*self._counters(), self.store.stats(), self.latest | report)
+            values = self.latest | report | gpu_metrics(self.learner.step.device)
+            self.board.log(*self._counters(), self.store.stats(), values)
         if config.evaluation.every and updates % config.evaluation.every == 0 and not self.endless:
             self.evaluate()
         if self.checkpoints.due(updates, config.checkpoint_every, config.checkpoint_seconds):

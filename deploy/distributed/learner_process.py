@@ -37,6 +37,7 @@ from deploy.wiring.policy_files import model_document
 from deploy.wiring.stores import rolls_back, shard_names
 from deploy.wiring.task import TaskSpaces
 from learner.checkpoint import Checkpoints, disk_is_full, read_arrays
+from learner.gpu import gpu_metrics
 from learner.learner import Learner, NonFiniteError
 from replay.prefetch import Prefetch
 from replay.store import Sample
@@ -138,7 +139,7 @@ class LearnerProcess:
             if self._publication_due():
                 self._publish()
             if updates % config.log_every == 0:
-                log = {key: float(value) for key, value in metrics.items()}
+                log = {key: float(value) for key, value in metrics.items()} | gpu_metrics(learner.step.device)
                 if open_loop_due(config, updates):
                     log |= open_loop_metrics(learner, config, self.logdir, print)
                     log |= health_metrics(learner, config, self.logdir, self._counters.get("frames", 0), print)

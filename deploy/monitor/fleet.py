@@ -16,6 +16,7 @@ from replay.files.regular_file import open_regular
 
 RESTARTS = "restarts.jsonl"
 LOGS = ("learner.log", "evaluator.log")
+GPU = ("utilisation", "memory_gb", "memory_limit_gb", "learner_memory_gb")
 _WINDOW = 30.0  # seconds over which rates are measured
 _WAITS = 0.2  # share of the time from which on a side counts as waiting
 _TAIL = 6000  # bytes of a log that are shown
@@ -64,6 +65,7 @@ class Fleet:
             "requests": status.get("requests", []), "restarts": _restarts(run.path),
             "restart_counts": status.get("restarts", {}),
             "logs": _logs(run.path), "machine": _machine() if here else None, "reason": status.get("reason"),
+            "gpu": {name: number(run.latest.get(f"gpu/{name}")) for name in GPU},
         }  # fmt: skip
 
     def limiter(self) -> str:

@@ -28,6 +28,14 @@ COUNTERS = {
     "stale": ("nexus_replay_stale_latents", "Latents read as zeros because they were lost or torn"),
 }
 
+GPU = {
+    "gpu/memory_gb": ("nexus_gpu_memory_bytes", "GPU memory in use, by all processes", 1e9),
+    "gpu/memory_limit_gb": ("nexus_gpu_memory_limit_bytes", "GPU memory there is", 1e9),
+    "gpu/learner_memory_gb": ("nexus_gpu_learner_memory_bytes", "GPU memory that the learner holds", 1e9),
+    "gpu/utilisation": ("nexus_gpu_utilisation_ratio", "Share of the time in which the GPU works", 1.0),
+}
+"""Metrics of the learner; a CPU has none."""
+
 
 class RunMetrics(Collector):
     """The newest values; the run updates them, the HTTP thread reads them."""
@@ -74,6 +82,9 @@ class RunMetrics(Collector):
             for name, value in line.items():
                 newest.add_metric([name], value)
             yield newest
+        for name, (own, text, scale) in GPU.items():
+            if name in line:
+                yield GaugeMetricFamily(own, text, line[name] * scale)
         if lag is not None:
             text = "that the policies that act are behind the learner, mean over the actors"
             yield GaugeMetricFamily("nexus_policy_lag_updates", f"Updates {text}", lag[0])

@@ -20,6 +20,8 @@ from learner.checkpoint import Checkpoints, read_document
 from replay.counted import counted
 from world_models.checkpoint_files import BEST
 
+_OWN_PREFIXES = ("report/", "restarts/", "failures/", "fleet/", "gpu/")
+
 
 def best_score(checkpoints: Checkpoints) -> float | None:
     """The mean score of the policy kept as `best`; None if there is none."""
@@ -178,12 +180,11 @@ class Scoreboard:
         self, frames: int, steps: int, updates: int, replayed: int, replay: Mapping[str, float],
         values: Mapping[str, SupportsFloat],
     ) -> None:  # fmt: skip
-        """Write one line of metrics; `values` are `report/...`, `restarts/...`, `failures/...`, `fleet/...`, or the
-        learner's without `train/`."""
+        """Write one line of metrics; `values` are `report/...`, `restarts/...`, `failures/...`, `fleet/...`, `gpu/...`,
+        or the learner's without `train/`."""
         env, train = self._rates(frames, replayed)
         line: dict[str, Any] = {
-            key if key.startswith(("report/", "restarts/", "failures/", "fleet/")) else f"train/{key}": value
-            for key, value in values.items()
+            key if key.startswith(_OWN_PREFIXES) else f"train/{key}": value for key, value in values.items()
         }
         line |= {
             "fps/env": env, "fps/train": train, "policy/lag": self.lag,

@@ -58,6 +58,7 @@ export class FleetView {
         tile("Policy lag", snapshot.lag_seconds === undefined ? "–" : duration(snapshot.lag_seconds), snapshot.lag_updates === undefined ? "" : `${short(snapshot.lag_updates)} updates behind the learner`),
         tile("Replay", gb ? bytes(gb * 1e9) : "–", most ? `of ${bytes(most * 1e9)} allowed` : "", replay.down.length ? `down: ${replay.down.join(", ")}` : ""),
         tile("Restarts", whole(restarts), Object.entries(fleet.failures).filter(([, count]) => count).map(([kind, count]) => `${kind} ${count}`).join(", ") || "no environment has failed"),
+        gpu(fleet.gpu),
         fleet.machine ? tile("This machine", `${short(fleet.machine.cpus)} / ${fleet.machine.of}`, `CPUs busy; ${bytes(fleet.machine.memory)} of ${bytes(fleet.machine.total)}`) : null),
       actors.each.length ? this.#workers(fleet) : h("p", { class: "card empty" }, fleet.mode === "inline" ? "An inline run is one process: it acts and learns in turns, and takes no requests." : "This run has no workers at the moment."),
       fleet.processes.length || replay.shards.length ? h("div", { class: "halves" }, this.#processes(fleet), this.#shards(replay)) : null,
@@ -135,6 +136,13 @@ function workerState(one) {
 
 function tile(name, value, detail, remark) {
   return h("section", { class: "card tile" }, h("h2", {}, name), h("p", { class: "big" }, value), h("p", { class: "sub" }, detail), remark ? h("p", { class: remark.startsWith("neither") ? "remark" : "remark waits" }, remark) : null);
+}
+
+function gpu({ utilisation, memory_gb: used, memory_limit_gb: most, learner_memory_gb: own }) {
+  if (used === null) return tile("GPU", "no GPU", "the learner works on a CPU");
+  const memory = `${bytes(used * 1e9)} of ${bytes(most * 1e9)}`;
+  return utilisation === null ? tile("GPU", bytes(used * 1e9), `of ${bytes(most * 1e9)} in use, ${bytes(own * 1e9)} by the learner`, "pip install nvidia-ml-py shows how busy it is")
+    : tile("GPU", `${Math.round(100 * utilisation)} %`, `busy; ${memory}, ${bytes(own * 1e9)} by the learner`);
 }
 
 function remaining(fleet) {

@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import math
 import os
 import platform
 import time
@@ -13,6 +14,7 @@ import pytest
 
 from deploy.monitor.fleet import Fleet, tail_of
 from deploy.monitor.run import Run
+from deploy.reports.metrics import MetricsWriter
 from deploy.stored.run_status import write_status
 from deploy.wiring.claim import LOCK
 from tests.deploy.monitor.written_runs import write_run
@@ -107,3 +109,15 @@ def test_a_status_that_makes_no_sense_does_no_harm(fleet: Fleet) -> None:
     for changes in nonsense:
         say(fleet, at=1.0, **changes)
         fleet.report()
+
+
+def test_the_gpu_is_that_of_the_newest_line(tmp_path: Path) -> None:
+    path = write_run(tmp_path, "gpu", [1.0])
+    run = Run(path, "gpu")
+    run.refresh()
+    assert all(math.isnan(value) for value in Fleet(run).report()["gpu"].values())  # no GPU
+    with MetricsWriter(path, tensorboard=False) as writer:
+        writer.metrics(200, 20, {"gpu/memory_gb": 2.5, "gpu/memory_limit_gb": 80.0, "gpu/learner_memory_gb": 2.0})
+    run.refresh()
+    found = Fleet(run).report()["gpu"]
+    assert found["memory_gb"] == 2.5 and math.isnan(found["utilisation"])

@@ -29,13 +29,15 @@ def test_every_shard_is_told_apart_and_units_are_base_units() -> None:
             1000, 30, {"shard-0": STATS, "shard-1": STATS | {"items": 4.0}}, ["shard-1"], LIMITER, {"actor 0": 3},
             {"timeout": 2}, (12.5, 0.75),
         )  # fmt: skip
-        metrics.newest({"episode/score": 412.5, "train/loss/total": 3.0})
+        metrics.newest({"episode/score": 412.5, "train/loss/total": 3.0, "gpu/memory_gb": 2.5, "gpu/utilisation": 0.8})
         seen = _read(url)
         metrics.update(1001, 31, {"shard-0": STATS})
         assert _read(url)["nexus_learner_updates_total"] == 31
     finally:
         stop()
     assert seen["nexus_environment_frames_total"] == 1000
+    assert seen["nexus_gpu_memory_bytes"] == 2.5e9 and seen["nexus_gpu_utilisation_ratio"] == 0.8
+    assert "nexus_gpu_memory_limit_bytes" not in seen
     assert seen['nexus_replay_items{shard="shard-0"}'] == 10 and seen['nexus_replay_items{shard="shard-1"}'] == 4
     assert seen['nexus_replay_size_bytes{shard="shard-0"}'] == 5e8
     assert seen['nexus_replay_sampled_steps_total{shard="shard-0"}'] == 640
