@@ -14,6 +14,7 @@ from deploy.reports.hooks import Hooks
 from deploy.reports.metrics import SCORES, Kind, MetricsWriter, episode_line, metrics_line, read_lines
 from deploy.reports.progress import Progress, Status
 from deploy.reports.prometheus import RunMetrics, serve
+from deploy.reports.sinks import Sinks
 from deploy.stored.offline import frames_per_update
 from deploy.wiring.config import RunConfig
 from learner.checkpoint import Checkpoints, read_document
@@ -73,6 +74,7 @@ class Scoreboard:
         self.lag = self.lag_seconds = 0.0
         self.exported = RunMetrics()
         self._stop_serving: Callable[[], None] = lambda: None
+        self._sinks: Sinks | None = None
         self._began: float | None = None
         self._start = (0, 0)
         self._status = Status(frames=0)
@@ -81,6 +83,7 @@ class Scoreboard:
         if self.config.metrics_port:
             url, self._stop_serving = serve(self.exported, self.config.metrics_port)
             self.note(f"Prometheus metrics: {url}")
+        self._sinks = Sinks(self.config, self.logdir, self.note)
         self.progress.__enter__()
         return self
 
@@ -88,6 +91,8 @@ class Scoreboard:
         self._stop_serving()
         self.progress.__exit__(*error)
         self.metrics.close()
+        if self._sinks:
+            self._sinks.close()
 
     def begin(self, frames: int, replayed: int) -> None:
         """Start measuring rates from these counts."""
@@ -198,6 +203,8 @@ class Scoreboard:
         line |= self.averages.means()
         line |= self.hooks.train_result(metrics_line(frames, updates, line))
         self.metrics.metrics(frames, updates, line)
+        if self._sinks:
+            self._sinks.log(frames, updates, line)
         self.exported.newest({name: float(value) for name, value in line.items()})
 
     def rewind(self, updates: int) -> None:

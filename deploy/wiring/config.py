@@ -117,6 +117,16 @@ class HealthConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LoggingConfig:
+    """Where metrics go beside the run directory (`deploy/reports/sinks.py`)."""
+
+    wandb: str = ""
+    """Project of Weights & Biases; empty for none. WANDB_MODE=offline keeps it on this machine until `wandb sync`."""
+    trackio: str = ""
+    """Project of Trackio, which stays on this machine; empty for none."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ClusterConfig:
     """The Ray cluster that a run of cluster mode joins, and what its nodes are for."""
 
@@ -173,6 +183,7 @@ class RunConfig:
     hooks: HooksConfig = field(default_factory=HooksConfig)
     alerts: AlertsConfig = field(default_factory=AlertsConfig)
     health: HealthConfig = field(default_factory=HealthConfig)
+    logging: LoggingConfig = field(default_factory=LoggingConfig)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     log_every: int = 100
     """Updates between lines of metrics."""
@@ -248,7 +259,7 @@ def least_tolerance(config: RunConfig) -> float:
 
 FREE = (
     "logdir", "frames", "log_every", "checkpoint_every", "checkpoint_seconds", "keep_checkpoints", "report_every",
-    "metrics_port", "evaluation.", "hooks.", "alerts.", "health.", "cluster.", "learner.train_ratio",
+    "metrics_port", "evaluation.", "hooks.", "alerts.", "health.", "logging.", "cluster.", "learner.train_ratio",
     "replay.tolerance", "learner.threads", "learner.device", "learner.prefetch", "actor.flush_steps",
     "actor.flush_seconds", "actor.actors", "actor.max_lag", "learner.publish_every", "learner.publish_seconds",
     "environment.pool", "environment.pool_threads",
