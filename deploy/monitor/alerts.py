@@ -21,6 +21,8 @@ from deploy.wiring.config import AlertsConfig
 from world_models.dataclass_json import from_json
 
 EVERY = 2.0  # seconds between two looks
+WORLD_MODEL = "world model: "
+"""Begins the kind of an alert about its health."""
 _EPISODES = 20  # whose mean is a score
 _KEPT = 200  # events
 _TIMEOUT = 5.0  # seconds of the webhook
@@ -67,11 +69,13 @@ class Alerts:
             if key not in before:
                 self._event("raised", one)
         for key in before - found.keys():
-            self._event("gone", self.raised.pop(key))
+            run = runs.get(key[0])
+            self._event("gone", self.raised.pop(key), ended=run is None or not run.active)
         return before != self.raised.keys()
 
-    def _event(self, what: str, alert: Alert) -> None:
-        said = f" ({alert.task}): {alert.text}" if what == "raised" else f": {alert.kind} is over"
+    def _event(self, what: str, alert: Alert, ended: bool = False) -> None:
+        over = f": the run has ended; {alert.kind} is no longer watched" if ended else f": {alert.kind} is over"
+        said = f" ({alert.task}): {alert.text}" if what == "raised" else over
         text = alert.name + said
         event = {"event": what, "text": text, "time": time.time(), "alert": asdict(alert)}
         self.events.appendleft(event)
@@ -120,7 +124,8 @@ def wrong_with(run: Run, rules: AlertsConfig, now: float) -> Iterator[tuple[str,
         yield from _collapse(run, rules.collapse)
     if rules.health:
         for one in unhealthy(run.health.verdicts(run.configuration.values)):
-            yield f"{one.title} ({one.name})", one.text
+            head = ", reward head" if one.name == "reward" else ""  # two parts have one title
+            yield f"{WORLD_MODEL}{one.title}{head}", f"{one.text} {one.remedy}"
 
 
 def _collapse(run: Run, share: float) -> Iterator[tuple[str, str]]:

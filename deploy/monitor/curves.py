@@ -57,65 +57,78 @@ def curve_of(run: Run, question: Question) -> Curve | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Seeds:
-    """The curves of some runs on one grid [P]; the same for every statistic over them."""
+    """Some runs on one grid [P]: what every statistic over them needs, without their single points."""
 
     runs: list[Run]
-    curves: list[Curve]
-    width: float
-    grid: np.ndarray
+    tasks: list[str]
     rows: list[np.ndarray]
     """Values [P] of each run."""
+    grid: np.ndarray
+    width: float
+    last: float
+    """Where the longest run ends."""
+    dots: dict[str, Any] | None
+    """Single episodes of a lone run."""
 
 
-def seeds_of(runs: Sequence[Run], question: Question) -> Seeds | None:
-    """None if no run has a curve."""
+def curves_of(runs: Sequence[Run], question: Question) -> tuple[list[Run], list[Curve]]:
+    """The runs that have a curve, and their curves."""
     found = [(run, curve) for run in runs if (curve := curve_of(run, question)) is not None]
-    return on_a_grid([curve for _, curve in found], question, [run for run, _ in found]) if found else None
+    return [run for run, _ in found], [curve for _, curve in found]
 
 
-def on_a_grid(curves: list[Curve], question: Question, runs: Sequence[Run] = ()) -> Seeds:
+def on_a_grid(curves: Sequence[Curve], question: Question, runs: Sequence[Run] = ()) -> Seeds:
     """The curves at multiples of a width that gives at most `question.bins` points."""
     last = max(float(curve.xs[-1]) for curve in curves)
     width = bin_width(curves, last, question.bins)
     grid = frame_grid(last, width)
-    rows = [binned(curve, grid, width) for curve in curves]
-    return Seeds(runs=list(runs), curves=curves, width=width, grid=grid, rows=rows)
+    dots = _dots(curves[0]) if len(curves) == 1 and question.kind == "train" else None
+    return Seeds(
+        runs=list(runs), tasks=[curve.task for curve in curves], rows=[binned(curve, grid, width) for curve in curves],
+        grid=grid, width=width, last=last, dots=dots,
+    )  # fmt: skip
 
 
 def group_curve(seeds: Seeds, question: Question) -> dict[str, Any]:
     """The line of one group. Nothing but its own runs has an effect on it."""
     line = line_of(seeds, question)
     kept = np.isin(seeds.grid, line.pop("grid"))
-    scale = _HOUR if question.axis == "hours" else 1.0
     each = [{"id": run.id, "name": run.name, "y": row[kept]} for run, row in zip(seeds.runs, seeds.rows, strict=True)]
-    dots = _dots(seeds.curves[0], scale) if len(seeds.curves) == 1 and question.kind == "train" else None
-    return line | {"x": line["x"] / scale, "width": seeds.width / scale, "seeds": each, "dots": dots}
+    dots = seeds.dots and seeds.dots | {"x": seeds.dots["x"] / unit_of(question)}
+    return line | {"seeds": each, "dots": dots}
 
 
 def line_of(seeds: Seeds, question: Question, normalised: bool = False) -> dict[str, Any]:
     """A statistic over runs, of one task or, `normalised`, of several."""
-    last = max(float(curve.xs[-1]) for curve in seeds.curves)
-    tasks, rows = [curve.task for curve in seeds.curves], seeds.rows
+    rows, last = seeds.rows, seeds.last
     if normalised:
-        scales = [normaliser(task) for task in tasks]
+        scales = [normaliser(task) for task in seeds.tasks]
         rows = [scale(row) if scale else row for scale, row in zip(scales, rows, strict=True)]
-    middle = band_of_rows(tasks, rows, seeds.grid, question.statistic)
+    middle = band_of_rows(seeds.tasks, rows, seeds.grid, question.statistic)
     grid = middle.xs
     values = {"y": middle.value, "low": middle.low, "high": middle.high}
     xs = np.minimum(middle.xs, last)
     if len(xs) > 1 and last - middle.xs[-2] < seeds.width / 4:  # a last bin that has hardly begun would bend the line
         xs, values = xs[:-1], {name: value[:-1] for name, value in values.items()}
         grid = grid[:-1]
-    return {"x": xs, "grid": grid, **values, "n": len(seeds.curves), "few": middle.few}
+    unit = unit_of(question)
+    return {
+        "x": xs / unit, "grid": grid, **values, "width": seeds.width / unit, "n": len(seeds.rows), "few": middle.few,
+    }  # fmt: skip
 
 
-def _dots(curve: Curve, scale: float) -> dict[str, Any]:
+def unit_of(question: Question) -> float:
+    """What the page's axis counts in: hours, of curves in seconds."""
+    return _HOUR if question.axis == "hours" else 1.0
+
+
+def _dots(curve: Curve) -> dict[str, Any]:
     """Single episodes; if there are many, evenly spread ones and the extremes."""
     chosen = np.arange(len(curve.xs))
     if len(chosen) > _DOTS:
         even = np.linspace(0, len(chosen) - 1, _DOTS).astype(int)
         chosen = np.unique(np.r_[even, curve.ys.argmin(), curve.ys.argmax()])
-    return {"x": curve.xs[chosen] / scale, "y": curve.ys[chosen]}
+    return {"x": curve.xs[chosen], "y": curve.ys[chosen]}
 
 
 def baseline_curves(curves: Iterable[Curve], task: str, question: Question) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import re
+import secrets
 import stat
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -13,16 +14,20 @@ from typing import Any, NamedTuple
 
 from deploy.monitor.answers import plain
 from deploy.monitor.history import number
-from deploy.reports.health.files import FOLDER
+from deploy.reports.health.files import FOLDER, KEEP
 from deploy.reports.health.verdicts import Verdict, verdicts
 from deploy.wiring.config import HealthConfig
+from replay.files.regular_file import open_regular
 from world_models.dataclass_json import from_json
 
 NAME = re.compile(r"report-(\d{8,16})\.json")
 PARTS = ("horizon", "memory", "returns", "reward", "forgetting", "actions", "cost")
-_LARGEST = 8 << 20  # bytes of a report
+_LARGEST = 1 << 20  # bytes of a report
 _LONGEST = 4000  # numbers of a list
 _MOST_KEYS = 64
+_MARK = secrets.token_hex(4)
+"""Of this process: serial numbers begin anew in another."""
+_CURSOR = re.compile(r"([0-9a-f]{8})\.(\d{1,18})\.(\d{1,18})")
 _LARGEST_COUNT = 1e15
 _TREND = {
     "returns": ("imagined_mean", "real_mean"), "reward": ("error",), "forgetting": ("oldest", "newest", "ratio"),
@@ -52,17 +57,18 @@ class HealthReports:
         """Read what is new."""
         found: dict[str, _Read] = {}
         with suppress(OSError), os.scandir(self._folder) as entries:
-            for entry in entries:
-                if NAME.fullmatch(entry.name):
-                    with suppress(OSError):
-                        there = entry.stat(follow_symlinks=False)
-                        about = there.st_ino, there.st_mtime_ns, there.st_size
-                        known = self._read.get(entry.name)
-                        if known is None or known.about != about:
-                            self._serial += 1
-                            readable = stat.S_ISREG(there.st_mode) and there.st_size <= _LARGEST
-                            known = _Read(about, self._serial, read_report(Path(entry.path)) if readable else None)
-                        found[entry.name] = known
+            named = {int(name[1]): entry for entry in entries if (name := NAME.fullmatch(entry.name))}
+            for updates in sorted(named)[-KEEP:]:
+                entry = named[updates]
+                with suppress(OSError):
+                    there = entry.stat(follow_symlinks=False)
+                    about = there.st_ino, there.st_mtime_ns, there.st_size
+                    known = self._read.get(entry.name)
+                    if known is None or known.about != about:
+                        self._serial += 1
+                        readable = stat.S_ISREG(there.st_mode) and there.st_size <= _LARGEST
+                        known = _Read(about, self._serial, read_report(Path(entry.path)) if readable else None)
+                    found[entry.name] = known
         self._read = found
 
     @property
@@ -88,15 +94,18 @@ class HealthReports:
         return self._judged[1]
 
 
-def answer(reports: HealthReports, values: Mapping[str, Any], after: int) -> dict[str, Any]:
-    """What a page shows that has been told of everything up to the cursor `after`. `values`: the run's configuration by
-    dotted names."""
+def answer(reports: HealthReports, values: Mapping[str, Any], after: str = "") -> dict[str, Any]:
+    """What a page shows that has been told of everything up to the cursor `after`; everything if another process gave
+    that. `values`: the run's configuration by dotted names."""
     found = reports.standing()
     serial, newest = found[-1] if found else (0, None)
+    given = _CURSOR.fullmatch(after)
+    known, shown = (int(given[2]), int(given[3])) if given and given[1] == _MARK else (0, 0)
+    last = max((one for one, _ in found), default=0)
     return {
-        "cursor": max((one for one, _ in found), default=0), "updates": [report["updates"] for _, report in found],
-        "trend": [_point(report) for one, report in found if one > after],
-        "newest": newest if serial > after else None, "damaged": reports.damaged,
+        "cursor": f"{_MARK}.{last}.{serial}", "updates": [report["updates"] for _, report in found],
+        "trend": [_point(report) for one, report in found if one > known],
+        "newest": newest if serial != shown else None, "damaged": reports.damaged,
         "verdicts": [asdict(one) for one in reports.verdicts(values)] if found else [],
     }  # fmt: skip
 
@@ -114,7 +123,8 @@ def read_report(path: Path) -> dict[str, Any] | None:
     """A report whose numbers are finite or None and whose parts have the form of such, or are None, whatever the file
     holds; None if it is none."""
     try:
-        found = plain(json.loads(path.read_bytes()))
+        with open_regular(path) as file:
+            found = plain(json.loads(file.read(_LARGEST + 1)))
     except (OSError, ValueError, RecursionError):
         return None
     if not isinstance(found, dict) or not 0 <= number(found.get("updates")) < _LARGEST_COUNT:
@@ -168,7 +178,8 @@ def _point(report: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _scalars(found: Mapping[str, Any]) -> dict[str, Any]:
-    return {str(name)[:100]: value for name, value in found.items() if _finite(value) is not None}
+    every = {str(name)[:100]: value for name, value in found.items() if _finite(value) is not None}
+    return dict(list(every.items())[:_MOST_KEYS])
 
 
 def _finite(value: Any) -> float | int | None:

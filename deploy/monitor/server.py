@@ -194,7 +194,7 @@ def _add_questions(app: FastAPI, views: Views) -> None:
         return Answer(views.fleet(run))
 
     @app.get("/api/health")
-    def health(run: str, after: int = 0) -> Response:
+    def health(run: str, after: str = "") -> Response:
         return Answer(views.health(run, after))
 
     @app.get("/api/runs/{run}/videos/{name}")

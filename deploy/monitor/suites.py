@@ -9,7 +9,7 @@ import numpy as np
 
 from deploy.monitor.curves import SEED, Question, Seeds, labels, line_of, on_a_grid
 from deploy.monitor.run import Run
-from deploy.reports.comparison.numbers import EPISODES, SHARE, Reaching, normalised_scores
+from deploy.reports.comparison.numbers import SHARE, Reaching, normalised_scores
 from deploy.reports.curves import Curve
 from deploy.reports.statistics import Normaliser, estimate, frames_to, normaliser, profile, profile_thresholds
 
@@ -28,10 +28,12 @@ def scale_of(tasks: Sequence[str]) -> Normaliser:
     return found
 
 
-def method_line(seeds: Seeds, question: Question, at: float, goal: float) -> dict[str, Any]:
-    """A method's curve over its tasks and its scores at `at` frames, by default at the end of its shortest run on each
-    task; and the frames to a normalised score. Nothing but its own runs has an effect on it."""
-    curves = seeds.curves
+def method_line(
+    seeds: Seeds, curves: Sequence[Curve], question: Question, at: float, goal: float, points: int
+) -> dict[str, Any]:  # fmt: skip
+    """A method's line over its tasks; and of its `curves` over frames the scores at `at` frames, by default at the end
+    of its shortest run on each task, and the frames to a normalised score, which `points` of their points must have.
+    Nothing but its own runs has an effect on it."""
     ends: dict[str, float] = {}
     for curve in curves:
         ends[curve.task] = min(at or float(curve.xs[-1]), ends.get(curve.task, float("inf")))
@@ -39,9 +41,10 @@ def method_line(seeds: Seeds, question: Question, at: float, goal: float) -> dic
     line.pop("grid")
     scores = normalised_scores(curves, ends.__getitem__)
     return {
-        **line, "width": seeds.width, "seeds": [], "dots": None, "ends": [min(ends.values()), max(ends.values())],
+        **line, "seeds": [], "dots": None, "ends": [min(ends.values()), max(ends.values())],
         "each": {task: {"mean": float(values.mean()), "n": len(values)} for task, values in sorted(scores.items())},
-        "overall": _overall(list(scores.values()), scale_of([curves[0].task])), "reach": _reach(curves, ends, goal),
+        "overall": _overall(list(scores.values()), scale_of([curves[0].task])),
+        "reach": _reach(curves, ends, goal, points),
     }  # fmt: skip
 
 
@@ -55,9 +58,9 @@ def _overall(scores: Sequence[np.ndarray], scale: Normaliser) -> dict[str, Any] 
     return {**found, "profile": shape, "few": drawn.runs < 3}
 
 
-def _reach(curves: Sequence[Curve], ends: Mapping[str, float], goal: float) -> dict[str, Any]:
+def _reach(curves: Sequence[Curve], ends: Mapping[str, float], goal: float, points: int) -> dict[str, Any]:
     """The median over all runs of the frames to a normalised score; those that do not reach it come last."""
-    frames = [frames_to(replace(curve, ys=scale_of([curve.task])(curve.ys)), goal, SHARE * ends[curve.task], EPISODES)
+    frames = [frames_to(replace(curve, ys=scale_of([curve.task])(curve.ys)), goal, SHARE * ends[curve.task], points)
               for curve in curves]  # fmt: skip
     found = Reaching("", "", goal, frames)
     return {"middle": found.middle, "reached": sum(one is not None for one in frames), "of": len(frames)}
@@ -92,7 +95,7 @@ def published_lines(
         if curve.task in tasks and not curve.constant:
             methods.setdefault(curve.method, []).append(curve)
     return [
-        {"name": method, "level": None} | method_line(on_a_grid(own, question), question, at, goal)
+        {"name": method, "level": None} | method_line(on_a_grid(own, question), own, question, at, goal, 1)
         for method, own in methods.items() if {curve.task for curve in own} == set(tasks)
     ]  # fmt: skip
 

@@ -19,9 +19,12 @@ LARGEST = 64 << 20  # bytes of a file
 _RANGE = re.compile(r"bytes=(\d{1,18})-(\d{0,18})")
 
 
-def pictures(logdir: Path) -> dict[str, Any]:
-    """Names of the open-loop pictures, the newest first, with their updates; frames a second of the videos, and for how
-    many frames the last step is held at the end."""
+def pictures(logdir: Path, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Names of the open-loop pictures, the newest first, with their updates; frames a second of the videos, for how
+    many frames the last step is held at the end, and how many steps the model observes: half of a batch. `values`: the
+    run's configuration by dotted names."""
+    length = values.get("learner.batch_length")
+    context = length // 2 if isinstance(length, int) and length > 1 else None
     found: list[dict[str, Any]] = []
     with suppress(OSError), os.scandir(logdir / VIDEOS) as entries:
         for entry in entries:
@@ -33,7 +36,7 @@ def pictures(logdir: Path) -> dict[str, Any]:
                         found.append({"name": entry.name, "updates": int(named[1]), "kind": kind,
                                       "version": there.st_mtime_ns // 1_000_000})  # fmt: skip
     found.sort(key=lambda one: -one["updates"])
-    return {"fps": FPS, "held": HELD, "files": found}
+    return {"fps": FPS, "held": HELD, "context": context, "files": found}
 
 
 def picture(logdir: Path, name: str, asked: Mapping[str, str]) -> Response:

@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 from deploy.monitor.alerts import Alerts
 from deploy.monitor.configuration import differing
-from deploy.monitor.curves import Axis, Question, Seeds, baseline_curves, group_curve, labels, seeds_of
+from deploy.monitor.curves import Axis, Question, Seeds, baseline_curves, curves_of, group_curve, labels, on_a_grid
 from deploy.monitor.fleet import Fleet
 from deploy.monitor.health import answer
 from deploy.monitor.metric_lines import metric_lines
@@ -18,6 +18,7 @@ from deploy.monitor.runs import Runs
 from deploy.monitor.selection import Term, selection
 from deploy.monitor.suites import method_line, published_lines, suite_answer, suite_of
 from deploy.monitor.videos import pictures
+from deploy.reports.comparison.numbers import EPISODES
 from deploy.reports.curves import NOT_VALUES, Curve
 from deploy.reports.statistics import Statistic
 from deploy.stored.control import ask
@@ -115,19 +116,22 @@ class Views:
         return found
 
     def _seeds(self, runs: Sequence[Run], question: Question) -> Seeds | None:
-        every = replace(question, statistic="mean")  # whatever the statistic
-        found: Seeds | None = self._kept(runs, every, lambda: seeds_of(runs, question), "seeds")
+        def make() -> Seeds | None:
+            there, curves = curves_of(runs, question)
+            return on_a_grid(curves, question, there) if curves else None
+
+        found: Seeds | None = self._kept(runs, replace(question, statistic="mean"), make, "seeds")
         return found
 
     def _kept(self, runs: Sequence[Run], question: Question, make: Callable[[], Any], *more: Any) -> Any:
         """What `make` gives, kept as long as the runs do not change."""
-        state = tuple((run.id, run.scores.revision, run.revision if question.axis == "hours" else 0) for run in runs)
-        key = (state, question, more)
-        if key not in self._curves:
+        state = tuple((run.scores.revision, run.revision if question.axis == "hours" else 0) for run in runs)
+        key = (tuple(run.id for run in runs), question, more)
+        if key not in self._curves or self._curves[key][0] != state:
             if len(self._curves) >= _KEPT:
                 self._curves.clear()
-            self._curves[key] = make()
-        return self._curves[key]
+            self._curves[key] = state, make()
+        return self._curves[key][1]
 
     def suite(self, suite: str, question: Question, at: float, goal: float, shown: Shown) -> dict[str, Any]:
         """The methods of a suite over all its tasks, as `curves`. QuestionError: the frames or the goal are none."""
@@ -144,7 +148,9 @@ class Views:
 
                 def make(runs: Sequence[Run] = runs) -> dict[str, Any] | None:
                     seeds = self._seeds(runs, question)
-                    return method_line(seeds, question, at, goal) if seeds else None
+                    _, curves = curves_of(runs, replace(question, axis="frames"))
+                    points = EPISODES if question.kind == "train" else 1  # an evaluation counts by its mean
+                    return method_line(seeds, curves, question, at, goal, points) if seeds and curves else None
 
                 if line := self._kept(runs, question, make, at, goal):
                     lines[method] = line
@@ -205,21 +211,20 @@ class Views:
                 self._fleets.pop(name, None)
             for fleet in self._fleets.values():
                 fleet.look()
-            runs = dict(self.runs.by_id)
-        return changed, gone, self.alerts.look(runs)
+            return changed, gone, self.alerts.look(self.runs.by_id)
 
     def fleet(self, name: str) -> dict[str, Any]:
         """The processes of a run."""
         with self.runs.lock:
             return self._fleets.setdefault(name, Fleet(self.run(name))).report()
 
-    def health(self, name: str, after: int = 0) -> dict[str, Any]:
+    def health(self, name: str, after: str = "") -> dict[str, Any]:
         """The health of a run's world model, to a page that has been told of reports up to the cursor `after`."""
         with self.runs.lock:
             run = self.run(name)
             found = answer(run.health, run.configuration.values, after)
             about = {"id": run.id, "name": run.name, "task": run.configuration.task, "state": run.state()}
-        return {**about, **found, "pictures": pictures(run.path)}
+        return {**about, **found, "pictures": pictures(run.path, run.configuration.values)}
 
     def place_of(self, name: str) -> Path:
         """The directory of a run."""

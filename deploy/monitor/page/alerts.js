@@ -31,7 +31,7 @@ export class AlertsView {
     const { raised, events } = await get("alerts");
     fill(this.body,
       h("section", { class: "card block", "aria-live": "polite" }, h("h1", {}, raised.length ? "Somebody should look" : "All is well"),
-        raised.length ? h("ul", { class: "raised" }, raised.map((one) => h("li", {}, h("button", { type: "button", onclick: () => change(one.kind.endsWith(")") ? { view: "health", health: one.run } : { view: "fleet", run: one.run }, false) },
+        raised.length ? h("ul", { class: "raised" }, raised.map((one) => h("li", {}, h("button", { type: "button", onclick: () => change(one.kind.startsWith("world model: ") ? { view: "health", health: one.run } : { view: "fleet", run: one.run }, false) },
           h("b", {}, one.kind), h("span", {}, h("strong", {}, one.name), ` ${taskTitle(one.task)}`, h("em", {}, one.text)), h("small", {}, ago(one.since)))))) : h("p", { class: "sub" }, "No rule applies to any run that is active.")),
       h("div", { class: "halves" },
         h("section", { class: "card block" }, h("h2", {}, "Lately"), events.length ? h("ul", { class: "events" }, events.slice(0, 40).map((one) => h("li", {}, h("b", { class: one.event === "raised" ? "bad-text" : "good-text" }, one.event), h("span", {}, one.text), h("small", {}, ago(one.time))))) : h("p", { class: "sub" }, "Nothing since the monitor began.")),

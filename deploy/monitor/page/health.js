@@ -34,6 +34,7 @@ export class HealthView {
   }
 
   destroy() {
+    this.gone = true;
     removeEventListener("keydown", this.onKey);
     this.videos.destroy();
     this.charts.destroy();
@@ -58,23 +59,23 @@ export class HealthView {
     try {
       await Promise.all(chosen.filter((run) => !changed || !this.known.has(run.id) || changed.includes(run.id)).map((run) => this.#load(run)));
       for (const id of this.known.keys()) if (!this.world.byId.has(id)) this.known.delete(id);
-      this.#draw(chosen);
+      if (!this.gone) this.#draw(chosen);
     } finally {
       this.busy = false;
     }
-    if (this.again) { this.again = false; this.refresh(); }
+    if (this.again && !this.gone) { this.again = false; this.refresh(); }
   }
 
   /** Only what is new since the last answer is asked for. */
   async #load(run) {
-    const before = this.known.get(run.id) ?? { cursor: 0, trend: new Map(), newest: null };
+    const before = this.known.get(run.id) ?? { cursor: "", trend: new Map(), newest: null };
     try {
       const answer = await get("health", { run: run.id, after: before.cursor });
       const stands = new Set(answer.updates);
       const trend = new Map([...before.trend].filter(([updates]) => stands.has(updates)));
       for (const point of answer.trend) trend.set(point.updates, point);
       const newest = answer.updates.length ? answer.newest ?? before.newest : null;
-      this.known.set(run.id, { ...answer, cursor: Math.max(before.cursor, answer.cursor), trend, newest, error: null });
+      this.known.set(run.id, { ...answer, cursor: answer.cursor, trend, newest, error: null });
     } catch (error) {
       this.known.set(run.id, { ...before, verdicts: before.verdicts ?? [], pictures: before.pictures ?? { files: [] }, error: error.message });
     }
@@ -124,11 +125,11 @@ export class HealthView {
         verdict.remedy && ["watch", "unhealthy"].includes(verdict.state) ? h("p", { class: "remedy" }, verdict.remedy) : null))));
   }
 
-  #film({ run, colour: own, pictures, newest }) {
+  #film({ run, colour: own, pictures }) {
     const file = pictures.files.find((one) => one.kind === "video") ?? pictures.files[0];
     if (!file) return null;
     return { id: run.id, name: run.name, colour: own, kind: file.kind, updates: file.updates, fps: pictures.fps, held: pictures.held,
-      url: `/api/runs/${run.id}/videos/${file.name}?v=${file.version}`, context: newest?.horizon?.context ?? pictures.context,
+      url: `/api/runs/${run.id}/videos/${file.name}?v=${file.version}`, context: pictures.context,
       note: file.kind === "video" ? "" : "vectors: a picture of single dimensions" };
   }
 }

@@ -1,16 +1,16 @@
 // The numbers behind the verdicts, drawn: error by horizon, returns, rewards, and how they change over updates.
 
 import { Chart } from "./chart.js";
-import { fill, h, segmented } from "./dom.js";
+import { fill, h, refill, segmented } from "./dom.js";
 import { counted, score, short } from "./format.js";
 import { css } from "./palette.js";
 import { square } from "./square.js";
 import { change, state } from "./state.js";
 
 const TRENDS = [
-  ["optimism", "Optimism over updates", "Imagined minus real return. Zero is honest; a gap that grows means that the policy exploits the model.", (point) => minus(point["returns/imagined_mean"], point["returns/real_mean"]), 0],
-  ["forgetting", "Forgetting over updates", "Loss on the oldest tenth of replay over that on the newest. One means that nothing is forgotten.", (point) => point["forgetting/ratio"], 1],
-  ["actions", "Use of actions over updates", "Loss with shuffled actions over that with the true ones. At one the model ignores what is done.", (point) => point["actions/ratio"], 1],
+  ["optimism", "Optimism over updates", "Imagined minus real return. At zero the model promises what it keeps; a gap that stays means that the policy exploits it, or outruns what it has seen.", (point) => minus(point["returns/imagined_mean"], point["returns/real_mean"]), 0],
+  ["forgetting", "Forgetting over updates", "Loss on the oldest tenth of replay over that on the newest. Old data may be harder at all times: what counts is a rise.", (point) => point["forgetting/ratio"], 1],
+  ["actions", "Use of actions over updates", "Error of predictions with the actions of other sequences over that with the true ones. At one the actions make no difference.", (point) => point["actions/ratio"], 1],
 ];
 
 export class HealthCharts {
@@ -63,7 +63,7 @@ export class HealthCharts {
   #horizons(found) {
     const keys = [...new Set(found.flatMap((one) => Object.keys(one.newest?.horizon?.keys ?? {})))];
     const key = keys.includes(state.hkey) ? state.hkey : keys[0];
-    fill(this.keys, keys.length > 1 ? keys.length < 5 ? segmented("Of", keys.map((name) => [name, name]), key, (name) => change({ hkey: name }))
+    refill(this.keys, keys.length > 1 ? keys.length < 5 ? segmented("Of", keys.map((name) => [name, name]), key, (name) => change({ hkey: name }))
       : h("label", { class: "pick" }, h("span", { class: "legend" }, "Of"), h("select", { onchange: (event) => change({ hkey: event.target.value }) }, keys.map((name) => h("option", { value: name, selected: name === key }, name)))) : null);
     const lines = [];
     let unit = "";

@@ -24,7 +24,7 @@ export class Videos {
   /** films: {id, name, colour, url, kind, updates, fps, held, context, note}. */
   show(films) {
     const kept = new Set(films.map((one) => one.url));
-    for (const [url, player] of this.players) if (!kept.has(url)) { this.players.delete(url); player.video?.removeAttribute("src"); }
+    for (const [url, player] of this.players) if (!kept.has(url)) { this.players.delete(url); release(player); }
     fill(this.rows, films.map((film) => {
       const before = this.players.get(film.url);
       const player = before ?? this.#player(film);
@@ -34,12 +34,13 @@ export class Videos {
       return player.root;
     }));
     this.bar.hidden = !films.some((one) => one.kind === "video");
+    if (this.bar.hidden) this.#stop();
     this.#measure();
   }
 
   destroy() {
     this.#stop();
-    for (const { video } of this.players.values()) if (video) { video.removeAttribute("src"); video.load(); }
+    for (const player of this.players.values()) release(player);
   }
 
   toggle() {
@@ -129,4 +130,10 @@ export class Videos {
     player.video.currentTime = (player.wanted + 0.5) / player.film.fps; // the middle of a frame is that frame
     player.root.dataset.step = player.wanted;
   }
+}
+
+function release({ video }) {
+  if (!video) return;
+  video.removeAttribute("src");
+  video.load(); // gives up what it has read
 }

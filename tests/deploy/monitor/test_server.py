@@ -143,7 +143,7 @@ def test_videos_come_from_the_run_alone(client: Client, folder: Path) -> None:
                  "openloop-00000100.mp4%00", "openloop-" + "1" * 3000 + ".mp4", "openloop-00000001.mp4"):  # fmt: skip
         assert client.status(f"{base}/{path}") == 404, path
     assert client.status(f"{base}/openloop-00000100.mp4", headers={"sec-fetch-site": "cross-site"}) == 403
-    assert client.status(f"/api/health?run={name}&after=x") == 422 and client.status("/api/health?run=..") == 404
+    assert client.status(f"/api/health?run={name}&after=x") == 200 and client.status("/api/health?run=..") == 404
     assert client.json(f"/api/health?run={name}")["updates"] == []
 
 

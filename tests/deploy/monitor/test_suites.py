@@ -69,6 +69,8 @@ def test_frames_to_a_normalised_score(seen: Views) -> None:
         return next(one for one in asked(seen, goal=goal)["groups"] if one["label"] == "ours")["reach"]
 
     assert reach(0.65) == {"middle": None, "reached": 2, "of": 6}
+    published = asked(seen, goal=0.9)["baselines"][0]["reach"]
+    assert published == {"middle": pytest.approx(300, abs=100), "reached": 2, "of": 2}  # its points are means already
     half = reach(0.45)
     assert half["reached"] == 6 and 2900 <= half["middle"] <= 4500
     early = asked(seen, at=2000)["groups"][0]
@@ -76,6 +78,27 @@ def test_frames_to_a_normalised_score(seen: Views) -> None:
         2000,
         2000,
     ]
+
+
+def test_over_hours_scores_are_still_those_at_frames(seen: Views) -> None:
+    frames = {one["label"]: one for one in asked(seen)["groups"]}["ours"]
+    hours = seen.suite("suite:atari", Question(axis="hours", statistic="iqm"), 0.0, 0.5, Shown())["groups"]
+    ours = {one["label"]: one for one in hours}["ours"]
+    for name in ("overall", "ends", "reach", "each"):
+        assert str(ours[name]) == str(frames[name]), name
+    assert ours["x"][-1] < 1  # an hour
+
+
+def test_what_is_kept_of_a_group_is_replaced_when_it_grows(seen: Views, tmp_path: Path) -> None:
+    sizes = []
+    for number in range(3):
+        asked(seen)
+        seen.curves("atari_pong", Question(), Shown())
+        sizes.append(len(seen._curves))
+        time.sleep(0.01)
+        add_episodes(tmp_path / "ours/pong-0", [1.0], start=60 + number)
+        seen.runs.refresh()
+    assert sizes[0] == sizes[1] == sizes[2]
 
 
 def test_a_further_run_changes_no_other_method(seen: Views, tmp_path: Path) -> None:
