@@ -126,15 +126,15 @@ class Health:
         parts: dict[str, Any] = {
             "horizon": {"context": OBSERVED, "keys": keys, "state": self._state_counts(true, strange)}
         }
-        still = "Nothing in replay changes within the horizon."
-        if errors["true"] > 0:
+        same = "Nothing in replay changes within the horizon, or all of it is predicted without error."
+        if why := _incomparable(errors["shuffled"], errors["true"], same):
+            missing["actions"] = why
+        else:
             parts["actions"] = errors | {"ratio": errors["shuffled"] / errors["true"]}
+        if why := _incomparable(blind, seen, same):
+            missing["memory"] = why
         else:
-            missing["actions"] = still
-        if seen > 0:
             parts["memory"] = {"steps": near, "with": seen, "without": blind, "ratio": blind / seen}
-        else:
-            missing["memory"] = still
         return parts
 
     def _curve(self, out: OpenLoop, key: str) -> dict[str, Any]:
@@ -211,13 +211,17 @@ class Health:
             key: {"oldest": float(loss[: self.windows].mean()), "newest": float(loss[self.windows :].mean())}
             for key, loss in losses.items()
         }
-        return {
-            "forgetting": {"oldest": oldest, "newest": newest, "ratio": oldest / newest, "by_loss": by_loss},
+        parts: dict[str, Any] = {
             "reward": calibration(
                 values["replay_reward"].pred().flatten().double().cpu().numpy(),
                 batch.steps[REWARD].flatten().double().cpu().numpy(),
             ),
         }
+        if why := _incomparable(oldest, newest, "The model has no loss on the newest tenth of replay."):
+            missing["forgetting"] = why
+        else:
+            parts["forgetting"] = {"oldest": oldest, "newest": newest, "ratio": oldest / newest, "by_loss": by_loss}
+        return parts
 
     def _returns(self, missing: dict[str, str]) -> dict[str, Any] | None:
         """The policy from states that it was in lately: what it imagines to gain over H steps, and what it then got."""
@@ -306,6 +310,13 @@ def finite(value: Any) -> Any:
     if isinstance(value, list):
         return [finite(one) for one in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _incomparable(value: float, base: float, none: str) -> str:
+    """Why `value / base` cannot be told, `none` where the base is none; empty if it can."""
+    if not (math.isfinite(value) and math.isfinite(base)):
+        return "The model's errors are not finite."
+    return "" if base > 0 else none
 
 
 def _all_missing(missing: dict[str, str], *parts: str) -> dict[str, Any]:

@@ -131,6 +131,22 @@ def test_windows_that_are_alike_say_nothing_about_the_state() -> None:
     assert report["horizon"]["state"] is None and report["missing"].keys() == {"memory", "actions"}
 
 
+def test_a_model_without_loss_or_with_errors_that_are_not_finite_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = learner()
+    with monkeypatch.context() as patched:
+        patched.setattr(made.agent, "model_loss", lambda losses: torch.full_like(losses["reward"], 0.0))
+        report = Health(made).report(on_policy=True)
+    assert report["missing"] == {"forgetting": "The model has no loss on the newest tenth of replay."}
+    assert report["reward"] is not None
+    made.agent.decoder.load_state_dict(
+        {key: value * torch.nan for key, value in made.agent.decoder.state_dict().items()}
+    )
+    broken = json.loads(json.dumps(Health(made).report(on_policy=True), allow_nan=False))
+    assert {broken["missing"][part] for part in ("memory", "actions", "forgetting")} == {
+        "The model's errors are not finite."
+    }
+
+
 def test_an_untrained_reward_head_imagines_no_return() -> None:
     report = Health(learner()).report(on_policy=True)
     np.testing.assert_allclose(report["returns"]["imagined"], 0, atol=1e-5)
