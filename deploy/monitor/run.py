@@ -17,9 +17,9 @@ from deploy.monitor.history import EVAL, TRAIN, History, number
 from deploy.monitor.notes import FILE as NOTES
 from deploy.monitor.notes import read_notes
 from deploy.monitor.videos import VIDEOS
+from deploy.reports.curves import seconds_at_work
 from deploy.reports.health.files import FOLDER as HEALTH
 from deploy.reports.metrics import METRICS, SCORES
-from deploy.reports.work_time import seconds_at_work
 from deploy.stored.control import active
 from deploy.stored.run_status import STATUS, read_status
 from deploy.wiring.claim import LOCK

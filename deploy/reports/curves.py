@@ -25,6 +25,7 @@ Band = Literal["ci95", "minmax", "none"]
 Note = Callable[[str], object]
 NOT_VALUES = frozenset(EPISODE_KEYS) - {"score", "length"}
 """Columns of scores.jsonl that are no outcome of an episode."""
+_SHORTEST_PAUSE, _UNUSUAL = 60.0, 10.0  # seconds, and times the usual step
 _LARGEST = 1e100  # larger numbers cannot be averaged and drawn without overflow
 
 
@@ -201,6 +202,20 @@ def aggregate(curves: Sequence[Curve], width: float, band: Band = "ci95") -> Agg
 def task_name(task: str) -> str:
     """The name that published curves use."""
     return task.replace("dmc_cup_", "dmc_ball_in_cup_")
+
+
+def seconds_at_work(times: np.ndarray) -> np.ndarray:
+    """Seconds of work until each line, of the times [P] at which lines were written, in seconds since 1970.
+
+    A step to the next line that takes over a minute and ten times as long as usual is a pause between two lives of the
+    run, and counts as a usual one; so does the time before the first line. A clock that is set back counts nothing.
+    """
+    if not len(times):
+        return times
+    steps = np.maximum(np.diff(times), 0)
+    usual = float(np.median(steps)) if len(steps) else 0.0
+    steps = np.where(steps > max(_UNUSUAL * usual, _SHORTEST_PAUSE), usual, steps)
+    return np.concatenate([[usual], usual + np.cumsum(steps)])
 
 
 def frame_grid(last: float, width: float) -> np.ndarray:

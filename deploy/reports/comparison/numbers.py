@@ -8,10 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from deploy.reports.curves import Curve, Note, find_runs, load_baselines
+from deploy.reports.curves import Curve, Note, find_runs, load_baselines, seconds_at_work
 from deploy.reports.metrics import METRICS, SCORES, read_lines
 from deploy.reports.statistics import Estimate, by_task, estimate, frames_to, normaliser, score_at
-from deploy.reports.work_time import seconds_at_work
 
 SHARE = 0.05
 """Share of a run's frames over which scores are averaged."""
