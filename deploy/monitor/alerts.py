@@ -69,8 +69,8 @@ class Alerts:
             if key not in before:
                 self._event("raised", one)
         for key in before - found.keys():
-            run = runs.get(key[0])
-            self._event("gone", self.raised.pop(key), ended=run is None or not run.active)
+            ended = key[0] not in runs or not runs[key[0]].active
+            self._event("gone", self.raised.pop(key), ended=ended)
         return before != self.raised.keys()
 
     def _event(self, what: str, alert: Alert, ended: bool = False) -> None:
@@ -122,7 +122,7 @@ def wrong_with(run: Run, rules: AlertsConfig, now: float) -> Iterator[tuple[str,
         yield "dead workers", "; ".join(parts)
     if rules.collapse:
         yield from _collapse(run, rules.collapse)
-    if rules.health:
+    if rules.health and run.health.written_at > run.began_at:  # not of an earlier life
         for one in unhealthy(run.health.verdicts(run.configuration.values)):
             head = ", reward head" if one.name == "reward" else ""  # two parts have one title
             yield f"{WORLD_MODEL}{one.title}{head}", f"{one.text} {one.remedy}"

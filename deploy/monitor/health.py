@@ -85,6 +85,12 @@ class HealthReports:
                 kept.append((serial, report))
         return kept[::-1]
 
+    @property
+    def written_at(self) -> float:
+        """When the newest report was written, in seconds since 1970."""
+        found = self.standing()
+        return float(found[-1][1]["time"]) if found else -math.inf
+
     def verdicts(self, values: Mapping[str, Any]) -> list[Verdict]:
         """On the newest report, by the thresholds of the run's configuration (`values`, by dotted names)."""
         every = self.standing()

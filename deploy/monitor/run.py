@@ -53,6 +53,8 @@ class Run:
         self._summary: tuple[int, dict[str, Any]] = (-1, {})
         self.changed_at = 0.0
         """When its logs or its status were last written, in seconds since 1970."""
+        self.began_at = 0.0
+        """When its newest process began."""
         self.logged_at = 0.0
         """When its logs were last written, or its newest process began: a status says only that a supervisor lives."""
         for name in (RUN_CONFIG, NOTES):
@@ -91,6 +93,8 @@ class Run:
             about = there.st_mtime_ns, there.st_size
             if name in (METRICS, SCORES, STATUS):
                 self.changed_at = max(self.changed_at, there.st_mtime)
+            if name == LOCK:
+                self.began_at = there.st_mtime
             if name in (METRICS, SCORES, LOCK):
                 self.logged_at = max(self.logged_at, there.st_mtime)
         new = self._seen.get(name, _NOTHING) != about

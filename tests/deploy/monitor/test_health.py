@@ -19,6 +19,7 @@ from deploy.monitor.runs import Runs
 from deploy.monitor.videos import picture, pictures
 from deploy.monitor.views import Shown, Views
 from deploy.reports.health.files import KEEP
+from deploy.wiring.claim import LOCK
 from tests.deploy.monitor.written_health import CONTEXT, report, write_film, write_report
 from tests.deploy.monitor.written_runs import write_run
 
@@ -193,3 +194,17 @@ def test_an_alert_of_a_run_that_ends_is_not_over(tmp_path: Path, monkeypatch: py
     run.active = False
     assert book.look({run.id: run}) and not book.raised
     assert all("the run has ended" in one["text"] for one in book.events if one["event"] == "gone")
+
+
+def test_a_report_of_an_earlier_life_raises_no_alert(tmp_path: Path) -> None:
+    path = write_run(tmp_path, "a", [1.0])
+    for updates in (100, 200):
+        write_report(path, updates, wrong=1.0)
+    (path / LOCK).touch()
+    run = Run(path, "a")
+    run.refresh()
+    assert not list(wrong_with(run, rules_of(run), run.logged_at))
+    for updates in (300, 400):
+        write_report(path, updates, wrong=1.0, time=run.began_at + updates)
+    run.refresh()
+    assert any(kind.startswith("world model: ") for kind, _ in wrong_with(run, rules_of(run), run.logged_at))
