@@ -1,5 +1,6 @@
 """A run in one process: actor and learner take turns, and everything repeats bit for bit on a CPU."""
 
+import time
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
@@ -135,8 +136,9 @@ class InlineRun:
         if updates % config.log_every == 0:
             report: dict[str, float] = {}
             if open_loop_due(config, updates):
+                begun = time.perf_counter()
                 report = open_loop_metrics(self.learner, config, self.logdir, self.board.note)
-                report |= health_metrics(self.learner, config, self.logdir, self.frames, self.board.note)
+                report |= health_metrics(self.learner, config, self.logdir, self.frames, self.board.note, begun)
             values = self.latest | report | gpu_metrics(self.learner.step.device)
             self.board.log(*self._counters(), self.store.stats(), values)
         if config.evaluation.every and updates % config.evaluation.every == 0 and not self.endless:

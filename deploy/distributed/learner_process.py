@@ -141,8 +141,9 @@ class LearnerProcess:
             if updates % config.log_every == 0:
                 log = {key: float(value) for key, value in metrics.items()} | gpu_metrics(learner.step.device)
                 if open_loop_due(config, updates):
+                    begun, frames = time.perf_counter(), self._counters.get("frames", 0)
                     log |= open_loop_metrics(learner, config, self.logdir, print)
-                    log |= health_metrics(learner, config, self.logdir, self._counters.get("frames", 0), print)
+                    log |= health_metrics(learner, config, self.logdir, frames, print, begun)
                 self._progress(log)
             elif time.monotonic() - self._reported > REPORT:
                 self._progress()

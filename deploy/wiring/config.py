@@ -89,16 +89,19 @@ class HealthConfig:
     warmups: float = 3.0
     """Nothing is judged before this many times `learner.optimizer.warmup` updates."""
     patience: int = 2
-    """Reports in a row over a threshold that make a part unhealthy; fewer only make it one to watch."""
+    """Reports in a row over a threshold that make a part unhealthy; fewer only make it one to watch. As many healthy
+    ones in a row end it."""
     compounding: float = 1.0
     """Error that predictions gain over the horizon, relative to the error of repeating the last observation."""
     optimism: float = 0.5
-    """Imagined minus real return, relative to the size of real returns: their deviation plus half their mean."""
+    """Imagined minus real return, relative to the size of real returns: their deviation plus half their mean, or that
+    of a full discounted return of 1 if it is larger."""
     calibration: float = 0.5
-    """Error of the mean predicted reward at each level, relative to the size of rewards in the same sense."""
+    """Error of the mean predicted reward at each level, relative to the size of rewards: their deviation plus half
+    their mean, or 1 - discount, of which a full return of 1 consists, if it is larger."""
     forgetting: float = 2.0
-    """Loss on the oldest tenth of replay over that on the newest, if that on the oldest has also risen by the root of
-    this factor since its lowest."""
+    """Loss on the oldest tenth of replay over that on the newest, if that on the same old windows has also risen by the
+    root of this factor since its lowest."""
     sensitivity: float = 1.05
     """Error with the actions, or from the state, of other sequences over the error with their own, below which actions
     or states do not count."""
@@ -106,7 +109,7 @@ class HealthConfig:
     """Error from the last observation alone over the error with the observed history, below which history does not
     count."""
     cost: float = 0.1
-    """Share of the time that the reports take."""
+    """Share of the time that the reports take, with their open-loop pictures."""
 
     def __post_init__(self) -> None:
         for name in (one.name for one in fields(self)):

@@ -4,7 +4,8 @@ Legend: B windows, T steps, C context steps, H steps of the horizon.
 """
 
 import math
-import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,8 @@ STARTS = 64
 FEWEST_STARTS = 16
 FEWEST = 4
 """Windows that must reach a step of the horizon for its error to be told."""
+FEWEST_AGAIN = 8
+"""Old windows that must still be stored for their loss to be compared with what it was."""
 NEAR = 5
 """Steps ahead at which history is compared with a single observation."""
 BINS = 10
@@ -42,10 +45,11 @@ UNITS = {"image": "mean absolute error of pixels in [0, 1]", "symlog": "mean abs
 class Health:
     """Measures of one moment; no state of learner, model, replay or random streams changes.
 
-    Windows and randomness depend only on the replay content, the run's seed and the update count.
+    Windows and randomness depend only on the replay content, the run's seed, the update count and the run's `earlier`
+    reports (oldest first).
     """
 
-    def __init__(self, learner: Learner):
+    def __init__(self, learner: Learner, earlier: Sequence[Mapping[str, Any]] = ()):
         self.learner, self.agent, self.device = learner, learner.agent, learner.step.device
         self.horizon = self.agent.config.imagination_length
         self.rng = np.random.default_rng([learner.seed, 3, learner.updates])  # 1: training batches, 2: open loop
@@ -53,19 +57,21 @@ class Health:
         self.generator = torch.Generator(self.device).manual_seed(seed)
         images = any(space.is_image for space in self.agent.observation_space.values())
         self.windows = WINDOWS_OF_IMAGES if images else WINDOWS
-        self.ages = Ages(learner.store, CONTEXT + OBSERVED + self.horizon)
+        length = CONTEXT + OBSERVED + self.horizon
+        self.ages = Ages(learner.store, length, _ends(earlier[-1]) if earlier else ())
+        self.known = next((known for one in reversed(earlier) if (known := _known(one, length))), {})
+        """The loss on old windows when it was at its lowest, by stream and first step."""
 
     @torch.no_grad()
     def report(self, on_policy: bool) -> dict[str, Any]:
         """All parts; null and a reason under `missing` for those that cannot be measured. `on_policy`: the newest of
         replay was played by recent versions of this policy."""
-        start = time.perf_counter()
         parts: dict[str, Any] = dict.fromkeys(("horizon", "memory", "returns", "reward", "forgetting", "actions"))
         length, stored = self.ages.length, len(self.ages)
         missing: dict[str, str] = {}
         if TENTH * stored < length:
             short = (
-                f"Replay has {stored:,} windows of {length} steps; from {math.ceil(length / TENTH):,} on it is judged."
+                f"Replay has {stored:,} windows of {length} steps; at least {math.ceil(length / TENTH):,} are needed."
             )
             missing = dict.fromkeys(parts, short)
         else:
@@ -75,7 +81,7 @@ class Health:
             else:
                 missing["returns"] = "Replay was played by other policies, whose returns say nothing about this one's."
         out: dict[str, Any] = {"updates": self.learner.updates, "warmup": self.learner.config.optimizer.warmup}
-        return out | finite(parts) | {"missing": missing, "seconds": time.perf_counter() - start}
+        return out | finite(parts) | {"missing": missing, "ends": [list(end) for end in self.ages.ends]}
 
     def _batch(self, windows: Windows) -> DeviceBatch:
         agent = self.agent
@@ -200,32 +206,52 @@ class Health:
             return _all_missing(missing, "forgetting", "reward")
         windows = Windows(*({key: np.concatenate([old.rows[key], new.rows[key]]) for key in old.rows},
                             np.concatenate([old.keys, new.keys])))  # fmt: skip
-        batch, agent = self._batch(windows), self.agent
-        draws = Draws(self._uniform(*batch.steps["is_first"].shape), torch.empty(0), {})
-        losses, _, _, values = agent.world_model_losses(batch.steps, batch.start, batch.previous_action, draws)
-        scales, free = agent.config.loss_scales, agent.config.rssm.free_nats
-        # Without what no model can go below, which would hide how the rest changes.
-        total = agent.model_loss(losses) - (scales.dynamics + scales.representation) * free
+        total, losses, predicted, actual = self._loss(windows)
         oldest, newest = (float(part.mean()) for part in total.split(self.windows))
         by_loss = {
             key: {"oldest": float(loss[: self.windows].mean()), "newest": float(loss[self.windows :].mean())}
             for key, loss in losses.items()
         }
         parts: dict[str, Any] = {
-            "reward": calibration(
-                values["replay_reward"].pred().flatten().double().cpu().numpy(),
-                batch.steps[REWARD].flatten().double().cpu().numpy(),
-            ),
+            "reward": calibration(predicted.flatten().double().cpu().numpy(), actual.flatten().double().cpu().numpy())
+            | {"discount": self.discount}
         }
         if why := _incomparable(oldest, newest, "The model has no loss on the newest tenth of replay."):
             missing["forgetting"] = why
         else:
+            loss = total[: self.windows].mean(1).tolist()
             parts["forgetting"] = {"oldest": oldest, "newest": newest, "ratio": oldest / newest, "by_loss": by_loss}
+            parts["forgetting"] |= self._rise(dict(zip(map(tuple, old.keys.tolist()), loss, strict=True)))
         return parts
+
+    def _loss(self, windows: Windows) -> tuple[Tensor, dict[str, Tensor], Tensor, Tensor]:
+        """The model's loss and its parts, predicted and actual rewards `[n T]`."""
+        batch, agent = self._batch(windows), self.agent
+        draws = Draws(self._uniform(*batch.steps["is_first"].shape), torch.empty(0), {})
+        losses, _, _, values = agent.world_model_losses(batch.steps, batch.start, batch.previous_action, draws)
+        scales, free = agent.config.loss_scales, agent.config.rssm.free_nats
+        # Without what no model can go below, which would hide how the rest changes.
+        total = agent.model_loss(losses) - (scales.dynamics + scales.representation) * free
+        return total, losses, values["replay_reward"].pred(), batch.steps[REWARD]
+
+    def _rise(self, fresh: dict[tuple[int, int], float]) -> dict[str, Any]:
+        """`rise`: the loss on the windows of an earlier report over its lowest, and `again`, which is what the next
+        report compares; begun anew with `fresh` windows, without a rise, once few of the earlier are left."""
+        rise, lowest, known = None, fresh, self.known
+        found = self.ages.again(known) if len(known) >= FEWEST_AGAIN else None
+        if found is not None and len(found) >= FEWEST_AGAIN:
+            keys = [(stream, first) for stream, first in found.keys.tolist()]
+            now = dict(zip(keys, self._loss(found)[0].mean(1).tolist(), strict=True))
+            then = {key: known[key] for key in keys}
+            if (least := sum(then.values())) > 0:
+                rise = sum(now.values()) / least
+                lowest = now if rise < 1 else then
+        again = {"steps": self.ages.length, "windows": [list(key) for key in lowest], "losses": list(lowest.values())}
+        return {"rise": rise, "again": again}
 
     def _returns(self, missing: dict[str, str]) -> dict[str, Any] | None:
         """The policy from states that it was in lately: what it imagines to gain over H steps, and what it then got."""
-        windows = self.ages.newest(min(STARTS, len(self.ages) // self.horizon), self.horizon, self.rng)
+        windows = self.ages.newest(min(STARTS, self.ages.playing // self.horizon), self.horizon, self.rng)
         if windows is None:
             missing["returns"] = "The newest steps of replay could not be read."
             return None
@@ -301,6 +327,23 @@ def calibration(predicted: np.ndarray, actual: np.ndarray) -> dict[str, Any]:
     ]
     error = sum(abs(one["predicted"] - one["actual"]) * one["count"] for one in bins) / len(predicted)
     return {"bins": bins, "error": error, "mean": float(actual.mean()), "deviation": float(actual.std())}
+
+
+def _ends(report: Mapping[str, Any]) -> set[tuple[int, int]]:
+    """Where every environment was at a report; empty for those of earlier versions."""
+    with suppress(LookupError, TypeError, ValueError):
+        return {(int(stream), int(stop)) for stream, stop in report["ends"]}
+    return set()
+
+
+def _known(report: Mapping[str, Any], length: int) -> dict[tuple[int, int], float]:
+    """`again` of a report whose windows have `length` steps."""
+    with suppress(LookupError, TypeError, ValueError):
+        again = report["forgetting"]["again"]
+        if again["steps"] == length:
+            pairs = zip(again["windows"], again["losses"], strict=True)
+            return {(int(stream), int(first)): float(loss) for (stream, first), loss in pairs}
+    return {}
 
 
 def finite(value: Any) -> Any:

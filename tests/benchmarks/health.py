@@ -1,9 +1,9 @@
 """`python -m tests.benchmarks.health --json`: six runs made bad on purpose, three healthy ones, and what is flagged.
 
-Each bad run must be flagged for its own reason, the healthy ones for none. Every run is `nexus train --preset quick
---mode inline` with one thread, 1,000 updates (600 from pixels) and a health report every 200; all have the default
-thresholds. The runs take about two and a half CPU minutes each; `--folder` keeps them, and a second call judges those
-that are there anew.
+Each bad run must be flagged for its own reason, and what it is flagged for besides is listed; the healthy ones for
+none. Every run is `nexus train --preset quick --mode inline` with one thread, 1,000 updates (600 from pixels, of which
+two reports are judged) and a health report every 200; all have the default thresholds. The runs take about two and a
+half CPU minutes each; `--folder` keeps them, and a second call judges those that are there anew.
 """
 
 import argparse
@@ -21,7 +21,7 @@ import torch
 
 from deploy.inline_run import InlineRun
 from deploy.reports.health.files import read_reports
-from deploy.reports.health.verdicts import unhealthy, verdicts
+from deploy.reports.health.verdicts import Verdict, unhealthy, verdicts
 from deploy.reports.metrics import SCORES, read_lines
 from deploy.wiring.config import HealthConfig, RunConfig
 from deploy.wiring.presets import apply
@@ -121,15 +121,18 @@ def train(case: Case, logdir: Path, seed: int = 0) -> None:
 
 
 def judge(name: str, logdir: Path) -> dict[str, Any]:
-    """What a finished run's reports say: every part that is ever unhealthy, and each value at every report."""
+    """What a finished run's reports say: every part that is ever unhealthy, and each value at every report. A bad run
+    must be flagged for its own part; `others` are parts that it was flagged for besides, or a healthy run at all."""
     case, reports, rules = CASES[name], read_reports(logdir), HealthConfig()
     after = [verdicts(reports[: end + 1], rules) for end in range(len(reports))]
-    flagged = sorted({one.name for found in after for one in unhealthy(found)})
+    flagged = sorted(set[str]().union(*map(_parts, after)))
+    expected = {case.part} if case.part else set(flagged)
     scores = [line["score"] for line in read_lines(logdir / SCORES)][-20:] if (logdir / SCORES).exists() else []
     return {
         "run": name, "task": case.task, "why": case.why, "expected": case.part, "flagged": flagged,
         "ok": case.part in flagged if case.part else not flagged,
-        "first": next((reports[i]["updates"] for i, found in enumerate(after) if unhealthy(found)), None),
+        "others": [part for part in flagged if part != case.part],
+        "first": next((reports[i]["updates"] for i, found in enumerate(after) if expected & _parts(found)), None),
         "values": {
             one.name: [_rounded(found[k].value) for found in after] for k, one in enumerate(after[-1])
         } if after else {},
@@ -138,6 +141,10 @@ def judge(name: str, logdir: Path) -> dict[str, Any]:
         "score": sum(scores) / len(scores) if scores else None,
         "seconds_per_report": max((report["seconds"] for report in reports), default=None),
     }  # fmt: skip
+
+
+def _parts(found: list[Verdict]) -> set[str]:
+    return {one.name for one in unhealthy(found)}
 
 
 def _rounded(value: float | None) -> float | None:

@@ -76,5 +76,10 @@ def test_a_run_is_judged_by_all_its_reports(tmp_path: Path) -> None:
     write(tmp_path, report(200), report(400, gained=1.2), report(600, gained=1.3), report(800), report(1000))
     found = judge("short_batches", tmp_path)
     assert found["ok"] and found["flagged"] == ["horizon"] and found["first"] == 600 and found["score"] == 3.0
+    assert found["others"] == []
     assert found["values"]["horizon"] == [None, 1.2, 1.3, 0.3, 0.3]  # the first comes before the warm-up
     assert not judge("acrobot", tmp_path)["ok"] and not judge("recency_3", tmp_path)["ok"]
+    write(tmp_path, *(report(updates, optimism=6.0, gained=1.2 * (updates > 400)) for updates in range(200, 1200, 200)))
+    both = judge("short_batches", tmp_path)
+    assert both["ok"] and both["others"] == ["returns"] and both["first"] == 800
+    assert judge("acrobot", tmp_path)["others"] == ["horizon", "returns"]

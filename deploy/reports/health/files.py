@@ -2,11 +2,14 @@
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from deploy.reports.work_time import seconds_at_work
 from replay.files.whole_file import whole_file
 
 FOLDER = "health"
@@ -42,9 +45,11 @@ def write_report(logdir: Path, measured: Mapping[str, Any], frames: int) -> dict
         else:
             path.unlink(missing_ok=True)
     report = {"updates": updates, "frames": frames, "time": round(now, 3)} | dict(measured)
-    report["cost"] = _cost(_read(earlier[-1][1]) if earlier else {}, report)
-    if report["cost"] is None:
-        report["missing"] = report["missing"] | {"cost": "The first report has none before it to measure time from."}
+    cost = _cost([_read(path) for _, path in earlier], report)
+    if isinstance(cost, str):
+        report |= {"cost": None, "missing": report["missing"] | {"cost": cost}}
+    else:
+        report["cost"] = cost
     with whole_file(logdir / FOLDER / f"report-{updates:08d}.json") as fresh:
         fresh.write_text(json.dumps(report, allow_nan=False))
     for _, path in earlier[: -KEEP + 1]:
@@ -52,16 +57,18 @@ def write_report(logdir: Path, measured: Mapping[str, Any], frames: int) -> dict
     return report
 
 
-def _cost(before: Mapping[str, Any], report: Mapping[str, Any]) -> dict[str, float] | None:
-    try:
-        elapsed, updates = report["time"] - before["time"], report["updates"] - before["updates"]
-    except (KeyError, TypeError):
-        return None
-    seconds = report["seconds"]
-    if elapsed <= seconds:  # the clock was set back
-        return None
+def _cost(earlier: Sequence[Mapping[str, Any]], report: Mapping[str, Any]) -> dict[str, float] | str:
+    """A string says why it is not known."""
+    known = [one for one in earlier if isinstance(one.get("time"), int | float) and isinstance(one.get("updates"), int)]
+    if not known:
+        return "The first report has none before it to measure time from."
+    worked = seconds_at_work(np.array([one["time"] for one in (*known, report)], np.float64))
+    elapsed, seconds = float(worked[-1] - worked[-2]), report["seconds"]
+    if elapsed <= seconds:
+        return "The clock was set back since the report before, so that the time between is not known."
     return {
-        "seconds": seconds, "share": seconds / elapsed, "seconds_per_update": (elapsed - seconds) / updates,
+        "seconds": seconds, "share": seconds / elapsed,
+        "seconds_per_update": (elapsed - seconds) / (report["updates"] - known[-1]["updates"]),
         "updates_per_frame": report["updates"] / max(1, report["frames"]),
     }  # fmt: skip
 

@@ -1,5 +1,6 @@
 """Health reports of a run: files in `health/`, numbers for the log, a line when a verdict changes for the worse."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,20 +14,22 @@ from learner.learner import Learner
 
 
 def health_metrics(
-    learner: Learner, config: RunConfig, logdir: Path, frames: int, note: Callable[[str], None]
+    learner: Learner, config: RunConfig, logdir: Path, frames: int, note: Callable[[str], None], begun: float
 ) -> dict[str, float]:
     """Metrics `report/health/*` of the learner's current state; also writes the report. `note` is told of parts that
-    have become unhealthy, or why the report cannot be written; a full disk raises OSError."""
-    measured = Health(learner).report(on_policy=not config.offline)
+    have become unhealthy, or why the report cannot be written; a full disk raises OSError. `begun`: when all that is
+    reported at this update was begun, by `time.perf_counter()`, since its cost is that of the whole."""
+    every = [one for one in read_reports(logdir) if isinstance(one.get("updates"), int)]
+    earlier = [one for one in every if one["updates"] < learner.updates]
+    measured = Health(learner, earlier).report(on_policy=not config.offline)
+    measured["seconds"] = time.perf_counter() - begun
     try:
-        before = read_reports(logdir)
         report = write_report(logdir, measured, frames)
     except OSError as error:
         if disk_is_full(error):
             raise
         note(f"No health report at update {learner.updates:,}: {error}")
         return _numbers(measured, [])
-    earlier = [one for one in before if isinstance(at := one.get("updates"), int) and at < learner.updates]
     known = {one.name for one in unhealthy(verdicts(earlier, config.health))}
     found = verdicts([*earlier, report], config.health)
     for one in unhealthy(found):

@@ -1,6 +1,7 @@
 """What a report says about the world model: the one place that holds thresholds' meaning and sentences. Torch-free.
 
-Every value is a ratio without units, so that it means the same for any task, observation and reward scale.
+Every value is a ratio without units, so that it means the same for any task, observation and reward scale; rewards
+too small to move the policy, of which `SMALL` tells, are measured against that size instead.
 """
 
 import math
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from deploy.wiring.config import HealthConfig
+from replay.counted import counted
 
 State = Literal["healthy", "watch", "unhealthy", "unknown"]
 Report = Mapping[str, Any]
@@ -17,9 +19,13 @@ WATCH = 0.7
 """Share of a threshold from which a value is one to watch."""
 CERTAIN = 3.0
 """Standard errors by which imagined must exceed real returns."""
+FEWEST_EPISODES = 5
+"""Episodes below which a gap between returns is at most one to watch: the states of one episode have much in common,
+and a standard error that counts them one by one is too small."""
 SMALL = 1.0
-"""The size of returns below which DreamerV3 does not scale them up (Hafner et al. 2025, eq. 12): smaller ones, such as
-those of a task that has given no reward yet, hardly move its policy."""
+"""The size of full discounted returns below which DreamerV3 does not scale them up (Hafner et al. 2025, eq. 12):
+smaller ones, such as those of a task that has given no reward yet, hardly move its policy. A constant reward r has
+the full return r / (1 - discount)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,17 +60,18 @@ class _Finding:
 class _Pitfall:
     title: str
     threshold: Callable[[HealthConfig], float]
-    judge: Callable[[Sequence[Report], HealthConfig], _Finding | str]
-    """Reports up to the one judged; a string says why it cannot be."""
+    judge: Callable[[Report, HealthConfig], _Finding | str]
+    """A string says why the part cannot be judged."""
     healthy: str
     remedy: str
 
 
 def verdicts(reports: Sequence[Report], rules: HealthConfig) -> list[Verdict]:
-    """Verdicts on the newest of `reports` (oldest first; the earlier ones show what has risen and what lasts).
+    """Verdicts on the newest of `reports` (oldest first; the earlier ones show what lasts).
 
-    A part is `unhealthy` once it is beyond its threshold in `rules.patience` reports in a row, and `unknown` if it was
-    not measured, its rule is off, or before the warm-up. Reports may come from other versions or be damaged.
+    A part is `unhealthy` once it is beyond its threshold in `rules.patience` reports in a row, until it is clearly
+    within it (not even to watch) in as many. It is `unknown` if it was not measured, its rule is off, or before the
+    warm-up. Reports may come from other versions or be damaged.
     """
     return [_verdict(name, pitfall, reports, rules) for name, pitfall in PITFALLS.items()]
 
@@ -75,37 +82,44 @@ def unhealthy(found: Sequence[Verdict]) -> list[Verdict]:
 
 
 def _verdict(name: str, pitfall: _Pitfall, reports: Sequence[Report], rules: HealthConfig) -> Verdict:
-    threshold = pitfall.threshold(rules)
-    found = _judged(name, pitfall, reports, rules)
+    every = [_judged(name, pitfall, report, rules) for report in reports]
+    found = every[-1] if every else "There is no report yet."
     state: State = "unknown"
+    text, value = str(found), None
     if isinstance(found, _Finding):
         state = "watch" if found.watch else "healthy"
-        if found.unhealthy and len(reports) >= rules.patience:
-            before = (_judged(name, pitfall, reports[:end], rules) for end in range(len(reports), 0, -1))
-            recent = [next(before) for _ in range(rules.patience)]
-            lasts = all(isinstance(one, _Finding) and one.unhealthy for one in recent)
-            state = "unhealthy" if lasts else "watch"
+        text, value = found.text, found.value
+        if _lasts(every, rules.patience):
+            state = "unhealthy"
+            if not found.unhealthy:
+                text += f" It was unhealthy, and is so until it is well within the threshold {rules.patience} times."
     return Verdict(
-        name=name, title=pitfall.title, state=state, value=found.value if isinstance(found, _Finding) else None,
-        threshold=threshold, text=found.text if isinstance(found, _Finding) else found, healthy=pitfall.healthy,
-        remedy=pitfall.remedy,
+        name=name, title=pitfall.title, state=state, value=value, threshold=pitfall.threshold(rules), text=text,
+        healthy=pitfall.healthy, remedy=pitfall.remedy,
     )  # fmt: skip
 
 
-def _judged(name: str, pitfall: _Pitfall, reports: Sequence[Report], rules: HealthConfig) -> _Finding | str:
-    if not reports:
-        return "There is no report yet."
-    newest = reports[-1]
+def _lasts(every: Sequence[_Finding | str], patience: int) -> bool:
+    """Whether a part has become unhealthy and not healthy since."""
+    lasts, over, within = False, 0, 0
+    for found in every:
+        over = over + 1 if isinstance(found, _Finding) and found.unhealthy else 0
+        within = within + 1 if isinstance(found, _Finding) and not found.watch and not found.unhealthy else 0
+        lasts = over >= patience or (lasts and within < patience)
+    return lasts
+
+
+def _judged(name: str, pitfall: _Pitfall, report: Report, rules: HealthConfig) -> _Finding | str:
     if not pitfall.threshold(rules):
         return f"The rule is off: health.{FIELDS[name]}=0."
-    if newest.get(name) is None:
-        missing = newest.get("missing")
+    if report.get(name) is None:
+        missing = report.get("missing")
         return str((missing if isinstance(missing, Mapping) else {}).get(name, "It was not measured."))
     try:
-        updates, start = int(newest["updates"]), rules.warmups * float(newest["warmup"])
+        updates, start = int(report["updates"]), rules.warmups * float(report["warmup"])
         if updates < start:
-            return f"Judged from update {math.ceil(start):,} on; this is update {updates:,}."
-        found = pitfall.judge(reports, rules)
+            return f"Not judged before update {math.ceil(start):,}; this is update {updates:,}."
+        found = pitfall.judge(report, rules)
         if isinstance(found, _Finding) and not math.isfinite(found.value):
             return "The measured numbers are not finite."
         return found
@@ -125,18 +139,11 @@ def gained(curve: Mapping[str, Any]) -> float | None:
     return gain / still if still > float(curve["start"]) else None
 
 
-def _steps(report: Report) -> int:
-    """Steps of the horizon."""
-    if report.get("horizon") is None:
-        return 15
-    return max(len(curve["model"]) for curve in report["horizon"]["keys"].values())
-
-
-def _horizon(reports: Sequence[Report], rules: HealthConfig) -> _Finding | str:
-    curves = reports[-1]["horizon"]["keys"]
+def _horizon(report: Report, rules: HealthConfig) -> _Finding | str:
+    curves = report["horizon"]["keys"]
     keys = {key: gained(curve) for key, curve in curves.items() if key != "reward"}
     known = {key: value for key, value in keys.items() if value is not None}
-    state = reports[-1]["horizon"].get("state")
+    state = report["horizon"].get("state")
     ignores = state is not None and state < rules.sensitivity
     if ignores:
         text = (
@@ -152,7 +159,7 @@ def _horizon(reports: Sequence[Report], rules: HealthConfig) -> _Finding | str:
     key, worst = max(known.items(), key=lambda item: item[1])
     elements = {key: float(curves[key].get("elements", 1)) for key in known}  # what each counts in the model's loss
     value = sum(elements[key] * one for key, one in known.items()) / sum(elements.values())
-    steps = _steps(reports[-1])
+    steps = max(len(curve["model"]) for curve in curves.values())
     at = "" if len(keys) == 1 else f"; {key} has {worst:.2f}"
     text = f"Up to step {steps}, predictions gain {value:.2f} times the error of repeating the last observation{at}."
     return _Finding(
@@ -160,11 +167,11 @@ def _horizon(reports: Sequence[Report], rules: HealthConfig) -> _Finding | str:
     )
 
 
-def _memory(reports: Sequence[Report], rules: HealthConfig) -> _Finding | str:
-    part = reports[-1]["memory"]
+def _memory(report: Report, rules: HealthConfig) -> _Finding | str:
+    part = report["memory"]
     ratio = float(part["ratio"])
     helps = ratio >= rules.memory
-    forecast = None if reports[-1].get("horizon") is None else _horizon(reports, rules)
+    forecast = None if report.get("horizon") is None else _horizon(report, rules)
     poor = isinstance(forecast, _Finding) and forecast.watch
     text = (
         f"With the last observation alone, the error {part['steps']} steps ahead is {ratio:.2f} times that with history"
@@ -185,27 +192,31 @@ def size(values: Sequence[float]) -> float:
     return math.sqrt(sum((value - mean) ** 2 for value in values) / len(values)) + abs(mean) / 2
 
 
-def _returns(reports: Sequence[Report], rules: HealthConfig) -> _Finding | str:
-    part = reports[-1]["returns"]
+def _returns(report: Report, rules: HealthConfig) -> _Finding | str:
+    part = report["returns"]
     imagined, real = [float(x) for x in part["imagined"]], [float(x) for x in part["real"]]
     excess = [a - b for a, b in zip(imagined, real, strict=True)]
     gap, count = sum(excess) / len(excess), len(excess)
     error = math.sqrt(sum((one - gap) ** 2 for one in excess) / max(1, count - 1) / count)
-    value = gap / max(SMALL, size(real))
+    smallest = SMALL * int(part["horizon"]) * (1 - float(part["discount"]))
+    value = gap / max(smallest, size(real))
     text = (
         f"Over {part['horizon']} steps the policy imagines a return of {sum(imagined) / count:.4g} and got "
-        f"{sum(real) / count:.4g} from the same {count} states: {value:+.2f} of the size of returns."
+        f"{sum(real) / count:.4g} from the same {count} states of {counted(int(part['episodes']), 'episode')}: "
+        f"{value:+.2f} of the size of returns."
     )
     certain = gap > CERTAIN * error
     # Pessimism misleads nobody into a wrong action as optimism does, but is worth a look.
     watch = (value > WATCH * rules.optimism and certain) or value < -2 * rules.optimism
-    return _Finding(value=value, text=text, watch=watch, unhealthy=value > rules.optimism and certain)
+    over = value > rules.optimism and certain and int(part["episodes"]) >= FEWEST_EPISODES
+    return _Finding(value=value, text=text, watch=watch, unhealthy=over)
 
 
-def _reward(reports: Sequence[Report], rules: HealthConfig) -> _Finding | str:
-    part = reports[-1]["reward"]
+def _reward(report: Report, rules: HealthConfig) -> _Finding | str:
+    part = report["reward"]
     scale = float(part["deviation"]) + abs(float(part["mean"])) / 2
-    value = float(part["error"]) / max(SMALL / _steps(reports[-1]), scale)
+    discount = float((report.get("returns") or part)["discount"])
+    value = float(part["error"]) / max(SMALL * (1 - discount), scale)
     text = (
         f"At each level of predicted reward, the mean reward is off by {float(part['error']):.3g} on average: "
         f"{value:.2f} of the size of rewards."
@@ -214,32 +225,29 @@ def _reward(reports: Sequence[Report], rules: HealthConfig) -> _Finding | str:
     return _Finding(value=value, text=text, watch=value > WATCH * rules.calibration, unhealthy=over)
 
 
-def _forgetting(reports: Sequence[Report], rules: HealthConfig) -> _Finding | str:
-    part = reports[-1]["forgetting"]
-    oldest, ratio = float(part["oldest"]), float(part["ratio"])
-    parts = [one["forgetting"] for one in reports[:-1] if isinstance(one.get("forgetting"), Mapping)]
-    before = [float(one["oldest"]) for one in parts if one.get("oldest")]
+def _forgetting(report: Report, rules: HealthConfig) -> _Finding | str:
+    part = report["forgetting"]
+    ratio, rise, risen = float(part["ratio"]), part.get("rise"), math.sqrt(rules.forgetting)
     text = f"The loss on the oldest tenth of replay is {ratio:.2f} times that on the newest"
-    if not before:
+    if rise is None:
         return _Finding(value=ratio, text=f"{text}; the next reports show whether it rises.", watch=False)
-    rise, risen = oldest / min(before), math.sqrt(rules.forgetting)
-    text += f", and {rise:.2f} times its lowest so far."
+    text += f", and on the same old windows it is {float(rise):.2f} times its lowest so far."
     # Old data may be harder than new at all times, as random play is; forgotten is what the model once knew better.
-    watch = ratio > WATCH * rules.forgetting and rise > WATCH * risen and rise > 1
+    watch = ratio > WATCH * rules.forgetting and rise > 1 + WATCH * (risen - 1)
     return _Finding(value=ratio, text=text, watch=watch, unhealthy=ratio > rules.forgetting and rise > risen)
 
 
-def _actions(reports: Sequence[Report], rules: HealthConfig) -> _Finding | str:
-    ratio = float(reports[-1]["actions"]["ratio"])
+def _actions(report: Report, rules: HealthConfig) -> _Finding | str:
+    ratio = float(report["actions"]["ratio"])
     text = f"With the actions of other sequences, predictions have {ratio:.2f} times the error."
     return _Finding(value=ratio, text=text, watch=ratio < rules.sensitivity)
 
 
-def _cost(reports: Sequence[Report], rules: HealthConfig) -> _Finding | str:
-    part = reports[-1]["cost"]
+def _cost(report: Report, rules: HealthConfig) -> _Finding | str:
+    part = report["cost"]
     share, seconds = float(part["share"]), float(part["seconds"])
     text = (
-        f"{float(part['updates_per_frame']):.3g} updates a frame at {float(part['seconds_per_update']):.2g} s each; "
+        f"{float(part['updates_per_frame']):.3g} updates a frame, one every {float(part['seconds_per_update']):.2g} s; "
         f"this report took {seconds:.2g} s, {share:.1%} of the time since the one before."
     )
     return _Finding(value=share, text=text, watch=share > rules.cost)

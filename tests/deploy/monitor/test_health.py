@@ -75,8 +75,9 @@ def test_unhealthy_parts_are_alerts_of_runs(tmp_path: Path, monkeypatch: pytest.
     assert "world model: reward exploitation" not in kinds  # its rule is off
     assert not set(wrong_with(run, replace(rules_of(run), health=False), run.logged_at))
     assert seen.table(Shown())["runs"][0]["health"] is True
-    write_report(path, 400)
-    assert seen.look()[0] == [run.id]
+    for updates in (400, 500):
+        write_report(path, updates)
+        assert seen.look()[0] == [run.id]
     assert not any("compounding" in kind for kind, _ in wrong_with(run, rules_of(run), run.logged_at))
 
 

@@ -32,7 +32,8 @@ def report(updates: int, *, wrong: float = 0.0, time: float | None = None, **par
         "returns": {"horizon": 15, "discount": 0.997, "imagined": imagined.tolist(), "real": real.tolist(),
                     "imagined_mean": float(imagined.mean()), "real_mean": float(real.mean()), "episodes": 12},
         "reward": {"bins": bins, "error": 0.6 * wrong, "mean": 0.0, "deviation": 0.6},
-        "forgetting": {"oldest": 1 + 2 * wrong, "newest": 1.0, "ratio": 1 + 2 * wrong, "by_loss": {}},
+        "forgetting": {"oldest": 1 + 2 * wrong, "newest": 1.0, "ratio": 1 + 2 * wrong, "rise": 1 + wrong,
+                       "by_loss": {}},
         "actions": {"true": 1.0, "shuffled": 1.6 - 0.6 * wrong, "ratio": 1.6 - 0.6 * wrong}, **parts,
     }  # fmt: skip
 

@@ -60,6 +60,33 @@ def test_the_newest_windows_are_side_by_side_and_taken_in_turn() -> None:
     assert Ages(store, 8).newest(22, 5, rng()) is None
 
 
+def test_workers_that_are_gone_have_no_newest_windows() -> None:
+    store = memory()
+    fill(store, 40)
+    before = Ages(store, 8).ends
+    assert before == [(0, 40), (1, 40), (2, 40)]
+    store.append(1, 40, rows(1, 40, 10))
+    ages = Ages(store, 8, before)
+    assert (ages.playing, len(ages)) == (43, 33 + 43 + 33) and ages.ends == [(0, 40), (1, 50), (2, 40)]
+    found = ages.newest(4, 5, rng())
+    assert found is not None and found.keys.tolist() == [[1, step] for step in (42, 37, 32, 27)]
+    new = stream_id(0, 1, 2)  # another life of the third environment, too short to have windows
+    store.append(new, 0, rows(7, 0, 4))
+    found = Ages(store, 8, before).newest(4, 5, rng())
+    assert found is not None and set(found.keys[:, 0].tolist()) == {1, 2}
+    idle = Ages(store, 8, Ages(store, 8).ends)  # nobody has stepped
+    assert idle.playing == len(idle)
+
+
+def test_windows_can_be_read_again_while_they_are_stored() -> None:
+    store = memory()
+    fill(store, 40)
+    found = Ages(store, 8).again([(0, 3), (9, 0), (2, 36), (2, 32)])
+    assert found is not None and found.keys.tolist() == [[0, 3], [2, 32]]
+    check_sequences(found.rows, found.keys[:, None] + np.stack([np.zeros(8, np.int64), np.arange(8)], -1))
+    assert Ages(store, 8).again([(9, 0)]) is None
+
+
 def test_what_is_gone_is_replaced_by_another_window() -> None:
     store = memory()
     fill(store, 60)

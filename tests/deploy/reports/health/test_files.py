@@ -1,6 +1,7 @@
 """Report files: complete, few, in order, and forgotten where a run goes back."""
 
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,16 @@ def test_reports_are_written_whole_with_what_they_cost(tmp_path: Path, monkeypat
     assert [path.name for path in (tmp_path / "health").iterdir() if path.name.startswith(".")] == []
 
 
+def test_a_pause_between_two_lives_is_no_time_and_a_clock_that_went_back_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = iter([1000.0, 1020.0, 1040.0, 9000.0, 8000.0])
+    monkeypatch.setattr(files.time, "time", lambda: next(times))
+    made = [write_report(tmp_path, measured(updates), frames=1) for updates in (100, 200, 300, 400, 500)]
+    assert made[3]["cost"]["share"] == pytest.approx(0.4 / 20)
+    assert made[4]["cost"] is None and "clock was set back" in made[4]["missing"]["cost"]
+
+
 def test_only_the_newest_stay_and_a_run_that_went_back_has_none_of_its_future(tmp_path: Path) -> None:
     write(tmp_path, *(report(100 * n) for n in range(1, 61)))
     write_report(tmp_path, measured(5950), frames=1)
@@ -59,12 +70,20 @@ def test_a_part_that_turns_unhealthy_is_said_once(tmp_path: Path) -> None:
         made.update()
         if update == 0:  # a reward head that promises what it never was taught
             made.agent.reward.out.bias.data[-1] += 20.0
-        values = measuring.health_metrics(made, config, tmp_path, 10 * update, notes.append)
-        assert values["report/health/seconds"] > 0 and values["report/health/imagined_mean"] > 1
+        values = measuring.health_metrics(
+            made, config, tmp_path, 10 * update, notes.append, begun=time.perf_counter() - 100
+        )
+        assert values["report/health/seconds"] > 100 and values["report/health/imagined_mean"] > 1
     assert len(read_reports(tmp_path)) == 4
     said = [note for note in notes if "the policy imagines a return of" in note]
     assert len(said) == 1 and said[0].startswith("World model, reward exploitation: Over 3 steps")
     quiet = replace(config, health=replace(config.health, optimism=0.0, calibration=0.0, compounding=0.0))
     made.update()
-    measuring.health_metrics(made, quiet, tmp_path, 50, notes.append)
+    measuring.health_metrics(made, quiet, tmp_path, 50, notes.append, begun=time.perf_counter())
     assert len([note for note in notes if "imagines" in note]) == 1
+
+
+def test_numbers_that_are_zero_are_logged() -> None:
+    made = report() | {"returns": {**report()["returns"], "imagined_mean": 0.0, "real_mean": None}}
+    numbers = measuring._numbers(made, [])
+    assert numbers["report/health/imagined_mean"] == 0.0 and "report/health/real_mean" not in numbers

@@ -23,9 +23,11 @@ def report(
     sensitivity: float = 2.1,
     memory: float = 3.8,
     share: float = 0.01,
+    rise: float | None = 1.0,
+    episodes: int = 9,
 ) -> dict[str, Any]:
     """`gained` is the error that predictions gain, relative to repeating the last observation; `optimism` is added to
-    every imagined return and `miscalibrated` to every predicted reward."""
+    every imagined return and `miscalibrated` to every predicted reward; `rise` is that of the loss on old windows."""
     rng, steps = np.random.default_rng(updates), np.arange(1, HORIZON + 1)
     still = 0.1 + 0.002 * steps
     ahead = gained * still * np.minimum(1, steps / 10)
@@ -51,13 +53,14 @@ def report(
         "memory": {"steps": 5, "with": 0.55, "without": 0.55 * memory, "ratio": memory},
         "returns": {
             "horizon": HORIZON, "discount": 1 - 1 / 333, "imagined": imagined.tolist(), "real": real.tolist(),
-            "imagined_mean": float(imagined.mean()), "real_mean": float(real.mean()), "episodes": 9,
+            "imagined_mean": float(imagined.mean()), "real_mean": float(real.mean()), "episodes": episodes,
         },
         "reward": {
             "bins": [{"predicted": one + miscalibrated, "actual": one, "count": 198} for one in actual.tolist()],
             "error": abs(miscalibrated), "mean": float(actual.mean()), "deviation": float(actual.std()),
+            "discount": 1 - 1 / 333,
         },
-        "forgetting": {"oldest": oldest, "newest": newest, "ratio": oldest / newest, "by_loss": flat},
+        "forgetting": {"oldest": oldest, "newest": newest, "ratio": oldest / newest, "rise": rise, "by_loss": flat},
         "actions": {"true": 0.5, "shuffled": 0.5 * sensitivity, "ratio": sensitivity},
         "cost": {
             "seconds": 0.4, "share": share, "seconds_per_update": 1 / 6, "updates_per_frame": 0.125,
