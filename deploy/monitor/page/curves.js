@@ -263,10 +263,9 @@ export class CurvesView {
     const { groups, baselines, suite } = card.answer;
     const off = list("off");
     const runs = groups.reduce((sum, group) => sum + group.n, 0);
-    const live = groups.filter((group) => group.live).length;
     fill(card.sub,
       `${suite ? "Normalised score" : capital(Y_NAMES[state.value] ?? state.value)} of ${state.kind === "eval" ? "evaluations" : "training episodes"}${suite ? ` on ${suite.tasks.length} tasks` : ""} against ${card.answer.offline ? "replayed frames" : X_NAMES[state.axis]}`,
-      h("span", { class: "chip" }, counted(runs, "run")), live ? h("span", { class: "chip live" }, `${live} live`) : "");
+      h("span", { class: "chip" }, counted(runs, "run")), groups.some((group) => group.live) ? h("span", { class: "chip live" }, "live") : "");
     card.legend.replaceChildren(
       ...groups.map((group) => {
         const last = group.y.at(-1), shown = !off.includes(group.id);
