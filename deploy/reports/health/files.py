@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from deploy.reports.work_time import seconds_at_work
+from deploy.reports.curves import seconds_at_work
 from replay.files.whole_file import whole_file
 
 FOLDER = "health"
