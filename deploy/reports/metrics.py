@@ -20,7 +20,8 @@ METRICS, SCORES = "metrics.jsonl", "scores.jsonl"
 EPISODE_KEYS = ("frames", "updates", "score", "length", "seed", "kind", "backend", "protocol")
 """What a line of scores.jsonl says of an episode, beside what its environment reports. Lines of earlier versions have
 no `backend` and no `protocol`; training episodes have no `protocol`."""
-WALL_CLOCK_KEYS = ("time", "fps/")  # key prefixes that differ between two otherwise identical runs
+# Key prefixes that differ between two otherwise identical runs.
+WALL_CLOCK_KEYS = ("time", "fps/", "report/health/seconds", "report/health/cost")
 
 Kind = Literal["train", "eval"]
 _COUNTERS: dict[str, type] = {"frames": int, "updates": int}  # of every line
