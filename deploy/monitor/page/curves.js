@@ -31,6 +31,7 @@ export class CurvesView {
   }
 
   destroy() {
+    clearTimeout(this.soon);
     this.seen.disconnect();
     for (const card of this.cards.values()) card.chart?.destroy();
     this.big?.chart?.destroy();
@@ -186,16 +187,29 @@ export class CurvesView {
     card.loading = true;
     card.stale = false;
     try {
-      card.answer = await get(isSuite(card.task) ? "suite" : "curves", {
-        task: card.task, axis: state.axis, value: state.value, kind: state.kind, statistic: state.stat, bins: state.bins,
-        filter: state.filter, hidden: state.hidden, ...(isSuite(card.task) ? { at: state.at, goal: state.goal } : {}),
-      });
+      card.answer = await this.#ask(card, state.stat);
       this.#draw(card);
+      if (card.big) this.#ahead(card);
     } catch (error) {
       card.body.dataset.error = error.message;
     }
     card.loading = false;
     if (card.again) { card.again = false; this.#load(card); }
+  }
+
+  #ask(card, statistic) {
+    return get(isSuite(card.task) ? "suite" : "curves", {
+      task: card.task, axis: state.axis, value: state.value, kind: state.kind, statistic, bins: state.bins,
+      filter: state.filter, hidden: state.hidden, ...(isSuite(card.task) ? { at: state.at, goal: state.goal } : {}),
+    });
+  }
+
+  /** Once nothing happens any more, the server computes the other statistics of the large chart, and keeps them. */
+  #ahead(card) {
+    clearTimeout(this.soon);
+    this.soon = setTimeout(async () => {
+      for (const other of Object.keys(STATISTICS)) if (other !== state.stat && card === this.big) await this.#ask(card, other).catch(() => {});
+    }, 900);
   }
 
   #draw(card) {
