@@ -48,13 +48,14 @@ BENCHMARKS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Final:
-    """The scores of a method on one task at the end of its shortest run."""
+    """The scores of a method on one task at the end of its shortest run; None if no episode ended there."""
 
     task: str
     method: str
+    runs: int
     frames: float
-    mean: Estimate
-    iqm: Estimate
+    mean: Estimate | None
+    iqm: Estimate | None
 
 
 class Reaching(NamedTuple):
@@ -105,14 +106,16 @@ def groups(curves: Iterable[Curve]) -> dict[tuple[str, str], list[Curve]]:
 
 
 def finals(curves: Iterable[Curve], frames: float | None = None) -> list[Final]:
-    """Final scores by task and method, or those at `frames`; methods without a score there are left out."""
+    """Final scores by task and method, or those at `frames`."""
     found = []
     for (task, method), runs in groups(curves).items():
         end = frames or min(float(run.xs[-1]) for run in runs)
         scores = by_task(runs, lambda run, end=end: score_at(run, end, SHARE * end)).get(task)  # type: ignore[misc]
-        if scores is not None:
-            mean, iqm = estimate("mean", [scores]), estimate("iqm", [scores])
-            found.append(Final(task=task, method=method, frames=end, mean=mean, iqm=iqm))
+        there = {} if scores is None else {"mean": estimate("mean", [scores]), "iqm": estimate("iqm", [scores])}
+        count = len(runs if scores is None else scores)
+        found.append(
+            Final(task=task, method=method, runs=count, frames=end, mean=there.get("mean"), iqm=there.get("iqm"))
+        )
     return found
 
 

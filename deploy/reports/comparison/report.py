@@ -113,14 +113,15 @@ def _final_section(found: Sequence[Final]) -> Section:
         [
             one.task,
             label_of(one.method),
-            str(one.iqm.runs),
+            str(one.runs),
             f"{one.frames:,.0f}",
-            _estimate(one.iqm),
-            _estimate(one.mean),
+            _estimate(one.iqm) if one.iqm else "no data",
+            _estimate(one.mean) if one.mean else "no data",
         ]
         for one in found
     ]
-    few = [f"{label_of(one.method)} on {one.task}: {one.iqm.remark}." for one in found if one.iqm.few]
+    remarks = {one: one.iqm.remark if one.iqm else "no episode ended there" for one in found}
+    few = [f"{label_of(one.method)} on {one.task}: {remark}." for one, remark in remarks.items() if remark]
     text = (
         f"Training episodes that ended in the last {SHARE:.0%} of the frames, at the end of each method's shortest "
         f"run. {_INTERVALS}"

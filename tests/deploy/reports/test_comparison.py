@@ -39,7 +39,9 @@ def score_file(file: Path, method: str, scores: dict[str, list[float]]) -> Path:
 
 def test_final_scores_are_those_at_the_end_of_the_shortest_run() -> None:
     (found,) = finals([curve([0.0] * 19 + [8.0]), curve([0.0] * 19 + [4.0, 99.0], seed=1)])
-    assert (found.frames, found.mean.value, found.mean.runs) == (2000, 6, 2)  # the last 5 %: frames 1901 to 2000
+    assert found.mean and (found.frames, found.mean.value, found.runs) == (2000, 6, 2)  # frames 1901 to 2000
+    (late,) = finals([curve([1.0] * 10)], frames=2000)
+    assert (late.runs, late.frames, late.mean, late.iqm) == (1, 2000, None, None), "its last episode ended at 1000"
 
 
 def test_a_score_is_reached_by_the_mean_of_ten_episodes() -> None:
