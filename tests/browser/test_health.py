@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.browser.opened import opened
 from tests.browser.test_monitor import settled
 from tests.deploy.monitor.written_health import CONTEXT, STEPS, write_film, write_report
 from tests.deploy.monitor.written_runs import served, write_run
@@ -42,15 +43,8 @@ def address(folder: Path) -> Iterator[str]:
 
 @pytest.fixture
 def page(browser: "Browser", address: str) -> Iterator["Page"]:
-    wrong: list[str] = []
-    with browser.new_context(viewport={"width": 1280, "height": 900}) as context:
-        found = context.new_page()
-        found.on("pageerror", lambda error: wrong.append(str(error)))
-        found.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
-        found.goto(f"{address}#/health")
-        found.wait_for_selector(".verdict")
+    with opened(browser, address, "#/health", ".verdict") as found:
         yield found
-    assert not wrong
 
 
 def both(page: "Page") -> None:

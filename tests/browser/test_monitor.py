@@ -6,10 +6,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 import pytest
 
+from tests.browser.opened import opened
 from tests.deploy.monitor.written_runs import add_episodes, served, write_run
 
 if TYPE_CHECKING:
@@ -39,19 +39,9 @@ def address(folder: Path) -> Iterator[str]:
 @pytest.fixture
 def page(browser: "Browser", address: str) -> Iterator["Page"]:
     """On the curves of CartPole. Nothing may fail, and nothing may be asked of another server."""
-    wrong: list[str] = []
-    with browser.new_context(viewport={"width": 1280, "height": 900}) as context:
-        found = context.new_page()
-        found.on("pageerror", lambda error: wrong.append(str(error)))
-        found.on(
-            "console", lambda said: wrong.append(said.text) if said.type == "error" and "400" not in said.text else None
-        )
-        found.on("request", lambda one: wrong.append(one.url) if urlsplit(one.url).netloc != urlsplit(address).netloc
-                 and not one.url.startswith(("blob:", "data:")) else None)  # fmt: skip
-        found.goto(f"{address}#/curves?task=gym:CartPole-v1")
-        found.wait_for_selector(".legend-list .entry")
+    view = "#/curves?task=gym:CartPole-v1"
+    with opened(browser, address, view, ".legend-list .entry", refused="400") as found:
         yield found
-    assert not wrong
 
 
 def texts(page: "Page", selector: str) -> list[str]:
