@@ -11,8 +11,11 @@ if TYPE_CHECKING:
 
 @contextmanager
 def opened(browser: "Browser", address: str, view: str, there: str, refused: str = "") -> Iterator["Page"]:
-    """The page at `view`, once the selector `there` is found. At the end no error may have occurred, apart from lines of
-    the console with `refused` in them, and nothing may have been asked of another server."""
+    """The page at `view`, once the selector `there` is found.
+
+    At the end no error may have occurred, apart from lines of the console with `refused` in them, and nothing may have
+    been asked of another server.
+    """
     wrong: list[str] = []
     own = urlsplit(address).netloc
 
