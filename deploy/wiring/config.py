@@ -94,11 +94,12 @@ class HealthConfig:
     compounding: float = 1.0
     """Error that predictions gain over the horizon, relative to the error of repeating the last observation."""
     optimism: float = 0.5
-    """Imagined minus real return, relative to the size of real returns: their deviation plus half their mean, or that
-    of a full discounted return of 1 if it is larger."""
+    """Imagined minus real return, relative to the size of real returns: their deviation plus half their mean; at
+    least that of a full discounted return of 1, and the largest reward met so far."""
     calibration: float = 0.5
     """Error of the mean predicted reward at each level, relative to the size of rewards: their deviation plus half
-    their mean, or 1 - discount, of which a full return of 1 consists, if it is larger."""
+    their mean; at least 1 - discount, of which a full return of 1 consists, and the largest reward met so far over as
+    many steps as are imagined."""
     forgetting: float = 2.0
     """Loss on the oldest tenth of replay over that on the newest, if that on the same old windows has also risen by the
     root of this factor since its lowest."""

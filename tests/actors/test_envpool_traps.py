@@ -29,7 +29,8 @@ def python(code: str, folder: Path, *before: str, limit: float = 120.0) -> subpr
     environ = {key: value for key, value in os.environ.items() if key != "NEXUS_ENVPOOL_DRAWS"}
     environ["PYTHONPATH"] = str(ROOT)
     return subprocess.run(
-        [*before, sys.executable, "-W", "error", "-c", code],
+        # If envpool ends the process with a signal, its report says where.
+        [*before, sys.executable, "-X", "faulthandler", "-W", "error", "-c", code],
         cwd=folder, env=environ, capture_output=True, text=True, timeout=limit,
     )  # fmt: skip
 

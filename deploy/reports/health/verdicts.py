@@ -24,8 +24,7 @@ FEWEST_EPISODES = 5
 and a standard error that counts them one by one is too small."""
 SMALL = 1.0
 """The size of full discounted returns below which DreamerV3 does not scale them up (Hafner et al. 2025, eq. 12):
-smaller ones, such as those of a task that has given no reward yet, hardly move its policy. A constant reward r has
-the full return r / (1 - discount)."""
+smaller ones hardly move its policy. A constant reward r has the full return r / (1 - discount)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,7 +198,8 @@ def _returns(report: Report, rules: HealthConfig) -> _Finding | str:
     gap, count = sum(excess) / len(excess), len(excess)
     error = math.sqrt(sum((one - gap) ** 2 for one in excess) / max(1, count - 1) / count)
     smallest = SMALL * int(part["horizon"]) * (1 - float(part["discount"]))
-    value = gap / max(smallest, size(real))
+    # Where rewards are rare, none of these episodes may have met one: less than one of them is no great hope.
+    value = gap / max(smallest, _largest_reward(report), size(real))
     text = (
         f"Over {part['horizon']} steps the policy imagines a return of {sum(imagined) / count:.4g} and got "
         f"{sum(real) / count:.4g} from the same {count} states of {counted(int(part['episodes']), 'episode')}: "
@@ -212,11 +212,19 @@ def _returns(report: Report, rules: HealthConfig) -> _Finding | str:
     return _Finding(value=value, text=text, watch=watch, unhealthy=over)
 
 
+def _largest_reward(report: Report) -> float:
+    """The largest absolute reward that any report has met; 0 in those of earlier versions."""
+    return float(report.get("largest_reward", 0.0))
+
+
 def _reward(report: Report, rules: HealthConfig) -> _Finding | str:
     part = report["reward"]
     scale = float(part["deviation"]) + abs(float(part["mean"])) / 2
-    discount = float((report.get("returns") or part)["discount"])
-    value = float(part["error"]) / max(SMALL * (1 - discount), scale)
+    returns = report.get("returns") or part
+    smallest = SMALL * (1 - float(returns["discount"]))
+    if "horizon" in returns:  # one reward in as many steps as are imagined
+        smallest = max(smallest, _largest_reward(report) / int(returns["horizon"]))
+    value = float(part["error"]) / max(smallest, scale)
     text = (
         f"At each level of predicted reward, the mean reward is off by {float(part['error']):.3g} on average: "
         f"{value:.2f} of the size of rewards."

@@ -145,6 +145,21 @@ def test_small_rewards_that_the_policy_can_tell_apart_are_judged_by_their_own_si
     assert judged(*small)["reward"].value == pytest.approx(2.0)
 
 
+def test_where_rewards_are_rare_hoping_for_a_part_of_one_is_not_optimism() -> None:
+    def found(largest: float) -> dict[str, Verdict]:
+        rare = [report(updates) | {"largest_reward": largest} for updates in (1000, 1500)]
+        for one in rare:  # none of these episodes has met a reward
+            one["returns"] |= {"imagined": [0.14] * 64, "real": [0.0] * 64}
+            one["reward"] |= {"error": 0.01, "mean": 0.0, "deviation": 0.0}
+        return judged(*rare)
+
+    assert found(0.0)["returns"].state == found(0.0)["reward"].state == "unhealthy"
+    met = found(1.0)
+    assert met["returns"].state == met["reward"].state == "healthy"
+    assert met["returns"].value == pytest.approx(0.14) and met["reward"].value == pytest.approx(0.01 * 15)
+    assert found(0.2)["returns"].state == "unhealthy"  # most of one, always
+
+
 def test_memory_and_actions_are_only_to_watch() -> None:
     blind = [report(updates, sensitivity=1.0, memory=1.0, gained=0.9) for updates in (1000, 1500)]
     found = judged(*blind)
