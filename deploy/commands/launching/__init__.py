@@ -1,0 +1,1 @@
+"""`nexus launch`, `jobs` and `logs`."""

@@ -1,0 +1,42 @@
+"""Where jobs run. Torch-free."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from deploy.launch.job import Job
+
+State = Literal["waiting", "running", "ended", "failed", "stopped", "gone", "unreachable"]
+"""`waiting` for resources; `gone`: the target does not know it any more; `unreachable`: the target does not answer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launched:
+    """A job that a target has been given, as it is kept in `~/.nexus/jobs/NAME.json`; holds no secret."""
+
+    name: str
+    target: str
+    id: str
+    """By which the target knows it."""
+    place: str
+    """Of the target: an address, a namespace or a folder."""
+    task: str
+    logdir: str
+    time: float
+    """Seconds since 1970."""
+
+
+class Target(Protocol):
+    """A system that runs jobs. Every wait has a time-out; RunFailedError if the system refuses or does not answer."""
+
+    def launch(self, jobs: Sequence[Job]) -> list[Launched]:
+        """Give jobs to the system; ValueError for what the user can mend."""
+
+    def state(self, job: Launched) -> tuple[State, str]:
+        """What has become of a job, and why in one sentence or nothing."""
+
+    def logs(self, job: Launched, follow: bool) -> Iterator[str]:
+        """What the job has printed, in pieces; with `follow` until it ends."""
+
+    def stop(self, job: Launched, timeout: float) -> str:
+        """Have the job save and end, and wait for it; says what has been done."""
