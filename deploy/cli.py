@@ -15,6 +15,9 @@ from deploy.output import hanging_up
 
 COMMANDS = {
     "train": Command("deploy.commands.train", "train DreamerV3 on a task, or continue a run"),
+    "launch": Command("deploy.commands.launching.launch", "start runs on a cluster, or continue them"),
+    "jobs": Command("deploy.commands.launching.jobs", "list launched runs, how they are and what is wrong with them"),
+    "logs": Command("deploy.commands.launching.logs", "print what a launched run has printed"),
     "scale": Command("deploy.commands.scale", "change the number of actors of a run in progress"),
     "checkpoint": Command("deploy.commands.checkpoint", "save a run in progress now"),
     "stop": Command("deploy.commands.stop", "save and end a run in progress"),
@@ -36,6 +39,7 @@ EXAMPLES = (
     "nexus train dmc_walker_walk --environment.action-repeat 2",
     "nexus train dmc_walker_walk --replay disk      # larger than memory, durable",
     "nexus train gym:CartPole-v1 --preset quick --offline runs/cartpole",
+    "nexus launch gym:CartPole-v1 --preset quick --address http://head:8265",
     "nexus scale runs/cartpole --actors 4           # while it trains",
     "nexus monitor runs                             # a page that shows them",
     "nexus replay inspect runs/cartpole             # what a run has stored",
@@ -49,6 +53,8 @@ EXAMPLES = (
     "nexus check-env gym:my_module:MyEnv-v0",
 )
 
+ELSEWHERE = (["launch"], ["jobs"], ["logs"], ["stop"])
+"""Commands about runs of other machines, where files of secrets lie."""
 UNWRITABLE = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "Free some space, or write somewhere else."),
     **dict.fromkeys(
@@ -65,10 +71,12 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         sys.unraisablehook = _report_unraisable
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     own_folder_last(os.getcwd())  # the user's environments are modules of the working directory
-    from deploy.wiring.redis_password import hide_passwords  # not earlier: the user may have a replay.py there
+    from deploy.wiring.redis_password import hide_passwords, read_password_file  # not earlier: replay.py may be theirs
 
     try:
         arguments = hide_passwords(arguments)
+        if arguments[:1] not in ELSEWHERE:
+            read_password_file()
     except ValueError as error:
         sys.exit(_complain(str(error)))
     with ending_on_signals() as signals, hanging_up():

@@ -17,7 +17,7 @@ class Checkpoint:
     """Save a run in progress now, and print the path of the checkpoint."""
 
     run: Positional[Path]
-    """A run directory."""
+    """A run directory, or the name of a launched run."""
     address: str = ""
     """HOST:PORT (or `auto`) of the Ray cluster that the run is in, for a machine that does not see its directory."""
     timeout: Positive = 300

@@ -21,7 +21,7 @@ class Scale:
     """Change the number of actors, or the train ratio, of a run in progress."""
 
     run: Positional[Path]
-    """A run directory."""
+    """A run directory, or the name of a launched run."""
     actors: PositiveOrNone = None
     """Number of actor processes. Each further one has as many environments as the largest share of the first ones;
     those with the highest numbers end first, after they have stored what they have done."""

@@ -9,8 +9,9 @@ from tyro.conf import Positional
 
 from deploy.commands.numbers import Positive
 from deploy.commands.parsing import parse
-from deploy.commands.waiting import Progress, reach, wait_until
+from deploy.commands.waiting import Progress, launched, reach, wait_until
 from deploy.exit_codes import FAILED
+from deploy.launch.targets import target_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +19,7 @@ class Stop:
     """Save and end a run in progress."""
 
     run: Positional[Path]
-    """A run directory."""
+    """A run directory, or the name of a launched run."""
     address: str = ""
     """HOST:PORT (or `auto`) of the Ray cluster that the run is in, for a machine that does not see its directory."""
     timeout: Positive = 300
@@ -28,6 +29,9 @@ class Stop:
 def run(arguments: Sequence[str]) -> int:
     """Returns the exit code."""
     given = parse(Stop, arguments, prog="nexus stop", example="nexus stop runs/cartpole")
+    if not given.address and (job := launched(given.run)):
+        print(target_of(job).stop(job, given.timeout))
+        return 0
     there = reach(given.run, given.address)
     there.ask({"stop": True}, given.timeout, Progress("the run to answer"))
     seen = there.status()

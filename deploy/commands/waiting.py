@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from deploy.launch import records
+from deploy.launch.target import Launched
 from deploy.stored.control import RunDirectory
 
 if TYPE_CHECKING:
@@ -15,10 +17,16 @@ LINE = 5.0  # seconds between lines of progress
 POLL = 0.2
 
 
+def launched(run: Path) -> Launched | None:
+    """The launched job that `run` names, unless it is a directory."""
+    return None if run.exists() else records.find(str(run))
+
+
 def reach(run: Path, address: str) -> "RunDirectory | ClusterRun":
-    """The run in a directory, or in the Ray cluster at an address."""
+    """The run in a directory, that of a launched job, or the one in the Ray cluster at an address."""
     if not address:
-        return RunDirectory(run)
+        job = launched(run)
+        return RunDirectory(Path(job.logdir) if job else run)
     from deploy.distributed.cluster.remote_control import ClusterRun
 
     return ClusterRun(address, str(run))

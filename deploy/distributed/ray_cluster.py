@@ -93,10 +93,15 @@ def _end(processes: set[psutil.Process]) -> None:
 
 def join_cluster(address: str, protected: bool, namespace: str, **options: Any) -> None:
     """Join the Ray cluster at `address`, with its token if it is `protected`."""
-    os.environ["RAY_AUTH_MODE"] = "token" if protected else "disabled"
     os.environ.pop("RAY_ADDRESS", None)
-    _authentication_from_environment()
+    authenticate(protected)
     join(address, namespace, **options)
+
+
+def authenticate(protected: bool) -> None:
+    """Have this process use the token of its environment or user if `protected`, and none otherwise."""
+    os.environ["RAY_AUTH_MODE"] = "token" if protected else "disabled"
+    _authentication_from_environment()
 
 
 def _authentication_from_environment() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from deploy.launch.job import NAME
 from deploy.launch.target import Launched
-from replay.files import whole_file
+from replay.files.whole_file import whole_file
 
 FOLDER = "NEXUS_HOME"
 """An environment variable; ~/.nexus by default."""
@@ -23,8 +23,13 @@ def folder() -> Path:
 def write(launched: Launched) -> None:
     """Keep a record; it replaces that of an earlier launch of the same job."""
     folder().mkdir(parents=True, exist_ok=True)
-    with whole_file(folder() / f"{launched.name}.json") as file:
-        file.write(json.dumps(asdict(launched)).encode())
+    with whole_file(folder() / f"{launched.name}.json") as fresh:
+        fresh.write_text(json.dumps(asdict(launched)))
+
+
+def find(name: str) -> Launched | None:
+    """The record of a job, by its name; None: there is none."""
+    return next((one for one in everything() if one.name == name), None)
 
 
 def read(name: str) -> Launched:

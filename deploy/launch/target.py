@@ -1,13 +1,15 @@
 """Where jobs run. Torch-free."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Literal, Protocol
 
 from deploy.launch.job import Job
 
 State = Literal["waiting", "running", "ended", "failed", "stopped", "gone", "unreachable"]
 """`waiting` for resources; `gone`: the target does not know it any more; `unreachable`: the target does not answer."""
+OVER = ("ended", "failed", "stopped", "gone")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,8 +31,17 @@ class Launched:
 class Target(Protocol):
     """A system that runs jobs. Every wait has a time-out; RunFailedError if the system refuses or does not answer."""
 
-    def launch(self, jobs: Sequence[Job]) -> list[Launched]:
-        """Give jobs to the system; ValueError for what the user can mend."""
+    runs: PurePosixPath | None
+    """The folder of run directories there; None: `runs` of the working directory, which it sees at the same path."""
+
+    def files(self, jobs: Sequence[Job]) -> Mapping[str, str]:
+        """What `launch` would submit, as file names and their text; asks nobody. ValueError as from `launch`."""
+
+    def launch(self, jobs: Sequence[Job]) -> Iterable[Launched]:
+        """Give jobs to the system, one after another as the result is read if they are given one by one.
+
+        ValueError: what the user can mend, such as a job that still runs there; nothing, or nothing more, is given.
+        """
 
     def state(self, job: Launched) -> tuple[State, str]:
         """What has become of a job, and why in one sentence or nothing."""

@@ -2,10 +2,33 @@
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from urllib.parse import unquote
 
 from replay.redis_url import ESCAPES, URLS, split
 from replay.redis_url import PASSWORD_VARIABLE as VARIABLE
+
+PASSWORD_FILE = f"{VARIABLE}_FILE"
+"""Names a file with the password, for processes that are started elsewhere."""
+
+
+def read_password_file() -> None:
+    """Take NEXUS_REDIS_PASSWORD from the file that NEXUS_REDIS_PASSWORD_FILE names, if only that is set.
+
+    ValueError: the file cannot be read, is empty, or is readable by others.
+    """
+    path = Path(os.environ.get(PASSWORD_FILE, ""))
+    if not path.name or os.environ.get(VARIABLE):
+        return
+    try:
+        if path.stat().st_mode & 0o077:
+            raise ValueError(f"Others may read the Redis password in {path}; chmod 600 {path}")
+        password = path.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{PASSWORD_FILE}={path} cannot be read: {error}.") from error
+    if not password:
+        raise ValueError(f"{PASSWORD_FILE}={path} is empty; write the password of the Redis servers into it.")
+    os.environ[VARIABLE] = password
 
 
 def hide_passwords(arguments: Sequence[str]) -> list[str]:

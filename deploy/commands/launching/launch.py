@@ -1,7 +1,8 @@
 """`nexus launch`."""
 
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
@@ -9,14 +10,23 @@ from typing import Annotated, Literal
 
 from tyro.conf import arg
 
+from deploy.commands.launching.following import follow
 from deploy.commands.numbers import NotNegative
-from deploy.commands.parsing import HELP, option_names, parse_known
-from deploy.commands.train import Train
+from deploy.commands.parsing import OptionalPath, option_names, parse_known
+from deploy.commands.train import Train, parse_train
 from deploy.launch import records
+from deploy.launch.ray_jobs.config import RayJobsConfig, address_of
 from deploy.launch.sweep import jobs
 from deploy.launch.target import Target
+from deploy.wiring.redis_password import PASSWORD_FILE, VARIABLE
 
 EXAMPLE = "nexus launch gym:CartPole-v1 --preset quick --address http://head:8265"
+_OTHERWISE = {
+    "--seed": "--seeds N [N ...] gives the seeds",
+    "--mode": "a launched run is always one of --mode cluster",
+    "--cluster.address": "a job finds the cluster that it is in",
+}
+"""Options of nexus train that have no place here."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,17 +34,29 @@ class Launch:
     """Start runs elsewhere: nexus launch TASK [TASK ...] [options of this command and of nexus train].
 
     The same command continues runs that have ended or were lost. Several tasks, --seeds and --vary make a sweep: one
-    job for each combination, placed as the target has room.
+    job for each combination, placed as the target has room. One job's output is followed; Ctrl-C ends that, not the
+    job.
     """
 
     target: Literal["ray"] = "ray"
-    """Where: a Ray cluster."""
+    """Where: on a Ray cluster, through its job server."""
+    address: Annotated[str, arg(help_behavior_hint="(default: RAY_API_SERVER_ADDRESS)", metavar="http://HOST:PORT")] = (
+        ""
+    )
+    """Of the Ray cluster's job server, its dashboard."""
     seeds: tuple[NotNegative, ...] = (0,)
     """One run for each."""
-    vary: Annotated[tuple[str, ...], arg(metavar="OPTION=VALUE,VALUE ...")] = ()
+    vary: Annotated[tuple[str, ...], arg(metavar="OPTION=VALUE,VALUE ...", help_behavior_hint="(optional)")] = ()
     """Options of nexus train, with the values that runs are to have."""
     logdir: Annotated[str, arg(help_behavior_hint="(default: runs/TASK-seedSEED)")] = ""
     """Run directory, as the machines of the target see it; of several runs, the folder of theirs."""
+    detach: bool = False
+    """Do not follow the output of a single job."""
+    dry_run: bool = False
+    """Print what would be submitted, and submit nothing."""
+    out: OptionalPath = None
+    """With --dry-run: a folder for it, a file each."""
+    ray: RayJobsConfig = field(default_factory=RayJobsConfig)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -44,7 +66,51 @@ def run(arguments: Sequence[str]) -> int:
         Launch, arguments[len(tasks) :], prog="nexus launch", example=EXAMPLE, others=tuple(option_names(Train))
     )
     if not tasks:
-        raise ValueError(f"TASK comes first, e.g. {EXAMPLE}")
-    logdir = PurePosixPath(Path(given.logdir or "runs").absolute())
-    made = jobs(tasks, given.seeds, given.vary, logdir, options)
-    raise NotImplementedError(made)
+        raise ValueError(f"nexus launch: TASK comes first, e.g. {EXAMPLE}")
+    _require_ours(given, options)
+    target = target_of(given)
+    single = PurePosixPath(Path(given.logdir).absolute()) if given.logdir else None
+    folder = single or target.runs or PurePosixPath(Path("runs").absolute())
+    made = jobs(tasks, given.seeds, given.vary, options, parse_train, folder, single)
+    if given.dry_run:
+        return _show(target.files(made), given.out)
+    if os.environ.get(VARIABLE) and not os.environ.get(PASSWORD_FILE):
+        print(
+            f"The Redis password stays on this machine. The job finds it in its own environment: {VARIABLE}, or a file "
+            f"there that {PASSWORD_FILE} names, which nexus launch passes on.", file=sys.stderr,
+        )  # fmt: skip
+    launched = []
+    for one in target.launch(made):
+        records.write(one)
+        launched.append(one)
+        print(f"launched {one.name} ({given.target} job {one.id}), run directory {one.logdir}", flush=True)
+    if len(launched) == 1 and not given.detach:
+        return follow(target, launched[0])
+    print("nexus jobs shows how they are; nexus logs NAME, nexus stop NAME")
+    return 0
+
+
+def target_of(given: Launch) -> Target:
+    """The target that the options describe. ValueError: something about it is missing or wrong."""
+    from deploy.launch.ray_jobs.jobs import RayJobs
+
+    return RayJobs(given.ray, address_of(given.address))
+
+
+def _require_ours(given: Launch, options: Sequence[str]) -> None:
+    for option in options:
+        if (name := option.partition("=")[0]) in _OTHERWISE:
+            raise ValueError(f"nexus launch: {_OTHERWISE[name]}; leave out {name}.")
+    if given.out and not given.dry_run:
+        raise ValueError("nexus launch: --out is for --dry-run; add it.")
+
+
+def _show(files: Mapping[str, str], out: Path | None) -> int:
+    for name, text in files.items():
+        if out:
+            out.mkdir(parents=True, exist_ok=True)
+            (out / name).write_text(text)
+            print(out / name)
+        else:
+            print(f"# {name}\n{text}")
+    return 0

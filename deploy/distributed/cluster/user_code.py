@@ -1,6 +1,7 @@
 """The user's modules, as they reach the nodes of a cluster: the folder of the command travels as Ray's `working_dir`,
 without what is hidden (names that begin with a dot), where keys and passwords are kept. Torch-free."""
 
+import json
 import os
 import tempfile
 import zipfile
@@ -15,24 +16,29 @@ from world_models.checkpoint_files import RUN_CONFIG
 FOLDER = "command"
 """The folder's name there: Ray searches the `working_dir` for modules before ours, which the user's must not hide."""
 MOST = 100e6  # bytes; Ray keeps them in the memory of the cluster's head
+JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""Set by Ray in the processes of a job."""
 _CACHES = ("__pycache__", "node_modules")
 _BIGGEST = 3  # entries that an error names
 
 
 @contextmanager
-def runtime_environment(config: RunConfig, folder: Path, logdir: Path) -> Iterator[dict[str, Any] | None]:
-    """Ray's `runtime_env`, to join with, for the processes of a run whose task is a module of `folder`; None if it
-    needs none. All files of the folder travel, except hidden ones, runs, virtual environments and caches.
+def runtime_environment(
+    config: RunConfig, folder: Path, logdir: Path, hooks: bool = False
+) -> Iterator[dict[str, Any] | None]:
+    """Ray's `runtime_env`, to join or to submit a job with, for the processes of a run whose task is a module of
+    `folder`; None if it needs none, or this process is a job that came with it. All files of the folder travel, except
+    hidden ones, runs, virtual environments and caches. `hooks`: also for the hooks of the run.
 
     ValueError: the folder is too large to travel.
     """
-    if not named_module(config):
+    if not named_module(config, hooks) or _came_with_code():
         yield None
         return
     sizes = {path: path.stat().st_size for path in _files(folder, logdir.resolve())}
     if sum(sizes.values()) > MOST:
         raise ValueError(
-            f"Task {config.task!r} names a module, so the folder {folder} has to travel to the nodes of the cluster, "
+            f"The task {config.task!r} or a hook names a module, so the folder {folder} has to travel to the cluster, "
             f"but it holds {sum(sizes.values()) / 1e6:,.0f} MB; at most {MOST / 1e6:g} MB travel. The most is in "
             f"{_largest(sizes, folder)}. Run the command in a folder with only the code."
         )
@@ -44,9 +50,15 @@ def runtime_environment(config: RunConfig, folder: Path, logdir: Path) -> Iterat
         yield {"working_dir": str(package)}
 
 
-def named_module(config: RunConfig) -> bool:
-    """Whether the task is one of a module that the user named, such as gym:my_module:MyEnv-v0."""
-    return config.task.count(":") > 1
+def named_module(config: RunConfig, hooks: bool = False) -> bool:
+    """Whether the task is one of a module that the user named, such as gym:my_module:MyEnv-v0; or with `hooks`, one of
+    the hooks is."""
+    return config.task.count(":") > 1 or hooks and bool(config.hooks.on_episode_end or config.hooks.on_train_result)
+
+
+def _came_with_code() -> bool:
+    """Whether this process is a job of the cluster that was submitted with its code, which Ray passes on."""
+    return "working_dir" in json.loads(os.environ.get(JOB, "{}")).get("runtime_env", {})
 
 
 def _files(folder: Path, logdir: Path) -> Iterator[Path]:

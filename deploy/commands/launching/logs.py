@@ -1,0 +1,33 @@
+"""`nexus logs`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tyro.conf import Positional
+
+from deploy.commands.launching.following import follow
+from deploy.commands.parsing import parse
+from deploy.launch import records
+from deploy.launch.targets import target_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Logs:
+    """Print what a launched run has printed."""
+
+    name: Positional[str]
+    """Of a launched run (nexus jobs), or its run directory."""
+    follow: bool = False
+    """Go on until it ends; Ctrl-C ends this command alone."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Returns the exit code."""
+    given = parse(Logs, arguments, prog="nexus logs", example="nexus logs cartpole-seed0 --follow")
+    job = records.read(given.name)
+    target = target_of(job)
+    if given.follow:
+        return follow(target, job)
+    for piece in target.logs(job, follow=False):
+        print(piece, end="")
+    return 0

@@ -1,0 +1,125 @@
+"""Jobs of a Ray cluster. Each is the supervisor of a run, which starts the run's other processes on the cluster itself.
+Torch-free."""
+
+import json
+import os
+import shlex
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from deploy.distributed.cluster.user_code import FOLDER, named_module, runtime_environment
+from deploy.launch.job import Job
+from deploy.launch.ray_jobs.config import RayJobsConfig, pairs
+from deploy.launch.ray_jobs.server import JobServer
+from deploy.launch.target import OVER, Launched, State
+from deploy.run_failed import RunFailedError
+from deploy.wiring.redis_password import PASSWORD_FILE
+
+POLL = 0.5  # seconds between looks at a job that is to end
+SAVING = 600  # seconds that a job has to save after SIGTERM; Ray gives 3
+_STATES: Mapping[str, State] = {
+    "PENDING": "waiting", "RUNNING": "running", "SUCCEEDED": "ended", "FAILED": "failed", "STOPPED": "stopped",
+}  # fmt: skip
+
+
+class RayJobs:
+    """The job server of a cluster, at `http://HOST:PORT`, as a target."""
+
+    runs: PurePosixPath | None = None
+
+    def __init__(self, config: RayJobsConfig, address: str):
+        self.config, self.address = config, address
+        self._server: JobServer | None = None
+
+    def files(self, jobs: Sequence[Job]) -> dict[str, str]:
+        return {f"{job.name}.json": json.dumps(self._request(job), indent=2) + "\n" for job in jobs}
+
+    def launch(self, jobs: Sequence[Job]) -> Iterator[Launched]:
+        active = {
+            one.metadata.get("logdir"): one.submission_id
+            for one in self.server.jobs() if one.metadata and _STATES[one.status] not in OVER
+        }  # fmt: skip
+        for job in jobs:
+            if (logdir := job.config.logdir) in active:
+                raise ValueError(
+                    f"{logdir} is that of the job {active[logdir]}, which has not ended; nexus stop {job.name} ends it."
+                )
+        for job in jobs:
+            began, logdir = time.time(), job.config.logdir
+            request = self._request(job)
+            with runtime_environment(job.config, Path.cwd(), Path(logdir), hooks=True) as environment:
+                request["runtime_env"] |= environment or {}
+                self.server.submit(**request)
+            yield Launched(
+                name=job.name, target="ray", id=request["submission_id"], place=self.address, task=job.config.task,
+                logdir=job.config.logdir, time=began,
+            )  # fmt: skip
+
+    def state(self, job: Launched) -> tuple[State, str]:
+        try:
+            found = self.server.job(job.id)
+        except RunFailedError as error:
+            return "unreachable", str(error)
+        if found is None:
+            return (
+                "gone",
+                f"the cluster at {self.address} does not know it; it is another one than when it was launched",
+            )
+        state = _STATES[found.status]
+        return state, (found.message or "").splitlines()[0] if state == "failed" and found.message else ""
+
+    def logs(self, job: Launched, follow: bool) -> Iterator[str]:
+        if follow:
+            yield from self.server.follow(job.id)
+        else:
+            yield self.server.logs(job.id)
+
+    def stop(self, job: Launched, timeout: float) -> str:
+        state, why = self.state(job)
+        if state in ("gone", "unreachable"):
+            raise RunFailedError(f"{job.name} cannot be stopped: {why}.")
+        if state in OVER:
+            return f"{job.name} had {'ended' if state == 'ended' else state} before"
+        self.server.stop(job.id)
+        deadline = time.monotonic() + timeout
+        while (now := self.state(job)[0]) not in OVER:
+            if time.monotonic() > deadline:
+                raise RunFailedError(f"{job.name} has not ended within {timeout:g} s; it is {now}.")
+            time.sleep(POLL)
+        return f"{job.name} was taken out of the queue" if state == "waiting" else f"{job.name} has ended"
+
+    @property
+    def server(self) -> JobServer:
+        """Connected on first use."""
+        self._server = self._server or JobServer(self.address)
+        return self._server
+
+    def _request(self, job: Job) -> dict[str, Any]:
+        """The arguments of Ray's `submit_job`, without the user's code."""
+        config = self.config
+        variables = {"RAY_JOB_STOP_WAIT_TIME_S": str(SAVING)}
+        if file := os.environ.get(PASSWORD_FILE):
+            variables[PASSWORD_FILE] = file
+        request: dict[str, Any] = {
+            "submission_id": f"{job.name}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}",
+            "entrypoint": self._command(job),
+            "metadata": {"name": job.name, "task": job.config.task, "logdir": job.config.logdir},
+            "runtime_env": {"env_vars": variables},
+        }
+        reserved: dict[str, Any] = {
+            "num_cpus": config.num_cpus, "num_gpus": config.num_gpus,
+            "resources": {name: float(amount) for name, amount in pairs(config.resources, "", "").items()},
+            "label_selector": pairs(config.labels, "", ""),
+        }  # fmt: skip
+        return request | {f"entrypoint_{name}": value for name, value in reserved.items() if value}
+
+    def _command(self, job: Job) -> str:
+        """A line for the node's shell. The address of the cluster is in its RAY_ADDRESS."""
+        python = shlex.quote(self.config.python)
+        if not self.config.python:
+            python = f'"$(command -v {shlex.quote(sys.executable)} || echo python3)"'
+        folder = f"cd {FOLDER} && " if named_module(job.config, hooks=True) else ""
+        return f"{folder}exec {python} -P -m deploy.cli {shlex.join(job.command()[1:])}"

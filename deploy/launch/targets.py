@@ -1,0 +1,13 @@
+"""The targets by their names. Torch-free; a target's own libraries are imported when it is asked for."""
+
+from deploy.launch.target import Launched, Target
+
+
+def target_of(job: Launched) -> Target:
+    """The target that was given a job. ValueError: this version does not know it."""
+    if job.target == "ray":
+        from deploy.launch.ray_jobs.config import RayJobsConfig
+        from deploy.launch.ray_jobs.jobs import RayJobs
+
+        return RayJobs(RayJobsConfig(), job.place)
+    raise ValueError(f"The job {job.name} was given to {job.target!r}, which this version of Nexus does not know.")
