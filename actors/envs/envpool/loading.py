@@ -23,6 +23,8 @@ DRAWS = "NEXUS_ENVPOOL_DRAWS"
 
 _in_order: list[str] = []
 """Libraries that were there before envpool."""
+_renderers: dict[str, Any] = {}
+"""An environment of each part that has drawn."""
 
 _DRAW = f"""
 import ctypes
@@ -87,6 +89,20 @@ def require_drawing() -> None:
             f"envpool's MuJoCo cannot draw here ({reason}). Install the Debian packages libopengl0 and libegl1 (with "
             "libgl1-mesa-dri if there is no GPU driver), or libosmesa6."
         )
+
+
+def keep_renderer(part: str, name: str) -> None:
+    """Make a small environment of a part of envpool that draws in this process until it ends.
+
+    With its last renderer, a part ends the connection to the display, and opens it again from several threads at once
+    for the next ones. A process has crashed in such moments; while this renderer is there, there are none.
+    """
+    if part not in _renderers:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            kept = envpool().make_gymnasium(name, from_pixels=True, render_width=16, render_height=16)
+        kept.reset()
+        _renderers[part] = kept
 
 
 @cache

@@ -14,7 +14,7 @@ import numpy as np
 from actors.config import EnvironmentConfig
 from actors.environment import CannotDrawError
 from actors.envs import gymnasium_spaces
-from actors.envs.envpool.loading import envpool, make_spec, require_drawing
+from actors.envs.envpool.loading import envpool, keep_renderer, make_spec, require_drawing
 from actors.envs.envpool.tasks import LIMITING, REPEATING, SUCCESS, Target, part_of
 from actors.envs.gymnasium_spaces import Leaf
 from actors.native_observations import channels_first, image
@@ -34,8 +34,7 @@ class Simulation:
 
     def __init__(self, target: Target, config: EnvironmentConfig, count: int, threads: int) -> None:
         self._target, self._count, self._repeat = target, count, config.action_repeat
-        self._pixels = bool(target.options.get("from_pixels"))
-        if self._pixels:
+        if target.options.get("from_pixels"):
             require_drawing()
         spec = make_spec(target.name, {"num_envs": count, **target.options})
         settings = dict(zip(spec._config_keys, spec._config_values, strict=True))
@@ -55,7 +54,7 @@ class Simulation:
             "num_envs": count, "num_threads": min(count, threads or cores), "max_episode_steps": limit,
             "render_mode": "rgb_array",
         }  # fmt: skip
-        self._draws = part.startswith("envpool.mujoco.")
+        self._part = part
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # bounds beyond float32
             self.native_actions: gymnasium.Space = spec.gymnasium_action_space
@@ -83,6 +82,8 @@ class Simulation:
 
     def begin(self, seeds: Sequence[int]) -> PoolStep:
         """Make the environments with these seeds `[N]`, and begin their episodes."""
+        if self._target.options.get("from_pixels"):
+            keep_renderer(self._part, self._target.name)
         self._raw = None  # frees the old ones first
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -113,8 +114,9 @@ class Simulation:
     def render(self, i: int) -> np.ndarray:
         """Environment `i` as a picture for people."""
         assert self._raw is not None, "render() before the first episode"
-        if self._draws:
+        if self._part.startswith("envpool.mujoco."):
             require_drawing()
+            keep_renderer(self._part, self._target.name)
         try:
             return np.asarray(self._raw.render(i)[0], np.uint8)
         except RuntimeError as error:
