@@ -2,6 +2,7 @@
 
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +23,17 @@ class Site(ABC):
     namespace: str
     directory: str
     """Where the user's environment modules are, as `enter` takes it."""
+
+    def settle(self, waits: Callable[[str], None]) -> None:
+        """Find a place for the run, before anything is started; `waits` is called with what is waited for.
+
+        ValueError: there is no room for the learner, or its nodes do not see the run directory.
+        """
+        return None
+
+    def settled(self, handles: Sequence[ActorHandle]) -> None:
+        """All processes have been started, those of `handles` somewhere."""
+        return None
 
     @abstractmethod
     def options(self, role: Role) -> dict[str, Any]:

@@ -30,6 +30,7 @@ EVALUATION = "evaluation.json"
 _WATCHED = (RUN_CONFIG, NOTES, STATUS, METRICS, SCORES, EVALUATION, LOCK, HEALTH, VIDEOS)
 RECENT = 20  # episodes whose mean is the score of a run
 _TAIL = 1 << 16  # bytes at the end of metrics.jsonl that hold its last line
+WORKING = ("starting", "waiting", "filling", "training", "saving")
 _NOTHING = (0, 0)  # what is seen of a file that does not exist
 _QUIET = 600.0  # seconds without a change after which a run is looked at less often
 
@@ -132,13 +133,13 @@ class Run:
         return frames[good], seconds_at_work(times[good])
 
     def state(self) -> str:
-        """starting, filling, training or saving; else finished, failed or stopped."""
+        """starting, waiting, filling, training or saving; else finished, failed or stopped."""
         said = self.status.get("state")
         if self.active:
-            return said if said in ("starting", "filling", "training", "saving") else "training"
+            return said if said in WORKING else "training"
         if said == "failed":
             return "failed"
-        if said in ("starting", "filling", "training", "saving"):
+        if said in WORKING:
             return "failed"  # it ended without saying so
         planned, done = self.configuration.values.get("frames"), False
         with suppress(OSError):  # the last that a run writes; older than its logs if it was continued

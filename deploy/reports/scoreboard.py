@@ -4,6 +4,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, SupportsFloat
@@ -21,6 +22,8 @@ from learner.checkpoint import Checkpoints, read_document
 from replay.counted import counted
 from world_models.checkpoint_files import BEST
 
+RUN_LOG = "run.log"
+"""What a run has said, with the time of this machine."""
 _OWN_PREFIXES = ("report/", "restarts/", "failures/", "fleet/", "gpu/")
 
 
@@ -63,7 +66,6 @@ class Scoreboard:
             task=config.task, total_frames=config.frames, train_ratio=config.learner.train_ratio, title=str(logdir),
             stop_score=config.evaluation.stop_score if config.evaluation.every else 0.0,
         )  # fmt: skip
-        self.note = self.progress.note
         self.episodes = 0
         self.scores: deque[float] = deque(maxlen=RECENT)
         self.averages = EpisodeAverages()
@@ -78,6 +80,12 @@ class Scoreboard:
         self._began: float | None = None
         self._start = (0, 0)
         self._status = Status(frames=0)
+
+    def note(self, text: str) -> None:
+        """Print a permanent line, and keep it in the run directory, which may outlive whoever reads the output."""
+        self.progress.note(text)
+        with suppress(OSError), (self.logdir / RUN_LOG).open("a") as file:  # a full disk is the logs' business
+            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
 
     def __enter__(self) -> "Scoreboard":
         if self.config.metrics_port:

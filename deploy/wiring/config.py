@@ -145,6 +145,8 @@ class ClusterConfig:
     """CPUs that each actor reserves on its node."""
     learner_gpus: int = -1
     """GPUs that the learner reserves; -1: one if the cluster has any."""
+    wait: bool = False
+    """Wait until other jobs leave room, one run after another, instead of ending; `nexus launch` sets it."""
 
     def __post_init__(self) -> None:
         for name in ("actor_nodes", "learner_nodes"):

@@ -1,19 +1,35 @@
 """`nexus jobs`."""
 
 import json
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from typing import Annotated, Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+from tyro.conf import arg
 
 from deploy.commands.parsing import parse
 from deploy.launch import records
+from deploy.launch.target import Launched, State, Target
 from deploy.launch.targets import target_of
+from deploy.reports.display import UNKNOWN, duration, short
+
+ADDRESS = arg(help_behavior_hint="(optional)", metavar="http://HOST:PORT")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Jobs:
-    """List launched runs, newest first."""
+    """List launched runs, newest first: what they do, and what is wrong with them by the rules of nexus monitor.
 
+    Frames, score and alerts are read from the run directory, where this machine sees it.
+    """
+
+    address: Annotated[str, ADDRESS] = ""
+    """List all runs of the Ray cluster with this job server, those launched by others included."""
     json: bool = False
     """One JSON object a line, for other programs."""
 
@@ -21,10 +37,67 @@ class Jobs:
 def run(arguments: Sequence[str]) -> int:
     """Returns the exit code."""
     given = parse(Jobs, arguments, prog="nexus jobs", example="nexus jobs")
-    for job in records.everything():
-        state, why = target_of(job).state(job)
-        if given.json:
-            print(json.dumps(asdict(job) | {"state": state, "why": why}))
-        else:
-            print(f"{job.name:<30} {job.target:<8} {state:<11} {time.time() - job.time:.0f} s")
+    lines = _lines(_jobs_at(given.address) if given.address else records.everything())
+    if given.json:
+        for line in lines:
+            print(json.dumps({name: None if value != value else value for name, value in line.items()}), flush=True)
+        return 0
+    if not (found := list(lines)):
+        print("No run was launched from here. nexus launch --help shows how.")
+        return 0
+    _print(found)
     return 0
+
+
+def _jobs_at(address: str) -> Iterable[Launched]:
+    from deploy.launch.ray_jobs.config import RayJobsConfig, address_of
+    from deploy.launch.ray_jobs.jobs import RayJobs
+
+    return RayJobs(RayJobsConfig(), address_of(address)).everything()
+
+
+def _lines(jobs: Iterable[Launched]) -> Iterator[dict[str, Any]]:
+    """What is known of each job. A place that does not answer is asked once."""
+    targets: dict[tuple[str, str], Target] = {}
+    away: dict[tuple[str, str], str] = {}
+    for job in jobs:
+        place = job.target, job.place
+        state: State
+        if place in away:
+            state, why = "unreachable", away[place]
+        else:
+            try:
+                targets.setdefault(place, target_of(job))
+                state, why = targets[place].state(job)
+            except ValueError as error:
+                state, why = "unreachable", str(error)
+            if state == "unreachable":
+                away[place] = why
+        yield _line(job, state, why)
+
+
+def _line(job: Launched, state: State, why: str) -> dict[str, Any]:
+    from deploy.launch.progress import progress_of
+
+    there = progress_of(job)
+    said = {"state": there.state or state, "why": there.waits_for or why} if state == "running" else {}
+    return asdict(job) | asdict(there) | {"state": state, "why": why, "age": round(time.time() - job.time, 1)} | said
+
+
+def _print(lines: Sequence[dict[str, Any]]) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("NAME", "TARGET", "STATE", "TASK", "FRAMES", "SCORE", "AGE"):
+        table.add_column(name, justify="right" if name in ("FRAMES", "SCORE", "AGE") else "left", no_wrap=True)
+    remarks = []
+    for line in lines:
+        frames, score = (None if math.isnan(line[name]) else line[name] for name in ("frames", "score"))
+        cells = [line["name"], line["target"], line["state"], line["task"]]
+        cells += [UNKNOWN if frames is None else f"{frames:,.0f}", short(score), duration(line["age"])]
+        table.add_row(*(Text(cell) for cell in cells))
+        if line["why"]:
+            remarks.append(f"{line['name']}: {line['why']}")
+        remarks += [f"{line['name']}: alert: {alert['kind']}: {alert['text']}" for alert in line["alerts"]]
+    console = Console()
+    console.print(table, soft_wrap=not console.is_terminal)
+    for remark in dict.fromkeys(remarks):
+        console.print(Text(remark), soft_wrap=True)

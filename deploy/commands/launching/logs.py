@@ -1,7 +1,9 @@
 """`nexus logs`."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from tyro.conf import Positional
 
@@ -9,6 +11,8 @@ from deploy.commands.launching.following import follow
 from deploy.commands.parsing import parse
 from deploy.launch import records
 from deploy.launch.targets import target_of
+from deploy.reports.scoreboard import RUN_LOG
+from deploy.run_failed import RunFailedError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,11 +27,17 @@ class Logs:
 
 def run(arguments: Sequence[str]) -> int:
     """Returns the exit code."""
-    given = parse(Logs, arguments, prog="nexus logs", example="nexus logs cartpole-seed0 --follow")
+    given = parse(Logs, arguments, prog="nexus logs", example="nexus logs gym-cartpole-v1-seed0 --follow")
     job = records.read(given.name)
-    target = target_of(job)
-    if given.follow:
-        return follow(target, job)
-    for piece in target.logs(job, follow=False):
-        print(piece, end="")
+    try:
+        target = target_of(job)
+        if given.follow:
+            return follow(target, job)
+        for piece in target.logs(job, follow=False):
+            print(piece, end="")
+    except RunFailedError as error:
+        if not (kept := Path(job.logdir) / RUN_LOG).is_file():
+            raise
+        print(f"{error} This is {kept}:", file=sys.stderr)
+        print(kept.read_text(errors="replace"), end="")
     return 0

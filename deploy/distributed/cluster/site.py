@@ -15,6 +15,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from deploy.distributed.cluster.capacity import learner_gpus, order
 from deploy.distributed.cluster.head_watch import HeadWatch
 from deploy.distributed.cluster.probe import Cluster, Node
+from deploy.distributed.cluster.room import Turn, alive, wait_for_room
 from deploy.distributed.cluster.user_code import FOLDER, named_module, runtime_environment
 from deploy.distributed.learner_launcher_client import RemoteLearner
 from deploy.distributed.learner_program import LearnerHandle
@@ -40,7 +41,6 @@ class ClusterSite(Site):
     shards; the coordinator is on this one."""
 
     def __init__(self, config: RunConfig, logdir: Path, namespace: str, cluster: Cluster, note: Callable[[str], None]):
-        """ValueError: the cluster has no room for the learner, or its nodes do not see the run directory."""
         self.config, self.logdir, self.namespace, self.address = config, logdir, namespace, cluster.address
         self.note = note
         if not cluster.protected:
@@ -56,7 +56,16 @@ class ClusterSite(Site):
         self._gpus = learner_gpus(config.cluster, cluster.nodes)
         self._learner_node = ""
         self._said: set[str] = set()
-        self._launcher: ActorHandle | None = self._first_launcher()
+        self._turn = Turn()
+        self._launcher: ActorHandle | None = None
+
+    def settle(self, waits: Callable[[str], None]) -> None:
+        if self.config.cluster.wait:
+            wait_for_room(self.config, self._here, self._turn, waits)
+        self._launcher = self._first_launcher()
+
+    def settled(self, handles: Sequence[ActorHandle]) -> None:
+        self._turn.give_back_after(handles)
 
     def options(self, role: Role) -> dict[str, Any]:
         return {"environment": _variables(PASSWORD), **self._place(role)}
@@ -78,7 +87,7 @@ class ClusterSite(Site):
         return "a free CPU" if whereabouts(handle).waits else ""
 
     def host(self, node: str) -> str:
-        return next((one.name for one in _nodes() if one.id == node), "")
+        return next((one.name for one in alive() if one.id == node), "")
 
     def lost(self) -> str:
         return self._head.lost()
@@ -87,7 +96,7 @@ class ClusterSite(Site):
         nodes = self.config.cluster.actor_nodes
         if not nodes:
             return {}
-        if not any(node.matches(nodes) for node in _nodes()):
+        if not any(node.matches(nodes) for node in alive()):
             self._say(f"no node with {nodes} is left; actors that have to start again go to any node.")
             return {}
         self._said.clear()
@@ -102,7 +111,7 @@ class ClusterSite(Site):
 
     def _first_launcher(self) -> ActorHandle:
         reasons = []
-        for node in order(self.config.cluster, _nodes(), self._here):
+        for node in order(self.config.cluster, alive(), self._here):
             launcher, reason = self._try(node)
             if launcher:
                 return launcher
@@ -117,7 +126,7 @@ class ClusterSite(Site):
                 return launcher
             reason = f"no node matches cluster.learner_nodes={self.config.cluster.learner_nodes}."
             for node in sorted(
-                order(self.config.cluster, _nodes(), self._here), key=lambda node: node.id != self._learner_node
+                order(self.config.cluster, alive(), self._here), key=lambda node: node.id != self._learner_node
             ):
                 launcher, reason = self._try(node)
                 if launcher:
@@ -146,7 +155,7 @@ class ClusterSite(Site):
         except (RayError, OSError) as error:
             return None, f"Node {node.name}: {reason_of(error)[0] if isinstance(error, RayError) else error}"
         ray.kill(launcher)
-        here = next((one.name for one in _nodes() if one.id == self._here), "this machine")
+        here = next((one.name for one in alive() if one.id == self._here), "this machine")
         return None, (
             f"{self.logdir} on {here}, where this command runs, is not the same directory on {node.name}, where the "
             "learner is to run, or cannot be written there. Put --logdir on a file system that both mount, or choose "
@@ -174,14 +183,3 @@ def _variables(names: Sequence[str]) -> dict[str, str]:
 
 def _pinned(node: str, soft: bool = False) -> dict[str, Any]:
     return {"scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=soft)}
-
-
-def _nodes() -> list[Node]:
-    """The nodes that are alive."""
-    return [
-        Node(
-            one["NodeID"], f"{one['NodeManagerHostname']} ({one['NodeManagerAddress']})",
-            "node:__internal_head__" in one["Resources"], False, dict(one["Labels"]), dict(one["Resources"]),
-        )
-        for one in ray.nodes() if one["Alive"]
-    ]  # fmt: skip

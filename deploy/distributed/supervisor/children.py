@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import ray
+from ray.actor import ActorHandle
 
 from deploy.distributed.coordinator_client import COORDINATOR
 from deploy.distributed.messages import LEARNER, actor_name
@@ -38,6 +39,12 @@ class Children:
         self.fleet: FleetChildren | None = None
         self.evaluator: WorkerChild | None = None
         self.learner: LearnerChild | None = None
+
+    @property
+    def handles(self) -> list[ActorHandle]:
+        """Of the workers that there are."""
+        workers = [*(self.fleet.workers.values() if self.fleet else []), self.evaluator]
+        return [one.handle for one in workers if one and one.handle]
 
     @property
     def learner_runs(self) -> bool:

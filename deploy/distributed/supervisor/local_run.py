@@ -47,6 +47,7 @@ class LocalRun:
             site = self._site()
             children = Children(self.config, self.logdir, self.board.note, site)
             with self.interrupt.listening():  # again: Ray has put a SIGTERM handler of its own in place
+                self._settle(site)
                 self._live(children)
         return "interrupted" if self.interrupt.asked or self.stopped else "solved" if self.board.solved() else "done"
 
@@ -55,6 +56,22 @@ class LocalRun:
         if self.cluster is None:
             return LocalSite(self.config, self.logdir, namespace)
         return ClusterSite(self.config, self.logdir, namespace, self.cluster, self.board.note)
+
+    def _settle(self, site: Site) -> None:
+        said = set[str]()
+
+        def waits(what: str) -> None:
+            if self.interrupt.asked:
+                self.state.set("ended")
+                raise KeyboardInterrupt
+            if what not in said:
+                said.add(what)
+                self.board.note(f"The run {what}.")
+            self.state.set("waiting", what)
+
+        site.settle(waits)
+        if said:
+            self.board.note("There is room now.")
 
     def _last_counters(self) -> tuple[int, int]:
         """Frames and updates of the newest checkpoint if it has them; only for the display."""
@@ -71,6 +88,7 @@ class LocalRun:
         try:
             placement = Placement(self.config, self.spaces, self.claim, self.checkpoints, self.board, children)
             placement.place()
+            children.site.settled(children.handles)
             self.lost = placement.lost
             watch = Watch(self.config, self.logdir, self.checkpoints, self.board, children, self.state, self.control)
             watch.until_over(lambda: self.interrupt.asked)

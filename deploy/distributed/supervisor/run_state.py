@@ -34,7 +34,7 @@ class RunState:
         self.set("starting")
 
     def set(self, state: str, reason: str = "") -> None:
-        """Change the state: starting, filling, training, saving, ended, or failed for a `reason`."""
+        """Change the state: starting, waiting for a `reason`, filling, training, saving, ended, or failed for one."""
         self._state = state
         if reason:
             self._body["reason"] = reason

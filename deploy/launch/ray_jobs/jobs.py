@@ -58,6 +58,17 @@ class RayJobs:
                 logdir=job.config.logdir, time=began,
             )  # fmt: skip
 
+    def everything(self) -> list[Launched]:
+        """The newest job of each run on the cluster, whoever has launched it, newest first."""
+        found = {}
+        for one in self.server.jobs():
+            about = one.metadata or {}
+            if {"name", "task", "logdir"} <= about.keys():
+                found[about["logdir"]] = Launched(
+                    target="ray", id=one.submission_id, place=self.address, time=(one.start_time or 0) / 1000, **about
+                )
+        return sorted(found.values(), key=lambda one: -one.time)
+
     def state(self, job: Launched) -> tuple[State, str]:
         try:
             found = self.server.job(job.id)
@@ -122,4 +133,4 @@ class RayJobs:
         if not self.config.python:
             python = f'"$(command -v {shlex.quote(sys.executable)} || echo python3)"'
         folder = f"cd {FOLDER} && " if named_module(job.config, hooks=True) else ""
-        return f"{folder}exec {python} -P -m deploy.cli {shlex.join(job.command()[1:])}"
+        return f"{folder}exec {python} -P -m deploy.cli {shlex.join(job.command('--cluster.wait', 'True')[1:])}"
