@@ -65,7 +65,11 @@ class RayJobs:
             about = one.metadata or {}
             if {"name", "task", "logdir"} <= about.keys():
                 found[about["logdir"]] = Launched(
-                    target="ray", id=one.submission_id, place=self.address, time=(one.start_time or 0) / 1000, **about
+                    target="ray",
+                    id=str(one.submission_id),
+                    place=self.address,
+                    time=(one.start_time or 0) / 1000,
+                    **about,
                 )
         return sorted(found.values(), key=lambda one: -one.time)
 

@@ -1,10 +1,11 @@
 import os
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 
 from deploy.cli import main
-from deploy.wiring.redis_password import VARIABLE, hide_passwords
+from deploy.wiring.redis_password import PASSWORD_FILE, VARIABLE, hide_passwords, read_password_file
 from replay.config import ReplayConfig
 
 
@@ -114,3 +115,24 @@ def test_urls_are_checked_when_a_configuration_is_read(
 def test_a_configuration_can_be_read_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, "")
     assert ReplayConfig(store="redis://u@h,redis://u@i").shard_count == 2
+
+
+def test_the_password_of_a_file_is_for_its_owner_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, "")  # so that it is as before at the end
+    monkeypatch.setenv(PASSWORD_FILE, str(file := tmp_path / "password"))
+    with pytest.raises(ValueError, match=f"{PASSWORD_FILE}={file} cannot be read"):
+        read_password_file()
+    file.touch(0o600)
+    with pytest.raises(ValueError, match="is empty"):
+        read_password_file()
+    file.write_text("s3cret\n")
+    read_password_file()
+    assert os.environ[VARIABLE] == "s3cret"
+    monkeypatch.setenv(VARIABLE, "given")
+    read_password_file()
+    assert os.environ[VARIABLE] == "given"
+    monkeypatch.setenv(VARIABLE, "")
+    file.chmod(0o640)
+    with pytest.raises(ValueError, match="Others may read") as error:
+        read_password_file()
+    assert "s3cret" not in str(error.value)

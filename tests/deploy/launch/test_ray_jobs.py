@@ -1,0 +1,100 @@
+"""What is submitted to a Ray cluster, and what is refused before anybody is asked."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from deploy.cli import main
+from deploy.distributed.cluster.user_code import JOB, runtime_environment
+from deploy.launch.ray_jobs.config import RayJobsConfig, address_of
+from deploy.wiring.config import HooksConfig, RunConfig
+from deploy.wiring.redis_password import PASSWORD_FILE, VARIABLE
+
+pytestmark = pytest.mark.timeout(60)
+ADDRESS = "http://127.0.0.1:1"
+LAUNCH = ["launch", "gym:CartPole-v1", "--preset", "quick"]
+
+
+def _main(*arguments: str) -> int | str | None:
+    with pytest.raises(SystemExit) as left:
+        main(arguments)
+    return left.value.code
+
+
+def test_a_dry_run_shows_the_job_and_asks_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(VARIABLE, "s3cret")
+    monkeypatch.setenv(PASSWORD_FILE, "/etc/nexus/redis")
+    options = [
+        "--replay", "redis://:s3cret@h", "--address", ADDRESS, "--ray.num-cpus", "1", "--ray.resources", "big=0.5",
+        "--ray.labels", "role=learner", "zone=a", "--ray.python", "/opt/my env/bin/python", "--dry-run", "--out", "plan",
+    ]  # fmt: skip
+    assert _main(*LAUNCH, *options) == 0
+    text = Path("plan", "gym-cartpole-v1-seed0.json").read_text()
+    request = json.loads(text)
+    assert request["entrypoint"] == (
+        "exec '/opt/my env/bin/python' -P -m deploy.cli train gym:CartPole-v1 --preset quick --replay redis://h --seed 0 "
+        f"--logdir {tmp_path}/runs/gym-cartpole-v1-seed0 --mode cluster --cluster.wait True"
+    )
+    assert request["entrypoint_num_cpus"] == 1 and request["entrypoint_resources"] == {"big": 0.5}
+    assert request["entrypoint_label_selector"] == {"role": "learner", "zone": "a"}
+    assert request["runtime_env"]["env_vars"][PASSWORD_FILE] == "/etc/nexus/redis"
+    assert "s3cret" not in text + capsys.readouterr().out and not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([*LAUNCH], "The address of Ray's job server is missing"),
+        ([*LAUNCH, "--address", "head:6379"], "is not of the form http://HOST:PORT"),
+        (["launch", "--address", ADDRESS], "TASK comes first"),
+        ([*LAUNCH, "--address", ADDRESS, "--seed", "3"], "--seeds N"),
+        ([*LAUNCH, "--address", ADDRESS, "--mode", "local"], "always one of --mode cluster"),
+        ([*LAUNCH, "--address", ADDRESS, "--out", "x"], "--out is for --dry-run"),
+        ([*LAUNCH, "--address", ADDRESS, "--learner.batchsize", "3"], "--learner.batch-size"),
+        ([*LAUNCH, "--address", ADDRESS, "--ray.resources", "big"], "resources: 'big' is not of the form NAME=AMOUNT"),
+        ([*LAUNCH, "--address", ADDRESS, "--ray.labels", "role"], "labels: 'role' is not of the form KEY=VALUE"),
+        ([*LAUNCH, "--target", "cloud"], "cloud"),
+    ],
+)
+def test_mistakes_are_named(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_API_SERVER_ADDRESS", raising=False)
+    assert _main(*arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_an_address_may_come_from_rays_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "https://head:8265/")
+    assert address_of("") == "https://head:8265" and address_of("http://other:1") == "http://other:1"
+    with pytest.raises(ValueError, match="not of the form"):
+        address_of("http://user:password@head:8265")
+    with pytest.raises(ValueError, match="must be a number above 0"):
+        RayJobsConfig(resources=("big=-1",))
+
+
+def test_code_travels_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine.py").touch()
+    config = RunConfig(hooks=HooksConfig(on_train_result="mine:report"))
+    with runtime_environment(config, tmp_path, tmp_path / "runs") as environment:
+        assert environment is None, "the hooks of a run are called where the command runs"
+    with runtime_environment(config, tmp_path, tmp_path / "runs", hooks=True) as environment:
+        assert environment and environment["working_dir"].endswith(".zip")
+    monkeypatch.setenv(JOB, json.dumps({"runtime_env": {"working_dir": "gcs://_ray_pkg_1.zip"}}))
+    with runtime_environment(RunConfig(task="gym:mine:Mine-v0"), tmp_path, tmp_path / "runs") as environment:
+        assert environment is None, "a job has its code already"
+
+
+def test_help_and_dry_runs_need_neither_torch_nor_ray() -> None:
+    program = (
+        "import sys\nfrom deploy.commands.launching import launch\n"
+        "from deploy.commands.launching import jobs, logs\nprint([m for m in ('torch', 'ray') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=50)
+    assert done.stdout.strip() == "[]", done.stdout + done.stderr
