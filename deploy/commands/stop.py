@@ -1,9 +1,10 @@
 """`nexus stop`."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tyro.conf import Positional
 
@@ -12,6 +13,7 @@ from deploy.commands.parsing import parse
 from deploy.commands.waiting import Progress, launched, reach, wait_until
 from deploy.exit_codes import FAILED
 from deploy.launch.targets import target_of
+from deploy.stored.control import RunDirectory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +32,9 @@ def run(arguments: Sequence[str]) -> int:
     """Returns the exit code."""
     given = parse(Stop, arguments, prog="nexus stop", example="nexus stop runs/cartpole")
     if not given.address and (job := launched(given.run)):
-        print(target_of(job).stop(job, given.timeout))
+        said, status = target_of(job).stop(job, given.timeout), RunDirectory(Path(job.logdir)).status()
+        saved = "frames" in status and status.get("state") == "ended"
+        print(f"{said}{f', {_saved(status)}' if saved else ''}")
         return 0
     there = reach(given.run, given.address)
     there.ask({"stop": True}, given.timeout, Progress("the run to answer"))
@@ -55,5 +59,9 @@ def run(arguments: Sequence[str]) -> int:
         print(f"The run {there.name} has ended badly ({status.get('state')}): {status.get('reason', 'unknown')}",
               file=sys.stderr)  # fmt: skip
         return FAILED
-    print(f"stopped and saved at {status.get('frames', 0):,} frames, update {status.get('updates', 0):,}")
+    print(f"stopped and {_saved(status)}")
     return 0
+
+
+def _saved(status: Mapping[str, Any]) -> str:
+    return f"saved at {status.get('frames', 0):,} frames, update {status.get('updates', 0):,}"

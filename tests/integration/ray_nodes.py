@@ -26,10 +26,10 @@ STORE = 100 << 20
 
 class RayNodes:
     """A head labelled role=learner and, once `join` was called, a second node labelled role=actors that offers the
-    resource `actors`. All processes end with the context."""
+    resource `actors`. All processes end with the context. With `jobs` the head has a job server."""
 
-    def __init__(self, cpus: int = 3, protected: bool = True):
-        self.cpus, self.protected = cpus, protected
+    def __init__(self, cpus: int = 3, protected: bool = True, jobs: bool = False):
+        self.cpus, self.protected, self.jobs = cpus, protected, jobs
         self.folder = Path(tempfile.mkdtemp(prefix="ray-"))  # short: sockets lie in it
         self.token = secrets.token_hex(32)
         self._file = self.folder / "token"
@@ -38,9 +38,12 @@ class RayNodes:
 
     def __enter__(self) -> Self:
         try:
+            port = free_port()
+            self.job_server = f"http://127.0.0.1:{port}"
             said = self._start(
-                "head", "--head", "--port=0", "--include-dashboard=false", f"--num-cpus={self.cpus}",
-                "--labels=role=learner", f"--ray-client-server-port={free_port()}", f"--dashboard-port={free_port()}",
+                "head", "--head", "--port=0", f"--include-dashboard={str(self.jobs).lower()}",
+                "--dashboard-host=127.0.0.1", f"--dashboard-port={port}", f"--num-cpus={self.cpus}",
+                "--labels=role=learner", f"--ray-client-server-port={free_port()}",
             )  # fmt: skip
             found = re.search(r"ray start --address='([^']+)'", said)
             assert found, said

@@ -32,14 +32,14 @@ def test_a_dry_run_shows_the_job_and_asks_nobody(
     monkeypatch.setenv(PASSWORD_FILE, "/etc/nexus/redis")
     options = [
         "--replay", "redis://:s3cret@h", "--address", ADDRESS, "--ray.num-cpus", "1", "--ray.resources", "big=0.5",
-        "--ray.labels", "role=learner", "zone=a", "--ray.python", "/opt/my env/bin/python", "--dry-run", "--out", "plan",
+        "--ray.labels", "role=learner", "zone=a", "--ray.python", "/my env/bin/python", "--dry-run", "--out", "plan",
     ]  # fmt: skip
     assert _main(*LAUNCH, *options) == 0
     text = Path("plan", "gym-cartpole-v1-seed0.json").read_text()
     request = json.loads(text)
     assert request["entrypoint"] == (
-        "exec '/opt/my env/bin/python' -P -m deploy.cli train gym:CartPole-v1 --preset quick --replay redis://h --seed 0 "
-        f"--logdir {tmp_path}/runs/gym-cartpole-v1-seed0 --mode cluster --cluster.wait True"
+        "exec '/my env/bin/python' -P -m deploy.cli train gym:CartPole-v1 --preset quick --replay redis://h "
+        f"--seed 0 --logdir {tmp_path}/runs/gym-cartpole-v1-seed0 --mode cluster --cluster.wait True"
     )
     assert request["entrypoint_num_cpus"] == 1 and request["entrypoint_resources"] == {"big": 0.5}
     assert request["entrypoint_label_selector"] == {"role": "learner", "zone": "a"}
