@@ -122,11 +122,42 @@ def _json_object(text: str) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AutoscaleConfig:
+    """When a run adds and removes actors by itself, so that neither they nor the learner wait for the other."""
+
+    on: bool = False
+    """Whether it does; `nexus scale RUN --actors auto` turns it on while the run goes on, a number of actors off."""
+    least: int = 1
+    """Fewest actors."""
+    most: int = 32
+    """Most actors."""
+    patience: float = 30.0
+    """Seconds for which it measures who waits, before each change."""
+    cooldown: float = 30.0
+    """Seconds that a change has to take effect, from when the new actors act or the others have ended."""
+    free_cpus: float = 0.5
+    """CPUs of this machine that must be idle for another actor in local mode; 0: none. In cluster mode no actor is
+    added while one waits for a place."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.least <= self.most:
+            raise ValueError(
+                f"actor.autoscale.least={self.least} must be at least 1, and at most actor.autoscale.most={self.most}."
+            )
+        if self.patience < 1 or self.cooldown < 0 or self.free_cpus < 0:
+            raise ValueError(
+                f"actor.autoscale.patience={self.patience:g} must be at least 1, cooldown={self.cooldown:g} and "
+                f"free_cpus={self.free_cpus:g} not negative."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class ActorConfig:
     """Actor processes, their environments, and the blocks of rows they send."""
 
     actors: int = 1
     """Actor processes in local and cluster mode; inline mode has one, with all environments."""
+    autoscale: AutoscaleConfig = field(default_factory=AutoscaleConfig)
     environments: int = 16
     """Total number of environments, divided among the actors."""
     random_steps: int = 0

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 Side = Literal["insert", "sample"]
-OTHER = {"insert": "sampled", "sample": "inserted"}
+OTHER: dict[Side, str] = {"insert": "sampled", "sample": "inserted"}
 
 
 class _Turn(NamedTuple):
@@ -15,6 +15,7 @@ class _Turn(NamedTuple):
     most: int
     blocks: asyncio.Future[int]
     who: str
+    since: float
 
 
 class RateLimiter:
@@ -35,7 +36,7 @@ class RateLimiter:
         self._inserts = self._samples = 0
         self._size = 0  # steps in replay; a restored limiter may have counted more inserts
         self._largest = {"insert": 0, "sample": 0}
-        self._waited = {"insert": 0.0, "sample": 0.0}
+        self._waited: dict[Side, float] = {"insert": 0.0, "sample": 0.0}
         self._queues: dict[Side, deque[_Turn]] = {"insert": deque(), "sample": deque()}
 
     async def insert(self, n: int, timeout: float, most: int = 1, who: str = "") -> int:
@@ -53,14 +54,14 @@ class RateLimiter:
         queue = self._queues["insert"]
         for turn in [turn for turn in queue if turn.who == who]:
             queue.remove(turn)
-            turn.blocks.set_result(0)
+            self._answer("insert", turn, 0)
         self._serve()
 
     def wake(self) -> None:
         """Let everybody who waits return at once, with nothing counted."""
-        for queue in self._queues.values():
+        for side, queue in self._queues.items():
             for turn in queue:
-                turn.blocks.set_result(0)
+                self._answer(side, turn, 0)
             queue.clear()
 
     def give_back(self, n: int) -> None:
@@ -103,13 +104,16 @@ class RateLimiter:
         self._serve()
 
     def stats(self) -> dict[str, float]:
+        """Counts of the run; `waited`: seconds that all who asked have waited, those who still wait included."""
+        now = time.monotonic()
+        waited = {side: self._waited[side] + sum(now - turn.since for turn in self._queues[side]) for side in OTHER}
         return {
             "inserts": self._inserts,
             "samples": self._samples,
             "samples_per_insert": self._samples / max(1, self._inserts),
             "ahead": self._diff - self._middle,  # above 0: inserting is ahead
-            "insert_waited_seconds": self._waited["insert"],
-            "sample_waited_seconds": self._waited["sample"],
+            "insert_waited_seconds": waited["insert"],
+            "sample_waited_seconds": waited["sample"],
         }
 
     @property
@@ -138,13 +142,14 @@ class RateLimiter:
         if not queue and (blocks := self._take(side, n, most)):
             self._serve()
             return blocks
-        start, turn = time.monotonic(), _Turn(n, most, asyncio.get_running_loop().create_future(), who)
+        turn = _Turn(n, most, asyncio.get_running_loop().create_future(), who, time.monotonic())
         queue.append(turn)
         try:
             await asyncio.wait([turn.blocks], timeout=timeout)  # does not cancel a turn that has just come
         finally:
             if not turn.blocks.done():
                 queue.remove(turn)
+                self._waited[side] += time.monotonic() - turn.since
                 self._serve()  # it may have kept a smaller one behind it waiting
         if not turn.blocks.done():
             raise TimeoutError(
@@ -152,7 +157,6 @@ class RateLimiter:
                 f"{self._samples} sampled, {self.samples_per_insert:g} samples per insert +- {self.tolerance:g} steps, "
                 f"at least {self.min_size} steps before the first sample (now {self._size})."
             )
-        self._waited[side] += time.monotonic() - start
         return turn.blocks.result()
 
     def _take(self, side: Side, n: int, most: int) -> int:
@@ -176,8 +180,12 @@ class RateLimiter:
             served = False
             for side, queue in self._queues.items():
                 while queue and (blocks := self._take(side, queue[0].n, queue[0].most)):
-                    queue.popleft().blocks.set_result(blocks)
+                    self._answer(side, queue.popleft(), blocks)
                     served = True
+
+    def _answer(self, side: Side, turn: _Turn, blocks: int) -> None:
+        self._waited[side] += time.monotonic() - turn.since
+        turn.blocks.set_result(blocks)
 
     def _require_possible(self, side: Side, n: int) -> None:
         self._largest[side] = max(self._largest[side], n)

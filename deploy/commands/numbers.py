@@ -1,8 +1,9 @@
 """Numbers on a command line: what is not one is refused, with what is allowed."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from types import UnionType
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
@@ -46,8 +47,19 @@ def _spec(kind: type | UnionType, read: Callable[[str], Any]) -> PrimitiveConstr
     )  # fmt: skip
 
 
+def _actors_spec() -> PrimitiveConstructorSpec[Any]:
+    number = _at_least(1)
+
+    def read(text: str) -> int | str:
+        return "auto" if text == "auto" else number(text)
+
+    return replace(_spec(int, read), metavar="INT|auto", is_instance=lambda value: isinstance(value, int | str | None))
+
+
 Positive = Annotated[int, _spec(int, _at_least(1))]
 NotNegative = Annotated[int, _spec(int, _at_least(0))]
+Actors = Annotated[int | Literal["auto"] | None, _actors_spec()]
+"""A number, or that the run chooses it."""
 PositiveOrNone = Annotated[int | None, _spec(int | None, _at_least(1))]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from tyro.conf import Positional
 
-from deploy.commands.numbers import Positive, PositiveOrNone
+from deploy.commands.numbers import Actors, Positive
 from deploy.commands.parsing import parse
 from deploy.commands.waiting import Progress, reach, wait_until
 from deploy.exit_codes import FAILED
@@ -22,9 +22,10 @@ class Scale:
 
     run: Positional[Path]
     """A run directory, or the name of a launched run."""
-    actors: PositiveOrNone = None
+    actors: Actors = None
     """Number of actor processes. Each further one has as many environments as the largest share of the first ones;
-    those with the highest numbers end first, after they have stored what they have done."""
+    those with the highest numbers end first, after they have stored what they have done. `auto`: from now on the run
+    chooses it by who waits for whom, within `actor.autoscale.least` and `most`."""
     train_ratio: float | None = None
     """Replayed training steps per environment step."""
     tolerance: float | None = None
@@ -47,6 +48,8 @@ def run(arguments: Sequence[str]) -> int:
     answer = there.ask(request, ANSWERING, Progress("the run to answer"))
     if "train_ratio" in answer:
         print(f"train ratio {answer['train_ratio']:g}, tolerance {answer['tolerance']:g} (0: chosen by the run)")
+    if "autoscale" in answer:
+        print("the run chooses the number of actors, {} to {}".format(*answer["autoscale"]))
     if "actors" not in answer:
         return 0
     (before, actors), (fewer, environments) = answer["actors"], answer["environments"]

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import FlagConversionOff, Positional, arg
 
+from actors.config import ActorConfig
+from deploy.commands.numbers import Actors
 from deploy.commands.parsing import HELP, option_names, parse, parse_known
 from deploy.exit_codes import FAILED, INTERRUPTED
 from deploy.reports.hooks import Hooks
@@ -47,6 +49,8 @@ class Start:
     """Size of the networks."""
     replay: Annotated[str, arg(help_behavior_hint="(optional)", metavar="STORE")] = ""
     """Short for --replay.store: memory, disk or Redis URLs."""
+    actors: Annotated[Actors, arg(help_behavior_hint="(optional)")] = None
+    """Short for --actor.actors; `auto`: for --actor.autoscale.on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +83,8 @@ def parse_train(arguments: Sequence[str]) -> RunConfig:
     default = apply(RunConfig(task=start.task), start.preset, start.size)
     if start.replay:
         default = replace(default, replay=replace(default.replay, store=start.replay))
+    if start.actors:
+        default = replace(default, actor=_with_actors(default.actor, start.actors))
     config = parse(
         Train, arguments, prog="nexus train", example=EXAMPLE, default=Train(task=start.task, config=default)
     ).config
@@ -91,6 +97,12 @@ def parse_train(arguments: Sequence[str]) -> RunConfig:
         for source in open_sources(config.offline, damaged=[]):
             source.close()
     return config
+
+
+def _with_actors(config: ActorConfig, actors: int | str) -> ActorConfig:
+    if isinstance(actors, str):
+        return replace(config, autoscale=replace(config.autoscale, on=True))
+    return replace(config, actors=actors)
 
 
 def run(arguments: Sequence[str]) -> int:

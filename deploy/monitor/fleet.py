@@ -3,7 +3,7 @@
 import json
 import platform
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,13 @@ from deploy.monitor.history import number
 from deploy.monitor.run import Run
 from replay.files.regular_file import open_regular
 
-RESTARTS = "restarts.jsonl"
+RESTARTS, SCALING = "restarts.jsonl", "scaling.jsonl"
 LOGS = ("learner.log", "evaluator.log")
 GPU = ("utilisation", "memory_gb", "memory_limit_gb", "learner_memory_gb")
 _WINDOW = 30.0  # seconds over which rates are measured
 _WAITS = 0.2  # share of the time from which on a side counts as waiting
 _TAIL = 6000  # bytes of a log that are shown
-_LINES = 200  # newest restarts that are shown
+_LINES = 200  # newest lines of a log that are shown
 _MOST_LOGS = 64
 
 
@@ -62,7 +62,9 @@ class Fleet:
                        "each": self._workers(here)},
             "processes": processes, "replay": self._replay(), "failures": status.get("failures", {}),
             "quarantined": status.get("quarantined", {}), "checkpoint": status.get("checkpoint"),
-            "requests": status.get("requests", []), "restarts": _restarts(run.path),
+            "requests": status.get("requests", []), "restarts": _newest(run.path / RESTARTS, ("process", "reason", "time")),
+            "scaling": _newest(run.path / SCALING, ("actors", "by", "reason", "time")),
+            "autoscale": _mapping(status.get("autoscale")),
             "restart_counts": status.get("restarts", {}),
             "logs": _logs(run.path), "machine": _machine() if here else None, "reason": status.get("reason"),
             "gpu": {name: number(run.latest.get(f"gpu/{name}")) for name in GPU},
@@ -156,14 +158,14 @@ def _machine() -> dict[str, float]:
             "memory": float(memory.total - memory.available), "total": float(memory.total)}  # fmt: skip
 
 
-def _restarts(logdir: Path) -> list[dict[str, Any]]:
-    """The newest restarts, the last first."""
+def _newest(path: Path, keys: Sequence[str]) -> list[dict[str, Any]]:
+    """The newest lines of a `.jsonl` log, the last first."""
     found: list[dict[str, Any]] = []
-    for line in tail_of(logdir / RESTARTS, 1 << 16).splitlines():
+    for line in tail_of(path, 1 << 16).splitlines():
         with suppress(ValueError, RecursionError):
             one = json.loads(line)
             if isinstance(one, dict):
-                found.append({key: one.get(key) for key in ("process", "reason", "time")})
+                found.append({key: one.get(key) for key in keys})
     return found[-_LINES:][::-1]
 
 

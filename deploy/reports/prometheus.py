@@ -49,6 +49,8 @@ class RunMetrics(Collector):
         self._failures: Stats = {}
         self._frames = self._updates = 0
         self._lag: tuple[float, float] | None = None
+        self._actors: Stats = {}
+        self._scaled: Stats = {}
         self._line: Stats = {}
 
     def newest(self, line: Stats) -> None:
@@ -59,15 +61,17 @@ class RunMetrics(Collector):
     def update(
         self, frames: int, updates: int, shards: Mapping[str, Stats], down: Iterable[str] = (),
         limiter: Stats | None = None, restarts: Stats | None = None, failures: Stats | None = None,
-        lag: tuple[float, float] | None = None,
+        lag: tuple[float, float] | None = None, actors: Stats | None = None, scaled: Stats | None = None,
     ) -> None:  # fmt: skip
         """Set the run's values: statistics by shard, names of the shards that do not answer, the limiter's statistics,
-        restarts by process, failures of environments by kind, updates and seconds that the acting policies are behind.
+        restarts by process, failures of environments by kind, updates and seconds that the acting policies are behind,
+        actors by state, the autoscaler's decisions by kind.
         """
         with self._lock:
             self._restarts, self._failures = dict(restarts or {}), dict(failures or {})
             self._frames, self._updates, self._shards = frames, updates, dict(shards)
             self._down, self._limiter, self._lag = set(down), limiter or {}, lag
+            self._actors, self._scaled = dict(actors or {}), dict(scaled or {})
 
     def collect(self) -> Iterable[Metric]:
         with self._lock:
@@ -75,6 +79,7 @@ class RunMetrics(Collector):
                 self._shards, self._down, self._limiter, self._frames, self._updates, self._lag
             )  # fmt: skip
             restarts, failures, line = self._restarts, self._failures, self._line
+            actors, scaled = self._actors, self._scaled
         yield CounterMetricFamily("nexus_environment_frames", "Frames, action repeats counted", value=frames)
         yield CounterMetricFamily("nexus_learner_updates", "Gradient steps", value=updates)
         if line:
@@ -89,6 +94,16 @@ class RunMetrics(Collector):
             text = "that the policies that act are behind the learner, mean over the actors"
             yield GaugeMetricFamily("nexus_policy_lag_updates", f"Updates {text}", lag[0])
             yield GaugeMetricFamily("nexus_policy_lag_seconds", "Mean age of the policies that act", lag[1])
+        there = GaugeMetricFamily("nexus_actors", "Env workers that are asked for, or running", labels=["state"])
+        for state, count in actors.items():
+            there.add_metric([state], count)
+        if actors:
+            yield there
+        decided = CounterMetricFamily("nexus_autoscale_decisions", "Changes made by the run itself", labels=["kind"])
+        for kind, count in scaled.items():
+            decided.add_metric([kind], count)
+        if scaled:
+            yield decided
         up = GaugeMetricFamily("nexus_replay_up", "1 while the shard answers", labels=["shard"])
         for name in shards.keys() | down:
             up.add_metric([name], float(name not in down))

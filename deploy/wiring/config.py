@@ -219,6 +219,10 @@ class RunConfig:
                 "actor.isolation='process' needs mode='local' or 'cluster': inline mode steps environments in its own "
                 "process."
             )
+        if self.actor.autoscale.on and (self.mode == "inline" or self.offline):
+            raise ValueError(
+                "actor.autoscale.on needs actors of their own: use mode='local' or 'cluster', without --offline."
+            )
         if self.environment.pool == "on" and self.actor.isolation == "process":
             raise ValueError(
                 "environment.pool='on' steps environments together in the actor's process, actor.isolation='process' "
@@ -267,8 +271,8 @@ FREE = (
     "logdir", "frames", "log_every", "checkpoint_every", "checkpoint_seconds", "keep_checkpoints", "report_every",
     "metrics_port", "evaluation.", "hooks.", "alerts.", "health.", "logging.", "cluster.", "learner.train_ratio",
     "replay.tolerance", "learner.threads", "learner.device", "learner.prefetch", "actor.flush_steps",
-    "actor.flush_seconds", "actor.actors", "actor.max_lag", "learner.publish_every", "learner.publish_seconds",
-    "environment.pool", "environment.pool_threads",
+    "actor.flush_seconds", "actor.actors", "actor.autoscale.", "actor.max_lag", "learner.publish_every",
+    "learner.publish_seconds", "environment.pool", "environment.pool_threads",
     "actor.isolation", "actor.step_timeout", "actor.reset_timeout", "actor.environment_gb", "actor.quarantine_after",
 )  # fmt: skip
 """Fields (or groups, ending in a dot) that may change when a run continues: duration and speed, not results."""

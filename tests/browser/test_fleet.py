@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from deploy.distributed.supervisor.scaling_log import AUTOSCALE, ScalingLog
 from deploy.stored.control import ControlFolder
 from deploy.stored.run_status import write_status
 from deploy.wiring.claim import LOCK
+from tests.browser.opened import opened
 from tests.deploy.monitor.test_fleet import status
 from tests.deploy.monitor.written_runs import served, write_run
 
@@ -75,6 +77,27 @@ def test_workers_are_shown_scaled_and_alerts_raised(browser: "Browser", run: Pat
         page.wait_for_selector(".raised em:text-is('the policies that act are 999 s old on average')")
         write_status(run, status(3.0))
         page.wait_for_selector("h1:text-is('All is well')", timeout=20_000)
+
+
+def test_a_run_may_choose_the_number_of_its_workers(browser: "Browser", run: Path, tmp_path: Path) -> None:
+    folder = ControlFolder(run)
+    with (
+        served(run.parent, home=tmp_path) as address,
+        opened(browser, address, "#/fleet", "td b:text-is('actor 1')") as page,
+    ):
+        page.get_by_role("button", name="Auto").click()
+        page.get_by_role("button", name="Let it choose").click()
+        name, request = requests(folder, page)
+        assert request == {"actors": "auto"}
+        folder.answer(name, {"autoscale": [1, 9]})
+        page.wait_for_selector(".toast:text-is('The run chooses the number of workers, 1 to 9.')")
+        ScalingLog(run).add(2, 4, AUTOSCALE, "the learner waits for data 50% of its time")
+        says = "the learner waits 3% of its time, actors 9%"
+        write_status(run, status(2.0, autoscale={"on": True, "least": 1, "most": 9, "says": says}))
+        page.wait_for_selector(f"h2:has-text('by the run itself, 1 to 9: {says}')", timeout=20_000)
+        assert "2 → 4" in page.inner_text(".events li") and "waits for data 50%" in page.inner_text(".events li")
+        assert page.inner_text(".steer").count("chosen by the run") == 1
+        assert page.get_by_role("button", name="Auto").count() == 0
 
 
 def test_requests_that_are_none_are_refused(run: Path, tmp_path: Path, browser: "Browser") -> None:

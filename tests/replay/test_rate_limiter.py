@@ -76,6 +76,23 @@ def test_a_waiting_sampler_is_woken_by_an_insert() -> None:
     assert limiter.stats()["sample_waited_seconds"] > 0
 
 
+def test_waiting_counts_while_it_lasts_and_when_it_ends_in_vain() -> None:
+    async def wait() -> list[float]:
+        waiting = asyncio.create_task(limiter.sample(4, 0.2))
+        seen = []
+        while not waiting.done():
+            await asyncio.sleep(0.02)
+            seen.append(limiter.stats()["sample_waited_seconds"])
+        with pytest.raises(TimeoutError):
+            await waiting
+        return seen
+
+    limiter = RateLimiter(samples_per_insert=1.0, tolerance=10.0, min_size=2)
+    seen = asyncio.run(wait())
+    assert seen == sorted(seen) and 0 < seen[0] < 0.15 and seen[-1] >= 0.19
+    assert limiter.stats()["insert_waited_seconds"] == 0
+
+
 def test_those_who_wait_are_served_in_their_order_and_one_that_gives_up_keeps_nobody_waiting() -> None:
     served: list[int] = []
 

@@ -13,6 +13,7 @@ from deploy.distributed.supervisor.coordinator_child import CoordinatorChild
 from deploy.distributed.supervisor.fleet_children import FleetChildren
 from deploy.distributed.supervisor.learner_child import LearnerChild
 from deploy.distributed.supervisor.restart_log import RestartLog
+from deploy.distributed.supervisor.scaling_log import ScalingLog
 from deploy.distributed.supervisor.shard_children import ShardChildren
 from deploy.distributed.supervisor.worker_child import WorkerChild
 from deploy.run_failed import RunFailedError
@@ -34,6 +35,7 @@ class Children:
         evaluators = ["evaluator"] if config.evaluation.every else []
         shards = shard_names(config) if config.replay.kind != "redis" else []
         self.restarts = RestartLog(logdir, [COORDINATOR, LEARNER, *actors, *evaluators, *shards])
+        self.scaling = ScalingLog(logdir)
         self.shards: ShardChildren | None = None
         self.coordinator: CoordinatorChild | None = None
         self.fleet: FleetChildren | None = None

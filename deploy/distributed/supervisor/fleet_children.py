@@ -111,6 +111,14 @@ class FleetChildren:
         self.note(f"{one.name} has ended; {self.running} are left.")
         return True
 
+    def at_work(self, news: News) -> tuple[int, bool, str]:
+        """How many workers act; whether no other is starting or ending; what those wait for that have no place."""
+        staying = {number: one for number, one in self.workers.items() if number not in self._leaving and not one.idle}
+        without = {number: one for number, one in staying.items() if one.name not in news.acting}
+        waiting = [f"{one.name} waits for {one.awaited}" for one in without.values() if one.awaited]
+        settled = not self._leaving and len(waiting) == len(without)
+        return len(staying) - len(without), settled, waiting[0] if waiting else ""
+
     def end(self, timeout: float) -> None:
         """Wait for those that were told to stop; what has not ended by then is killed."""
         tasks: list[Any] = [one.task for one in self.workers.values() if one.task is not None]

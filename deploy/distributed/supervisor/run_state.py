@@ -40,7 +40,10 @@ class RunState:
             self._body["reason"] = reason
         self._write()
 
-    def update(self, config: RunConfig, news: News, children: Children, saved: int, requests: list[Any]) -> None:
+    def update(
+        self, config: RunConfig, news: News, children: Children, saved: int, requests: list[Any],
+        autoscale: dict[str, Any],
+    ) -> None:  # fmt: skip
         """Take in what is new."""
         assert children.fleet and children.shards
         state = self._state if self._state == "saving" else "training" if news.updates else "filling"
@@ -53,7 +56,7 @@ class RunState:
             "snapshot": {
                 "version": news.version, "lag_updates": round(news.lag, 3), "lag_seconds": round(news.lag_seconds, 3),
             },
-            "actors": children.fleet.status(news), "limiter": news.waiting,
+            "actors": children.fleet.status(news), "autoscale": autoscale, "limiter": news.waiting,
             "processes": {
                 name: {"process": process, "node": news.nodes.get(name, ""), "seconds_since_sign":
                        round(news.last_seen.get(name, 0.0), 3)}

@@ -11,6 +11,7 @@ from deploy.stored.control import ControlFolder, Unreadable
 from deploy.wiring.config import RunConfig
 
 KNOWN = ("actors", "train_ratio", "tolerance", "checkpoint", "stop")
+AUTO = "auto"  # in place of a number of actors: the run chooses it from now on
 REMEMBERED = 10  # requests shown in status.json
 
 
@@ -19,15 +20,16 @@ class Steering:
 
     def __init__(
         self, folder: ControlFolder, coordinator: Callable[..., Any], save: Callable[[], None], most_actors: int,
-        scale: Callable[[int], dict[str, Any]], configure: Callable[[RunConfig], None],
+        scale: Callable[[int], dict[str, Any]], autoscale: Callable[[], dict[str, Any]],
+        configure: Callable[[RunConfig], None],
     ):  # fmt: skip
-        """`coordinator(method, ...)` asks it; `save()` asks for a checkpoint. `scale(actors)` and `configure(config)`
-        carry out what their names say; both may raise ValueError."""
+        """`coordinator(method, ...)` asks it; `save()` asks for a checkpoint. `scale(actors)`, `autoscale()` and
+        `configure(config)` carry out what their names say; the last may raise ValueError."""
         self.stopped = False
         self.last: deque[dict[str, Any]] = deque(maxlen=REMEMBERED)
         """The newest requests and their answers."""
         self._folder, self._coordinator, self._save, self._most = folder, coordinator, save, most_actors
-        self._scale, self._configure = scale, configure
+        self._scale, self._autoscale, self._configure = scale, autoscale, configure
         self._saving: list[tuple[str, bool, Any, dict[str, Any]]] = []
         """Requests that wait for a checkpoint, each with the rest of its answer."""
 
@@ -72,14 +74,15 @@ class Steering:
             raise ValueError(f"The request {request!r} is not an object with some of {', '.join(KNOWN)}.")
         answer: dict[str, Any] = {}
         if (actors := request.get("actors")) is not None:
-            if not isinstance(actors, int) or isinstance(actors, bool) or not 1 <= actors <= self._most:
-                raise ValueError(f"actors={actors!r} must be a whole number from 1 to {self._most}.")
+            number = isinstance(actors, int) and not isinstance(actors, bool) and 1 <= actors <= self._most
+            if not number and actors != AUTO:
+                raise ValueError(f"actors={actors!r} must be a whole number from 1 to {self._most}, or {AUTO!r}.")
             if config.offline:
                 raise ValueError("This run learns from stored replay and has no actors to scale.")
         if request.keys() & {"train_ratio", "tolerance"}:
             answer |= self._set_ratio(request, config)
         if actors is not None:
-            answer |= self._scale(actors)
+            answer |= self._autoscale() if actors == AUTO else self._scale(actors)
         if request.get("stop"):
             self.stopped = True
             answer["stop"] = True

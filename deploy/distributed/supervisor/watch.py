@@ -7,10 +7,12 @@ from typing import Any
 
 from actors.batch_environment import Episode
 from deploy.distributed.messages import LEARNER, News
+from deploy.distributed.supervisor.autoscaler import Autoscaler
 from deploy.distributed.supervisor.children import Children
 from deploy.distributed.supervisor.environment_faults import EnvironmentFaults, failure_counts
 from deploy.distributed.supervisor.placement import limits_of
 from deploy.distributed.supervisor.run_state import RunState
+from deploy.distributed.supervisor.scaling_log import AUTOSCALE, REQUEST
 from deploy.distributed.supervisor.steering import Steering, with_ratio
 from deploy.distributed.supervisor.worker_child import WorkerChild
 from deploy.reports.scoreboard import Scoreboard
@@ -39,9 +41,10 @@ class Watch:
         self.faults = EnvironmentFaults(logdir, board.note)
         if config.mode == "cluster":  # nobody else reaches the Ray of a local run
             state.show = lambda status: self.coordinator.tell("show", status)
+        self.autoscaler = Autoscaler(config, self.fleet, self._autoscale)
         self.steering = Steering(
-            control, self.coordinator.ask, self.coordinator.ask_checkpoint, self.fleet.fleet.most, self._scale,
-            self._configure,
+            control, self.coordinator.ask, self.coordinator.ask_checkpoint, self.fleet.fleet.most, self._scale_to,
+            self._turn_autoscaler_on, self._configure,
         )  # fmt: skip
         self.learns = False
         """The learner has reported since its last start."""
@@ -62,11 +65,13 @@ class Watch:
             news = self.take_news()
             self._check(news)
             self.steering.attend(news, self.config)
+            self.autoscaler.attend(news)
             self.show_state(news)
 
     def show_state(self, news: News) -> None:
         """Write `status.json` if it is due."""
-        self.state.update(self.config, news, self.children, self._saved, list(self.steering.last))
+        requests, autoscale = list(self.steering.last), self.autoscaler.status()
+        self.state.update(self.config, news, self.children, self._saved, requests, autoscale)
 
     def take_news(self) -> News:
         """Log what has happened since the last call."""
@@ -90,12 +95,16 @@ class Watch:
         for line in news.logs:
             board.loss = line.values.get("loss/total")
             limiter = {f"limiter/{key}": value for key, value in news.waiting.items()}
-            fleet = {"fleet/actors": self.fleet.running, "fleet/environments": self.fleet.environments}
+            fleet = {
+                "fleet/asked": self.fleet.target, "fleet/actors": self.fleet.running,
+                "fleet/environments": self.fleet.environments, **self.children.scaling.metrics(),
+            }  # fmt: skip
             values = line.values | limiter | restarts.metrics() | failures | fleet
             board.log(line.frames, line.steps, line.updates, line.updates * self._batch, replay, values)
         board.exported.update(
             news.frames, news.updates, self.shards.each, self.shards.down, news.waiting, restarts.counts, failed,
-            (news.lag, news.lag_seconds),
+            (news.lag, news.lag_seconds), {"asked": self.fleet.target, "running": self.fleet.running},
+            self.children.scaling.counts,
         )  # fmt: skip
         doing = "training" if news.updates else "filling replay"
         board.show(news.frames, news.steps, news.updates, news.updates * self._batch, replay, doing)
@@ -144,14 +153,32 @@ class Watch:
             raise ValueError(f"{self.logdir / RUN_CONFIG} cannot be written: {error.strerror}.") from error
         self._set_ratio(config, "on request")
 
-    def _scale(self, actors: int) -> dict[str, Any]:
-        """Change the number of actors on request."""
+    def _scale_to(self, actors: int) -> dict[str, Any]:
+        """Change the number of actors on request, for good."""
+        answer = self._scale(actors, REQUEST)
+        if self.autoscaler.on:
+            self.autoscaler.turn(False)
+            self.board.note("the number of actors is no longer chosen by the run.")
+        return answer
+
+    def _turn_autoscaler_on(self) -> dict[str, Any]:
+        self.autoscaler.turn(True)
+        least, most = self.autoscaler.policy.least, self.autoscaler.policy.most
+        self.board.note(f"on request: the run chooses the number of actors, {least} to {most}.")
+        return {"autoscale": [least, most]}
+
+    def _autoscale(self, actors: int, reason: str) -> None:
+        self._scale(actors, AUTOSCALE, reason)
+
+    def _scale(self, actors: int, by: str, reason: str = "on request") -> dict[str, Any]:
+        """Change the number of actors."""
         fleet = self.fleet
         answer = {"actors": [fleet.target, actors], "environments": [fleet.environments, fleet.fleet.total(actors)]}
         self.coordinator.scale(actors, limits_of(self.config, fleet.fleet.total(actors)).min_size)
         fleet.scale(actors)
         before, now = answer["environments"]
-        self.board.note(f"on request: {answer['actors'][0]} -> {actors} actors, {before} -> {now} environments.")
+        self.children.scaling.add(answer["actors"][0], actors, by, reason)
+        self.board.note(f"{reason}: {answer['actors'][0]} -> {actors} actors, {before} -> {now} environments.")
         return answer
 
     def _check(self, news: News) -> None:

@@ -62,6 +62,7 @@ export class FleetView {
         fleet.machine ? tile("This machine", `${short(fleet.machine.cpus)} / ${fleet.machine.of}`, `CPUs busy; ${bytes(fleet.machine.memory)} of ${bytes(fleet.machine.total)}`) : null),
       actors.each.length ? this.#workers(fleet) : h("p", { class: "card empty" }, fleet.mode === "inline" ? "An inline run is one process: it acts and learns in turns, and takes no requests." : "This run has no workers at the moment."),
       fleet.processes.length || replay.shards.length ? h("div", { class: "halves" }, this.#processes(fleet), this.#shards(replay)) : null,
+      fleet.scaling.length || fleet.autoscale.on ? this.#scaling(fleet) : null,
       fleet.restarts.length ? h("section", { class: "card block" }, h("h2", {}, "Restarts"), h("ul", { class: "events" }, fleet.restarts.slice(0, 12).map((one) => h("li", {}, h("b", {}, one.process), h("span", {}, one.reason), h("small", {}, ago(one.time)))))) : null,
       Object.keys(fleet.quarantined).length ? h("section", { class: "card block" }, h("h2", {}, "Environments in quarantine"), h("ul", { class: "events" }, Object.entries(fleet.quarantined).map(([index, why]) => h("li", {}, h("b", {}, `environment ${index}`), h("span", {}, String(why)))))) : null,
       fleet.logs.length ? h("section", { class: "card block" }, h("h2", {}, "Last errors and tracebacks"), fleet.logs.map((log) => h("details", { data: { name: log.name }, open: open.has(log.name) },
@@ -84,9 +85,16 @@ export class FleetView {
     return h("div", { class: "steer", role: "group", "aria-label": "Steer the run" },
       actors.target ? h("div", { class: "stepper" }, h("span", { class: "legend" }, "Env workers"),
         h("button", { type: "button", class: "quiet", "aria-label": "One fewer worker", data: { key: "less" }, onclick: step(-1) }, "−"), number,
-        h("button", { type: "button", class: "quiet", "aria-label": "One more worker", data: { key: "more" }, onclick: step(1) }, "+"), apply) : null,
+        h("button", { type: "button", class: "quiet", "aria-label": "One more worker", data: { key: "more" }, onclick: step(1) }, "+"), apply,
+        fleet.autoscale.on ? h("span", { class: "state-chip training", title: "Applying a number ends that." }, "chosen by the run")
+          : h("button", { type: "button", class: "quiet", title: "Let the run choose the number by who waits for whom", data: { key: "auto" }, onclick: () => this.#auto(fleet) }, "Auto")) : null,
       h("button", { type: "button", class: "quiet", data: { key: "checkpoint" }, onclick: () => steer(fleet, { checkpoint: true }, (answer) => `Checkpoint of update ${answer.checkpoint} is saved.`) }, "Checkpoint"),
       h("button", { type: "button", class: "danger", data: { key: "stop" }, onclick: () => confirm(`Stop ${fleet.name}?`, "It saves a checkpoint and ends. The same command continues it.", "Stop it", () => steer(fleet, { stop: true }, () => "It saves and ends.")) }, "Stop"));
+  }
+
+  #scaling({ scaling, autoscale }) {
+    return h("section", { class: "card block" }, h("h2", {}, "Changes of the number of workers", h("small", {}, autoscale.on ? ` by the run itself, ${autoscale.least} to ${autoscale.most}: ${autoscale.says}` : "")),
+      scaling.length ? h("ul", { class: "events" }, scaling.slice(0, 12).map((one) => h("li", {}, h("b", {}, `${one.actors?.[0]} → ${one.actors?.[1]}`), h("span", {}, one.reason), h("small", {}, ago(one.time))))) : null);
   }
 
   #scale(fleet) {
@@ -95,6 +103,13 @@ export class FleetView {
     confirm(`${was} → ${value} env workers?`, `${fleet.name} changes while it trains.${less}`, `Scale to ${value}`, async () => {
       await steer(fleet, { actors: value }, (answer) => `Workers ${answer.actors[0]} → ${answer.actors[1]}, environments ${answer.environments[0]} → ${answer.environments[1]}.`);
       this.wanted = null;
+      this.refresh();
+    });
+  }
+
+  #auto(fleet) {
+    confirm("Let the run choose the number of env workers?", `${fleet.name} adds workers while the learner waits for data, and removes them while they wait for the learner. Applying a number ends that.`, "Let it choose", async () => {
+      await steer(fleet, { actors: "auto" }, (answer) => `The run chooses the number of workers, ${answer.autoscale[0]} to ${answer.autoscale[1]}.`);
       this.refresh();
     });
   }

@@ -116,7 +116,7 @@ def test_values_are_read_with_and_without_an_equals_sign_and_the_last_one_counts
 
 
 def test_options_of_a_configuration_are_named_by_their_path() -> None:
-    assert list(option_names(Start)) == ["--preset", "--size", "--replay"]
+    assert list(option_names(Start)) == ["--preset", "--size", "--replay", "--actors"]
     assert {"--logdir", "--learner.batch-size", "--model.rssm.deter", "--replay.selection.uniform"} < {
         *option_names(Train)
     }

@@ -58,7 +58,7 @@ def test_a_mistake_of_the_monitor_is_not_the_questions(tmp_path: Path, error: Ex
 
 
 NAMES = ("scores.jsonl", "metrics.jsonl", "status.json", "config.yaml", "notes.json", ".lock", "restarts.jsonl",
-         "learner.log", "evaluation.json")  # fmt: skip
+         "scaling.jsonl", "learner.log", "evaluation.json")  # fmt: skip
 
 
 def test_a_fifo_blocks_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from deploy.distributed.supervisor.scaling_log import AUTOSCALE, REQUEST, ScalingLog
 from deploy.monitor.fleet import Fleet, tail_of
 from deploy.monitor.run import Run
 from deploy.reports.metrics import MetricsWriter
@@ -96,15 +97,27 @@ def test_restarts_and_the_ends_of_logs(fleet: Fleet, tmp_path: Path) -> None:
     (path / "actor-0.log").write_text("x" * 20_000 + "\nTraceback (most recent call last):\nValueError: bad\n")
     said = fleet.report()
     assert [one["reason"] for one in said["restarts"]] == ["died 2", "died 1", "died 0"]
+    assert (said["scaling"], said["autoscale"]) == ([], {})
     (log,) = said["logs"]
     assert log["name"] == "actor-0.log" and log["text"] == "Traceback (most recent call last):\nValueError: bad"
     assert tail_of(path / "nothing", 10) == ""
+
+
+def test_changes_of_the_number_of_workers(fleet: Fleet, tmp_path: Path) -> None:
+    log = ScalingLog(tmp_path / "a")
+    log.add(1, 2, AUTOSCALE, "the learner waits for data 50% of its time")
+    log.add(2, 5, REQUEST, "on request")
+    say(fleet, at=1.0, autoscale={"on": True, "least": 1, "most": 9, "says": "measuring who waits"})
+    said = fleet.report()
+    assert [(one["actors"], one["by"]) for one in said["scaling"]] == [([2, 5], "request"), ([1, 2], "autoscale")]
+    assert said["autoscale"]["most"] == 9
 
 
 def test_a_status_that_makes_no_sense_does_no_harm(fleet: Fleet) -> None:
     nonsense: list[dict[str, Any]] = [
         {"actors": 3}, {"limiter": []}, {"replay": {"shards": {"s": None}}}, {"processes": {"p": None}},
         {"time": "now"}, {"actors": {"each": {"0": None}}}, {"restarts": None},
+        {"autoscale": "on"},
     ]  # fmt: skip
     for changes in nonsense:
         say(fleet, at=1.0, **changes)

@@ -12,6 +12,7 @@ from safetensors.numpy import save
 
 from actors.policy import load_policy
 from deploy.distributed.supervisor.restart_log import RestartLog
+from deploy.distributed.supervisor.scaling_log import ScalingLog
 from deploy.reports.curves import load_baselines, load_runs
 from deploy.reports.event_file import PATTERN, read_events
 from deploy.reports.metrics import MetricsWriter, read_lines
@@ -54,6 +55,7 @@ Reader = Callable[[Path], object]
 LINES: dict[str, tuple[str, Reader]] = {
     "plot": ("scores.jsonl", lambda run: _raise_first(load_runs([run], note=lambda text: None).damaged)),
     "restarts": ("restarts.jsonl", lambda run: RestartLog(run, [])),
+    "scaling": ("scaling.jsonl", ScalingLog),
     "continuing": ("metrics.jsonl", lambda run: MetricsWriter(run).truncate(frames=9, updates=9)),
     "evaluations": ("scores.jsonl", lambda run: Scoreboard(RunConfig(), run).reload(10**9, 10**9)),
 }

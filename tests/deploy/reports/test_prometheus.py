@@ -27,7 +27,7 @@ def test_every_shard_is_told_apart_and_units_are_base_units() -> None:
         assert url.startswith("http://127.0.0.1:")
         metrics.update(
             1000, 30, {"shard-0": STATS, "shard-1": STATS | {"items": 4.0}}, ["shard-1"], LIMITER, {"actor 0": 3},
-            {"timeout": 2}, (12.5, 0.75),
+            {"timeout": 2}, (12.5, 0.75), {"asked": 5, "running": 4}, {"added": 2, "removed": 1},
         )  # fmt: skip
         metrics.newest({"episode/score": 412.5, "train/loss/total": 3.0, "gpu/memory_gb": 2.5, "gpu/utilisation": 0.8})
         seen = _read(url)
@@ -46,6 +46,8 @@ def test_every_shard_is_told_apart_and_units_are_base_units() -> None:
     assert (seen["nexus_policy_lag_updates"], seen["nexus_policy_lag_seconds"]) == (12.5, 0.75)
     assert seen['nexus_restarts_total{process="actor 0"}'] == 3
     assert seen['nexus_environment_failures_total{kind="timeout"}'] == 2
+    assert seen['nexus_actors{state="asked"}'] == 5 and seen['nexus_actors{state="running"}'] == 4
+    assert seen['nexus_autoscale_decisions_total{kind="added"}'] == 2
     assert seen['nexus_limiter_wait_seconds_total{side="sample"}'] == 2.5
     assert seen['nexus_metric{name="episode/score"}'] == 412.5
     assert all(name.startswith("nexus_") for name in seen)
@@ -75,8 +77,9 @@ def test_the_dashboard_asks_for_what_a_run_exports() -> None:
     }
     metrics = RunMetrics()
     metrics.update(
-        1, 1, {"a": dict.fromkeys([*GAUGES, *COUNTERS], 1.0)}, (), LIMITER, {"actor 0": 1}, {"raised": 1}, (1.0, 1.0)
-    )
+        1, 1, {"a": dict.fromkeys([*GAUGES, *COUNTERS], 1.0)}, (), LIMITER, {"actor 0": 1}, {"raised": 1}, (1.0, 1.0),
+        {"asked": 1}, {"added": 1},
+    )  # fmt: skip
     metrics.newest({"episode/score": 1.0})
     exported = {sample.name for family in metrics.collect() for sample in family.samples}
     assert asked and asked <= exported, asked - exported

@@ -25,7 +25,7 @@ class Run:
         self.config, self.scaled = RunConfig(mode="local"), list[int]()
         self.logdir, self.number = logdir, 0
         save = self.coordinator.ask_checkpoint
-        self.steering = Steering(ControlFolder(logdir), self.ask, save, 9, self.scale, self.configure)
+        self.steering = Steering(ControlFolder(logdir), self.ask, save, 9, self.scale, self.autoscale, self.configure)
 
     def ask(self, method: str, *arguments: Any) -> Any:
         return getattr(self.coordinator, method)(*arguments)
@@ -33,6 +33,9 @@ class Run:
     def scale(self, actors: int) -> dict[str, Any]:
         self.scaled.append(actors)
         return {"actors": [2, actors]}
+
+    def autoscale(self) -> dict[str, Any]:
+        return {"autoscale": [1, 9]}
 
     def configure(self, config: RunConfig) -> None:
         self.config = config
@@ -55,6 +58,7 @@ def test_requests_are_carried_out(run: Run) -> None:
     assert run.request('{"actors": 5}') == {"actors": [2, 5]} and run.scaled == [5]
     assert run.request('{"train_ratio": 64, "actors": 1}') == {"train_ratio": 64, "tolerance": 0.0, "actors": [2, 1]}
     assert run.config.learner.train_ratio == 64
+    assert run.request('{"actors": "auto"}') == {"autoscale": [1, 9]} and run.scaled == [5, 1]
     assert not run.steering.stopped
     assert run.request('{"stop": true}') == {"stop": True} and run.steering.stopped
 
@@ -65,6 +69,7 @@ def test_requests_are_carried_out(run: Run) -> None:
         ("{half", "The request is not JSON"), ("[1]", "not an object with some of actors"),
         ("{}", "is not an object"), ('{"actor": 3}', "is not an obj"),
         ('{"actors": 0}', "actors=0 must be a whole number from 1 to 9"), ('{"actors": 10}', "from 1 to 9"),
+        ('{"actors": "most"}', "actors='most' must be a whole number from 1 to 9, or 'auto'"),
         ('{"actors": true}', "actors=True"), ('{"actors": 1.5}', "actors=1.5"), ('{"train_ratio": "x"}', "be a number"),
         ('{"train_ratio": -1}', "must not be negative"), ('{"tolerance": NaN}', "nan"),
         ('{"tolerance": 1}', "replay.tolerance=1 is too small"),

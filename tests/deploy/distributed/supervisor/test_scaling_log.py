@@ -1,0 +1,25 @@
+"""Changes of the number of actors, and how many of them the run made by itself."""
+
+from pathlib import Path
+
+import pytest
+
+from deploy.distributed.supervisor.scaling_log import AUTOSCALE, REQUEST, ScalingLog
+from deploy.reports.metrics import read_lines
+
+pytestmark = pytest.mark.timeout(20)
+
+
+def test_decisions_are_counted_by_their_kind_in_all_lives_of_a_run(tmp_path: Path) -> None:
+    log = ScalingLog(tmp_path)
+    assert log.metrics() == {"fleet/added": 0, "fleet/removed": 0}
+    log.add(1, 2, AUTOSCALE, "the learner waits")
+    log.add(2, 9, REQUEST, "on request")
+    log.add(9, 4, AUTOSCALE, "actors wait")
+    log.add(4, 3, AUTOSCALE, "actors wait")
+    assert log.counts == ScalingLog(tmp_path).counts == {"added": 1, "removed": 2}
+    lines = list(read_lines(tmp_path / "scaling.jsonl"))
+    assert [(line["actors"], line["by"]) for line in lines][:2] == [([1, 2], "autoscale"), ([2, 9], "request")]
+    with (tmp_path / "scaling.jsonl").open("a") as file:
+        file.write('{"actors": ["x"], "by": "autoscale"}\n{"actors": [1, 2], "by": "autosc')
+    assert ScalingLog(tmp_path).counts == {"added": 1, "removed": 2}
