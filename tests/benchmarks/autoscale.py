@@ -15,6 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from deploy.distributed.supervisor.scaling_log import FILE
 from deploy.reports.figure_style import FAINT, STYLE
 from deploy.reports.metrics import read_lines
 from deploy.stored.control import ask
@@ -22,7 +23,7 @@ from tests.benchmarks.autoscale_world import PACE, TASK
 from tests.benchmarks.fleet_run import LiveRun, machine
 
 PICTURE = Path(__file__).parent / "pictures" / "autoscale.png"
-TRAIN_RATIO = 64.0
+TRAIN_RATIO = 8.0
 LOOK = 0.5  # seconds between looks at the run
 WINDOW = 10.0  # seconds over which the picture shows who waits
 Sample = dict[str, float]
@@ -53,7 +54,7 @@ def summary(
     begun: float, slow: float, samples: Sequence[Sample], decisions: Sequence[dict[str, Any]]
 ) -> dict[str, Any]:
     """What the run did, in seconds since it began to train."""
-    steps = [(round(one["time"] - begun, 1), *one["actors"]) for one in decisions]
+    steps = [(round(one["time"] - begun, 1), one["before"], one["after"]) for one in decisions]
     signs = [after > before for _, before, after in steps]
     most = max(one["acting"] for one in samples)
     return {
@@ -89,7 +90,7 @@ def draw(begun: float, slow: float, samples: Sequence[Sample], decisions: Sequen
         top.step(at, [one["acting"] for one in samples], where="post", color="#2f6db3", label="acting")
         for one in decisions:
             top.annotate(
-                f"{one['actors'][0]} → {one['actors'][1]}", (one["time"] - begun, one["actors"][1]), fontsize=8,
+                f"{one['before']} → {one['after']}", (one["time"] - begun, one["after"]), fontsize=8,
                 color=FAINT, xytext=(0, 6), textcoords="offset points", ha="center",
             )  # fmt: skip
         top.set(ylabel="env workers", ylim=(0, None))
@@ -133,7 +134,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             found = machine()
             ask(run.logdir, {"stop": True})
             run.process.wait(120)
-            decisions = list(read_lines(run.logdir / "scaling.jsonl", actors=list, reason=str))
+            decisions = list(read_lines(log, before=int, after=int)) if (log := run.logdir / FILE).exists() else []
     draw(begun, options.slow, samples, decisions, options.picture)
     result = summary(begun, options.slow, samples, decisions)
     result = {"name": "autoscale", "value": result["reversals"], "unit": "changes of direction", "slow": options.slow,

@@ -60,6 +60,8 @@ def test_actors_come_and_go_and_the_run_continues_with_another_number(tmp_path: 
         each = _status(logdir)["actors"]["each"]
         assert [one["environments"] for one in each.values()] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
         wait_for(lambda: all(one["rows"] for one in _status(logdir)["actors"]["each"].values()), "rows of each actor")
+        assert "chooses the number of actors, 1 to 32" in _nexus(tmp_path, "scale", "run", "--actors", "auto")
+        wait_for(lambda: _status(logdir)["autoscale"]["on"], "the run to choose its number of actors")
         with pytest.raises(ValueError, match="replay.tolerance=1 is too small"):
             ask(logdir, {"tolerance": 1})
         (in_the_way := logdir / ".config.new.yaml").mkdir()
@@ -71,6 +73,9 @@ def test_actors_come_and_go_and_the_run_continues_with_another_number(tmp_path: 
         stored.write_text(stored.read_text().replace("keep_checkpoints: 2", "keep_checkpoints: 3"))
         assert "3 -> 2" in _nexus(tmp_path, "scale", "run", "--actors", "2", "--train-ratio", "8")
         assert "train_ratio: 8.0" in stored.read_text()
+        wait_for(lambda: not _status(logdir)["autoscale"]["on"], "the run to keep that number")
+        changes = lines(logdir / "scaling.jsonl")
+        assert [(one["before"], one["after"]) for one in changes if one["by"] == "request"] == [(1, 3), (3, 2)]
         assert "keep_checkpoints: 3" in stored.read_text(), "an edit for the next start stays"
         _nexus(tmp_path, "stop", "run")
         assert supervisor.wait(60) == 130

@@ -18,15 +18,13 @@ class ScalingLog:
         self.counts = {"added": 0, "removed": 0}
         """Decisions of the autoscaler by their kind, in all lives of the run."""
         if self.path.exists():
-            for line in read_lines(self.path, actors=list, by=str):
-                match line["actors"]:
-                    case [int(before), int(actors)]:
-                        self._count(before, actors, line["by"])
+            for line in read_lines(self.path, before=int, after=int, by=str):
+                self._count(line["before"], line["after"], line["by"])
 
-    def add(self, before: int, actors: int, by: str, reason: str) -> None:
-        """The number of actors changes from `before` to `actors`; `by`: AUTOSCALE or REQUEST."""
-        self._count(before, actors, by)
-        line = {"actors": [before, actors], "by": by, "reason": reason, "time": round(time.time(), 3)}
+    def add(self, before: int, after: int, by: str, reason: str) -> None:
+        """The number of actors changes from `before` to `after`; `by`: AUTOSCALE or REQUEST."""
+        self._count(before, after, by)
+        line = {"before": before, "after": after, "by": by, "reason": reason, "time": round(time.time(), 3)}
         with self.path.open("a") as file:
             file.write(json.dumps(line) + "\n")
 
@@ -34,6 +32,6 @@ class ScalingLog:
         """`fleet/added` and `fleet/removed`."""
         return {f"fleet/{kind}": count for kind, count in self.counts.items()}
 
-    def _count(self, before: int, actors: int, by: str) -> None:
-        if by == AUTOSCALE and actors != before:
-            self.counts["added" if actors > before else "removed"] += 1
+    def _count(self, before: int, after: int, by: str) -> None:
+        if by == AUTOSCALE and after != before:
+            self.counts["added" if after > before else "removed"] += 1

@@ -94,7 +94,7 @@ export class FleetView {
 
   #scaling({ scaling, autoscale }) {
     return h("section", { class: "card block" }, h("h2", {}, "Changes of the number of workers", h("small", {}, autoscale.on ? ` by the run itself, ${autoscale.least} to ${autoscale.most}: ${autoscale.says}` : "")),
-      scaling.length ? h("ul", { class: "events" }, scaling.slice(0, 12).map((one) => h("li", {}, h("b", {}, `${one.actors?.[0]} → ${one.actors?.[1]}`), h("span", {}, one.reason), h("small", {}, ago(one.time))))) : null);
+      scaling.length ? h("ul", { class: "events" }, scaling.slice(0, 12).map((one) => h("li", {}, h("b", {}, `${one.before} → ${one.after}`), h("span", {}, one.reason), h("small", {}, ago(one.time))))) : null);
   }
 
   #scale(fleet) {

@@ -109,7 +109,9 @@ def test_changes_of_the_number_of_workers(fleet: Fleet, tmp_path: Path) -> None:
     log.add(2, 5, REQUEST, "on request")
     say(fleet, at=1.0, autoscale={"on": True, "least": 1, "most": 9, "says": "measuring who waits"})
     said = fleet.report()
-    assert [(one["actors"], one["by"]) for one in said["scaling"]] == [([2, 5], "request"), ([1, 2], "autoscale")]
+    assert [(one["before"], one["after"], one["by"]) for one in said["scaling"]] == [
+        (2, 5, "request"), (1, 2, "autoscale"),
+    ]  # fmt: skip
     assert said["autoscale"]["most"] == 9
 
 

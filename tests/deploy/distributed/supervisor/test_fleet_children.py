@@ -51,6 +51,7 @@ class Site:
         self.forgotten = list[str]()
         self.fleet = FleetChildren(Fleet(4, 2), self._begin, self.notes.append, BLOCK, self.forgotten.append)
         self.rows: dict[str, int] = {}
+        self.acting: dict[str, int] = {}
         self.steps = 1000
 
     def _begin(self, number: int) -> WorkerChild:
@@ -64,7 +65,8 @@ class Site:
         state = State(counters={}, replay_size=0, fleet=self.fleet.fleet, actors=self.fleet.target)
         return News(
             frames=0, steps=self.steps, updates=0, version=0, lag=0.0, lag_seconds=0.0, episodes=[], logs=[],
-            evaluations=[], rewound=None, saved=None, last_seen={}, processes={}, nodes={}, rows=self.rows, acting={},
+            evaluations=[], rewound=None, saved=None, last_seen={}, processes={}, nodes={}, rows=self.rows,
+            acting=self.acting,
             notes=[], failures=[], waiting={}, requests=[], state=state,
         )  # fmt: skip
 
@@ -109,7 +111,14 @@ def test_workers_with_the_highest_numbers_leave_and_their_end_is_no_failure(site
     site.fleet.scale(3)
     processes = [site.process(number) for number in range(3)]
     assert len(set(processes)) == 3 and (site.fleet.running, site.fleet.environments) == (3, 6)
+    assert site.fleet.at_work(site.news()) == (0, False, "")
+    site.acting |= {"actor 0": 1, "actor 1": 1}
+    site.fleet.workers[2].awaited = "a free CPU"
+    assert site.fleet.at_work(site.news()) == (2, True, "actor 2 waits for a free CPU")
+    site.acting["actor 2"] = 1
+    assert site.fleet.at_work(site.news()) == (3, True, "")
     site.fleet.scale(1)
+    assert site.fleet.at_work(site.news()) == (1, False, "")
     assert (site.fleet.running, site.fleet.environments, site.fleet.target) == (1, 2, 1)
     assert site.check() == [], "they end by themselves, when they have stored what they have done"
     each = site.fleet.status(site.news())["each"]

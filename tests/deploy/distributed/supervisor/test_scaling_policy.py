@@ -37,7 +37,8 @@ class World:
     def sight(self) -> Sight:
         idle = self.time * self.idle_cpus if math.isfinite(self.idle_cpus) else math.inf
         settled = self.acting == self.asked
-        return Sight(self.time, self.asked, self.acting, settled, *self._waited, idle, self.obstacle)
+        insert, sample = self._waited
+        return Sight(self.time, self.asked, self.acting, settled, insert, sample, idle, self.obstacle)
 
     def run(self, seconds: float) -> list[int]:
         """The changed numbers of actors, in their order."""
