@@ -93,7 +93,7 @@ class RayNodes:
         folder.mkdir()
         mode = {"RAY_AUTH_MODE": "token" if self.protected else "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
         environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-        environment |= mode | self.environment | {"PYTHONPATH": str(ROOT), MARK: str(folder)}
+        environment |= mode | self.environment | {"PYTHONPATH": str(ROOT), MARK: str(folder), "TMPDIR": str(folder)}
         command = [*before, sys.executable, "-m", "ray.scripts.scripts", "start", f"--temp-dir={folder}"]
         command += [f"--object-store-memory={STORE}", "--disable-usage-stats", "--dashboard-agent-listen-port=0"]
         for _ in range(TRIES):

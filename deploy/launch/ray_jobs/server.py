@@ -2,6 +2,8 @@
 
 import asyncio
 import queue
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Thread
@@ -16,6 +18,8 @@ from deploy.run_failed import RunFailedError
 
 ANSWERING = 30.0  # seconds
 UPLOADING = 300.0  # seconds, for a package of code
+STARTING, PAUSE = 60.0, 2.0  # seconds for a head to take jobs, and between attempts
+_NO_AGENT = "No available agent"
 
 
 class JobServer:
@@ -29,9 +33,25 @@ class JobServer:
             self._client: Any = _Client(address)
 
     def submit(self, **request: Any) -> str:
-        """See Ray's `JobSubmissionClient.submit_job`."""
-        with self._failures():
-            return str(self._client.submit_job(**request))
+        """See Ray's `JobSubmissionClient.submit_job`. A head that has just started needs a while until it takes jobs."""
+        begun = time.monotonic()
+        while True:
+            try:
+                with self._failures():
+                    return str(self._client.submit_job(**request))
+            except RunFailedError as error:
+                if _NO_AGENT not in str(error):
+                    raise
+                waited = time.monotonic() - begun
+            if waited > STARTING:
+                raise RunFailedError(
+                    f"The head of the Ray cluster at {self.address} has no agent that takes jobs. If several clusters "
+                    "share a machine, the agent's port may be taken: start their nodes with "
+                    "--dashboard-agent-listen-port=0. Otherwise see dashboard_agent.log on the head."
+                )
+            if waited < PAUSE:
+                print("The head of the cluster does not take jobs yet; waiting for it.", file=sys.stderr, flush=True)
+            time.sleep(PAUSE)
 
     def jobs(self) -> list[JobDetails]:
         """All that were submitted to the cluster, oldest first."""
