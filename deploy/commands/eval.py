@@ -8,6 +8,7 @@ from tyro.conf import Positional
 
 from deploy.commands.numbers import NotNegative, Positive
 from deploy.commands.parsing import OptionalPath, parse
+from deploy.commands.waiting import directory_of
 from deploy.wiring.config import load_config
 from world_models.checkpoint_files import find_model, run_of
 
@@ -17,7 +18,7 @@ class Eval:
     """Score a trained policy on fresh episodes."""
 
     path: Positional[Path]
-    """A run directory, for its best policy, or a checkpoint directory."""
+    """A run directory or the name of a launched run, for its best policy; or a checkpoint directory."""
     episodes: Positive = 20
     """Number of episodes."""
     video: OptionalPath = None
@@ -35,8 +36,9 @@ def run(arguments: Sequence[str]) -> int:
     given = parse(
         Eval, arguments, prog="nexus eval", example="nexus eval runs/cartpole --episodes 20 --video cartpole.mp4"
     )
-    load_config(run_of(find_model(given.path)))  # reports what is wrong before PyTorch is loaded
+    path = directory_of(given.path)
+    load_config(run_of(find_model(path)))  # reports what is wrong before PyTorch is loaded
     from deploy.reports.summary import score
 
-    score(given.path, given.episodes, given.seed, given.deterministic, given.video, given.random)
+    score(path, given.episodes, given.seed, given.deterministic, given.video, given.random)
     return 0

@@ -22,11 +22,15 @@ def launched(run: Path) -> Launched | None:
     return None if run.exists() else records.find(str(run))
 
 
+def directory_of(run: Path) -> Path:
+    """The directory of a run that is named by it or, if it was launched, by its name."""
+    return Path(job.logdir) if (job := launched(run)) else run
+
+
 def reach(run: Path, address: str) -> "RunDirectory | ClusterRun":
     """The run in a directory, that of a launched job, or the one in the Ray cluster at an address."""
     if not address:
-        job = launched(run)
-        return RunDirectory(Path(job.logdir) if job else run)
+        return RunDirectory(directory_of(run))
     from deploy.distributed.cluster.remote_control import ClusterRun
 
     return ClusterRun(address, str(run))

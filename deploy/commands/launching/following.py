@@ -1,9 +1,12 @@
 """Following what a launched job prints."""
 
 import sys
+import time
 
 from deploy.exit_codes import FAILED, INTERRUPTED
-from deploy.launch.target import Launched, Target
+from deploy.launch.target import OVER, Launched, Target
+
+SETTLING, POLL = 10.0, 0.5  # seconds for a target to know that a job has ended, and between looks
 
 
 def follow(target: Target, job: Launched) -> int:
@@ -11,7 +14,10 @@ def follow(target: Target, job: Launched) -> int:
     try:
         for piece in target.logs(job, follow=True):
             print(piece, end="", flush=True)
-        state, why = target.state(job)
+        deadline = time.monotonic() + SETTLING
+        while (answer := target.state(job))[0] not in OVER and time.monotonic() < deadline:
+            time.sleep(POLL)
+        state, why = answer
     except KeyboardInterrupt:
         print(f"\n{job.name} goes on. nexus logs {job.name} --follow; nexus stop {job.name}", file=sys.stderr)
         return INTERRUPTED

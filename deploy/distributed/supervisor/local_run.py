@@ -2,6 +2,7 @@
 them, owns the logs, and brings back whatever dies."""
 
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
 
 from ray.exceptions import RayError
@@ -61,7 +62,12 @@ class LocalRun:
         said = set[str]()
 
         def waits(what: str) -> None:
-            if self.interrupt.asked:
+            for name, request in self.control.take():
+                stop = isinstance(request, Mapping) and bool(request.get("stop"))
+                self.stopped |= stop
+                refusal = f"The run {what}. Until it has its place it can only be stopped."
+                self.control.answer(name, {"stop": True} if stop else {"error": refusal})
+            if self.interrupt.asked or self.stopped:
                 self.state.set("ended")
                 raise KeyboardInterrupt
             if what not in said:

@@ -47,6 +47,11 @@ class RayJobs:
                 raise ValueError(
                     f"{logdir} is that of the job {active[logdir]}, which has not ended; nexus stop {job.name} ends it."
                 )
+        if not self.server.protected:
+            print(
+                f"warning: the Ray cluster at {self.address} has no token authentication: whoever reaches it can run "
+                "programs on its nodes. Start every node with RAY_AUTH_MODE=token.", file=sys.stderr,
+            )  # fmt: skip
         for job in jobs:
             began, logdir = time.time(), job.config.logdir
             request = self._request(job)
@@ -84,7 +89,8 @@ class RayJobs:
                 f"the cluster at {self.address} does not know it; it is another one than when it was launched",
             )
         state = _STATES[found.status]
-        return state, (found.message or "").splitlines()[0] if state == "failed" and found.message else ""
+        said = (found.message or "").strip().splitlines()  # Ray's words, or theirs before the last of its output
+        return state, said[-1] if state == "failed" and said else ""
 
     def logs(self, job: Launched, follow: bool) -> Iterator[str]:
         if follow:
@@ -99,12 +105,14 @@ class RayJobs:
         if state in OVER:
             return f"{job.name} had {'ended' if state == 'ended' else state} before"
         self.server.stop(job.id)
+        if state == "waiting":  # Ray keeps it in its queue until then
+            return f"{job.name} waits for its reservation; it ends as soon as it has that, without starting"
         deadline = time.monotonic() + timeout
         while (now := self.state(job)[0]) not in OVER:
             if time.monotonic() > deadline:
                 raise RunFailedError(f"{job.name} has not ended within {timeout:g} s; it is {now}.")
             time.sleep(POLL)
-        return f"{job.name} was taken out of the queue" if state == "waiting" else f"{job.name} has ended"
+        return f"{job.name} has ended"
 
     @property
     def server(self) -> JobServer:

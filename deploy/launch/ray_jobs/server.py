@@ -33,7 +33,7 @@ class JobServer:
             self._client: Any = _Client(address)
 
     def submit(self, **request: Any) -> str:
-        """See Ray's `JobSubmissionClient.submit_job`. A head that has just started needs a while until it takes jobs."""
+        """See Ray's `JobSubmissionClient.submit_job`. A head that has just started takes no jobs for a while."""
         begun = time.monotonic()
         while True:
             try:
