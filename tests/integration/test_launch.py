@@ -143,7 +143,20 @@ def test_a_run_is_launched_watched_scaled_stopped_and_launched_again(folder: Pat
         user.nexus("stop", "walk")
 
 
-def test_a_sweep_is_placed_as_the_cluster_has_room(folder: Path) -> None:
+MINE = """
+import gymnasium as gym
+from gymnasium.envs.classic_control import CartPoleEnv
+
+gym.register("Mine-v0", CartPoleEnv, max_episode_steps=200)
+
+def result(line):
+    return {"mine/seen": 1.0}
+"""
+
+
+def test_a_sweep_with_code_of_its_own_is_placed_as_the_cluster_has_room(folder: Path) -> None:
+    (folder / "mine.py").write_text(MINE)  # nowhere else
+    (folder / "password").unlink()  # nobody needs it
     with RayNodes(cpus=3, jobs=True) as nodes:
         nodes.join(cpus=2)
         user = User(folder, nodes)
@@ -171,7 +184,9 @@ def test_a_sweep_is_placed_as_the_cluster_has_room(folder: Path) -> None:
 
         wait_for(ended, "all to end", 800)
         assert max(map(len, seen)) == 1, "five CPUs hold one run of a learner and two actors"
-        assert all(read_status(folder / "sweep" / name)["frames"] >= 200 for name in names)
+        for name in names:
+            assert read_status(folder / "sweep" / name)["frames"] >= 200
+            assert lines(folder / "sweep" / name / "metrics.jsonl")[-1]["mine/seen"] == 1.0
 
 
 def test_a_run_whose_head_is_killed_continues_on_a_new_cluster(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from deploy.launch.ray_jobs.server import JobServer
 from deploy.launch.target import OVER, Launched, State
 from deploy.run_failed import RunFailedError
 from deploy.wiring.redis_password import PASSWORD_FILE
+from replay.redis_url import URLS
 
 POLL = 0.5  # seconds between looks at a job that is to end
 SAVING = 600  # seconds that a job has to save after SIGTERM; Ray gives 3
@@ -124,7 +125,8 @@ class RayJobs:
         """The arguments of Ray's `submit_job`, without the user's code."""
         config = self.config
         variables = {"RAY_JOB_STOP_WAIT_TIME_S": str(SAVING)}
-        if file := os.environ.get(PASSWORD_FILE):
+        redis = job.config.replay.kind == "redis" or job.config.offline.startswith(URLS)
+        if redis and (file := os.environ.get(PASSWORD_FILE)):
             variables[PASSWORD_FILE] = file
         request: dict[str, Any] = {
             "submission_id": f"{job.name}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}",
