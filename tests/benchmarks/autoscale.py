@@ -23,7 +23,7 @@ from tests.benchmarks.autoscale_world import PACE, TASK
 from tests.benchmarks.fleet_run import LiveRun, machine
 
 PICTURE = Path(__file__).parent / "pictures" / "autoscale.png"
-TRAIN_RATIO = 8.0
+TRAIN_RATIO = 4.0
 LOOK = 0.5  # seconds between looks at the run
 WINDOW = 10.0  # seconds over which the picture shows who waits
 Sample = dict[str, float]
@@ -93,17 +93,17 @@ def draw(begun: float, slow: float, samples: Sequence[Sample], decisions: Sequen
                 f"{one['before']} → {one['after']}", (one["time"] - begun, one["after"]), fontsize=8,
                 color=FAINT, xytext=(0, 6), textcoords="offset points", ha="center",
             )  # fmt: skip
-        top.set(ylabel="env workers", ylim=(0, None))
+        top.set(ylabel="env workers", ylim=(0, 1.2 * max(one["asked"] for one in samples)))
         middle.plot(at, waits["sample"], color="#c1603a", label="learner waits for data")
         middle.plot(at, waits["insert"], color="#2f8f6b", label="actors wait for the learner")
-        middle.set(ylabel="share of the time", ylim=(0, 1.02))
+        middle.set(ylabel="share of the time", ylim=(0, 1.4), yticks=(0, 0.5, 1))
         bottom.plot(at, waits["steps"], color="#2f6db3")
         bottom.set(ylabel="steps a second", xlabel="seconds of training", ylim=(0, None))
         for axes in (top, middle, bottom):
             axes.axvspan(0, slow, color="#f3f1ea", zorder=0)
             axes.set_xlim(0, at[-1])
         for axes in (top, middle):
-            axes.legend(loc="upper right", frameon=False, fontsize=9)
+            axes.legend(loc="upper right", frameon=False, fontsize=9, ncols=2)
         top.set_title(
             "Steps of the environment take 250 ms in the shaded time, 5 ms afterwards", loc="left", fontsize=10
         )

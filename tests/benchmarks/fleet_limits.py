@@ -1,8 +1,8 @@
 """`python -m tests.benchmarks.fleet limits`: what a run's coordinator and supervisor spend on 10 to 10,000 workers.
 
-The real classes in this process, without the workers' processes: a coordinator takes the reports of all workers and tells
-the news; a supervisor looks after as many unfinished tasks of Ray and writes its status. CPU seconds, medians. What Ray
-itself spends on a call between processes is not in them; `fleet coordinator` measures that.
+The real classes in this process, without the workers' processes: a coordinator takes the reports of all workers and
+tells the news; a supervisor looks after as many unfinished tasks of Ray and writes its status. CPU seconds, medians.
+What Ray itself spends on a call between processes is not in them; `fleet coordinator` measures that.
 """
 
 import argparse

@@ -15,7 +15,8 @@ NAMES = {
     r"gcs_server": "gcs_server", r"raylet/raylet": "raylet", r"^ray::": "worker processes",
     r"ray/dashboard/agent\.py|ray::DashboardAgent": "dashboard agent",
     r"runtime_env/agent|ray::RuntimeEnvAgent": "runtime environment agent", r"dashboard/dashboard\.py": "dashboard",
-    r"util\.client\.server|util/client/server": "client server", r"autoscaler/_private/monitor\.py": "autoscaler monitor",
+    r"util\.client\.server|util/client/server": "client server",
+    r"autoscaler/_private/monitor\.py": "autoscaler monitor",
     r"deploy\.distributed\.learner_process": "learner", r"deploy\.cli train": "supervisor",
     r"deploy\.cli monitor": "nexus monitor", r"redis-server": "redis-server",
 }  # fmt: skip
