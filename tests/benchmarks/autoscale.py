@@ -74,6 +74,7 @@ def draw(begun: float, slow: float, samples: Sequence[Sample], decisions: Sequen
 
     matplotlib.use("agg")
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import MaxNLocator
 
     at = [one["time"] - begun for one in samples]
     waits: dict[str, list[float]] = {"insert": [], "sample": [], "steps": []}
@@ -91,9 +92,10 @@ def draw(begun: float, slow: float, samples: Sequence[Sample], decisions: Sequen
         for one in decisions:
             top.annotate(
                 f"{one['before']} → {one['after']}", (one["time"] - begun, one["after"]), fontsize=8,
-                color=FAINT, xytext=(0, 6), textcoords="offset points", ha="center",
+                color=FAINT, xytext=(-5, 4), textcoords="offset points", ha="right",
             )  # fmt: skip
         top.set(ylabel="env workers", ylim=(0, 1.2 * max(one["asked"] for one in samples)))
+        top.yaxis.set_major_locator(MaxNLocator(integer=True))
         middle.plot(at, waits["sample"], color="#c1603a", label="learner waits for data")
         middle.plot(at, waits["insert"], color="#2f8f6b", label="actors wait for the learner")
         middle.set(ylabel="share of the time", ylim=(0, 1.4), yticks=(0, 0.5, 1))
