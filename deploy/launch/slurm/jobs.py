@@ -1,0 +1,173 @@
+"""Jobs of Slurm: `nexus launch --target slurm`. Torch-free."""
+
+import getpass
+import os
+import re
+import shlex
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from deploy.launch import records
+from deploy.launch.job import Job
+from deploy.launch.slurm.config import SlurmConfig
+from deploy.launch.slurm.ray_node import free_port
+from deploy.launch.slurm.script import array_indexes, folder_of, render
+from deploy.launch.target import OVER, Launched, State
+from deploy.run_failed import RunFailedError
+from deploy.stored.run_status import read_status
+from deploy.wiring.output_path import require_writable_folder
+
+ANSWERING = 60.0  # seconds for a command of Slurm
+POLL = 2.0  # seconds between looks at a job
+SCRIPT = "job.sbatch"
+SECRETS = ("NEXUS_REDIS_PASSWORD", "RAY_AUTH_TOKEN")
+"""Variables that stay here: Slurm keeps those of a job in files of its own."""
+_STATES: Mapping[str, State] = {
+    **dict.fromkeys(("PENDING", "CONFIGURING", "SUSPENDED", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT"), "waiting"),
+    **dict.fromkeys(("RUNNING", "COMPLETING", "RESIZING", "SIGNALING", "STAGE_OUT", "STOPPED"), "running"),
+    "COMPLETED": "ended", "CANCELLED": "stopped",
+}  # fmt: skip
+"""All others are failures: TIMEOUT, NODE_FAIL, OUT_OF_MEMORY and so on."""
+_INTERRUPTED = "130:0"  # exit code and signal of a job whose run was stopped
+
+
+class SlurmJobs:
+    """The Slurm that this machine submits to, as a target."""
+
+    runs = None
+
+    def __init__(self, config: SlurmConfig):
+        self.config = config
+
+    def files(self, jobs: Sequence[Job]) -> dict[str, str]:
+        return {SCRIPT: render(jobs, self.config, str(Path.cwd()))}
+
+    def launch(self, jobs: Sequence[Job]) -> list[Launched]:
+        script = self.files(jobs)[SCRIPT]
+        _require_none_active([job.config.logdir for job in jobs], self.state)
+        folder = Path(folder_of(jobs))
+        require_writable_folder(folder, "--logdir")
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / SCRIPT).write_text(script)
+        began = time.time()
+        number = _ask("sbatch", "--parsable", str(folder / SCRIPT)).strip().partition(";")[0]
+        return [
+            Launched(
+                name=job.name, target="slurm", id=number if len(jobs) == 1 else f"{number}_{index}", place=str(folder),
+                task=job.config.task, logdir=job.config.logdir, time=began,
+            )
+            for job, index in zip(jobs, array_indexes(jobs), strict=True)
+        ]  # fmt: skip
+
+    def state(self, job: Launched) -> tuple[State, str]:
+        try:
+            seen = _ask("scontrol", "--oneliner", "show", "job", job.id)
+        except _UnknownError:
+            return _afterwards(job)
+        except RunFailedError as error:
+            return "unreachable", str(error)
+        fields = dict(re.findall(r"(?:^| )(JobState|Reason|ExitCode)=(\S+)", seen.splitlines()[0]))
+        return _judge(fields["JobState"], fields.get("ExitCode", ""), fields.get("Reason", ""))
+
+    def logs(self, job: Launched, follow: bool) -> Iterator[str]:
+        over, path = not follow, Path(job.place) / f"{job.id}.log"
+        begun = 0
+        while True:
+            with suppress(FileNotFoundError), path.open("rb") as file:  # absent while it waits
+                file.seek(begun)
+                while piece := file.read(1 << 16):
+                    begun += len(piece)
+                    yield piece.decode(errors="replace")
+            if over:
+                return
+            over = self.state(job)[0] in OVER  # then once more, for what has come since
+            time.sleep(0 if over else POLL)
+
+    def stop(self, job: Launched, timeout: float) -> str:
+        state, why = self.state(job)
+        if state in ("gone", "unreachable"):
+            raise RunFailedError(f"{job.name} cannot be stopped: {why}.")
+        if state in OVER:
+            return f"{job.name} had {'ended' if state == 'ended' else state} before"
+        _ask("scancel", "--state=PENDING", job.id)
+        deadline, told = time.monotonic() + timeout, False
+        while (now := self.state(job)[0]) not in OVER:
+            if now == "running" and not told:
+                _ask("scancel", "--batch", "--signal=TERM", job.id)
+                told = True
+            if time.monotonic() > deadline:
+                raise RunFailedError(f"{job.name} has not ended within {timeout:g} s; it is {now}.")
+            time.sleep(POLL)
+        return f"{job.name} has saved and ended" if told else f"{job.name} was taken out of the queue"
+
+    def watching(self, jobs: Sequence[Launched]) -> str:
+        """How to look at the runs from the user's own machine."""
+        folder = os.path.commonpath([job.logdir for job in jobs])
+        port, token = free_port(), "~/.local/state/nexus/monitor-token"
+        return (
+            f"To watch them, give here\n  nexus monitor {shlex.quote(folder)} --port {port} --token-file {token}\n"
+            f"and on your own machine\n  ssh -N -L 6060:127.0.0.1:{port} {getpass.getuser()}@{socket.getfqdn()}\n"
+            "and open http://127.0.0.1:6060/ there."
+        )
+
+
+class _UnknownError(RunFailedError):
+    """Slurm does not know a job, or not any more."""
+
+
+def _ask(*command: str) -> str:
+    """What a command of Slurm says. RunFailedError if it is absent, fails or takes too long."""
+    if not shutil.which(command[0]):
+        raise RunFailedError(
+            f"{command[0]} is not on this machine: give the command on a login node of the cluster. With --dry-run, "
+            "nexus launch prints the script anywhere."
+        )
+    environment = {name: value for name, value in os.environ.items() if name not in SECRETS}
+    try:
+        done = subprocess.run(
+            command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=ANSWERING
+        )
+    except subprocess.TimeoutExpired:
+        raise RunFailedError(f"Slurm has not answered {command[0]} within {ANSWERING:g} s.") from None
+    if done.returncode:
+        said = " ".join(line.strip() for line in (done.stderr or done.stdout).splitlines())
+        kind = _UnknownError if "Invalid job id" in said else RunFailedError
+        raise kind(f"Slurm refuses: {said or f'{command[0]} ended with code {done.returncode}'}")
+    return done.stdout
+
+
+def _require_none_active(logdirs: Sequence[str], state: Callable[[Launched], tuple[State, str]]) -> None:
+    """ValueError: a job of an earlier launch still has one of the run directories."""
+    for job in records.everything():
+        if job.target == "slurm" and job.logdir in logdirs and state(job)[0] not in (*OVER, "unreachable"):
+            raise ValueError(
+                f"{job.logdir} is that of the job {job.id}, which has not ended; nexus stop {job.name} ends it."
+            )
+
+
+def _judge(state: str, code: str, reason: str) -> tuple[State, str]:
+    if state in _STATES:
+        found = _STATES[state]
+        return found, reason if found == "waiting" and reason != "None" else ""
+    if code == _INTERRUPTED:
+        return "stopped", ""
+    return "failed", f"{state} (exit code {code})" if state == "FAILED" else state
+
+
+def _afterwards(job: Launched) -> tuple[State, str]:
+    """By Slurm's accounting, if the site has it, or else what the run itself has left."""
+    with suppress(RunFailedError):
+        if line := _ask(
+            "sacct", "-X", "--noheader", "--parsable2", "--format=State,ExitCode", "--jobs", job.id
+        ).strip():
+            state, _, code = line.splitlines()[-1].partition("|")
+            return _judge(state.split()[0], code, "")
+    status = read_status(Path(job.logdir))
+    if status.get("state") in ("ended", "failed"):
+        return status["state"], str(status.get("reason", ""))
+    return "gone", "Slurm does not know it any more"
