@@ -10,4 +10,9 @@ def target_of(job: Launched) -> Target:
         from deploy.launch.ray_jobs.jobs import RayJobs
 
         return RayJobs(RayJobsConfig(), job.place)
+    if job.target == "slurm":
+        from deploy.launch.slurm.config import SlurmConfig
+        from deploy.launch.slurm.jobs import SlurmJobs
+
+        return SlurmJobs(SlurmConfig())
     raise ValueError(f"The job {job.name} was given to {job.target!r}, which this version of Nexus does not know.")

@@ -16,6 +16,7 @@ from deploy.commands.parsing import OptionalPath, option_names, parse_known
 from deploy.commands.train import Train, parse_train
 from deploy.launch import records
 from deploy.launch.ray_jobs.config import RayJobsConfig, address_of
+from deploy.launch.slurm.config import SlurmConfig
 from deploy.launch.sweep import jobs
 from deploy.launch.target import Target
 from deploy.wiring.redis_password import PASSWORD_FILE, VARIABLE
@@ -38,8 +39,8 @@ class Launch:
     job.
     """
 
-    target: Literal["ray"] = "ray"
-    """Where: on a Ray cluster, through its job server."""
+    target: Literal["ray", "slurm"] = "ray"
+    """Where: on a Ray cluster, through its job server; or in Slurm, where each job starts a Ray cluster of its own."""
     address: Annotated[str, arg(help_behavior_hint="(default: RAY_API_SERVER_ADDRESS)", metavar="http://HOST:PORT")] = (
         ""
     )
@@ -57,6 +58,7 @@ class Launch:
     out: OptionalPath = None
     """With --dry-run: a folder for it, a file each."""
     ray: RayJobsConfig = field(default_factory=RayJobsConfig)
+    slurm: SlurmConfig = field(default_factory=SlurmConfig)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -92,6 +94,10 @@ def run(arguments: Sequence[str]) -> int:
 
 def target_of(given: Launch) -> Target:
     """The target that the options describe. ValueError: something about it is missing or wrong."""
+    if given.target == "slurm":
+        from deploy.launch.slurm.jobs import SlurmJobs
+
+        return SlurmJobs(given.slurm)
     from deploy.launch.ray_jobs.jobs import RayJobs
 
     return RayJobs(given.ray, address_of(given.address))

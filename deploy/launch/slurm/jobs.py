@@ -8,7 +8,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -47,22 +47,21 @@ class SlurmJobs:
     def files(self, jobs: Sequence[Job]) -> dict[str, str]:
         return {SCRIPT: render(jobs, self.config, str(Path.cwd()))}
 
-    def launch(self, jobs: Sequence[Job]) -> list[Launched]:
+    def launch(self, jobs: Sequence[Job]) -> Iterator[Launched]:
         script = self.files(jobs)[SCRIPT]
-        _require_none_active([job.config.logdir for job in jobs], self.state)
+        self._require_none_active([job.config.logdir for job in jobs])
         folder = Path(folder_of(jobs))
         require_writable_folder(folder, "--logdir")
         folder.mkdir(parents=True, exist_ok=True)
         (folder / SCRIPT).write_text(script)
         began = time.time()
         number = _ask("sbatch", "--parsable", str(folder / SCRIPT)).strip().partition(";")[0]
-        return [
-            Launched(
+        for job, index in zip(jobs, array_indexes(jobs), strict=True):
+            yield Launched(
                 name=job.name, target="slurm", id=number if len(jobs) == 1 else f"{number}_{index}", place=str(folder),
                 task=job.config.task, logdir=job.config.logdir, time=began,
-            )
-            for job, index in zip(jobs, array_indexes(jobs), strict=True)
-        ]  # fmt: skip
+            )  # fmt: skip
+        print(_watching(os.path.commonpath([job.config.logdir for job in jobs])))
 
     def state(self, job: Launched) -> tuple[State, str]:
         try:
@@ -105,15 +104,13 @@ class SlurmJobs:
             time.sleep(POLL)
         return f"{job.name} has saved and ended" if told else f"{job.name} was taken out of the queue"
 
-    def watching(self, jobs: Sequence[Launched]) -> str:
-        """How to look at the runs from the user's own machine."""
-        folder = os.path.commonpath([job.logdir for job in jobs])
-        port, token = free_port(), "~/.local/state/nexus/monitor-token"
-        return (
-            f"To watch them, give here\n  nexus monitor {shlex.quote(folder)} --port {port} --token-file {token}\n"
-            f"and on your own machine\n  ssh -N -L 6060:127.0.0.1:{port} {getpass.getuser()}@{socket.getfqdn()}\n"
-            "and open http://127.0.0.1:6060/ there."
-        )
+    def _require_none_active(self, logdirs: Sequence[str]) -> None:
+        """ValueError: a job of an earlier launch still has one of the run directories."""
+        for job in records.everything():
+            if job.target == "slurm" and job.logdir in logdirs and self.state(job)[0] not in (*OVER, "unreachable"):
+                raise ValueError(
+                    f"{job.logdir} is that of the job {job.id}, which has not ended; nexus stop {job.name} ends it."
+                )
 
 
 class _UnknownError(RunFailedError):
@@ -141,15 +138,6 @@ def _ask(*command: str) -> str:
     return done.stdout
 
 
-def _require_none_active(logdirs: Sequence[str], state: Callable[[Launched], tuple[State, str]]) -> None:
-    """ValueError: a job of an earlier launch still has one of the run directories."""
-    for job in records.everything():
-        if job.target == "slurm" and job.logdir in logdirs and state(job)[0] not in (*OVER, "unreachable"):
-            raise ValueError(
-                f"{job.logdir} is that of the job {job.id}, which has not ended; nexus stop {job.name} ends it."
-            )
-
-
 def _judge(state: str, code: str, reason: str) -> tuple[State, str]:
     if state in _STATES:
         found = _STATES[state]
@@ -171,3 +159,13 @@ def _afterwards(job: Launched) -> tuple[State, str]:
     if status.get("state") in ("ended", "failed"):
         return status["state"], str(status.get("reason", ""))
     return "gone", "Slurm does not know it any more"
+
+
+def _watching(folder: str) -> str:
+    """How to look at runs from the user's own machine. Others may be logged in on this one, hence the token."""
+    port, token = free_port(), "~/.local/state/nexus/monitor-token"
+    return (
+        f"To watch, give here:\n  nexus monitor {shlex.quote(folder)} --port {port} --token-file {token}\n"
+        f"and on your own machine, then open http://127.0.0.1:6060/ there:\n"
+        f"  ssh -N -L 6060:127.0.0.1:{port} {getpass.getuser()}@{socket.getfqdn()}"
+    )

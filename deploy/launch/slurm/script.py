@@ -19,8 +19,9 @@ _FIRST = "# The same script again continues its runs. Each starts a Ray cluster 
 def render(jobs: Sequence[Job], config: SlurmConfig, directory: str) -> str:
     """One script for all jobs, which are an array if there are several; they run in `directory`.
 
-    ValueError: bash does not understand it, or a path cannot stand in it.
+    ValueError: bash does not understand the setup lines, or a path cannot stand in the script.
     """
+    _require_bash(config.setup)
     indexes = array_indexes(jobs)
     at_once = f"%{config.at_once}" if config.at_once else ""
     options = {
@@ -48,9 +49,7 @@ def render(jobs: Sequence[Job], config: SlurmConfig, directory: str) -> str:
         lines.append("esac")
     program = [sys.executable, "-P", "-m", "deploy.launch.slurm.allocation", str(config.signal_seconds)]
     lines += [f'exec {shlex.join(program)} "${{run[@]}}"', ""]
-    script = "\n".join(lines)
-    _check(script)
-    return script
+    return "\n".join(lines)
 
 
 def folder_of(jobs: Sequence[Job]) -> str:
@@ -106,11 +105,11 @@ def _array(job: Job) -> str:
     return f"({shlex.join(job.arguments)})"
 
 
-def _check(script: str) -> None:
-    """ValueError: a setup line is not bash, which Slurm would notice only when the job begins."""
-    if not (bash := shutil.which("bash")):
+def _require_bash(setup: Sequence[str]) -> None:
+    """ValueError: these lines are not bash, which Slurm would notice only when the job begins."""
+    if not (setup and (bash := shutil.which("bash"))):
         return
-    done = subprocess.run([bash, "-n"], input=script, capture_output=True, text=True, timeout=CHECKING)
+    done = subprocess.run([bash, "-n"], input="\n".join(setup), capture_output=True, text=True, timeout=CHECKING)
     if done.returncode:
         said = done.stderr.strip().splitlines()[0].removeprefix(f"{bash}: ")
-        raise ValueError(f"slurm.setup has lines that bash does not understand: {said}")
+        raise ValueError(f"slurm.setup is nothing that bash understands: {said}")
