@@ -1,7 +1,7 @@
 """A node of a Ray cluster inside an allocation. Torch-free.
 
-`python -m deploy.launch.slurm.ray_node ADDRESS STORE_BYTES` joins a cluster; its standard input holds the token. It runs
-on every node of the allocation but the first.
+`python -m deploy.launch.slurm.ray_node ADDRESS STORE_BYTES` joins a cluster, on every node of the allocation but the
+first; its standard input holds the token.
 """
 
 import contextlib

@@ -33,7 +33,6 @@ class SlurmDaemons:
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="slurm-"))  # short: munge's socket lies in it
-        self.folder.chmod(0o755)  # munge demands it
         self._daemons: list[subprocess.Popen[bytes]] = []
 
     @property
@@ -90,7 +89,7 @@ class SlurmDaemons:
         ]  # fmt: skip
         (self.folder / "slurm.conf").write_text("\n".join([*settings, ""]))
         self._start(
-            "munged", "--foreground", f"--socket={self.folder}/munge", f"--key-file={private}/key",
+            "munged", "--foreground", "--force", f"--socket={self.folder}/munge", f"--key-file={private}/key",
             f"--pid-file={private}/pid", f"--log-file={private}/log", f"--seed-file={private}/seed",
         )  # fmt: skip
         self._await(lambda: (self.folder / "munge").exists(), "munged")

@@ -1,7 +1,6 @@
 """`nexus launch --target slurm` with a real Slurm: two nodes, which are both this machine."""
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -59,6 +58,14 @@ def updates(logdir: Path) -> int:
     return max((line["updates"] for line in lines(logdir / "metrics.jsonl")), default=0)
 
 
+def wait_for_update(number: int, logdir: Path, job: str) -> None:
+    """Wait until a run has made so many updates; with its output if it does not."""
+    try:
+        wait_for(lambda: updates(logdir) >= number, f"update {number}", 300)
+    except TimeoutError as error:
+        raise AssertionError(f"{error}; {nexus('jobs')}\n{output(logdir, job)[-4000:]}") from error
+
+
 def members(job: str) -> list[psutil.Process]:
     """The processes of a job."""
     found = []
@@ -105,7 +112,7 @@ def test_two_jobs_on_one_node_and_a_requeue(slurm: SlurmDaemons, tmp_path: Path)
         for logdir in (one, other)
     ]
     for logdir, job in zip((one, other), jobs, strict=True):
-        wait_for(lambda logdir=logdir: updates(logdir) >= 20, f"update 20 of job {job}", 300)
+        wait_for_update(20, logdir, job)
     assert slurm.ask("squeue", "-h", "-t", "running", "-o", "%N").split() == ["n0", "n0"]
 
     # Neither reaches the other, nor anybody without a token, nor any other machine.
@@ -138,7 +145,7 @@ def test_two_jobs_on_one_node_and_a_requeue(slurm: SlurmDaemons, tmp_path: Path)
     wait_for(lambda: "Restarts=1" in slurm.ask("scontrol", "show", "job", jobs[0]), "the requeue", 120)
     saved = json.loads((one / "status.json").read_text())
     assert saved["state"] == "ended" and saved["updates"] >= 20
-    wait_for(lambda: updates(one) >= saved["updates"] + 20, "updates after the requeue", 300)
+    wait_for_update(saved["updates"] + 20, one, jobs[0])
     going = json.loads((one / "status.json").read_text())
     assert going["frames"] >= saved["frames"] and going["updates"] > saved["updates"]
     counted = [line["updates"] for line in lines(one / "metrics.jsonl")]
@@ -156,11 +163,7 @@ def test_two_jobs_on_one_node_and_a_requeue(slurm: SlurmDaemons, tmp_path: Path)
     assert members(jobs[1])  # the other goes on
     slurm.ask("scancel", jobs[1])
     wait_for(lambda: not members(jobs[1]), "the end of the other", 60)
-    assert not token_of_folder(tokens[1])
-
-
-def token_of_folder(token: Path) -> bool:
-    return token.parent.exists()
+    assert not tokens[1].parent.exists()
 
 
 def test_an_array_of_three_seeds(slurm: SlurmDaemons, tmp_path: Path) -> None:
@@ -180,7 +183,7 @@ def test_a_job_of_two_nodes(slurm: SlurmDaemons, tmp_path: Path) -> None:
     logdir = tmp_path / "wide"
     options = [*LONG[:-6], "--actor.actors", "2", *LONG[-6:]]
     (job,) = launch("gym:CartPole-v1", *options, "--logdir", str(logdir), "--slurm.nodes", "2")
-    wait_for(lambda: updates(logdir) >= 10, "update 10", 300)
+    wait_for_update(10, logdir, job)
     assert "2 of 2 nodes have joined" in output(logdir, job)
     assert "has saved and ended" in nexus("stop", "wide")
     assert not members(job)
