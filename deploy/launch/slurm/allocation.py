@@ -19,7 +19,7 @@ from deploy.commands.train import parse_train
 from deploy.distributed.cluster.probe import look_at
 from deploy.distributed.ray_cluster import object_store_bytes
 from deploy.exit_codes import FAILED, INTERRUPTED
-from deploy.launch.slurm.ray_node import ON_LOOPBACK, RayNode, free_port
+from deploy.launch.slurm.ray_node import RayNode
 from deploy.run_failed import RunFailedError
 
 JOINING = 180.0  # seconds for the other nodes
@@ -66,17 +66,10 @@ class Allocation:
 
         RunFailedError: Ray has not started, or Slurm refuses.
         """
-        store = object_store_bytes(parse_train([*arguments, "--mode", "cluster"]).model)
-        variables = ON_LOOPBACK if self.nodes == 1 else {}
-        token = secrets.token_hex(32)
-        with self.listening(), RayNode(token, variables, lambda: self.over) as head:
-            code = INTERRUPTED
-            # Ray's client server cannot be turned off; its port is the only one that Ray does not choose by itself.
-            address = head.start(
-                "--head", "--port=0", "--include-dashboard=false", f"--ray-client-server-port={free_port()}",
-                *(["--node-ip-address=127.0.0.1"] if self.nodes == 1 else []), store_bytes=store,
-            )  # fmt: skip
-            if address:
+        token, code = secrets.token_hex(32), INTERRUPTED
+        with self.listening(), RayNode(token, self.nodes == 1, lambda: self.over) as head:
+            store = object_store_bytes(parse_train([*arguments, "--mode", "cluster"]).model)
+            if address := head.start("", store):
                 say(f"job {self.job}, start {self.restarts + 1}, on {socket.gethostname()}: Ray cluster at {address}")
                 with self._others(address, token, store, head.environment):
                     code = self._train(arguments, address, head.environment)
@@ -121,6 +114,8 @@ class Allocation:
     def _train(self, arguments: Sequence[str], address: str, environment: Mapping[str, str]) -> int:
         command = [sys.executable, "-P", "-m", "deploy.cli", "train", *arguments]
         command += ["--mode", "cluster", "--cluster.address", address]
+        if self.over:
+            return INTERRUPTED
         asked = False
         process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, start_new_session=True)
         while (code := process.poll()) is None:
@@ -134,7 +129,7 @@ class Allocation:
                 process.wait()
                 return INTERRUPTED
             time.sleep(0.2)
-        return code
+        return INTERRUPTED if code == -signal.SIGHUP else code  # it had just begun
 
     def _requeue(self) -> None:
         try:

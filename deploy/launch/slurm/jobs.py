@@ -33,7 +33,7 @@ _STATES: Mapping[str, State] = {
     "COMPLETED": "ended", "CANCELLED": "stopped",
 }  # fmt: skip
 """All others are failures: TIMEOUT, NODE_FAIL, OUT_OF_MEMORY and so on."""
-_INTERRUPTED = "130:0"  # exit code and signal of a job whose run was stopped
+_INTERRUPTED = ("130:0", "0:15")  # exit code and signal of a job that was stopped, by its own program or at once
 
 
 class SlurmJobs:
@@ -142,7 +142,7 @@ def _judge(state: str, code: str, reason: str) -> tuple[State, str]:
     if state in _STATES:
         found = _STATES[state]
         return found, reason if found == "waiting" and reason != "None" else ""
-    if code == _INTERRUPTED:
+    if code in _INTERRUPTED:
         return "stopped", ""
     return "failed", f"{state} (exit code {code})" if state == "FAILED" else state
 

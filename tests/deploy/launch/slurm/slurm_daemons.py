@@ -21,6 +21,7 @@ NODES = ("n0", "n1")
 CPUS = 8  # of each node, whatever this machine has
 STARTING = 30.0  # seconds
 ENDING = 20.0  # seconds
+SAVING = 60.0  # seconds for the jobs; Slurm kills them after 30
 
 
 def missing() -> str:
@@ -126,7 +127,7 @@ class SlurmDaemons:
     def _end(self) -> None:
         if len(self._daemons) > 1:
             self._ask_quietly("scancel", f"--user={getpass.getuser()}")
-            deadline = time.monotonic() + ENDING
+            deadline = time.monotonic() + SAVING
             while self._ask_quietly("squeue", "-h").strip() and time.monotonic() < deadline:
                 time.sleep(0.5)
         for daemon in reversed(self._daemons):
