@@ -1,9 +1,10 @@
 #!/bin/sh
 # Starts a replay shard with shard.conf and settings from the environment:
-#   REDIS_PASSWORD   required
-#   REDIS_MAXMEMORY  required, for example 8gb
-#   REDIS_BIND       addresses to listen on; if empty, local connections only
-#   REDIS_PORT       if empty, 6379
+#   REDIS_PASSWORD       required, or
+#   REDIS_PASSWORD_FILE  a file that holds it
+#   REDIS_MAXMEMORY      required, for example 8gb
+#   REDIS_BIND           addresses to listen on; if empty, local connections only
+#   REDIS_PORT           if empty, 6379
 # The server reads them from its standard input: a command line is visible to every user of the machine.
 set -eu
 
@@ -12,6 +13,9 @@ stop() {
     exit 1
 }
 
+if [ -n "${REDIS_PASSWORD_FILE-}" ]; then
+    REDIS_PASSWORD=$(cat -- "$REDIS_PASSWORD_FILE") || stop "REDIS_PASSWORD_FILE=$REDIS_PASSWORD_FILE cannot be read"
+fi
 newline='
 '
 case ${REDIS_PASSWORD-} in

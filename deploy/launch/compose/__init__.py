@@ -1,0 +1,1 @@
+"""A job in containers on this machine, by docker-compose.yml."""

@@ -1,0 +1,189 @@
+"""A job in containers. Torch-free."""
+
+import json
+import math
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import yaml
+
+from deploy.launch import records
+from deploy.launch.compose import secrets
+from deploy.launch.compose.config import ComposeConfig
+from deploy.launch.job import Job
+from deploy.launch.target import Launched, State
+from deploy.run_failed import RunFailedError
+from replay.files import whole_file
+
+REPLAY = "redis://redis-0,redis://redis-1"
+ADDRESS = "ray-head:6380"
+METRICS = 9100  # where deploy/monitor/provisioning/prometheus.yml looks
+RUNS = PurePosixPath("/runs")
+ANSWERING = 60.0  # seconds
+BUILDING = 3600.0  # seconds, for images from nothing
+STATES: dict[str, State] = {
+    "created": "waiting", "restarting": "waiting", "paused": "waiting", "running": "running", "removing": "stopped",
+}  # fmt: skip
+
+
+class Compose:
+    """One job: a project of Docker Compose, named as the job."""
+
+    runs = RUNS
+
+    def __init__(self, config: ComposeConfig):
+        self.config = config
+
+    def files(self, jobs: Sequence[Job]) -> dict[str, str]:
+        """See `Target`; to be given to Compose after docker-compose.yml."""
+        job = _only(jobs)
+        return {f"{job.name}.yml": yaml.safe_dump(override(self.config, job), sort_keys=False)}
+
+    def launch(self, jobs: Sequence[Job]) -> Iterator[Launched]:
+        job, ((name, text),) = _only(jobs), self.files(jobs).items()
+        file = Path(self.config.file).absolute()
+        if not file.is_file():
+            raise ValueError(f"{file} does not exist: --target compose builds the images, in a checkout of Nexus.")
+        compose = _Project(job.name, file.parent / self.config.secrets)
+        state, _ = compose.state()
+        if state in ("waiting", "running"):
+            raise ValueError(f"The job {job.name} is {state} already; `nexus stop {job.name}` ends it.")
+        secrets.make(compose.secrets)
+        place = records.folder().parent / "compose" / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(place) as written:
+            written.write(text.encode())
+        compose.run("--file", str(file), "--file", str(place), "up", "--detach", "--build", timeout=BUILDING)
+        yield Launched(
+            name=job.name, target="compose", id=compose.name, place=str(compose.secrets), task=job.config.task,
+            logdir=job.config.logdir, time=time.time(),
+        )  # fmt: skip
+
+    def state(self, job: Launched) -> tuple[State, str]:
+        try:
+            return _project(job).state()
+        except RunFailedError as error:
+            return "unreachable", str(error)
+
+    def logs(self, job: Launched, follow: bool) -> Iterator[str]:
+        return _project(job).logs(follow)
+
+    def stop(self, job: Launched, timeout: float) -> str:
+        compose, wait = _project(job), max(1, int(timeout))
+        said = "it had ended"
+        if compose.state()[0] == "running":
+            command = ("nexus", "stop", job.logdir, "--timeout", str(wait))
+            said = compose.run("exec", "--no-TTY", "learner", *command, timeout=timeout + ANSWERING)
+        compose.run("down", timeout=timeout + ANSWERING)
+        return f"{said.strip()}; its containers are removed, its volumes kept"
+
+
+def override(config: ComposeConfig, job: Job) -> dict[str, Any]:
+    """What the job changes in docker-compose.yml. ValueError: it does not fit in there."""
+    logdir, cluster = PurePosixPath(job.config.logdir), job.config.cluster
+    if not (logdir.is_relative_to(RUNS) and logdir != RUNS):
+        raise ValueError(f"--logdir {logdir} is not below {RUNS}, where the containers see the volume of their runs.")
+    each = int(config.actor_cpus / cluster.actor_cpus + 1e-9)
+    if not each:
+        raise ValueError(
+            f"cluster.actor_cpus={cluster.actor_cpus:g} is more than the compose.actor_cpus={config.actor_cpus} of a "
+            "container."
+        )
+    more = ["--cluster.address", ADDRESS, "--metrics-port", str(METRICS)]
+    if not cluster.learner_nodes:
+        more += ["--cluster.learner-nodes", "role=learner"]
+    if not cluster.actor_nodes:
+        more += ["--cluster.actor-nodes", "role=actors"]
+    if job.config.replay.store == "memory":
+        more += ["--replay", REPLAY]
+    learner: dict[str, Any] = {"command": [word.replace("$", "$$") for word in job.command(*more)]}
+    if config.gpu:
+        device = {"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}
+        learner["deploy"] = {"resources": {"reservations": {"devices": [device]}}}
+    actor = {
+        "command": [
+            "ray", "start", f"--address={ADDRESS}", "--labels=role=actors", f"--num-cpus={config.actor_cpus}", "--block",
+        ],
+        "deploy": {"replicas": 1 if job.config.offline else math.ceil(job.config.actor.actors / each)},
+    }  # fmt: skip
+    return {"services": {"learner": learner, "actor": actor}}
+
+
+class _Project:
+    """Compose, asked about one project with a time-out."""
+
+    def __init__(self, name: str, folder: Path):
+        """ValueError: there is no Docker Compose."""
+        self.name, self.secrets = f"nexus-{name}", folder
+        plugin = shutil.which("docker") and not _run(["docker", "compose", "version"], {}, ANSWERING).returncode
+        if not plugin and not shutil.which("docker-compose"):
+            raise ValueError(
+                "--target compose needs Docker Compose, which is not installed here; install it, or write its file "
+                "with --dry-run --out FOLDER and use it elsewhere."
+            )
+        program = ["docker", "compose"] if plugin else ["docker-compose"]
+        self._command = [*program, "--project-name", self.name]
+        user, group = secrets.owner()
+        self._environment = {"NEXUS_SECRETS": str(folder), "NEXUS_UID": str(user), "NEXUS_GID": str(group)}
+
+    def run(self, *arguments: str, timeout: float = ANSWERING) -> str:
+        """A command of Compose; its output."""
+        try:
+            done = _run([*self._command, *arguments], self._environment, timeout)
+        except subprocess.TimeoutExpired:
+            raise RunFailedError(f"docker compose has not ended within {timeout:g} s.") from None
+        if done.returncode:
+            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+            raise RunFailedError(f"docker compose: {last}")
+        return done.stdout
+
+    def state(self) -> tuple[State, str]:
+        """What the learner's container does."""
+        said = self.run("ps", "--all", "--format", "json", "learner")
+        if not said.strip():
+            return "gone", ""
+        found = json.loads(said.splitlines()[0])
+        if found["State"] == "exited":
+            code = found.get("ExitCode", 0)
+            return ("failed", f"it ended with exit code {code}") if code else ("ended", "")
+        return STATES.get(found["State"], "failed"), found.get("Status", "")
+
+    def logs(self, follow: bool) -> Iterator[str]:
+        """What the learner's container has printed, and prints."""
+        command = [*self._command, "logs", "--no-log-prefix", *(["--follow"] if follow else []), "learner"]
+        environment = os.environ | self._environment
+        with subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stdout and process.stderr
+            try:
+                yield from process.stdout
+                if process.wait():
+                    last = (process.stderr.read().strip().splitlines() or ["no message"])[-1]
+                    raise RunFailedError(f"docker compose logs: {last}")
+            finally:
+                process.terminate()
+
+
+def _only(jobs: Sequence[Job]) -> Job:
+    if len(jobs) != 1:
+        raise ValueError(
+            f"--target compose runs one job on this machine, and these are {len(jobs)}; start a Ray cluster and use "
+            "--target ray, which queues them."
+        )
+    return jobs[0]
+
+
+def _project(job: Launched) -> _Project:
+    return _Project(job.name, Path(job.place))
+
+
+def _run(command: Sequence[str], environment: dict[str, str], timeout: float) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        command, env=os.environ | environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout
+    )

@@ -1,0 +1,118 @@
+"""Jobs of Kubernetes. Torch-free."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import PurePosixPath
+from typing import Any
+
+from deploy.launch.job import Job
+from deploy.launch.kuberay.config import KubeRayConfig
+from deploy.launch.kuberay.documents import documents
+from deploy.launch.kuberay.kubectl import Kubectl
+from deploy.launch.kuberay.manifests import manifests, object_name
+from deploy.launch.kuberay.pods import PASSWORD, RUNS, TOKEN
+from deploy.launch.target import Launched, State
+from deploy.run_failed import RunFailedError
+
+STATES: Mapping[str, State] = {
+    "Complete": "ended", "Failed": "failed", "ValidationFailed": "failed", "Suspended": "waiting", "Running": "running",
+}  # fmt: skip
+"""KubeRay's states of a RayJob; in all others it is about to start."""
+DELETING = 180.0  # seconds
+
+
+class KubeRay:
+    """A RayJob each, in one namespace."""
+
+    runs = PurePosixPath(RUNS)
+
+    def __init__(self, config: KubeRayConfig):
+        self.config = config
+
+    def files(self, jobs: Sequence[Job]) -> dict[str, str]:
+        """See `Target`; each can be applied with kubectl, that of `cluster.yaml` first."""
+        made = manifests(self.config, jobs)
+        return {f"{name or 'cluster'}.yaml": documents(them) for name, them in made.items()}
+
+    def launch(self, jobs: Sequence[Job]) -> Iterator[Launched]:
+        made = manifests(self.config, jobs)
+        kubectl = Kubectl(self.config.context, self.config.namespace)
+        self._require_secret(kubectl)
+        for job in jobs:
+            state, _ = _state(kubectl.get("rayjob", object_name(job)))
+            if state in ("waiting", "running"):
+                raise ValueError(f"The job {job.name} is {state} already; `nexus stop {job.name}` ends it.")
+        if "" in made:
+            kubectl.apply(made[""])
+        for job in jobs:
+            name = object_name(job)
+            kubectl.delete("rayjob", name, DELETING)  # one that has ended is not started again by an apply
+            kubectl.apply(made[name])
+            yield Launched(
+                name=job.name, target="kuberay", id=name, place=f"{self.config.context}/{self.config.namespace}",
+                task=job.config.task, logdir=job.config.logdir, time=time.time(),
+            )  # fmt: skip
+
+    def state(self, job: Launched) -> tuple[State, str]:
+        try:
+            return _state(_kubectl(job).get("rayjob", job.id))
+        except RunFailedError as error:
+            return "unreachable", str(error)
+
+    def logs(self, job: Launched, follow: bool) -> Iterator[str]:
+        kubectl = _kubectl(job)
+        document = kubectl.get("rayjob", job.id)
+        head = _head(document)
+        if document is None or not head:
+            raise RunFailedError(f"The job {job.name} has no cluster now; its logs are in {job.logdir} on the volume.")
+        if "clusterSelector" in document["spec"]:
+            yield from kubectl.logs(f"job/{job.id}", "ray-job-submitter", follow)
+        else:
+            yield from kubectl.logs(head, "ray-job-submitter", follow)
+
+    def stop(self, job: Launched, timeout: float) -> str:
+        kubectl = _kubectl(job)
+        document = kubectl.get("rayjob", job.id)
+        said = "it had ended"
+        if _state(document)[0] == "running" and (head := _head(document)):
+            wait = f"{max(1, int(timeout))}"
+            said = kubectl.execute(head, "ray-head", ["nexus", "stop", job.logdir, "--timeout", wait], timeout + 30)
+        kubectl.delete("rayjob", job.id, DELETING)
+        if kubectl.get("statefulset", f"{job.id}-redis"):
+            kubectl.scale("statefulset", f"{job.id}-redis", 0)
+        return f"{said.strip()}; its pods are removed, its volumes kept"
+
+    def _require_secret(self, kubectl: Kubectl) -> None:
+        secret = self.config.secret
+        found = (kubectl.get("secret", secret) or {}).get("data", {})
+        if missing := [key for key in (TOKEN, PASSWORD) if key not in found]:
+            raise ValueError(f"The Secret {secret} has no {' and no '.join(missing)}. {how_to_make(secret)}")
+
+
+def how_to_make(secret: str) -> str:
+    """How the Secret is made without its values on a command line or in a shell's history."""
+    keys = " ".join(f"--from-file={key}" for key in (TOKEN, PASSWORD))
+    return (
+        "Make it in an empty folder:\n"
+        f"  umask 077; for key in {TOKEN} {PASSWORD}; do openssl rand -hex 32 | tr -d '\\n' > $key; done\n"
+        f"  kubectl create secret generic {secret} {keys}"
+    )
+
+
+def _kubectl(job: Launched) -> Kubectl:
+    context, _, namespace = job.place.rpartition("/")
+    return Kubectl(context, namespace)
+
+
+def _state(document: Mapping[str, Any] | None) -> tuple[State, str]:
+    if document is None:
+        return "gone", ""
+    status = document.get("status", {})
+    state = STATES.get(status.get("jobDeploymentStatus", ""), "waiting")
+    return state, status.get("message", "") or status.get("reason", "")
+
+
+def _head(document: Mapping[str, Any] | None) -> str:
+    """The head's pod of a RayJob's cluster; empty if it has none."""
+    cluster = (document or {}).get("status", {}).get("rayClusterStatus", {})
+    return str(cluster.get("head", {}).get("podName", ""))
