@@ -15,4 +15,12 @@ def target_of(job: Launched) -> Target:
         from deploy.launch.slurm.jobs import SlurmJobs
 
         return SlurmJobs(SlurmConfig())
+    if job.target == "kuberay":
+        from deploy.launch.kuberay.target import KubeRay
+
+        return KubeRay.of(job.place)
+    if job.target == "compose":
+        from deploy.launch.compose.target import Compose
+
+        return Compose.of(job.place)
     raise ValueError(f"The job {job.name} was given to {job.target!r}, which this version of Nexus does not know.")

@@ -15,6 +15,8 @@ from deploy.commands.numbers import NotNegative
 from deploy.commands.parsing import OptionalPath, option_names, parse_known
 from deploy.commands.train import Train, parse_train
 from deploy.launch import records
+from deploy.launch.compose.config import ComposeConfig
+from deploy.launch.kuberay.config import KubeRayConfig
 from deploy.launch.ray_jobs.config import RayJobsConfig, address_of
 from deploy.launch.slurm.config import SlurmConfig
 from deploy.launch.sweep import jobs
@@ -39,8 +41,9 @@ class Launch:
     job.
     """
 
-    target: Literal["ray", "slurm"] = "ray"
-    """Where: on a Ray cluster, through its job server; or in Slurm, where each job starts a Ray cluster of its own."""
+    target: Literal["ray", "slurm", "kuberay", "compose"] = "ray"
+    """Where: on a Ray cluster, through its job server; in Slurm, where each job starts a Ray cluster of its own; on
+    Kubernetes, by KubeRay; in containers on this machine."""
     address: Annotated[str, arg(help_behavior_hint="(default: RAY_API_SERVER_ADDRESS)", metavar="http://HOST:PORT")] = (
         ""
     )
@@ -59,6 +62,8 @@ class Launch:
     """With --dry-run: a folder for it, a file each."""
     ray: RayJobsConfig = field(default_factory=RayJobsConfig)
     slurm: SlurmConfig = field(default_factory=SlurmConfig)
+    kuberay: KubeRayConfig = field(default_factory=KubeRayConfig)
+    compose: ComposeConfig = field(default_factory=ComposeConfig)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -98,6 +103,14 @@ def target_of(given: Launch) -> Target:
         from deploy.launch.slurm.jobs import SlurmJobs
 
         return SlurmJobs(given.slurm)
+    if given.target == "kuberay":
+        from deploy.launch.kuberay.target import KubeRay
+
+        return KubeRay(given.kuberay)
+    if given.target == "compose":
+        from deploy.launch.compose.target import Compose
+
+        return Compose(given.compose)
     from deploy.launch.ray_jobs.jobs import RayJobs
 
     return RayJobs(given.ray, address_of(given.address))

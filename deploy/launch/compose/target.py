@@ -8,7 +8,7 @@ import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Self
 
 import yaml
 
@@ -18,7 +18,7 @@ from deploy.launch.compose.config import ComposeConfig
 from deploy.launch.job import Job
 from deploy.launch.target import Launched, State
 from deploy.run_failed import RunFailedError
-from replay.files import whole_file
+from replay.files.whole_file import whole_file
 
 REPLAY = "redis://redis-0,redis://redis-1"
 ADDRESS = "ray-head:6380"
@@ -39,6 +39,11 @@ class Compose:
     def __init__(self, config: ComposeConfig):
         self.config = config
 
+    @classmethod
+    def of(cls, place: str) -> Self:
+        """That of a job, by its `place`."""
+        return cls(ComposeConfig(secrets=place))
+
     def files(self, jobs: Sequence[Job]) -> dict[str, str]:
         """See `Target`; to be given to Compose after docker-compose.yml."""
         job = _only(jobs)
@@ -49,15 +54,15 @@ class Compose:
         file = Path(self.config.file).absolute()
         if not file.is_file():
             raise ValueError(f"{file} does not exist: --target compose builds the images, in a checkout of Nexus.")
-        compose = _Project(job.name, file.parent / self.config.secrets)
+        compose = self._project(job.name)
         state, _ = compose.state()
         if state in ("waiting", "running"):
             raise ValueError(f"The job {job.name} is {state} already; `nexus stop {job.name}` ends it.")
         secrets.make(compose.secrets)
         place = records.folder().parent / "compose" / name
         place.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(place) as written:
-            written.write(text.encode())
+        with whole_file(place) as fresh:
+            fresh.write_text(text)
         compose.run("--file", str(file), "--file", str(place), "up", "--detach", "--build", timeout=BUILDING)
         yield Launched(
             name=job.name, target="compose", id=compose.name, place=str(compose.secrets), task=job.config.task,
@@ -66,21 +71,24 @@ class Compose:
 
     def state(self, job: Launched) -> tuple[State, str]:
         try:
-            return _project(job).state()
+            return self._project(job.name).state()
         except RunFailedError as error:
             return "unreachable", str(error)
 
     def logs(self, job: Launched, follow: bool) -> Iterator[str]:
-        return _project(job).logs(follow)
+        return self._project(job.name).logs(follow)
 
     def stop(self, job: Launched, timeout: float) -> str:
-        compose, wait = _project(job), max(1, int(timeout))
+        compose, wait = self._project(job.name), max(1, int(timeout))
         said = "it had ended"
         if compose.state()[0] == "running":
             command = ("nexus", "stop", job.logdir, "--timeout", str(wait))
             said = compose.run("exec", "--no-TTY", "learner", *command, timeout=timeout + ANSWERING)
         compose.run("down", timeout=timeout + ANSWERING)
         return f"{said.strip()}; its containers are removed, its volumes kept"
+
+    def _project(self, name: str) -> "_Project":
+        return _Project(name, Path(self.config.file).absolute().parent / self.config.secrets)
 
 
 def override(config: ComposeConfig, job: Job) -> dict[str, Any]:
@@ -105,12 +113,16 @@ def override(config: ComposeConfig, job: Job) -> dict[str, Any]:
     if config.gpu:
         device = {"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}
         learner["deploy"] = {"resources": {"reservations": {"devices": [device]}}}
-    actor = {
-        "command": [
-            "ray", "start", f"--address={ADDRESS}", "--labels=role=actors", f"--num-cpus={config.actor_cpus}", "--block",
-        ],
-        "deploy": {"replicas": 1 if job.config.offline else math.ceil(job.config.actor.actors / each)},
-    }  # fmt: skip
+    node = [
+        "ray",
+        "start",
+        f"--address={ADDRESS}",
+        "--labels=role=actors",
+        f"--num-cpus={config.actor_cpus}",
+        "--block",
+    ]
+    replicas = 1 if job.config.offline else math.ceil(job.config.actor.actors / each)
+    actor = {"command": node, "deploy": {"replicas": replicas}}
     return {"services": {"learner": learner, "actor": actor}}
 
 
@@ -177,10 +189,6 @@ def _only(jobs: Sequence[Job]) -> Job:
             "--target ray, which queues them."
         )
     return jobs[0]
-
-
-def _project(job: Launched) -> _Project:
-    return _Project(job.name, Path(job.place))
 
 
 def _run(command: Sequence[str], environment: dict[str, str], timeout: float) -> "subprocess.CompletedProcess[str]":

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, Self
 
 from deploy.launch.job import Job
 from deploy.launch.kuberay.config import KubeRayConfig
@@ -19,6 +19,7 @@ STATES: Mapping[str, State] = {
 }  # fmt: skip
 """KubeRay's states of a RayJob; in all others it is about to start."""
 DELETING = 180.0  # seconds
+POLL = 5.0  # seconds between looks at a job that is about to start
 
 
 class KubeRay:
@@ -29,15 +30,21 @@ class KubeRay:
     def __init__(self, config: KubeRayConfig):
         self.config = config
 
+    @classmethod
+    def of(cls, place: str) -> Self:
+        """That of a job, by its `place`."""
+        context, _, namespace = place.rpartition("/")
+        return cls(KubeRayConfig(context=context, namespace=namespace))
+
     def files(self, jobs: Sequence[Job]) -> dict[str, str]:
-        """See `Target`; each can be applied with kubectl, that of `cluster.yaml` first."""
+        """See `Target`; `kubectl apply` takes them in this order."""
         made = manifests(self.config, jobs)
         return {f"{name or 'cluster'}.yaml": documents(them) for name, them in made.items()}
 
     def launch(self, jobs: Sequence[Job]) -> Iterator[Launched]:
         made = manifests(self.config, jobs)
-        kubectl = Kubectl(self.config.context, self.config.namespace)
-        self._require_secret(kubectl)
+        self._require_secret()
+        kubectl = self.kubectl
         for job in jobs:
             state, _ = _state(kubectl.get("rayjob", object_name(job)))
             if state in ("waiting", "running"):
@@ -55,23 +62,24 @@ class KubeRay:
 
     def state(self, job: Launched) -> tuple[State, str]:
         try:
-            return _state(_kubectl(job).get("rayjob", job.id))
+            return _state(self.kubectl.get("rayjob", job.id))
         except RunFailedError as error:
             return "unreachable", str(error)
 
     def logs(self, job: Launched, follow: bool) -> Iterator[str]:
-        kubectl = _kubectl(job)
+        kubectl = self.kubectl
         document = kubectl.get("rayjob", job.id)
-        head = _head(document)
-        if document is None or not head:
-            raise RunFailedError(f"The job {job.name} has no cluster now; its logs are in {job.logdir} on the volume.")
-        if "clusterSelector" in document["spec"]:
-            yield from kubectl.logs(f"job/{job.id}", "ray-job-submitter", follow)
-        else:
-            yield from kubectl.logs(head, "ray-job-submitter", follow)
+        while follow and _state(document)[0] == "waiting":
+            time.sleep(POLL)
+            document = kubectl.get("rayjob", job.id)
+        if not (head := _head(document)):
+            raise RunFailedError(f"The job {job.name} has no cluster now; what it logged is in {job.logdir}.")
+        assert document
+        standing = "clusterSelector" in document["spec"]
+        yield from kubectl.logs(f"job/{job.id}" if standing else head, "ray-job-submitter", follow)
 
     def stop(self, job: Launched, timeout: float) -> str:
-        kubectl = _kubectl(job)
+        kubectl = self.kubectl
         document = kubectl.get("rayjob", job.id)
         said = "it had ended"
         if _state(document)[0] == "running" and (head := _head(document)):
@@ -82,9 +90,14 @@ class KubeRay:
             kubectl.scale("statefulset", f"{job.id}-redis", 0)
         return f"{said.strip()}; its pods are removed, its volumes kept"
 
-    def _require_secret(self, kubectl: Kubectl) -> None:
+    @property
+    def kubectl(self) -> Kubectl:
+        """ValueError: it is not installed."""
+        return Kubectl(self.config.context, self.config.namespace)
+
+    def _require_secret(self) -> None:
         secret = self.config.secret
-        found = (kubectl.get("secret", secret) or {}).get("data", {})
+        found = (self.kubectl.get("secret", secret) or {}).get("data", {})
         if missing := [key for key in (TOKEN, PASSWORD) if key not in found]:
             raise ValueError(f"The Secret {secret} has no {' and no '.join(missing)}. {how_to_make(secret)}")
 
@@ -97,11 +110,6 @@ def how_to_make(secret: str) -> str:
         f"  umask 077; for key in {TOKEN} {PASSWORD}; do openssl rand -hex 32 | tr -d '\\n' > $key; done\n"
         f"  kubectl create secret generic {secret} {keys}"
     )
-
-
-def _kubectl(job: Launched) -> Kubectl:
-    context, _, namespace = job.place.rpartition("/")
-    return Kubectl(context, namespace)
 
 
 def _state(document: Mapping[str, Any] | None) -> tuple[State, str]:
