@@ -18,20 +18,12 @@ from replay.redis_url import Address
 from tests.replay.redis.redis_servers import EXECUTABLE, dying_with_the_test, free_port
 
 ROOT = Path(__file__).parents[2]
+IMAGE = (ROOT / "deploy" / "Dockerfile").read_text()
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+COMMAND = ["sh", str(ROOT / "deploy" / "redis" / "start.sh")]
 PASSWORDS = ["sesame", "two words", "quote \" and ' and \\ and \\n", "$HOME `id` $(id) %s # &", "grüße"]
 
 pytestmark = pytest.mark.timeout(120)
-
-
-def command_of(service: Mapping[str, Any]) -> list[str]:
-    """The container's command, with the files it mounts from this checkout where they are here."""
-    mounts = [mount.split(":") for mount in service["volumes"] if mount.startswith("./")]
-    assert mounts and all(mode == "ro" for _, _, mode in mounts)
-    words = list(service["command"])
-    for source, target, _ in mounts:
-        words = [word.replace(target, str(ROOT / source)) for word in words]
-    return words
 
 
 def environment_of(service: Mapping[str, Any], given: Mapping[str, str]) -> dict[str, str]:
@@ -44,20 +36,26 @@ def environment_of(service: Mapping[str, Any], given: Mapping[str, str]) -> dict
 
 
 @contextmanager
-def shard(name: str, folder: Path, port: int, **given: str) -> Iterator[subprocess.Popen[bytes]]:
-    service = COMPOSE[name]
+def shard(
+    name: str, folder: Path, port: int, password: str | None = None, **given: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    """As the container starts it, with its secret in a file; without `password` the file is missing."""
     programs = folder / "bin"
     programs.mkdir(exist_ok=True)
     if not (programs / "redis-server").exists():
         (programs / "redis-server").symlink_to(EXECUTABLE)
     data = folder / "data"
     data.mkdir(exist_ok=True)
-    environment = {"PATH": f"{programs}:{os.environ['PATH']}"} | environment_of(service, given)
-    environment |= {"REDIS_PORT": str(port), "REDIS_BIND": ""}  # in a container they differ
+    secret = folder / "redis_password"
+    if password is not None:
+        secret.write_text(password)
+    environment = {"PATH": f"{programs}:{os.environ['PATH']}"} | environment_of(COMPOSE[name], given)
+    assert environment["REDIS_PASSWORD_FILE"] == "/run/secrets/redis_password"
+    own = {"REDIS_PASSWORD_FILE": str(secret), "REDIS_PORT": str(port), "REDIS_BIND": ""}  # in a container they differ
     with (folder / "log").open("ab") as log:
         process = subprocess.Popen(
-            dying_with_the_test(["/usr/bin/env", *command_of(service)]),
-            env=environment,
+            dying_with_the_test(["/usr/bin/env", *COMMAND]),
+            env=environment | own,
             cwd=data,
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -103,7 +101,7 @@ def synced(connection: Connection, timeout: float = 20.0) -> None:
 @pytest.mark.parametrize("name", ["redis-0", "redis-1"])
 def test_a_shard_runs_with_these_settings(name: str, tmp_path: Path) -> None:
     port = free_port()
-    with shard(name, tmp_path, port, REDIS_PASSWORD="sesame") as process, client(port, "sesame") as connection:
+    with shard(name, tmp_path, port, "sesame") as process, client(port, "sesame") as connection:
         assert connection.call("PING") == b"PONG"
         found = settings(connection)
         command_line = Path(f"/proc/{process.pid}/cmdline")
@@ -126,16 +124,19 @@ def test_a_shard_runs_with_these_settings(name: str, tmp_path: Path) -> None:
 
 def test_the_containers_listen_on_the_private_network_alone() -> None:
     for name in ("redis-0", "redis-1"):
-        assert COMPOSE[name]["environment"]["REDIS_BIND"] == "* -::*"
-        assert COMPOSE[name]["networks"] == ["nexus"] and "ports" not in COMPOSE[name]
-        assert COMPOSE[name]["user"] == "redis"
+        service = COMPOSE[name]
+        assert service["environment"]["REDIS_BIND"] == "* -::*" and service["secrets"] == ["redis_password"]
+        assert not {"command", "ports", "networks", "network_mode"} & service.keys()
+        assert service["build"]["target"] == "replay"
+    assert "COPY deploy/redis /etc/nexus/redis\n" in IMAGE
+    assert 'CMD ["sh", "/etc/nexus/redis/start.sh"]\n' in IMAGE
 
 
 def test_what_was_said_to_be_kept_comes_back(tmp_path: Path) -> None:
     port = free_port()
     for start in range(2):
         with (
-            shard("redis-0", tmp_path, port, REDIS_PASSWORD="sesame", REDIS_MAXMEMORY="100mb"),
+            shard("redis-0", tmp_path, port, "sesame", REDIS_MAXMEMORY="100mb"),
             client(port, "sesame") as connection,
         ):
             assert settings(connection)["maxmemory"] == str(100 * 2**20)
@@ -148,7 +149,7 @@ def test_passwords_of_any_kind(tmp_path: Path) -> None:
     for password in PASSWORDS:
         port = free_port()
         with (
-            shard("redis-0", tmp_path, port, REDIS_PASSWORD=password, REDIS_MAXMEMORY="100mb"),
+            shard("redis-0", tmp_path, port, password, REDIS_MAXMEMORY="100mb"),
             client(port, password) as connection,
         ):
             assert connection.call("PING") == b"PONG"
@@ -159,16 +160,18 @@ def test_passwords_of_any_kind(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("password", "given", "said"),
     [
-        ({}, "set REDIS_PASSWORD, for example: export REDIS_PASSWORD=$(openssl rand -hex 32)"),
-        ({"REDIS_PASSWORD": ""}, "set REDIS_PASSWORD"),
-        ({"REDIS_PASSWORD": "two\nlines"}, "REDIS_PASSWORD has more than one line"),
-        ({"REDIS_PASSWORD": "sesame", "REDIS_MAXMEMORY": "0"}, "set REDIS_MAXMEMORY to what this shard may take"),
+        (None, {}, "redis_password cannot be read"),
+        ("", {}, "set REDIS_PASSWORD, for example: export REDIS_PASSWORD=$(openssl rand -hex 32)"),
+        ("two\nlines", {}, "REDIS_PASSWORD has more than one line"),
+        ("sesame", {"REDIS_MAXMEMORY": "0"}, "set REDIS_MAXMEMORY to what this shard may take"),
     ],
 )
-def test_nothing_starts_without_a_password_or_a_bound(given: dict[str, str], said: str, tmp_path: Path) -> None:
-    with shard("redis-0", tmp_path, free_port(), **given) as process:
+def test_nothing_starts_without_a_password_or_a_bound(
+    password: str | None, given: dict[str, str], said: str, tmp_path: Path
+) -> None:
+    with shard("redis-0", tmp_path, free_port(), password, **given) as process:
         assert process.wait(timeout=30) == 1
     assert said in (tmp_path / "log").read_text()
     assert not list((tmp_path / "data").iterdir())

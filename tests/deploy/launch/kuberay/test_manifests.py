@@ -270,11 +270,7 @@ def test_what_cannot_run_there_is_refused() -> None:
     many = made("--actor.actors", "200", "--actor.environments", "200")[0]
     for one, config, said in (
         (elsewhere, OWN, "--logdir /home/me/runs/a is not below /runs"),
-        (
-            made("--actor.actors", "200", "--actor.environments", "200")[0],
-            OWN,
-            "need 50 pods .* kuberay.actor_pods=32 are the most",
-        ),
+        (many, OWN, "need 50 pods .* kuberay.actor_pods=32 are the most"),
         (made("--cluster.actor-cpus", "8")[0], OWN, "cluster.actor_cpus=8 is more than the kuberay.actor_cpus=4"),
     ):
         with pytest.raises(ValueError, match=said):
