@@ -9,7 +9,7 @@ from typing import Any
 from deploy.launch.kuberay.documents import documents
 from deploy.run_failed import RunFailedError
 
-ANSWERING = 30.0  # seconds
+ANSWERING = 40.0  # seconds
 PROGRAM = "kubectl"
 
 
@@ -23,8 +23,7 @@ class Kubectl:
                 "--target kuberay needs kubectl, which is not installed here; install it, or write the manifests with "
                 "--dry-run --out FOLDER and apply them elsewhere."
             )
-        self._command = [PROGRAM, f"--request-timeout={ANSWERING:g}s"]
-        self._command += ["--context", context] if context else []
+        self._command = [PROGRAM, *(["--context", context] if context else [])]
         self._command += ["--namespace", namespace] if namespace else []
 
     def apply(self, objects: Sequence[dict[str, Any]]) -> None:
@@ -51,7 +50,7 @@ class Kubectl:
     def logs(self, pod: str, container: str, follow: bool) -> Iterator[str]:
         """What a container has printed; with `follow` also what it prints, until it ends."""
         more = ["--follow"] if follow else []
-        command = [*self._command[:1], *self._command[2:], "logs", pod, "--container", container, *more]
+        command = [*self._command, "logs", pod, "--container", container, *more]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
             assert process.stdout and process.stderr
             try:
@@ -61,7 +60,7 @@ class Kubectl:
             finally:
                 process.terminate()
 
-    def _run(self, *arguments: str, text: str = "", timeout: float = ANSWERING + 10) -> str:
+    def _run(self, *arguments: str, text: str = "", timeout: float = ANSWERING) -> str:
         try:
             done = subprocess.run(
                 [*self._command, *arguments], input=text, capture_output=True, text=True, timeout=timeout
