@@ -1,8 +1,8 @@
 """Containers without an engine: services of docker-compose.yml in namespaces of their own, over this machine's files.
 
-A network namespace holds the bridge of their private network. Each service has a layer over the root directory, which is
-thrown away, its own processes and, unless it shares that of another, its own network; it runs as the user that the file
-names, with its secrets, its volumes and its environment. Limits, capabilities and images are not imitated.
+A network namespace holds the bridge of their private network. Each service has a layer over the root directory, which
+is thrown away, its own processes and, unless it shares that of another, its own network; it runs as the user that the
+file names, with its secrets, its volumes and its environment. Limits, capabilities and images are not imitated.
 """
 
 import os
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 
 from tests.replay.redis.redis_servers import EXECUTABLE
 
@@ -158,16 +159,16 @@ class Containers:
             if volume["type"] == "volume":
                 lines.append(f"mkdir -p {source}; chmod 1777 {source}; mkdir -p {root}{volume['target']}")
                 lines.append(f"mount --bind {source} {root}{volume['target']}")
-        words = [*service.get("entrypoint") or (), *service.get("command") or ("sh", "/etc/nexus/redis/start.sh")]
-        words = [word.replace("$$", "$") for word in words]
+        command = service.get("command") or ["sh", "/etc/nexus/redis/start.sh"]
+        words = [word.replace("$$", "$") for word in [*(service.get("entrypoint") or []), *command]]
         lines.append("exec " + shlex.join(["chroot", str(root), *self._confined(service), *words]))
         return lines
 
     def _confined(self, service: dict[str, Any]) -> list[str]:
         user, _, group = service.get("user", "1000:1000").partition(":")
-        scripts = f"{Path(sys.executable).parent}:{Path(shutil.which('ray') or sys.executable).parent}"
+        scripts = f"{Path(sys.executable).parent}:{Path(ray.__file__).parents[4] / 'bin'}"
         given = {
-            "PATH": f"{scripts}:/usr/local/bin:/usr/bin:/bin", "HOME": "/home/nexus", "USER": "nexus", "LANG": "C.UTF-8",
+            "PATH": f"{scripts}:/usr/local/bin:/usr/bin:/bin", "HOME": "/home/nexus", "USER": "nexus",
             **{key: str(value) for key, value in (service.get("environment") or {}).items()},
         }  # fmt: skip
         where = "/data" if any(one["target"] == "/data" for one in service.get("volumes", ())) else "/home/nexus"

@@ -1,5 +1,5 @@
-"""The services of docker-compose.yml, with their own commands, in namespaces in place of containers: a run of cluster mode
-trains, is scaled, refuses whoever has no secret, and continues."""
+"""The services of docker-compose.yml, with their own commands, in namespaces in place of containers: a run of cluster
+mode trains, is scaled, refuses whoever has no secret, and continues."""
 
 import json
 import time
@@ -20,8 +20,8 @@ from tests.integration.containers import Containers
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 OPTIONS = (
-    "--preset", "quick", "--frames", "1000000", "--actor.actors", "1", "--actor.environments", "1", "--report-every", "0",
-    "--checkpoint-every", "20", "--log-every", "5", "--learner.train-ratio", "8",
+    "--preset", "quick", "--frames", "1000000", "--actor.actors", "1", "--actor.environments", "1",
+    "--report-every", "0", "--checkpoint-every", "20", "--log-every", "5", "--learner.train-ratio", "8",
 )  # fmt: skip
 NAME = "gym-cartpole-v1-seed0"
 

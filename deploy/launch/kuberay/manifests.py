@@ -30,7 +30,8 @@ OPERATOR = ["kuberay-operator", "kuberay"]
 
 
 def manifests(config: KubeRayConfig, jobs: Sequence[Job]) -> dict[str, list[Object]]:
-    """The objects by the names of their jobs, under "" those that all of them use, to be applied in this order.
+    """The objects by the names of their jobs, the RayJob last, and under "" those that all of them use, in the order to
+    apply them.
 
     ValueError: a job cannot have this name or run directory, or asks for what its pods do not have.
     """

@@ -19,7 +19,8 @@ STATES: Mapping[str, State] = {
 }  # fmt: skip
 """KubeRay's states of a RayJob; in all others it is about to start."""
 DELETING = 180.0  # seconds
-POLL = 5.0  # seconds between looks at a job that is about to start
+STARTING = 600.0  # seconds for Redis: its image and its volume
+POLL = 5.0  # seconds between looks at what is about to start
 
 
 class KubeRay:
@@ -54,7 +55,11 @@ class KubeRay:
         for job in jobs:
             name = object_name(job)
             kubectl.delete("rayjob", name, DELETING)  # one that has ended is not started again by an apply
-            kubectl.apply(made[name])
+            *before, ray_job = made[name]
+            if before:
+                kubectl.apply(before)
+            _await_servers(kubectl, name)
+            kubectl.apply([ray_job])
             yield Launched(
                 name=job.name, target="kuberay", id=name, place=f"{self.config.context}/{self.config.namespace}",
                 task=job.config.task, logdir=job.config.logdir, time=time.time(),
@@ -110,6 +115,20 @@ def how_to_make(secret: str) -> str:
         f"  umask 077; for key in {TOKEN} {PASSWORD}; do openssl rand -hex 32 | tr -d '\\n' > $key; done\n"
         f"  kubectl create secret generic {secret} {keys}"
     )
+
+
+def _await_servers(kubectl: Kubectl, name: str) -> None:
+    """Wait for the Redis servers of a job, if it has any: a run gives up soon what it has never reached."""
+    deadline = time.monotonic() + STARTING
+    while servers := kubectl.get("statefulset", f"{name}-redis"):
+        if servers.get("status", {}).get("readyReplicas", 0) >= servers["spec"]["replicas"]:
+            return
+        if time.monotonic() > deadline:
+            raise RunFailedError(
+                f"The Redis servers are not ready after {STARTING:g} s: kubectl describe statefulset {name}-redis says "
+                "why. The same command goes on from here."
+            )
+        time.sleep(POLL)
 
 
 def _state(document: Mapping[str, Any] | None) -> tuple[State, str]:

@@ -46,6 +46,8 @@ class ApiServer:
             return 200, _status(200)
         elif method in ("PATCH", "PUT"):
             self.objects[key] = _merged(self.objects[key], body)
+        if key[0] == "statefulsets":
+            self.objects[key]["status"] = {"readyReplicas": self.objects[key]["spec"]["replicas"]}
         if found["part"] == "scale":
             wanted = {"replicas": self.objects[key]["spec"]["replicas"]}
             return 200, {"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": {"name": key[1]}, "spec": wanted}
