@@ -49,6 +49,8 @@ class Learner:
         self.agent, self.config, self.store, self.seed, self.faults = agent, config, store, seed, faults
         self.source = source or self.sample
         self.prioritize = prioritize
+        self.largest_reward = 0.0
+        """The largest absolute one in all batches."""
         self._waiting: deque[tuple[Rows, np.ndarray]] = deque()
 
     @property
@@ -93,6 +95,7 @@ class Learner:
     def _fetch(self) -> None:
         """Queue the batches cut from one replayed batch; each has the keys of its training columns."""
         batch, keys = self.source(self.updates // self.config.consecutive)
+        self.largest_reward = max(self.largest_reward, float(np.abs(batch["reward"]).max()))
         latents = {key: batch.pop(key) for key in self.store.schema.latents}
         c = self.config
         for part in consecutive([batch], c.batch_length, c.consecutive, CONTEXT):
@@ -124,7 +127,7 @@ class Learner:
         """Training state besides the model: optimiser, update count and, within a sequence, the parts still queued and
         the state carried into them."""
         out = {f"optimizer.{key}": value.cpu().numpy() for key, value in self.step.optimizer.state_dict().items()}
-        out["updates"] = np.array(self.updates)
+        out |= {"updates": np.array(self.updates), "largest_reward": np.array(self.largest_reward)}
         for i, (rows, keys) in enumerate(self._waiting):
             out |= {f"waiting.{i}.{key}": value for key, value in rows.items()} | {f"waiting.{i}.keys": keys}
         if self._waiting and self.step.carry:
@@ -139,6 +142,7 @@ class Learner:
         step, device = self.step, self.step.device
         step.optimizer.load_state_dict({k: torch.tensor(v) for k, v in _below("optimizer.", state).items()})
         step.updates = int(state["updates"])
+        self.largest_reward = float(state.get("largest_reward", 0.0))  # earlier versions do not have it
         self._waiting.clear()
         while rows := _below(f"waiting.{len(self._waiting)}.", state):
             self._waiting.append((rows, rows.pop("keys")))

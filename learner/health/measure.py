@@ -61,8 +61,6 @@ class Health:
         self.ages = Ages(learner.store, length, _ends(earlier[-1]) if earlier else ())
         self.known = next((known for one in reversed(earlier) if (known := _known(one, length))), {})
         """The loss on old windows when it was at its lowest, by stream and first step."""
-        self.largest = max((_largest(one) for one in earlier), default=0.0)
-        """The largest absolute reward in the windows of this report and the earlier ones."""
 
     @torch.no_grad()
     def report(self, on_policy: bool) -> dict[str, Any]:
@@ -83,12 +81,11 @@ class Health:
             else:
                 missing["returns"] = "Replay was played by other policies, whose returns say nothing about this one's."
         out: dict[str, Any] = {"updates": self.learner.updates, "warmup": self.learner.config.optimizer.warmup}
-        out["largest_reward"] = self.largest
+        out["largest_reward"] = self.learner.largest_reward
         return out | finite(parts) | {"missing": missing, "ends": [list(end) for end in self.ages.ends]}
 
     def _batch(self, windows: Windows) -> DeviceBatch:
         agent = self.agent
-        self.largest = max(self.largest, float(np.abs(windows.rows["reward"]).max()))
         return to_device(
             windows.rows, agent.observation_space, agent.action_space, agent.config.rssm.classes, self.device
         )
@@ -338,13 +335,6 @@ def _ends(report: Mapping[str, Any]) -> set[tuple[int, int]]:
     with suppress(LookupError, TypeError, ValueError):
         return {(int(stream), int(stop)) for stream, stop in report["ends"]}
     return set()
-
-
-def _largest(report: Mapping[str, Any]) -> float:
-    """`largest_reward` of a report; 0 for those of earlier versions."""
-    with suppress(TypeError, ValueError):
-        return float(report.get("largest_reward", 0.0))
-    return 0.0
 
 
 def _known(report: Mapping[str, Any], length: int) -> dict[tuple[int, int], float]:

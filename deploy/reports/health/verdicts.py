@@ -213,7 +213,7 @@ def _returns(report: Report, rules: HealthConfig) -> _Finding | str:
 
 
 def _largest_reward(report: Report) -> float:
-    """The largest absolute reward that any report has met; 0 in those of earlier versions."""
+    """The largest absolute reward that the model has learned from; 0 in reports of earlier versions."""
     return float(report.get("largest_reward", 0.0))
 
 
