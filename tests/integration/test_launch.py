@@ -46,8 +46,9 @@ class User:
         with self._environment():
             return start_marked(self.folder, [*NEXUS, *arguments])
 
-    def nexus(self, *arguments: str, code: int = 0) -> str:
+    def nexus(self, *arguments: str, code: int = 0, **variables: str) -> str:
         with self._environment():
+            os.environ |= variables
             done = subprocess.run(
                 [*NEXUS, *arguments], cwd=self.folder, env=environment(), capture_output=True, text=True, timeout=200
             )
@@ -104,7 +105,9 @@ def test_a_run_is_launched_watched_scaled_stopped_and_launched_again(folder: Pat
         launch = ["gym:CartPole-v1", *OPTIONS, "--replay", urls, "--actor.actors", "2", "--logdir", "runs/walk"]
         assert "launched walk (ray job walk-" in user.launch(*launch)
         _trains(logdir)
-        assert "walk-" in user.launch(*launch, code=2), "it runs already"
+        assert "which has not ended; nexus stop walk ends it" in user.launch(*launch, code=2)
+        said = user.nexus("jobs", "--address", nodes.job_server, code=1, RAY_AUTH_TOKEN="0" * 64)
+        assert "refuses the token of this user" in said and "Traceback" not in said
         assert user.jobs()["walk"]["state"] == "training"
 
         assert "actors 2 -> 6" in user.nexus("scale", "walk", "--actors", "6")

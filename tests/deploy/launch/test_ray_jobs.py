@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -77,6 +79,17 @@ def test_an_address_may_come_from_rays_variable(monkeypatch: pytest.MonkeyPatch)
         address_of("http://user:password@head:8265")
     with pytest.raises(ValueError, match="must be a number above 0"):
         RayJobsConfig(resources=("big=-1",))
+
+
+def test_what_is_no_job_server_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        assert _main(*LAUNCH, "--address", address) == 1
+        server.shutdown()
+        thread.join(10)
+    assert f"What answers at {address} is no job server of Ray (status 501)" in capsys.readouterr().err
 
 
 def test_code_travels_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
