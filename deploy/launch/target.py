@@ -31,8 +31,9 @@ class Launched:
 class Target(Protocol):
     """A system that runs jobs. Every wait has a time-out; RunFailedError if the system refuses or does not answer."""
 
-    runs: PurePosixPath | None
-    """The folder of run directories there; None: `runs` of the working directory, which it sees at the same path."""
+    @property
+    def runs(self) -> PurePosixPath | None:
+        """The folder of run directories; None: `runs` of the working directory, which it sees at the same path."""
 
     def files(self, jobs: Sequence[Job]) -> Mapping[str, str]:
         """What `launch` would submit, as file names and their text; asks nobody. ValueError as from `launch`."""
