@@ -163,20 +163,10 @@ def test_a_sweep_with_code_of_its_own_is_placed_as_the_cluster_has_room(folder: 
     with RayNodes(cpus=3, jobs=True) as nodes:
         nodes.join(cpus=2)
         user = User(folder, nodes)
-        sweep = [
-            "gym:CartPole-v1",
-            "gym:Acrobot-v1",
-            "--seeds",
-            "0",
-            "1",
-            *TINY,
-            "--frames",
-            "200",
-            "--logdir",
-            "sweep",
-        ]
-        said = user.launch(*sweep, "--actor.actors", "2", "--log-every", "10")
-        names = [f"gym-{task}-v1-seed{seed}" for task in ("cartpole", "acrobot") for seed in (0, 1)]
+        sweep = ["gym:CartPole-v1", "gym:mine:Mine-v0", "--seeds", "0", "1", *TINY, "--frames", "200"]
+        options = ["--actor.actors", "2", "--log-every", "10", "--hooks.on-train-result", "mine:result"]
+        said = user.launch(*sweep, *options, "--logdir", "sweep")
+        names = [f"gym-{task}-seed{seed}" for task in ("cartpole-v1", "mine-mine-v0") for seed in (0, 1)]
         assert re.findall(r"launched (\S+)", said) == names
         seen: set[frozenset[str]] = set()
 
