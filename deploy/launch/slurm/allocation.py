@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 from deploy.commands.train import parse_train
@@ -72,7 +72,7 @@ class Allocation:
             if address := head.start("", store):
                 say(f"job {self.job}, start {self.restarts + 1}, on {socket.gethostname()}: Ray cluster at {address}")
                 with self._others(address, token, store, head.environment):
-                    code = self._train(arguments, address, head.environment)
+                    code = INTERRUPTED if self.over else self._train(arguments, address, head.environment)
         if code == INTERRUPTED and self.leaving and not self.stopped:
             self._requeue()
         return code
@@ -91,10 +91,10 @@ class Allocation:
         ]  # fmt: skip
         step = subprocess.Popen(command, stdin=subprocess.PIPE, text=True, start_new_session=True)
         assert step.stdin
-        with step.stdin as stream:  # the same for every task
+        with suppress(BrokenPipeError), step.stdin as stream:  # the same for every task
             stream.write(token)
         try:
-            self._await(address, environment)
+            self._await(step, address, environment)
             yield
         finally:
             step.terminate()
@@ -104,18 +104,18 @@ class Allocation:
                 step.kill()
                 step.wait()
 
-    def _await(self, address: str, environment: Mapping[str, str]) -> None:
+    def _await(self, step: subprocess.Popen[str], address: str, environment: Mapping[str, str]) -> None:
+        """Until all nodes have joined; what is missing after JOINING seconds, the run does without."""
         os.environ.update({name: value for name, value in environment.items() if name.startswith("RAY_")})
         deadline, there = time.monotonic() + JOINING, 1
-        while there < self.nodes and time.monotonic() < deadline and not self.over:
-            there = len(look_at(address).nodes)
+        while there < self.nodes and step.poll() is None and time.monotonic() < deadline and not self.over:
+            with suppress(ValueError):  # it is too busy to answer in time
+                there = len(look_at(address).nodes)
         say(f"{there} of {self.nodes} nodes have joined")
 
     def _train(self, arguments: Sequence[str], address: str, environment: Mapping[str, str]) -> int:
         command = [sys.executable, "-P", "-m", "deploy.cli", "train", *arguments]
         command += ["--mode", "cluster", "--cluster.address", address]
-        if self.over:
-            return INTERRUPTED
         asked = False
         process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, start_new_session=True)
         while (code := process.poll()) is None:

@@ -10,7 +10,7 @@ import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from deploy.launch import records
 from deploy.launch.job import Job
@@ -39,7 +39,7 @@ _INTERRUPTED = ("130:0", "0:15")  # exit code and signal of a job that was stopp
 class SlurmJobs:
     """The Slurm that this machine submits to, as a target."""
 
-    runs = None
+    runs: PurePosixPath | None = None
 
     def __init__(self, config: SlurmConfig):
         self.config = config

@@ -36,7 +36,7 @@ def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def reachable(slurm: SlurmDaemons, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in (slurm.environment | {"PATH": PATH}).items():
+    for name, value in {**slurm.environment, "PATH": PATH}.items():
         monkeypatch.setenv(name, value)
 
 

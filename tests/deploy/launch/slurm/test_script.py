@@ -44,7 +44,7 @@ def options(script: str) -> list[str]:
     """The options of sbatch, up to the first line of another kind, where Slurm ends."""
     lines = script.splitlines()
     assert lines[0] == "#!/bin/bash"
-    found = []
+    found: list[str] = []
     for line in lines[1:]:
         if not line.startswith("#"):
             return found
