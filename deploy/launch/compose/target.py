@@ -34,7 +34,7 @@ STATES: dict[str, State] = {
 class Compose:
     """One job: a project of Docker Compose, named as the job."""
 
-    runs = RUNS
+    runs: PurePosixPath | None = RUNS
 
     def __init__(self, config: ComposeConfig):
         self.config = config

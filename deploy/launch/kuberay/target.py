@@ -26,7 +26,7 @@ POLL = 5.0  # seconds between looks at what is about to start
 class KubeRay:
     """A RayJob each, in one namespace."""
 
-    runs = PurePosixPath(RUNS)
+    runs: PurePosixPath | None = PurePosixPath(RUNS)
 
     def __init__(self, config: KubeRayConfig):
         self.config = config

@@ -285,7 +285,7 @@ def test_what_cannot_run_there_is_refused() -> None:
         ({"retries": -1}, "not be negative"),
     ):
         with pytest.raises(ValueError, match=said):
-            KubeRayConfig(**wrong)  # type: ignore[arg-type]
+            KubeRayConfig(**wrong)
 
 
 def test_names_fit_what_kubernetes_appends() -> None:
