@@ -119,6 +119,7 @@ class Containers:
         bridge = f"{self.mark}-b"
         self._add(bridge)
         _ip("-n", bridge, "link", "add", "br0", "type", "bridge")
+        _ip("-n", bridge, "addr", "add", f"{NETWORK}.1/24", "dev", "br0")
         _ip("-n", bridge, "link", "set", "br0", "up")
         for number, (name, address) in enumerate(self.address.items()):
             if self._service(name).get("network_mode"):
@@ -130,6 +131,7 @@ class Containers:
             _ip("-n", own, "addr", "add", f"{address}/24", "dev", "eth0")
             for device in ("lo", "eth0"):
                 _ip("-n", own, "link", "set", device, "up")
+            _ip("-n", own, "route", "add", "default", "via", f"{NETWORK}.1")  # Ray asks for it to find its address
         names = [f"{self.address[name]} {name} {service}" for name, service in self.names
                  if not self.services[service].get("network_mode")]  # fmt: skip
         (self.folder / "hosts").write_text("\n".join(["127.0.0.1 localhost", *names, ""]))
