@@ -5,13 +5,16 @@ tests/deploy/test_redis_config.py, the monitor in tests/deploy/monitor/test_serv
 """
 
 import contextlib
+import http.client
 import os
 import secrets
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
+import grpc
 import psutil
 import pytest
+import yaml
 
 from deploy.distributed.cluster.probe import find_cluster
 from deploy.wiring.config import ClusterConfig
@@ -24,6 +27,7 @@ from tests.integration.runs import NEXUS, command, execute, lines, wait_for
 from tests.replay.redis.redis_servers import RedisServer, free_port
 
 pytestmark = pytest.mark.timeout(400)
+ROOT = Path(__file__).parents[2]
 RAY = {Listener("dashboard agent", "this machine"), Listener("dashboard agent", "network")}
 """Those that are only there with `ray[default]`."""
 
@@ -89,13 +93,46 @@ def test_a_local_run_listens_for_this_machine_alone(logdir: Path, monkeypatch: p
     assert_nowhere([secret], [logdir.parent], [token])
 
 
+def refuses_without_a_token(nodes: RayNodes) -> None:
+    """The server of jobs, the agent that makes environments, and the server of Ray's client."""
+    ports: dict[str, list[tuple[str, int]]] = {}
+    for process in family(nodes.members()):
+        with contextlib.suppress(psutil.Error):
+            name = name_of(" ".join(process.cmdline()))
+            there = [one.laddr for one in process.net_connections("tcp") if one.status == psutil.CONN_LISTEN]
+            ports.setdefault(name, []).extend(there)
+    assert ports["dashboard"] and ports["runtime environment agent"] and ports["client server"]
+    for address, port in ports["dashboard"] + ports["runtime environment agent"]:
+        assert _status(address, port, "/api/jobs/") == 401
+    for _, port in ports["client server"]:
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel, pytest.raises(grpc.RpcError) as refused:
+            channel.unary_unary("/ray.rpc.RayletDriver/ClusterInfo")(b"", timeout=20)
+        assert refused.value.code() == grpc.StatusCode.UNAUTHENTICATED
+
+
+def _status(address: str, port: int, path: str) -> int:
+    line = http.client.HTTPConnection(address.removeprefix("::ffff:"), port, timeout=20)
+    with contextlib.closing(line):
+        line.request("GET", path)
+        return line.getresponse().status
+
+
+def test_compose_opens_what_the_table_says() -> None:
+    """Ports that Compose publishes are those of this machine in the table, and no service is missing there."""
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    rows = {one.process: one.reach for one in table("compose")}
+    opened = {name for name, service in services.items() if service.get("ports")}
+    assert opened == {name for name in services if rows.get(name) == "this machine"}
+    assert {name for name in services if name.startswith("redis")} <= rows.keys()
+
+
 @pytest.mark.slow
 def test_a_cluster_run_with_redis_and_a_monitor(logdir: Path) -> None:
     password, monitor_token = secrets.token_hex(16), secrets.token_hex(16)
     folder = logdir.parent
     (given := folder / "monitor-token").touch(0o600)
     given.write_text(monitor_token)
-    with RayNodes() as nodes, RedisServer(tcp=True, password=password, appendonly=True) as server:
+    with RayNodes(jobs=True) as nodes, RedisServer(tcp=True, password=password, appendonly=True) as server:
         nodes.join()
         with environment_of(nodes):
             os.environ[VARIABLE] = password
@@ -119,6 +156,7 @@ def test_a_cluster_run_with_redis_and_a_monitor(logdir: Path) -> None:
                 patch.setenv("RAY_AUTH_TOKEN", "0" * 64)
                 with pytest.raises(ValueError, match="rejects the token"):
                     find_cluster(ClusterConfig(address=nodes.address))
+            refuses_without_a_token(nodes)
             with client(server.port, "") as stranger, pytest.raises(ValueError, match="requires a password"):
                 stranger.call("PING")
         finally:
