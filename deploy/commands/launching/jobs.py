@@ -17,6 +17,7 @@ from deploy.launch import records
 from deploy.launch.target import Launched, State, Target
 from deploy.launch.targets import target_of
 from deploy.reports.display import UNKNOWN, duration, short
+from deploy.run_failed import RunFailedError
 
 ADDRESS = arg(help_behavior_hint="(optional)", metavar="http://HOST:PORT")
 
@@ -69,7 +70,7 @@ def _lines(jobs: Iterable[Launched]) -> Iterator[dict[str, Any]]:
             try:
                 targets.setdefault(place, target_of(job))
                 state, why = targets[place].state(job)
-            except ValueError as error:
+            except (ValueError, RunFailedError) as error:
                 state, why = "unreachable", str(error)
             if state == "unreachable":
                 away[place] = why
