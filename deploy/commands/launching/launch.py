@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
@@ -16,11 +17,14 @@ from deploy.commands.parsing import OptionalPath, option_names, parse_known
 from deploy.commands.train import Train, parse_train
 from deploy.launch import records
 from deploy.launch.compose.config import ComposeConfig
+from deploy.launch.job import Job
 from deploy.launch.kuberay.config import KubeRayConfig
 from deploy.launch.ray_jobs.config import RayJobsConfig, address_of
 from deploy.launch.slurm.config import SlurmConfig
 from deploy.launch.sweep import jobs
 from deploy.launch.target import Target
+from deploy.launch.targets import target_of as launched_at
+from deploy.run_failed import RunFailedError
 from deploy.wiring.redis_password import PASSWORD_FILE, VARIABLE
 
 EXAMPLE = "nexus launch gym:CartPole-v1 --preset quick --address http://head:8265"
@@ -81,6 +85,7 @@ def run(arguments: Sequence[str]) -> int:
     made = jobs(tasks, given.seeds, given.vary, options, parse_train, folder, single)
     if given.dry_run:
         return _show(target.files(made), given.out)
+    _require_free_names(made)
     if os.environ.get(VARIABLE) and not os.environ.get(PASSWORD_FILE):
         print(
             f"The Redis password stays on this machine. The job finds it in its own environment: {VARIABLE}, or a file "
@@ -122,6 +127,19 @@ def _require_ours(given: Launch, options: Sequence[str]) -> None:
             raise ValueError(f"nexus launch: {_OTHERWISE[name]}; leave out {name}.")
     if given.out and not given.dry_run:
         raise ValueError("nexus launch: --out is for --dry-run; add it.")
+
+
+def _require_free_names(made: Sequence[Job]) -> None:
+    for job in made:
+        known, state = records.find(job.name), ""
+        if known and known.logdir != job.config.logdir:
+            with suppress(RunFailedError):  # its system is away
+                state, _ = launched_at(known).state(known)
+        if known and state in ("waiting", "running"):
+            raise ValueError(
+                f"nexus launch: {job.name} is the name of a run in {known.logdir}, which has not ended. Names are the "
+                "last part of --logdir; choose another."
+            )
 
 
 def _show(files: Mapping[str, str], out: Path | None) -> int:
