@@ -1,5 +1,6 @@
 """A real Slurm on this machine: munged, slurmctld and two slurmd, with folders, ports and a key of their own."""
 
+import contextlib
 import getpass
 import os
 import secrets
@@ -8,10 +9,12 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+import psutil
 
 from tests.replay.redis.redis_servers import free_port
 
@@ -124,6 +127,14 @@ class SlurmDaemons:
                 raise AssertionError(f"{what} has not started:\n{said}")
             time.sleep(0.2)
 
+    def _members(self) -> Iterator[psutil.Process]:
+        """The processes of jobs that have not ended."""
+        own = [os.getpid(), *(daemon.pid for daemon in self._daemons)]
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if process.pid not in own and process.environ().get("SLURM_CONF") == self.environment["SLURM_CONF"]:
+                    yield process
+
     def _end(self) -> None:
         if len(self._daemons) > 1:
             self._ask_quietly("scancel", f"--user={getpass.getuser()}")
@@ -132,6 +143,9 @@ class SlurmDaemons:
                 time.sleep(0.5)
         for daemon in reversed(self._daemons):
             daemon.terminate()
+        for process in self._members():
+            with contextlib.suppress(psutil.Error):
+                process.kill()
         for daemon in self._daemons:
             try:
                 daemon.wait(ENDING)

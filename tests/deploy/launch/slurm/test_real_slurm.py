@@ -53,6 +53,11 @@ def launch(*arguments: str, target: str = "slurm") -> list[str]:
     return re.findall(r"\(slurm job (\w+)\)", said)
 
 
+def states() -> dict[str, str]:
+    """What `nexus jobs` says of each job."""
+    return {line["name"]: line["state"] for line in map(json.loads, nexus("jobs", "--json").splitlines())}
+
+
 def updates(logdir: Path) -> int:
     return max((line["updates"] for line in lines(logdir / "metrics.jsonl")), default=0)
 
@@ -151,7 +156,7 @@ def test_two_jobs_on_one_node_and_a_requeue(slurm: SlurmDaemons, tmp_path: Path)
 
     said = nexus("logs", "one")
     assert said.count("saved and requeued") == 1 and "start 2, on" in said
-    assert "waiting" not in nexus("jobs") and nexus("jobs").count("running") == 2
+    assert states() == {"one": "training", "other": "training"}
     nexus("launch", "gym:CartPole-v1", *LONG, "--logdir", str(one), "--target", "slurm", code=2)  # it is still there
 
     assert "has saved and ended" in nexus("stop", "one")
@@ -168,7 +173,7 @@ def test_an_array_of_three_seeds(slurm: SlurmDaemons, tmp_path: Path) -> None:
     jobs = launch("gym:CartPole-v1", *short, "--seeds", "0", "1", "2", "--logdir", str(tmp_path / "runs"))
     number = jobs[0].partition("_")[0]
     assert jobs == [f"{number}_0", f"{number}_1", f"{number}_2"]
-    wait_for(lambda: nexus("jobs").count(" ended") == 3, "the end of all three", 500)
+    wait_for(lambda: list(states().values()) == ["ended"] * 3, "the end of all three", 500)
     for seed in range(3):
         logdir = tmp_path / "runs" / f"gym-cartpole-v1-seed{seed}"
         assert f"seed: {seed}\n" in (logdir / "config.yaml").read_text()
