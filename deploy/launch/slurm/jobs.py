@@ -102,7 +102,7 @@ class SlurmJobs:
             if time.monotonic() > deadline:
                 raise RunFailedError(f"{job.name} has not ended within {timeout:g} s; it is {now}.")
             time.sleep(POLL)
-        return f"{job.name} has saved and ended" if told else f"{job.name} was taken out of the queue"
+        return f"{job.name} has ended" if told else f"{job.name} was taken out of the queue"
 
     def _require_none_active(self, logdirs: Sequence[str]) -> None:
         """ValueError: a job of an earlier launch still has one of the run directories."""
