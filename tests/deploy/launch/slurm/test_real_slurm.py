@@ -159,7 +159,7 @@ def test_two_jobs_on_one_node_and_a_requeue(slurm: SlurmDaemons, tmp_path: Path)
     assert states() == {"one": "training", "other": "training"}
     nexus("launch", "gym:CartPole-v1", *LONG, "--logdir", str(one), "--target", "slurm", code=2)  # it is still there
 
-    assert "one has ended, stopped and saved at" in nexus("stop", "one")
+    assert "one has ended, saved at" in nexus("stop", "one")
     assert "Restarts=1" in slurm.ask("scontrol", "show", "job", jobs[0])
     assert json.loads((one / "status.json").read_text())["state"] == "ended"
     assert members(jobs[1])  # the other goes on
@@ -187,5 +187,5 @@ def test_a_job_of_two_nodes(slurm: SlurmDaemons, tmp_path: Path) -> None:
     (job,) = launch("gym:CartPole-v1", *options, "--logdir", str(logdir), "--slurm.nodes", "2")
     wait_for_update(10, logdir, job)
     assert "2 of 2 nodes have joined" in output(logdir, job)
-    assert "wide has ended, stopped and saved at" in nexus("stop", "wide")
+    assert "wide has ended, saved at" in nexus("stop", "wide")
     assert not members(job)
