@@ -21,7 +21,7 @@ import ray
 
 from tests.replay.redis.redis_servers import EXECUTABLE
 
-STARTED = 180.0  # seconds for a service to be healthy
+STARTED = 300.0  # seconds for a service to be healthy
 ROOT = Path(__file__).parents[2]
 NETWORK = "10.213.77"
 PROGRAMS = ("ip", "unshare", "nsenter", "setpriv", "mount", "chroot")
@@ -59,26 +59,37 @@ class Containers:
 
     def start(self, name: str, wait: bool = True) -> None:
         """Start a container; with `wait`, until its check of health succeeds."""
-        service = self._service(name)
-        place = self.folder / name
         for part in ("upper", "work", "root"):
-            (place / part).mkdir(parents=True, exist_ok=True)
-        script = "\n".join(self._script(name, service, place))
+            (self.folder / name / part).mkdir(parents=True, exist_ok=True)
+        self._launch(name)
+        test = self._service(name).get("healthcheck", {}).get("test")
+        deadline = time.monotonic() + STARTED
+        while wait and test:
+            command = ["sh", "-c", test[1]] if test[0] == "CMD-SHELL" else test[1:]
+            if self.run(name, *[word.replace("$$", "$") for word in command]).returncode == 0:
+                return
+            assert time.monotonic() < deadline, f"{name} is not healthy: {self.log(name)}"
+            self.restart()
+            time.sleep(1)
+
+    def restart(self) -> None:
+        """Start those that have ended again, as `restart` says; a node of Ray may be too slow on a busy machine."""
+        for name, process in list(self._running.items()):
+            if process.poll() not in (None, 0) and self._service(name).get("restart") in (
+                "unless-stopped",
+                "on-failure",
+            ):
+                self._launch(name)
+
+    def _launch(self, name: str) -> None:
+        place = self.folder / name
+        script = "\n".join(self._script(name, self._service(name), place))
         with (place / "log").open("ab") as log:
             self._running[name] = subprocess.Popen(
                 ["ip", "netns", "exec", self._network_of(name), "unshare", "--mount", "--pid", "--fork", "--kill-child",
                  "sh", "-ec", script],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
-        test = service.get("healthcheck", {}).get("test")
-        deadline = time.monotonic() + STARTED
-        while wait and test:
-            command = ["sh", "-c", test[1]] if test[0] == "CMD-SHELL" else test[1:]
-            if self.run(name, *[word.replace("$$", "$") for word in command]).returncode == 0:
-                return
-            assert self._running[name].poll() is None, self.log(name)
-            assert time.monotonic() < deadline, f"{name} is not healthy: {self.log(name)}"
-            time.sleep(1)
 
     def run(self, name: str, *command: str, timeout: float = 120.0) -> subprocess.CompletedProcess[str]:
         """As `docker compose exec`."""

@@ -30,6 +30,7 @@ def until(look: Callable[[], Any], containers: Containers, timeout: float = 300.
     deadline = time.monotonic() + timeout
     while not (found := look()):
         assert time.monotonic() < deadline, containers.log("learner")
+        containers.restart()
         time.sleep(1)
     return found
 
