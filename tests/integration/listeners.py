@@ -12,15 +12,15 @@ from deploy.distributed.ray_cluster import loopback
 
 TABLE = Path(__file__).parents[2] / "deploy" / "README.md"
 NAMES = {
-    r"gcs_server": "gcs_server", r"raylet/raylet": "raylet", r"^ray::": "worker processes",
-    r"ray/dashboard/agent\.py|ray::DashboardAgent": "dashboard agent",
-    r"runtime_env/agent|ray::RuntimeEnvAgent": "runtime environment agent", r"dashboard/dashboard\.py": "dashboard",
-    r"util\.client\.server|util/client/server": "client server",
-    r"autoscaler/_private/monitor\.py": "autoscaler monitor",
+    r"^\S*/gcs_server ": "gcs_server", r"^\S*/raylet ": "raylet",
+    r"^ray::DashboardAgent|ray/dashboard/agent\.py": "dashboard agent",
+    r"^ray::RuntimeEnvAgent|runtime_env/agent/main\.py": "runtime environment agent",
+    r"^ray::": "worker processes", r"ray/dashboard/dashboard\.py": "dashboard",
+    r"ray\.util\.client\.server": "client server", r"autoscaler/_private/monitor\.py": "autoscaler monitor",
     r"deploy\.distributed\.learner_process": "learner", r"deploy\.cli train": "supervisor",
     r"deploy\.cli monitor": "nexus monitor", r"redis-server": "redis-server",
 }  # fmt: skip
-"""What stands in a command line, and what the table calls the process."""
+"""What stands in a command line, and what the table calls the process; the first that is found counts."""
 
 
 class Listener(NamedTuple):
@@ -33,7 +33,7 @@ class Listener(NamedTuple):
 
 def name_of(words: str) -> str:
     """What the table calls a process with this command line; the words themselves if it does not know it."""
-    for part, name in reversed(NAMES.items()):
+    for part, name in NAMES.items():
         if re.search(part, words):
             return name
     return words
