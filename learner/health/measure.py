@@ -38,6 +38,7 @@ NEAR = 5
 """Steps ahead at which history is compared with a single observation."""
 BINS = 10
 TENTH = 0.1
+NONE: tuple[dict[tuple[int, int], float], float] = ({}, 0.0)
 UNITS = {"image": "mean absolute error of pixels in [0, 1]", "symlog": "mean absolute error in symlog space",
          "class": "share of wrong classes", "plain": "mean absolute error"}  # fmt: skip
 
@@ -59,8 +60,9 @@ class Health:
         self.windows = WINDOWS_OF_IMAGES if images else WINDOWS
         length = CONTEXT + OBSERVED + self.horizon
         self.ages = Ages(learner.store, length, _ends(earlier[-1]) if earlier else ())
-        self.known = next((known for one in reversed(earlier) if (known := _known(one, length))), {})
-        """The loss on old windows when it was at its lowest, by stream and first step."""
+        self.known, self.beside = next((found for one in reversed(earlier) if (found := _known(one, length))[0]), NONE)
+        """The loss on old windows when it was at its lowest, by stream and first step, and that on the newest tenth of
+        replay then."""
 
     @torch.no_grad()
     def report(self, on_policy: bool) -> dict[str, Any]:
@@ -222,7 +224,7 @@ class Health:
         else:
             loss = total[: self.windows].mean(1).tolist()
             parts["forgetting"] = {"oldest": oldest, "newest": newest, "ratio": oldest / newest, "by_loss": by_loss}
-            parts["forgetting"] |= self._rise(dict(zip(map(tuple, old.keys.tolist()), loss, strict=True)))
+            parts["forgetting"] |= self._rise(dict(zip(map(tuple, old.keys.tolist()), loss, strict=True)), newest)
         return parts
 
     def _loss(self, windows: Windows) -> tuple[Tensor, dict[str, Tensor], Tensor, Tensor]:
@@ -235,10 +237,11 @@ class Health:
         total = agent.model_loss(losses) - (scales.dynamics + scales.representation) * free
         return total, losses, values["replay_reward"].pred(), batch.steps[REWARD]
 
-    def _rise(self, fresh: dict[tuple[int, int], float]) -> dict[str, Any]:
-        """`rise`: the loss on the windows of an earlier report over its lowest, and `again`, which is what the next
-        report compares; begun anew with `fresh` windows, without a rise, once few of the earlier are left."""
-        rise, lowest, known = None, fresh, self.known
+    def _rise(self, fresh: dict[tuple[int, int], float], newest: float) -> dict[str, Any]:
+        """`rise`: the loss on the windows of an earlier report over its lowest; `apart`: the same over how the loss on
+        the `newest` tenth has changed since; and `again`, which is what the next report compares. It is begun anew with
+        `fresh` windows, without a rise, once few of the earlier are left."""
+        rise, apart, lowest, known, beside = None, None, fresh, self.known, newest
         found = self.ages.again(known) if len(known) >= FEWEST_AGAIN else None
         if found is not None and len(found) >= FEWEST_AGAIN:
             keys = [(stream, first) for stream, first in found.keys.tolist()]
@@ -246,9 +249,13 @@ class Health:
             then = {key: known[key] for key in keys}
             if (least := sum(then.values())) > 0:
                 rise = sum(now.values()) / least
-                lowest = now if rise < 1 else then
-        again = {"steps": self.ages.length, "windows": [list(key) for key in lowest], "losses": list(lowest.values())}
-        return {"rise": rise, "again": again}
+                apart = rise * self.beside / newest if self.beside else None
+                lowest, beside = (now, newest) if rise < 1 else (then, self.beside)
+        again = {
+            "steps": self.ages.length, "windows": [list(key) for key in lowest], "losses": list(lowest.values()),
+            "newest": beside,
+        }  # fmt: skip
+        return {"rise": rise, "apart": apart, "again": again}
 
     def _returns(self, missing: dict[str, str]) -> dict[str, Any] | None:
         """The policy from states that it was in lately: what it imagines to gain over H steps, and what it then got."""
@@ -337,14 +344,15 @@ def _ends(report: Mapping[str, Any]) -> set[tuple[int, int]]:
     return set()
 
 
-def _known(report: Mapping[str, Any], length: int) -> dict[tuple[int, int], float]:
-    """`again` of a report whose windows have `length` steps."""
+def _known(report: Mapping[str, Any], length: int) -> tuple[dict[tuple[int, int], float], float]:
+    """`again` of a report whose windows have `length` steps; 0 for the newest tenth in those of earlier versions."""
     with suppress(LookupError, TypeError, ValueError):
         again = report["forgetting"]["again"]
         if again["steps"] == length:
             pairs = zip(again["windows"], again["losses"], strict=True)
-            return {(int(stream), int(first)): float(loss) for (stream, first), loss in pairs}
-    return {}
+            losses = {(int(stream), int(first)): float(loss) for (stream, first), loss in pairs}
+            return losses, float(again.get("newest", 0.0))
+    return NONE
 
 
 def finite(value: Any) -> Any:

@@ -239,10 +239,13 @@ def _forgetting(report: Report, rules: HealthConfig) -> _Finding | str:
     text = f"The loss on the oldest tenth of replay is {ratio:.2f} times that on the newest"
     if rise is None:
         return _Finding(value=ratio, text=f"{text}; the next reports show whether it rises.", watch=False)
-    text += f", and on the same old windows it is {float(rise):.2f} times its lowest so far."
-    # Old data may be harder than new at all times, as random play is; forgotten is what the model once knew better.
-    watch = ratio > WATCH * rules.forgetting and rise > 1 + WATCH * (risen - 1)
-    return _Finding(value=ratio, text=text, watch=watch, unhealthy=ratio > rules.forgetting and rise > risen)
+    text += f", and on the same old windows it is {float(rise):.2f} times its lowest so far"
+    text += f" ({float(apart):.2f} times relative to the newest)." if (apart := part.get("apart")) else "."
+    # Old data may be harder than new at all times, as random play is; forgotten is what the model once knew better,
+    # and what has become worse than the rest: a model that is worse at everything for a while forgets nothing.
+    lost = min(rise, apart or rise)
+    watch = ratio > WATCH * rules.forgetting and lost > 1 + WATCH * (risen - 1)
+    return _Finding(value=ratio, text=text, watch=watch, unhealthy=ratio > rules.forgetting and lost > risen)
 
 
 def _actions(report: Report, rules: HealthConfig) -> _Finding | str:

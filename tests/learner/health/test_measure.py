@@ -161,6 +161,8 @@ def test_forgetting_is_a_rise_on_the_same_windows() -> None:
             value.add_(1.0)
     worse = Health(made, [first, same]).report(on_policy=True)
     assert worse["forgetting"]["rise"] > 1.5
+    change = worse["forgetting"]["newest"] / same["forgetting"]["again"]["newest"]
+    assert worse["forgetting"]["apart"] == pytest.approx(worse["forgetting"]["rise"] / change)
     assert worse["forgetting"]["again"] == same["forgetting"]["again"]  # the lowest stays what it is compared with
     gone = {**same["forgetting"], "again": again | {"windows": [[9, n] for n in range(len(again["windows"]))]}}
     anew = Health(made, [same | {"forgetting": gone}]).report(on_policy=True)["forgetting"]

@@ -105,6 +105,16 @@ def test_the_oldest_tenth_may_become_harder_as_replay_moves_on() -> None:
     assert judged(*moving)["forgetting"].state == "healthy"  # the same windows are as hard as before
 
 
+def test_a_model_that_is_worse_at_everything_for_a_while_forgets_nothing() -> None:
+    def found(apart: float) -> Verdict:
+        return judged(*(report(updates, oldest=2.0, newest=0.5, rise=3.0, apart=apart) for updates in (1000, 1500)))[
+            "forgetting"
+        ]
+
+    assert found(1.1).state == "healthy" and found(2.8).state == "unhealthy"
+    assert found(1.1).text.endswith("3.00 times its lowest so far (1.10 times relative to the newest).")
+
+
 def test_a_chance_gap_between_few_returns_is_not_optimism() -> None:
     bad = [report(updates) for updates in (1000, 1500)]
     for one in bad:  # a rare success in imagination, none in reality

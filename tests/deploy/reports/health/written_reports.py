@@ -24,10 +24,12 @@ def report(
     memory: float = 3.8,
     share: float = 0.01,
     rise: float | None = 1.0,
+    apart: float | None = None,
     episodes: int = 9,
 ) -> dict[str, Any]:
     """`gained` is the error that predictions gain, relative to repeating the last observation; `optimism` is added to
-    every imagined return and `miscalibrated` to every predicted reward; `rise` is that of the loss on old windows."""
+    every imagined return and `miscalibrated` to every predicted reward; `rise` is that of the loss on old windows,
+    `apart` that relative to the newest."""
     rng, steps = np.random.default_rng(updates), np.arange(1, HORIZON + 1)
     still = 0.1 + 0.002 * steps
     ahead = gained * still * np.minimum(1, steps / 10)
@@ -60,7 +62,9 @@ def report(
             "error": abs(miscalibrated), "mean": float(actual.mean()), "deviation": float(actual.std()),
             "discount": 1 - 1 / 333,
         },
-        "forgetting": {"oldest": oldest, "newest": newest, "ratio": oldest / newest, "rise": rise, "by_loss": flat},
+        "forgetting": {
+            "oldest": oldest, "newest": newest, "ratio": oldest / newest, "rise": rise, "apart": apart, "by_loss": flat,
+        },
         "actions": {"true": 0.5, "shuffled": 0.5 * sensitivity, "ratio": sensitivity},
         "cost": {
             "seconds": 0.4, "share": share, "seconds_per_update": 1 / 6, "updates_per_frame": 0.125,
