@@ -107,7 +107,7 @@ class RayJobs:
             return f"{job.name} had {'ended' if state == 'ended' else state} before"
         self.server.stop(job.id)
         if state == "waiting":  # Ray keeps it in its queue until then
-            return f"{job.name} waits for its reservation; it ends as soon as it has that, without starting"
+            return f"{job.name} waits in Ray's queue for what it reserves, and ends when its turn comes"
         deadline = time.monotonic() + timeout
         while (now := self.state(job)[0]) not in OVER:
             if time.monotonic() > deadline:
