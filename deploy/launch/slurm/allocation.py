@@ -22,7 +22,7 @@ from deploy.exit_codes import FAILED, INTERRUPTED
 from deploy.launch.slurm.ray_node import RayNode
 from deploy.run_failed import RunFailedError
 
-JOINING = 180.0  # seconds for the other nodes
+JOINING = 300.0  # seconds for the other nodes
 REQUEUE = 15.0  # seconds before the end of GRACE at which the job is requeued, saved or not
 ASKING = 60.0  # seconds for Slurm to answer
 

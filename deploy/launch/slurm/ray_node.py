@@ -21,7 +21,7 @@ from typing import Self
 from deploy.run_failed import RunFailedError
 
 STARTING = 180.0  # seconds; Ray is often read from a slow file system, and gives each of its processes 30
-STARTS = 2
+STARTS = 3
 ENDING = 20.0  # seconds
 LONGEST = 38  # characters of the folder: Ray's sockets lie 69 further down, and 107 are a socket's most
 OWN = ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
