@@ -80,7 +80,7 @@ def assert_nowhere(kept: Collection[str], folders: Iterable[Path], files: Collec
                     content = path.read_bytes()
                     read += 1
                     assert not [secret for secret in kept if secret.encode() in content], path
-    assert read > 10
+    assert read >= 5, "logs and run directory are there"
 
 
 def secret_in(file: Path) -> str:
