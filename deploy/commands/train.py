@@ -155,11 +155,13 @@ def _train(
             f"The disk is full ({error.filename or logdir}), and the run has stopped. Free some space; this command "
             f"{continuation(max(Checkpoints.of(logdir).numbers(), default=-1))}:\n  {again}"
         ) from error
-    if outcome == "interrupted":
+    if outcome in ("interrupted", "stopped"):
         if damaged := damage(there):
             print(damaged)
-        print(f"Stopped and saved. Continue with:\n  {again}", file=sys.stderr)
-        return INTERRUPTED
+        how = "" if outcome == "interrupted" else " on request"
+        print(f"Stopped{how} and saved. Continue with:\n  {again}", file=sys.stderr)
+        # Whoever starts what has failed again, as containers do, must not start what was stopped on request.
+        return INTERRUPTED if outcome == "interrupted" else 0
     from deploy.reports.summary import summarize
 
     summarize(config, logdir)

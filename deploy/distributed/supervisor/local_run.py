@@ -23,6 +23,10 @@ from deploy.wiring.task import TaskSpaces
 from learner.checkpoint import Checkpoints, continuation, read_document
 
 
+class _StoppedError(Exception):
+    """Somebody has asked the run to stop before it had its place."""
+
+
 class LocalRun:
     """Builds or continues the run in `logdir`; `run` trains until the budget is spent."""
 
@@ -41,16 +45,22 @@ class LocalRun:
         """Damaged parts of the offline replay that were left out."""
 
     def run(self) -> str:
-        """Returns `done`, `solved` or `interrupted`. Raises RunFailedError, once the learner has saved."""
+        """Returns `done`, `solved`, `stopped` on request or `interrupted` by a signal. Raises RunFailedError, once the
+        learner has saved."""
         with self.interrupt.listening(), self.board:
             self.board.starting(*self._last_counters(), "joining the cluster" if self.cluster else "starting Ray")
             self.state = RunState(self.config, self.logdir)
             site = self._site()
             children = Children(self.config, self.logdir, self.board.note, site)
             with self.interrupt.listening():  # again: Ray has put a SIGTERM handler of its own in place
-                self._settle(site)
+                try:
+                    self._settle(site)
+                except _StoppedError:
+                    return "stopped"
                 self._live(children)
-        return "interrupted" if self.interrupt.asked or self.stopped else "solved" if self.board.solved() else "done"
+        if self.interrupt.asked:
+            return "interrupted"
+        return "stopped" if self.stopped else "solved" if self.board.solved() else "done"
 
     def _site(self) -> Site:
         namespace = f"nexus-{secrets.token_hex(4)}"
@@ -69,7 +79,7 @@ class LocalRun:
                 self.control.answer(name, {"stop": True} if stop else {"error": refusal})
             if self.interrupt.asked or self.stopped:
                 self.state.set("ended")
-                raise KeyboardInterrupt
+                raise KeyboardInterrupt if self.interrupt.asked else _StoppedError
             if what not in said:
                 said.add(what)
                 self.board.note(f"The run {what}.")
