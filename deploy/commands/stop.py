@@ -23,7 +23,8 @@ class Stop:
     run: Positional[Path]
     """A run directory, or the name of a launched run."""
     address: str = ""
-    """HOST:PORT (or `auto`) of the Ray cluster that the run is in, for a machine that does not see its directory."""
+    """HOST:PORT (or `auto`) of the Ray cluster that the run is in, for a machine that does not see its directory; or
+    http://HOST:PORT of its job server, for a run that others have launched."""
     timeout: Positive = 300
     """Seconds to wait until it has ended."""
 
@@ -31,7 +32,7 @@ class Stop:
 def run(arguments: Sequence[str]) -> int:
     """Returns the exit code."""
     given = parse(Stop, arguments, prog="nexus stop", example="nexus stop runs/cartpole")
-    if not given.address and (job := launched(given.run)):
+    if job := launched(given.run, given.address):
         said, status = target_of(job).stop(job, given.timeout), RunDirectory(Path(job.logdir)).status()
         saved = "frames" in status and status.get("state") == "ended"
         print(f"{said}{f', {_saved(status)}' if saved else ''}")
@@ -59,7 +60,7 @@ def run(arguments: Sequence[str]) -> int:
         print(f"The run {there.name} has ended badly ({status.get('state')}): {status.get('reason', 'unknown')}",
               file=sys.stderr)  # fmt: skip
         return FAILED
-    print(f"stopped and {_saved(status)}")
+    print(f"stopped and {_saved(status)}" if "frames" in status else "stopped before it had begun")
     return 0
 
 

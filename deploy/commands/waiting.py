@@ -17,9 +17,19 @@ LINE = 5.0  # seconds between lines of progress
 POLL = 0.2
 
 
-def launched(run: Path) -> Launched | None:
-    """The launched job that `run` names, unless it is a directory."""
-    return None if run.exists() else records.find(str(run))
+def launched(run: Path, address: str = "") -> Launched | None:
+    """The launched job that `run` names, unless it is a directory; with the `address` of a job server, one of there."""
+    if address.startswith(("http://", "https://")):
+        return job_at(address, str(run))
+    return None if address or run.exists() else records.find(str(run))
+
+
+def job_at(address: str, name: str) -> Launched:
+    """The job of a Ray cluster, by its job server at `http://HOST:PORT`. ValueError: there is none."""
+    from deploy.launch.ray_jobs.config import RayJobsConfig, address_of
+    from deploy.launch.ray_jobs.jobs import RayJobs
+
+    return RayJobs(RayJobsConfig(), address_of(address)).find(name)
 
 
 def directory_of(run: Path) -> Path:
@@ -29,8 +39,12 @@ def directory_of(run: Path) -> Path:
 
 def reach(run: Path, address: str) -> "RunDirectory | ClusterRun":
     """The run in a directory, that of a launched job, or the one in the Ray cluster at an address."""
+    if job := launched(run, address):
+        return RunDirectory(Path(job.logdir))
     if not address:
-        return RunDirectory(directory_of(run))
+        if not run.exists():
+            raise ValueError(f"{run} is neither a run directory nor a launched run; nexus jobs lists those.")
+        return RunDirectory(run)
     from deploy.distributed.cluster.remote_control import ClusterRun
 
     return ClusterRun(address, str(run))

@@ -1,5 +1,6 @@
 """A run to be started somewhere, and what is known of it once it has been. Torch-free."""
 
+import hashlib
 import re
 from dataclasses import dataclass
 
@@ -7,6 +8,7 @@ from deploy.wiring.config import RunConfig
 
 NAME = r"[a-z0-9]([a-z0-9-]{0,46}[a-z0-9])?"
 """Names of jobs are run ids, and labels of Kubernetes, which appends up to 14 characters."""
+_LONGEST = 48
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,8 +28,12 @@ class Job:
 
 
 def job_name(text: str) -> str:
-    """A name for a job out of any text. ValueError if nothing of it can be used."""
-    name = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:48].rstrip("-")
+    """A name for a job out of any text; a long one is cut before its last part, such as a seed, where a digest stands
+    for what is missing. ValueError if nothing of the text can be used."""
+    name = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
     if not name:
         raise ValueError(f"{text!r} makes no name of a job; use letters a to z and digits.")
+    if len(name) > _LONGEST:
+        end = f"-{hashlib.sha256(name.encode()).hexdigest()[:6]}-{name.rpartition('-')[2][-12:]}"
+        name = name[: _LONGEST - len(end)].rstrip("-") + end
     return name

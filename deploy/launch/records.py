@@ -3,21 +3,30 @@
 import json
 import os
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
 from deploy.launch.job import NAME
 from deploy.launch.target import Launched
+from deploy.wiring.output_path import require_writable_folder
 from replay.files.whole_file import whole_file
+from world_models.dataclass_json import from_json
 
 FOLDER = "NEXUS_HOME"
 """An environment variable; ~/.nexus by default."""
+_said = set[Path]()
 
 
 def folder() -> Path:
     """Where the records are."""
     return Path(os.environ.get(FOLDER) or Path.home() / ".nexus") / "jobs"
+
+
+def require_writable() -> None:
+    """ValueError: nothing can be written there."""
+    require_writable_folder(folder(), f"The folder of launched runs (see {FOLDER})")
 
 
 def write(launched: Launched) -> None:
@@ -42,11 +51,19 @@ def read(name: str) -> Launched:
 
 
 def everything() -> Iterator[Launched]:
-    """All records that can be read, newest first."""
-    found = []
-    for path in folder().glob("*.json") if folder().is_dir() else ():
-        try:
-            found.append(Launched(**json.loads(path.read_text())))
-        except (OSError, ValueError, TypeError):
-            continue
-    yield from sorted((one for one in found if re.fullmatch(NAME, one.name)), key=lambda one: -one.time)
+    """All records that can be read, newest first; what else lies there is named on standard error, once."""
+    found = [one for path in sorted(folder().glob("*.json")) if (one := _read(path))] if folder().is_dir() else []
+    yield from sorted(found, key=lambda one: -one.time)
+
+
+def _read(path: Path) -> Launched | None:
+    try:
+        one = from_json(Launched, json.loads(path.read_text()))
+        if not re.fullmatch(NAME, one.name):
+            raise ValueError(f"{one.name!r} is no name of a job")
+        return one
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        if path not in _said:
+            _said.add(path)
+            print(f"{path} is no record of a launched run and is left out: {error}", file=sys.stderr)
+        return None

@@ -105,7 +105,7 @@ def test_a_run_is_launched_watched_scaled_stopped_and_launched_again(folder: Pat
         launch = ["gym:CartPole-v1", *OPTIONS, "--replay", urls, "--actor.actors", "2", "--logdir", "runs/walk"]
         assert "launched walk (ray job walk-" in user.launch(*launch)
         _trains(logdir)
-        assert "which has not ended; nexus stop walk ends it" in user.launch(*launch, code=2)
+        assert "which has not ended; nexus stop walk --address http" in user.launch(*launch, code=2)
         assert "walk is the name of a run in" in user.launch(*launch[:-1], "elsewhere/walk", code=2)
         said = user.nexus("jobs", "--address", nodes.job_server, code=1, RAY_AUTH_TOKEN="0" * 64)
         assert "refuses the token of this user" in said and "Traceback" not in said

@@ -25,12 +25,14 @@ from deploy.launch.sweep import jobs
 from deploy.launch.target import Target
 from deploy.launch.targets import target_of as launched_at
 from deploy.run_failed import RunFailedError
+from deploy.wiring.output_path import require_writable_folder
 from deploy.wiring.redis_password import PASSWORD_FILE, VARIABLE
 
 EXAMPLE = "nexus launch gym:CartPole-v1 --preset quick --address http://head:8265"
 _OTHERWISE = {
     "--seed": "--seeds N [N ...] gives the seeds",
     "--mode": "a launched run is always one of --mode cluster",
+    "--logdir": "--logdir gives the folder of all runs",
     "--cluster.address": "a job finds the cluster that it is in",
 }
 """Options of nexus train that have no place here."""
@@ -86,6 +88,7 @@ def run(arguments: Sequence[str]) -> int:
     if given.dry_run:
         return _show(target.files(made), given.out)
     _require_free_names(made)
+    records.require_writable()
     if os.environ.get(VARIABLE) and not os.environ.get(PASSWORD_FILE):
         print(
             f"The Redis password stays on this machine. The job finds it in its own environment: {VARIABLE}, or a file "
@@ -93,9 +96,12 @@ def run(arguments: Sequence[str]) -> int:
         )  # fmt: skip
     launched = []
     for one in target.launch(made):
-        records.write(one)
         launched.append(one)
         print(f"launched {one.name} ({given.target} job {one.id}), run directory {one.logdir}", flush=True)
+        try:
+            records.write(one)
+        except OSError as error:
+            print(f"There is no record of {one.name}, but it runs: {error.strerror}.", file=sys.stderr)
     if len(launched) == 1 and not given.detach:
         return follow(target, launched[0])
     print("nexus jobs shows how they are; nexus logs NAME, nexus stop NAME")
@@ -122,11 +128,18 @@ def target_of(given: Launch) -> Target:
 
 
 def _require_ours(given: Launch, options: Sequence[str]) -> None:
-    for option in options:
-        if (name := option.partition("=")[0]) in _OTHERWISE:
+    names = [option.partition("=")[0] for option in options if option.startswith("--")]
+    varied = [f"--{setting.partition('=')[0]}" for setting in given.vary]
+    for name in (*names, *varied):
+        if name in _OTHERWISE:
             raise ValueError(f"nexus launch: {_OTHERWISE[name]}; leave out {name}.")
+    for name in varied:
+        if (names + varied).count(name) > 1:
+            raise ValueError(f"nexus launch: {name} is given twice; give all its values once, to --vary.")
     if given.out and not given.dry_run:
         raise ValueError("nexus launch: --out is for --dry-run; add it.")
+    if given.out:
+        require_writable_folder(given.out, "--out")
 
 
 def _require_free_names(made: Sequence[Job]) -> None:

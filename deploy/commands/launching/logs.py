@@ -4,11 +4,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from deploy.commands.launching.following import follow
 from deploy.commands.parsing import parse
+from deploy.commands.waiting import job_at
 from deploy.launch import records
 from deploy.launch.targets import target_of
 from deploy.reports.scoreboard import RUN_LOG
@@ -21,6 +23,8 @@ class Logs:
 
     name: Positional[str]
     """Of a launched run (nexus jobs), or its run directory."""
+    address: Annotated[str, arg(help_behavior_hint="(optional)", metavar="http://HOST:PORT")] = ""
+    """Of the job server of a Ray cluster, for a run that others have launched."""
     follow: bool = False
     """Go on until it ends; Ctrl-C ends this command alone."""
 
@@ -28,7 +32,7 @@ class Logs:
 def run(arguments: Sequence[str]) -> int:
     """Returns the exit code."""
     given = parse(Logs, arguments, prog="nexus logs", example="nexus logs gym-cartpole-v1-seed0 --follow")
-    job = records.read(given.name)
+    job = job_at(given.address, given.name) if given.address else records.read(given.name)
     try:
         target = target_of(job)
         if given.follow:

@@ -40,13 +40,15 @@ class RayJobs:
 
     def launch(self, jobs: Sequence[Job]) -> Iterator[Launched]:
         active = {
-            one.metadata.get("logdir"): one.submission_id
+            one.metadata.get("logdir"): (one.submission_id, one.metadata.get("name"))
             for one in self.server.jobs() if one.metadata and _STATES[one.status] not in OVER
         }  # fmt: skip
         for job in jobs:
             if (logdir := job.config.logdir) in active:
+                submission, name = active[logdir]
                 raise ValueError(
-                    f"{logdir} is that of the job {active[logdir]}, which has not ended; nexus stop {job.name} ends it."
+                    f"{logdir} is that of the job {submission}, which has not ended; "
+                    f"nexus stop {name} --address {self.address} ends it."
                 )
         if not self.server.protected:
             print(
@@ -79,6 +81,16 @@ class RayJobs:
                 )
         return sorted(found.values(), key=lambda one: -one.time)
 
+    def find(self, name: str) -> Launched:
+        """The newest job of a run, by its name or its run directory, whoever has launched it. ValueError: there is
+        none."""
+        there = self.everything()
+        for one in there:
+            if name in (one.name, one.logdir):
+                return one
+        known = ", ".join(dict.fromkeys(one.name for one in there)) or "none"
+        raise ValueError(f"The cluster at {self.address} has no job of a run {name!r}; there are: {known}.")
+
     def state(self, job: Launched) -> tuple[State, str]:
         try:
             found = self.server.job(job.id)
@@ -90,8 +102,8 @@ class RayJobs:
                 f"the cluster at {self.address} does not know it; it is another one than when it was launched",
             )
         state = _STATES[found.status]
-        said = (found.message or "").strip().splitlines()  # Ray's words, or theirs before the last of its output
-        return state, said[-1] if state == "failed" and said else ""
+        said = (found.message or "").strip().partition(", last available logs")[0].splitlines()
+        return state, said[0] if state == "failed" and said else ""
 
     def logs(self, job: Launched, follow: bool) -> Iterator[str]:
         if follow:

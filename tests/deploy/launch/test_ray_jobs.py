@@ -62,6 +62,13 @@ def test_a_dry_run_shows_the_job_and_asks_nobody(
         ([*LAUNCH, "--address", ADDRESS, "--ray.resources", "big"], "resources: 'big' is not of the form NAME=AMOUNT"),
         ([*LAUNCH, "--address", ADDRESS, "--ray.labels", "role"], "labels: 'role' is not of the form KEY=VALUE"),
         ([*LAUNCH, "--target", "cloud"], "cloud"),
+        ([*LAUNCH, "--address", ADDRESS, "--vary", "seed=1,2"], "--seeds N"),
+        ([*LAUNCH, "--address", ADDRESS, "--vary", "logdir=/x,/y"], "--logdir gives the folder"),
+        ([*LAUNCH, "--address", ADDRESS, "--frames", "9", "--vary", "frames=1,2"], "--frames is given twice"),
+        (
+            [*LAUNCH, "--address", ADDRESS, "--dry-run", "--out", "/dev/null/x"],
+            "--out /dev/null/x cannot be written to",
+        ),
     ],
 )
 def test_mistakes_are_named(
@@ -70,6 +77,14 @@ def test_mistakes_are_named(
     monkeypatch.delenv("RAY_API_SERVER_ADDRESS", raising=False)
     assert _main(*arguments) == 2
     assert message in capsys.readouterr().err
+
+
+def test_nothing_is_launched_without_a_place_for_its_record(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NEXUS_HOME", "/dev/null")
+    assert _main(*LAUNCH, "--address", ADDRESS) == 2
+    assert "The folder of launched runs (see NEXUS_HOME) /dev/null/jobs cannot be written to" in capsys.readouterr().err
 
 
 def test_an_address_may_come_from_rays_variable(monkeypatch: pytest.MonkeyPatch) -> None:

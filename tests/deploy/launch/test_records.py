@@ -1,5 +1,7 @@
 """What is kept of launched jobs."""
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -26,12 +28,17 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_a_job_is_found_by_its_name_and_by_its_run_directory(home: Path) -> None:
+def test_a_job_is_found_by_its_name_and_by_its_run_directory(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for one in (_launched("a", 1.0), _launched("b", 3.0), _launched("c", 2.0), _launched("a", 4.0)):
         records.write(one)
     (home / "jobs" / "torn.json").write_text("{")
-    (home / "jobs" / "other.json").write_text('{"name": "other"}')
+    whole = asdict(_launched("w"))
+    for name, wrong in {"name": 5, "time": "1", "logdir": None, "target": "", "id": []}.items():
+        (home / "jobs" / f"wrong-{name}.json").write_text(json.dumps({**whole, name: wrong} if wrong != "" else {}))
     assert [one.name for one in records.everything()] == ["a", "b", "c"]
+    said = capsys.readouterr().err
+    assert said.count("is no record of a launched run") == 6 and not list(records.everything())[3:]
+    assert not capsys.readouterr().err, "once is enough"
     assert records.read("a").time == 4.0 and records.read("/runs/c").name == "c"
     with pytest.raises(ValueError, match="'d' is no job launched from here; there are: a, b, c"):
         records.read("d")
@@ -45,6 +52,8 @@ def test_a_directory_comes_before_a_job_of_the_same_name(home: Path, monkeypatch
     (home / "walker").mkdir()
     found = reach(Path("walker"), "")
     assert launched(Path("walker")) is None and isinstance(found, RunDirectory) and found.logdir == Path("walker")
+    with pytest.raises(ValueError, match="nope is neither a run directory nor a launched run"):
+        reach(Path("nope"), "")
 
 
 def test_jobs_whose_cluster_is_gone_are_listed_with_what_their_directory_says(

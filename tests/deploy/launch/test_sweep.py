@@ -1,11 +1,12 @@
 """The jobs of a launch: names, run directories and command lines."""
 
+import re
 from pathlib import PurePosixPath
 
 import pytest
 
 from deploy.commands.train import parse_train
-from deploy.launch.job import Job, job_name
+from deploy.launch.job import NAME, Job, job_name
 from deploy.launch.sweep import jobs
 
 pytestmark = pytest.mark.timeout(60)
@@ -51,6 +52,13 @@ def test_a_sweep_is_every_combination_once() -> None:
 def test_settings_that_are_wrong_are_named(settings: list[str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         _jobs(*settings)
+
+
+def test_long_names_keep_their_seed_and_stay_apart() -> None:
+    settings = ["learner.train-ratio=16,32", "actor.actors=1,2", "learner.optimizer.lr=1e-4,3e-4"]
+    names = [job.name for job in _jobs(*settings, seeds=(0, 1))]
+    assert len(set(names)) == 16 and max(map(len, names)) <= 48
+    assert all(re.fullmatch(NAME, name) and name.endswith(("-seed0", "-seed1")) for name in names)
 
 
 def test_two_jobs_never_share_a_name() -> None:
