@@ -1,6 +1,7 @@
 """How many actors a run should have, judged by who waits for whom. Free of torch and Ray."""
 
 import math
+from bisect import bisect_right
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -126,7 +127,9 @@ class ScalingPolicy:
         first, last = self._seen[0], self._seen[-1]
         actors_wait, learner_waits = shares(first, last)
         self.says = f"the learner waits {learner_waits:.0%} of its time, actors {actors_wait:.0%}"
-        parts = [self._seen[len(self._seen) * i // PARTS] for i in range(PARTS)] + [last]
+        parts = self._parts()
+        if any(one.time == other.time for one, other in pairwise(parts)):  # a look that took long
+            return None
         needs = [wanted(last.acting, *shares(*pair)) for pair in pairwise(parts)]
         if min(needs) > last.acting * (1 + BAND):
             actors = min(math.ceil(min(needs)), 2 * last.acting, self.most)
@@ -138,6 +141,13 @@ class ScalingPolicy:
         if actors < last.acting:
             return Decision(actors, f"actors wait for the learner {actors_wait:.0%} of their time")
         return None
+
+    def _parts(self) -> list[Sight]:
+        """The looks at the bounds of the parts of the time, each the last one until then."""
+        first, last = self._seen[0], self._seen[-1]
+        times = [one.time for one in self._seen]
+        bounds = (first.time + (last.time - first.time) * i / PARTS for i in range(PARTS))
+        return [self._seen[bisect_right(times, bound) - 1] for bound in bounds] + [last]
 
     def _obstacle(self, first: Sight, last: Sight) -> str:
         """Why no actor may be added; empty if one may."""

@@ -117,6 +117,26 @@ def test_a_number_outside_the_bounds_is_brought_inside_at_once() -> None:
     assert ScalingPolicy(AutoscaleConfig(least=4, most=9), most=3).least == 3
 
 
+def test_a_look_that_took_long_is_no_measurement() -> None:
+    policy = ScalingPolicy(AutoscaleConfig(on=True, patience=30, cooldown=0), most=32)
+
+    def look(time: float) -> Decision | None:
+        return policy.look(Sight(time, 1, 1, True, 0.0, 0.9 * time))
+
+    assert [look(time) for time in (0.0, 0.1, 23.0, 31.0)] == [None] * 4
+    assert any(look(31.0 + tick / 4) for tick in range(1, 240)), "it measures again"
+
+
+@given(st.lists(st.floats(0.001, 60), min_size=5, max_size=60), st.floats(1, 30))
+def test_looks_may_come_at_any_time(pauses: list[float], patience: float) -> None:
+    policy = ScalingPolicy(AutoscaleConfig(on=True, patience=patience, cooldown=0, most=8, free_cpus=0), most=32)
+    time = 0.0
+    for pause in pauses:
+        time += pause
+        decision = policy.look(Sight(time, 3, 3, True, 0.0, 0.9 * time))
+        assert decision is None or decision.actors == 6
+
+
 Shares = st.floats(0, 1)
 
 
