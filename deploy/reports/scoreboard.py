@@ -23,7 +23,7 @@ from replay.counted import counted
 from world_models.checkpoint_files import BEST
 
 RUN_LOG = "run.log"
-"""What a run has said, with the time of this machine."""
+"""What a run has said, and why it failed, with the time of this machine."""
 _OWN_PREFIXES = ("report/", "restarts/", "failures/", "fleet/", "gpu/")
 
 
@@ -84,6 +84,9 @@ class Scoreboard:
     def note(self, text: str) -> None:
         """Print a permanent line, and keep it in the run directory, which may outlive whoever reads the output."""
         self.progress.note(text)
+        self._keep(text)
+
+    def _keep(self, text: str) -> None:
         with suppress(OSError), (self.logdir / RUN_LOG).open("a") as file:  # a full disk is the logs' business
             file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
 
@@ -96,6 +99,8 @@ class Scoreboard:
         return self
 
     def __exit__(self, *error: object) -> None:
+        if isinstance(error[1], Exception):  # whoever handles it prints it
+            self._keep(str(error[1]) or type(error[1]).__name__)
         self._stop_serving()
         self.progress.__exit__(*error)
         self.metrics.close()

@@ -51,6 +51,18 @@ def test_a_solved_run_says_so_until_its_end(tmp_path: Path, capsys: pytest.Captu
     assert text.splitlines()[-1].endswith("solved")
 
 
+def test_what_a_run_says_is_kept_and_so_is_why_it_failed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(RuntimeError), Scoreboard(CONFIG, tmp_path) as board:
+        board.note("actor 1 has ended.")
+        raise RuntimeError("The Ray node of this machine has ended.")
+    said, why = (tmp_path / "run.log").read_text().splitlines()
+    assert re.fullmatch(r"[0-9-]{10} [0-9:]{8} actor 1 has ended\.", said)
+    assert why.endswith(" The Ray node of this machine has ended.") and "Ray node" not in capsys.readouterr().out
+    with Scoreboard(CONFIG, tmp_path):
+        pass
+    assert (tmp_path / "run.log").read_text().count("\n") == 2
+
+
 def test_a_run_that_is_not_solved_is_saved_at_its_end(tmp_path: Path) -> None:
     with Scoreboard(CONFIG, tmp_path) as board:
         board.evaluation(10, 1, [episode(489.9)])
