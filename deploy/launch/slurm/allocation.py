@@ -51,7 +51,7 @@ class Allocation:
         def take(number: int, frame: FrameType | None) -> None:
             if number == signal.SIGUSR1:
                 self.leaving = self.leaving or time.monotonic()
-            else:
+            elif not self.leaving:  # later Slurm sends SIGTERM too, when it takes the nodes
                 self.stopped = True
 
         before = {number: signal.signal(number, take) for number in (signal.SIGUSR1, signal.SIGTERM, signal.SIGINT)}
@@ -73,8 +73,9 @@ class Allocation:
                 say(f"job {self.job}, start {self.restarts + 1}, on {socket.gethostname()}: Ray cluster at {address}")
                 with self._others(address, token, store, head.environment):
                     code = INTERRUPTED if self.over else self._train(arguments, address, head.environment)
-        if code == INTERRUPTED and self.leaving and not self.stopped:
-            self._requeue()
+                    self._requeue(code)
+            else:
+                self._requeue(code)
         return code
 
     @contextmanager
@@ -91,13 +92,15 @@ class Allocation:
         ]  # fmt: skip
         step = subprocess.Popen(command, stdin=subprocess.PIPE, text=True, start_new_session=True)
         assert step.stdin
-        with suppress(BrokenPipeError), step.stdin as stream:  # the same for every task
-            stream.write(token)
+        with suppress(BrokenPipeError):  # every task reads the same
+            step.stdin.write(f"{token}\n")
+            step.stdin.flush()
         try:
             self._await(step, address, environment)
             yield
         finally:
-            step.terminate()
+            with suppress(BrokenPipeError):
+                step.stdin.close()  # which ends them
             try:
                 step.wait(ASKING)
             except subprocess.TimeoutExpired:
@@ -131,7 +134,10 @@ class Allocation:
             time.sleep(0.2)
         return INTERRUPTED if code == -signal.SIGHUP else code  # it had just begun
 
-    def _requeue(self) -> None:
+    def _requeue(self, code: int) -> None:
+        """If the run has left because it had to. Before the cluster is taken down: there may be little time."""
+        if code != INTERRUPTED or self.stopped or not self.leaving:
+            return
         try:
             done = subprocess.run(["scontrol", "requeue", self.job], capture_output=True, text=True, timeout=ASKING)
         except (OSError, subprocess.TimeoutExpired) as error:

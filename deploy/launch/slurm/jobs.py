@@ -93,10 +93,11 @@ class SlurmJobs:
             raise RunFailedError(f"{job.name} cannot be stopped: {why}.")
         if state in OVER:
             return f"{job.name} had {'ended' if state == 'ended' else state} before"
-        _ask("scancel", "--state=PENDING", job.id)
         deadline, told = time.monotonic() + timeout, False
         while (now := self.state(job)[0]) not in OVER:
-            if now == "running" and not told:
+            if now == "waiting":  # also one that has just been requeued
+                _ask("scancel", "--state=PENDING", job.id)
+            elif now == "running" and not told:
                 _ask("scancel", "--batch", "--signal=TERM", job.id)
                 told = True
             if time.monotonic() > deadline:

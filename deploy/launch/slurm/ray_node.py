@@ -1,7 +1,7 @@
 """A node of a Ray cluster inside an allocation. Torch-free.
 
 `python -m deploy.launch.slurm.ray_node ADDRESS STORE_BYTES` joins a cluster, on every node of the allocation but the
-first; its standard input holds the token.
+first; its standard input holds the token in a line, and ends when the node is to end.
 """
 
 import contextlib
@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -140,7 +141,9 @@ def main(arguments: Sequence[str]) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)
-    with RayNode(sys.stdin.read().strip(), alone=False, over=lambda: bool(ended)) as node:
+    token = sys.stdin.readline().strip()
+    threading.Thread(target=lambda: ended.append(len(sys.stdin.read())), name="input", daemon=True).start()
+    with RayNode(token, alone=False, over=lambda: bool(ended)) as node:
         try:
             node.start(address, int(store_bytes))
         except RunFailedError as error:

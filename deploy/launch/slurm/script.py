@@ -19,9 +19,15 @@ _FIRST = "# The same script again continues its runs. Each starts a Ray cluster 
 def render(jobs: Sequence[Job], config: SlurmConfig, directory: str) -> str:
     """One script for all jobs, which are an array if there are several; they run in `directory`.
 
-    ValueError: bash does not understand the setup lines, or a path cannot stand in the script.
+    ValueError: what is asked for does not fit together, bash does not understand the setup lines, or a path cannot
+    stand in the script.
     """
     _require_bash(config.setup)
+    if not config.cpus_per_task and any(job.config.actor.autoscale.on for job in jobs):
+        raise ValueError(
+            "The autoscaler adds actors only where Slurm has given the job CPUs for them: give --slurm.cpus-per-task, "
+            "with one for each of the most actors, one for the learner and one for the evaluator."
+        )
     indexes = array_indexes(jobs)
     at_once = f"%{config.at_once}" if config.at_once else ""
     options = {

@@ -11,7 +11,9 @@ import pytest
 
 from deploy.exit_codes import MISUSED
 from tests.deploy.launch.slurm.slurm_daemons import PATH, SlurmDaemons, missing
+from tests.integration.listeners import listeners
 from tests.integration.runs import NEXUS, TINY, environment, lines, wait_for
+from tests.integration.test_listeners import assert_as_written, family
 
 LONG = [*TINY, "--actor.actors", "1", "--frames", "1000000", "--log-every", "5", "--checkpoint-every", "50"]
 PASSWORD = "a-password-of-redis"
@@ -118,6 +120,7 @@ def test_two_jobs_on_one_node_and_a_requeue(slurm: SlurmDaemons, tmp_path: Path)
         wait_for_update(10, logdir, job)
     assert slurm.ask("squeue", "-h", "-t", "running", "-o", "%N").split() == ["n0", "n0"]
 
+    assert_as_written("slurm", listeners(family(members(jobs[0]))))
     # Neither reaches the other, nor anybody without a token, nor any other machine.
     sockets = [
         {connection.laddr for process in members(job) for connection in process.net_connections("tcp")
@@ -187,5 +190,6 @@ def test_a_job_of_two_nodes(slurm: SlurmDaemons, tmp_path: Path) -> None:
     (job,) = launch("gym:CartPole-v1", *options, "--logdir", str(logdir), "--slurm.nodes", "2")
     wait_for_update(10, logdir, job)
     assert "2 of 2 nodes have joined" in output(logdir, job)
+    assert_as_written("slurm nodes", listeners(family(members(job))))
     assert "wide has ended, saved at" in nexus("stop", "wide")
     assert not members(job)

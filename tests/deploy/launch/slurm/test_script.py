@@ -128,6 +128,13 @@ def test_there_are_as_many_cpus_as_the_run_reserves(
     assert cpus_of(config, nodes) == cpus
 
 
+def test_the_autoscaler_needs_a_number_of_cpus() -> None:
+    grows = job("/runs/one", "--actor.autoscale.on", "True")
+    with pytest.raises(ValueError, match="give --slurm.cpus-per-task"):
+        render([grows], SlurmConfig(), "/here")
+    assert "--cpus-per-task=34" in options(render([grows], SlurmConfig(cpus_per_task=34), "/here"))
+
+
 @pytest.fixture(scope="module")
 def slurm() -> Iterator[SlurmDaemons]:
     if absent := missing():
