@@ -116,6 +116,10 @@ class Containers:
             process.kill()
             return process.wait(30)
 
+    def ended(self, name: str, timeout: float = 60.0) -> int:
+        """The exit code of a container that ends by itself."""
+        return self._running.pop(name).wait(timeout)
+
     def log(self, name: str) -> str:
         return (self.folder / name / "log").read_text(errors="replace")[-6000:]
 

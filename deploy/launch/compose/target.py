@@ -102,7 +102,7 @@ def override(config: ComposeConfig, job: Job) -> dict[str, Any]:
             f"cluster.actor_cpus={cluster.actor_cpus:g} is more than the compose.actor_cpus={config.actor_cpus} of a "
             "container."
         )
-    more = ["--cluster.address", ADDRESS, "--metrics-port", str(METRICS)]
+    more = ["--cluster.address", ADDRESS, "--cluster.wait", "True", "--metrics-port", str(METRICS)]
     if not cluster.learner_nodes:
         more += ["--cluster.learner-nodes", "role=learner"]
     if not cluster.actor_nodes:

@@ -22,8 +22,8 @@ class KubeRayConfig:
     queue: str = ""
     """LocalQueue of Kueue, which starts the job when there is room for all of it. The number of pods is fixed then."""
     cluster: str = ""
-    """Name of a standing RayCluster for all jobs of the command, made if it does not exist; empty: a cluster for each
-    job, which ends with it."""
+    """Name of a standing RayCluster for all jobs of the command. One that exists is left as it is, and jobs wait for
+    room there; otherwise it is made with room for these. Empty: a cluster for each job, which ends with it."""
     claim: str = ""
     """PersistentVolumeClaim for /runs, which every node must be able to mount; empty: one named nexus-runs is made."""
     claim_gb: int = 100
@@ -37,6 +37,8 @@ class KubeRayConfig:
     learner_gb: int = 16
     learner_gpus: int = 1
     """GPUs of NVIDIA; 0 to train on the CPU."""
+    learner_pods: int = 0
+    """Pods for learners of a standing cluster that is made, if it is to have more than these jobs need."""
     actor_cpus: int = 4
     """CPUs of a pod for actors; how many it holds follows from --cluster.actor-cpus."""
     actor_gb: int = 8
@@ -69,7 +71,7 @@ class KubeRayConfig:
         for name in positive:
             if getattr(self, name) < 1:
                 raise ValueError(f"kuberay.{name}={getattr(self, name)} must be at least 1.")
-        for name in ("learner_gpus", "redis_shards", "retries", "keep_seconds"):
+        for name in ("learner_gpus", "learner_pods", "redis_shards", "retries", "keep_seconds"):
             if getattr(self, name) < 0:
                 raise ValueError(f"kuberay.{name}={getattr(self, name)} must not be negative.")
         if self.queue and self.cluster:

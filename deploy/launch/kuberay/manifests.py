@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import PurePosixPath
 
+from deploy.exit_codes import INTERRUPTED
 from deploy.launch.job import Job
 from deploy.launch.kuberay.config import LABEL, LONGEST, KubeRayConfig
 from deploy.launch.kuberay.pods import (
@@ -70,14 +71,15 @@ def _has_servers(config: KubeRayConfig, job: Job) -> bool:
 
 def _entrypoint(config: KubeRayConfig, job: Job) -> str:
     cluster = job.config.cluster
-    more = ["--cluster.address", "auto"]
+    more = ["--cluster.address", "auto", "--cluster.wait", "True"]
     if not cluster.learner_nodes:
         more += ["--cluster.learner-nodes", f"{NODE}=learner"]
     if not cluster.actor_nodes:
         more += ["--cluster.actor-nodes", f"{NODE}=actors"]
     if _has_servers(config, job):
         more += ["--replay", urls(object_name(job), config.redis_shards)]
-    return shlex.join(job.command(*more))
+    # A run that was asked to stop has done its work: KubeRay would start it again if it failed.
+    return f"trap : TERM; {shlex.join(job.command(*more))} || {{ code=$?; [ $code -eq {INTERRUPTED} ] || exit $code; }}"
 
 
 def _ray_job(config: KubeRayConfig, job: Job, claim: str) -> Object:
@@ -114,6 +116,7 @@ def _cluster_spec(config: KubeRayConfig, name: str, claim: str, jobs: Sequence[J
     """`logdir`: of the only run; empty if others may come."""
     pods = sum(_actor_pods(config, job) for job in jobs)
     most = max(config.actor_pods, pods)
+    learners = max(config.learner_pods, len(jobs))
     save = ["sh", "-c", f"nexus checkpoint {shlex.quote(logdir)}; sleep 30"] if logdir else []  # the head's may go on
     spec: Object = {
         "rayVersion": version("ray"),
@@ -123,7 +126,7 @@ def _cluster_spec(config: KubeRayConfig, name: str, claim: str, jobs: Sequence[J
             "template": head_pod(config, name, claim, logdir),
         },
         "workerGroupSpecs": [
-            _group("learner", len(jobs), len(jobs), len(jobs), worker_pod(
+            _group("learner", learners, learners, learners, worker_pod(
                 config, name, claim, resources(config.learner_cpus, config.learner_gb, config.learner_gpus), save,
             )),
             _group("actors", 1, pods, most, worker_pod(

@@ -45,7 +45,8 @@ def from_secret(variable: str, secret: str, key: str) -> Object:
 def head_pod(config: KubeRayConfig, cluster: str, claim: str, logdir: str) -> Object:
     """The pod of GCS, dashboard and autoscaler, and of the supervisor; `logdir`: of the run that it is for, if one."""
     ports = [("gcs", 6379), ("dashboard", DASHBOARD), ("client", 10001)]
-    before = ["nexus", "stop", logdir, "--timeout", str(GRACE - 10)] if logdir else []
+    # The job must fail, to be started again: it is saved here, not stopped.
+    before = ["nexus", "checkpoint", logdir, "--timeout", str(GRACE - 10)] if logdir else []
     container = {
         "name": "ray-head",
         "ports": [{"name": name, "containerPort": port} for name, port in ports],

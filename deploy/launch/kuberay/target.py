@@ -50,8 +50,9 @@ class KubeRay:
             state, _ = _state(kubectl.get("rayjob", object_name(job)))
             if state in ("waiting", "running"):
                 raise ValueError(f"The job {job.name} is {state} already; `nexus stop {job.name}` ends it.")
-        if "" in made:
-            kubectl.apply(made[""])
+        standing = self.config.cluster and kubectl.get("raycluster", self.config.cluster)
+        if shared := [one for one in made.get("", ()) if not (standing and one["kind"] == "RayCluster")]:
+            kubectl.apply(shared)  # a cluster made smaller would lose the pods of jobs that run there
         for job in jobs:
             name = object_name(job)
             kubectl.delete("rayjob", name, DELETING)  # one that has ended is not started again by an apply

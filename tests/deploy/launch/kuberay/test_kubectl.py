@@ -84,6 +84,20 @@ def test_from_its_launch_to_its_end_and_again(server: ApiServer) -> None:
     assert server.objects["statefulsets", f"{name}-redis"]["spec"]["replicas"] == 2
 
 
+def test_a_standing_cluster_is_left_as_it_is(server: ApiServer) -> None:
+    """Jobs that run there have their pods from it."""
+    target = KubeRay(KubeRayConfig(cluster="lab", redis_shards=0))
+    list(target.launch(job()))
+    cluster = server.objects["rayclusters", "lab"]
+    cluster["spec"]["workerGroupSpecs"][0]["replicas"] = 3
+    server.asked.clear()
+    list(target.launch(jobs(["gym:CartPole-v1"], [1], [], ["--preset", "quick"], parse_train, PurePosixPath("/runs"))))
+    assert not [asked for asked in server.asked if "/rayclusters" in asked and not asked.startswith("GET")]
+    assert {name for plural, name in server.objects if plural == "rayjobs"} == {
+        "gym-cartpole-v1-seed0", "gym-cartpole-v1-seed1",
+    }  # fmt: skip
+
+
 def test_a_secret_without_its_keys_is_named(server: ApiServer) -> None:
     server.objects["secrets", "nexus"] = {"kind": "Secret", "metadata": {"name": "nexus"}, "data": {"auth_token": ""}}
     with pytest.raises(ValueError, match="(?s)The Secret nexus has no redis_password.*--from-file=auth_token"):
