@@ -12,7 +12,7 @@ import pytest
 
 from tests.deploy.test_dockerfile import FILE, ROOT, Step, steps
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
 
 BASE = Path(sys.base_prefix)
 """The Python of the image's base; its pip is that of a fresh environment."""
@@ -75,7 +75,7 @@ def test_each_step_works_and_any_user_can_run_what_is_built(tmp_path: Path) -> N
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST", "VIRTUAL"))}
     done = subprocess.run(
         ["unshare", "--mount", "sh", "-c", "\n".join(script(tmp_path))], env=environment, stdin=subprocess.DEVNULL,
-        capture_output=True, text=True, timeout=1400,
+        capture_output=True, text=True, timeout=2900,
     )  # fmt: skip
     if "mount" in done.stderr and "overlay" in done.stderr and not done.stdout:
         pytest.skip(f"no layers can be mounted here: {done.stderr.strip()}")

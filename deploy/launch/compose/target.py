@@ -63,11 +63,11 @@ class Compose:
         place.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(place) as fresh:
             fresh.write_text(text)
-        compose.run("--file", str(file), "--file", str(place), "up", "--detach", "--build", timeout=BUILDING)
         yield Launched(
             name=job.name, target="compose", id=compose.name, place=str(compose.secrets), task=job.config.task,
             logdir=job.config.logdir, time=time.time(),
         )  # fmt: skip
+        compose.build_and_start(file, place)
 
     def state(self, job: Launched) -> tuple[State, str]:
         try:
@@ -80,8 +80,9 @@ class Compose:
 
     def stop(self, job: Launched, timeout: float) -> str:
         compose, wait = self._project(job.name), max(1, int(timeout))
-        said = "it had ended"
-        if compose.state()[0] == "running":
+        state, _ = compose.state()
+        said = "it was waiting" if state == "waiting" else "it had ended"
+        if state == "running":
             command = ("nexus", "stop", job.logdir, "--timeout", str(wait))
             said = compose.run("exec", "--no-TTY", "learner", *command, timeout=timeout + ANSWERING)
         compose.run("down", timeout=timeout + ANSWERING)
@@ -153,6 +154,19 @@ class _Project:
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]
             raise RunFailedError(f"docker compose: {last}")
         return done.stdout
+
+    def build_and_start(self, *files: Path) -> None:
+        """Start the services of these files; what is built for that is printed."""
+        given = [word for file in files for word in ("--file", str(file))]
+        command = [*self._command, *given, "up", "--detach", "--build"]
+        try:
+            done = subprocess.run(
+                command, env=os.environ | self._environment, stdin=subprocess.DEVNULL, timeout=BUILDING
+            )
+        except subprocess.TimeoutExpired:
+            raise RunFailedError(f"docker compose up has not ended within {BUILDING:g} s.") from None
+        if done.returncode:
+            raise RunFailedError(f"docker compose up has failed with exit code {done.returncode}.")
 
     def state(self) -> tuple[State, str]:
         """What the learner's container does."""

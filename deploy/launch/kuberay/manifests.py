@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import PurePosixPath
 
-from deploy.exit_codes import INTERRUPTED
 from deploy.launch.job import Job
 from deploy.launch.kuberay.config import LABEL, LONGEST, KubeRayConfig
 from deploy.launch.kuberay.pods import (
@@ -78,8 +77,7 @@ def _entrypoint(config: KubeRayConfig, job: Job) -> str:
         more += ["--cluster.actor-nodes", f"{NODE}=actors"]
     if _has_servers(config, job):
         more += ["--replay", urls(object_name(job), config.redis_shards)]
-    # A run that was asked to stop has done its work: KubeRay would start it again if it failed.
-    return f"trap : TERM; {shlex.join(job.command(*more))} || {{ code=$?; [ $code -eq {INTERRUPTED} ] || exit $code; }}"
+    return shlex.join(job.command(*more))
 
 
 def _ray_job(config: KubeRayConfig, job: Job, claim: str) -> Object:

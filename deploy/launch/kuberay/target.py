@@ -55,16 +55,16 @@ class KubeRay:
             kubectl.apply(shared)  # a cluster made smaller would lose the pods of jobs that run there
         for job in jobs:
             name = object_name(job)
+            yield Launched(
+                name=job.name, target="kuberay", id=name, place=f"{self.config.context}/{self.config.namespace}",
+                task=job.config.task, logdir=job.config.logdir, time=time.time(),
+            )  # fmt: skip
             kubectl.delete("rayjob", name, DELETING)  # one that has ended is not started again by an apply
             *before, ray_job = made[name]
             if before:
                 kubectl.apply(before)
             _await_servers(kubectl, name)
             kubectl.apply([ray_job])
-            yield Launched(
-                name=job.name, target="kuberay", id=name, place=f"{self.config.context}/{self.config.namespace}",
-                task=job.config.task, logdir=job.config.logdir, time=time.time(),
-            )  # fmt: skip
 
     def state(self, job: Launched) -> tuple[State, str]:
         try:
@@ -87,8 +87,9 @@ class KubeRay:
     def stop(self, job: Launched, timeout: float) -> str:
         kubectl = self.kubectl
         document = kubectl.get("rayjob", job.id)
-        said = "it had ended"
-        if _state(document)[0] == "running" and (head := _head(document)):
+        state, _ = _state(document)
+        said = "it was waiting" if state == "waiting" else "it had ended"
+        if state == "running" and (head := _head(document)):
             wait = f"{max(1, int(timeout))}"
             said = kubectl.execute(head, "ray-head", ["nexus", "stop", job.logdir, "--timeout", wait], timeout + 30)
         kubectl.delete("rayjob", job.id, DELETING)

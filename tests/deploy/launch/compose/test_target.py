@@ -2,10 +2,8 @@
 
 import importlib.metadata
 import json
-import signal
 import stat
 import subprocess
-import time
 from dataclasses import replace
 from functools import cache
 from pathlib import Path, PurePosixPath
@@ -96,22 +94,6 @@ def test_the_learner_is_the_command_of_a_cluster_run() -> None:
     assert services["learner"]["environment"]["NEXUS_REDIS_PASSWORD_FILE"] == "/run/secrets/redis_password"
     assert config.actor.actors == services["actor"]["deploy"]["replicas"] == 2
     assert "/runs" in [volume["target"] for volume in services["monitor"]["volumes"]]
-
-
-@pytest.mark.parametrize(("ends", "code"), [("exit 0", 0), ("exit 130", 0), ("exit 3", 3), ("sleep 60", 0)])
-def test_a_run_that_was_stopped_is_not_started_again(ends: str, code: int, tmp_path: Path) -> None:
-    """The container fails, and starts again, but if the run has ended or was stopped, by request or by a signal."""
-    service = read(FILE)["services"]["learner"]
-    assert service["restart"] == "on-failure" and service["init"]
-    for name, text in (("ray", "exit 0"), ("nexus", f"trap 'kill $!; exit 130' TERM\n{{ {ends}; }} &\nwait $!")):
-        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
-        (tmp_path / name).chmod(0o755)
-    words = [word.replace("$$", "$") for word in [*service["entrypoint"], "nexus", "train"]]
-    with subprocess.Popen(words, env={"PATH": f"{tmp_path}:/usr/bin:/bin"}) as process:
-        if ends.startswith("sleep"):
-            time.sleep(1)
-            process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == code
 
 
 def test_nothing_is_published_and_nothing_runs_as_root() -> None:
