@@ -133,7 +133,7 @@ class ScalingPolicy:
         needs = [wanted(last.acting, *shares(*pair)) for pair in pairwise(parts)]
         if min(needs) > last.acting * (1 + BAND):
             actors = min(math.ceil(min(needs)), 2 * last.acting, self.most)
-            if obstacle := f"{self.most} are the most" if actors <= last.asked else self._obstacle(first, last):
+            if obstacle := self._obstacle(first, last, actors):
                 self.says += f"; no actor is added: {obstacle}"
                 return None
             return Decision(actors, f"the learner waits for data {learner_waits:.0%} of its time")
@@ -149,9 +149,11 @@ class ScalingPolicy:
         bounds = (first.time + (last.time - first.time) * i / PARTS for i in range(PARTS))
         return [self._seen[bisect_right(times, bound) - 1] for bound in bounds] + [last]
 
-    def _obstacle(self, first: Sight, last: Sight) -> str:
-        """Why no actor may be added; empty if one may."""
+    def _obstacle(self, first: Sight, last: Sight, actors: int) -> str:
+        """Why there may not be so many actors; empty if there may."""
+        if last.asked >= self.most:
+            return f"{self.most} are the most"
         idle = (last.idle_cpus - first.idle_cpus) / (last.time - first.time) if math.isfinite(last.idle_cpus) else None
         if idle is not None and idle < self.config.free_cpus:
             return f"{idle:.1f} CPUs are idle (actor.autoscale.free_cpus={self.config.free_cpus:g})"
-        return last.obstacle
+        return last.obstacle or (f"{last.asked} are asked for already" if actors <= last.asked else "")

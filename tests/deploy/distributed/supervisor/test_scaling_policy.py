@@ -117,6 +117,18 @@ def test_a_number_outside_the_bounds_is_brought_inside_at_once() -> None:
     assert ScalingPolicy(AutoscaleConfig(least=4, most=9), most=3).least == 3
 
 
+def test_why_no_actor_is_added_while_fewer_act_than_are_asked_for() -> None:
+    def says(asked: int, obstacle: str = "") -> str:
+        policy = ScalingPolicy(AutoscaleConfig(on=True, patience=8, cooldown=0), most=32)
+        for time in range(20):
+            assert policy.look(Sight(time, asked, 4, True, 0.0, 0.9 * time, obstacle=obstacle)) is None
+        return policy.says.partition("no actor is added: ")[2]
+
+    assert says(8) == "8 are asked for already"
+    assert says(8, "actor 7 waits for a free CPU") == "actor 7 waits for a free CPU"
+    assert says(32) == "32 are the most"
+
+
 def test_a_look_that_took_long_is_no_measurement() -> None:
     policy = ScalingPolicy(AutoscaleConfig(on=True, patience=30, cooldown=0), most=32)
 
