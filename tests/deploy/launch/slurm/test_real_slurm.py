@@ -1,6 +1,7 @@
 """`nexus launch --target slurm` with a real Slurm: two nodes, which are both this machine."""
 
 import json
+import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -77,7 +78,8 @@ def members(job: str) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         try:
-            if process.environ().get("SLURM_JOB_ID") == job:
+            given = process.environ()
+            if (given.get("SLURM_JOB_ID"), given.get("SLURM_CONF")) == (job, os.environ["SLURM_CONF"]):
                 found.append(process)
         except psutil.Error:
             continue
