@@ -151,7 +151,7 @@ class MetricsWriter:
         data = _encode(line)
         if name not in self._lines:
             path = self._logdir / name
-            _drop_torn_line(path)
+            drop_torn_line(path)
             self._lines[name] = path.open("ab")
         self._lines[name].write(data)
         self._lines[name].flush()
@@ -244,7 +244,8 @@ def _number(value: SupportsFloat) -> int | float | None:
     return number if math.isfinite(number) else None
 
 
-def _drop_torn_line(path: Path) -> None:
+def drop_torn_line(path: Path) -> None:
+    """Cut a last line that a crash has torn, so that the next one does not become part of it."""
     if path.exists():
         data = path.read_bytes()
         if data and not data.endswith(b"\n"):

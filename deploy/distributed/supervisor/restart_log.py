@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from deploy.reports.metrics import read_lines
+from deploy.reports.metrics import drop_torn_line, read_lines
 
 FILE = "restarts.jsonl"
 
@@ -21,6 +21,7 @@ class RestartLog:
         """Restarts of each process, in all lives of the run."""
         if self.path.exists():
             self.counts.update(line["process"] for line in read_lines(self.path, process=str))
+            drop_torn_line(self.path)
 
     def add(self, process: str, reason: str) -> None:
         """`process` has just been restarted since it ended for this `reason`."""

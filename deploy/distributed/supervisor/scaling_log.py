@@ -4,7 +4,7 @@ import json
 import time
 from pathlib import Path
 
-from deploy.reports.metrics import read_lines
+from deploy.reports.metrics import drop_torn_line, read_lines
 
 FILE = "scaling.jsonl"
 AUTOSCALE, REQUEST = "autoscale", "request"
@@ -20,6 +20,7 @@ class ScalingLog:
         if self.path.exists():
             for line in read_lines(self.path, before=int, after=int, by=str):
                 self._count(line["before"], line["after"], line["by"])
+            drop_torn_line(self.path)
 
     def add(self, before: int, after: int, by: str, reason: str) -> None:
         """The number of actors changes from `before` to `after`; `by`: AUTOSCALE or REQUEST."""

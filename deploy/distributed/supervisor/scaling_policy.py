@@ -55,13 +55,14 @@ def wanted(acting: int, actors_wait: float, learner_waits: float) -> float:
 
 
 class ScalingPolicy:
-    """Decides by waits over `patience` seconds; after a change it first lets the fleet settle, then `cooldown` pass.
+    """Decides by who has waited in the last `patience` seconds. After a change it waits until the fleet has settled,
+    and `cooldown` seconds longer.
 
-    If the learner lacks more than BAND it adds what is lacking, at most as many as there are; it removes those beyond
-    the need and a reserve of BAND. Each of three quarters of the time must show it by itself, so that one checkpoint or
-    report of the learner changes nothing, and they must show it for another quarter, until they are all of one kind.
-    Under a constant load it comes to rest: added actors are within the reserve, and removed ones leave more than are
-    needed."""
+    It adds actors if more than BAND of those it has are lacking, and at most doubles their number; it removes those
+    that exceed the need and a reserve of BAND. A window of three quarters of `patience` is judged in three parts, all
+    of which must agree, so that a single checkpoint or report of the learner changes nothing; they must agree for the
+    last quarter too, by when a sudden change fills the whole window. Under a constant load it comes to rest: what it
+    adds lies within the reserve, and what it leaves exceeds the need."""
 
     def __init__(self, config: AutoscaleConfig, most: int):
         """`most`: actors that are possible at all."""
@@ -152,7 +153,7 @@ class ScalingPolicy:
     def _obstacle(self, first: Sight, last: Sight, actors: int) -> str:
         """Why there may not be so many actors; empty if there may."""
         if last.asked >= self.most:
-            return f"{self.most} are the most"
+            return f"the limit is {self.most}"
         idle = (last.idle_cpus - first.idle_cpus) / (last.time - first.time) if math.isfinite(last.idle_cpus) else None
         if idle is not None and idle < self.config.free_cpus:
             return f"{idle:.1f} CPUs are idle (actor.autoscale.free_cpus={self.config.free_cpus:g})"

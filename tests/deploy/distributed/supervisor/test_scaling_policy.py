@@ -82,7 +82,7 @@ def test_changes_keep_their_distance() -> None:
     least = CONFIG.patience + CONFIG.cooldown + world.starting
     assert all(later - before >= least for before, later in zip(times, times[1:], strict=False))
     assert [decision.actors for _, decision in world.decisions] == [2, 4, 8, 16, 32]
-    assert world.policy.says.endswith("no actor is added: 32 are the most")
+    assert world.policy.says.endswith("no actor is added: the limit is 32")
 
 
 def test_one_long_checkpoint_changes_nothing() -> None:
@@ -126,7 +126,7 @@ def test_why_no_actor_is_added_while_fewer_act_than_are_asked_for() -> None:
 
     assert says(8) == "8 are asked for already"
     assert says(8, "actor 7 waits for a free CPU") == "actor 7 waits for a free CPU"
-    assert says(32) == "32 are the most"
+    assert says(32) == "the limit is 32"
 
 
 def test_a_look_that_took_long_is_no_measurement() -> None:
