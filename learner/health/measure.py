@@ -21,6 +21,7 @@ from world_models.dreamer.imagination import imagine
 from world_models.dreamer.open_loop import REWARD, OpenLoop, open_loop
 from world_models.dreamer.rssm import State
 from world_models.layers import concat_dict
+from world_models.space import Space
 
 OBSERVED = 16
 """Context steps C that the model observes before it predicts or imagines."""
@@ -147,13 +148,14 @@ class Health:
         return parts
 
     def _curve(self, out: OpenLoop, key: str) -> dict[str, Any]:
+        space, symlog = self.agent.observation_space.get(key), self.agent.config.decoder.symlog
         valid = out.valid[:, 1:]
         count = valid.sum(0)
         mean = [(part[key][:, 1:] * valid).sum(0) / count for part in (out.error, out.still)]
         model, still = (torch.where(count < FEWEST, torch.nan, one) for one in mean)
         start = out.error[key][:, 0].mean()
         return {
-            "model": model.tolist(), "still": still.tolist(), "start": float(start), "unit": self._unit(key),
+            "model": model.tolist(), "still": still.tolist(), "start": float(start), "unit": _unit(space, symlog),
             "gained": self._gained(key, model, start).tolist(), "elements": self._elements(key),
         }  # fmt: skip
 
@@ -180,14 +182,6 @@ class Health:
         if space is not None and (space.is_image or space.discrete):
             return (model - start).clamp_min(0)
         return (model.square() - start.square()).clamp_min(0).sqrt()
-
-    def _unit(self, key: str) -> str:
-        space = self.agent.observation_space.get(key)
-        if space is None:
-            return UNITS["plain"]
-        if space.is_image:
-            return UNITS["image"]
-        return UNITS["class"] if space.discrete else UNITS["symlog" if self.agent.config.decoder.symlog else "plain"]
 
     def _relative(self, out: OpenLoop, steps: int) -> float:
         """Error of the first `steps` predicted steps over that of repeating the last observation, mean over the keys
@@ -294,6 +288,14 @@ class Health:
         live = carry_on * (1.0 if agent.config.discount_in_continue else self.discount)
         weight = torch.cat([torch.ones_like(live[:, :1]), live[:, :-1].cumprod(1)], 1)
         return (weight * reward).sum(1).double().cpu().numpy()
+
+
+def _unit(space: Space | None, symlog: bool) -> str:
+    if space is None:
+        return UNITS["plain"]
+    if space.is_image:
+        return UNITS["image"]
+    return UNITS["class"] if space.discrete else UNITS["symlog" if symlog else "plain"]
 
 
 def _begun_by_others(values: dict[str, Tensor]) -> dict[str, Tensor]:
