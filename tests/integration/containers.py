@@ -149,6 +149,7 @@ class Containers:
             _ip("-n", own, "route", "add", "default", "via", f"{NETWORK}.1")  # Ray asks for it to find its address
         names = [f"{self.address[name]} {name} {service}" for name, service in self.names
                  if not self.services[service].get("network_mode")]  # fmt: skip
+        (self.folder / "resolv.conf").write_text("nameserver 127.0.0.1\n")  # refuses at once what the hosts do not have
         (self.folder / "hosts").write_text("\n".join(["127.0.0.1 localhost", *names, ""]))
 
     def _add(self, name: str) -> None:
@@ -162,6 +163,7 @@ class Containers:
             f"mount -t proc proc {root}/proc; mount --rbind /dev {root}/dev",
             f"mount -t tmpfs -o mode=1777 shm {root}/dev/shm",
             f"mount --bind {self.folder}/hosts {root}/etc/hosts",
+            f"mount --bind {self.folder}/resolv.conf {root}/etc/resolv.conf",
             f"mkdir -p {root}/tmp/ray; mount -t tmpfs -o mode=1777 ray {root}/tmp/ray; chmod o+x {root}/root",
             f"mkdir -p {root}/run/secrets {root}/home/nexus {root}/etc/nexus/redis {root}/usr/local/bin",
             f"chown {user} {root}/home/nexus",
