@@ -11,6 +11,7 @@ from tyro.conf import Positional, arg
 
 from deploy.commands.numbers import NotNegative
 from deploy.commands.parsing import OptionalPath, parse, several
+from deploy.commands.waiting import directory_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +19,7 @@ class Monitor:
     """Serve a page that shows runs while they learn, and steers them."""
 
     logdirs: Annotated[Positional[tuple[Path, ...]], several("LOGDIR")]
-    """Run directories, or folders above them; new runs appear by themselves."""
+    """Run directories, names of launched runs, or folders above runs; new runs appear by themselves."""
     baselines: Annotated[tuple[Path, ...], arg(metavar="FILE [...]", help_behavior_hint="(optional)")] = ()
     """Published curves to compare with: JSON lists (.json or .json.gz)."""
     host: str = "127.0.0.1"
@@ -42,7 +43,7 @@ def run(arguments: Sequence[str]) -> int:
     from deploy.monitor.views import Views, folders_of
     from deploy.reports.curves import load_baselines, told_apart
 
-    folders = folders_of(given.logdirs)
+    folders = folders_of([directory_of(path) for path in given.logdirs])
     baselines = told_apart([], {file: load_baselines([file]) for file in given.baselines})
     kept = given.token_file or (None if is_loopback(given.host) else token_file())
     token = make_token(kept) if kept else ""

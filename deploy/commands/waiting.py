@@ -40,6 +40,11 @@ def directory_of(run: Path) -> Path:
 def reach(run: Path, address: str) -> "RunDirectory | ClusterRun":
     """The run in a directory, that of a launched job, or the one in the Ray cluster at an address."""
     if job := launched(run, address):
+        if not Path(job.logdir).is_dir():
+            raise ValueError(
+                f"{job.logdir}, the run directory of {job.name}, is not visible on this machine. Give the command "
+                f"where it is: {job.target} at {job.place or 'its default place'}."
+            )
         return RunDirectory(Path(job.logdir))
     if not address:
         if not run.exists():

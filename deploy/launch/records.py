@@ -44,7 +44,7 @@ def find(name: str) -> Launched | None:
 def read(name: str) -> Launched:
     """The record of a job, by its name or its run directory. ValueError: there is none."""
     for launched in everything():
-        if name in (launched.name, launched.logdir):
+        if name == launched.name or str(Path(name).absolute()) == launched.logdir:
             return launched
     known = ", ".join(sorted(one.name for one in everything())) or "none"
     raise ValueError(f"{name!r} is no job launched from here; there are: {known}. nexus jobs lists them.")

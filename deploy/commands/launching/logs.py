@@ -11,6 +11,7 @@ from tyro.conf import Positional, arg
 from deploy.commands.launching.following import follow
 from deploy.commands.parsing import parse
 from deploy.commands.waiting import job_at
+from deploy.exit_codes import FAILED
 from deploy.launch import records
 from deploy.launch.targets import target_of
 from deploy.reports.scoreboard import RUN_LOG
@@ -42,6 +43,8 @@ def run(arguments: Sequence[str]) -> int:
     except RunFailedError as error:
         if not (kept := Path(job.logdir) / RUN_LOG).is_file():
             raise
-        print(f"{error} This is {kept}:", file=sys.stderr)
+        print(error, f"What the run has said is kept in {kept}.", sep="\n", file=sys.stderr)
+        if given.follow:
+            return FAILED
         print(kept.read_text(errors="replace"), end="")
     return 0

@@ -1,5 +1,6 @@
 """How jobs are started on a Ray cluster."""
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,11 +28,13 @@ class RayJobsConfig:
     """Labels of the node that it runs on, each as KEY=VALUE."""
 
     def __post_init__(self) -> None:
-        if self.num_cpus < 0 or self.num_gpus < 0:
-            raise ValueError(f"num_cpus={self.num_cpus:g} and num_gpus={self.num_gpus:g} must not be negative.")
+        if not (0 <= self.num_cpus < math.inf and 0 <= self.num_gpus < math.inf):
+            raise ValueError(
+                f"num_cpus={self.num_cpus:g} and num_gpus={self.num_gpus:g} must be at least 0, and finite."
+            )
         for amount in pairs(self.resources, "resources", "NAME=AMOUNT").values():
             try:
-                good = float(amount) > 0
+                good = 0 < float(amount) < math.inf
             except ValueError:
                 good = False
             if not good:
@@ -57,7 +60,11 @@ def address_of(given: str) -> str:
             f"The address of Ray's job server is missing: give --address http://HEAD:8265, or set {ADDRESS}. It is "
             "that of the dashboard, as `ray start --head` prints it."
         )
-    parts = urlsplit(address)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.path or parts.query:
+    try:
+        parts = urlsplit(address)
+        good = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0)
+    except ValueError:
+        good = False
+    if not good or parts.username or parts.path or parts.query:
         raise ValueError(f"The address {address!r} is not of the form http://HOST:PORT, such as http://10.0.0.5:8265.")
     return address

@@ -3,6 +3,7 @@ Torch-free."""
 
 import json
 import os
+import secrets
 import shlex
 import sys
 import time
@@ -141,7 +142,7 @@ class RayJobs:
         if redis and (file := os.environ.get(PASSWORD_FILE)):
             variables[PASSWORD_FILE] = file
         request: dict[str, Any] = {
-            "submission_id": f"{job.name}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}",
+            "submission_id": f"{job.name}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(2)}",
             "entrypoint": self._command(job),
             "metadata": {"name": job.name, "task": job.config.task, "logdir": job.config.logdir},
             "runtime_env": {"env_vars": variables},

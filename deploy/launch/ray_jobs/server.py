@@ -1,6 +1,7 @@
 """Ray's job server, asked with the cluster's token; every wait has a time-out. Torch-free."""
 
 import asyncio
+import logging
 import queue
 import sys
 import time
@@ -16,8 +17,10 @@ from ray.job_submission import JobDetails, JobSubmissionClient
 from deploy.distributed.ray_cluster import authenticate
 from deploy.run_failed import RunFailedError
 
+logging.getLogger("ray.dashboard.modules.job.sdk").setLevel(logging.ERROR)  # else it tells of every closed connection
 ANSWERING = 30.0  # seconds
 UPLOADING = 300.0  # seconds, for a package of code
+TAKING = 120.0  # seconds, for a job
 STARTING, PAUSE = 60.0, 2.0  # seconds for a head to take jobs, and between attempts
 _NO_AGENT = "No available agent"
 
@@ -40,6 +43,8 @@ class JobServer:
                 with self._failures():
                     return str(self._client.submit_job(**request))
             except RunFailedError as error:
+                if self._has(request["submission_id"]):  # its answer was late, or lost
+                    return str(request["submission_id"])
                 if _NO_AGENT not in str(error):
                     raise
                 waited = time.monotonic() - begun
@@ -62,6 +67,12 @@ class JobServer:
     def job(self, submission: str) -> JobDetails | None:
         """One of them; None if the cluster does not know it."""
         return next((one for one in self.jobs() if one.submission_id == submission), None)
+
+    def _has(self, submission: str) -> bool:
+        try:
+            return self.job(submission) is not None
+        except RunFailedError:
+            return False
 
     def stop(self, submission: str) -> None:
         """Send a job SIGTERM, or take it out of the queue."""
@@ -106,8 +117,8 @@ class JobServer:
         answer = requests.get(f"{self.address}/api/version", timeout=ANSWERING, allow_redirects=False)
         if answer.status_code not in (200, 401):
             raise RunFailedError(
-                f"What answers at {self.address} is no job server of Ray (status {answer.status_code}). Its port is "
-                'that of the dashboard (8265 unless given), and its node needs `pip install "ray[default]"`.'
+                f"{self.address} is not a job server of Ray (status {answer.status_code}). The job server has the "
+                'port of the dashboard (8265 unless given); its node needs `pip install "ray[default]"`.'
             )
         return answer.status_code == 401
 
@@ -123,11 +134,11 @@ class JobServer:
             ) from error
         except (OSError, TimeoutError) as error:  # requests' errors are OSErrors
             raise RunFailedError(
-                f"No job server of Ray answers at {self.address}. Check the address, and that the cluster's head runs "
-                f"(`ray start --head`). ({type(error).__name__})"
+                f"No job server of Ray answers at {self.address} ({type(error).__name__}). Check the address, and that "
+                "the cluster's head runs."
             ) from error
         except RuntimeError as error:
-            said = str(error).strip().splitlines()
+            said = [line for line in str(error).splitlines() if any(map(str.isalpha, line))]
             if "ray[default]" in str(error):
                 said = ['This needs Ray\'s client of its job server: pip install "nexus-worlds[launch]"']
             raise RunFailedError(f"{self.address}: {said[-1] if said else type(error).__name__}") from error
@@ -136,4 +147,5 @@ class JobServer:
 class _Client(JobSubmissionClient):
     def _do_request(self, method: str, endpoint: str, **options: Any) -> Any:
         """As Ray's, which would wait for ever."""
-        return super()._do_request(method, endpoint, timeout=UPLOADING if method == "PUT" else ANSWERING, **options)
+        timeout = {"PUT": UPLOADING, "POST": TAKING}.get(method, ANSWERING)
+        return super()._do_request(method, endpoint, timeout=timeout, **options)

@@ -92,6 +92,11 @@ def test_an_address_may_come_from_rays_variable(monkeypatch: pytest.MonkeyPatch)
     assert address_of("") == "https://head:8265" and address_of("http://other:1") == "http://other:1"
     with pytest.raises(ValueError, match="not of the form"):
         address_of("http://user:password@head:8265")
+    for wrong in ("http://[::1", "http://h:99999", "http://h:abc", "http://h:0"):
+        with pytest.raises(ValueError, match="is not of the form"):
+            address_of(wrong)
+    with pytest.raises(ValueError, match="and finite"):
+        RayJobsConfig(num_cpus=float("nan"))
     with pytest.raises(ValueError, match="must be a number above 0"):
         RayJobsConfig(resources=("big=-1",))
 
@@ -104,7 +109,7 @@ def test_what_is_no_job_server_is_named(capsys: pytest.CaptureFixture[str]) -> N
         assert _main(*LAUNCH, "--address", address) == 1
         server.shutdown()
         thread.join(10)
-    assert f"What answers at {address} is no job server of Ray (status 501)" in capsys.readouterr().err
+    assert f"{address} is not a job server of Ray (status 501)" in capsys.readouterr().err
 
 
 def test_code_travels_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

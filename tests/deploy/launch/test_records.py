@@ -45,10 +45,15 @@ def test_a_job_is_found_by_its_name_and_by_its_run_directory(home: Path, capsys:
 
 
 def test_a_directory_comes_before_a_job_of_the_same_name(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    records.write(_launched("walker"))
+    (home / "elsewhere").mkdir()
+    records.write(_launched("walker", logdir=str(home / "elsewhere")))
     monkeypatch.chdir(home)
     found = reach(Path("walker"), "")
-    assert launched(Path("walker")) and isinstance(found, RunDirectory) and found.logdir == Path("/runs/walker")
+    assert launched(Path("walker")) and isinstance(found, RunDirectory) and found.logdir == home / "elsewhere"
+    records.write(_launched("away"))
+    with pytest.raises(ValueError, match="/runs/away, the run directory of away, is not visible on this machine"):
+        reach(Path("away"), "")
+    assert records.read("elsewhere").name == "walker", "a relative path of a run directory"
     (home / "walker").mkdir()
     found = reach(Path("walker"), "")
     assert launched(Path("walker")) is None and isinstance(found, RunDirectory) and found.logdir == Path("walker")
