@@ -113,7 +113,6 @@ class LocalRun:
             self.state.set("ended")
         except Exception as error:
             self.state.set("failed", str(error))
-            self.board.keep(f"The run has failed: {error}")
             if watch and not ending and children.learner_runs:
                 self._save(children, watch)
             if isinstance(error, RayError):
