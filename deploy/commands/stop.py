@@ -46,7 +46,7 @@ def run(arguments: Sequence[str]) -> int:
         return "" if there.active() else "ended"
 
     def progress() -> str:
-        return f"the run is {seen.get('state', 'ending')}"
+        return f"the run has the state {seen.get('state', 'ending')}"
 
     over, status = wait_until(ended, there, progress, given.timeout), seen | there.status()
     if not over:

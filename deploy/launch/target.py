@@ -39,7 +39,7 @@ class Target(Protocol):
         """What `launch` would submit, as file names and their text; asks nobody. ValueError as from `launch`."""
 
     def launch(self, jobs: Sequence[Job]) -> Iterable[Launched]:
-        """Give jobs to the system, one after another as the result is read if they are given one by one.
+        """Give jobs to the system. Where they are given one by one, each is yielded before it is, to be on record then.
 
         ValueError: what the user can mend, such as a job that still runs there; nothing, or nothing more, is given.
         """

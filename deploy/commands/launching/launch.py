@@ -22,7 +22,7 @@ from deploy.launch.kuberay.config import KubeRayConfig
 from deploy.launch.ray_jobs.config import RayJobsConfig, address_of
 from deploy.launch.slurm.config import SlurmConfig
 from deploy.launch.sweep import jobs
-from deploy.launch.target import Target
+from deploy.launch.target import Launched, Target
 from deploy.launch.targets import target_of as launched_at
 from deploy.run_failed import RunFailedError
 from deploy.wiring.output_path import require_writable_folder
@@ -94,18 +94,24 @@ def run(arguments: Sequence[str]) -> int:
             f"The Redis password stays on this machine. The job finds it in its own environment: {VARIABLE}, or a file "
             f"there that {PASSWORD_FILE} names, which nexus launch passes on.", file=sys.stderr,
         )  # fmt: skip
-    launched = []
-    for one in target.launch(made):
-        launched.append(one)
-        print(f"launched {one.name} ({given.target} job {one.id}), run directory {one.logdir}", flush=True)
+    launched: list[Launched] = []
+    for one in target.launch(made):  # it may be started only when the next one is asked for
+        _tell(launched[-1:])
         try:
             records.write(one)
         except OSError as error:
-            print(f"There is no record of {one.name}, but it runs: {error.strerror}.", file=sys.stderr)
+            print(f"There is no record of {one.name}: {error.strerror}.", file=sys.stderr)
+        launched.append(one)
+    _tell(launched[-1:])
     if len(launched) == 1 and not given.detach:
         return follow(target, launched[0])
     print("nexus jobs shows how they are; nexus logs NAME, nexus stop NAME")
     return 0
+
+
+def _tell(launched: Sequence[Launched]) -> None:
+    for one in launched:
+        print(f"launched {one.name} ({one.target} job {one.id}), run directory {one.logdir}", flush=True)
 
 
 def target_of(given: Launch) -> Target:

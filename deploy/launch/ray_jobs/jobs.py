@@ -57,15 +57,14 @@ class RayJobs:
                 "programs on its nodes. Start every node with RAY_AUTH_MODE=token.", file=sys.stderr,
             )  # fmt: skip
         for job in jobs:
-            began, logdir = time.time(), job.config.logdir
-            request = self._request(job)
+            logdir, request = job.config.logdir, self._request(job)
+            yield Launched(
+                name=job.name, target="ray", id=request["submission_id"], place=self.address, task=job.config.task,
+                logdir=logdir, time=time.time(),
+            )  # fmt: skip
             with runtime_environment(job.config, Path.cwd(), Path(logdir), hooks=True) as environment:
                 request["runtime_env"] |= environment or {}
                 self.server.submit(**request)
-            yield Launched(
-                name=job.name, target="ray", id=request["submission_id"], place=self.address, task=job.config.task,
-                logdir=job.config.logdir, time=began,
-            )  # fmt: skip
 
     def everything(self) -> list[Launched]:
         """The newest job of each run on the cluster, whoever has launched it, newest first."""
@@ -98,10 +97,7 @@ class RayJobs:
         except RunFailedError as error:
             return "unreachable", str(error)
         if found is None:
-            return (
-                "gone",
-                f"the cluster at {self.address} does not know it; it is another one than when it was launched",
-            )
+            return "gone", f"the cluster at {self.address} does not know it"
         state = _STATES[found.status]
         said = (found.message or "").strip().partition(", last available logs")[0].splitlines()
         return state, said[0] if state == "failed" and said else ""
