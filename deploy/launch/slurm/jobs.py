@@ -24,6 +24,7 @@ from deploy.wiring.output_path import require_writable_folder
 
 ANSWERING = 60.0  # seconds for a command of Slurm
 POLL = 2.0  # seconds between looks at a job
+AWAY = 300.0  # seconds for which Slurm may not answer while a job's output is followed
 SCRIPT = "job.sbatch"
 SECRETS = ("NEXUS_REDIS_PASSWORD", "RAY_AUTH_TOKEN")
 """Variables that stay here: Slurm keeps those of a job in files of its own."""
@@ -53,14 +54,14 @@ class SlurmJobs:
         folder = Path(folder_of(jobs))
         require_writable_folder(folder, "--logdir")
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / SCRIPT).write_text(script)
         began = time.time()
-        number = _ask("sbatch", "--parsable", str(folder / SCRIPT)).strip().partition(";")[0]
+        number, _, cluster = _ask("sbatch", "--parsable", script=script).strip().partition(";")
         for job, index in zip(jobs, array_indexes(jobs), strict=True):
             yield Launched(
-                name=job.name, target="slurm", id=number if len(jobs) == 1 else f"{number}_{index}", place=str(folder),
+                name=job.name, target="slurm", id=number if len(jobs) == 1 else f"{number}_{index}", place=cluster,
                 task=job.config.task, logdir=job.config.logdir, time=began,
             )  # fmt: skip
+        (folder / f"{number}.sbatch").write_text(script)
         print(_watching(os.path.commonpath([job.config.logdir for job in jobs])))
 
     def state(self, job: Launched) -> tuple[State, str]:
@@ -70,22 +71,30 @@ class SlurmJobs:
             return _afterwards(job)
         except RunFailedError as error:
             return "unreachable", str(error)
-        fields = dict(re.findall(r"(?:^| )(JobState|Reason|ExitCode)=(\S+)", seen.splitlines()[0]))
+        fields = dict(re.findall(r"(?:^| )(JobState|Reason|ExitCode)=(\S+)", seen.partition("\n")[0]))
+        if "JobState" not in fields:  # a job of an array, "not found"
+            return _afterwards(job)
         return _judge(fields["JobState"], fields.get("ExitCode", ""), fields.get("Reason", ""))
 
     def logs(self, job: Launched, follow: bool) -> Iterator[str]:
-        over, path = not follow, Path(job.place) / f"{job.id}.log"
-        begun = 0
+        begun, said, heard = 0, "", time.monotonic()
         while True:
-            with suppress(FileNotFoundError), path.open("rb") as file:  # absent while it waits
+            state, why = self.state(job)
+            with suppress(FileNotFoundError), _log_of(job).open("rb") as file:  # absent until it first runs
                 file.seek(begun)
                 while piece := file.read(1 << 16):
                     begun += len(piece)
                     yield piece.decode(errors="replace")
-            if over:
+            if state == "waiting" and why != said:
+                yield f"{job.name} waits: {why}\n"
+                said = why
+            if not follow or state in OVER:
                 return
-            over = self.state(job)[0] in OVER  # then once more, for what has come since
-            time.sleep(0 if over else POLL)
+            if state != "unreachable":
+                heard = time.monotonic()
+            elif time.monotonic() - heard > AWAY:
+                raise RunFailedError(f"The output of {job.name} cannot be followed: {why}")
+            time.sleep(POLL)
 
     def stop(self, job: Launched, timeout: float) -> str:
         state, why = self.state(job)
@@ -96,7 +105,7 @@ class SlurmJobs:
         deadline, told = time.monotonic() + timeout, False
         while (now := self.state(job)[0]) not in OVER:
             if now == "waiting":  # also one that has just been requeued
-                _ask("scancel", "--state=PENDING", job.id)
+                _ask("scancel", job.id)  # with --state=PENDING Slurm 22 takes a job's whole array
             elif now == "running" and not told:
                 _ask("scancel", "--batch", "--signal=TERM", job.id)
                 told = True
@@ -118,8 +127,9 @@ class _UnknownError(RunFailedError):
     """Slurm does not know a job, or not any more."""
 
 
-def _ask(*command: str) -> str:
-    """What a command of Slurm says. RunFailedError if it is absent, fails or takes too long."""
+def _ask(*command: str, script: str = "") -> str:
+    """What a command of Slurm says, with `script` as its input. RunFailedError if it is absent, fails or takes too
+    long."""
     if not shutil.which(command[0]):
         raise RunFailedError(
             f"{command[0]} is not on this machine: give the command on a login node of the cluster. With --dry-run, "
@@ -127,16 +137,20 @@ def _ask(*command: str) -> str:
         )
     environment = {name: value for name, value in os.environ.items() if name not in SECRETS}
     try:
-        done = subprocess.run(
-            command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=ANSWERING
-        )
+        done = subprocess.run(command, env=environment, input=script, capture_output=True, text=True, timeout=ANSWERING)
     except subprocess.TimeoutExpired:
         raise RunFailedError(f"Slurm has not answered {command[0]} within {ANSWERING:g} s.") from None
     if done.returncode:
         said = " ".join(line.strip() for line in (done.stderr or done.stdout).splitlines())
-        kind = _UnknownError if "Invalid job id" in said else RunFailedError
+        kind = _UnknownError if "Invalid job id" in said or "not found" in said else RunFailedError
         raise kind(f"Slurm refuses: {said or f'{command[0]} ended with code {done.returncode}'}")
     return done.stdout
+
+
+def _log_of(job: Launched) -> Path:
+    """Jobs of an array write beside their run directories."""
+    logdir = Path(job.logdir)
+    return (logdir.parent if "_" in job.id else logdir) / "slurm" / f"{job.id}.log"
 
 
 def _judge(state: str, code: str, reason: str) -> tuple[State, str]:

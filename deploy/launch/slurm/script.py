@@ -118,4 +118,4 @@ def _require_bash(setup: Sequence[str]) -> None:
     done = subprocess.run([bash, "-n"], input="\n".join(setup), capture_output=True, text=True, timeout=CHECKING)
     if done.returncode:
         said = done.stderr.strip().splitlines()[0].removeprefix(f"{bash}: ")
-        raise ValueError(f"slurm.setup is nothing that bash understands: {said}")
+        raise ValueError(f"bash cannot parse slurm.setup: {said}")

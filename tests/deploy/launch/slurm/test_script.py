@@ -99,7 +99,7 @@ def test_the_options_say_what_was_asked_for() -> None:
 
 @pytest.mark.parametrize(
     ("setup", "said"),
-    [(["if true"], r"slurm\.setup is nothing that bash understands: line \d"), (["echo 'a"], "unexpected EOF")],
+    [(["if true"], r"bash cannot parse slurm\.setup: line \d"), (["echo 'a"], "unexpected EOF")],
 )
 def test_setup_lines_that_are_not_bash_are_refused(setup: Sequence[str], said: str) -> None:
     with pytest.raises(ValueError, match=said):
