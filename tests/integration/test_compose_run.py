@@ -67,7 +67,7 @@ def test_a_run_trains_is_scaled_and_continues(tmp_path: Path) -> None:
         assert status()["actors"]["running"] == 1 and len(status()["replay"]["shards"]) == 2
         scraped = containers.run("learner", "python", "-c", READ, "http://127.0.0.1:9100/metrics").stdout
         assert "nexus_learner_updates_total" in scraped
-        assert re.findall(r'nexus_replay_up\{shard="[^"]*(redis-\d)[^"]*"\} 1', scraped) == ["redis-0", "redis-1"]
+        assert set(re.findall(r'nexus_replay_up\{shard="(.*)"\} 1', scraped)) == {"shard-0", "shard-1"}
 
         containers.start("actor-2")
         scaled = containers.run("learner", "nexus", "scale", f"/runs/{NAME}", "--actors", "2")
