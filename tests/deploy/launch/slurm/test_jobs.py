@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,10 @@ def launched(logdir: Path, number: str) -> Launched:
     )  # fmt: skip
 
 
+def _waits(one: Launched, reason: str) -> bool:
+    return HELD.state(one) == ("waiting", reason)
+
+
 @pytest.mark.usefixtures("reachable")
 def test_jobs_are_taken_out_of_the_queue(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     seeds = [job(tmp_path / f"seed{seed}", seed) for seed in (0, 1)]
@@ -62,7 +67,7 @@ def test_jobs_are_taken_out_of_the_queue(tmp_path: Path, capsys: pytest.CaptureF
     assert [one.id for one in given] == [f"{number}_0", f"{number}_1"]
     assert "--requeue" in (tmp_path / "slurm" / f"{number}.sbatch").read_text()
     for one in given:  # Slurm needs a moment to find the reason
-        wait_for(lambda one=one: HELD.state(one) == ("waiting", "BeginTime"), "the reason", 30)
+        wait_for(partial(_waits, one, "BeginTime"), "the reason", 30)
     assert list(HELD.logs(given[1], follow=False)) == ["seed1 waits: BeginTime\n"]
     assert HELD.stop(given[0], 30) == "seed0 was taken out of the queue"
     assert HELD.state(given[0])[0] in ("stopped", "gone")  # Slurm may forget it at once
