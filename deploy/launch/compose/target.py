@@ -12,6 +12,7 @@ from typing import Any, Self
 
 import yaml
 
+from deploy.exit_codes import INTERRUPTED
 from deploy.launch import records
 from deploy.launch.compose import secrets
 from deploy.launch.compose.config import ComposeConfig
@@ -82,11 +83,12 @@ class Compose:
         compose, wait = self._project(job.name), max(1, int(timeout))
         state, _ = compose.state()
         said = "it was waiting" if state == "waiting" else "it had ended"
-        if state == "running":
-            command = ("nexus", "stop", job.logdir, "--timeout", str(wait))
-            said = compose.run("exec", "--no-TTY", "learner", *command, timeout=timeout + ANSWERING)
+        if state == "running":  # not by `exec`: a command in a container is killed when that ends
+            compose.run("stop", "--timeout", str(wait), "learner", timeout=timeout + ANSWERING)
+            code = compose.exit_code()
+            said = "it has saved and ended" if code in (0, INTERRUPTED) else f"it has ended unsaved, with code {code}"
         compose.run("down", timeout=timeout + ANSWERING)
-        return f"{said.strip()}; its containers are removed, its volumes kept"
+        return f"{said}; its containers are removed, its volumes kept"
 
     def _project(self, name: str) -> "_Project":
         return _Project(name, Path(self.config.file).absolute().parent / self.config.secrets)
@@ -170,14 +172,20 @@ class _Project:
 
     def state(self) -> tuple[State, str]:
         """What the learner's container does."""
-        said = self.run("ps", "--all", "--format", "json", "learner")
-        if not said.strip():
+        if not (found := self._learner()):
             return "gone", ""
-        found = json.loads(said.splitlines()[0])
         if found["State"] == "exited":
             code = found.get("ExitCode", 0)
             return ("failed", f"it ended with exit code {code}") if code else ("ended", "")
         return STATES.get(found["State"], "failed"), found.get("Status", "")
+
+    def exit_code(self) -> int:
+        """Of the learner's container, which has ended."""
+        return int(self._learner().get("ExitCode", 0))
+
+    def _learner(self) -> dict[str, Any]:
+        said = self.run("ps", "--all", "--format", "json", "learner")
+        return dict(json.loads(said.splitlines()[0])) if said.strip() else {}
 
     def logs(self, follow: bool) -> Iterator[str]:
         """What the learner's container has printed, and prints."""
