@@ -2,6 +2,7 @@
 that runs already. Torch-free."""
 
 import contextlib
+import gc
 import ipaddress
 import logging
 import os
@@ -9,6 +10,7 @@ import secrets
 import signal
 import stat
 import tempfile
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -59,27 +61,36 @@ def start_local(namespace: str, store_bytes: int) -> str:
     # Ray's processes inherit what is blocked here: when the terminal hangs up they must stay until the run is saved.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     try:
-        for attempt in range(_STARTS):
-            others = set(psutil.Process().children(recursive=True))
-            try:
-                context = join(
-                    "local",  # whatever RAY_ADDRESS says and whoever else runs Ray here
-                    namespace, include_dashboard=False, object_store_memory=store_bytes,
-                    num_cpus=max(1, os.cpu_count() or 1),
-                )  # fmt: skip
-                return str(context.address_info["gcs_address"])
-            except Exception as error:  # of this very class
-                if _LATE not in str(error):
-                    raise
-                _end(set(psutil.Process().children(recursive=True)) - others)
-                if attempt == _STARTS - 1:
-                    raise RunFailedError(
-                        f"Ray has not started in {_STARTS} attempts of 30 s: this machine's load is "
-                        f"{os.getloadavg()[0]:.0f} on {os.cpu_count()} cores. End other work, then give the same "
-                        "command again."
-                    ) from error
+        with warnings.catch_warnings():
+            # Ray frees a late start, which is ended here, without having waited for its processes.
+            warnings.filterwarnings("ignore", "subprocess .* is still running", ResourceWarning)
+            return _started(namespace, store_bytes)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _started(namespace: str, store_bytes: int) -> str:
+    for attempt in range(_STARTS):
+        others = set(psutil.Process().children(recursive=True))
+        try:
+            context = join(
+                "local",  # whatever RAY_ADDRESS says and whoever else runs Ray here
+                namespace, include_dashboard=False, object_store_memory=store_bytes,
+                num_cpus=max(1, os.cpu_count() or 1),
+            )  # fmt: skip
+            if attempt:
+                gc.collect()
+            return str(context.address_info["gcs_address"])
+        except Exception as error:  # of this very class
+            if _LATE not in str(error):
+                raise
+            _end(set(psutil.Process().children(recursive=True)) - others)
+            if attempt == _STARTS - 1:
+                raise RunFailedError(
+                    f"Ray has not started in {_STARTS} attempts of 30 s: this machine's load is "
+                    f"{os.getloadavg()[0]:.0f} on {os.cpu_count()} cores. End other work, then give the same "
+                    "command again."
+                ) from error
     raise AssertionError("the last attempt returns or raises")
 
 

@@ -68,9 +68,9 @@ def delay():
         time.sleep(0.001)
     late[0].suspend()
 threading.Thread(target=delay).start()
-print(start_local("late", 80_000_000), late[0].is_running())
+print(start_local("late", 80_000_000), late[0].pid, late[0].is_running())
 """
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment(), cwd=tmp_path, capture_output=True, text=True, timeout=95
-    )
+    command = [sys.executable, "-W", "always::ResourceWarning", "-c", code]
+    done = subprocess.run(command, env=environment(), cwd=tmp_path, capture_output=True, text=True, timeout=95)
     assert done.stdout.startswith("127.0.0.1:") and done.stdout.endswith(" False\n"), done.stdout + done.stderr
+    assert f"subprocess {done.stdout.split()[1]} is still running" not in done.stderr, "of the late one"
