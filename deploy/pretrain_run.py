@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import SupportsFloat
 
 import torch
+from torch import nn
 
 from deploy.interrupt import Interrupt
 from deploy.reports.pretraining.board import PretrainBoard
 from deploy.stored.pretraining_data import PretrainingData
 from deploy.wiring.claim import claim
-from deploy.wiring.pretraining import FREE, PretrainConfig, VJEPA2ACRun, rooted
+from deploy.wiring.pretraining import FREE, GenieDynamicsRun, PretrainConfig, VJEPA2ACRun, rooted
 from learner.checkpoint import Checkpoints, read_arrays, read_document
 from learner.datasets.batches import Batches
 from learner.pretrain.monitor import Monitor
@@ -19,6 +20,7 @@ from learner.pretrain.objectives import objective
 from learner.pretrain.pretrainer import Pretrainer
 from learner.pretrain.processes import Processes
 from world_models.checkpoint_files import WEIGHTS
+from world_models.genie.genie import Genie
 from world_models.jepa.vjepa2 import VJEPA2
 from world_models.jepa.vjepa2_ac import VJEPA2AC
 from world_models.loading import load_model, load_world_model
@@ -144,10 +146,8 @@ def build_trainer(config: PretrainConfig, processes: Processes, fresh: bool) -> 
     torch.set_num_threads(config.training.threads or max(1, torch.get_num_threads() // processes.size))
     torch.manual_seed(config.seed)
     made = objective(config.model_config)
-    if isinstance(config, VJEPA2ACRun) and fresh:
-        frozen = load_model(config.encoder)
-        assert isinstance(frozen, VJEPA2) and isinstance(made.model, VJEPA2AC), config.encoder
-        load_parameters(made.model.encoder, frozen.target_encoder.state_dict(), config.encoder)
+    if fresh:
+        _load_frozen(config, made.model)
     start = load_world_model(init) if fresh and (init := getattr(config, "init", "")) else None
     if start:
         load_parameters(made.model, start.model.state_dict(), start.folder)
@@ -155,6 +155,20 @@ def build_trainer(config: PretrainConfig, processes: Processes, fresh: bool) -> 
     if start and (start.folder / TRAINING).exists():
         trainer.load_moments(read_arrays(start.folder / TRAINING))
     return trainer
+
+
+def _load_frozen(config: PretrainConfig, model: nn.Module) -> None:
+    """Load the parts that earlier runs have trained."""
+    if isinstance(config, VJEPA2ACRun):
+        assert isinstance(model, VJEPA2AC)
+        trained = load_model(config.encoder)
+        assert isinstance(trained, VJEPA2), config.encoder
+        load_parameters(model.encoder, trained.target_encoder.state_dict(), config.encoder)
+    if isinstance(config, GenieDynamicsRun):
+        assert isinstance(model, Genie)
+        load_parameters(model.tokenizer, load_model(config.tokenizer).state_dict(), config.tokenizer)
+        if model.latent_action is not None:
+            load_parameters(model.latent_action, load_model(config.latent_action).state_dict(), config.latent_action)
 
 
 def build_batches(config: PretrainConfig, data: PretrainingData, processes: Processes) -> Batches:

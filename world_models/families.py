@@ -109,6 +109,27 @@ FAMILIES = {
             plans=True,
             planning_class="world_models.jepa.planning:VJEPA2ACPlanning",
         ),
+        Family(
+            name="genie_tokenizer",
+            format=1,
+            config_class="world_models.genie.config:TokenizerConfig",
+            model_class="world_models.genie.tokenizer:VideoTokenizer",
+            from_spaces=False,
+        ),
+        Family(
+            name="genie_latent_action",
+            format=1,
+            config_class="world_models.genie.config:LatentActionConfig",
+            model_class="world_models.genie.latent_action:LatentActionModel",
+            from_spaces=False,
+        ),
+        Family(
+            name="genie",
+            format=1,
+            config_class="world_models.genie.config:GenieConfig",
+            model_class="world_models.genie.genie:Genie",
+            from_spaces=False,
+        ),
     )
 }
 

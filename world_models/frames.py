@@ -18,15 +18,18 @@ def normalise(frames: Tensor, mean: Sequence[float] = IMAGENET_MEAN, std: Sequen
 
 
 def prepared(frames: UInt8[Tensor, "B T S S C"], channels: int) -> Float[Tensor, "B channels T S S"]:
-    """Normalised frames; grey ones for a model of colour have three equal channels."""
-    if frames.shape[-1] != channels:
-        if frames.shape[-1] != 1:
-            raise ValueError(
-                f"Frames have {frames.shape[-1]} channels, the model takes {channels}; set encoder.channels to "
-                f"{frames.shape[-1]}."
-            )
-        frames = frames.expand(*frames.shape[:-1], channels)
-    return normalise(frames)
+    """Normalised frames with as many channels as a model takes."""
+    return normalise(with_channels(frames, channels, "encoder.channels"))
+
+
+def with_channels(frames: UInt8[Tensor, "B T S S C"], channels: int, option: str) -> UInt8[Tensor, "B T S S channels"]:
+    """Frames as they are; grey ones for a model of colour get equal channels. ValueError names the `option` to set."""
+    found = frames.shape[-1]
+    if found == channels:
+        return frames
+    if found != 1:
+        raise ValueError(f"Frames have {found} channels, the model takes {channels}; set {option} to {found}.")
+    return frames.expand(*frames.shape[:-1], channels)
 
 
 def resized(pictures: UInt8[Tensor, "N H W C"], size: int) -> UInt8[Tensor, "N size size C"]:

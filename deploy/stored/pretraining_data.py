@@ -4,7 +4,7 @@ from contextlib import ExitStack
 from types import TracebackType
 
 from deploy.stored.datasets import open_dataset
-from deploy.wiring.pretraining import PretrainConfig, VJEPA2ACRun
+from deploy.wiring.pretraining import PretrainConfig
 from learner.datasets.batches import Batches, Unreadable
 from learner.datasets.dataset import Clip, Dataset, Example
 from learner.datasets.keys import Keys
@@ -20,7 +20,7 @@ class PretrainingData:
     """
 
     def __init__(self, config: PretrainConfig):
-        size, data = config.model_config.encoder.size, config.data
+        size, data = config.size, config.data
         with ExitStack() as opened:
             whole = _open(config, View(size=size, scale=data.scale, aspect=data.aspect, flip=data.flip))
             opened.callback(whole.close)
@@ -58,7 +58,7 @@ class PretrainingData:
 
 def first_example(config: PretrainConfig) -> Example:
     """An example, for the widths of its actions and states."""
-    dataset = _open(config, View(size=config.model_config.encoder.size))
+    dataset = _open(config, View(size=config.size))
     try:
         return Batches(dataset, size=1, seed=config.seed, threads=0).batch(0)
     finally:
@@ -68,8 +68,7 @@ def first_example(config: PretrainConfig) -> Example:
 def _open(config: PretrainConfig, view: View, split: str = "train") -> Dataset:
     data = config.data
     clip = Clip(frames=config.frames, stride=data.stride, fps=data.fps)
-    conditions = isinstance(config, VJEPA2ACRun)
-    keys = Keys(frames=data.frames, actions=data.actions, states=data.states, conditions=conditions)
+    keys = Keys(frames=data.frames, actions=data.actions, states=data.states, conditions=config.conditions)
     dataset = open_dataset(data.where, clip=clip, view=view, keys=keys, split=split, task=data.task)
     found = getattr(dataset, "keys", None)  # of recordings; pictures and videos have none
     if found is not None and not found.frames:

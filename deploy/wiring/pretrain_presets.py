@@ -4,9 +4,19 @@ import difflib
 from dataclasses import replace
 from typing import Any
 
-from deploy.wiring.pretraining import DataConfig, IJEPARun, PretrainConfig, VJEPA2ACRun, VJEPA2Run
+from deploy.wiring.pretraining import (
+    DataConfig,
+    GenieDynamicsRun,
+    GenieLatentActionRun,
+    GenieTokenizerRun,
+    IJEPARun,
+    PretrainConfig,
+    VJEPA2ACRun,
+    VJEPA2Run,
+)
 from learner.pretrain.config import ProbeConfig, TrainingConfig
 from learner.schedules import Schedule
+from world_models.genie import presets as genie
 from world_models.jepa import presets
 
 TINY, COOLDOWN = "tiny", "cooldown"
@@ -80,18 +90,70 @@ def vjepa2_ac(size: str, action: int, state: int) -> VJEPA2ACRun:
     return VJEPA2ACRun(model=model, data=replace(data, fps=4.0), training=VJEPA2_AC_TRAINING, probe=LARGE_PROBE)
 
 
+GENIE_TRAINING = TrainingConfig(
+    batch_size=48,
+    updates=300_000,
+    lr=Schedule(kind="cosine", top=3e-4, end=0.0, warmup=10_000),
+    weight_decay=Schedule(kind="constant", top=1e-4),
+    beta2=0.9,
+)
+"""Of the tokenizer, as in the public reproduction on CoinRun; the other two have 200,000 updates of 36 clips, with a
+learning rate from 3e-6 to 3e-5."""
+
+GENIE_TINY = TrainingConfig(
+    batch_size=16,
+    updates=2000,
+    lr=Schedule(kind="cosine", start=1e-5, top=1e-3, end=1e-5, warmup=50),
+    weight_decay=Schedule(kind="constant", top=1e-4),
+    beta2=0.99,
+)
+"""For minutes on a CPU."""
+
+_WHOLE = DataConfig(scale=(1.0, 1.0), aspect=(1.0, 1.0))
+
+
+def genie_tokenizer(size: str) -> GenieTokenizerRun:
+    """ValueError names the sizes."""
+    training, probe = (GENIE_TINY, ProbeConfig()) if size == TINY else (GENIE_TRAINING, LARGE_PROBE)
+    return GenieTokenizerRun(model=genie.tokenizer(size), data=_WHOLE, training=training, probe=probe)
+
+
+def genie_latent_action(size: str) -> GenieLatentActionRun:
+    """ValueError names the sizes."""
+    training, probe = _genie_later(size)
+    return GenieLatentActionRun(model=genie.latent_action(size), data=_WHOLE, training=training, probe=probe)
+
+
+def genie_dynamics(size: str) -> GenieDynamicsRun:
+    """ValueError names the sizes."""
+    training, probe = _genie_later(size)
+    return GenieDynamicsRun(model=genie.genie(size), data=_WHOLE, training=training, probe=probe)
+
+
+def _genie_later(size: str) -> tuple[TrainingConfig, ProbeConfig]:
+    if size == TINY:
+        return GENIE_TINY, ProbeConfig()
+    rate = Schedule(kind="cosine", start=3e-6, top=3e-5, end=3e-6, warmup=1000)
+    return replace(GENIE_TRAINING, batch_size=36, updates=200_000, lr=rate), LARGE_PROBE
+
+
 SIZES = {
     "ijepa": (TINY, *presets.IJEPA_SIZES),
     "vjepa2": (TINY, *presets.VJEPA2_SIZES, COOLDOWN),
     "vjepa2-ac": (TINY, "vitg"),
+    "genie-tokenizer": genie.SIZES,
+    "genie-latent-action": genie.SIZES,
+    "genie-dynamics": genie.SIZES,
 }
 
 
 def preset(method: str, size: str, action: int = 2, state: int = 0) -> PretrainConfig:
-    """The configuration of a size of `ijepa`, `vjepa2` or `vjepa2-ac`. ValueError, with the nearest, for an unknown
-    size."""
+    """The configuration of a size of one of `SIZES`. ValueError, with the nearest, for an unknown size."""
     if size not in SIZES[method]:
         near = difflib.get_close_matches(size, SIZES[method], n=2) or SIZES[method]
         raise ValueError(f"nexus pretrain {method} has no preset {size!r}; the nearest: {', '.join(near)}.")
-    makers: dict[str, Any] = {"ijepa": ijepa, "vjepa2": vjepa2}
+    makers: dict[str, Any] = {
+        "ijepa": ijepa, "vjepa2": vjepa2, "genie-tokenizer": genie_tokenizer,
+        "genie-latent-action": genie_latent_action, "genie-dynamics": genie_dynamics,
+    }  # fmt: skip
     return vjepa2_ac(size, action, state) if method == "vjepa2-ac" else makers[method](size)

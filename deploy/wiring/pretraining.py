@@ -8,6 +8,7 @@ from deploy.wiring.config import AlertsConfig
 from learner.pretrain.config import ProbeConfig, TrainingConfig
 from replay.redis_url import URLS
 from world_models.dataclass_json import require_finite
+from world_models.genie.config import GenieConfig, LatentActionConfig, TokenizerConfig
 from world_models.jepa.config import IJEPAConfig, VJEPA2ACConfig, VJEPA2Config
 
 
@@ -89,6 +90,16 @@ class PretrainConfig:
         """Frames of one example."""
         return int(getattr(self.model_config, "frames", 1))
 
+    @property
+    def size(self) -> int:
+        """Height and width of the frames, in pixels."""
+        return int(self.model_config.encoder.size)
+
+    @property
+    def conditions(self) -> bool:
+        """Whether recorded actions and states are used."""
+        return False
+
 
 @dataclass(frozen=True, kw_only=True)
 class IJEPARun(PretrainConfig):
@@ -124,9 +135,60 @@ class VJEPA2ACRun(PretrainConfig):
     """A run or checkpoint of `nexus pretrain vjepa2`, whose encoder is used as it is."""
     model: VJEPA2ACConfig = field(default_factory=VJEPA2ACConfig)
 
+    @property
+    def conditions(self) -> bool:
+        return True
+
+
+@dataclass(frozen=True, kw_only=True)
+class _GenieRun(PretrainConfig):
+    """One of Genie's models."""
+
+    @property
+    def size(self) -> int:
+        return int(self.model_config.size)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenieTokenizerRun(_GenieRun):
+    """Genie's video tokenizer."""
+
+    command: ClassVar[str] = "pretrain genie-tokenizer"
+
+    model: TokenizerConfig = field(default_factory=TokenizerConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenieLatentActionRun(_GenieRun):
+    """Genie's latent action model."""
+
+    command: ClassVar[str] = "pretrain genie-latent-action"
+
+    model: LatentActionConfig = field(default_factory=LatentActionConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenieDynamicsRun(_GenieRun):
+    """Genie's dynamics."""
+
+    command: ClassVar[str] = "pretrain genie-dynamics"
+
+    tokenizer: str = ""
+    """A run or checkpoint of `nexus pretrain genie-tokenizer`, which is used as it is."""
+    latent_action: str = ""
+    """A run or checkpoint of `nexus pretrain genie-latent-action`, which is used as it is; none with real actions."""
+    real_actions: bool = False
+    """Condition on the recorded actions instead of latent ones."""
+    model: GenieConfig = field(default_factory=GenieConfig)
+
+    @property
+    def conditions(self) -> bool:
+        return self.real_actions
+
 
 RUNS: dict[str, type[PretrainConfig]] = {
-    kind.command.removeprefix("pretrain "): kind for kind in (IJEPARun, VJEPA2Run, VJEPA2ACRun)
+    kind.command.removeprefix("pretrain "): kind
+    for kind in (IJEPARun, VJEPA2Run, VJEPA2ACRun, GenieTokenizerRun, GenieLatentActionRun, GenieDynamicsRun)
 }
 """By the name that `nexus pretrain` takes."""
 
@@ -145,7 +207,7 @@ def rooted(config: T) -> T:
     changes: dict[str, Any] = {"logdir": os.path.abspath(config.logdir)}
     if data.where and ":" not in data.where.split("/")[0] and not data.where.startswith(URLS):
         data = replace(data, where=os.path.abspath(data.where))
-    for name in ("encoder", "init"):
+    for name in ("encoder", "init", "tokenizer", "latent_action"):
         if path := getattr(config, name, ""):
             changes[name] = os.path.abspath(path)
     return replace(config, data=data, **changes)

@@ -1,133 +1,21 @@
-"""How each family of models is pretrained: what a batch becomes, what is drawn for it, what its losses compare with.
+"""The objective of each family of models."""
 
-Legend: B batch (all processes together), T frames, S pixels a side, C channels, N tokens, D width.
-"""
+import pkgutil
+from typing import Any
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from learner.pretrain.objective import Objective
 
-import torch
-from jaxtyping import Float, UInt8
-from torch import Tensor, nn
-
-from world_models.frames import prepared
-from world_models.jepa.block_masks import MaskIds
-from world_models.jepa.config import IJEPAConfig, VJEPA2ACConfig, VJEPA2Config
-from world_models.jepa.ijepa import IJEPA
-from world_models.jepa.losses import l1, normalized, smooth_l1
-from world_models.jepa.vjepa2 import VJEPA2
-from world_models.jepa.vjepa2_ac import VJEPA2AC
-
-Batch = Mapping[str, Tensor]
-"""The keys of a dataset's examples, each `[B ...]`."""
+OBJECTIVES = {
+    "ijepa": "learner.pretrain.jepa_objectives:IJEPAObjective",
+    "vjepa2": "learner.pretrain.jepa_objectives:VJEPA2Objective",
+    "vjepa2_ac": "learner.pretrain.jepa_objectives:VJEPA2ACObjective",
+    "genie_tokenizer": "learner.pretrain.genie_objectives:TokenizerObjective",
+    "genie_latent_action": "learner.pretrain.genie_objectives:LatentActionObjective",
+    "genie": "learner.pretrain.genie_objectives:DynamicsObjective",
+}
 
 
-class Objective(Protocol):
-    """A model and what its pretraining needs."""
-
-    model: nn.Module
-    """Calling it with `inputs` gives its losses, each `[B]`; their sum is minimised."""
-    averages: bool
-    """It has a target encoder, the exponential moving average of its encoder."""
-
-    def draw(self, batch_size: int, generator: torch.Generator) -> Any:
-        """The masks of a whole batch, on the CPU."""
-        ...
-
-    def inputs(self, batch: Batch, drawn: Any, rows: slice) -> tuple[Any, ...]:
-        """What the model is called with for `rows` of the whole batch, which are all that `batch` has."""
-        ...
-
-    def trivial_loss(self, batch: Batch) -> Float[Tensor, " B"]:
-        """The loss of a prediction that needs no training."""
-        ...
-
-    def represent(self, frames: UInt8[Tensor, "B T S S C"]) -> Float[Tensor, "B D"] | None:
-        """The mean of the target encoder's tokens; None if the encoder is not trained."""
-        ...
-
-
-class IJEPAObjective:
-    """Trivial: the mean token of the batch."""
-
-    averages = True
-
-    def __init__(self, config: IJEPAConfig):
-        self.model = IJEPA(config)
-        self._masks = self.model.masks()
-
-    def draw(self, batch_size: int, generator: torch.Generator) -> MaskIds:
-        return self._masks(batch_size, generator)
-
-    def inputs(self, batch: Batch, drawn: MaskIds, rows: slice) -> tuple[Tensor, ...]:
-        images = self._images(batch["frames"])
-        return images, *(ids[:, rows].to(images.device) for ids in drawn)
-
-    def trivial_loss(self, batch: Batch) -> Tensor:
-        targets = normalized(self.model.encode(self._images(batch["frames"])))
-        return smooth_l1(targets.mean((0, 1)).expand_as(targets), targets)
-
-    def represent(self, frames: Tensor) -> Tensor:
-        return self.model.encode(self._images(frames)).mean(1)
-
-    def _images(self, frames: Tensor) -> Tensor:
-        return prepared(frames, self.model.config.encoder.channels)[:, :, 0]
-
-
-class VJEPA2Objective:
-    """Trivial: the mean token of the batch."""
-
-    averages = True
-
-    def __init__(self, config: VJEPA2Config):
-        self.model = VJEPA2(config)
-        self._masks = self.model.masks()
-
-    def draw(self, batch_size: int, generator: torch.Generator) -> list[MaskIds]:
-        return [sample(batch_size, generator) for sample in self._masks]
-
-    def inputs(self, batch: Batch, drawn: list[MaskIds], rows: slice) -> tuple[list[Tensor], list[list[MaskIds]]]:
-        clips = self._clips(batch["frames"])
-        return [clips], [[MaskIds(*(ids[rows].to(clips.device) for ids in pair)) for pair in drawn]]
-
-    def trivial_loss(self, batch: Batch) -> Tensor:
-        targets = self.model.targets(self._clips(batch["frames"]))
-        return l1(targets.mean((0, 1)).expand_as(targets), targets)
-
-    def represent(self, frames: Tensor) -> Tensor:
-        return self.model.encode(self._clips(frames)).mean(1)
-
-    def _clips(self, frames: Tensor) -> Tensor:
-        return prepared(frames, self.model.config.encoder.channels)
-
-
-class VJEPA2ACObjective:
-    """Trivial: the next frame equals the last one."""
-
-    averages = False
-
-    def __init__(self, config: VJEPA2ACConfig):
-        self.model = VJEPA2AC(config)
-
-    def draw(self, batch_size: int, generator: torch.Generator) -> None:
-        return None
-
-    def inputs(self, batch: Batch, drawn: None, rows: slice) -> tuple[Tensor, ...]:
-        clips = prepared(batch["frames"], self.model.config.encoder.channels)
-        return clips, batch["actions"], *([batch["states"]] if self.model.config.state else [])
-
-    def trivial_loss(self, batch: Batch) -> Tensor:
-        latents = self.model.encode(prepared(batch["frames"], self.model.config.encoder.channels))
-        rolled = latents[:, 1 : 1 + self.model.config.rollout]
-        still = latents[:, :1].expand_as(rolled)
-        copied = l1(latents[:, :-1].flatten(1, 2), latents[:, 1:].flatten(1, 2))
-        return copied + l1(still.flatten(1, 2), rolled.flatten(1, 2))
-
-    def represent(self, frames: Tensor) -> None:
-        return None
-
-
-def objective(config: IJEPAConfig | VJEPA2Config | VJEPA2ACConfig) -> Objective:
-    """The objective of a fresh model."""
-    kinds: dict[str, Any] = {"ijepa": IJEPAObjective, "vjepa2": VJEPA2Objective, "vjepa2_ac": VJEPA2ACObjective}
-    return kinds[config.family](config)
+def objective(config: Any) -> Objective:
+    """The objective of a fresh model of this configuration."""
+    made: Objective = pkgutil.resolve_name(OBJECTIVES[config.family])(config)
+    return made

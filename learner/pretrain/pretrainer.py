@@ -12,9 +12,10 @@ from learner.adamw import AdamW
 from learner.datasets.dataset import Example
 from learner.learner import NonFiniteError
 from learner.pretrain.config import TrainingConfig
-from learner.pretrain.objectives import Batch, Objective
+from learner.pretrain.objective import Batch, Objective
 from learner.pretrain.processes import Processes
 from replay.step import Rows
+from world_models.genie.st_transformer import STBlock
 from world_models.parameters import load_parameters
 from world_models.vit import Block
 
@@ -44,7 +45,7 @@ class Pretrainer:
             torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = config.tf32
         if config.compile:
             for part in self.model.modules():
-                if isinstance(part, Block):
+                if isinstance(part, (Block, STBlock)):
                     part.compile()
         trained = ((name, p) for name, p in self.model.named_parameters() if p.requires_grad)
         self.optimizer = AdamW(trained, betas=(config.beta1, config.beta2), eps=config.eps)

@@ -8,8 +8,10 @@ import numpy as np
 
 from deploy.stored.pretraining_data import first_example
 from deploy.wiring.pretrain_presets import COOLDOWN, preset
-from deploy.wiring.pretraining import PretrainConfig, VJEPA2ACRun
+from deploy.wiring.pretraining import GenieDynamicsRun, PretrainConfig, VJEPA2ACRun
+from learner.datasets.dataset import Example
 from world_models.checkpoint_files import newest_model
+from world_models.genie.config import LatentActionConfig, TokenizerConfig
 from world_models.jepa.config import VJEPA2Config
 from world_models.model_document import ModelDocument, read_model_document
 
@@ -44,12 +46,7 @@ def fitted_to_encoder(config: VJEPA2ACRun, name: str, example: str) -> VJEPA2ACR
     if not config.encoder:
         raise ValueError(f"nexus pretrain vjepa2-ac needs --encoder, a run of nexus pretrain vjepa2, e.g. {example}")
     document = _document(config.encoder, "--encoder", VJEPA2Config)
-    shown = first_example(config)
-    if "actions" not in shown:
-        raise ValueError(
-            f"--data {config.data.where} has no actions, only {', '.join(sorted(shown))}; if they are recorded under "
-            "other names than action, name them with --data.actions."
-        )
+    shown = _with_actions(config)
     actions, states = shown["actions"][0], shown.get("states", np.zeros((1, 0, 0)))[0]
     fitted = preset("vjepa2-ac", name, actions.shape[-1], states.shape[-1])
     assert isinstance(fitted, VJEPA2ACRun)
@@ -71,6 +68,51 @@ def require_encoder(config: VJEPA2ACRun, fitted: VJEPA2ACRun) -> None:
             )
 
 
+def fitted_to_parts(config: GenieDynamicsRun, example: str) -> GenieDynamicsRun:
+    """`config` for the tokenizer and the latent action model that it names, or for the actions of its data. ValueError:
+    one is missing or superfluous."""
+    if not config.tokenizer:
+        raise ValueError(
+            f"nexus pretrain genie-dynamics needs --tokenizer, a run of nexus pretrain genie-tokenizer, e.g. {example}"
+        )
+    model = replace(config.model, tokenizer=_document(config.tokenizer, "--tokenizer", TokenizerConfig).config)
+    if config.real_actions:
+        if config.latent_action:
+            raise ValueError(
+                "nexus pretrain genie-dynamics takes either --real-actions or --latent-action; leave one out."
+            )
+        fitted = replace(config, model=model)
+        return replace(fitted, model=replace(model, real_actions=_with_actions(fitted)["actions"].shape[-1]))
+    if not config.latent_action:
+        raise ValueError(
+            "nexus pretrain genie-dynamics needs --latent-action, a run of nexus pretrain genie-latent-action, or "
+            f"--real-actions, e.g. {example}"
+        )
+    document = _document(config.latent_action, "--latent-action", LatentActionConfig)
+    return replace(config, model=replace(model, latent_action=document.config, real_actions=0))
+
+
+def require_parts(config: GenieDynamicsRun, fitted: GenieDynamicsRun) -> None:
+    """ValueError: options ask for other parts than those there are."""
+    _require_same(
+        "--model.tokenizer", config.model.tokenizer, fitted.model.tokenizer, f"--tokenizer {config.tokenizer}"
+    )
+    if not config.real_actions:
+        given, found = config.model.latent_action, fitted.model.latent_action
+        _require_same("--model.latent-action", given, found, f"--latent-action {config.latent_action}")
+
+
+def _with_actions(config: PretrainConfig) -> Example:
+    """An example with actions. ValueError: there are none."""
+    shown = first_example(config)
+    if "actions" not in shown:
+        raise ValueError(
+            f"--data {config.data.where} has no actions, only {', '.join(sorted(shown))}; if they are recorded under "
+            "other names than action, name them with --data.actions."
+        )
+    return shown
+
+
 def _document(path: str, option: str, kind: type[Any]) -> ModelDocument:
     document = read_model_document(newest_model(Path(path)))
     if not isinstance(document.config, kind):
@@ -81,7 +123,7 @@ def _document(path: str, option: str, kind: type[Any]) -> ModelDocument:
     return document
 
 
-def _require_same(option: str, given: Any, found: Any, where: str, free: tuple[str, ...]) -> None:
+def _require_same(option: str, given: Any, found: Any, where: str, free: tuple[str, ...] = ()) -> None:
     for name in (field.name for field in fields(found) if field.name not in free):
         if getattr(given, name) != getattr(found, name):
             raise ValueError(

@@ -13,13 +13,20 @@ from tyro.conf import arg
 
 from deploy.commands.numbers import Positive
 from deploy.commands.parsing import HELP, option_names, parse, parse_known
-from deploy.commands.pretraining.fitting import fitted_to_encoder, fitted_to_init, require_encoder, require_init
+from deploy.commands.pretraining.fitting import (
+    fitted_to_encoder,
+    fitted_to_init,
+    fitted_to_parts,
+    require_encoder,
+    require_init,
+    require_parts,
+)
 from deploy.commands.pretraining.processes import end_with_supervisor, supervise
 from deploy.exit_codes import INTERRUPTED
 from deploy.stored.pretraining_data import PretrainingData
 from deploy.wiring.output_path import require_writable_folder
 from deploy.wiring.pretrain_presets import TINY, preset
-from deploy.wiring.pretraining import PretrainConfig, VJEPA2ACRun
+from deploy.wiring.pretraining import GenieDynamicsRun, PretrainConfig, VJEPA2ACRun
 from learner.checkpoint import Checkpoints, continuation, disk_is_full
 
 
@@ -55,6 +62,10 @@ def parse_pretrain(method: str, command: Any, arguments: Sequence[str], example:
         config = parsed(fitted := fitted_to_encoder(config, start.preset, example))
         assert isinstance(config, VJEPA2ACRun)
         require_encoder(config, fitted)
+    elif isinstance(config, GenieDynamicsRun):
+        config = parsed(joined := fitted_to_parts(config, example))
+        assert isinstance(config, GenieDynamicsRun)
+        require_parts(config, joined)
     else:
         config = parsed(begun := fitted_to_init(config, start.preset))
         require_init(config, begun)

@@ -18,12 +18,19 @@ PANELS = {
 COLORS = ("#2563eb", "#d97706", "#9ca3af")
 
 USES = {
-    "pretrain ijepa": ("images", "[B 1 S S 3]", "model.encode(normalise(images)[:, :, 0])  # [B N D]"),
-    "pretrain vjepa2": ("clips", "[B T S S 3]", "model.encode(normalise(clips))  # [B N D]"),
+    "pretrain ijepa": ("images", "[B 1 S S 3]", "tokens = model.encode(normalise(images)[:, :, 0])  # [B N D]"),
+    "pretrain vjepa2": ("clips", "[B T S S 3]", "tokens = model.encode(normalise(clips))  # [B N D]"),
     "pretrain vjepa2-ac": (
         "clips",
         "[B T S S 3]",
-        "model.encode(normalise(clips))  # [B T N D]",
+        "tokens = model.encode(normalise(clips))  # [B T N D]",
+    ),
+    "pretrain genie-tokenizer": ("clips", "[B T S S C]", "tokens = model.encode(clips)  # [B T N]"),
+    "pretrain genie-latent-action": ("clips", "[B T S S C]", "actions = model.infer(clips)  # [B T-1]"),
+    "pretrain genie-dynamics": (
+        "clips",
+        "[B T S S C]",
+        "frames = model.generate(clips, actions)  # [B K]: [B K S S C]",
     ),
 }
 
@@ -44,13 +51,13 @@ def summarize(config: PretrainConfig, logdir: Path) -> None:
 
 
 def use(config: PretrainConfig, checkpoint: Path) -> list[str]:
-    """Python that encodes a batch."""
+    """Python that uses the model on a batch."""
     name, shape, call = USES[config.command]
     return [
-        "from world_models.frames import normalise",
+        *(["from world_models.frames import normalise"] if "normalise" in call else []),
         "from world_models.loading import load_model",
         f"model = load_model({str(checkpoint)!r})",
-        f"tokens = {call}; {name}: uint8 {shape}, S = {config.model_config.encoder.size}",
+        f"{call}; {name}: uint8 {shape}, S = {config.size}",
     ]
 
 

@@ -1,0 +1,160 @@
+"""ST-transformer: attention within each frame, attention over time at each place, and an MLP (arXiv 2402.15391, 2.1).
+
+Time is causal: a frame sees itself and earlier ones. Keys and values of past frames can be kept, so that another frame
+costs one frame.
+
+Legend: B batch, T frames, N tokens of a frame, D width, H heads, d features of a head, P frames of the past.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from world_models.genie.config import TransformerConfig
+from world_models.rope import Rotation, axis_rotation, rotate
+from world_models.vit import INIT_STD, MLP, NORM_EPS
+
+
+class FrameKeyValues(NamedTuple):
+    """Keys, after rotation, and values of one block's attention over time, `[B N H P d]`."""
+
+    keys: Tensor
+    values: Tensor
+
+
+Past = tuple[FrameKeyValues, ...]
+"""Those of every block."""
+
+
+class HeadedAttention(nn.Module):
+    """Projections of multi-head self-attention; queries and keys may be normalised."""
+
+    def __init__(self, config: TransformerConfig):
+        super().__init__()
+        self.heads = config.heads
+        features = config.width // config.heads
+        self.qkv = nn.Linear(config.width, 3 * config.width, bias=False)
+        self.proj = nn.Linear(config.width, config.width)
+        self.norms = nn.ModuleList(nn.LayerNorm(features, eps=NORM_EPS) for _ in range(2 * config.qk_norm))
+
+    def projections(self, x: Float[Tensor, "R L D"]) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values `[R H L d]`."""
+        parts = self.qkv(x).unflatten(-1, (3, self.heads, -1))  # [R L 3 H d]
+        query, key, value = parts.permute(2, 0, 3, 1, 4)
+        if self.norms:
+            query, key = self.norms[0](query), self.norms[1](key)
+        return query, key, value
+
+
+class SpaceAttention(HeadedAttention):
+    """Attention within each frame."""
+
+    def forward(self, x: Float[Tensor, "B T N D"]) -> Float[Tensor, "B T N D"]:
+        query, key, value = self.projections(x.flatten(0, 1))
+        out = F.scaled_dot_product_attention(query, key, value).transpose(1, 2)
+        return self.proj(out.reshape(x.shape))
+
+
+class TimeAttention(HeadedAttention):
+    """Causal attention over the frames at each place."""
+
+    def forward(
+        self, x: Float[Tensor, "B T N D"], rotation: Rotation, past: FrameKeyValues | None = None
+    ) -> tuple[Float[Tensor, "B T N D"], FrameKeyValues]:
+        rows = x.transpose(1, 2)  # [B N T D]
+        query, key, value = self.projections(rows.flatten(0, 1))
+        query, key = rotate(query, rotation), rotate(key, rotation)
+        mask = None
+        if past is not None:
+            key, value = (torch.cat([old.flatten(0, 1), new], 2) for old, new in zip(past, (key, value), strict=True))
+            before, now = key.shape[2] - query.shape[2], query.shape[2]
+            if now > 1:
+                mask = torch.ones(now, before + now, dtype=torch.bool, device=x.device).tril(before)
+        causal = past is None and query.shape[2] > 1
+        out = F.scaled_dot_product_attention(query, key, value, mask, is_causal=causal).transpose(1, 2)
+        seen = FrameKeyValues(*(part.unflatten(0, rows.shape[:2]) for part in (key, value)))
+        return self.proj(out.reshape(rows.shape)).transpose(1, 2), seen
+
+
+class STBlock(nn.Module):
+    """`x + space(norm(x))`, then `x + time(norm(x))`, then `x + mlp(norm(x))`."""
+
+    def __init__(self, config: TransformerConfig):
+        super().__init__()
+        self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(config.width, eps=NORM_EPS) for _ in range(3))
+        self.space = SpaceAttention(config)
+        self.time = TimeAttention(config)
+        self.mlp = MLP(config.width, round(config.width * config.mlp_ratio))
+
+    def forward(
+        self, x: Float[Tensor, "B T N D"], rotation: Rotation, past: FrameKeyValues | None = None
+    ) -> tuple[Float[Tensor, "B T N D"], FrameKeyValues]:
+        x = x + self.space(self.norm1(x))
+        attended, seen = self.time(self.norm2(x), rotation, past)
+        x = x + attended
+        return x + self.mlp(self.norm3(x)), seen
+
+
+class STTransformer(nn.Module):
+    """A stack of blocks and a final norm."""
+
+    def __init__(self, config: TransformerConfig):
+        super().__init__()
+        self.config = config
+        self.blocks = nn.ModuleList(STBlock(config) for _ in range(config.depth))
+        self.norm = nn.LayerNorm(config.width, eps=NORM_EPS)
+
+    def forward(self, x: Float[Tensor, "B T N D"]) -> Float[Tensor, "B T N D"]:
+        """Tokens of whole clips."""
+        rotation = self._rotation(0, x.shape[1], x.device)
+        for block in self.blocks:
+            if self.config.recompute and torch.is_grad_enabled():
+                x, _ = checkpoint(block, x, rotation, use_reentrant=False)
+            else:
+                x, _ = block(x, rotation)
+        return self.norm(x)
+
+    def extend(
+        self, x: Float[Tensor, "B T N D"], past: Past | None, time: int
+    ) -> tuple[Float[Tensor, "B T N D"], Past]:
+        """Tokens of frames from number `time` on, given those before them; returns the keys and values of all."""
+        rotation = self._rotation(time, x.shape[1], x.device)
+        seen = []
+        for number, block in enumerate(self.blocks):
+            x, known = block(x, rotation, past[number] if past else None)
+            seen.append(known)
+        return self.norm(x), tuple(seen)
+
+    def _rotation(self, time: int, frames: int, device: torch.device) -> Rotation:
+        positions = torch.arange(time, time + frames, device=device)
+        return axis_rotation(positions, self.config.width // self.config.heads)
+
+
+def newest(past: Past, frames: int) -> Past:
+    """The last `frames` of the past."""
+    return tuple(FrameKeyValues(*(part[..., -frames:, :] for part in block)) for block in past)
+
+
+def positions(tokens: int, width: int) -> nn.Parameter:
+    """A learnt position for each token of a frame, `[N D]`."""
+    return nn.Parameter(nn.init.trunc_normal_(torch.empty(tokens, width), std=INIT_STD))
+
+
+def initialize(module: nn.Module) -> None:
+    """Xavier's uniform weights, zero biases; each block's output layers divided by the square root of their number."""
+    for part in module.modules():
+        if isinstance(part, nn.Linear):
+            nn.init.xavier_uniform_(part.weight)
+            if part.bias is not None:
+                nn.init.zeros_(part.bias)
+    for stack in (part for part in module.modules() if isinstance(part, STTransformer)):
+        scale = (3 * len(stack.blocks)) ** -0.5
+        with torch.no_grad():
+            for block in stack.blocks:
+                assert isinstance(block, STBlock)
+                for layer in (block.space.proj, block.time.proj, block.mlp.fc2):
+                    layer.weight *= scale
