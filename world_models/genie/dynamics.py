@@ -35,15 +35,15 @@ class Sampling:
 class Dynamics(nn.Module):
     """ST-transformer over tokens, some of which are masked."""
 
-    def __init__(self, config: DynamicsConfig, codes: int, tokens: int, actions: int):
+    def __init__(self, config: DynamicsConfig, codes: int, grid: int, actions: int):
         super().__init__()
-        self.config, self.codes, self.tokens = config, codes, tokens
+        self.config, self.codes, self.tokens = config, codes, grid**2
         width = config.transformer.width
         self.embed = nn.Embedding(codes + 1, width)  # the last is the mask
-        self.positions = positions(tokens, width)
+        self.positions = positions(self.tokens, width)
         self.action = nn.Linear(actions, width)
         self.first = nn.Parameter(torch.empty(width))  # in place of an action before the first frame
-        self.transformer = STTransformer(config.transformer)
+        self.transformer = STTransformer(config.transformer, grid, extra=int(config.conditioning == "prepend"))
         self.logits = nn.Linear(width, codes)
         initialize(self)
         for parameter in (self.embed.weight, self.first):

@@ -47,7 +47,7 @@ class Genie(nn.Module):
             None if config.real_actions else LatentActionModel(config.latent_action).requires_grad_(False)
         )
         self.dynamics = Dynamics(
-            config.dynamics, config.tokenizer.quantizer.size, config.tokenizer.grid**2, config.actions
+            config.dynamics, config.tokenizer.quantizer.size, config.tokenizer.grid, config.actions
         )
 
     def train(self, mode: bool = True) -> "Genie":

@@ -18,7 +18,7 @@ from world_models.vit import INIT_STD
 
 
 class LatentActionModel(nn.Module):
-    """ST-transformer encoder with an action token in each frame, quantizer, ST-transformer decoder."""
+    """ST-transformer encoder of each two frames and an action token, quantizer, ST-transformer decoder."""
 
     def __init__(self, config: LatentActionConfig):
         super().__init__()
@@ -26,18 +26,21 @@ class LatentActionModel(nn.Module):
         tokens, pixels = config.grid**2, config.patch**2 * config.channels
         encoder, decoder = config.encoder, config.decoder
         self.quantizer = quantizer(config.quantizer)
-        self.embed = nn.Linear(pixels, encoder.width)
+        self.embed = nn.Linear(2 * pixels, encoder.width)
         self.encoder_positions = positions(tokens, encoder.width)
         self.action_token = nn.Parameter(nn.init.trunc_normal_(torch.empty(encoder.width), std=INIT_STD))
-        self.encoder = STTransformer(encoder)
+        self.encoder = STTransformer(encoder, config.grid, extra=1)
         self.to_code = nn.Linear(encoder.width, self.quantizer.width)
         self.from_code = nn.Linear(self.quantizer.width, decoder.width)
         self.decoder_embed = nn.Linear(pixels, decoder.width)
         self.decoder_positions = positions(tokens, decoder.width)
-        self.decoder = STTransformer(decoder)
+        self.decoder = STTransformer(decoder, config.grid, extra=1)
         self.to_pixels = nn.Linear(decoder.width, pixels)
         initialize(self)
         nn.init.zeros_(self.to_pixels.weight)
+        with torch.no_grad():
+            # At first the encoder sees only what changes: codes would be those of scenes otherwise.
+            self.embed.weight[:, pixels:] = 0
 
     def losses(self, frames: UInt8[Tensor, "B T S S C"]) -> dict[str, Tensor]:
         """`prediction`: squared error of the following frames' pixels; `commitment`: the quantizer's. Each `[B]`."""
@@ -64,10 +67,11 @@ class LatentActionModel(nn.Module):
         return patches(as_unit(frames), self.config.patch)
 
     def _quantize(self, pixels: Float[Tensor, "B T N ppC"]) -> Quantized:
-        x = self.embed(centred(pixels)) + self.encoder_positions
+        pairs = torch.cat([pixels.diff(dim=1), pixels[:, :-1] - 0.5], -1)
+        x = self.embed(4 * pairs) + self.encoder_positions
         token = self.action_token.expand(*x.shape[:2], 1, -1).to(x.dtype)
         x = self.encoder(torch.cat([token, x], 2))
-        return self.quantizer(self.to_code(x[:, 1:, 0]))
+        return self.quantizer(self.to_code(x[:, :, 0]))
 
     def _predict(
         self, pixels: Float[Tensor, "B T N ppC"], values: Float[Tensor, "B T d"]

@@ -13,6 +13,9 @@ from torch import Tensor, nn
 
 from world_models.genie.config import QuantizerConfig
 
+EPS = 1e-5
+_KEEP = 0.9  # share that an update keeps of means and deviations, which move with the encoder
+
 
 class Quantized(NamedTuple):
     """What a quantizer makes of vectors."""
@@ -42,10 +45,14 @@ class VectorQuantizer(nn.Module):
     """VQ (van den Oord et al. 2017, arXiv 1711.00937) on the unit sphere: the code with the largest cosine.
 
     Codes follow the mean of the vectors that chose them (exponential moving averages, appendix A.1); a code that
-    almost none chooses is replaced by a vector of the batch. In training a call updates the codes; processes that
-    share a run keep the same ones. The loss is `beta * |z - sg(e)|^2 / d`.
+    almost none chooses is replaced by a vector of the batch. Vectors are standardised first, or else those of a fresh
+    network point all the same way and choose one code (Lancucki et al. 2020, arXiv 2005.08520). In training a call
+    updates codes, means and deviations; processes that share a run keep the same ones. The loss is
+    `beta * |z - sg(e)|^2 / d`.
     """
 
+    mean: Tensor
+    variance: Tensor
     codebook: Tensor
     counts: Tensor
     calls: Tensor
@@ -53,13 +60,15 @@ class VectorQuantizer(nn.Module):
     def __init__(self, config: QuantizerConfig):
         super().__init__()
         self.config, self.codes, self.width = config, config.codes, config.width
+        self.register_buffer("mean", torch.zeros(config.width))
+        self.register_buffer("variance", torch.ones(config.width))
         self.register_buffer("codebook", F.normalize(torch.randn(config.codes, config.width), dim=-1))
         self.register_buffer("counts", torch.zeros(config.codes))
         self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
 
     def forward(self, vectors: Float[Tensor, "... d"]) -> Quantized:
         with torch.autocast(vectors.device.type, enabled=False):
-            z = F.normalize(vectors.float(), dim=-1)
+            z = F.normalize(self._standardised(vectors.float()), dim=-1)
             flat = z.detach().flatten(0, -2)
             if self.training and not int(self.calls):
                 self.codebook.copy_(self._drawn(flat, self.codes))
@@ -72,6 +81,22 @@ class VectorQuantizer(nn.Module):
 
     def lookup(self, ids: Int[Tensor, "..."]) -> Float[Tensor, "... d"]:
         return F.embedding(ids, self.codebook)
+
+    def _standardised(self, vectors: Float[Tensor, "... d"]) -> Float[Tensor, "... d"]:
+        """Of mean 0 and deviation 1 over the batch in training, by their averages otherwise."""
+        mean, variance = self.mean, self.variance
+        if self.training:
+            with torch.no_grad():
+                flat = vectors.flatten(0, -2)
+                moments = torch.stack([flat.mean(0), flat.square().mean(0)])
+                if _shared():
+                    dist.all_reduce(moments)
+                    moments /= dist.get_world_size()
+                mean, variance = moments[0], (moments[1] - moments[0].square()).clamp_min(0)
+                keep = _KEEP if int(self.calls) else 0.0
+                self.mean.lerp_(mean, 1 - keep)
+                self.variance.lerp_(variance, 1 - keep)
+        return (vectors - mean) / (variance + EPS).sqrt()
 
     @torch.no_grad()
     def _follow(self, flat: Float[Tensor, "M d"], ids: Int[Tensor, " M"]) -> None:

@@ -1,7 +1,8 @@
 """ST-transformer: attention within each frame, attention over time at each place, and an MLP (arXiv 2402.15391, 2.1).
 
 Time is causal: a frame sees itself and earlier ones. Keys and values of past frames can be kept, so that another frame
-costs one frame.
+costs one frame. Positions are rotary in space and in time, besides the learnt ones of the paper's models: what happens
+between neighbours is then learnt in a fraction of the updates.
 
 Legend: B batch, T frames, N tokens of a frame, D width, H heads, d features of a head, P frames of the past.
 """
@@ -53,8 +54,9 @@ class HeadedAttention(nn.Module):
 class SpaceAttention(HeadedAttention):
     """Attention within each frame."""
 
-    def forward(self, x: Float[Tensor, "B T N D"]) -> Float[Tensor, "B T N D"]:
+    def forward(self, x: Float[Tensor, "B T N D"], rotation: Rotation) -> Float[Tensor, "B T N D"]:
         query, key, value = self.projections(x.flatten(0, 1))
+        query, key = rotate(query, rotation), rotate(key, rotation)
         out = F.scaled_dot_product_attention(query, key, value).transpose(1, 2)
         return self.proj(out.reshape(x.shape))
 
@@ -80,6 +82,13 @@ class TimeAttention(HeadedAttention):
         return self.proj(out.reshape(rows.shape)).transpose(1, 2), seen
 
 
+class Rotations(NamedTuple):
+    """Rotary positions of tokens in a frame and of frames."""
+
+    space: Rotation
+    time: Rotation
+
+
 class STBlock(nn.Module):
     """`x + space(norm(x))`, then `x + time(norm(x))`, then `x + mlp(norm(x))`."""
 
@@ -91,47 +100,69 @@ class STBlock(nn.Module):
         self.mlp = MLP(config.width, round(config.width * config.mlp_ratio))
 
     def forward(
-        self, x: Float[Tensor, "B T N D"], rotation: Rotation, past: FrameKeyValues | None = None
+        self, x: Float[Tensor, "B T N D"], rotations: Rotations, past: FrameKeyValues | None = None
     ) -> tuple[Float[Tensor, "B T N D"], FrameKeyValues]:
-        x = x + self.space(self.norm1(x))
-        attended, seen = self.time(self.norm2(x), rotation, past)
+        x = x + self.space(self.norm1(x), rotations.space)
+        attended, seen = self.time(self.norm2(x), rotations.time, past)
         x = x + attended
         return x + self.mlp(self.norm3(x)), seen
 
 
 class STTransformer(nn.Module):
-    """A stack of blocks and a final norm."""
+    """A stack of blocks and a final norm, for frames of `grid` times `grid` tokens and `extra` tokens before them."""
 
-    def __init__(self, config: TransformerConfig):
+    space_cos: Tensor
+    space_sin: Tensor
+
+    def __init__(self, config: TransformerConfig, grid: int, extra: int = 0):
         super().__init__()
         self.config = config
+        rotation = _grid_rotation(grid, extra, config.width // config.heads)
+        for name, table in zip(("space_cos", "space_sin"), rotation, strict=True):
+            self.register_buffer(name, table, persistent=False)
         self.blocks = nn.ModuleList(STBlock(config) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.width, eps=NORM_EPS)
 
     def forward(self, x: Float[Tensor, "B T N D"]) -> Float[Tensor, "B T N D"]:
         """Tokens of whole clips."""
-        rotation = self._rotation(0, x.shape[1], x.device)
+        rotations = self._rotations(0, x.shape[1])
         for block in self.blocks:
             if self.config.recompute and torch.is_grad_enabled():
-                x, _ = checkpoint(block, x, rotation, use_reentrant=False)
+                x, _ = checkpoint(block, x, rotations, use_reentrant=False)
             else:
-                x, _ = block(x, rotation)
+                x, _ = block(x, rotations)
         return self.norm(x)
 
     def extend(
         self, x: Float[Tensor, "B T N D"], past: Past | None, time: int
     ) -> tuple[Float[Tensor, "B T N D"], Past]:
         """Tokens of frames from number `time` on, given those before them; returns the keys and values of all."""
-        rotation = self._rotation(time, x.shape[1], x.device)
+        rotations = self._rotations(time, x.shape[1])
         seen = []
         for number, block in enumerate(self.blocks):
-            x, known = block(x, rotation, past[number] if past else None)
+            x, known = block(x, rotations, past[number] if past else None)
             seen.append(known)
         return self.norm(x), tuple(seen)
 
-    def _rotation(self, time: int, frames: int, device: torch.device) -> Rotation:
-        positions = torch.arange(time, time + frames, device=device)
-        return axis_rotation(positions, self.config.width // self.config.heads)
+    def _rotations(self, time: int, frames: int) -> Rotations:
+        numbers = torch.arange(time, time + frames, device=self.space_cos.device)
+        features = self.config.width // self.config.heads
+        return Rotations(Rotation(self.space_cos, self.space_sin), axis_rotation(numbers, features))
+
+
+def _grid_rotation(grid: int, extra: int, features: int) -> Rotation:
+    """Of a grid's tokens, row by row: half of the pairs of features turn with the row, half with the column. `extra`
+    tokens before them do not turn."""
+    row, column = torch.meshgrid(torch.arange(grid), torch.arange(grid), indexing="ij")
+    pairs = (features // 2 - features // 4, features // 4)
+    cos, sin = (
+        torch.cat([part[:, :count] for part, count in zip(parts, pairs, strict=True)], -1)
+        for parts in zip(
+            *(axis_rotation(x.flatten(), 2 * n) for x, n in zip((row, column), pairs, strict=True)), strict=True
+        )
+    )
+    still = torch.zeros(extra, features)
+    return Rotation(torch.cat([still + 1, cos.repeat(1, 2)]), torch.cat([still, sin.repeat(1, 2)]))
 
 
 def newest(past: Past, frames: int) -> Past:
