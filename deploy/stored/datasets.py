@@ -45,7 +45,7 @@ def open_dataset(
     """
     clip, view = clip or Clip(), view or View()
     if where.startswith("generated:"):
-        return _generated(where, clip, view, split)
+        return _generated(where, clip, view, split, keys is None or keys.conditions)
     if split != "train":
         raise ValueError(
             f"Only generated datasets have a split, {where} has none: give the folder of its {split} part."
@@ -109,7 +109,7 @@ def _replay(
         raise ValueError(str(error)) from error
 
 
-def _generated(where: str, clip: Clip, view: View, split: str) -> Dataset:
+def _generated(where: str, clip: Clip, view: View, split: str, conditions: bool) -> Dataset:
     from learner.datasets.generated import GENERATED
     from learner.datasets.generated.held import Held
 
@@ -121,13 +121,14 @@ def _generated(where: str, clip: Clip, view: View, split: str) -> Dataset:
     if split not in _POINT_REACH:
         raise ValueError(f"Generated datasets have the splits {' and '.join(_POINT_REACH)}, got {split!r}.")
     if name in GENERATED:
-        return GENERATED[name](split, seed).seen(clip, view)
-    from actors.envs.point_reach import STEPS, random_clips
+        held = GENERATED[name](split, seed)
+    else:
+        from actors.envs.point_reach import STEPS, random_clips
 
-    n, place = _POINT_REACH[split]
-    frames, actions, states = random_clips(n, STEPS + 1, seed=2 * seed + place)
-    label = f"{where} ({split}, seed {seed})"
-    return Held(name=label, frames=frames, actions=actions, states=states, clip=clip, view=view)
+        n, place = _POINT_REACH[split]
+        frames, actions, states = random_clips(n, STEPS + 1, seed=2 * seed + place)
+        held = Held(name=f"{where} ({split}, seed {seed})", frames=frames, actions=actions, states=states)
+    return held.seen(clip, view, conditions)
 
 
 def _known(keys: Keys | None, spaces: tuple[Spaces, Spaces] | None) -> tuple[Keys, dict[str, int]]:

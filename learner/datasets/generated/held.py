@@ -36,9 +36,10 @@ class Held:
                 f"frames, {self.clip.stride} apart, span {self.clip.span}."
             )
 
-    def seen(self, clip: Clip, view: View) -> "Held":
-        """The same recordings, seen as such clips."""
-        return replace(self, clip=clip, view=view)
+    def seen(self, clip: Clip, view: View, conditions: bool = True) -> "Held":
+        """The same recordings, seen as such clips; without `conditions`, without actions and states."""
+        kept = replace(self, clip=clip, view=view)
+        return kept if conditions else replace(kept, actions=None, states=None)
 
     def __len__(self) -> int:
         return len(self.frames)

@@ -134,6 +134,8 @@ def test_generated_datasets_are_named(name: str) -> None:
     data = open_dataset(f"generated:{name}:7", Clip(), VIEW, split="test")
     assert "test, seed 7" in data.describe()
     assert data.example(0, np.random.default_rng(0))["frames"].shape == (1, 16, 16, 3)
+    bare = open_dataset(f"generated:{name}:7", Clip(), VIEW, Keys(conditions=False), split="test")
+    assert bare.example(0, np.random.default_rng(0)).keys() <= {"frames", "label"}  # no actions, no states
 
 
 @pytest.mark.parametrize(

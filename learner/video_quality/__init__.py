@@ -1,0 +1,1 @@
+"""How good generated video is, and whether its actions steer it."""
