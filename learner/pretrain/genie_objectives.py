@@ -48,11 +48,12 @@ class LatentActionObjective:
     def __init__(self, config: LatentActionConfig):
         self.model = LatentActionModel(config)
 
-    def draw(self, batch_size: int, generator: torch.Generator) -> None:
-        return None
+    def draw(self, batch_size: int, generator: torch.Generator) -> Tensor:
+        return torch.rand(batch_size, self.model.config.frames - 1, generator=generator)
 
-    def inputs(self, batch: Batch, drawn: None, rows: slice) -> tuple[Tensor]:
-        return (_frames(batch, self.model.config.channels),)
+    def inputs(self, batch: Batch, drawn: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
+        frames = _frames(batch, self.model.config.channels)
+        return frames, drawn[rows, : frames.shape[1] - 1].to(frames.device)
 
     def trivial_loss(self, batch: Batch) -> Tensor:
         pixels = as_unit(_frames(batch, self.model.config.channels))

@@ -115,10 +115,20 @@ class LatentActionConfig:
     """Height and width of a patch."""
     encoder: TransformerConfig = field(default_factory=TransformerConfig)
     decoder: TransformerConfig = field(default_factory=TransformerConfig)
-    quantizer: QuantizerConfig = field(default_factory=lambda: QuantizerConfig(codes=8, dead=0.1))
+    actions: int = 8
+    """Number of latent actions."""
+    temperature: float = 0.05
+    """Error, relative to the mean, by which one action must explain a change better than another one to be e times as
+    likely (`latent_action.py`, equation 1)."""
+    balance: float = 0.5
+    """How strongly actions that are rarely the best are favoured in training; 0 for not at all."""
 
     def __post_init__(self) -> None:
         _require_clips(self)
+        if self.actions < 2:
+            raise ValueError(f"actions={self.actions} must be at least 2.")
+        if not (self.temperature > 0 and self.balance >= 0):
+            raise ValueError(f"temperature={self.temperature} must be positive, balance={self.balance} not negative.")
         if self.frames < 2:
             raise ValueError(f"frames={self.frames}: an action lies between two frames, so clips need at least 2.")
 
@@ -192,7 +202,7 @@ class GenieConfig:
     @property
     def actions(self) -> int:
         """Number of latent actions, or numbers of a real one."""
-        return self.real_actions or self.latent_action.quantizer.size
+        return self.real_actions or self.latent_action.actions
 
 
 def _require_at_least_one(config: object, *names: str) -> None:

@@ -1,7 +1,5 @@
 """Sizes of Genie's models: tiny ones for a CPU, those of the CoinRun case study, and the published ones."""
 
-from dataclasses import replace
-
 from world_models.genie.config import (
     DynamicsConfig,
     GenieConfig,
@@ -20,7 +18,7 @@ def tokenizer(size: str = "tiny") -> TokenizerConfig:
     """One of `SIZES`. ValueError names them."""
     _require_size(size)
     if size == "tiny":
-        return TokenizerConfig(size=32, encoder=_TINY, decoder=_TINY, quantizer=QuantizerConfig(kind="fsq"))
+        return TokenizerConfig(size=32, encoder=_TINY, decoder=_TINY, quantizer=QuantizerConfig(width=8))
     if size == "coinrun":
         return TokenizerConfig()
     return TokenizerConfig(encoder=TransformerConfig(depth=12), decoder=_LARGE)
@@ -29,12 +27,10 @@ def tokenizer(size: str = "tiny") -> TokenizerConfig:
 def latent_action(size: str = "tiny") -> LatentActionConfig:
     """One of `SIZES`. ValueError names them."""
     _require_size(size)
-    quantizer = LatentActionConfig().quantizer
     if size == "tiny":
-        six = replace(quantizer, codes=6)
-        return LatentActionConfig(size=32, patch=4, encoder=_TINY, decoder=_TINY, quantizer=six)
+        return LatentActionConfig(size=32, frames=2, patch=4, encoder=_TINY, decoder=_TINY, actions=6)
     if size == "coinrun":
-        return LatentActionConfig(quantizer=replace(quantizer, codes=6))
+        return LatentActionConfig(actions=6)
     return LatentActionConfig(encoder=_LARGE, decoder=_LARGE)
 
 

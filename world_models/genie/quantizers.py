@@ -83,19 +83,20 @@ class VectorQuantizer(nn.Module):
         return F.embedding(ids, self.codebook)
 
     def _standardised(self, vectors: Float[Tensor, "... d"]) -> Float[Tensor, "... d"]:
-        """Of mean 0 and deviation 1 over the batch in training, by their averages otherwise."""
-        mean, variance = self.mean, self.variance
-        if self.training:
-            with torch.no_grad():
-                flat = vectors.flatten(0, -2)
-                moments = torch.stack([flat.mean(0), flat.square().mean(0)])
-                if _shared():
-                    dist.all_reduce(moments)
-                    moments /= dist.get_world_size()
-                mean, variance = moments[0], (moments[1] - moments[0].square()).clamp_min(0)
-                keep = _KEEP if int(self.calls) else 0.0
-                self.mean.lerp_(mean, 1 - keep)
-                self.variance.lerp_(variance, 1 - keep)
+        """Of mean 0 and deviation 1 over this process's batch in training, by their averages otherwise."""
+        if not self.training:
+            return (vectors - self.mean) / (self.variance + EPS).sqrt()
+        flat = vectors.flatten(0, -2)
+        # Gradients pass through both, or else the vectors would drift away from their averages.
+        mean, variance = flat.mean(0), flat.var(0, correction=0)
+        with torch.no_grad():
+            moments = torch.stack([mean, variance])
+            if _shared():
+                dist.all_reduce(moments)
+                moments /= dist.get_world_size()
+            keep = _KEEP if int(self.calls) else 0.0
+            self.mean.lerp_(moments[0], 1 - keep)
+            self.variance.lerp_(moments[1], 1 - keep)
         return (vectors - mean) / (variance + EPS).sqrt()
 
     @torch.no_grad()

@@ -76,8 +76,10 @@ class TimeAttention(HeadedAttention):
             before, now = key.shape[2] - query.shape[2], query.shape[2]
             if now > 1:
                 mask = torch.ones(now, before + now, dtype=torch.bool, device=x.device).tril(before)
-        causal = past is None and query.shape[2] > 1
-        out = F.scaled_dot_product_attention(query, key, value, mask, is_causal=causal).transpose(1, 2)
+        if key.shape[2] == 1:  # there is nothing else to attend to
+            out = value.transpose(1, 2)
+        else:
+            out = F.scaled_dot_product_attention(query, key, value, mask, is_causal=past is None).transpose(1, 2)
         seen = FrameKeyValues(*(part.unflatten(0, rows.shape[:2]) for part in (key, value)))
         return self.proj(out.reshape(rows.shape)).transpose(1, 2), seen
 
