@@ -97,12 +97,19 @@ GENIE_TRAINING = TrainingConfig(
     weight_decay=Schedule(kind="constant", top=1e-4),
     beta2=0.9,
 )
-"""Of the tokenizer, as in the public reproduction on CoinRun; the other two have 200,000 updates of 36 clips, with a
-learning rate from 3e-6 to 3e-5."""
+"""Of the tokenizer, as in the public reproduction on CoinRun."""
+
+GENIE_LATER = replace(
+    GENIE_TRAINING,
+    batch_size=36,
+    updates=200_000,
+    lr=Schedule(kind="cosine", start=3e-6, top=3e-5, end=3e-6, warmup=1000),
+)
+"""Of its latent action model and dynamics."""
 
 GENIE_TINY = TrainingConfig(
-    batch_size=16,
-    updates=2000,
+    batch_size=8,
+    updates=1200,
     lr=Schedule(kind="cosine", start=1e-5, top=1e-3, end=1e-5, warmup=50),
     weight_decay=Schedule(kind="constant", top=1e-4),
     beta2=0.99,
@@ -114,27 +121,22 @@ _WHOLE = DataConfig(scale=(1.0, 1.0), aspect=(1.0, 1.0))
 
 def genie_tokenizer(size: str) -> GenieTokenizerRun:
     """ValueError names the sizes."""
-    training, probe = (GENIE_TINY, ProbeConfig()) if size == TINY else (GENIE_TRAINING, LARGE_PROBE)
-    return GenieTokenizerRun(model=genie.tokenizer(size), data=_WHOLE, training=training, probe=probe)
+    run = GenieTokenizerRun(model=genie.tokenizer(size), data=_WHOLE, training=GENIE_TINY)
+    return run if size == TINY else replace(run, training=GENIE_TRAINING, probe=LARGE_PROBE)
 
 
 def genie_latent_action(size: str) -> GenieLatentActionRun:
     """ValueError names the sizes."""
-    training, probe = _genie_later(size)
-    return GenieLatentActionRun(model=genie.latent_action(size), data=_WHOLE, training=training, probe=probe)
+    run = GenieLatentActionRun(
+        model=genie.latent_action(size), data=_WHOLE, training=replace(GENIE_TINY, batch_size=16)
+    )
+    return run if size == TINY else replace(run, training=GENIE_LATER, probe=LARGE_PROBE)
 
 
 def genie_dynamics(size: str) -> GenieDynamicsRun:
     """ValueError names the sizes."""
-    training, probe = _genie_later(size)
-    return GenieDynamicsRun(model=genie.genie(size), data=_WHOLE, training=training, probe=probe)
-
-
-def _genie_later(size: str) -> tuple[TrainingConfig, ProbeConfig]:
-    if size == TINY:
-        return GENIE_TINY, ProbeConfig()
-    rate = Schedule(kind="cosine", start=3e-6, top=3e-5, end=3e-6, warmup=1000)
-    return replace(GENIE_TRAINING, batch_size=36, updates=200_000, lr=rate), LARGE_PROBE
+    run = GenieDynamicsRun(model=genie.genie(size), data=_WHOLE, training=replace(GENIE_TINY, updates=1500))
+    return run if size == TINY else replace(run, training=GENIE_LATER, probe=LARGE_PROBE)
 
 
 SIZES = {

@@ -118,17 +118,15 @@ class LatentActionConfig:
     actions: int = 8
     """Number of latent actions."""
     temperature: float = 0.05
-    """Error, relative to the mean, by which one action must explain a change better than another one to be e times as
+    """Error, relative to the mean, by which an action must explain a change better than another one to be e times as
     likely (`latent_action.py`, equation 1)."""
-    balance: float = 0.5
-    """How strongly actions that are rarely the best are favoured in training; 0 for not at all."""
 
     def __post_init__(self) -> None:
         _require_clips(self)
         if self.actions < 2:
             raise ValueError(f"actions={self.actions} must be at least 2.")
-        if not (self.temperature > 0 and self.balance >= 0):
-            raise ValueError(f"temperature={self.temperature} must be positive, balance={self.balance} not negative.")
+        if not self.temperature > 0:
+            raise ValueError(f"temperature={self.temperature} must be positive.")
         if self.frames < 2:
             raise ValueError(f"frames={self.frames}: an action lies between two frames, so clips need at least 2.")
 

@@ -44,13 +44,14 @@ class Dynamics(nn.Module):
         self.action = nn.Linear(actions, width)
         self.first = nn.Parameter(torch.empty(width))  # in place of an action before the first frame
         self.transformer = STTransformer(config.transformer, grid, extra=int(config.conditioning == "prepend"))
-        self.logits = nn.Linear(width, codes)
+        self.to_code = nn.Linear(width, width)
+        self.bias = nn.Parameter(torch.zeros(codes))
         initialize(self)
-        for parameter in (self.embed.weight, self.first):
-            nn.init.trunc_normal_(parameter, std=INIT_STD)
+        nn.init.trunc_normal_(self.first, std=INIT_STD)
+        nn.init.normal_(self.embed.weight, std=width**-0.5)
 
     def losses(
-        self, tokens: Int[Tensor, "B T N"], actions: Float[Tensor, "B T-1 A"], masked: Bool[Tensor, "B T N"]
+        self, tokens: Int[Tensor, "B T N"], actions: Float[Tensor, "B K A"], masked: Bool[Tensor, "B T N"]
     ) -> dict[str, Tensor]:
         """`cross_entropy` of the masked tokens, `[B]`."""
         logits = self(tokens.masked_fill(masked, self.codes), actions)
@@ -59,7 +60,7 @@ class Dynamics(nn.Module):
         sums = torch.zeros(len(tokens), device=tokens.device).index_add(0, clip, found)
         return {"cross_entropy": sums / masked.sum((1, 2)).clamp_min(1)}
 
-    def forward(self, tokens: Int[Tensor, "B T N"], actions: Float[Tensor, "B T-1 A"]) -> Float[Tensor, "B T N K"]:
+    def forward(self, tokens: Int[Tensor, "B T N"], actions: Float[Tensor, "B T-1 A"]) -> Float[Tensor, "B T N codes"]:
         """Logits of every token of whole clips, some of which are masked."""
         return self._logits(self.transformer(self._inputs(tokens, self.conditions(actions))))
 
@@ -70,8 +71,8 @@ class Dynamics(nn.Module):
         x, seen = self.transformer.extend(self._inputs(tokens, conditions), past, time)
         return self._logits(x), seen
 
-    def conditions(self, actions: Float[Tensor, "B T-1 A"]) -> Float[Tensor, "B T D"]:
-        """What stands for the actions that led to each of T frames; none led to the first."""
+    def conditions(self, actions: Float[Tensor, "B K A"]) -> Float[Tensor, "B K+1 D"]:
+        """What stands for the actions that led to each of K + 1 frames; none led to the first."""
         return torch.cat([self.first.expand(len(actions), 1, -1), self.action(actions)], 1)
 
     @torch.no_grad()
@@ -105,12 +106,13 @@ class Dynamics(nn.Module):
         return tokens, seen
 
     def _inputs(self, tokens: Int[Tensor, "B T N"], conditions: Float[Tensor, "B T D"]) -> Float[Tensor, "B T M D"]:
-        x = self.embed(tokens) + self.positions
+        x = self.embed(tokens) * self.embed.embedding_dim**0.5 + self.positions
         conditions = conditions[:, :, None].to(x.dtype)
         return torch.cat([conditions, x], 2) if self.config.conditioning == "prepend" else x + conditions
 
     def _logits(self, x: Float[Tensor, "B T M D"]) -> Float[Tensor, "B T N K"]:
-        return self.logits(x[:, :, -self.tokens :])
+        # Tied to the embeddings: most tokens are those of the frame before, and to copy is learnt once for all codes.
+        return F.linear(self.to_code(x[:, :, -self.tokens :]), self.embed.weight[: self.codes], self.bias)
 
 
 def _draw(log_p: Float[Tensor, "B N K"], temperature: float, generator: torch.Generator | None) -> Int[Tensor, "B N"]:

@@ -17,8 +17,8 @@ from world_models.genie.pixels import require_frames
 from world_models.genie.st_transformer import Past, newest
 from world_models.genie.tokenizer import VideoTokenizer
 
-Actions = Int[Tensor, "B T-1"] | Float[Tensor, "B T-1 A"]
-"""Numbers of discrete actions, or vectors."""
+Actions = Int[Tensor, "B K"] | Float[Tensor, "B K A"]
+"""Numbers of discrete actions, or vectors; K is T - 1 where they lie between T frames."""
 
 
 class WorldState(NamedTuple):
@@ -62,7 +62,7 @@ class Genie(nn.Module):
         self,
         frames: UInt8[Tensor, "B T S S C"],
         masked: Bool[Tensor, "B T N"],
-        actions: Float[Tensor, "B T-1 A"] | None = None,
+        actions: Float[Tensor, "B K A"] | None = None,
     ) -> dict[str, Tensor]:
         """`cross_entropy` of the masked tokens, `[B]`; latent actions are inferred."""
         known = self.infer_actions(frames) if actions is None else actions
@@ -107,7 +107,7 @@ class Genie(nn.Module):
     def step(
         self,
         state: WorldState,
-        actions: Int[Tensor, " B"] | Float[Tensor, "B A"],
+        actions: Tensor,
         generator: torch.Generator | None = None,
         sampling: Sampling | None = None,
     ) -> WorldState:

@@ -4,9 +4,11 @@ A decoder predicts the next frame from earlier ones and one of K actions; an enc
 decoder is used in training only. In the paper the action is the code of a VQ-VAE with K codes. So few can be tried one
 by one, which learns from a hundredth of the data and does not collapse: the posterior of an action is
 
-    p(k | x, x') ~ exp(-|x' - decoder(x, k)|^2 / (temperature * mean error)) / usage(k)^balance            (1)
+    p(k | x, x') ~ exp(-|x' - decoder(x, k)|^2 / (temperature * mean error of the best actions))            (1)
 
-the decoder learns to predict x' with an action drawn from it, and the encoder learns to tell the posterior.
+the decoder learns to predict x' with an action drawn from it, and the encoder learns to tell the posterior. An action
+that is hardly used becomes a variant of the one with the largest share of the error (as Linde, Buzo and Gray 1980 split
+the codes of a vector quantiser).
 
 Legend: B batch, T frames, S pixels a side, C channels, N patches of a frame, K actions, D width.
 """
@@ -19,35 +21,39 @@ from torch import Tensor, nn
 from world_models.genie.config import LatentActionConfig
 from world_models.genie.pixels import as_unit, centred, patches, require_frames
 from world_models.genie.st_transformer import STTransformer, initialize
-from world_models.vit import INIT_STD
 
-USAGE_KEPT = 0.95
-"""Share of the average of an action's usage that an update keeps."""
-RAREST = 1e-3
-"""Actions that are used less are favoured no more than with this usage."""
+KEPT = 0.95
+"""Share of the averages of actions' usage and error that an update keeps."""
+UNUSED = 0.1
+"""An action with less than this share of the mean usage is replaced."""
+SPREAD = 0.5
+"""Deviation of a variant's embedding from that of the action it is split from; fresh embeddings have 1."""
 
 
 class LatentActionModel(nn.Module):
-    """ST-transformer encoder of each two frames and an action token, ST-transformer decoder with an action token.
+    """ST-transformer encoder of each two frames, ST-transformer decoder of frames and actions.
 
     Neither knows absolute positions: an action is what happens, not where.
     """
 
     usage: Tensor
+    share: Tensor
+    calls: Tensor
 
     def __init__(self, config: LatentActionConfig):
         super().__init__()
         self.config = config
         pixels, encoder, decoder = config.patch**2 * config.channels, config.encoder, config.decoder
         self.embed = nn.Linear(2 * pixels, encoder.width)
-        self.action_token = nn.Parameter(nn.init.trunc_normal_(torch.empty(encoder.width), std=INIT_STD))
-        self.encoder = STTransformer(encoder, config.grid, extra=1)
+        self.encoder = STTransformer(encoder, config.grid)
         self.logits = nn.Linear(encoder.width, config.actions)
         self.decoder_embed = nn.Linear(pixels, decoder.width)
         self.actions = nn.Embedding(config.actions, decoder.width)
-        self.decoder = STTransformer(decoder, config.grid, extra=1)
+        self.decoder = STTransformer(decoder, config.grid)
         self.to_pixels = nn.Linear(decoder.width, pixels)
         self.register_buffer("usage", torch.full((config.actions,), 1 / config.actions))
+        self.register_buffer("share", torch.zeros(config.actions))  # of the error
+        self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
         initialize(self)
         nn.init.zeros_(self.to_pixels.weight)
 
@@ -66,8 +72,14 @@ class LatentActionModel(nn.Module):
 
     @torch.no_grad()
     def infer(self, frames: UInt8[Tensor, "B T S S C"]) -> Int[Tensor, "B T-1"]:
-        """The likeliest latent action between each two frames."""
-        return self._logits(self._patches(frames)).argmax(-1)
+        """The likeliest latent action between each two frames; in longer clips than those of training, from as many
+        frames as those have."""
+        pixels, length = self._patches(frames), self.config.frames
+        if pixels.shape[1] <= length:
+            return self._logits(pixels).argmax(-1)
+        windows = pixels.unfold(1, length, 1).movedim(-1, 2)  # [B W length N ppC]
+        actions = self._logits(windows.flatten(0, 1)).argmax(-1).unflatten(0, windows.shape[:2])
+        return torch.cat([actions[:, 0], actions[:, 1:, -1]], 1)
 
     @torch.no_grad()
     def predict(self, frames: UInt8[Tensor, "B T S S C"], actions: Int[Tensor, "B T"]) -> Float[Tensor, "B T N ppC"]:
@@ -79,35 +91,41 @@ class LatentActionModel(nn.Module):
         return patches(as_unit(frames), self.config.patch)
 
     def _logits(self, pixels: Float[Tensor, "B T N ppC"]) -> Float[Tensor, "B T-1 K"]:
-        pairs = torch.cat([4 * pixels.diff(dim=1), centred(pixels[:, :-1])], -1)
-        return self.logits(self.encoder(_beside(self.action_token, self.embed(pairs)))[:, :, 0])
+        x = self.embed(torch.cat([4 * pixels.diff(dim=1), centred(pixels[:, :-1])], -1))
+        return self.logits(self.encoder(x)).mean(2)
 
     def _predict(self, pixels: Float[Tensor, "B T N ppC"], actions: Int[Tensor, "B T"]) -> Float[Tensor, "B T N ppC"]:
-        x = _beside(self.actions(actions)[:, :, None], self.decoder_embed(centred(pixels)))
+        x = self.decoder_embed(centred(pixels)) + self.actions(actions)[:, :, None]
         # The paper predicts frames; their change is learnt in a fraction of the updates.
-        return pixels + self.to_pixels(self.decoder(x)[:, :, 1:]).float()
+        return pixels + self.to_pixels(self.decoder(x)).float()
 
     @torch.no_grad()
     def _posterior(self, pixels: Float[Tensor, "B T N ppC"]) -> Float[Tensor, "B T-1 K"]:
         """Equation 1."""
-        c = self.config
         errors = []
-        for action in range(c.actions):
+        for action in range(self.config.actions):
             actions = torch.full(pixels[:, :-1].shape[:2], action, device=pixels.device)
             errors.append((self._predict(pixels[:, :-1], actions) - pixels[:, 1:]).square().mean((2, 3)))
         error = torch.stack(errors, -1)
-        scale = c.temperature * error.mean().clamp_min(torch.finfo(error.dtype).tiny)
-        favoured = c.balance * self.usage.clamp_min(RAREST).log()
-        posterior = (-error / scale - favoured).softmax(-1)
+        scale = self.config.temperature * error.amin(-1).mean().clamp_min(torch.finfo(error.dtype).tiny)
+        posterior = (-error / scale).softmax(-1)
         if self.training:
-            usage = posterior.mean((0, 1))
-            if dist.is_available() and dist.is_initialized():
-                dist.all_reduce(usage)
-                usage /= dist.get_world_size()
-            self.usage.lerp_(usage, 1 - USAGE_KEPT)
+            self._replace_unused(posterior.mean((0, 1)), (posterior * error).mean((0, 1)))
         return posterior
 
-
-def _beside(token: Tensor, x: Float[Tensor, "B T N D"]) -> Float[Tensor, "B T N+1 D"]:
-    """`x` with another token in each frame, before the others."""
-    return torch.cat([token.expand(*x.shape[:2], 1, -1).to(x.dtype), x], 2)
+    def _replace_unused(self, usage: Float[Tensor, " K"], share: Float[Tensor, " K"]) -> None:
+        """Follow the usage of actions and their shares of the error; split one if another is unused."""
+        for average, now in ((self.usage, usage), (self.share, share)):
+            if dist.is_available() and dist.is_initialized():
+                dist.all_reduce(now)
+                now /= dist.get_world_size()
+            average.lerp_(now, 1 - KEPT)
+        self.calls += 1
+        unused, worst = int(self.usage.argmin()), int(self.share.argmax())
+        if float(self.usage[unused]) < UNUSED / self.config.actions:
+            generator = torch.Generator().manual_seed(int(self.calls))  # the same in all processes
+            weight = self.actions.weight
+            variant = SPREAD * torch.randn(weight.shape[1], generator=generator)
+            weight[unused] = weight[worst] + variant.to(weight.device)
+            for average in (self.usage, self.share):
+                average[[unused, worst]] = average[worst] / 2

@@ -18,7 +18,7 @@ def tokenizer(size: str = "tiny") -> TokenizerConfig:
     """One of `SIZES`. ValueError names them."""
     _require_size(size)
     if size == "tiny":
-        return TokenizerConfig(size=32, encoder=_TINY, decoder=_TINY, quantizer=QuantizerConfig(width=8))
+        return TokenizerConfig(size=32, frames=8, encoder=_TINY, decoder=_TINY, quantizer=QuantizerConfig(width=8))
     if size == "coinrun":
         return TokenizerConfig()
     return TokenizerConfig(encoder=TransformerConfig(depth=12), decoder=_LARGE)
