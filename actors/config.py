@@ -11,6 +11,8 @@ PoolUse = Literal["auto", "on", "off"]
 PlannerName = Literal["random_shooting", "predictive_sampling", "cem", "icem", "mppi", "gradient"]
 CONTINUOUS_PLANNERS = ("icem", "gradient")
 """Those that plan no discrete actions."""
+LEVELS = 2**31 - 1
+"""Levels of a Procgen game."""
 LONGEST_TIMEOUT = 150.0  # seconds; a process that is silent for 180 s is taken for hung
 
 
@@ -49,6 +51,32 @@ class AtariConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ProcgenConfig:
+    """Which levels of a Procgen game are played: all, or `num_levels` of them from `start_level` on. Train on some and
+    test on others to see what generalises; the benchmark's own protocols train on 200 easy or 500 hard ones."""
+
+    num_levels: int = 0
+    """How many levels there are; 0: all."""
+    start_level: int = 0
+    """Number of the first."""
+
+    def __post_init__(self) -> None:
+        for name in ("num_levels", "start_level"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"environment.procgen.{name}={getattr(self, name)} must not be negative.")
+        if self.start_level and not self.num_levels:
+            raise ValueError(
+                f"environment.procgen.start_level={self.start_level} has no effect while all levels are played; set "
+                "environment.procgen.num_levels too."
+            )
+        if self.start_level + self.num_levels > LEVELS:
+            raise ValueError(
+                f"environment.procgen: levels {self.start_level} to {self.start_level + self.num_levels - 1} are asked "
+                f"for; they are numbered from 0 to {LEVELS - 1}."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class EnvironmentConfig:
     """Options of one environment; the task name determines the rest.
 
@@ -73,6 +101,7 @@ class EnvironmentConfig:
     env_config: str = "{}"
     """JSON object that the creator of an rllib: environment gets as its env_config, e.g. '{"size": 5}'."""
     atari: AtariConfig = field(default_factory=AtariConfig)
+    procgen: ProcgenConfig = field(default_factory=ProcgenConfig)
     check_steps: bool = True
     """Check every observation and reward of the environment; turn it off only for speed."""
     pool: PoolUse = "auto"

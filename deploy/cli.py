@@ -28,6 +28,7 @@ COMMANDS = {
     "report": Command("deploy.commands.report", "compare runs and published scores in one document"),
     "baseline": Command("deploy.commands.baseline", "train RLlib's PPO or SAC on a task, to compare with"),
     "pretrain": Command("deploy.commands.pretrain", "train I-JEPA, V-JEPA 2 or V-JEPA 2-AC on images or clips"),
+    "record": Command("deploy.commands.record", "record episodes of a task, to pretrain on"),
     "replay": Command("deploy.commands.replay", "inspect, export and import stored replay"),
     "import-weights": Command("deploy.commands.import_weights", "convert published weights of I-JEPA and V-JEPA 2"),
     "export-weights": Command("deploy.commands.export_weights", "convert a pretrained model to their layouts"),

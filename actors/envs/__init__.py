@@ -87,6 +87,8 @@ def make(task: str, config: EnvironmentConfig | None = None) -> Environment:
         )
     if config.atari != EnvironmentConfig().atari and suite.prefix != "atari_":
         raise ValueError(f"environment.atari.* is for atari_ tasks, not for {task!r}; leave it out.")
+    if config.procgen != EnvironmentConfig().procgen and suite.module != "actors.envs.envpool":
+        raise ValueError(f"environment.procgen.* is for procgen_ tasks, not for {task!r}; leave it out.")
     environment: Environment = importlib.import_module(suite.module).make(task, config)
     require_names(environment.observation_space, environment.action_space, task)
     environment = NormalizeActions(environment)

@@ -102,12 +102,15 @@ class Display:
     def eta(self) -> float | None:
         """Seconds to the end at the rate of the last minutes; None until there is a rate, and when nothing is left to
         do."""
-        if self._finished or len(self._times) < 2:
+        rate = None if self._finished else self.rate()
+        return max(0.0, (self._total - self._count) / rate) if rate else None
+
+    def rate(self) -> float | None:
+        """How much was done in a second of the last minutes; None until that is known."""
+        if len(self._times) < 2:
             return None
         (then, before), (now, after) = self._times[0], self._times[-1]
-        if now <= then or after <= before:
-            return None
-        return max(0.0, (self._total - after) * (now - then) / (after - before))
+        return (after - before) / (now - then) if now > then else None
 
     def line(self) -> str:
         """The newest numbers in one line."""

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from deploy.stored.episode_files import INDEX, read_index
+from deploy.stored.episode_files import INDEX, files_of, read_index
 from deploy.stored.known_spaces import known_spaces, recorded_spaces
 from deploy.stored.sources import holds_replay, open_sources
 from learner.datasets.dataset import Clip, Dataset
@@ -83,12 +83,15 @@ def _files(path: Path, clip: Clip, view: View, keys: Keys | None, task: str) -> 
         from learner.datasets.videos import Videos
 
         return Videos(path, clip, view)
-    from learner.datasets.arrays import Arrays
+    from learner.datasets.arrays import Arrays, Part
 
     index = None
     with suppress(ValueError):  # another program's
         index = read_index(path)
-    return Arrays(path, clip, view, *_known(keys, recorded_spaces(index or {}) or known_spaces([], task)[1]))
+    known = _known(keys, recorded_spaces(index or {}) or known_spaces([], task)[1])
+    listed = files_of(index) if index else []
+    parts = [[Part(str(path / Path(one["file"]).name), one.get("length", 0)) for one in files] for files in listed]
+    return Arrays(path, clip, view, *known, parts or None)
 
 
 def _replay(

@@ -1,8 +1,8 @@
 """Episodes as compressed .npz files: ours, and those of the official DreamerV3 and its ports.
 
-Ours: a folder with one file per episode, keyed as in replay but without latents, and `index.json`, which holds format,
-schema, spaces and episodes. Theirs: one file per episode, or the official replay's consecutive chunks
-`TIME-ID-SUCCESSOR-LENGTH.npz`. No file contains pickles.
+Ours: a folder with one file per episode, or several for a long one that was recorded (recording.py), keyed as in replay
+but without latents, and `index.json`, which holds format, schema, spaces and episodes. Theirs: one file per episode, or
+the official replay's consecutive chunks `TIME-ID-SUCCESSOR-LENGTH.npz`. No file contains pickles.
 """
 
 import json
@@ -70,6 +70,11 @@ def read_index(folder: Path) -> dict[str, Any] | None:
     return index
 
 
+def files_of(index: Mapping[str, Any]) -> list[list[dict[str, Any]]]:
+    """The files of each episode in order: `file` and, but for older indices, `crc32` and `length`."""
+    return [one.get("files") or [one] for one in index["episodes"]]
+
+
 class NpzEpisodes:
     """The episodes of .npz files and folders of them, as whole episodes in rows of `reading.schema`.
 
@@ -81,16 +86,17 @@ class NpzEpisodes:
         self.reading, self.found = reading, Found()
         self.damaged: dict[Path, str] = {}
         self._crcs: dict[Path, int | None] = {}  # from our index; older ones have none
-        ours: list[Path] = []
+        ours: list[list[Path]] = []
         theirs: list[Path] = []
         for path in paths:
             if path.is_dir() and (index := read_index(path)):
-                named = {path / Path(str(one["file"])).name: one.get("crc32") for one in index["episodes"]}
-                ours += named
-                self._crcs |= named
+                for files in files_of(index):
+                    named = {path / Path(str(one["file"])).name: one.get("crc32") for one in files}
+                    ours.append(list(named))
+                    self._crcs |= named
             else:
                 theirs += _all(path) if path.is_dir() else [path]
-        self.chains = [[file] for file in ours] + _chains(theirs)
+        self.chains = ours + _chains(theirs)
         leading = custom == "leading" or (custom == "auto" and self._looks_leading(theirs))
         self.leading = frozenset(theirs) if leading else frozenset()
 

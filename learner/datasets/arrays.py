@@ -1,7 +1,9 @@
-"""Recordings as .npz files, one each: those of `nexus replay export`, of DreamerV3, or anyone's arrays `[T, ...]`."""
+"""Recordings as .npz files: those of `nexus record` and `nexus replay export`, of DreamerV3, or anyone's arrays
+`[T, ...]`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,21 +21,42 @@ LABEL = "label"
 _TRIED = 32  # files, to find one that can be read
 
 
-class Arrays:
-    """One clip of each file per pass, at a random place, and never across the end of an episode if the file has flags.
+class Part(NamedTuple):
+    """A file with consecutive steps of a recording; 0 steps: as many as there are."""
 
-    The first readable file says which keys there are. `classes` has the number of classes of discrete keys. ValueError:
-    there are no files, none can be read, or a key is missing.
+    file: str
+    steps: int = 0
+
+
+class Arrays:
+    """One clip of each recording per pass, at a random place, and never across the end of an episode if its steps have
+    flags.
+
+    A recording is a file of the folder, or the `parts` of one in order, which are one episode; only the parts that a
+    clip needs are read. Those known to be shorter than a clip are left out. The first readable file says which keys
+    there are. `classes` has the number of classes of discrete keys. ValueError: there are no files, none can be read,
+    all are shorter than a clip, or a key is missing.
     """
 
     live = False
 
     def __init__(
-        self, where: Path, clip: Clip, view: View, keys: Keys | None = None, classes: Mapping[str, int] | None = None
-    ) -> None:
+        self, where: Path, clip: Clip, view: View, keys: Keys | None = None, classes: Mapping[str, int] | None = None,
+        parts: Sequence[Sequence[Part]] | None = None,
+    ) -> None:  # fmt: skip
         self.where, self.clip, self.view = where, clip, view
-        self.files = files_in(where, [".npz"])
-        require_examples(self.files, ".npz files", where, "name a folder of them")
+        found = [[Part(file)] for file in files_in(where, [".npz"])] if parts is None else parts
+        require_examples(found, ".npz files", where, "name a folder of them")
+        self.recordings = [one for one in found if not _known(one) or _steps(one) >= clip.span]
+        self._short = len(found) - len(self.recordings)
+        if not self.recordings:
+            longest = max(map(_steps, found))
+            raise ValueError(
+                f"{where}: a clip of {clip.frames} frames, {clip.stride} apart, spans {clip.span} steps; the longest "
+                f"recording has {longest}. Ask for shorter clips."
+            )
+        self.files = [part.file for one in self.recordings for part in one]
+        self._first = np.cumsum([0, *map(len, self.recordings)])  # file of each recording
         self._kept = Kept()
         self._names: set[str] | None = None  # all
         fields = self._first_fields()
@@ -50,27 +73,55 @@ class Arrays:
         self._names = {*self.fields, *REWARDS, *FLAGS, LABEL}
 
     def __len__(self) -> int:
-        return len(self.files)
+        return len(self.recordings)
 
     def example(self, index: int, rng: np.random.Generator) -> Example:
-        arrays, name = self._kept.get(index, self._read), self.files[index]
-        found = fields_of(arrays)
-        if odd := [key for key, field in self.fields.items() if found.get(key) != field]:
-            what = f"{found[odd[0]].dtype} {list(found[odd[0]].shape)}" if odd[0] in found else "missing"
-            raise UnreadableError(name, f"{odd[0]!r} is {what}, unlike in other files")
-        starts = self._starts(arrays)
-        if not len(starts):
-            raise UnreadableError(name, f"no episode in it has the {self.clip.span} steps that a clip spans")
-        rows = cut(arrays, self.keys, int(rng.choice(starts)), self.clip.frames, self.clip.stride)
+        if len(self.recordings[index]) > 1:
+            arrays, start = self._piece(index, rng)
+        else:
+            arrays, name = self._file(int(self._first[index])), self.recordings[index][0].file
+            starts = self._starts(arrays)
+            if not len(starts):
+                raise UnreadableError(name, f"no episode in it has the {self.clip.span} steps that a clip spans")
+            start = int(rng.choice(starts))
+        rows = cut(arrays, self.keys, start, self.clip.frames, self.clip.stride)
         out = example(rows, self.keys, self.view, rng, self.classes)
         return out | ({"label": arrays[LABEL].astype(np.int64)} if LABEL in arrays and arrays[LABEL].ndim == 0 else {})
 
     def describe(self) -> str:
         frames = f", frames from {self.keys.frames!r}" if self.keys.frames else ""
-        return f"{counted(len(self), '.npz file')} in {self.where}{frames}"
+        short = f", {self._short:,} shorter than a clip and left out" if self._short else ""
+        split = len(self.files) > len(self)
+        what = counted(len(self), "recording") + " in " * split if split else ""
+        return f"{what}{counted(len(self.files), '.npz file')} in {self.where}{frames}{short}"
 
     def close(self) -> None:
         return None
+
+    def _piece(self, index: int, rng: np.random.Generator) -> tuple[Rows, int]:
+        """The files of a recording that hold a random clip, joined, and where in them it begins."""
+        parts, span = self.recordings[index], self.clip.span
+        ends = np.cumsum([part.steps for part in parts])
+        start = int(rng.integers(ends[-1] - span + 1))
+        first, last = (int(np.searchsorted(ends, step, side="right")) for step in (start, start + span - 1))
+        pieces: list[Rows] = []
+        for number in range(first, last + 1):
+            arrays, part = self._file(int(self._first[index]) + number), parts[number]
+            if odd := {key: len(arrays[key]) for key in self.fields if len(arrays[key]) != part.steps}:
+                raise UnreadableError(part.file, f"it has {odd} steps, not the {part.steps} of the index")
+            pieces.append(arrays)
+        named = [key for key in (*self.fields, *REWARDS) if key in pieces[0]]
+        joined = {key: np.concatenate([one[key] for one in pieces]) for key in named} if len(pieces) > 1 else pieces[0]
+        return joined, start - int(ends[first] - parts[first].steps)
+
+    def _file(self, number: int) -> Rows:
+        """The arrays of a file. UnreadableError: it is damaged, or unlike the others."""
+        arrays = self._kept.get(number, self._read)
+        found = fields_of(arrays)
+        if odd := [key for key, field in self.fields.items() if found.get(key) != field]:
+            what = f"{found[odd[0]].dtype} {list(found[odd[0]].shape)}" if odd[0] in found else "missing"
+            raise UnreadableError(self.files[number], f"{odd[0]!r} is {what}, unlike in other files")
+        return arrays
 
     def _starts(self, arrays: Rows) -> np.ndarray:
         """The steps at which a clip may start."""
@@ -96,3 +147,11 @@ class Arrays:
             except UnreadableError as error:
                 failed.append(error)
         raise ValueError(f"None of the first {len(failed)} files in {self.where} can be read: {failed[0]}.")
+
+
+def _known(recording: Sequence[Part]) -> bool:
+    return all(part.steps for part in recording)
+
+
+def _steps(recording: Sequence[Part]) -> int:
+    return sum(part.steps for part in recording)

@@ -57,10 +57,15 @@ def read_file(directory: Path, name: str, files: Mapping[str, Mapping[str, int]]
     return decode(content)
 
 
+def signed(content: Mapping[str, Any]) -> bytes:
+    """The content of an index.json, with a checksum of its own."""
+    with_sum = {**content, "crc32": zlib.crc32(json.dumps(content).encode())}
+    return json.dumps(with_sum, indent=1).encode()
+
+
 def write_index(directory: Path, content: Mapping[str, Any]) -> None:
     """Write index.json, with a checksum of its own."""
-    signed = {**content, "crc32": zlib.crc32(json.dumps(content).encode())}
-    _write(directory / "index.json", [json.dumps(signed, indent=1).encode()])
+    _write(directory / "index.json", [signed(content)])
 
 
 def verified(directory: Path, *formats: str) -> dict[str, Any]:

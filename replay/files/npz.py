@@ -20,9 +20,9 @@ _DAMAGE = (
 )  # what zipfile raises if bytes of an archive have changed: some turn on encryption, or another compression
 
 
-def write_npz(file: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Like `np.savez_compressed`, but for any key names and memory layouts."""
-    with zipfile.ZipFile(file, "x", zipfile.ZIP_DEFLATED) as archive:
+def write_npz(file: Path, arrays: Mapping[str, np.ndarray], level: int = 6) -> None:
+    """Like `np.savez_compressed`, but for any key names and memory layouts. `level`: 1 is fast, 9 small."""
+    with zipfile.ZipFile(file, "x", zipfile.ZIP_DEFLATED, compresslevel=level) as archive:
         for key, value in arrays.items():
             with archive.open(f"{key}.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, np.ascontiguousarray(value), allow_pickle=False)

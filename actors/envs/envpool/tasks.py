@@ -91,5 +91,8 @@ def target_of(task: str, config: EnvironmentConfig) -> Target:
     if config.camera >= 0 and mujoco:
         options["render_camera_id"] = config.camera
     if part == "envpool.procgen":
-        options["channel_first"] = False
+        levels = {"num_levels": config.procgen.num_levels, "start_level": config.procgen.start_level}
+        options |= {"channel_first": False} | levels
+    elif config.procgen != EnvironmentConfig().procgen:
+        raise ValueError(f"environment.procgen.* is for Procgen's games, not for {task!r}; leave it out.")
     return Target(name=target.name, options=options)
