@@ -15,20 +15,26 @@ from learner.datasets.view import View
 class PretrainingData:
     """Opens the data that a configuration names; a context manager.
 
-    `train` has random crops; `reference` has the same images or clips, `held_out` others, both without random crops. In
-    a replay, which may change at any time, nothing can be held out. ValueError: the data cannot be used.
+    `train` has random crops; `reference` has the same images or clips, `held_out` others, both without random crops. Of
+    a replay, which may change at any time, no share can be held out. ValueError: the data cannot be used.
     """
 
     def __init__(self, config: PretrainConfig):
         size, data = config.size, config.data
+        self._elsewhere = bool(data.held_out)
         with ExitStack() as opened:
-            whole = _open(config, View(size=size, scale=data.scale, aspect=data.aspect, flip=data.flip))
+            random, centred = View(size=size, scale=data.scale, aspect=data.aspect, flip=data.flip), View(size=size)
+            whole = plain = _open(config, random)
             opened.callback(whole.close)
-            plain = _open(config, View(size=size))
-            opened.callback(plain.close)
+            if random != centred:
+                plain = _open(config, centred)
+                opened.callback(plain.close)
             self.train, self.reference, self.held_out = whole, plain, plain
-            if data.where.startswith("generated:"):
-                self.held_out = _open(config, View(size=size), "test")
+            if data.held_out:
+                self.held_out = _open(config, centred, where=data.held_out)
+                opened.callback(self.held_out.close)
+            elif data.where.startswith("generated:"):
+                self.held_out = _open(config, centred, "test")
                 opened.callback(self.held_out.close)
             elif not whole.live:
                 kept, out = held_out(len(whole), config.probe.held_out, config.seed)
@@ -49,6 +55,8 @@ class PretrainingData:
 
     def describe(self) -> str:
         """What was found, one line."""
+        if self._elsewhere:
+            return f"{self.train.describe()}; measured on {self.held_out.describe()}"
         if self.train.live:
             return f"{self.train.describe()}, none of them held out"
         if self.held_out is self.reference:
@@ -65,16 +73,18 @@ def first_example(config: PretrainConfig) -> Example:
         dataset.close()
 
 
-def _open(config: PretrainConfig, view: View, split: str = "train") -> Dataset:
+def _open(config: PretrainConfig, view: View, split: str = "train", where: str = "") -> Dataset:
+    """The data at `where`, by default those to train on."""
     data = config.data
+    where = where or data.where
     clip = Clip(frames=config.frames, stride=data.stride, fps=data.fps)
     keys = Keys(frames=data.frames, actions=data.actions, states=data.states, conditions=config.conditions)
-    dataset = open_dataset(data.where, clip=clip, view=view, keys=keys, split=split, task=data.task)
+    dataset = open_dataset(where, clip=clip, view=view, keys=keys, split=split, task=data.task)
     found = getattr(dataset, "keys", None)  # of recordings; pictures and videos have none
     if found is not None and not found.frames:
         dataset.close()
         raise ValueError(
-            f"--data {data.where} has no images, only vectors; pretraining needs images, e.g. the run of `nexus train "
+            f"{where} has no images, only vectors; pretraining needs images, e.g. the run of `nexus train "
             "dmc_walker_walk --preset dmc_vision`."
         )
     return dataset

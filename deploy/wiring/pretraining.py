@@ -18,6 +18,9 @@ class DataConfig:
 
     where: str = ""
     """The same as --data."""
+    held_out: str = ""
+    """Other data of the same kind to measure on, such as a recording of other levels. Empty: a share of the data
+    (probe.held_out), or the test split of generated data."""
     stride: int = 1
     """Steps from one frame of a clip to the next."""
     fps: float = 0.0
@@ -205,8 +208,9 @@ def rooted(config: T) -> T:
     """The configuration with absolute paths."""
     data = config.data
     changes: dict[str, Any] = {"logdir": os.path.abspath(config.logdir)}
-    if data.where and ":" not in data.where.split("/")[0] and not data.where.startswith(URLS):
-        data = replace(data, where=os.path.abspath(data.where))
+    for name in ("where", "held_out"):
+        if (there := getattr(data, name)) and ":" not in there.split("/")[0] and not there.startswith(URLS):
+            data = replace(data, **{name: os.path.abspath(there)})
     for name in ("encoder", "init", "tokenizer", "latent_action"):
         if path := getattr(config, name, ""):
             changes[name] = os.path.abspath(path)

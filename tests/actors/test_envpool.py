@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from actors.batch_environment import episode_seed
-from actors.config import EnvironmentConfig
+from actors.config import EnvironmentConfig, ProcgenConfig
 from actors.environment import Environment
 from actors.envs import make, make_pool, steps_in_batches, task_names
 from actors.envs.envpool import loading
@@ -76,6 +76,7 @@ def test_a_time_limit_that_envpool_ignores_is_kept_one_by_one() -> None:
         ("envpool:CartPole-v1", {"observations": "pixels"}, "no other pixels than its own"),
         ("metaworld_reach", {"observations": "both"}, "no both vectors and pixels"),
         ("procgen_coinrun", {"fast_rendering": True}, "is for dm_control"),
+        ("envpool:CartPole-v1", {"procgen": ProcgenConfig(num_levels=3)}, "is for Procgen's games"),
     ],
 )
 def test_what_it_cannot_do_is_said(task: str, options: dict[str, Any], words: str) -> None:
