@@ -75,6 +75,10 @@ def _files(path: Path, clip: Clip, view: View, keys: Keys | None, task: str) -> 
     if len(found) != 1:
         what = " and ".join(f"{count:,} {name}" for name, count in found.items()) or "nothing that can be read"
         raise ValueError(f"{path} holds {what}. Name {'one kind, in a folder of its own' if found else KINDS}.")
+    if "pictures" in found and clip.frames > 1:
+        from learner.datasets.image_sequences import ImageSequences
+
+        return ImageSequences(path, clip, view)
     if "pictures" in found:
         from learner.datasets.images import Images
 

@@ -83,7 +83,7 @@ class Video:
         if not self.rate:
             self.close()
             raise UnreadableError(self.name, "its frame rate is not recorded")
-        self.frames = int(self._stream.frames) or round(self._seconds() * self.rate)
+        self.frames = int(self._stream.frames) or round(self._seconds() * self.rate) or self._counted()
 
     def __enter__(self) -> "Video":
         return self
@@ -123,6 +123,16 @@ class Video:
             if number == len(wanted):
                 return
         raise UnreadableError(self.name, f"it ends at frame {last}, before frame {wanted[number]} of {self.frames}")
+
+    def _counted(self) -> int:
+        """The frames of a file that says nothing of its length, as those from browsers and broken-off recordings."""
+        try:
+            count = sum(packet.size > 0 for packet in self._container.demux(self._stream))
+            self._container.seek(0)
+        except (self._av.FFmpegError, OSError, ValueError) as error:
+            self.close()
+            raise UnreadableError(self.name, _reason(error)) from error
+        return count
 
     def _seconds(self) -> float:
         if self._stream.duration:

@@ -91,7 +91,7 @@ def test_ctrl_c_keeps_what_is_there_and_the_same_command_goes_on(
 def test_a_checkpoint_plays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "run").mkdir()
     folder = saved_dreamer(tmp_path / "run")
-    (folder / "config.yaml").write_text("environment:\n  image_size: [16, 16]\n")
+    (folder / "config.yaml").write_text(f"task: {REACH}\nenvironment:\n  image_size: [16, 16]\n")
     video = tmp_path / "first.mp4"
     play = [REACH, "--policy", str(folder), "--deterministic", "--frames", "40", "--envs", "2"]
     assert run([*play, "--out", str(tmp_path / "out"), "--video", str(video)]) == 0
