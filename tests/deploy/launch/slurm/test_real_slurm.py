@@ -15,6 +15,7 @@ from tests.deploy.launch.slurm.slurm_daemons import PATH, SlurmDaemons, missing
 from tests.integration.listeners import listeners
 from tests.integration.runs import NEXUS, TINY, environment, lines, wait_for
 from tests.integration.test_listeners import assert_as_written, family
+from tests.replay.redis.redis_servers import free_port
 
 LONG = [*TINY, "--actor.actors", "1", "--frames", "1000000", "--log-every", "5", "--checkpoint-every", "50"]
 PASSWORD = "a-password-of-redis"
@@ -187,7 +188,7 @@ def test_an_array_of_three_seeds(slurm: SlurmDaemons, tmp_path: Path) -> None:
 
 def test_a_job_of_two_nodes(slurm: SlurmDaemons, tmp_path: Path) -> None:
     logdir = tmp_path / "wide"
-    options = [*LONG[:-6], "--actor.actors", "2", *LONG[-6:]]
+    options = [*LONG[:-6], "--actor.actors", "2", *LONG[-6:], "--metrics-port", str(free_port())]
     (job,) = launch("gym:CartPole-v1", *options, "--logdir", str(logdir), "--slurm.nodes", "2")
     wait_for_update(10, logdir, job)
     assert "2 of 2 nodes have joined" in output(logdir, job)
