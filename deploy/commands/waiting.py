@@ -26,10 +26,9 @@ def launched(run: Path, address: str = "") -> Launched | None:
 
 def job_at(address: str, name: str) -> Launched:
     """The job of a Ray cluster, by its job server at `http://HOST:PORT`. ValueError: there is none."""
-    from deploy.launch.ray_jobs.config import RayJobsConfig, address_of
     from deploy.launch.ray_jobs.jobs import RayJobs
 
-    return RayJobs(RayJobsConfig(), address_of(address)).find(name)
+    return RayJobs.of(address).find(name)
 
 
 def directory_of(run: Path) -> Path:

@@ -5,11 +5,12 @@ import os
 import re
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict
+from contextlib import suppress
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from deploy.launch.job import NAME
-from deploy.launch.target import Launched
+from deploy.launch.target import Launched, State, has_ended
 from deploy.wiring.output_path import require_writable_folder
 from replay.files.whole_file import whole_file
 from world_models.dataclass_json import from_json
@@ -34,6 +35,18 @@ def write(launched: Launched) -> None:
     folder().mkdir(parents=True, exist_ok=True)
     with whole_file(folder() / f"{launched.name}.json") as fresh:
         fresh.write_text(json.dumps(asdict(launched)))
+
+
+def remember(launched: Launched, state: State, why: str) -> None:
+    """Keep how a job has ended, unless it has been launched again."""
+    if has_ended(state) and find(launched.name) == launched:
+        with suppress(OSError):  # then the target is asked again
+            write(replace(launched, state=state, why=why))
+
+
+def forget(name: str) -> None:
+    """Remove the record of a job; its run directory stays."""
+    (folder() / f"{name}.json").unlink(missing_ok=True)
 
 
 def find(name: str) -> Launched | None:

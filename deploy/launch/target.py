@@ -3,13 +3,19 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeGuard, get_args
 
 from deploy.launch.job import Job
 
-State = Literal["waiting", "running", "ended", "failed", "stopped", "gone", "unreachable"]
+End = Literal["ended", "failed", "stopped"]
+State = Literal["waiting", "running", End, "gone", "unreachable"]
 """`waiting` for resources; `gone`: the target does not know it any more; `unreachable`: the target does not answer."""
-OVER = ("ended", "failed", "stopped", "gone")
+OVER = (*get_args(End), "gone")
+
+
+def has_ended(state: State) -> TypeGuard[End]:
+    """Whether a target knows how a job in this state has ended."""
+    return state in get_args(End)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +32,10 @@ class Launched:
     logdir: str
     time: float
     """Seconds since 1970."""
+    state: Literal["", End] = ""
+    """What its target has said last, if it has ended; not `gone`, which may be the answer of another cluster."""
+    why: str = ""
+    """In one sentence, or nothing."""
 
 
 class Target(Protocol):
@@ -34,6 +44,10 @@ class Target(Protocol):
     @property
     def runs(self) -> PurePosixPath | None:
         """The folder of run directories; None: `runs` of the working directory, which it sees at the same path."""
+
+    @property
+    def final(self) -> bool:
+        """Whether a job that has ended stays so until it is launched again."""
 
     def files(self, jobs: Sequence[Job]) -> Mapping[str, str]:
         """What `launch` would submit, as file names and their text; asks nobody. ValueError as from `launch`."""

@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 from rich.console import Console
@@ -14,10 +15,11 @@ from tyro.conf import arg
 
 from deploy.commands.parsing import parse
 from deploy.launch import records
-from deploy.launch.target import Launched, State, Target
+from deploy.launch.target import OVER, Launched, State, Target
 from deploy.launch.targets import target_of
 from deploy.reports.display import UNKNOWN, duration, short
 from deploy.run_failed import RunFailedError
+from deploy.stored.control import active
 
 ADDRESS = arg(help_behavior_hint="(optional)", metavar="http://HOST:PORT")
 
@@ -26,18 +28,27 @@ ADDRESS = arg(help_behavior_hint="(optional)", metavar="http://HOST:PORT")
 class Jobs:
     """List launched runs, newest first: what they do, and what is wrong with them by the rules of nexus monitor.
 
-    Frames, score and alerts are read from the run directory, where this machine sees it.
+    Frames, score and alerts are read from the run directory, where this machine sees it. How a run has ended is kept
+    with its record in ~/.nexus/jobs, and its target is not asked again. Records stay until --forget or --prune.
     """
 
     address: Annotated[str, ADDRESS] = ""
     """List all runs of the Ray cluster with this job server, those launched by others included."""
     json: bool = False
     """One JSON object a line, for other programs."""
+    forget: Annotated[tuple[str, ...], arg(metavar="NAME ...", help_behavior_hint="(optional)")] = ()
+    """Remove these runs, which must not wait or run, from the list. Their run directories stay."""
+    prune: bool = False
+    """Remove all runs that have ended or failed, were stopped, or are unknown to their target (`gone`)."""
 
 
 def run(arguments: Sequence[str]) -> int:
     """Returns the exit code."""
     given = parse(Jobs, arguments, prog="nexus jobs", example="nexus jobs")
+    if given.forget or given.prune:
+        if given.address or given.json:
+            raise ValueError("nexus jobs: --forget and --prune are for the records of this machine, and stand alone.")
+        return _forget(given.forget, given.prune)
     lines = _lines(_jobs_at(given.address) if given.address else records.everything())
     if given.json:
         for line in lines:
@@ -51,30 +62,55 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _jobs_at(address: str) -> Iterable[Launched]:
-    from deploy.launch.ray_jobs.config import RayJobsConfig, address_of
     from deploy.launch.ray_jobs.jobs import RayJobs
 
-    return RayJobs(RayJobsConfig(), address_of(address)).everything()
+    return RayJobs.of(address).everything()
+
+
+def _forget(names: Sequence[str], prune: bool) -> int:
+    named = [records.read(name) for name in names]
+    chosen = []
+    for job, state, _ in _states([*named, *(records.everything() if prune else ())]):
+        if job in named and state not in (*OVER, "unreachable"):
+            raise ValueError(f"nexus jobs: {job.name} is {state}; nexus stop {job.name} ends it.")
+        if job in named or state in OVER:
+            chosen.append(job)
+    for job in dict.fromkeys(chosen):
+        records.forget(job.name)
+        print(f"forgot {job.name}; its run directory is {job.logdir}")
+    if not chosen:
+        print("No run is over.")
+    return 0
 
 
 def _lines(jobs: Iterable[Launched]) -> Iterator[dict[str, Any]]:
-    """What is known of each job. A place that does not answer is asked once."""
+    """What is known of each job."""
+    return (_line(job, state, why) for job, state, why in _states(jobs))
+
+
+def _states(jobs: Iterable[Launched]) -> Iterator[tuple[Launched, State, str]]:
+    """What has become of each job, and why. A place that does not answer is asked once, and of a job that has ended not
+    again, unless its run goes on."""
     targets: dict[tuple[str, str], Target] = {}
     away: dict[tuple[str, str], str] = {}
     for job in jobs:
         place = job.target, job.place
         state: State
-        if place in away:
+        if job.state and not active(Path(job.logdir)):
+            state, why = job.state, job.why
+        elif place in away:
             state, why = "unreachable", away[place]
         else:
             try:
-                targets.setdefault(place, target_of(job))
-                state, why = targets[place].state(job)
+                target = targets.setdefault(place, target_of(job))
+                state, why = target.state(job)
+                if target.final:
+                    records.remember(job, state, why)
             except (ValueError, RunFailedError) as error:
                 state, why = "unreachable", str(error)
             if state == "unreachable":
                 away[place] = why
-        yield _line(job, state, why)
+        yield job, state, why
 
 
 def _line(job: Launched, state: State, why: str) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from deploy.launch.ray_jobs.config import RayJobsConfig, address_of
 from deploy.launch.slurm.config import SlurmConfig
 from deploy.launch.sweep import jobs
 from deploy.launch.target import Launched, Target
-from deploy.launch.targets import target_of as launched_at
+from deploy.launch.targets import target_class, target_of
 from deploy.run_failed import RunFailedError
 from deploy.wiring.output_path import require_writable_folder
 from deploy.wiring.redis_password import PASSWORD_FILE, VARIABLE
@@ -81,7 +81,7 @@ def run(arguments: Sequence[str]) -> int:
     if not tasks:
         raise ValueError(f"nexus launch: TASK comes first, e.g. {EXAMPLE}")
     _require_ours(given, options)
-    target = target_of(given)
+    target = _target(given)
     single = PurePosixPath(Path(given.logdir).absolute()) if given.logdir else None
     folder = single or target.runs or PurePosixPath(Path("runs").absolute())
     made = jobs(tasks, given.seeds, given.vary, options, parse_train, folder, single)
@@ -114,23 +114,11 @@ def _tell(launched: Sequence[Launched]) -> None:
         print(f"launched {one.name} ({one.target} job {one.id}), run directory {one.logdir}", flush=True)
 
 
-def target_of(given: Launch) -> Target:
+def _target(given: Launch) -> Target:
     """The target that the options describe. ValueError: something about it is missing or wrong."""
-    if given.target == "slurm":
-        from deploy.launch.slurm.jobs import SlurmJobs
-
-        return SlurmJobs(given.slurm)
-    if given.target == "kuberay":
-        from deploy.launch.kuberay.target import KubeRay
-
-        return KubeRay(given.kuberay)
-    if given.target == "compose":
-        from deploy.launch.compose.target import Compose
-
-        return Compose(given.compose)
-    from deploy.launch.ray_jobs.jobs import RayJobs
-
-    return RayJobs(given.ray, address_of(given.address))
+    place = [address_of(given.address)] if given.target == "ray" else []
+    target: Target = target_class(given.target)(getattr(given, given.target), *place)
+    return target
 
 
 def _require_ours(given: Launch, options: Sequence[str]) -> None:
@@ -151,9 +139,9 @@ def _require_ours(given: Launch, options: Sequence[str]) -> None:
 def _require_free_names(made: Sequence[Job]) -> None:
     for job in made:
         known, state = records.find(job.name), ""
-        if known and known.logdir != job.config.logdir:
+        if known and known.logdir != job.config.logdir and not known.state:
             with suppress(RunFailedError):  # its system is away
-                state, _ = launched_at(known).state(known)
+                state, _ = target_of(known).state(known)
         if known and state in ("waiting", "running"):
             raise ValueError(
                 f"nexus launch: {job.name} is the name of a run in {known.logdir}, which has not ended. Names are the "

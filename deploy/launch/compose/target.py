@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any, Self
 
@@ -17,6 +18,8 @@ from deploy.launch import records
 from deploy.launch.compose import secrets
 from deploy.launch.compose.config import ComposeConfig
 from deploy.launch.job import Job
+from deploy.launch.lifecycle import require_over
+from deploy.launch.programs import ask, lines
 from deploy.launch.target import Launched, State
 from deploy.run_failed import RunFailedError
 from replay.files.whole_file import whole_file
@@ -36,6 +39,7 @@ class Compose:
     """One job: a project of Docker Compose, named as the job."""
 
     runs: PurePosixPath | None = RUNS
+    final = False  # `docker compose up` continues it
 
     def __init__(self, config: ComposeConfig):
         self.config = config
@@ -56,9 +60,7 @@ class Compose:
         if not file.is_file():
             raise ValueError(f"{file} does not exist: --target compose builds the images, in a checkout of Nexus.")
         compose = self._project(job.name)
-        state, _ = compose.state()
-        if state in ("waiting", "running"):
-            raise ValueError(f"The job {job.name} is {state} already; `nexus stop {job.name}` ends it.")
+        require_over(job.name, compose.state()[0])
         secrets.make(compose.secrets)
         place = records.folder().parent / "compose" / name
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -135,7 +137,7 @@ class _Project:
     def __init__(self, name: str, folder: Path):
         """ValueError: there is no Docker Compose."""
         self.name, self.secrets = f"nexus-{name}", folder
-        plugin = shutil.which("docker") and not _run(["docker", "compose", "version"], {}, ANSWERING).returncode
+        plugin = _has_plugin()
         if not plugin and not shutil.which("docker-compose"):
             raise ValueError(
                 "--target compose needs Docker Compose, which is not installed here; install it, or write its file "
@@ -148,14 +150,7 @@ class _Project:
 
     def run(self, *arguments: str, timeout: float = ANSWERING) -> str:
         """A command of Compose; its output."""
-        try:
-            done = _run([*self._command, *arguments], self._environment, timeout)
-        except subprocess.TimeoutExpired:
-            raise RunFailedError(f"docker compose has not ended within {timeout:g} s.") from None
-        if done.returncode:
-            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            raise RunFailedError(f"docker compose: {last}")
-        return done.stdout
+        return ask([*self._command, *arguments], "docker compose", timeout, environment=self._environment)
 
     def build_and_start(self, *files: Path) -> None:
         """Start the services of these files; what is built for that is printed."""
@@ -190,18 +185,7 @@ class _Project:
     def logs(self, follow: bool) -> Iterator[str]:
         """What the learner's container has printed, and prints."""
         command = [*self._command, "logs", "--no-log-prefix", *(["--follow"] if follow else []), "learner"]
-        environment = os.environ | self._environment
-        with subprocess.Popen(
-            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        ) as process:
-            assert process.stdout and process.stderr
-            try:
-                yield from process.stdout
-                if process.wait():
-                    last = (process.stderr.read().strip().splitlines() or ["no message"])[-1]
-                    raise RunFailedError(f"docker compose logs: {last}")
-            finally:
-                process.terminate()
+        return lines(command, "docker compose logs", self._environment)
 
 
 def _only(jobs: Sequence[Job]) -> Job:
@@ -213,7 +197,9 @@ def _only(jobs: Sequence[Job]) -> Job:
     return jobs[0]
 
 
-def _run(command: Sequence[str], environment: dict[str, str], timeout: float) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        command, env=os.environ | environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout
-    )
+def _has_plugin() -> bool:
+    """Whether `docker compose` is here."""
+    if shutil.which("docker"):
+        with suppress(RunFailedError):
+            return bool(ask(["docker", "compose", "version"], "docker compose", ANSWERING))
+    return False

@@ -2,12 +2,11 @@
 
 import json
 import shutil
-import subprocess
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from deploy.launch.kuberay.documents import documents
-from deploy.run_failed import RunFailedError
+from deploy.launch.programs import ask, lines
 
 ANSWERING = 40.0  # seconds
 PROGRAM = "kubectl"
@@ -51,26 +50,7 @@ class Kubectl:
         """What a container has printed; with `follow` also what it prints, until it ends."""
         more = ["--follow"] if follow else []
         command = [*self._command, "logs", pod, "--container", container, *more]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-            assert process.stdout and process.stderr
-            try:
-                yield from process.stdout
-                if process.wait():
-                    raise RunFailedError(f"kubectl logs: {_last(process.stderr.read())}")
-            finally:
-                process.terminate()
+        return lines(command, f"{PROGRAM} logs")
 
     def _run(self, *arguments: str, text: str = "", timeout: float = ANSWERING) -> str:
-        try:
-            done = subprocess.run(
-                [*self._command, *arguments], input=text, capture_output=True, text=True, timeout=timeout
-            )
-        except subprocess.TimeoutExpired:
-            raise RunFailedError(f"kubectl {arguments[0]} has not ended within {timeout:g} s.") from None
-        if done.returncode:
-            raise RunFailedError(f"kubectl {arguments[0]}: {_last(done.stderr)}")
-        return done.stdout
-
-
-def _last(said: str) -> str:
-    return (said.strip().splitlines() or ["no message"])[-1]
+        return ask([*self._command, *arguments], f"{PROGRAM} {arguments[0]}", timeout, text)

@@ -11,6 +11,7 @@ from deploy.launch.kuberay.documents import documents
 from deploy.launch.kuberay.kubectl import Kubectl
 from deploy.launch.kuberay.manifests import manifests, object_name
 from deploy.launch.kuberay.pods import PASSWORD, RUNS, TOKEN
+from deploy.launch.lifecycle import require_over
 from deploy.launch.target import Launched, State
 from deploy.run_failed import RunFailedError
 
@@ -27,6 +28,7 @@ class KubeRay:
     """A RayJob each, in one namespace."""
 
     runs: PurePosixPath | None = PurePosixPath(RUNS)
+    final = True
 
     def __init__(self, config: KubeRayConfig):
         self.config = config
@@ -47,9 +49,7 @@ class KubeRay:
         self._require_secret()
         kubectl = self.kubectl
         for job in jobs:
-            state, _ = _state(kubectl.get("rayjob", object_name(job)))
-            if state in ("waiting", "running"):
-                raise ValueError(f"The job {job.name} is {state} already; `nexus stop {job.name}` ends it.")
+            require_over(job.name, _state(kubectl.get("rayjob", object_name(job)))[0])
         standing = self.config.cluster and kubectl.get("raycluster", self.config.cluster)
         if shared := [one for one in made.get("", ()) if not (standing and one["kind"] == "RayCluster")]:
             kubectl.apply(shared)  # a cluster made smaller would lose the pods of jobs that run there

@@ -9,13 +9,16 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Self
+
+from ray.job_submission import JobDetails
 
 from deploy.distributed.cluster.user_code import FOLDER, named_module, runtime_environment
 from deploy.launch.job import Job
-from deploy.launch.ray_jobs.config import RayJobsConfig, pairs
+from deploy.launch.lifecycle import await_end, over_before
+from deploy.launch.ray_jobs.config import RayJobsConfig, address_of, pairs
 from deploy.launch.ray_jobs.server import JobServer
-from deploy.launch.target import OVER, Launched, State
+from deploy.launch.target import OVER, Launched, State, has_ended
 from deploy.run_failed import RunFailedError
 from deploy.wiring.redis_password import PASSWORD_FILE
 from replay.redis_url import URLS
@@ -31,10 +34,16 @@ class RayJobs:
     """The job server of a cluster, at `http://HOST:PORT`, as a target."""
 
     runs: PurePosixPath | None = None
+    final = True
 
     def __init__(self, config: RayJobsConfig, address: str):
         self.config, self.address = config, address
         self._server: JobServer | None = None
+
+    @classmethod
+    def of(cls, place: str) -> Self:
+        """That of a job, by its `place`, or at a given address. ValueError: it is malformed."""
+        return cls(RayJobsConfig(), address_of(place))
 
     def files(self, jobs: Sequence[Job]) -> dict[str, str]:
         return {f"{job.name}.json": json.dumps(self._request(job), indent=2) + "\n" for job in jobs}
@@ -71,14 +80,13 @@ class RayJobs:
         found = {}
         for one in self.server.jobs():
             about = one.metadata or {}
+            state, why = _judge(one)
             if {"name", "task", "logdir"} <= about.keys():
                 found[about["logdir"]] = Launched(
-                    target="ray",
-                    id=str(one.submission_id),
-                    place=self.address,
-                    time=(one.start_time or 0) / 1000,
-                    **about,
-                )
+                    target="ray", id=str(one.submission_id), place=self.address, time=(one.start_time or 0) / 1000,
+                    name=about["name"], task=about["task"], logdir=about["logdir"],
+                    state=state if has_ended(state) else "", why=why,
+                )  # fmt: skip
         return sorted(found.values(), key=lambda one: -one.time)
 
     def find(self, name: str) -> Launched:
@@ -98,9 +106,7 @@ class RayJobs:
             return "unreachable", str(error)
         if found is None:
             return "gone", f"the cluster at {self.address} does not know it"
-        state = _STATES[found.status]
-        said = (found.message or "").strip().partition(", last available logs")[0].splitlines()
-        return state, said[0] if state == "failed" and said else ""
+        return _judge(found)
 
     def logs(self, job: Launched, follow: bool) -> Iterator[str]:
         if follow:
@@ -109,19 +115,13 @@ class RayJobs:
             yield self.server.logs(job.id)
 
     def stop(self, job: Launched, timeout: float) -> str:
-        state, why = self.state(job)
-        if state in ("gone", "unreachable"):
-            raise RunFailedError(f"{job.name} cannot be stopped: {why}.")
-        if state in OVER:
-            return f"{job.name} had {'ended' if state == 'ended' else state} before"
+        if said := over_before(self, job):
+            return said
+        waits = self.state(job)[0] == "waiting"
         self.server.stop(job.id)
-        if state == "waiting":  # Ray keeps it in its queue until then
+        if waits:  # Ray keeps it in its queue until then
             return f"{job.name} waits in Ray's queue for what it reserves, and ends when its turn comes"
-        deadline = time.monotonic() + timeout
-        while (now := self.state(job)[0]) not in OVER:
-            if time.monotonic() > deadline:
-                raise RunFailedError(f"{job.name} has not ended within {timeout:g} s; it is {now}.")
-            time.sleep(POLL)
+        await_end(self, job, timeout, POLL)
         return f"{job.name} has ended"
 
     @property
@@ -157,3 +157,9 @@ class RayJobs:
             python = f'"$(command -v {shlex.quote(sys.executable)} || echo python3)"'
         folder = f"cd {FOLDER} && " if named_module(job.config, hooks=True) else ""
         return f"{folder}exec {python} -P -m deploy.cli {shlex.join(job.command('--cluster.wait', 'True')[1:])}"
+
+
+def _judge(found: JobDetails) -> tuple[State, str]:
+    state = _STATES[found.status]
+    said = (found.message or "").strip().partition(", last available logs")[0].splitlines()
+    return state, said[0] if state == "failed" and said else ""

@@ -11,9 +11,11 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
+from typing import Self
 
 from deploy.launch import records
 from deploy.launch.job import Job
+from deploy.launch.lifecycle import await_end, over_before
 from deploy.launch.slurm.config import SlurmConfig
 from deploy.launch.slurm.ray_node import free_port
 from deploy.launch.slurm.script import array_indexes, folder_of, render
@@ -41,9 +43,15 @@ class SlurmJobs:
     """The Slurm that this machine submits to, as a target."""
 
     runs: PurePosixPath | None = None
+    final = True
 
     def __init__(self, config: SlurmConfig):
         self.config = config
+
+    @classmethod
+    def of(cls, place: str) -> Self:
+        """That of a job, by its `place`."""
+        return cls(SlurmConfig())
 
     def files(self, jobs: Sequence[Job]) -> dict[str, str]:
         return {SCRIPT: render(jobs, self.config, str(Path.cwd()))}
@@ -97,21 +105,19 @@ class SlurmJobs:
             time.sleep(POLL)
 
     def stop(self, job: Launched, timeout: float) -> str:
-        state, why = self.state(job)
-        if state in ("gone", "unreachable"):
-            raise RunFailedError(f"{job.name} cannot be stopped: {why}.")
-        if state in OVER:
-            return f"{job.name} had {'ended' if state == 'ended' else state} before"
-        deadline, told = time.monotonic() + timeout, False
-        while (now := self.state(job)[0]) not in OVER:
-            if now == "waiting":  # also one that has just been requeued
+        if said := over_before(self, job):
+            return said
+        told = False
+
+        def ask(state: State) -> None:
+            nonlocal told
+            if state == "waiting":  # also one that has just been requeued
                 _ask("scancel", job.id)  # with --state=PENDING Slurm 22 takes a job's whole array
-            elif now == "running" and not told:
+            elif state == "running" and not told:
                 _ask("scancel", "--batch", "--signal=TERM", job.id)
                 told = True
-            if time.monotonic() > deadline:
-                raise RunFailedError(f"{job.name} has not ended within {timeout:g} s; it is {now}.")
-            time.sleep(POLL)
+
+        await_end(self, job, timeout, POLL, ask)
         return f"{job.name} has ended" if told else f"{job.name} was taken out of the queue"
 
     def _require_none_active(self, logdirs: Sequence[str]) -> None:

@@ -1,16 +1,20 @@
 """What is kept of launched jobs."""
 
+import fcntl
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from deploy.cli import main
 from deploy.commands.waiting import launched, reach
 from deploy.launch import records
-from deploy.launch.target import Launched
+from deploy.launch.target import End, Launched
 from deploy.stored.control import RunDirectory
+from deploy.stored.run_status import write_status
+from deploy.wiring.claim import LOCK
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -85,3 +89,76 @@ def test_jobs_whose_cluster_is_gone_are_listed_with_what_their_directory_says(
     with pytest.raises(SystemExit) as left:
         main(["stop", "here"])
     assert left.value.code == 1 and "here cannot be stopped: No job server" in capsys.readouterr().err
+
+
+def _jobs(*arguments: str) -> int | str | None:
+    with pytest.raises(SystemExit) as left:
+        main(["jobs", *arguments])
+    return left.value.code
+
+
+def test_how_a_job_has_ended_is_asked_once(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its target is a Slurm that forgets it after the first look; the run says how it has ended."""
+    monkeypatch.setenv("PATH", str(_slurm_that_knows_nothing(home)))
+    logdir = home / "runs" / "a"
+    logdir.mkdir(parents=True)
+    write_status(logdir, {"state": "failed", "reason": "the learner failed"})
+    one = replace(_launched("a", logdir=str(logdir)), target="slurm", id="7")
+    records.write(one)
+    assert _jobs("--json") == 0 and json.loads(capsys.readouterr().out)["state"] == "failed"
+    asked = (home / "asked").read_text()
+    assert asked == "scontrol\nsacct\n" and records.read("a") == replace(one, state="failed", why="the learner failed")
+    assert _jobs("--json") == 0
+    seen = json.loads(capsys.readouterr().out)
+    assert (seen["state"], seen["why"]) == ("failed", "the learner failed") and (home / "asked").read_text() == asked
+
+    with (logdir / LOCK).open("w") as lock:  # somebody has started it again by hand
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert _jobs() == 0
+    assert (home / "asked").read_text() == asked + asked
+    records.write(replace(one, time=9.0))  # launched again
+    records.remember(one, "ended", "")
+    assert records.read("a") == replace(one, time=9.0)
+
+
+def test_records_are_forgotten_by_name_or_when_their_runs_have_ended(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(_slurm_that_knows_nothing(home)))
+    ends: dict[str, Literal["", End]] = {"a": "ended", "b": "failed", "c": "", "d": "stopped"}
+    for name, state in ends.items():
+        records.write(replace(_launched(name), place="http://127.0.0.1:1", state=state))
+    records.write(replace(_launched("gone"), target="slurm"))
+    assert _jobs("--forget", "nobody") == 2 and "'nobody' is no job launched from here" in capsys.readouterr().err
+    assert _jobs("--forget", "c", "/runs/d") == 0, "what cannot be asked may go, too"
+    assert capsys.readouterr().out.splitlines() == [
+        "forgot c; its run directory is /runs/c", "forgot d; its run directory is /runs/d",
+    ]  # fmt: skip
+    records.write(replace(_launched("c"), place="http://127.0.0.1:1"))
+    assert _jobs("--prune") == 0 and {one.name for one in records.everything()} == {"c"}
+    capsys.readouterr()
+    assert _jobs("--prune") == 0 and "No run is over" in capsys.readouterr().out
+    assert _jobs("--prune", "--json") == 2 and "stand alone" in capsys.readouterr().err
+
+
+def test_a_run_that_goes_on_is_not_forgotten(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(_slurm_that_knows_nothing(home, "JobState=RUNNING Reason=None")))
+    for name in ("a", "b"):
+        records.write(replace(_launched(name), target="slurm", state="" if name == "a" else "ended"))
+    assert _jobs("--forget", "b", "a") == 2 and "a is running; nexus stop a ends it" in capsys.readouterr().err
+    assert {one.name for one in records.everything()} == {"a", "b"}, "all or none"
+
+
+def _slurm_that_knows_nothing(home: Path, answer: str = "") -> Path:
+    """A folder of Slurm's commands, which write down that they were asked."""
+    folder = home / "bin"
+    folder.mkdir()
+    said = f"echo {answer}" if answer else "echo Invalid job id specified >&2; exit 1"
+    for name in ("scontrol", "sacct"):
+        (folder / name).write_text(f'#!/bin/sh\necho {name} >> "{home}/asked"\n{said}\n')
+        (folder / name).chmod(0o755)
+    return folder
