@@ -1,4 +1,4 @@
-"""Prometheus metrics of a run: each replay shard, the rate limiter, progress. On the loopback interface only."""
+"""Prometheus metrics of a run: each replay shard, the rate limiter, progress."""
 
 import threading
 from collections.abc import Callable, Iterable, Mapping
@@ -140,19 +140,19 @@ def _family(family: Metric, shards: Mapping[str, Stats], key: str, scale: float)
         yield family
 
 
-def serve(metrics: RunMetrics, port: int) -> tuple[str, Callable[[], None]]:
-    """Serve the metrics (port 0: any free port). Returns the URL and a function that stops the server. Raises
-    ValueError if the port cannot be opened."""
+def serve(metrics: RunMetrics, port: int, host: str = LOOPBACK) -> tuple[str, Callable[[], None]]:
+    """Serve the metrics at an IP address (port 0: any free port). Returns the URL and a function that stops the server.
+    Raises ValueError if the port cannot be opened."""
     registry = CollectorRegistry()
     registry.register(metrics)
     try:
-        server, thread = start_http_server(port, addr=LOOPBACK, registry=registry)
+        server, thread = start_http_server(port, addr=host, registry=registry)
     except OSError as error:
-        raise ValueError(f"metrics_port={port} cannot be opened ({error.strerror}); choose another.") from error
+        raise ValueError(f"metrics_port={port} cannot be opened at {host} ({error.strerror}).") from error
 
     def stop() -> None:
         server.shutdown()
         server.server_close()
         thread.join(5)
 
-    return f"http://{LOOPBACK}:{server.server_port}/metrics", stop
+    return f"http://{f'[{host}]' if ':' in host else host}:{server.server_port}/metrics", stop

@@ -92,7 +92,7 @@ class Scoreboard:
 
     def __enter__(self) -> "Scoreboard":
         if self.config.metrics_port:
-            url, self._stop_serving = serve(self.exported, self.config.metrics_port)
+            url, self._stop_serving = serve(self.exported, self.config.metrics_port, self.config.metrics_host)
             self.note(f"Prometheus metrics: {url}")
         self._sinks = Sinks(self.config, self.logdir, self.note)
         self.progress.__enter__()

@@ -4,6 +4,7 @@ import math
 import os
 import re
 from dataclasses import dataclass, field, fields, replace
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal
 
@@ -146,7 +147,8 @@ class ClusterConfig:
     learner_gpus: int = -1
     """GPUs that the learner reserves; -1: one if the cluster has any."""
     wait: bool = False
-    """Wait until other jobs leave room, one run after another, instead of ending; `nexus launch` sets it."""
+    """Wait until other jobs leave room, or an autoscaler (Ray's v2) has added nodes, one run after another, instead of
+    ending; `nexus launch` sets it."""
 
     def __post_init__(self) -> None:
         for name in ("actor_nodes", "learner_nodes"):
@@ -203,7 +205,9 @@ class RunConfig:
     keep_checkpoints: int = 2
     """Number of newest checkpoints to keep."""
     metrics_port: int = 0
-    """Serve Prometheus metrics on this port of 127.0.0.1; 0 serves none."""
+    """Serve Prometheus metrics on this port; 0 serves none."""
+    metrics_host: str = "127.0.0.1"
+    """IP address at which they are served: whoever reaches it reads them without a secret."""
 
     def __post_init__(self) -> None:
         require_finite(self)
@@ -253,6 +257,12 @@ class RunConfig:
             )
         if not 0 <= self.metrics_port < 1 << 16:
             raise ValueError(f"metrics_port={self.metrics_port} must lie in 0 to 65535; 0 serves none.")
+        try:
+            ip_address(self.metrics_host)
+        except ValueError:
+            raise ValueError(
+                f"metrics_host={self.metrics_host!r} is no IP address; 0.0.0.0 stands for all of this machine."
+            ) from None
         if self.seed < 0:
             raise ValueError(f"seed={self.seed} must not be negative.")
 
@@ -269,10 +279,10 @@ def least_tolerance(config: RunConfig) -> float:
 
 FREE = (
     "logdir", "frames", "log_every", "checkpoint_every", "checkpoint_seconds", "keep_checkpoints", "report_every",
-    "metrics_port", "evaluation.", "hooks.", "alerts.", "health.", "logging.", "cluster.", "learner.train_ratio",
-    "replay.tolerance", "learner.threads", "learner.device", "learner.prefetch", "actor.flush_steps",
-    "actor.flush_seconds", "actor.actors", "actor.autoscale.", "actor.max_lag", "learner.publish_every",
-    "learner.publish_seconds", "environment.pool", "environment.pool_threads",
+    "metrics_port", "metrics_host", "evaluation.", "hooks.", "alerts.", "health.", "logging.", "cluster.",
+    "learner.train_ratio", "replay.tolerance", "learner.threads", "learner.device", "learner.prefetch",
+    "actor.flush_steps", "actor.flush_seconds", "actor.actors", "actor.autoscale.", "actor.max_lag",
+    "learner.publish_every", "learner.publish_seconds", "environment.pool", "environment.pool_threads",
     "actor.isolation", "actor.step_timeout", "actor.reset_timeout", "actor.environment_gb", "actor.quarantine_after",
 )  # fmt: skip
 """Fields (or groups, ending in a dot) that may change when a run continues: duration and speed, not results."""

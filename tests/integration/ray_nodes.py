@@ -1,6 +1,7 @@
 """A Ray cluster of two nodes on this machine, with a token: raylets with folders, labels and ports of their own."""
 
 import contextlib
+import json
 import os
 import re
 import secrets
@@ -11,9 +12,11 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import psutil
+from ray._private.services import get_node_ip_address
+from ray.autoscaler._private.fake_multi_node.node_provider import FAKE_HEAD_NODE_ID
 
 from tests.replay.redis.redis_servers import free_port
 
@@ -22,14 +25,21 @@ ROOT = Path(__file__).parents[2]
 STARTING = 100.0  # seconds
 TRIES = 3  # Ray gives a node 30 s to start, which a busy machine may not manage
 STORE = 100 << 20
+Groups = Mapping[str, tuple[int, int]]
+"""Nodes that an autoscaler may start, by their label `role`: the CPUs of each, and the most of them."""
+AUTOSCALED = {
+    "RAY_enable_autoscaler_v2": "1", "RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1",
+    "RAY_CLOUD_INSTANCE_ID": FAKE_HEAD_NODE_ID, "RAY_OVERRIDE_NODE_ID_FOR_TESTING": FAKE_HEAD_NODE_ID,
+}  # fmt: skip
 
 
 class RayNodes:
     """A head labelled role=learner and, once `join` was called, a second node labelled role=actors that offers the
-    resource `actors`. All processes end with the context. With `jobs` the head has a job server."""
+    resource `actors`. All processes end with the context. With `jobs` the head has a job server, and with `groups` an
+    autoscaler, which starts nodes of its own."""
 
-    def __init__(self, cpus: int = 3, protected: bool = True, jobs: bool = False):
-        self.cpus, self.protected, self.jobs = cpus, protected, jobs
+    def __init__(self, cpus: int = 3, protected: bool = True, jobs: bool = False, groups: Groups | None = None):
+        self.cpus, self.protected, self.jobs, self.groups = cpus, protected, jobs, groups
         self.folder = Path(tempfile.mkdtemp(prefix="ray-"))  # short: sockets lie in it
         self.token = secrets.token_hex(32)
         self._file = self.folder / "token"
@@ -41,9 +51,10 @@ class RayNodes:
             port = free_port()
             self.job_server = f"http://127.0.0.1:{port}"
             said = self._start(
-                "head", "--head", "--port=0", f"--include-dashboard={str(self.jobs).lower()}",
-                "--dashboard-host=127.0.0.1", f"--dashboard-port={port}", f"--num-cpus={self.cpus}",
-                "--labels=role=learner", f"--ray-client-server-port={free_port()}",
+                "head", "--head", *(self._autoscaler() if self.groups else ["--port=0"]),
+                f"--include-dashboard={str(self.jobs).lower()}", "--dashboard-host=127.0.0.1",
+                f"--dashboard-port={port}", f"--num-cpus={self.cpus}", f"--ray-client-server-port={free_port()}",
+                f"--labels=role={'head' if self.groups else 'learner'}",
             )  # fmt: skip
             found = re.search(r"ray start --address='([^']+)'", said)
             assert found, said
@@ -65,6 +76,22 @@ class RayNodes:
             name, f"--address={self.address}", f"--num-cpus={cpus}", "--labels=role=actors",
             '--resources={"actors": 8}', before=mount if hidden else [],
         )  # fmt: skip
+
+    def _autoscaler(self) -> list[str]:
+        """Of Ray's second version, with nodes that it starts on this machine."""
+        assert self.groups
+        port, head = free_port(), "ray.head.default"
+        types: dict[str, Any] = {head: {"resources": {"CPU": self.cpus}, "node_config": {}, "max_workers": 0}}
+        for role, (cpus, most) in self.groups.items():
+            offers = {"CPU": cpus, "object_store_memory": STORE}
+            types[role] = {"resources": offers, "node_config": {}, "labels": {"role": role}, "max_workers": most}
+        provider = {"type": "fake_multinode", "launch_multiple": True, "head_node_id": FAKE_HEAD_NODE_ID}
+        config = {
+            "cluster_name": "fake", "max_workers": 8, "head_node_type": head, "available_node_types": types,
+            "provider": {**provider, "gcs_address": f"{get_node_ip_address()}:{port}"}, "idle_timeout_minutes": 1,
+        }  # fmt: skip
+        (file := self.folder / "autoscaler.json").write_text(json.dumps(config))
+        return [f"--port={port}", f"--autoscaling-config={file}"]
 
     @property
     def environment(self) -> dict[str, str]:
@@ -94,6 +121,7 @@ class RayNodes:
         mode = {"RAY_AUTH_MODE": "token" if self.protected else "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
         environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
         environment |= mode | self.environment | {"PYTHONPATH": str(ROOT), MARK: str(folder), "TMPDIR": str(folder)}
+        environment |= AUTOSCALED if self.groups else {}
         command = [*before, sys.executable, "-m", "ray.scripts.scripts", "start", f"--temp-dir={folder}"]
         command += [f"--object-store-memory={STORE}", "--disable-usage-stats", "--dashboard-agent-listen-port=0"]
         for _ in range(TRIES):

@@ -8,10 +8,12 @@ from replay.counted import counted
 
 
 def find_room(config: RunConfig) -> Cluster:
-    """The running cluster that the configuration names. ValueError: it cannot be joined, or cannot hold the run."""
+    """The running cluster that the configuration names. ValueError: it cannot be joined, or cannot hold the run, and
+    the run is not to wait for its autoscaler."""
     cluster = find_cluster(config.cluster)
     assert cluster.here
-    require_capacity(config, cluster.nodes, cluster.here.id)
+    if not (config.cluster.wait and cluster.autoscales):
+        require_capacity(config, cluster.nodes, cluster.here.id)
     return cluster
 
 

@@ -45,12 +45,14 @@ class Cluster(NamedTuple):
     """HOST:PORT of its head's GCS."""
     protected: bool
     """Whether it requires a token."""
+    autoscales: bool
+    """Whether an autoscaler (Ray's v2) adds nodes for what waits for them."""
     nodes: list[Node]
 
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> Self:
         nodes = [Node(**node) for node in document["nodes"]]
-        return cls(document["address"], document["protected"], nodes)
+        return cls(document["address"], document["protected"], document["autoscales"], nodes)
 
     @property
     def here(self) -> Node | None:
@@ -147,7 +149,13 @@ def _examine(address: str) -> dict[str, Any]:
          "labels": dict(info.labels), "resources": dict(info.resources_total)}
         for node_id, info in client.get_all_node_info(timeout=REACHING).items() if info.state == 0
     ]  # fmt: skip
-    return {"address": address, "protected": protected, "nodes": nodes}
+    return {"address": address, "protected": protected, "autoscales": _autoscales(client), "nodes": nodes}
+
+
+def _autoscales(client: Any) -> bool:
+    raylet = _raylet()
+    key, namespace = raylet.GCS_AUTOSCALER_V2_ENABLED_KEY.encode(), raylet.GCS_AUTOSCALER_STATE_NAMESPACE.encode()
+    return bool(client.internal_kv_get(key, namespace, timeout=REACHING) == b"1")
 
 
 def _client(address: str) -> Any:

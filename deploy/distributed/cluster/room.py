@@ -8,14 +8,16 @@ import ray
 from ray.actor import ActorHandle
 
 from deploy.distributed.cluster.capacity import learner_gpus, require_capacity
+from deploy.distributed.cluster.demand import Demand
 from deploy.distributed.cluster.probe import Node
 from deploy.distributed.remote import start
 from deploy.distributed.whereabouts import whereabouts
 from deploy.wiring.config import RunConfig
 
 TURN, NAMESPACE = "turn", "nexus-turn"
-PAUSE = 1.0  # seconds between looks
+PAUSE, LATER = 1.0, 10.0  # seconds between looks, and until an autoscaler is asked again
 PLACING = 30.0  # seconds for Ray to give processes their places, which are free
+OTHERS = "waits for its turn: another run is being placed, or waits for room"
 
 
 class Turn:
@@ -51,19 +53,48 @@ def wait_for_room(config: RunConfig, here: str, turn: Turn, tell: Callable[[str]
     """Wait until the cluster has room for the run beside everything else, and have the turn then. `tell` is called
     with what is being waited for."""
     while True:
-        nodes = alive()
-        gpus = learner_gpus(config.cluster, nodes)  # also while others hold them
-        wanted = replace(config, cluster=replace(config.cluster, learner_gpus=gpus))
+        wanted = _wanted(config, nodes := alive())
         if lack := _lack(wanted, nodes, here):
             turn.give_back()  # others may fit
             tell(f"waits for nodes: {lack}")
         elif not turn.take():
-            tell("waits for its turn: another run is being placed, or waits for room")
+            tell(OTHERS)
         elif lack := _lack(wanted, free(nodes), here):
             tell(f"waits for other jobs to leave room: {lack.partition('. ')[0]}")
         else:
             return
         time.sleep(PAUSE)
+
+
+def wait_for_nodes(config: RunConfig, here: str, turn: Turn, tell: Callable[[str], None]) -> None:
+    """The same in a cluster with an autoscaler, which is asked for the nodes that are missing."""
+    demand = Demand()
+    try:
+        while True:
+            wanted = _wanted(config, nodes := alive())
+            if not turn.take():
+                tell(OTHERS)
+            elif not (lack := _lack(wanted, free(nodes), here)):
+                return
+            elif demand.met():
+                demand.drop()  # its nodes are the run's now
+            elif demand.refused():
+                tell(f"waits for nodes, of which the autoscaler has no more now: {lack.partition('. ')[0]}")
+                demand.drop()
+                turn.give_back()  # others may fit
+                time.sleep(LATER)
+            else:
+                demand.make(wanted)
+                tell(f"waits for the autoscaler to add nodes: {lack.partition('. ')[0]}")
+            time.sleep(PAUSE)
+    finally:
+        demand.drop()
+
+
+def _wanted(config: RunConfig, nodes: Sequence[Node]) -> RunConfig:
+    """With the learner's GPUs, which it waits for also while others hold them."""
+    gpus = learner_gpus(config.cluster, nodes)
+    return replace(config, cluster=replace(config.cluster, learner_gpus=gpus))
 
 
 def _lack(config: RunConfig, nodes: Sequence[Node], here: str) -> str:

@@ -15,7 +15,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from deploy.distributed.cluster.capacity import learner_gpus, order
 from deploy.distributed.cluster.head_watch import HeadWatch
 from deploy.distributed.cluster.probe import Cluster, Node
-from deploy.distributed.cluster.room import Turn, alive, wait_for_room
+from deploy.distributed.cluster.room import Turn, alive, wait_for_nodes, wait_for_room
 from deploy.distributed.cluster.user_code import FOLDER, named_module, runtime_environment
 from deploy.distributed.learner_launcher_client import RemoteLearner
 from deploy.distributed.learner_program import LearnerHandle
@@ -53,7 +53,7 @@ class ClusterSite(Site):
             join_cluster(cluster.address, cluster.protected, namespace, runtime_env=environment)
         self._head = HeadWatch(cluster.address)
         self._here = ray.get_runtime_context().get_node_id()
-        self._gpus = learner_gpus(config.cluster, cluster.nodes)
+        self._autoscales, self._gpus = cluster.autoscales, 0
         self._learner_node = ""
         self._said: set[str] = set()
         self._turn = Turn()
@@ -61,7 +61,9 @@ class ClusterSite(Site):
 
     def settle(self, waits: Callable[[str], None]) -> None:
         if self.config.cluster.wait:
-            wait_for_room(self.config, self._here, self._turn, waits)
+            wait = wait_for_nodes if self._autoscales else wait_for_room
+            wait(self.config, self._here, self._turn, waits)
+        self._gpus = learner_gpus(self.config.cluster, alive())
         self._launcher = self._first_launcher()
 
     def settled(self, handles: Sequence[ActorHandle]) -> None:

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from typing import Literal
 
 LABEL = r"[a-z]([a-z0-9-]*[a-z0-9])?"
 LONGEST = 46  # characters of a name: a RayJob may have 47, a StatefulSet 52 with its -redis
@@ -52,6 +53,9 @@ class KubeRayConfig:
     redis_image: str = "redis:7.4"
     redis_gb: int = 8
     """Memory for the steps on each of them; its pod has half as much again, its volume three times as much."""
+    metrics: Literal["none", "annotations", "pod-monitor"] = "none"
+    """How a Prometheus in the cluster finds the metrics of the run and of Ray: by annotations of the pods, or by a
+    PodMonitor for its operator. Pods with the label app.kubernetes.io/name=prometheus may then read them."""
     retries: int = 3
     """Times that the job is started again, on a new cluster, when its head is lost or it fails."""
     keep_seconds: int = 3600

@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 
 from deploy.launch.job import Job
 from deploy.launch.kuberay.config import LABEL, LONGEST, KubeRayConfig
+from deploy.launch.kuberay.metrics import pod_monitor, reading, serving
 from deploy.launch.kuberay.pods import (
     DASHBOARD,
     NODE,
@@ -38,7 +39,7 @@ def manifests(config: KubeRayConfig, jobs: Sequence[Job]) -> dict[str, list[Obje
     claim = config.claim or CLAIM
     shared = [] if config.claim else [_runs(config)]
     if config.cluster:
-        shared += [*_isolation(config.cluster), _ray_cluster(config, config.cluster, claim, jobs)]
+        shared += [*_isolation(config, config.cluster), _ray_cluster(config, config.cluster, claim, jobs)]
     made: dict[str, list[Object]] = {"": shared} if shared else {}
     for job in jobs:
         name, cluster = object_name(job), config.cluster or object_name(job)
@@ -47,7 +48,7 @@ def manifests(config: KubeRayConfig, jobs: Sequence[Job]) -> dict[str, list[Obje
         _require_runs(job)
         made[name] = servers(config, name, cluster) if _has_servers(config, job) else []
         if not config.cluster:
-            made[name] += _isolation(cluster)
+            made[name] += _isolation(config, cluster)
         made[name].append(_ray_job(config, job, claim))
     return made
 
@@ -71,6 +72,8 @@ def _has_servers(config: KubeRayConfig, job: Job) -> bool:
 def _entrypoint(config: KubeRayConfig, job: Job) -> str:
     cluster = job.config.cluster
     more = ["--cluster.address", "auto", "--cluster.wait", "True"]
+    if not job.config.metrics_port:
+        more += serving(config)
     if not cluster.learner_nodes:
         more += ["--cluster.learner-nodes", f"{NODE}=learner"]
     if not cluster.actor_nodes:
@@ -173,9 +176,10 @@ def _actor_pods(config: KubeRayConfig, job: Job) -> int:
     return needed
 
 
-def _isolation(cluster: str) -> list[Object]:
-    """Pods of the cluster reach each other and names, KubeRay's operator reaches the dashboard. The head also reaches
-    HTTPS: its autoscaler asks the Kubernetes API, and its supervisor may log to a service."""
+def _isolation(config: KubeRayConfig, cluster: str) -> list[Object]:
+    """Pods of the cluster reach each other and names, KubeRay's operator reaches the dashboard, and Prometheus metrics
+    if it is to. The head also reaches HTTPS: its autoscaler asks the Kubernetes API, and its supervisor may log to a
+    service."""
     own = labels(cluster)
     among = {"podSelector": {"matchLabels": own}}
     operator = {
@@ -184,12 +188,13 @@ def _isolation(cluster: str) -> list[Object]:
             "matchExpressions": [{"key": "app.kubernetes.io/name", "operator": "In", "values": OPERATOR}],
         },
     }
-    inward = [{"from": [among]}, {"from": [operator], "ports": _ports("TCP", DASHBOARD)}]
+    inward = [{"from": [among]}, {"from": [operator], "ports": _ports("TCP", DASHBOARD)}, *reading(config)]
     outward: list[Object] = [{"to": [among]}, {"ports": _ports("UDP", 53) + _ports("TCP", 53)}]
     head = {**own, "ray.io/node-type": "head"}
     return [
         _policy(f"{cluster}-isolation", own, own, {"ingress": inward, "egress": outward}),
         _policy(f"{cluster}-head", own, head, {"egress": [{"ports": _ports("TCP", 443, 6443)}]}),
+        *pod_monitor(config, cluster, own),
     ]
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from deploy.launch.kuberay.config import KubeRayConfig
+from deploy.launch.kuberay.metrics import NAME, RUN, annotations, serving
 from replay.redis_url import PASSWORD_VARIABLE
 
 RUNS = "/runs"
@@ -45,6 +46,7 @@ def from_secret(variable: str, secret: str, key: str) -> Object:
 def head_pod(config: KubeRayConfig, cluster: str, claim: str, logdir: str) -> Object:
     """The pod of GCS, dashboard and autoscaler, and of the supervisor; `logdir`: of the run that it is for, if one."""
     ports = [("gcs", 6379), ("dashboard", DASHBOARD), ("client", 10001)]
+    ports += [(NAME, RUN)] if serving(config) else []
     # The job must fail, to be started again: it is saved here, not stopped.
     before = ["nexus", "checkpoint", logdir, "--timeout", str(GRACE - 10)] if logdir else []
     container = {
@@ -53,7 +55,7 @@ def head_pod(config: KubeRayConfig, cluster: str, claim: str, logdir: str) -> Ob
         "resources": resources(config.head_cpus, config.head_gb),
         **_probes("/api/gcs_healthz", DASHBOARD),
     }
-    return _pod(config, cluster, claim, container, before)
+    return _pod(config, cluster, claim, container, before, annotations(config, head=True))
 
 
 def worker_pod(config: KubeRayConfig, cluster: str, claim: str, asked: Object, before: Sequence[str] = ()) -> Object:
@@ -62,7 +64,7 @@ def worker_pod(config: KubeRayConfig, cluster: str, claim: str, asked: Object, b
     container = {
         "name": "ray-worker", "resources": asked, **_probes("/api/local_raylet_healthz", AGENT),
     }  # fmt: skip
-    pod = _pod(config, cluster, claim, container, before)
+    pod = _pod(config, cluster, claim, container, before, annotations(config, head=False))
     pod["spec"]["automountServiceAccountToken"] = False
     if "nvidia.com/gpu" in asked["limits"]:
         pod["spec"]["tolerations"] = [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
@@ -84,7 +86,9 @@ def submitter_pod(config: KubeRayConfig, cluster: str) -> Object:
     return {"metadata": {"labels": labels(cluster)}, "spec": spec}
 
 
-def _pod(config: KubeRayConfig, cluster: str, claim: str, container: Object, before: Sequence[str]) -> Object:
+def _pod(
+    config: KubeRayConfig, cluster: str, claim: str, container: Object, before: Sequence[str], notes: Mapping[str, str]
+) -> Object:
     context, confines = confined()
     whole = {
         **container,
@@ -98,7 +102,8 @@ def _pod(config: KubeRayConfig, cluster: str, claim: str, container: Object, bef
         spec["volumes"] = [{"name": "runs", "persistentVolumeClaim": {"claimName": claim}}]
     if before:
         whole["lifecycle"] = {"preStop": {"exec": {"command": list(before)}}}
-    return {"metadata": {"labels": labels(cluster)}, "spec": spec}
+    metadata: Object = {"labels": labels(cluster)} | ({"annotations": dict(notes)} if notes else {})
+    return {"metadata": metadata, "spec": spec}
 
 
 def _probes(path: str, port: int) -> Mapping[str, Object]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from deploy.reports.prometheus import COUNTERS, GAUGES, RunMetrics, serve
+from deploy.wiring.config import RunConfig
 
 DASHBOARD = Path(__file__).parents[3] / "deploy" / "monitor" / "grafana.json"
 
@@ -86,10 +87,22 @@ def test_the_dashboard_asks_for_what_a_run_exports() -> None:
     assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
 
 
+def test_metrics_are_served_where_they_are_wanted() -> None:
+    for host in ("127.0.0.1", "::1"):
+        url, stop = serve(RunMetrics(), 0, host)
+        try:
+            with urllib.request.urlopen(url, timeout=10) as answer:
+                assert b"nexus_environment_frames" in answer.read()
+        finally:
+            stop()
+    with pytest.raises(ValueError, match=r"metrics_host='lab' is no IP address; 0.0.0.0 stands for all"):
+        RunConfig(metrics_host="lab")
+
+
 def test_a_taken_port_is_named() -> None:
     url, stop = serve(RunMetrics(), 0)
     try:
-        with pytest.raises(ValueError, match="metrics_port=.* cannot be opened"):
+        with pytest.raises(ValueError, match="metrics_port=.* cannot be opened at 127.0.0.1"):
             serve(RunMetrics(), int(url.split(":")[2].split("/")[0]))
     finally:
         stop()

@@ -6,6 +6,7 @@ import pytest
 
 from actors.config import ActorConfig
 from deploy.distributed.cluster.capacity import learner_gpus, order, require_capacity
+from deploy.distributed.cluster.demand import bundles
 from deploy.distributed.cluster.probe import Node
 from deploy.wiring.config import ClusterConfig, EvaluationConfig, RunConfig
 
@@ -64,6 +65,15 @@ def test_a_run_that_fits_is_accepted_to_the_last_cpu() -> None:
 def test_a_run_that_does_not_fit_is_refused_with_the_remedy(config: RunConfig, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         require_capacity(config, [HEAD, WIDE], "head")
+
+
+def test_an_autoscaler_is_asked_for_what_the_processes_of_a_run_reserve() -> None:
+    config = _config(2, evaluates=True, learner_nodes="role=learner", actor_nodes="actors", actor_cpus=0.5)
+    resources, labels = bundles(config)
+    assert resources == [{"CPU": 2.0}, {"CPU": 0.5, "actors": 0.001}, {"CPU": 0.5, "actors": 0.001}]
+    assert labels == [{"role": "learner"}, {}, {}]
+    assert bundles(_config(1, learner_gpus=2)) == ([{"CPU": 1.0, "GPU": 2.0}, {"CPU": 1.0}], [{}, {}])
+    assert len(bundles(replace(config, offline="runs/other"))[0]) == 1
 
 
 def test_the_learners_node_needs_cpus_of_its_own() -> None:

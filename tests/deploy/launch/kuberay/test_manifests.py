@@ -28,6 +28,7 @@ OWN, QUEUED, STANDING = KubeRayConfig(), KubeRayConfig(queue="lab"), KubeRayConf
 VARIANTS = {
     "own": OWN, "queued": QUEUED, "standing": STANDING, "bare": KubeRayConfig(redis_shards=0, learner_gpus=0),
     "given": KubeRayConfig(claim="mine", storage_class="fast"),
+    "annotated": KubeRayConfig(metrics="annotations"), "monitored": KubeRayConfig(metrics="pod-monitor"),
 }  # fmt: skip
 Object = dict[str, Any]
 
@@ -97,7 +98,7 @@ def test_the_definitions_refuse_what_is_wrong() -> None:
 def test_kubernetes_takes_them(name: str) -> None:
     objects = applied(VARIANTS[name])
     pods = [{"apiVersion": "v1", "kind": "Pod", **one} for one in pod_templates(objects)]
-    core = [one for one in objects if one["apiVersion"] != "ray.io/v1"]
+    core = [one for one in objects if one["apiVersion"] not in ("ray.io/v1", "monitoring.coreos.com/v1")]
     assert {"NetworkPolicy"} <= set(kinds(core)) and len(pods) >= 4
     for one in [*core, *pods]:
         kubernetes_validate.validate(one, KUBERNETES, strict=True)
@@ -241,11 +242,48 @@ def test_only_pods_of_the_run_reach_each_other(name: str) -> None:
     assert all(template["metadata"]["labels"]["nexus-cluster"] in policies for template in pod_templates(objects))
     for cluster, spec in policies.items():
         among = {"podSelector": {"matchLabels": {"nexus-cluster": cluster, "app.kubernetes.io/part-of": "nexus"}}}
-        first, operator = spec["ingress"]
+        first, operator, *others = spec["ingress"]
         assert first == {"from": [among]} and [port["port"] for port in operator["ports"]] == [8265]
+        assert bool(others) == (name in ("annotated", "monitored"))
         inside, names = spec["egress"]
         assert inside == {"to": [among]}
         assert names == {"ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]}
+
+
+def test_prometheus_finds_and_reaches_the_metrics() -> None:
+    objects = applied(KubeRayConfig(metrics="pod-monitor"))
+    monitor, job = of_kind(objects, "PodMonitor"), of_kind(objects, "RayJob")
+    spec = job["spec"]["rayClusterSpec"]
+    config = parse_train(shlex.split(job["spec"]["entrypoint"])[2:])
+    assert (config.metrics_host, config.metrics_port) == ("0.0.0.0", 9100)
+    (head,) = spec["headGroupSpec"]["template"]["spec"]["containers"]
+    names = {port["name"]: port["containerPort"] for port in head["ports"]}
+    own, raised = (one["port"] for one in monitor["spec"]["podMetricsEndpoints"])
+    assert own == "metrics" and own not in names, "KubeRay adds it"
+    assert names[raised] == config.metrics_port
+    selected = monitor["spec"]["selector"]["matchLabels"].items()
+    assert all(selected <= template["metadata"]["labels"].items() for template in pod_templates([job]))
+    policy = next(one["spec"] for one in objects if one["kind"] == "NetworkPolicy" and "ingress" in one["spec"])
+    (source,), ports = policy["ingress"][2]["from"], policy["ingress"][2]["ports"]
+    assert source["podSelector"]["matchLabels"] == {"app.kubernetes.io/name": "prometheus"}
+    assert [port["port"] for port in ports] == [9100, 8080]
+
+
+def test_annotations_name_the_runs_port_at_the_head_and_rays_elsewhere() -> None:
+    def ports(objects: list[Object]) -> list[str]:
+        return [
+            template["metadata"].get("annotations", {}).get("prometheus.io/port", "")
+            for spec in cluster_specs(objects[-1:])
+            for template in [spec["headGroupSpec"]["template"], *(one["template"] for one in spec["workerGroupSpecs"])]
+        ]
+
+    assert ports(applied(KubeRayConfig(metrics="annotations"))) == ["9100", "8080", "8080"]
+    assert ports(applied(OWN)) == ["", "", ""]
+    standing = applied(KubeRayConfig(metrics="annotations", cluster="lab"))
+    assert ports([of_kind(standing, "RayCluster")]) == ["8080"] * 3, "runs of one head would want one port"
+    assert "--metrics-port" not in of_kind(standing, "RayJob")["spec"]["entrypoint"]
+    theirs = of_kind(applied(KubeRayConfig(metrics="annotations"), "--metrics-port", "7"), "RayJob")
+    assert theirs["spec"]["entrypoint"].count("--metrics-port") == 1
 
 
 def test_no_manifest_holds_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
