@@ -8,6 +8,8 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from deploy.stored.episode_files import INDEX, files_of, read_index
 from deploy.stored.known_spaces import known_spaces, recorded_spaces
 from deploy.stored.sources import holds_replay, open_sources
@@ -29,7 +31,10 @@ KINDS = (
     "replay, Redis URLs, or generated:digits, generated:motion, generated:block_world, generated:point_reach"
 )
 _GENERATED = re.compile(r"generated:(?P<name>\w+)(:(?P<seed>\d+))?")
-_POINT_REACH = {"train": (2000, 0), "test": (500, 1)}  # clips, and the place of their seed
+SPLITS = ("train", "test")
+"""Of generated datasets."""
+_CLIPS = {"block_world": {"train": 3000, "test": 1000}, "point_reach": {"train": 2000, "test": 500}}
+"""Those that an environment generates."""
 
 
 def open_dataset(
@@ -122,20 +127,31 @@ def _generated(where: str, clip: Clip, view: View, split: str, conditions: bool)
 
     match = _GENERATED.fullmatch(where)
     name, seed = (match["name"], int(match["seed"] or 0)) if match else ("", 0)
-    if name not in (*GENERATED, "point_reach"):
-        names = ", ".join(sorted((*GENERATED, "point_reach")))
+    if name not in (*GENERATED, *_CLIPS):
+        names = ", ".join(sorted((*GENERATED, *_CLIPS)))
         raise ValueError(f"There is no dataset {where!r}. Generated are {names}; named generated:NAME[:SEED].")
-    if split not in _POINT_REACH:
-        raise ValueError(f"Generated datasets have the splits {' and '.join(_POINT_REACH)}, got {split!r}.")
+    if split not in SPLITS:
+        raise ValueError(f"Generated datasets have the splits {' and '.join(SPLITS)}, got {split!r}.")
     if name in GENERATED:
         held = GENERATED[name](split, seed)
     else:
-        from actors.envs.point_reach import STEPS, random_clips
-
-        n, place = _POINT_REACH[split]
-        frames, actions, states = random_clips(n, STEPS + 1, seed=2 * seed + place)
+        frames, actions, states = _played(name, split, seed)
         held = Held(name=f"{where} ({split}, seed {seed})", frames=frames, actions=actions, states=states)
     return held.seen(clip, view, conditions)
+
+
+def _played(name: str, split: str, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Frames, actions and states of clips that an environment generates."""
+    n = _CLIPS[name][split]
+    if name == "block_world":
+        from actors.envs import block_world
+
+        frames, actions, places = block_world.random_clips(n, block_world.WALK_STEPS + 1, [seed, split == "train"])
+        one_hot = np.eye(len(block_world.MOVES), dtype=np.float32)[actions]
+        return frames, one_hot, places.astype(np.float32)
+    from actors.envs import point_reach
+
+    return point_reach.random_clips(n, point_reach.STEPS + 1, seed=2 * seed + (split == "test"))
 
 
 def _known(keys: Keys | None, spaces: tuple[Spaces, Spaces] | None) -> tuple[Keys, dict[str, int]]:

@@ -2,10 +2,9 @@
 
 from collections.abc import Callable, Mapping
 
-from learner.datasets.generated.block_world import block_world
 from learner.datasets.generated.digits import digits
 from learner.datasets.generated.held import Held
 from learner.datasets.generated.motion import motion
 
-GENERATED: Mapping[str, Callable[[str, int], Held]] = {"block_world": block_world, "digits": digits, "motion": motion}
+GENERATED: Mapping[str, Callable[[str, int], Held]] = {"digits": digits, "motion": motion}
 """By name: functions of split (`train`, `test`) and seed."""

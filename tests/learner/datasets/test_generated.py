@@ -9,7 +9,6 @@ import pytest
 
 from learner.datasets.dataset import Clip
 from learner.datasets.generated import GENERATED
-from learner.datasets.generated.block_world import MOVES
 from learner.datasets.generated.digits import mnist, split_digits
 from learner.datasets.generated.held import Held
 from learner.datasets.generated.motion import DIRECTIONS
@@ -69,29 +68,6 @@ def test_single_frames_do_not_show_the_motion() -> None:
     steps = [speed * np.array(DIRECTIONS[label]) for speed in (1, 2, 3)]
     moved = [all((np.roll(a, s, (0, 1)) == b).all() for a, b in pairwise(digit)) for s in steps]
     assert sum(moved) == 1
-
-
-def test_the_agent_moves_as_its_actions_say() -> None:
-    data = made("block_world")
-    assert data.actions is not None and data.states is not None
-    assert data.frames.shape == (1000, 16, 32, 32, 3) and data.actions.shape == (1000, 15, 5)
-    steps = np.diff(data.states, axis=1)
-    wanted = np.array(MOVES)[data.actions.argmax(-1)]
-    went = (steps != 0).any(-1)
-    np.testing.assert_array_equal(steps[went], wanted[went])
-    unchanged = (data.frames[:, 1:] == data.frames[:, :-1]).all((2, 3, 4))
-    np.testing.assert_array_equal(unchanged, ~went)
-    assert unchanged.mean() == pytest.approx(0.45, abs=0.02)
-    for clip, place in zip(data.frames[:50], data.states[:50].astype(int), strict=True):
-        for frame, (y, x) in zip(clip, place, strict=True):
-            assert (frame[4 * y : 4 * y + 4, 4 * x : 4 * x + 4] == (240, 240, 30)).all()
-
-
-def test_copying_the_last_frame_is_a_poor_prediction() -> None:
-    """PSNR of the mean squared error."""
-    frames = made("block_world").frames / 255
-    psnr = [-10 * np.log10(((frames[:, k:] - frames[:, :-k]) ** 2).mean()) for k in (1, 4)]
-    assert psnr == pytest.approx([22.5, 21.0], abs=0.3)
 
 
 def test_longer_clips_than_there_are_frames_are_refused() -> None:
