@@ -29,6 +29,7 @@ class Suite:
 SUITES = (
     Suite(prefix="gym:", module="actors.envs.gymnasium", package="gymnasium", example="gym:CartPole-v1"),
     Suite(prefix="rllib:", module="actors.envs.rllib", package="ray", example="rllib:my_module:my_env"),
+    Suite(prefix="genie:", module="actors.envs.generated_world", package="torch", example="genie:worlds/blocks"),
     Suite(prefix="dmc_", module="actors.envs.dm_control", package="dm_control", example="dmc_walker_walk"),
     Suite(
         prefix="crafter_", module="actors.envs.crafter", package="crafter", example="crafter_reward", extra="crafter"

@@ -28,12 +28,17 @@ from world_models.space import Spaces
 
 KINDS = (
     "a folder of pictures, of videos or of .npz files, a LeRobot or Minari dataset, the logdir of a run, a disk "
-    "replay, Redis URLs, or generated:digits, generated:motion, generated:block_world, generated:point_reach"
+    "replay, Redis URLs, or generated:digits, generated:motion, generated:block_world, generated:goal_world, "
+    "generated:point_reach"
 )
 _GENERATED = re.compile(r"generated:(?P<name>\w+)(:(?P<seed>\d+))?")
 SPLITS = ("train", "test")
 """Of generated datasets."""
-_CLIPS = {"block_world": {"train": 3000, "test": 1000}, "point_reach": {"train": 2000, "test": 500}}
+_CLIPS = {
+    "block_world": {"train": 3000, "test": 1000},
+    "goal_world": {"train": 3000, "test": 1000},
+    "point_reach": {"train": 2000, "test": 500},
+}
 """Those that an environment generates."""
 
 
@@ -143,10 +148,12 @@ def _generated(where: str, clip: Clip, view: View, split: str, conditions: bool)
 def _played(name: str, split: str, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Frames, actions and states of clips that an environment generates."""
     n = _CLIPS[name][split]
-    if name == "block_world":
+    if name in ("block_world", "goal_world"):
         from actors.envs import block_world
 
-        frames, actions, places = block_world.random_clips(n, block_world.WALK_STEPS + 1, [seed, split == "train"])
+        frames, actions, places = block_world.random_clips(
+            n, block_world.WALK_STEPS + 1, [seed, split == "train"], goals=name == "goal_world"
+        )
         one_hot = np.eye(len(block_world.MOVES), dtype=np.float32)[actions]
         return frames, one_hot, places.astype(np.float32)
     from actors.envs import point_reach

@@ -157,6 +157,7 @@ PRESETS: dict[str, Preset] = {
 TASK_PRESETS = (
     ("gym:", "gym"),
     ("rllib:", "gym"),
+    ("genie:", "gym"),
     ("dmc_", "dmc_proprio"),
     ("atari_", "atari100k"),
     ("crafter_", "crafter"),

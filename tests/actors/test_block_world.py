@@ -53,7 +53,7 @@ def test_an_expert_reaches_the_goal_which_ends_the_episode() -> None:
         for step in range(1, left + 1):
             (action,) = shortest(away, world.place, rng)  # type: ignore[attr-defined]
             image, reward, terminated, truncated, info = environment.step(action)
-            assert (reward, terminated, truncated, info["is_success"]) == (step == left, step == left, False, step == left)
+            assert not truncated and reward == terminated == info["is_success"] == (step == left)
         assert not (image == GOAL).all(-1).any()
     assert len(seen) == 10
 

@@ -55,6 +55,10 @@ PROTOCOLS = [
         observation={"object": (7, 7), "color": (7, 7), "state": (7, 7), "direction": ()},
     ),
     Protocol(task="memory_maze_9x9", observation={"image": (64, 64, 3)}, actions=6),
+    Protocol(
+        task="gym:actors.envs.block_world:BlockWorld-v0", actions=5, limit=32, action=0,
+        observation={"image": (64, 64, 3)},
+    ),  # fmt: skip
     Protocol(task="gym:HalfCheetah-v5", observation={"vector": (17,)}, dimensions=6, limit=1000, action=0),
     Protocol(task="gym:CartPole-v1", observation={"vector": (4,)}, actions=2),
     Protocol(task="gym:Acrobot-v1", observation={"vector": (6,)}, actions=3, limit=500, action=1),

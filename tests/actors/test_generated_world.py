@@ -1,0 +1,103 @@
+"""A generated world is an environment like others: repeatable under a seed, with actions that matter."""
+
+from pathlib import Path
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from gymnasium.utils.env_checker import check_env
+
+from actors.config import EnvironmentConfig
+from actors.conformance import check_environment
+from actors.envs import make
+from actors.envs.generated_world import GeneratedWorld, WorldConfig
+from deploy.stored.generated_world import make_world
+from tests.actors.small_world import saved_genie
+from world_models.checkpoint_files import MODEL_CONFIG
+
+pytestmark = pytest.mark.timeout(120)
+
+OWN_SIZE = EnvironmentConfig(image_size=(0, 0))
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("world")
+    return made(folder)
+
+
+def made(folder: Path, real_actions: int = 0, data: str = "generated:block_world") -> Path:
+    out = folder / "out"
+    make_world(saved_genie(folder / "genie", real_actions), data, out, WorldConfig(steps=6), starts=8)
+    return out
+
+
+def test_it_is_an_environment(world: Path) -> None:
+    check_env(GeneratedWorld(world), skip_render_check=True)
+    environment = make(f"genie:{world}", OWN_SIZE)
+    assert environment.backend == "genie"
+    assert environment.observation_space["image"].shape == (16, 16, 3)
+    assert environment.action_space["action"].classes == 3
+    assert not check_environment(environment, steps=60)
+    environment.close()
+
+
+def played(environment: gymnasium.Env, seed: int, actions: list[int]) -> np.ndarray:
+    first, _ = environment.reset(seed=seed)
+    return np.stack([first, *(environment.step(action)[0] for action in actions)])
+
+
+def test_a_seed_and_the_actions_say_everything_and_two_worlds_are_apart(world: Path) -> None:
+    one, other = GeneratedWorld(world), GeneratedWorld(world)
+    assert one.world is other.world  # a model is in memory once
+    first, _ = one.reset(seed=5)
+    other.reset(seed=6)
+    frames = [first]
+    for action in (0, 1, 2, 2):
+        frames.append(one.step(action)[0])
+        other.step(1)
+    np.testing.assert_array_equal(played(other, 5, [0, 1, 2, 2]), np.stack(frames))
+    assert any((played(one, seed, [0] * 4) != played(one, seed, [1] * 4)).any() for seed in range(8))
+    assert len({played(one, seed, []).tobytes() for seed in range(8)}) > 3
+
+
+def test_an_episode_is_truncated(world: Path) -> None:
+    environment = make(f"genie:{world}", OWN_SIZE)
+    environment.reset(0)
+    steps = [environment.step({"action": np.array(1, np.int32)}) for _ in range(6)]
+    assert [step.is_last for step in steps] == [False] * 5 + [True]
+    assert not any(step.is_terminal or step.reward for step in steps)
+    environment.close()
+
+
+def test_stepping_leaves_the_threads_of_the_process_as_they_are(world: Path) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        played(GeneratedWorld(world), 0, [0])
+        assert torch.get_num_threads() == 2 and not torch.is_inference_mode_enabled()
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    ("data", "width", "kind"), [("block_world", 5, gymnasium.spaces.Discrete), ("point_reach", 2, gymnasium.spaces.Box)]
+)
+def test_real_actions_are_those_of_the_data(tmp_path: Path, data: str, width: int, kind: type) -> None:
+    out = made(tmp_path, real_actions=width, data=f"generated:{data}")
+    environment = GeneratedWorld(out)
+    assert isinstance(environment.action_space, kind)
+    environment.action_space.seed(0)
+    assert played(environment, 0, [environment.action_space.sample() for _ in range(2)]).shape == (3, 16, 16, 3)
+
+
+def test_what_is_no_world_is_refused(tmp_path: Path, world: Path) -> None:
+    with pytest.raises(ValueError, match=r"no world\.json in .*nowhere\. Make one with nexus world"):
+        make(f"genie:{tmp_path / 'nowhere'}", OWN_SIZE)
+    with pytest.raises(ValueError, match=r"It holds a model: make a world of it"):
+        make(f"genie:{saved_genie(tmp_path / 'genie')}", OWN_SIZE)
+    (tmp_path / "world.json").write_text('{"steps": 0}')
+    (tmp_path / MODEL_CONFIG).write_bytes((world / MODEL_CONFIG).read_bytes())
+    with pytest.raises(ValueError, match=r"world\.json: steps=0 must be at least 1"):
+        make(f"genie:{tmp_path}", OWN_SIZE)
