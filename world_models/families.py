@@ -129,6 +129,8 @@ FAMILIES = {
             config_class="world_models.genie.config:GenieConfig",
             model_class="world_models.genie.genie:Genie",
             from_spaces=False,
+            plans=True,
+            planning_class="world_models.genie.planning:GeniePlanning",
         ),
     )
 }

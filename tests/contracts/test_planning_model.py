@@ -8,9 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.actors.small_world import small_genie
 from tests.world_models.jepa import small_vjepa2_ac
 from tests.world_models.small_agent import CONTINUOUS, DISCRETE, IMAGE, VECTOR, build, random_values
 from world_models.dreamer.planning import DreamerPlanning
+from world_models.genie.planning import GeniePlanning
+from world_models.genie.reward import RewardHead
 from world_models.jepa.planning import VJEPA2ACPlanning
 from world_models.layers import total_width
 from world_models.planning.actions import ActionLayout
@@ -49,6 +52,14 @@ def vjepa2_ac(context: int) -> tuple[GoalModel, dict[str, Any]]:
     return VJEPA2ACPlanning(model, action_space=spaces, context=context), values
 
 
+def genie(real: bool) -> tuple[GoalModel, dict[str, Any]]:
+    frames = np.random.default_rng(0).integers(256, size=(3, 16, 16, 3), dtype=np.uint8)
+    if real:
+        return GeniePlanning(small_genie(total_width(MIXED)), action_space=MIXED), {"image": frames}
+    head = RewardHead(torch.tensor([0.0, 1.0]), 3)
+    return GeniePlanning(small_genie(), reward=head, temperature=1.0, steps=1), {"image": frames}
+
+
 MODELS: dict[str, Callable[[], tuple[GoalModel, dict[str, Any]]]] = {
     "dreamer": lambda: dreamer(True),
     "dreamer-modes": lambda: dreamer(False),
@@ -56,8 +67,11 @@ MODELS: dict[str, Callable[[], tuple[GoalModel, dict[str, Any]]]] = {
     "simple-gaussian": lambda: simple(True),
     "vjepa2-ac": lambda: vjepa2_ac(1),
     "vjepa2-ac-context": lambda: vjepa2_ac(2),
+    "genie": lambda: genie(False),
+    "genie-real": lambda: genie(True),
 }
-WITHOUT_MEMORY = ("simple", "simple-gaussian", "vjepa2-ac")
+WITHOUT_MEMORY = ("simple", "simple-gaussian", "vjepa2-ac", "genie", "genie-real")
+WITH_PAST = ("vjepa2", "genie")  # which imagine() leaves out
 everyone = pytest.mark.parametrize("name", MODELS)
 
 
@@ -79,7 +93,7 @@ def test_imagining_is_stepping(name: str) -> None:
         now = start
         for step in range(4):
             before, now = now, model.step(now, actions[:, step])
-            for whole, one in zip(leaves(states), leaves(now), strict=not name.startswith("vjepa2")):  # not the past
+            for whole, one in zip(leaves(states), leaves(now), strict=not name.startswith(WITH_PAST)):
                 torch.testing.assert_close(whole[:, step], one)
             if rewards is not None:
                 torch.testing.assert_close(rewards[:, step], model.rewards(before, actions[:, step], now).mean(0))  # type: ignore[attr-defined]
