@@ -1,6 +1,6 @@
 """The examples of a pretraining run: those to train on, and those to measure on."""
 
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from types import TracebackType
 
 from deploy.stored.datasets import open_dataset
@@ -26,15 +26,15 @@ class PretrainingData:
             random, centred = View(size=size, scale=data.scale, aspect=data.aspect, flip=data.flip), View(size=size)
             whole = plain = _open(config, random)
             opened.callback(whole.close)
-            if random != centred:
-                plain = _open(config, centred)
+            if random != centred or config.compares_actions:
+                plain = _open_to_measure(config, centred)
                 opened.callback(plain.close)
             self.train, self.reference, self.held_out = whole, plain, plain
             if data.held_out:
-                self.held_out = _open(config, centred, where=data.held_out)
+                self.held_out = _open_to_measure(config, centred, where=data.held_out)
                 opened.callback(self.held_out.close)
             elif data.where.startswith("generated:"):
-                self.held_out = _open(config, centred, "test")
+                self.held_out = _open_to_measure(config, centred, "test")
                 opened.callback(self.held_out.close)
             elif not whole.live:
                 kept, out = held_out(len(whole), config.probe.held_out, config.seed)
@@ -73,12 +73,23 @@ def first_example(config: PretrainConfig) -> Example:
         dataset.close()
 
 
-def _open(config: PretrainConfig, view: View, split: str = "train", where: str = "") -> Dataset:
+def _open_to_measure(config: PretrainConfig, view: View, split: str = "train", where: str = "") -> Dataset:
+    """With actions that the model is not shown, if it is known what they are."""
+    if config.compares_actions:
+        with suppress(ValueError):
+            return _open(config, view, split, where, conditions=True)
+    return _open(config, view, split, where)
+
+
+def _open(
+    config: PretrainConfig, view: View, split: str = "train", where: str = "", conditions: bool = False
+) -> Dataset:
     """The data at `where`, by default those to train on."""
     data = config.data
     where = where or data.where
     clip = Clip(frames=config.frames, stride=data.stride, fps=data.fps)
-    keys = Keys(frames=data.frames, actions=data.actions, states=data.states, conditions=config.conditions)
+    conditions = conditions or config.conditions
+    keys = Keys(frames=data.frames, actions=data.actions, states=data.states, conditions=conditions)
     dataset = open_dataset(where, clip=clip, view=view, keys=keys, split=split, task=data.task)
     found = getattr(dataset, "keys", None)  # of recordings; pictures and videos have none
     if found is not None and not found.frames:

@@ -103,6 +103,11 @@ class PretrainConfig:
         """Whether recorded actions and states are used."""
         return False
 
+    @property
+    def compares_actions(self) -> bool:
+        """Whether those of held-out examples, if they are known, are compared with what the model infers."""
+        return False
+
 
 @dataclass(frozen=True, kw_only=True)
 class IJEPARun(PretrainConfig):
@@ -150,6 +155,10 @@ class _GenieRun(PretrainConfig):
     @property
     def size(self) -> int:
         return int(self.model_config.size)
+
+    @property
+    def compares_actions(self) -> bool:
+        return True
 
 
 @dataclass(frozen=True, kw_only=True)

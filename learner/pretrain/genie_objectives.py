@@ -4,12 +4,17 @@ Legend: B batch (all processes together), T frames, S pixels a side, C channels,
 """
 
 import math
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from learner.pretrain.objective import Batch
+from learner.video_quality.evaluation import evaluate
+from learner.video_quality.latent_action import latent_action_measures
+from learner.video_quality.tokenizer import tokenizer_measures
 from world_models.frames import with_channels
 from world_models.genie.config import GenieConfig, LatentActionConfig, TokenizerConfig
 from world_models.genie.genie import Genie
@@ -39,6 +44,9 @@ class TokenizerObjective:
     def represent(self, frames: Tensor) -> None:
         return None
 
+    def measures(self, batches: Iterable[Batch]) -> dict[str, float]:
+        return tokenizer_measures(self.model, _colored(batches, self.model.config.channels))
+
 
 class LatentActionObjective:
     """Trivial: the next frame equals the last one. Recorded actions are not used."""
@@ -61,6 +69,9 @@ class LatentActionObjective:
 
     def represent(self, frames: Tensor) -> None:
         return None
+
+    def measures(self, batches: Iterable[Batch]) -> dict[str, float]:
+        return latent_action_measures(self.model, _colored(batches, self.model.config.channels))
 
 
 class MaskNoise(NamedTuple):
@@ -97,6 +108,15 @@ class DynamicsObjective:
     def represent(self, frames: Tensor) -> None:
         return None
 
+    def measures(self, batches: Iterable[Batch]) -> dict[str, float]:
+        """On the first batch alone: frames take many steps to generate."""
+        found = evaluate(self.model, islice(_colored(batches, self.model.config.channels), 1), horizons=(1,))
+        return {name: value for name, value in found.items() if isinstance(value, float)}
+
 
 def _frames(batch: Batch, channels: int) -> Tensor:
     return with_channels(batch["frames"], channels, "model.channels")
+
+
+def _colored(batches: Iterable[Batch], channels: int) -> Iterator[Batch]:
+    return ({**batch, "frames": _frames(batch, channels)} for batch in batches)

@@ -3,6 +3,8 @@
 Legend: B batch (all processes together), T frames, S pixels a side, C channels, N tokens, D width.
 """
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
@@ -39,6 +41,9 @@ class IJEPAObjective:
     def represent(self, frames: Tensor) -> Tensor:
         return self.model.encode(self._images(frames)).mean(1)
 
+    def measures(self, batches: Iterable[Batch]) -> dict[str, float]:
+        return {}
+
     def _images(self, frames: Tensor) -> Tensor:
         return prepared(frames, self.model.config.encoder.channels)[:, :, 0]
 
@@ -65,6 +70,9 @@ class VJEPA2Objective:
 
     def represent(self, frames: Tensor) -> Tensor:
         return self.model.encode(self._clips(frames)).mean(1)
+
+    def measures(self, batches: Iterable[Batch]) -> dict[str, float]:
+        return {}
 
     def _clips(self, frames: Tensor) -> Tensor:
         return prepared(frames, self.model.config.encoder.channels)
@@ -94,3 +102,6 @@ class VJEPA2ACObjective:
 
     def represent(self, frames: Tensor) -> None:
         return None
+
+    def measures(self, batches: Iterable[Batch]) -> dict[str, float]:
+        return {}

@@ -20,7 +20,7 @@ class Monitor:
 
     `probe/loss`: the loss on held-out examples, always with the same masks; `probe/trivial_loss`: that of a prediction
     that needs no training (both fall together if the representation collapses); `probe/effective_rank`;
-    `probe/linear_accuracy` and `probe/knn_accuracy`. Nothing here changes the run.
+    `probe/linear_accuracy` and `probe/knn_accuracy`; and what the objective measures. Nothing here changes the run.
     """
 
     def __init__(
@@ -54,7 +54,10 @@ class Monitor:
                 losses["probe/trivial_loss"].append(trainer.objective.trivial_loss(batch))
                 features += self._features(batch["frames"])
                 labels += [example["label"]] if "label" in example else []
+            batches = (trainer.to_device(example) for example in self._examples(self._held_out))
+            found = trainer.objective.measures(batches)
         out = {key: float(torch.cat(values).mean()) for key, values in losses.items()}
+        out |= {f"probe/{key}": value for key, value in found.items()}
         if features:
             test = torch.cat(features)
             out["probe/effective_rank"] = effective_rank(test)

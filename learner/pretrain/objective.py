@@ -3,7 +3,7 @@
 Legend: B batch (all processes together), T frames, S pixels a side, C channels, D width.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 import torch
@@ -36,4 +36,8 @@ class Objective(Protocol):
 
     def represent(self, frames: UInt8[Tensor, "B T S S C"]) -> Float[Tensor, "B D"] | None:
         """The mean of the target encoder's tokens; None if the encoder is not trained."""
+        ...
+
+    def measures(self, batches: Iterable[Batch]) -> Mapping[str, float]:
+        """What else is measured of the model, on held-out batches."""
         ...

@@ -100,6 +100,11 @@ def pretrain(config: PretrainConfig, processes: int, arguments: Sequence[str]) -
         print(f"Stopped and saved. Continue with:\n  {again}", file=sys.stderr)
         return INTERRUPTED
     summarize(config, logdir)
+    if isinstance(config, GenieDynamicsRun) and config.probe.every and config.frames > 1:
+        from deploy.reports.pretraining.world_evaluation import evaluate_world
+
+        print()
+        evaluate_world(logdir)
     return 0
 
 

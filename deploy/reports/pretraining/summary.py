@@ -13,8 +13,31 @@ PANELS = {
     "loss": {"train/loss/total": "training", "probe/loss": "held out", "probe/trivial_loss": "trivial"},
     "accuracy": {"probe/linear_accuracy": "linear probe", "probe/knn_accuracy": "kNN"},
     "effective rank": {"probe/effective_rank": ""},
+    "PSNR, dB": {"probe/tokenizer_psnr": "tokenizer", "probe/psnr_1": "next frame", "probe/copy_psnr_1": "last frame"},
+    "actions": {
+        "probe/action_nmi": "NMI",
+        "probe/action_shuffle_ratio": "shuffle ratio",
+        "probe/delta_psnr_1": "delta PSNR",
+    },
+    "codes used": {"probe/codebook_used": "tokens", "probe/actions_used": "latent actions"},
 }
 """Keys of metrics.jsonl in each panel, and their names."""
+MEASURED = {
+    "probe/loss": "held-out loss",
+    "probe/trivial_loss": "trivial loss",
+    "probe/linear_accuracy": "linear probe",
+    "probe/knn_accuracy": "kNN",
+    "probe/effective_rank": "effective rank",
+    "probe/tokenizer_psnr": "tokenizer PSNR",
+    "probe/codebook_used": "codes used",
+    "probe/psnr_1": "next-frame PSNR",
+    "probe/copy_psnr_1": "last-frame PSNR",
+    "probe/delta_psnr_1": "delta PSNR",
+    "probe/action_nmi": "action NMI",
+    "probe/actions_used": "actions used",
+    "probe/action_shuffle_ratio": "shuffle ratio",
+}
+"""Keys of metrics.jsonl and their names, of which the first and the last value are printed."""
 COLORS = ("#2563eb", "#d97706", "#9ca3af")
 
 USES = {
@@ -63,19 +86,17 @@ def use(config: PretrainConfig, checkpoint: Path) -> list[str]:
 
 def measured(lines: list[dict[str, Any]]) -> list[str]:
     """The first and the last measurement of each kind."""
-    names = {"probe/loss": "held-out loss", "probe/trivial_loss": "trivial loss"}
-    names |= {"probe/linear_accuracy": "linear probe", "probe/knn_accuracy": "kNN"}
     out = []
-    for key, name in (names | {"probe/effective_rank": "effective rank"}).items():
+    for key, name in MEASURED.items():
         values = [(line["updates"], line[key]) for line in lines if line.get(key) is not None]
         if values:
             (first, before), (last, now) = values[0], values[-1]
-            out.append(f"{name + ':':<16}{now:.4g} at update {last:,} ({before:.4g} at {first:,})")
+            out.append(f"{name + ':':<17}{now:.4g} at update {last:,} ({before:.4g} at {first:,})")
     return out
 
 
 def draw(lines: list[dict[str, Any]], file: Path) -> Path:
-    """A picture of loss, accuracies and effective rank by updates; panels without values are left out."""
+    """A picture of the measurements by updates; panels without values are left out."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -93,7 +114,7 @@ def draw(lines: list[dict[str, Any]], file: Path) -> Path:
                     axis.plot(*zip(*points, strict=True), color=color, label=label, linewidth=1.5)
             axis.set_title(name, loc="left", color=FAINT)
             axis.set_xlabel("updates")
-            axis.set_ylim(0, 1.05 * axis.dataLim.y1)
+            axis.set_ylim(min(0, 1.05 * axis.dataLim.y0), 1.05 * axis.dataLim.y1)
             if any(keys.values()):
                 axis.legend(frameon=False)
         figure.tight_layout()

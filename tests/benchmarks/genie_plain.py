@@ -1,0 +1,165 @@
+"""Plain PyTorch programs of Genie's three models, as the paper reads: what the benchmark compares with.
+
+`nn.MultiheadAttention` in space and in time under a mask, learnt positions of places and frames, a codebook of
+parameters with both losses of VQ, `torch.optim.AdamW`. Sizes are those of the configurations.
+Legend: B batch, T frames, N tokens of a frame, D width, P pixels of a patch.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from world_models.genie.config import (
+    DynamicsConfig,
+    LatentActionConfig,
+    QuantizerConfig,
+    TokenizerConfig,
+    TransformerConfig,
+)
+
+
+def pictures_to_patches(frames: Tensor, patch: int) -> Tensor:
+    """uint8 `[B T S S C]` to `[B T N P]`."""
+    b, t, size, _, channels = frames.shape
+    grid = size // patch
+    x = (frames.float() / 255).reshape(b, t, grid, patch, grid, patch, channels)
+    return x.permute(0, 1, 2, 4, 3, 5, 6).reshape(b, t, grid * grid, patch * patch * channels)
+
+
+class Block(nn.Module):
+    def __init__(self, c: TransformerConfig):
+        super().__init__()
+        self.norms = nn.ModuleList(nn.LayerNorm(c.width) for _ in range(3))
+        self.space, self.time = (nn.MultiheadAttention(c.width, c.heads, batch_first=True) for _ in range(2))
+        hidden = round(c.width * c.mlp_ratio)
+        self.mlp = nn.Sequential(nn.Linear(c.width, hidden), nn.GELU(), nn.Linear(hidden, c.width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, t, n, d = x.shape
+        y = self.norms[0](x).reshape(b * t, n, d)
+        x = x + self.space(y, y, y, need_weights=False)[0].reshape(b, t, n, d)
+        y = self.norms[1](x).transpose(1, 2).reshape(b * n, t, d)
+        causal = nn.Transformer.generate_square_subsequent_mask(t)
+        y = self.time(y, y, y, attn_mask=causal, is_causal=True, need_weights=False)[0]
+        x = x + y.reshape(b, n, t, d).transpose(1, 2)
+        return x + self.mlp(self.norms[2](x))
+
+
+class Stack(nn.Module):
+    """Blocks with learnt positions of `tokens` places and `frames` frames."""
+
+    def __init__(self, c: TransformerConfig, inputs: int, outputs: int, tokens: int, frames: int):
+        super().__init__()
+        self.enter, self.leave, self.norm = (
+            nn.Linear(inputs, c.width),
+            nn.Linear(c.width, outputs),
+            nn.LayerNorm(c.width),
+        )
+        self.places = nn.Parameter(0.02 * torch.randn(tokens, c.width))
+        self.moments = nn.Parameter(0.02 * torch.randn(frames, 1, c.width))
+        self.blocks = nn.ModuleList(Block(c) for _ in range(c.depth))
+
+    def forward(self, x: Tensor, first: Tensor | None = None) -> Tensor:
+        """`first`: a token in front of those of each frame, `[B T D]`."""
+        x = self.enter(x) + self.places
+        if first is not None:
+            x = torch.cat([first[:, :, None], x], 2)
+        x = x + self.moments[: x.shape[1]]
+        for block in self.blocks:
+            x = block(x)
+        return self.leave(self.norm(x))
+
+
+class Codebook(nn.Module):
+    def __init__(self, c: QuantizerConfig):
+        super().__init__()
+        self.beta, self.codes = c.beta, nn.Parameter(F.normalize(torch.randn(c.codes, c.width), dim=-1))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        z, codes = F.normalize(x, dim=-1), F.normalize(self.codes, dim=-1)
+        ids = torch.cdist(z.reshape(-1, z.shape[-1]), codes).argmin(-1).reshape(z.shape[:-1])
+        chosen = codes[ids]
+        loss = (z.detach() - chosen).square().mean() + self.beta * (z - chosen.detach()).square().mean()
+        return z + (chosen - z).detach(), ids, loss
+
+
+class Tokenizer(nn.Module):
+    def __init__(self, c: TokenizerConfig):
+        super().__init__()
+        self.patch, tokens, pixels = c.patch, c.grid**2, c.patch**2 * c.channels
+        self.encoder = Stack(c.encoder, pixels, c.quantizer.width, tokens, c.frames)
+        self.codebook = Codebook(c.quantizer)
+        self.decoder = Stack(c.decoder, c.quantizer.width, pixels, tokens, c.frames)
+
+    def loss(self, frames: Tensor) -> Tensor:
+        x = pictures_to_patches(frames, self.patch)
+        values, _, loss = self.codebook(self.encoder(x))
+        return (self.decoder(values) - x).square().mean() + loss
+
+    @torch.no_grad()
+    def encode(self, frames: Tensor) -> Tensor:
+        return self.codebook(self.encoder(pictures_to_patches(frames, self.patch)))[1]
+
+
+class LatentActions(nn.Module):
+    def __init__(self, c: LatentActionConfig):
+        super().__init__()
+        self.patch, tokens, pixels = c.patch, c.grid**2, c.patch**2 * c.channels
+        self.token = nn.Parameter(0.02 * torch.randn(c.encoder.width))
+        self.encoder = Stack(c.encoder, pixels, c.quantizer.width, tokens, c.frames)
+        self.codebook = Codebook(c.quantizer)
+        self.action = nn.Linear(c.quantizer.width, c.decoder.width)
+        self.decoder = Stack(c.decoder, pixels, pixels, tokens, c.frames)
+
+    def quantized(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return self.codebook(self.encoder(x, self.token.expand(*x.shape[:2], -1))[:, 1:, 0])
+
+    def loss(self, frames: Tensor) -> Tensor:
+        x = pictures_to_patches(frames, self.patch)
+        values, _, loss = self.quantized(x)
+        predicted = self.decoder(x[:, :-1], self.action(values))[:, :, 1:]
+        return (predicted - x[:, 1:]).square().mean() + loss
+
+    @torch.no_grad()
+    def infer(self, frames: Tensor) -> Tensor:
+        return self.quantized(pictures_to_patches(frames, self.patch))[1]
+
+
+class Dynamics(nn.Module):
+    """With the tokenizer and the latent action model, whose codes it predicts and takes."""
+
+    def __init__(self, c: DynamicsConfig, tokenizer: Tokenizer, actions: LatentActions):
+        super().__init__()
+        self.tokenizer, self.latent, width = tokenizer, actions, c.transformer.width
+        codes, (places, frames) = len(tokenizer.codebook.codes), (tokenizer.encoder.places, tokenizer.encoder.moments)
+        self.embed = nn.Embedding(codes + 1, width)
+        self.action = nn.Embedding(len(actions.codebook.codes) + 1, width)
+        self.stack = Stack(c.transformer, width, codes, len(places), len(frames))
+
+    def logits(self, tokens: Tensor, actions: Tensor) -> Tensor:
+        """`actions [B T-1]`; none led to the first frame."""
+        actions = F.pad(actions + 1, (1, 0))
+        return self.stack(self.embed(tokens), self.action(actions))[:, :, 1:]
+
+    def loss(self, frames: Tensor, masked: Tensor) -> Tensor:
+        tokens, actions = self.tokenizer.encode(frames), self.latent.infer(frames)
+        logits = self.logits(tokens.masked_fill(masked, self.embed.num_embeddings - 1), actions)
+        return F.cross_entropy(logits[masked], tokens[masked])
+
+    def trained(self) -> list[nn.Parameter]:
+        return [*self.embed.parameters(), *self.action.parameters(), *self.stack.parameters()]
+
+
+def step(loss: Callable[..., Tensor], parameters: list[nn.Parameter], *inputs: Tensor) -> Callable[[], None]:
+    """One update."""
+    optimizer = torch.optim.AdamW(parameters, 1e-4, weight_decay=1e-4)
+
+    def update(compute: Callable[[], Tensor]) -> None:
+        optimizer.zero_grad()
+        compute().backward()
+        optimizer.step()
+
+    return partial(update, partial(loss, *inputs))

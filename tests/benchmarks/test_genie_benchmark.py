@@ -1,0 +1,58 @@
+"""The Genie benchmark runs, its plain programs learn, and its frame without a cache is that with one."""
+
+import json
+
+import pytest
+import torch
+
+from tests.benchmarks import genie, genie_plain
+from world_models.genie.dynamics import Sampling
+from world_models.genie.genie import Genie
+
+pytestmark = pytest.mark.timeout(120)
+
+
+def test_the_last_line_is_one_json_object(capsys: pytest.CaptureFixture[str]) -> None:
+    assert genie.main(["--cases", "latent_action", "--rounds", "1"]) == 0
+    table, last = capsys.readouterr().out.splitlines()
+    report = json.loads(last)
+    case = report["cases"]["latent_action"]
+    assert table.startswith("latent_action") and report["threads"] == 1
+    assert case["of_public"] == pytest.approx(case["seconds"]["ours"] * case["gflops"] / 90 / 0.165)
+    assert report["value"] == pytest.approx(case["ratio"] / case["limit"])
+
+
+def test_both_programs_have_parameters_of_the_same_number() -> None:
+    c = genie.config()
+    ours = Genie(c)
+    tokenizer, actions = genie_plain.Tokenizer(c.tokenizer), genie_plain.LatentActions(c.latent_action)
+    plain = genie_plain.Dynamics(c.dynamics, tokenizer, actions)
+    assert ours.latent_action is not None
+    codebook = ours.tokenizer.quantizer.codebook.numel()  # a buffer of ours
+    for own, theirs, more in (
+        (ours.tokenizer, tokenizer.parameters(), codebook),
+        (ours.latent_action, actions.parameters(), 0),
+        (ours.dynamics, plain.trained(), 0),
+    ):
+        count = sum(p.numel() for p in own.parameters()) + more
+        assert count == pytest.approx(sum(p.numel() for p in theirs), rel=0.05)
+
+
+def test_the_plain_tokenizer_learns() -> None:
+    torch.manual_seed(0)
+    plain, frames = genie_plain.LatentActions(genie.config().latent_action), genie.clips(4, 2)
+    step = genie_plain.step(plain.loss, list(plain.parameters()), frames)
+    before = float(plain.loss(frames))
+    for _ in range(5):
+        step()
+    assert float(plain.loss(frames)) < before
+
+
+def test_a_frame_without_a_cache_is_the_same() -> None:
+    torch.manual_seed(0)
+    model, frames = Genie(genie.config(5)).eval(), genie.clips(3, 1)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    action, likeliest = torch.tensor([2]), Sampling(steps=2, temperature=0.0)
+    state = model.step(model.start(frames), action, sampling=likeliest)
+    assert torch.equal(genie.Uncached(model, frames).step(action, likeliest), state.frame)
