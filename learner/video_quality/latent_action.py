@@ -23,7 +23,7 @@ def latent_action_measures(model: LatentActionModel, batches: Iterable[Batch], s
     the frames before; `action_perplexity` and `actions_used`; with true actions, `consistency` too."""
     parts = [_predicted(model, batch) for batch in batches]
     found = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
-    used = counts(found["latent"], model.config.quantizer.size)
+    used = counts(found["latent"], model.config.actions)
     out = {"psnr_1": psnr(found["errors"]), "copy_psnr_1": psnr(found["copied"])}
     out |= {"action_perplexity": perplexity(used), "actions_used": float((used > 0).sum())}
     if "actions" in found:

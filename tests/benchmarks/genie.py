@@ -25,7 +25,6 @@ from world_models.genie.config import (
     DynamicsConfig,
     GenieConfig,
     LatentActionConfig,
-    QuantizerConfig,
     TokenizerConfig,
     TransformerConfig,
 )
@@ -50,7 +49,7 @@ def config(frames: int = FRAMES) -> GenieConfig:
     clips: dict[str, Any] = {"frames": frames, "encoder": stack, "decoder": stack}
     return GenieConfig(
         tokenizer=TokenizerConfig(**clips),
-        latent_action=LatentActionConfig(quantizer=QuantizerConfig(codes=6), **clips),
+        latent_action=LatentActionConfig(actions=6, **clips),
         dynamics=DynamicsConfig(transformer=stack),
     )
 
@@ -78,9 +77,10 @@ def of_tokenizer() -> Programs:
 
 
 def of_latent_action() -> Programs:
+    """Six actions are tried."""
     ours, plain = (kind(config().latent_action) for kind in (LatentActionModel, genie_plain.LatentActions))
-    frames = clips()
-    return {"ours": trained(ours, frames), "plain": genie_plain.step(plain.loss, list(plain.parameters()), frames)}
+    inputs = clips(), torch.rand(BATCH, FRAMES - 1)
+    return {"ours": trained(ours, *inputs), "plain": genie_plain.step(plain.loss, list(plain.parameters()), *inputs)}
 
 
 def of_dynamics() -> Programs:

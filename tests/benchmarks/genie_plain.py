@@ -105,27 +105,35 @@ class Tokenizer(nn.Module):
 
 
 class LatentActions(nn.Module):
+    """Every action is tried on every pair of frames; one that does well is learnt, and the encoder learns which."""
+
     def __init__(self, c: LatentActionConfig):
         super().__init__()
-        self.patch, tokens, pixels = c.patch, c.grid**2, c.patch**2 * c.channels
-        self.token = nn.Parameter(0.02 * torch.randn(c.encoder.width))
-        self.encoder = Stack(c.encoder, pixels, c.quantizer.width, tokens, c.frames)
-        self.codebook = Codebook(c.quantizer)
-        self.action = nn.Linear(c.quantizer.width, c.decoder.width)
+        self.config, tokens, pixels = c, c.grid**2, c.patch**2 * c.channels
+        self.encoder = Stack(c.encoder, 2 * pixels, c.actions, tokens, c.frames)
+        self.actions = nn.Embedding(c.actions, pixels)
         self.decoder = Stack(c.decoder, pixels, pixels, tokens, c.frames)
 
-    def quantized(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return self.codebook(self.encoder(x, self.token.expand(*x.shape[:2], -1))[:, 1:, 0])
+    def scores(self, x: Tensor) -> Tensor:
+        return self.encoder(torch.cat([x[:, :-1], x[:, 1:]], -1)).mean(2)
 
-    def loss(self, frames: Tensor) -> Tensor:
-        x = pictures_to_patches(frames, self.patch)
-        values, _, loss = self.quantized(x)
-        predicted = self.decoder(x[:, :-1], self.action(values))[:, :, 1:]
-        return (predicted - x[:, 1:]).square().mean() + loss
+    def errors(self, x: Tensor, actions: Tensor) -> Tensor:
+        predicted = self.decoder(x[:, :-1] + self.actions(actions)[:, :, None])
+        return (predicted - x[:, 1:]).square().mean((2, 3))
+
+    def loss(self, frames: Tensor, noise: Tensor) -> Tensor:
+        x, count = pictures_to_patches(frames, self.config.patch), self.config.actions
+        with torch.no_grad():
+            tried = [self.errors(x, torch.full(noise.shape, action)) for action in range(count)]
+            error = torch.stack(tried, -1)
+            posterior = (-error / (self.config.temperature * error.amin(-1).mean())).softmax(-1)
+        actions = (posterior.cumsum(-1) < noise[..., None]).sum(-1).clamp_max(count - 1)
+        told = -(posterior * self.scores(x).log_softmax(-1)).sum(-1)
+        return self.errors(x, actions).mean() + told.mean()
 
     @torch.no_grad()
     def infer(self, frames: Tensor) -> Tensor:
-        return self.quantized(pictures_to_patches(frames, self.patch))[1]
+        return self.scores(pictures_to_patches(frames, self.config.patch)).argmax(-1)
 
 
 class Dynamics(nn.Module):
@@ -136,13 +144,15 @@ class Dynamics(nn.Module):
         self.tokenizer, self.latent, width = tokenizer, actions, c.transformer.width
         codes, (places, frames) = len(tokenizer.codebook.codes), (tokenizer.encoder.places, tokenizer.encoder.moments)
         self.embed = nn.Embedding(codes + 1, width)
-        self.action = nn.Embedding(len(actions.codebook.codes) + 1, width)
-        self.stack = Stack(c.transformer, width, codes, len(places), len(frames))
+        self.action = nn.Embedding(actions.config.actions + 1, width)
+        self.stack = Stack(c.transformer, width, width, len(places), len(frames))
+        self.bias = nn.Parameter(torch.zeros(codes))
 
     def logits(self, tokens: Tensor, actions: Tensor) -> Tensor:
         """`actions [B T-1]`; none led to the first frame."""
         actions = F.pad(actions + 1, (1, 0))
-        return self.stack(self.embed(tokens), self.action(actions))[:, :, 1:]
+        x = self.stack(self.embed(tokens), self.action(actions))[:, :, 1:]
+        return F.linear(x, self.embed.weight[:-1], self.bias)
 
     def loss(self, frames: Tensor, masked: Tensor) -> Tensor:
         tokens, actions = self.tokenizer.encode(frames), self.latent.infer(frames)
@@ -150,7 +160,7 @@ class Dynamics(nn.Module):
         return F.cross_entropy(logits[masked], tokens[masked])
 
     def trained(self) -> list[nn.Parameter]:
-        return [*self.embed.parameters(), *self.action.parameters(), *self.stack.parameters()]
+        return [*self.embed.parameters(), *self.action.parameters(), *self.stack.parameters(), self.bias]
 
 
 def step(loss: Callable[..., Tensor], parameters: list[nn.Parameter], *inputs: Tensor) -> Callable[[], None]:

@@ -1,6 +1,5 @@
 """A small world of the block world's size, untrained, and clips for it."""
 
-from dataclasses import replace
 from functools import cache
 
 import torch
@@ -28,7 +27,7 @@ def config(real_actions: int = 0) -> GenieConfig:
     sizes = {"size": 32, "frames": FRAMES, "patch": 8, "encoder": SMALL, "decoder": SMALL}
     return GenieConfig(
         tokenizer=TokenizerConfig(**sizes, quantizer=codes),
-        latent_action=LatentActionConfig(**sizes, quantizer=replace(codes, codes=6)),
+        latent_action=LatentActionConfig(**sizes, actions=6),
         dynamics=DynamicsConfig(transformer=SMALL, steps=2),
         real_actions=real_actions,
     )
