@@ -16,6 +16,7 @@ MANIFEST = "manifest.json"
 MODEL_CONFIG, WEIGHTS = "config.json", "model.safetensors"  # of the Hugging Face hub
 RUN_CONFIG, CHECKPOINTS = "config.yaml", "checkpoints"  # in a run's directory
 BEST = "best"  # in its checkpoints: the policy with the best evaluation score
+WORLD = "dynamics"  # in the directory of `nexus pretrain genie`: the run whose model is the whole world
 
 
 class DamagedCheckpointError(ValueError):
@@ -82,7 +83,7 @@ def find_model(path: Path) -> Path:
     checkpoints = path / CHECKPOINTS
     old = checkpoints / f".{BEST}.old"  # the best one, if saving a better one was killed
     newest_first = reversed(numbered(checkpoints) if checkpoints.is_dir() else [])
-    for folder in (path, checkpoints / BEST, old, *newest_first):
+    for folder in (path, checkpoints / BEST, old, *newest_first, *reversed(numbered(path / WORLD / CHECKPOINTS))):
         if (folder / WEIGHTS).exists() and (folder / MODEL_CONFIG).exists():
             return folder
     raise _no_model(path)
@@ -98,7 +99,8 @@ def _no_model(path: Path) -> ValueError:
 
 def newest_model(path: Path) -> Path:
     """The checkpoint at `path`: that directory itself, or the newest of a run. ValueError: there is none."""
-    for folder in (path, *reversed(numbered(path / CHECKPOINTS))):
+    runs = (path, path / WORLD)
+    for folder in (path, *(found for run in runs for found in reversed(numbered(run / CHECKPOINTS)))):
         if (folder / WEIGHTS).exists() and (folder / MODEL_CONFIG).exists():
             return folder
     raise _no_model(path)

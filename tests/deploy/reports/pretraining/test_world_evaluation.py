@@ -36,8 +36,8 @@ def nexus(*words: object) -> int:
 
 
 def test_a_world_is_measured_and_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run = saved(tmp_path / "run")
-    assert nexus("eval", run, "--clips", "8", "--seed", "3") == 0
+    run = saved(tmp_path / "world" / "dynamics")
+    assert nexus("eval", tmp_path / "world", "--clips", "8", "--seed", "3") == 0
     said = capsys.readouterr().out
     assert "8 clips of generated:block_world (test, seed 0)" in said and "delta PSNR, dB" in said
     found = json.loads((run / "evaluation.json").read_text())
