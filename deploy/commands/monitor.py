@@ -40,6 +40,7 @@ def run(arguments: Sequence[str]) -> int:
     from deploy.monitor.alerts import Alerts, read_webhook, webhook
     from deploy.monitor.runs import Runs
     from deploy.monitor.serve import listen, serve
+    from deploy.monitor.server import application
     from deploy.monitor.views import Views, folders_of
     from deploy.reports.curves import load_baselines, told_apart
 
@@ -58,5 +59,5 @@ def run(arguments: Sequence[str]) -> int:
                 print(f"The page asks for the token in {kept}. Over a network, reach it through ssh -L or TLS.")
             sys.stdout.flush()
 
-        serve(views, listening, token, ready)
+        serve(application(views, token), listening, token, ready)
     return 0

@@ -3,10 +3,8 @@
 import asyncio
 import json
 import logging
-import mimetypes
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request, WebSocket, WebSocketDisconnect
@@ -17,20 +15,13 @@ from deploy.monitor.access import Access
 from deploy.monitor.answers import Answer, to_text
 from deploy.monitor.curves import Question
 from deploy.monitor.questions import MissingError, QuestionError, asked
+from deploy.monitor.serve import PAGE, add_files
 from deploy.monitor.videos import picture
 from deploy.monitor.views import Shown, Views
 
-PAGE = Path(__file__).parent / "page"
 TICK = 0.4  # seconds between two looks at the runs
 MOST_LISTENERS = 64
 _log = logging.getLogger(__name__)
-mimetypes.add_type("text/javascript", ".js")
-mimetypes.add_type("font/woff2", ".woff2")
-
-
-def page_files() -> dict[str, Path]:
-    """Every file of the page by its path in the URL: nothing else can be asked for."""
-    return {path.relative_to(PAGE).as_posix(): path for path in PAGE.rglob("*") if path.is_file()}
 
 
 class Listeners:
@@ -82,7 +73,7 @@ def application(views: Views, token: str = "") -> Any:
     app.add_exception_handler(QuestionError, _wrong)
     app.add_exception_handler(MissingError, _missing)
     app.add_exception_handler(Exception, _failed)  # uvicorn logs it too
-    _add_files(app)
+    add_files(app, PAGE)
     _add_questions(app, views)
 
     @app.websocket("/live")
@@ -129,28 +120,6 @@ def _missing(_: Request, error: Exception) -> Response:
 
 def _failed(_: Request, error: Exception) -> Response:
     return Answer({"error": f"The monitor failed ({type(error).__name__}); its log says more."}, 500)
-
-
-def _add_files(app: FastAPI) -> None:
-    files = page_files()
-
-    def serve(name: str) -> Response:
-        if name not in files:
-            return Answer({"error": "There is no such file."}, 404)
-        kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
-        return Response(files[name].read_bytes(), media_type=kind, headers={"cache-control": "no-cache"})
-
-    @app.get("/")
-    def page() -> Response:
-        return serve("index.html")
-
-    @app.get("/login")
-    def login() -> Response:
-        return serve("login.html")
-
-    @app.get("/static/{name:path}")
-    def static(name: str) -> Response:
-        return serve(name)
 
 
 def _add_questions(app: FastAPI, views: Views) -> None:
