@@ -22,6 +22,7 @@ COMMANDS = {
     "checkpoint": Command("deploy.commands.checkpoint", "save a run in progress now"),
     "stop": Command("deploy.commands.stop", "save and end a run in progress"),
     "monitor": Command("deploy.commands.monitor", "serve a page that shows runs while they learn"),
+    "play": Command("deploy.commands.play", "serve a page on which people play a world that Genie generates"),
     "eval": Command("deploy.commands.eval", "score a trained policy on fresh episodes"),
     "plan": Command("deploy.commands.plan", "score planners over a trained world model"),
     "plot": Command("deploy.commands.plot", "plot score curves of runs and published ones"),

@@ -1,0 +1,1 @@
+"""`nexus play`: a page on which people play worlds that a Genie generates."""
