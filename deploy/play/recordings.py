@@ -115,10 +115,11 @@ def _different(dataset: Dataset, rng: np.random.Generator) -> list[Example]:
 
 def _recording(model: Genie, example: Example) -> Recording:
     device = next(model.parameters()).device
-    frames = with_channels(torch.from_numpy(example["frames"]).to(device), model.config.channels, "model.channels")
+    clip = torch.from_numpy(example["frames"].copy()).to(device)[None]
+    frames = with_channels(clip, model.config.channels, "model.channels")[0]
     if not model.config.real_actions:
         return Recording(frames)
     if len(frames) > 1 and "actions" not in example:
         frames = frames[:1]  # what led to the others is unknown
     recorded = example.get("actions", np.zeros((0, model.config.actions), np.float32))
-    return Recording(frames, torch.from_numpy(recorded).to(device))
+    return Recording(frames, torch.from_numpy(recorded.copy()).to(device))

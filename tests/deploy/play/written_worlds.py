@@ -5,13 +5,15 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import torch
 from safetensors.numpy import save_file
 
 from deploy.play.game import Game
-from deploy.play.recordings import read_recordings
+from deploy.play.recordings import Recording, read_recordings
 from tests.integration.runs import environment
 from world_models.genie.config import (
     DynamicsConfig,
@@ -56,10 +58,14 @@ def write_world(path: Path, model: Genie) -> Path:
     return path
 
 
-def small_game(start: str = "generated:block_world", temperature: float = 1.0, config: GenieConfig = SMALLEST) -> Game:
-    model = fresh(config)
-    recordings = read_recordings(model, Path("nowhere"), start)
-    return Game("small", model, recordings, Sampling(steps=2, temperature=temperature), seed=0)
+@cache
+def clips(config: GenieConfig) -> list[Recording]:
+    return read_recordings(fresh(config), Path("nowhere"), "generated:block_world")
+
+
+def small_game(temperature: float = 1.0, config: GenieConfig = SMALLEST) -> Game:
+    recordings = [replace(one, actions=one.actions if config.real_actions else None) for one in clips(config)]
+    return Game("small", fresh(config), recordings, Sampling(steps=2, temperature=temperature), seed=0)
 
 
 @contextmanager
