@@ -33,9 +33,7 @@ SMALLEST = GenieConfig(
     tokenizer=TokenizerConfig(
         size=16, frames=4, encoder=_SMALL, decoder=_SMALL, quantizer=QuantizerConfig(kind="fsq", levels=(4, 4))
     ),
-    latent_action=LatentActionConfig(
-        size=16, frames=4, patch=8, encoder=_SMALL, decoder=_SMALL, quantizer=QuantizerConfig(codes=3, width=4)
-    ),
+    latent_action=LatentActionConfig(size=16, frames=4, patch=8, encoder=_SMALL, decoder=_SMALL, actions=3),
     dynamics=DynamicsConfig(transformer=_SMALL, steps=2),
 )
 
