@@ -54,22 +54,23 @@ class Dynamics(nn.Module):
         self, tokens: Int[Tensor, "B T N"], actions: Float[Tensor, "B K A"], masked: Bool[Tensor, "B T N"]
     ) -> dict[str, Tensor]:
         """`cross_entropy` of the masked tokens, `[B]`."""
-        logits = self(tokens.masked_fill(masked, self.codes), actions)
-        found = F.cross_entropy(logits[masked].float(), tokens[masked], reduction="none")
+        x = self.transformer(self._inputs(tokens.masked_fill(masked, self.codes), self.conditions(actions)))
+        found = F.cross_entropy(self._logits(x[:, :, -self.tokens :][masked]).float(), tokens[masked], reduction="none")
         clip = torch.arange(len(tokens), device=tokens.device)[:, None, None].expand_as(tokens)[masked]
         sums = torch.zeros(len(tokens), device=tokens.device).index_add(0, clip, found)
         return {"cross_entropy": sums / masked.sum((1, 2)).clamp_min(1)}
 
     def forward(self, tokens: Int[Tensor, "B T N"], actions: Float[Tensor, "B T-1 A"]) -> Float[Tensor, "B T N codes"]:
         """Logits of every token of whole clips, some of which are masked."""
-        return self._logits(self.transformer(self._inputs(tokens, self.conditions(actions))))
+        x = self.transformer(self._inputs(tokens, self.conditions(actions)))
+        return self._logits(x[:, :, -self.tokens :])
 
     def extend(
         self, tokens: Int[Tensor, "B T N"], conditions: Float[Tensor, "B T D"], past: Past | None, time: int
     ) -> tuple[Float[Tensor, "B T N K"], Past]:
         """Logits of frames that follow `time` earlier ones, and the keys and values of all."""
         x, seen = self.transformer.extend(self._inputs(tokens, conditions), past, time)
-        return self._logits(x), seen
+        return self._logits(x[:, :, -self.tokens :]), seen
 
     def conditions(self, actions: Float[Tensor, "B K A"]) -> Float[Tensor, "B K+1 D"]:
         """What stands for the actions that led to each of K + 1 frames; none led to the first."""
@@ -110,9 +111,10 @@ class Dynamics(nn.Module):
         conditions = conditions[:, :, None].to(x.dtype)
         return torch.cat([conditions, x], 2) if self.config.conditioning == "prepend" else x + conditions
 
-    def _logits(self, x: Float[Tensor, "B T M D"]) -> Float[Tensor, "B T N K"]:
-        # Tied to the embeddings: most tokens are those of the frame before, and to copy is learnt once for all codes.
-        return F.linear(self.to_code(x[:, :, -self.tokens :]), self.embed.weight[: self.codes], self.bias)
+    def _logits(self, x: Float[Tensor, "... D"]) -> Float[Tensor, "... codes"]:
+        """Tied to the embeddings: most tokens are those of the frame before, and to copy is learnt once for all codes.
+        The published model has a layer of its own."""
+        return F.linear(self.to_code(x), self.embed.weight[: self.codes], self.bias)
 
 
 def _draw(log_p: Float[Tensor, "B N K"], temperature: float, generator: torch.Generator | None) -> Int[Tensor, "B N"]:
