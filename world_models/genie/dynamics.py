@@ -49,6 +49,7 @@ class Dynamics(nn.Module):
         initialize(self)
         nn.init.trunc_normal_(self.first, std=INIT_STD)
         nn.init.normal_(self.embed.weight, std=width**-0.5)
+        nn.init.normal_(self.action.weight)  # as strong as a token, or else it is long ignored
 
     def losses(
         self, tokens: Int[Tensor, "B T N"], actions: Float[Tensor, "B K A"], masked: Bool[Tensor, "B T N"]

@@ -63,6 +63,7 @@ def run(arguments: Sequence[str]) -> int:
         print(f"nexus pretrain genie-{name.replace('_', '-')}")
         if code := STAGES[name][0].run(words):
             return int(code)
+    print(f"Measure the world: nexus eval {whole.logdir}\nPlay in it:        nexus play {whole.logdir}")
     return 0
 
 
