@@ -4,9 +4,10 @@ The simple model learns here and now; `--run` names a run of `nexus train gym:Pe
 --preset quick` for DreamerV3's, whose own actor and random actions are scored on the same episodes. Planners have about
 the same number of imagined steps an action. CPU seconds are the measure on a busy machine; one thread.
 
-`--reach` names runs of `nexus pretrain vjepa2-ac --data generated:point_reach`, one for each seed: they move a point to
-where a picture shows it (`actors/envs/point_reach.py`), beside the same planner with an untrained predictor on the same
-encoder, random actions, and an oracle that goes straight to the goal.
+`--reach` names runs of `nexus pretrain vjepa2-ac` or of `nexus pretrain genie --real-actions` on generated:point_reach,
+one for each seed: they move a point to where a picture shows it (`actors/envs/point_reach.py`), beside the same planner
+with an untrained predictor on the same encoder, or dynamics on the same tokenizer, random actions, and an oracle that
+goes straight to the goal.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 import torch
+from torch import nn
 
 from actors.envs import make
 from actors.envs.point_reach import LARGEST, POINT, STEPS
@@ -32,6 +34,8 @@ from actors.trivial_policies import Arrays, Policy, RandomPolicy
 from deploy.reports.planning import TimedPolicy
 from tests.benchmarks.machine import describe, versions
 from world_models import SimpleWorldModel, plan_with_world_model
+from world_models.genie.genie import Genie
+from world_models.genie.planning import GeniePlanning
 from world_models.jepa.planning import VJEPA2ACPlanning
 from world_models.jepa.vjepa2_ac import VJEPA2AC
 from world_models.loading import load_world_model
@@ -128,16 +132,22 @@ def shown(pictures: np.ndarray) -> np.ndarray:
     return (places - POINT) / (1 - 2 * POINT)
 
 
-def untrained(model: VJEPA2AC, seed: int) -> VJEPA2AC:
-    """The same encoder with a fresh predictor."""
+def untrained(model: nn.Module, seed: int) -> nn.Module:
+    """The same encoder or tokenizer with a fresh predictor."""
     torch.manual_seed(seed)
+    if isinstance(model, Genie):
+        world = Genie(model.config).eval()
+        world.tokenizer.load_state_dict(model.tokenizer.state_dict())
+        return world
+    assert isinstance(model, VJEPA2AC), "there are two such families"
     fresh = VJEPA2AC(model.config).eval()
     fresh.encoder.load_state_dict(model.encoder.state_dict())
     return fresh
 
 
-def reach(model: VJEPA2AC, planner: Planner, episodes: int) -> dict[str, Any]:
-    policy = PlannerPolicy(VJEPA2ACPlanning(model), planner, goal=lambda seen: {"image": seen["goal"]}, deadline=STEPS)
+def reach(model: nn.Module, planner: Planner, episodes: int) -> dict[str, Any]:
+    seen: Any = GeniePlanning(model) if isinstance(model, Genie) else VJEPA2ACPlanning(model)  # type: ignore[arg-type]
+    policy = PlannerPolicy(seen, planner, goal=lambda seen: {"image": seen["goal"]}, deadline=STEPS)
     return score(policy, episodes, True, REACH)
 
 
@@ -146,8 +156,9 @@ def reach_rows(runs: Sequence[Path], planners: Sequence[str], episodes: int) -> 
     rows = []
     for seed, run in enumerate(runs):
         model = load_world_model(run).model
-        assert isinstance(model, VJEPA2AC), f"{run} is no run of nexus pretrain vjepa2-ac"
-        kinds = {"vjepa2-ac": model, "vjepa2-ac untrained": untrained(model, seed)}
+        assert isinstance(model, VJEPA2AC | Genie), f"{run} is no run of nexus pretrain vjepa2-ac or genie"
+        family = "genie" if isinstance(model, Genie) else "vjepa2-ac"
+        kinds = {family: model, f"{family} untrained": untrained(model, seed)}
         for name, kind in kinds.items():
             for planner in planners:
                 found = ActionBlocks(planner=REACH_PLANNERS[planner], block=4)
@@ -172,7 +183,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run", type=Path, help="a quick run on gym:Pendulum-v1")
     parser.add_argument("--planners", nargs="+", choices=PLANNERS, default=list(PLANNERS))
-    parser.add_argument("--reach", nargs="+", type=Path, default=[], metavar="RUN", help="runs of V-JEPA 2-AC")
+    parser.add_argument("--reach", nargs="+", type=Path, default=[], metavar="RUN", help="runs of V-JEPA 2-AC or Genie")
     parser.add_argument("--models", nargs="*", choices=HORIZONS, default=list(HORIZONS))
     parser.add_argument("--episodes", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=4, help="of plans that the simple model learns from")
@@ -204,7 +215,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     if given.reach:
         rows += reach_rows(given.reach, given.planners, given.episodes)
     if best is None:
-        best = max((row["success"] for row in rows if row["model"] == "vjepa2-ac"), default=None)
+        best = max((row["success"] for row in rows if row["model"] in ("vjepa2-ac", "genie")), default=None)
         unit = "success on point reach"
     device = torch.device("cpu")
     out = {"name": "planning", "value": best, "unit": f"{unit} of the best planner", "device": describe(device),

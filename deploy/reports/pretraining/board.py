@@ -21,7 +21,7 @@ class PretrainProgress(Display):
     ) -> None:  # fmt: skip
         self.unit = "images" if config.frames == 1 else "clips"
         self.values: dict[str, float] = {}
-        self.rate: float | None = None  # images or clips a second
+        self.speed: float | None = None  # images or clips a second
         self._losses: list[float] = []
         name = f"{config.command.removeprefix('pretrain ')}  {config.data.where}"
         super().__init__(
@@ -46,7 +46,7 @@ class PretrainProgress(Display):
             ("effective rank", self._shown("probe/effective_rank", ".1f")),
             ("learning rate", self._shown("train/optimizer/learning_rate", ".3g")),
             ("EMA", self._shown("train/target/momentum", ".5g")),
-            (f"{self.unit}/s", short(self.rate)),
+            (f"{self.unit}/s", short(self.speed)),
             ("unreadable", self._shown("data/unreadable", ",.0f") if self.values.get("data/unreadable") else UNKNOWN),
             ("elapsed", self.elapsed()),
             ("ETA", UNKNOWN if eta is None else duration(eta)),
@@ -83,7 +83,7 @@ class PretrainBoard:
 
     def show(self, updates: int, doing: str) -> None:
         """Refresh the live display."""
-        self.progress.rate = self._rate(updates)
+        self.progress.speed = self._rate(updates)
         self.progress.done(updates, doing)
 
     def log(self, updates: int, values: Mapping[str, SupportsFloat]) -> None:
