@@ -34,7 +34,7 @@ def test_the_line_has_what_is_known() -> None:
     progress = PretrainProgress(config(), console=console, clock=clock)
     progress.done(0, "measuring")
     progress.add({"train/loss/total": 0.25, "train/target/momentum": 0.9965, "probe/effective_rank": 17.3})
-    progress.rate, clock.now = 64.0, 110.0
+    progress.speed, clock.now = 64.0, 110.0
     progress.done(30, "training")
     assert progress.line() == (
         "30/3,000 updates (1%)  loss 0.25  effective rank 17.3  EMA 0.9965  clips/s 64  elapsed 0:10  "
