@@ -109,7 +109,7 @@ GENIE_LATER = replace(
 
 GENIE_TINY = TrainingConfig(
     batch_size=8,
-    updates=1200,
+    updates=1000,
     lr=Schedule(kind="cosine", start=1e-5, top=1e-3, end=1e-5, warmup=50),
     weight_decay=Schedule(kind="constant", top=1e-4),
     beta2=0.99,
@@ -121,7 +121,7 @@ _WHOLE = DataConfig(scale=(1.0, 1.0), aspect=(1.0, 1.0))
 
 def genie_tokenizer(size: str) -> GenieTokenizerRun:
     """ValueError names the sizes."""
-    run = GenieTokenizerRun(model=genie.tokenizer(size), data=_WHOLE, training=GENIE_TINY)
+    run = GenieTokenizerRun(model=genie.tokenizer(size), data=_WHOLE, training=replace(GENIE_TINY, updates=800))
     return run if size == TINY else replace(run, training=GENIE_TRAINING, probe=LARGE_PROBE)
 
 
