@@ -105,6 +105,8 @@ def run(arguments: Sequence[str]) -> int:
             recording.close()
             print(f"{out} has {counted(recording.steps, 'frame')} already; to record more, raise --frames.")
             return 0
+        if not any(space.is_image for space in environment.spaces.observation.values()):
+            print(f"{given.task} shows no images with these options; nexus pretrain needs some.")
         if recording.continues:
             print(f"Continuing {out} at {counted(recording.steps, 'frame')}, with new episodes.")
         try:
