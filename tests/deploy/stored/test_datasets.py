@@ -87,6 +87,8 @@ def test_one_runs_steps_in_every_form(forms: dict[str, str], form: str) -> None:
     with closing(open_dataset(forms[form], CLIP, VIEW)) as data:
         moves(data)
         assert "frames from 'image'" in data.describe() and (form != "servers" or data.describe().count("unix://") == 2)
+    with closing(open_dataset(forms[form], CLIP, VIEW, Keys(conditions=False))) as data:
+        assert data.example(0, np.random.default_rng(0)).keys() == {"frames", "rewards"}  # for models of video alone
     with closing(open_dataset(forms[form], Clip(), VIEW, Keys(frames="goal"))) as data:
         assert data.example(0, np.random.default_rng(0))["frames"].shape == (1, 16, 16, 3)
     if form not in ("episodes", "minari"):
