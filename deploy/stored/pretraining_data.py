@@ -8,7 +8,7 @@ from deploy.wiring.pretraining import PretrainConfig
 from learner.datasets.batches import Batches, Unreadable
 from learner.datasets.dataset import Clip, Dataset, Example
 from learner.datasets.keys import Keys
-from learner.datasets.subset import Subset, held_out
+from learner.datasets.subset import Subset, held_out, recordings_of
 from learner.datasets.view import View
 
 
@@ -37,12 +37,12 @@ class PretrainingData:
                 self.held_out = _open_to_measure(config, centred, "test")
                 opened.callback(self.held_out.close)
             elif not whole.live:
-                kept, out = held_out(len(whole), config.probe.held_out, config.seed)
+                kept, out = held_out(recordings_of(whole), config.probe.held_out, config.seed)
                 if len(out):
                     self.train, self.reference = Subset(whole, kept), Subset(plain, kept)
                     self.held_out = Subset(plain, out)
-            held = 0 if self.held_out is self.reference else len(self.held_out)
-            self.unreadable = Unreadable(len(self.train) + held)  # of all parts together
+            sources = [whole] if self.held_out is plain or isinstance(self.held_out, Subset) else [whole, self.held_out]
+            self.unreadable = Unreadable(sum(int(recordings_of(one)[-1]) + 1 for one in sources))
             self._opened = opened.pop_all()
 
     def __enter__(self) -> "PretrainingData":

@@ -29,13 +29,13 @@ class Part(NamedTuple):
 
 
 class Arrays:
-    """One clip of each recording per pass, at a random place, and never across the end of an episode if its steps have
-    flags.
+    """Clips of recordings, never across the end of an episode if its steps have flags.
 
-    A recording is a file of the folder, or the `parts` of one in order, which are one episode; only the parts that a
-    clip needs are read. Those known to be shorter than a clip are left out. The first readable file says which keys
-    there are. `classes` has the number of classes of discrete keys. ValueError: there are no files, none can be read,
-    all are shorter than a clip, or a key is missing.
+    A recording is a file of the folder, of which a pass has one clip at a random place. Or it is the `parts` of one, in
+    order, which are one episode: then a pass has as many clips of it as fit one behind the other, each at a random
+    place within its share of the episode, and only the parts that a clip needs are read. Recordings known to be shorter
+    than a clip are left out. The first readable file says which keys there are. `classes` has the number of classes of
+    discrete keys. ValueError: there are no files, none can be read, all are shorter than a clip, or a key is missing.
     """
 
     live = False
@@ -57,6 +57,10 @@ class Arrays:
             )
         self.files = [part.file for one in self.recordings for part in one]
         self._first = np.cumsum([0, *map(len, self.recordings)])  # file of each recording
+        clips = [_steps(one) // clip.span if _known(one) else 1 for one in self.recordings]
+        self._clips = np.cumsum([0, *clips])
+        self.recording_of = np.repeat(np.arange(len(clips)), clips)
+        """The recording of each example."""
         self._kept = Kept()
         self._names: set[str] | None = None  # all
         fields = self._first_fields()
@@ -73,13 +77,17 @@ class Arrays:
         self._names = {*self.fields, *REWARDS, *FLAGS, LABEL}
 
     def __len__(self) -> int:
-        return len(self.recordings)
+        return len(self.recording_of)
 
     def example(self, index: int, rng: np.random.Generator) -> Example:
-        if len(self.recordings[index]) > 1:
-            arrays, start = self._piece(index, rng)
+        recording = int(self.recording_of[index])
+        parts = self.recordings[recording]
+        if _known(parts):
+            first, last = self._clips[recording : recording + 2]
+            share = (index - first + rng.random()) / (last - first)
+            arrays, start = self._piece(recording, int(share * (_steps(parts) - self.clip.span + 1)))
         else:
-            arrays, name = self._file(int(self._first[index])), self.recordings[index][0].file
+            arrays, name = self._file(int(self._first[recording])), parts[0].file
             starts = self._starts(arrays)
             if not len(starts):
                 raise UnreadableError(name, f"no episode in it has the {self.clip.span} steps that a clip spans")
@@ -91,22 +99,21 @@ class Arrays:
     def describe(self) -> str:
         frames = f", frames from {self.keys.frames!r}" if self.keys.frames else ""
         short = f", {self._short:,} shorter than a clip and left out" if self._short else ""
-        split = len(self.files) > len(self)
-        what = counted(len(self), "recording") + " in " * split if split else ""
+        clips = f"{counted(len(self), 'clip')} of {counted(len(self.recordings), 'recording')} in "
+        what = clips if len(self) > len(self.recordings) else ""
         return f"{what}{counted(len(self.files), '.npz file')} in {self.where}{frames}{short}"
 
     def close(self) -> None:
         return None
 
-    def _piece(self, index: int, rng: np.random.Generator) -> tuple[Rows, int]:
-        """The files of a recording that hold a random clip, joined, and where in them it begins."""
-        parts, span = self.recordings[index], self.clip.span
+    def _piece(self, recording: int, start: int) -> tuple[Rows, int]:
+        """The files of a recording that hold the clip from step `start` on, joined, and where in them it begins."""
+        parts, span = self.recordings[recording], self.clip.span
         ends = np.cumsum([part.steps for part in parts])
-        start = int(rng.integers(ends[-1] - span + 1))
         first, last = (int(np.searchsorted(ends, step, side="right")) for step in (start, start + span - 1))
         pieces: list[Rows] = []
         for number in range(first, last + 1):
-            arrays, part = self._file(int(self._first[index]) + number), parts[number]
+            arrays, part = self._file(int(self._first[recording]) + number), parts[number]
             if odd := {key: len(arrays[key]) for key in self.fields if len(arrays[key]) != part.steps}:
                 raise UnreadableError(part.file, f"it has {odd} steps, not the {part.steps} of the index")
             pieces.append(arrays)

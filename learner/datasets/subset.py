@@ -34,9 +34,16 @@ class Subset:
         self.dataset.close()
 
 
-def held_out(length: int, share: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers of the examples to train on and of those held out, ascending; at least one is held out if `share` > 0 and
-    there are two."""
+def recordings_of(dataset: Dataset) -> np.ndarray:
+    """The recording that each example is from, ascending from 0; one for each example where a pass has one of each."""
+    found: np.ndarray | None = getattr(dataset, "recording_of", None)
+    return np.arange(len(dataset)) if found is None else found
+
+
+def held_out(recordings: np.ndarray, share: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of the examples to train on and of those held out, ascending. `recordings` are those that the examples
+    are from, which stay whole; at least one is held out if `share` > 0 and there are two."""
+    length = int(recordings[-1]) + 1
     count = min(length - 1, max(1, round(share * length))) if share else 0
-    order = np.random.default_rng([2, seed]).permutation(length)
-    return np.sort(order[count:]), np.sort(order[:count])
+    out = np.isin(recordings, np.random.default_rng([2, seed]).permutation(length)[:count])
+    return np.flatnonzero(~out), np.flatnonzero(out)

@@ -74,7 +74,7 @@ def test_everything_comes_back_in_whole_episodes(tmp_path: Path) -> None:
 def test_clips_cross_files_but_no_end_of_an_episode(tmp_path: Path) -> None:
     written(tmp_path / "out", 300, (150, 40))
     data = open_dataset(str(tmp_path / "out"), Clip(frames=5, stride=8))
-    assert len(data) == 2 + 7
+    assert len(data) == 2 * 4 + 7  # a clip spans 33 steps
     seen = set()
     for seed in range(400):
         clip = data.example(seed % len(data), np.random.default_rng(seed))
@@ -85,7 +85,7 @@ def test_clips_cross_files_but_no_end_of_an_episode(tmp_path: Path) -> None:
         np.testing.assert_array_equal(actions.argmax(2).ravel(), (place[0] + np.arange(32)) % 5)
         np.testing.assert_array_equal(clip["rewards"], 8)
         seen.add((environment[0], place[0]))
-    assert len([place for i, place in seen if i == 0]) > 50  # of 118
+    assert len([place for i, place in seen if i == 0]) > 90  # of 118
     assert {place for i, place in seen if i == 1} == set(range(8))
     video = open_dataset(str(tmp_path / "out"), Clip(frames=2), keys=Keys(conditions=False))
     assert video.example(0, np.random.default_rng(0)).keys() == {"frames", "rewards"}
@@ -94,7 +94,8 @@ def test_clips_cross_files_but_no_end_of_an_episode(tmp_path: Path) -> None:
 def test_what_is_shorter_than_a_clip_is_left_out(tmp_path: Path) -> None:
     written(tmp_path / "out", 300, (150, 40))
     data = open_dataset(str(tmp_path / "out"), Clip(frames=50))
-    assert len(data) == 2 and "8 shorter than a clip and left out" in data.describe()
+    assert data.describe().startswith("6 clips of 2 recordings in 4 .npz files in ")
+    assert data.describe().endswith("8 shorter than a clip and left out")
     with pytest.raises(ValueError, match="spans 151 steps; the longest recording has 150. Ask for shorter clips"):
         open_dataset(str(tmp_path / "out"), Clip(frames=151))
 

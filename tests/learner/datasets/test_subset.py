@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from learner.datasets.dataset import Example
-from learner.datasets.subset import Subset, held_out
+from learner.datasets.subset import Subset, held_out, recordings_of
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -41,15 +41,18 @@ def test_a_part_has_the_examples_with_its_numbers() -> None:
         Subset(Numbers(live=True), [1])
 
 
-@given(st.integers(2, 300), st.floats(0.01, 0.5), st.integers(0, 5))
-def test_what_is_held_out_is_not_trained_on(length: int, share: float, seed: int) -> None:
-    kept, out = held_out(length, share, seed)
-    assert sorted([*kept, *out]) == list(range(length))
-    assert len(out) == max(1, round(share * length)) and len(kept) >= 1
-    again = held_out(length, share, seed)
+@given(st.integers(2, 300), st.floats(0.01, 0.5), st.integers(0, 5), st.integers(1, 4))
+def test_what_is_held_out_is_not_trained_on(length: int, share: float, seed: int, clips: int) -> None:
+    recordings = np.arange(length).repeat(clips)
+    kept, out = held_out(recordings, share, seed)
+    assert sorted([*kept, *out]) == list(range(length * clips))
+    assert not set(recordings[kept]) & set(recordings[out])
+    assert len(out) == clips * max(1, round(share * length)) and len(kept) >= clips
+    again = held_out(recordings, share, seed)
     assert np.array_equal(again[0], kept) and np.array_equal(again[1], out)
 
 
 def test_one_example_is_trained_on() -> None:
-    assert [len(part) for part in held_out(1, 0.5)] == [1, 0]
-    assert [len(part) for part in held_out(20, 0.0)] == [20, 0]
+    assert [len(part) for part in held_out(np.arange(1), 0.5)] == [1, 0]
+    assert [len(part) for part in held_out(np.arange(20), 0.0)] == [20, 0]
+    assert recordings_of(Numbers()).tolist() == list(range(10))
