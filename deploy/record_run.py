@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
@@ -66,31 +67,31 @@ def record(
 
     CannotDrawError: there can be no video. OSError: nothing more can be written.
     """
-    began, had, interrupt = time.monotonic(), recording.steps, Interrupt()
-    saved, pictures = began, list[np.ndarray]()
-    environments = _environments(config, environment, len(recording.whole))
-    first = environments.episodes[0] + 1
-    try:
+    interrupt, pictures = Interrupt(), list[np.ndarray]()
+    with (
+        interrupt.listening(),
+        recording,
+        closing(_environments(config, environment, recording.episodes)) as environments,
+        _Progress(config.task, frames, recording) as progress,
+    ):
+        began = saved = time.monotonic()
+        had, first = recording.steps, environments.episodes[0] + 1
         carry, taken = policy.initial(len(environments)), None
-        with interrupt.listening(), recording, _Progress(config.task, frames, recording) as progress:
-            for draw in count(recording.steps):  # other draws than those of earlier sessions
-                rows = environments.step(taken)
-                carry, taken, _ = policy.act(carry, rows, rows["is_first"], draw)
-                recording.add(
-                    rows | _without_last(taken, rows["is_last"]), min(len(environments), frames - recording.steps)
-                )
-                if video and environments.episodes[0] == first and len(pictures) < PICTURES:
-                    pictures.append(environments.render(0))
-                progress.show()
-                if interrupt.asked or recording.steps == frames:
-                    break
-                if time.monotonic() - saved > _SAVE:
-                    recording.save()
-                    saved = time.monotonic()
-    finally:
-        environments.close()
+        for draw in count(had):  # other draws than those of earlier sessions
+            rows = environments.step(taken)
+            carry, taken, _ = policy.act(carry, rows, rows["is_first"], draw)
+            wanted = min(len(environments), frames - recording.steps)
+            recording.add(rows | _without_last(taken, rows["is_last"]), wanted)
+            if video and environments.episodes[0] == first and len(pictures) < PICTURES:
+                pictures.append(environments.render(0))
+            progress.show()
+            if interrupt.asked or recording.steps == frames:
+                break
+            if time.monotonic() - saved > _SAVE:
+                recording.save()
+                saved = time.monotonic()
     seconds = time.monotonic() - began
-    if video and pictures:
+    if video:
         write_video(video, pictures)
     return Recorded(frames=recording.steps - had, seconds=seconds, index=recording.index(), interrupted=interrupt.asked)
 

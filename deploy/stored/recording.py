@@ -77,6 +77,11 @@ class Recording:
         self.close()
 
     @property
+    def episodes(self) -> int:
+        """The number of episodes, whole or not, as far as their files are listed."""
+        return len(self._episodes)
+
+    @property
     def whole(self) -> list[dict[str, Any]]:
         """The episodes that have ended, as the index lists them."""
         return [one for one in self._episodes if one["ended"]]
