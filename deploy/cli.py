@@ -46,6 +46,7 @@ EXAMPLES = (
     "nexus scale runs/cartpole --actors 4           # while it trains",
     "nexus monitor runs                             # a page that shows them",
     "nexus replay inspect runs/cartpole             # what a run has stored",
+    "nexus record procgen_coinrun --out coinrun --frames 100000",
     "nexus pretrain vjepa2 --data runs/cartpole     # on the same replay",
     "nexus eval runs/cartpole --episodes 20 --video cartpole.mp4",
     "nexus plan runs/cartpole --planner cem",
