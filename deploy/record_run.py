@@ -134,7 +134,7 @@ class _Progress(Display):
         whole, eta = self._recording.whole, self.eta()
         score = score_text(fmean(one["return"] for one in whole)) if whole else UNKNOWN
         return [
-            ("frames/s", short(self.rate())),
+            ("frames/s", short(self.pace())),
             ("episodes", f"{len(whole):,}"),
             ("mean score", score),
             ("elapsed", self.elapsed()),

@@ -102,10 +102,10 @@ class Display:
     def eta(self) -> float | None:
         """Seconds to the end at the rate of the last minutes; None until there is a rate, and when nothing is left to
         do."""
-        rate = None if self._finished else self.rate()
+        rate = None if self._finished else self.pace()
         return max(0.0, (self._total - self._count) / rate) if rate else None
 
-    def rate(self) -> float | None:
+    def pace(self) -> float | None:
         """How much was done in a second of the last minutes; None until that is known."""
         if len(self._times) < 2:
             return None

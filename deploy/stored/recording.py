@@ -138,15 +138,16 @@ class Recording:
         self._begin[i] = self._filled
         rows = {key: values[part, i].copy() for key, values in self._buffer.items()}
         length, ended = part.stop - part.start, bool(rows["is_last"][-1])
-        file = {"file": f"{self._number:06d}-{length}.npz", "crc32": 0, "length": length}
+        name = f"{self._number:06d}-{length}.npz"
         self._number += 1
         episode = self._open[i] or {"length": 0, "return": 0.0, "terminal": False, "ended": False, "files": []}
         self._open[i] = None if ended else episode
         change = {
             "length": length, "return": float(rows["reward"].sum(dtype=np.float64)),
-            "terminal": bool(rows["is_terminal"][-1]), "ended": ended, "file": file,
+            "terminal": bool(rows["is_terminal"][-1]), "ended": ended,
+            "file": {"file": name, "length": length},
         }  # fmt: skip
-        self._pending.append((episode, change, self._writer.submit(self._write, file["file"], rows)))
+        self._pending.append((episode, change, self._writer.submit(self._write, name, rows)))
         self._settle(_WAITING)
 
     def _write(self, name: str, rows: Rows) -> int:

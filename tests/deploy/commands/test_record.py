@@ -27,7 +27,7 @@ COUNTING = f"gym:{__name__}:Counting-v0"
 STOPS_AT = 30
 
 
-class Counting(gymnasium.Env[np.ndarray, int]):
+class Counting(gymnasium.Env[np.ndarray, np.int64]):
     """Pictures of the sum of its actions; it sends Ctrl-C after 30 of all environments' steps in the first process."""
 
     observation_space = spaces.Box(0, 255, (8, 8, 3), np.uint8)
@@ -39,7 +39,7 @@ class Counting(gymnasium.Env[np.ndarray, int]):
         self.sum = self.length = 0
         return self._picture(), {}
 
-    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+    def step(self, action: np.int64) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         self.sum, self.length = self.sum + int(action), self.length + 1
         Counting.steps += 1
         if Counting.steps == STOPS_AT:
@@ -50,7 +50,7 @@ class Counting(gymnasium.Env[np.ndarray, int]):
         return np.full((8, 8, 3), self.sum, np.uint8)
 
 
-gymnasium.register("Counting-v0", Counting)
+gymnasium.register("Counting-v0", f"{__name__}:Counting")
 
 
 def counted(out: Path) -> list[list[int]]:
