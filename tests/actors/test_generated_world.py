@@ -48,6 +48,15 @@ def played(environment: gymnasium.Env, seed: int, actions: list[int]) -> np.ndar
     return np.stack([first, *(environment.step(action)[0] for action in actions)])
 
 
+def generated(environment: GeneratedWorld, first: np.ndarray, seed: int, actions: list[int]) -> np.ndarray:
+    """What the model itself makes of a start frame."""
+    environment.reset(seed=seed)
+    draws = torch.Generator()
+    draws.set_state(environment.generator.get_state())
+    frames = torch.from_numpy(first)[None, None]
+    return environment.world.model.generate(frames, torch.tensor([actions]), draws)[0].numpy()
+
+
 def test_a_seed_and_the_actions_say_everything_and_two_worlds_are_apart(world: Path) -> None:
     one, other = GeneratedWorld(world), GeneratedWorld(world)
     assert one.world is other.world  # a model is in memory once
@@ -58,7 +67,7 @@ def test_a_seed_and_the_actions_say_everything_and_two_worlds_are_apart(world: P
         frames.append(one.step(action)[0])
         other.step(1)
     np.testing.assert_array_equal(played(other, 5, [0, 1, 2, 2]), np.stack(frames))
-    assert any((played(one, seed, [0] * 4) != played(one, seed, [1] * 4)).any() for seed in range(8))
+    np.testing.assert_array_equal(generated(one, frames[0], 5, [0, 1, 2, 2]), np.stack(frames[1:]))
     assert len({played(one, seed, []).tobytes() for seed in range(8)}) > 3
 
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from world_models.genie.pixels import as_unit, centred
+from world_models.genie.pixels import centred
 from world_models.parameters import as_arrays, load_parameters
 
 MOST_VALUES = 255
@@ -61,8 +61,8 @@ class RewardHead(nn.Module):
 
     def forward(self, before: UInt8[Tensor, "N S S C"], after: UInt8[Tensor, "N S S C"]) -> Float[Tensor, "N V"]:
         """Logits of the values of the reward that came with the second frame."""
-        x = centred(as_unit(torch.cat([before, after], -1))).permute(0, 3, 1, 2)
-        x = self.layers(x)
+        x = centred(torch.cat([before, after], -1).float() / 255)
+        x = self.layers(x.permute(0, 3, 1, 2))
         return self.logits(torch.cat([x.amax((2, 3)), x.mean((2, 3))], -1))
 
     def losses(
