@@ -11,7 +11,8 @@ from gymnasium.utils.env_checker import check_env
 from actors.config import EnvironmentConfig
 from actors.conformance import check_environment
 from actors.envs import make
-from actors.envs.generated_world import GeneratedWorld, WorldConfig
+from actors.envs.generated_world import GeneratedWorld, WorldConfig, load_world
+from deploy.commands.pretraining.world import run
 from deploy.stored.generated_world import make_world
 from tests.actors.small_world import saved_genie
 from world_models.checkpoint_files import MODEL_CONFIG
@@ -37,7 +38,7 @@ def test_it_is_an_environment(world: Path) -> None:
     check_env(GeneratedWorld(world), skip_render_check=True)
     environment = make(f"genie:{world}", OWN_SIZE)
     assert environment.backend == "genie"
-    assert environment.observation_space["image"].shape == (16, 16, 3)
+    assert environment.observation_space["image"].shape == (8, 8, 3)
     assert environment.action_space["action"].classes == 3
     assert not check_environment(environment, steps=60)
     environment.close()
@@ -98,7 +99,7 @@ def test_real_actions_are_those_of_the_data(tmp_path: Path, data: str, width: in
     environment = GeneratedWorld(out)
     assert isinstance(environment.action_space, kind)
     environment.action_space.seed(0)
-    assert played(environment, 0, [environment.action_space.sample() for _ in range(2)]).shape == (3, 16, 16, 3)
+    assert played(environment, 0, [environment.action_space.sample() for _ in range(2)]).shape == (3, 8, 8, 3)
 
 
 def test_what_is_no_world_is_refused(tmp_path: Path, world: Path) -> None:
@@ -110,3 +111,42 @@ def test_what_is_no_world_is_refused(tmp_path: Path, world: Path) -> None:
     (tmp_path / MODEL_CONFIG).write_bytes((world / MODEL_CONFIG).read_bytes())
     with pytest.raises(ValueError, match=r"world\.json: steps=0 must be at least 1"):
         make(f"genie:{tmp_path}", OWN_SIZE)
+
+
+def recording(folder: Path) -> Path:
+    """Two episodes in which the pictures of rewarded steps are bright."""
+    rng = np.random.default_rng(0)
+    folder.mkdir()
+    for number in range(2):
+        rewards = (rng.random(200) < 0.2).astype(np.float32)
+        frames = rng.integers(60, size=(200, 8, 8, 3)) + 190 * rewards[:, None, None, None].astype(int)
+        np.savez(folder / f"{number}.npz", image=frames.astype(np.uint8), reward=rewards, action=np.zeros((200, 3)))
+    return folder
+
+
+def test_rewards_are_learnt_from_recordings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    genie, data, out = saved_genie(tmp_path / "genie"), recording(tmp_path / "data"), tmp_path / "out"
+    words = [str(genie), "--data", str(data), "--out", str(out), "--steps", "5", "--starts", "4", "--updates", "20"]
+    assert run([*words, "--transitions", "200", "--rewards", "--ends-with-reward"]) == 0
+    said = capsys.readouterr().out
+    assert "Reward head, on held-out transitions: accuracy" in said and f"nexus train genie:{out}" in said
+    environment = GeneratedWorld(out)
+    head = environment.world.reward
+    assert head is not None and head.values.tolist() == [0, 1]
+    head.logits.bias.data[:] = torch.tensor([-50.0, 50.0])
+    environment.reset(seed=0)
+    _, reward, terminated, _, info = environment.step(0)
+    assert (reward, terminated, info) == (1.0, True, {"is_success": True})
+    load_world.cache_clear()  # others are to see the head as it was saved
+
+
+def test_rewards_that_say_nothing_are_refused(tmp_path: Path) -> None:
+    genie, data = saved_genie(tmp_path / "genie"), recording(tmp_path / "data")
+    for file in data.glob("*.npz"):
+        arrays = dict(np.load(file))
+        np.savez(file, **arrays | {"reward": np.zeros(200, np.float32)})
+    for where, what in ((str(data), "all have the reward 0"), ("generated:block_world", "has no rewards")):
+        with pytest.raises(ValueError, match=what):
+            make_world(genie, where, tmp_path / "out", WorldConfig(), rewards=True, transitions_read=64)
+    with pytest.raises(ValueError, match="--ends-with-reward needs --rewards"):
+        run([str(genie), "--data", str(data), "--out", str(tmp_path / "out"), "--ends-with-reward"])

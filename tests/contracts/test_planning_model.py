@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.actors.small_world import small_genie
+from tests.world_models.genie.small import small_genie
 from tests.world_models.jepa import small_vjepa2_ac
 from tests.world_models.small_agent import CONTINUOUS, DISCRETE, IMAGE, VECTOR, build, random_values
 from world_models.dreamer.planning import DreamerPlanning
@@ -53,9 +53,9 @@ def vjepa2_ac(context: int) -> tuple[GoalModel, dict[str, Any]]:
 
 
 def genie(real: bool) -> tuple[GoalModel, dict[str, Any]]:
-    frames = np.random.default_rng(0).integers(256, size=(3, 16, 16, 3), dtype=np.uint8)
+    frames = np.random.default_rng(0).integers(256, size=(3, 8, 8, 3), dtype=np.uint8)
     if real:
-        return GeniePlanning(small_genie(total_width(MIXED)), action_space=MIXED), {"image": frames}
+        return GeniePlanning(small_genie(real_actions=total_width(MIXED)), action_space=MIXED), {"image": frames}
     head = RewardHead(torch.tensor([0.0, 1.0]), 3)
     return GeniePlanning(small_genie(), reward=head, temperature=1.0, steps=1), {"image": frames}
 

@@ -3,8 +3,6 @@
 Legend: N transitions, K latent actions, A real ones.
 """
 
-from typing import Self
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -21,7 +19,7 @@ class ActionAdapter:
         self.counts = counts
 
     @classmethod
-    def fit(cls, latent: Int[Tensor, " N"], real: Int[Tensor, " N"], latents: int, reals: int) -> Self:
+    def fit(cls, latent: Int[Tensor, " N"], real: Int[Tensor, " N"], latents: int, reals: int) -> "ActionAdapter":
         """From labelled transitions. ValueError: there are none."""
         if not len(latent):
             raise ValueError("Real actions can be found only from labelled transitions, and there are none.")
