@@ -9,6 +9,7 @@ import torch
 
 from deploy.commands.plan import run
 from learner.checkpoint import Checkpoints
+from tests.actors.small_world import saved_genie
 from tests.world_models.jepa import small_vjepa2_ac
 from tests.world_models.small_agent import CONFIG, CONTINUOUS, VECTOR, build
 from world_models.dreamer.acting import ActingModel
@@ -113,3 +114,15 @@ def test_the_acting_part_alone_is_refused(tmp_path: Path) -> None:
     folder = saved_dreamer(tmp_path) / "checkpoints" / "best"
     with pytest.raises(ValueError, match=r"nothing is loaded\. Missing: continuation.* best has the acting part"):
         run([str(folder), *FEW])
+
+
+def test_a_genie_is_planned_by_the_actions_it_was_trained_with(tmp_path: Path) -> None:
+    real, latent = saved_genie(tmp_path / "real", real_actions=2), saved_genie(tmp_path / "latent")
+    towards = ["--task", TASK, "--goal", "goal", "--deadline", "8", "--alone", *FEW]
+    assert run([str(real), "--planner", "cem", *towards]) == 0
+    outcome: dict[str, Any] = json.loads((real / "plan-cem.json").read_text())
+    assert len(outcome["planned"]["scores"]) == 2 and outcome["planned"]["protocol"]["actions"] == "planned"
+    with pytest.raises(ValueError, match="have 2 numbers, but this Genie has latent actions, 3; plan on the task"):
+        run([str(latent), *towards])
+    with pytest.raises(ValueError, match="no gradients go; plan with cem or mppi"):
+        run([str(real), "--planner", "gradient", *towards])
