@@ -60,12 +60,12 @@ def evaluate_world(path: Path, settings: WorldEvaluation | None = None) -> dict[
         raise ValueError(f"{settings.encoder} is no V-JEPA 2; give a run of nexus pretrain vjepa2.")
     out = settings.out or run_of(folder)
     with PretrainingData(_config(folder, settings)) as data:
-        batches = Batches(data.held_out, size=min(_AT_ONCE, len(data.held_out)), seed=settings.seed, threads=0)
-        number = max(1, min(settings.clips, len(data.held_out)) // batches.size)
+        clips = min(settings.clips, len(data.held_out))
+        batches = Batches(data.held_out, size=min(_AT_ONCE, clips), seed=settings.seed, threads=0)
         named, apart = data.held_out.describe(), data.held_out is not data.reference
 
         def seen() -> Iterator[Mapping[str, Tensor]]:
-            for k in range(number):
+            for k in range(clips // batches.size):
                 yield {key: torch.from_numpy(value).to(device) for key, value in batches.batch(k).items()}
 
         found = evaluate(

@@ -37,7 +37,8 @@ def world(real_actions: int = 0) -> Genie:
     torch.manual_seed(0)
     model = Genie(config(real_actions)).eval()
     for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.3)  # large enough for tokens and actions to matter
+        torch.nn.init.normal_(parameter, std=0.3)  # large enough for tokens to differ
+    torch.nn.init.normal_(model.dynamics.action.weight, std=5.0)  # and for actions to matter
     return model
 
 
