@@ -116,4 +116,5 @@ def _config(folder: Path, settings: WorldEvaluation) -> GenieDynamicsRun:
     config = read_config(GenieDynamicsRun, run_of(folder))
     if not settings.data:
         return config
-    return replace(config, data=replace(config.data, where=settings.data), probe=replace(config.probe, held_out=0.0))
+    data = replace(config.data, where=settings.data, held_out="")
+    return replace(config, data=data, probe=replace(config.probe, held_out=0.0))
