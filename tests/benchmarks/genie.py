@@ -122,7 +122,7 @@ class Uncached:
     def extend(self, tokens: Tensor, conditions: Tensor, past: Past, time: int) -> tuple[Tensor, Past]:
         dynamics = self.model.dynamics
         whole = torch.cat([self.tokens, tokens], 1), torch.cat([self.conditions, conditions], 1)
-        return dynamics._logits(dynamics.transformer(dynamics._inputs(*whole)))[:, -1:], past
+        return dynamics._logits(dynamics.transformer(dynamics._inputs(*whole))[:, -1:, -dynamics.tokens :]), past
 
 
 CASES = {"tokenizer": of_tokenizer, "latent_action": of_latent_action, "dynamics": of_dynamics, "frame": of_frame}

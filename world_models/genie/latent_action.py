@@ -61,9 +61,10 @@ class LatentActionModel(nn.Module):
         """`prediction`: squared error of the following frames' pixels, 0 to 1, with actions that `noise` (uniform, 0 to
         1) draws from their posterior; `inference`: cross-entropy of the encoder. Each `[B]`."""
         pixels = self._patches(frames)
-        posterior = self._posterior(pixels)
+        embedded, changes = self.decoder_embed(centred(pixels[:, :-1])), pixels.diff(dim=1)
+        posterior = self._posterior(embedded, changes)
         actions = (posterior.cumsum(-1) < noise[..., None]).sum(-1).clamp_max(self.config.actions - 1)
-        error = self._predict(pixels[:, :-1], actions) - pixels[:, 1:]
+        error = self._changes(embedded, actions) - changes
         inference = -(posterior * self._logits(pixels).float().log_softmax(-1)).sum(-1)
         return {"prediction": error.square().mean((1, 2, 3)), "inference": inference.mean(1)}
 
@@ -84,7 +85,9 @@ class LatentActionModel(nn.Module):
     @torch.no_grad()
     def predict(self, frames: UInt8[Tensor, "B T S S C"], actions: Int[Tensor, "B T"]) -> Float[Tensor, "B T N ppC"]:
         """Patches of the frames that follow, 0 to 1."""
-        return self._predict(self._patches(frames), actions)
+        pixels = self._patches(frames)
+        # The paper predicts frames; their change is learnt in a fraction of the updates.
+        return pixels + self._changes(self.decoder_embed(centred(pixels)), actions)
 
     def _patches(self, frames: UInt8[Tensor, "B T S S C"]) -> Float[Tensor, "B T N ppC"]:
         require_frames(frames, self.config.size, self.config.channels)
@@ -94,18 +97,19 @@ class LatentActionModel(nn.Module):
         x = self.embed(torch.cat([4 * pixels.diff(dim=1), centred(pixels[:, :-1])], -1))
         return self.logits(self.encoder(x)).mean(2)
 
-    def _predict(self, pixels: Float[Tensor, "B T N ppC"], actions: Int[Tensor, "B T"]) -> Float[Tensor, "B T N ppC"]:
-        x = self.decoder_embed(centred(pixels)) + self.actions(actions)[:, :, None]
-        # The paper predicts frames; their change is learnt in a fraction of the updates.
-        return pixels + self.to_pixels(self.decoder(x)).float()
+    def _changes(self, embedded: Float[Tensor, "B T N D"], actions: Int[Tensor, "B T"]) -> Float[Tensor, "B T N ppC"]:
+        """What actions add to embedded frames."""
+        return self.to_pixels(self.decoder(embedded + self.actions(actions)[:, :, None])).float()
 
     @torch.no_grad()
-    def _posterior(self, pixels: Float[Tensor, "B T N ppC"]) -> Float[Tensor, "B T-1 K"]:
+    def _posterior(
+        self, embedded: Float[Tensor, "B T N D"], changes: Float[Tensor, "B T N ppC"]
+    ) -> Float[Tensor, "B T K"]:
         """Equation 1."""
         errors = []
         for action in range(self.config.actions):
-            actions = torch.full(pixels[:, :-1].shape[:2], action, device=pixels.device)
-            errors.append((self._predict(pixels[:, :-1], actions) - pixels[:, 1:]).square().mean((2, 3)))
+            actions = torch.full(changes.shape[:2], action, device=changes.device)
+            errors.append((self._changes(embedded, actions) - changes).square().mean((2, 3)))
         error = torch.stack(errors, -1)
         scale = self.config.temperature * error.amin(-1).mean().clamp_min(torch.finfo(error.dtype).tiny)
         posterior = (-error / scale).softmax(-1)

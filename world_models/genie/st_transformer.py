@@ -42,21 +42,21 @@ class HeadedAttention(nn.Module):
         self.proj = nn.Linear(config.width, config.width)
         self.norms = nn.ModuleList(nn.LayerNorm(features, eps=NORM_EPS) for _ in range(2 * config.qk_norm))
 
-    def projections(self, x: Float[Tensor, "R L D"]) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values `[R H L d]`."""
-        parts = self.qkv(x).unflatten(-1, (3, self.heads, -1))  # [R L 3 H d]
-        query, key, value = parts.permute(2, 0, 3, 1, 4)
+    def projections(self, x: Float[Tensor, "R L D"], rotation: Rotation) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries and keys, after rotation, and values `[R H L d]`."""
+        parts = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # [3 R H L d]
+        pair, value = parts.split((2, 1))
         if self.norms:
-            query, key = self.norms[0](query), self.norms[1](key)
-        return query, key, value
+            pair = torch.stack([norm(part) for norm, part in zip(self.norms, pair, strict=True)])
+        query, key = rotate(pair, rotation)
+        return query, key, value[0]
 
 
 class SpaceAttention(HeadedAttention):
     """Attention within each frame."""
 
     def forward(self, x: Float[Tensor, "B T N D"], rotation: Rotation) -> Float[Tensor, "B T N D"]:
-        query, key, value = self.projections(x.flatten(0, 1))
-        query, key = rotate(query, rotation), rotate(key, rotation)
+        query, key, value = self.projections(x.flatten(0, 1), rotation)
         out = F.scaled_dot_product_attention(query, key, value).transpose(1, 2)
         return self.proj(out.reshape(x.shape))
 
@@ -68,8 +68,7 @@ class TimeAttention(HeadedAttention):
         self, x: Float[Tensor, "B T N D"], rotation: Rotation, past: FrameKeyValues | None = None
     ) -> tuple[Float[Tensor, "B T N D"], FrameKeyValues]:
         rows = x.transpose(1, 2)  # [B N T D]
-        query, key, value = self.projections(rows.flatten(0, 1))
-        query, key = rotate(query, rotation), rotate(key, rotation)
+        query, key, value = self.projections(rows.flatten(0, 1), rotation)
         mask = None
         if past is not None:
             key, value = (torch.cat([old.flatten(0, 1), new], 2) for old, new in zip(past, (key, value), strict=True))
