@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from fastapi import FastAPI, WebSocket, WebSocketDisconnect
 
@@ -18,12 +18,13 @@ from deploy.monitor.serve import PAGE as MONITOR_PAGE
 from deploy.monitor.serve import add_files
 from deploy.play.game import Game
 from deploy.play.session import STEPS, Session, packed
+from replay.counted import counted
 
 PAGE = Path(__file__).parent / "page"
 BUSY, BROKEN = 1013, 1011  # codes of closed websockets: try again later, the server failed
 MOST_WAITING = 8  # requests of a page
+CALM = 0.3  # seconds without a step after which previews go on
 _log = logging.getLogger(__name__)
-T = TypeVar("T")
 
 
 class Inbox:
@@ -46,11 +47,11 @@ class Inbox:
         self._waiting.append(request)
         self._news.set()
 
-    async def get(self) -> Any:
-        """The next, once there is one."""
-        while not self._waiting:
+    async def get(self, seconds: float) -> Any:
+        """The next, once there is one. TimeoutError: there is none for so long."""
+        if not self._waiting:
             self._news.clear()
-            await self._news.wait()
+            await asyncio.wait_for(self._news.wait(), seconds)
         return self._waiting.popleft()
 
 
@@ -72,7 +73,7 @@ def application(game: Game, token: str = "", *, players: int, idle: float) -> An
     async def world(socket: WebSocket) -> None:
         await socket.accept()
         if len(sessions) >= players:
-            await _end(socket, "full", f"All {players} worlds are being played. Try again when a player has left.")
+            await _end(socket, "full", f"All places are taken: {counted(players, 'player')} at once. Try again later.")
             return
         session = Session(game)
         sessions.add(session)
@@ -99,37 +100,40 @@ async def _play(socket: WebSocket, session: Session, thread: ThreadPoolExecutor,
 
 
 async def _listen(socket: WebSocket, inbox: Inbox) -> None:
-    while True:
-        text = await socket.receive_text()
+    while (message := await socket.receive())["type"] != "websocket.disconnect":
         try:
             with asked():
-                inbox.put(json.loads(text))
+                inbox.put(json.loads(message.get("text") or ""))
         except QuestionError as error:
             await _end(socket, "error", str(error))
             return
 
 
 async def _serve(socket: WebSocket, session: Session, inbox: Inbox, thread: ThreadPoolExecutor, idle: float) -> None:
-    async def made(function: Callable[..., T], *arguments: Any) -> T:
+    async def made(function: Callable[..., bytes], *arguments: Any) -> bytes:
         return await asyncio.get_running_loop().run_in_executor(thread, function, *arguments)
 
     await socket.send_bytes(await made(session.hello))
+    playing = False
     while True:
-        if not inbox and (preview := await made(session.preview)):
-            await socket.send_bytes(preview)
-            continue
         try:
-            request = await asyncio.wait_for(inbox.get(), idle)
-            await socket.send_bytes(await made(session.answer, request))
+            request = await inbox.get((CALM if playing else 0) if session.previewing else idle)
         except TimeoutError:
+            if session.previewing:
+                await socket.send_bytes(await made(session.preview))
+                continue
             await _end(socket, "idle", f"This world has ended: nobody has played it for {idle / 60:g} minutes.")
             return
+        try:
+            answer = await made(session.answer, request)
+            playing = _is_step(request)
         except QuestionError as error:
-            await socket.send_bytes(packed("error", text=str(error)))
+            answer = packed("error", text=str(error))
         except Exception:
             _log.exception("A world failed.")
             await _end(socket, "error", "The world failed; the server's log says more.", BROKEN)
             return
+        await socket.send_bytes(answer)
 
 
 async def _end(socket: WebSocket, kind: str, text: str, code: int = BUSY) -> None:

@@ -36,6 +36,8 @@ class Session:
         self._film: Film | None = None
         self._beside = False
         self._previews: Iterator[np.ndarray] = iter(())
+        self.previewing = False
+        """Whether there may be previews that the page has not got yet."""
         self._begun = 0
 
     def hello(self) -> bytes:
@@ -52,7 +54,9 @@ class Session:
             case {"do": "begin", "recording": int(recording), "frame": int(frame)}:
                 self.world = self.game.begin(recording, frame)
                 self._previews = self.world.previews()
+                self.previewing = True
                 self._begun += 1
+                self._shoot()
                 return self._seen(0.0)
             case {"do": "step", "action": int(action)} if 0 <= action < self.game.model.config.actions:
                 return self._stepped(action)
@@ -68,10 +72,11 @@ class Session:
                 return packed("film", data=film.finish(), frames=film.frames)
         raise QuestionError(f"{to_text(request)[:200]} is no request.")
 
-    def preview(self) -> bytes | None:
-        """The next frame of what each action does; None: there is none left to show."""
+    def preview(self) -> bytes:
+        """The next frame of what each action does; without pictures if there is none left."""
         pictures = next(self._previews, None)
-        return None if pictures is None else packed("preview", list(pictures), begun=self._begun)
+        self.previewing = pictures is not None
+        return packed("preview", [] if pictures is None else list(pictures), begun=self._begun)
 
     def _stepped(self, action: int | None) -> bytes:
         world, began = self._playing(), time.perf_counter()

@@ -161,7 +161,7 @@ def test_two_players_have_separate_worlds_and_a_third_waits(browser: "Browser", 
         stepped(other, 1)
         assert page.inner_text(".steps") == "step 1"
         with opened(browser, address, "", ".veil .primary") as third:
-            assert "All 2 worlds are being played" in third.inner_text(".veil")
+            assert "All places are taken: 2 players at once" in third.inner_text(".veil")
             other.close()
             third.wait_for_timeout(500)
             third.get_by_role("button", name="Try again").click()

@@ -14,6 +14,7 @@ from websockets.sync.client import connect
 
 from deploy.monitor.questions import QuestionError
 from deploy.play.server import MOST_WAITING, Inbox, application
+from deploy.play.world import PREVIEW
 from tests.deploy.monitor.test_server import Client
 from tests.deploy.play.test_sessions import read
 from tests.deploy.play.written_worlds import fresh, played, small_game, write_world
@@ -86,8 +87,8 @@ def test_previews_come_while_nothing_is_asked() -> None:
     async def play() -> None:
         page = Page(application(small_game(), players=1, idle=60))
         page.ask(BEGIN)
-        for _ in range(8):
-            await page.hear("preview")
+        for _ in range(PREVIEW):
+            assert len((await page.hear("preview"))[1]) == 3
         await page.leave()
 
     run(play)
@@ -100,7 +101,7 @@ def test_a_full_server_says_so_until_somebody_leaves() -> None:
         await first.hear("hello")
         refused = Page(app)
         about, _ = await refused.hear("full")
-        assert "All 1 worlds are being played" in about["text"]
+        assert "All places are taken: 1 player at once" in about["text"]
         assert (await refused.event())["type"] == "websocket.close"
         await first.leave()
         second = Page(app)
@@ -146,16 +147,18 @@ def test_steps_that_wait_give_way_to_newer_ones() -> None:
         inbox = Inbox()
         for action in range(50):
             inbox.put({"do": "step", "action": action})
-        assert len(inbox) == 1 and await inbox.get() == {"do": "step", "action": 49}
+        assert len(inbox) == 1 and await inbox.get(1) == {"do": "step", "action": 49}
         inbox.put({"do": "step", "action": 0})
         inbox.put({"do": "cut"})
         inbox.put({"do": "step", "action": 1})
         inbox.put({"do": "follow"})
-        assert [await inbox.get() for _ in range(3)] == [{"do": "step", "action": 0}, {"do": "cut"}, {"do": "follow"}]
+        assert [await inbox.get(1) for _ in range(3)] == [{"do": "step", "action": 0}, {"do": "cut"}, {"do": "follow"}]
         for _ in range(MOST_WAITING):
             inbox.put({"do": "cut"})
         with pytest.raises(QuestionError, match="faster than it is answered"):
             inbox.put({"do": "cut"})
+        with pytest.raises(TimeoutError):
+            await Inbox().get(0)
 
     run(play)
 
