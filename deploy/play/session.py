@@ -63,6 +63,7 @@ class Session:
             case {"do": "follow"}:
                 return self._stepped(None)
             case {"do": "record", "fps": int(fps), "beside": bool(beside)} if RATES[0] <= fps <= RATES[1]:
+                self._playing()
                 with asked():
                     self._film, self._beside = Film(fps), beside
                 self._shoot()

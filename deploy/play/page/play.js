@@ -211,7 +211,7 @@ addEventListener("keydown", (event) => {
   if (pad.takes(event)) { event.preventDefault(); return; }
   const action = keys.action(event);
   if (action !== null) {
-    if (event.target.closest("input, select") && event.key.length > 1) return; // arrows move the slider
+    if (event.target.closest("input, select, [role=radio]") && event.key.length > 1) return; // arrows are theirs
     event.preventDefault();
     if (!event.repeat) { down.set(event.code, action); press(action); }
     return;

@@ -58,6 +58,7 @@ def test_a_session_from_hello_to_the_end() -> None:
         {"do": "step", "action": -1}, {"do": "step", "action": 0.5}, {"do": "step", "action": "0"},
         {"do": "begin", "recording": 0}, {"do": "begin", "recording": 12, "frame": 0},
         {"do": "begin", "recording": 0, "frame": 16}, {"do": "begin", "recording": -1, "frame": 0}, {"do": "cut"},
+        {"do": "record", "fps": 10, "beside": False},
         {"do": "record", "fps": 0, "beside": False}, {"do": "record", "fps": 10, "beside": 1},
         {"do": "step", "action": 0},
     ],
