@@ -53,8 +53,7 @@ class Play:
 def run(arguments: Sequence[str]) -> int:
     """Returns the exit code."""
     given = parse(Play, arguments, prog="nexus play", example="nexus play runs/world")
-    stage = given.path / "dynamics"
-    folder = newest_model(stage if stage.is_dir() else given.path)
+    folder = newest_model(given.path)
     family = read_family(folder)
     if family.name != FAMILY:
         raise ValueError(
