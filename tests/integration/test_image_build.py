@@ -73,10 +73,13 @@ def test_each_step_works_and_any_user_can_run_what_is_built(tmp_path: Path) -> N
     for name in ("upper", "work", "root"):
         (tmp_path / name).mkdir()
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST", "VIRTUAL"))}
-    done = subprocess.run(
-        ["unshare", "--mount", "sh", "-c", "\n".join(script(tmp_path))], env=environment, stdin=subprocess.DEVNULL,
-        capture_output=True, text=True, timeout=2900,
-    )  # fmt: skip
+    try:
+        done = subprocess.run(
+            ["unshare", "--mount", "sh", "-c", "\n".join(script(tmp_path))], env=environment, stdin=subprocess.DEVNULL,
+            capture_output=True, text=True, timeout=2900,
+        )  # fmt: skip
+    finally:  # it has 100,000 files, which another test would spend minutes on
+        subprocess.run(["rm", "-rf", *(tmp_path / name for name in ("upper", "work"))], check=True)
     if "mount" in done.stderr and "overlay" in done.stderr and not done.stdout:
         pytest.skip(f"no layers can be mounted here: {done.stderr.strip()}")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-500:]
