@@ -16,7 +16,7 @@ from typing import Any, Self
 
 import psutil
 from ray._private.services import get_node_ip_address
-from ray.autoscaler._private.fake_multi_node.node_provider import FAKE_HEAD_NODE_ID
+from ray.autoscaler._private.fake_multi_node.node_provider import FAKE_HEAD_NODE_ID, FakeMultiNodeProvider
 
 from tests.replay.redis.redis_servers import free_port
 
@@ -85,10 +85,14 @@ class RayNodes:
         for role, (cpus, most) in self.groups.items():
             offers = {"CPU": cpus, "object_store_memory": STORE}
             types[role] = {"resources": offers, "node_config": {}, "labels": {"role": role}, "max_workers": most}
-        provider = {"type": "fake_multinode", "launch_multiple": True, "head_node_id": FAKE_HEAD_NODE_ID}
+        provider = {
+            "type": "external", "module": f"{FakeMultiNodeProvider.__module__}.{FakeMultiNodeProvider.__name__}",
+            "launch_multiple": True, "disable_node_updaters": True, "head_node_id": FAKE_HEAD_NODE_ID,
+            "gcs_address": f"{get_node_ip_address()}:{port}",
+        }  # fmt: skip
         config = {
             "cluster_name": "fake", "max_workers": 8, "head_node_type": head, "available_node_types": types,
-            "provider": {**provider, "gcs_address": f"{get_node_ip_address()}:{port}"}, "idle_timeout_minutes": 1,
+            "provider": provider, "idle_timeout_minutes": 1,
         }  # fmt: skip
         (file := self.folder / "autoscaler.json").write_text(json.dumps(config))
         return [f"--port={port}", f"--autoscaling-config={file}"]

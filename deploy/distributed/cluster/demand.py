@@ -3,6 +3,8 @@ what a run reserves waits in its place. Torch-free."""
 
 from typing import Any
 
+from ray._private.worker import global_worker
+from ray.core.generated import autoscaler_pb2
 from ray.util.placement_group import PlacementGroup, placement_group, placement_group_table, remove_placement_group
 
 from deploy.wiring.config import RunConfig
@@ -37,13 +39,12 @@ class Demand:
 
     def refused(self) -> bool:
         """Whether the autoscaler has no nodes for it, at least at present."""
-        from ray._private.worker import global_worker
-        from ray.core.generated.autoscaler_pb2 import GetClusterStatusReply
-
         if not self._group:
             return False
-        reply = GetClusterStatusReply()
-        reply.ParseFromString(global_worker.gcs_client.get_cluster_status(timeout_s=ANSWERING))
+        worker: Any = global_worker
+        messages: Any = autoscaler_pb2
+        reply = messages.GetClusterStatusReply()
+        reply.ParseFromString(worker.gcs_client.get_cluster_status(timeout_s=ANSWERING))
         refused = reply.autoscaling_state.infeasible_gang_resource_requests
         return any(self._group.id.hex() in one.details for one in refused)
 

@@ -101,7 +101,7 @@ def _lack(config: RunConfig, nodes: Sequence[Node], here: str) -> str:
     try:
         require_capacity(config, nodes, here)
     except ValueError as error:
-        return str(error)
+        return str(error).rstrip(".")
     return ""
 
 
