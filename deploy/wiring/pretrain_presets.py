@@ -109,19 +109,21 @@ GENIE_LATER = replace(
 
 GENIE_TINY = TrainingConfig(
     batch_size=8,
-    updates=1000,
+    updates=800,
     lr=Schedule(kind="cosine", start=1e-5, top=1e-3, end=1e-5, warmup=50),
     weight_decay=Schedule(kind="constant", top=1e-4),
     beta2=0.99,
 )
 """For minutes on a CPU."""
 
+GENIE_DYNAMICS_TINY = replace(GENIE_TINY, lr=replace(GENIE_TINY.lr, top=2e-3), updates=1000)
+
 _WHOLE = DataConfig(scale=(1.0, 1.0), aspect=(1.0, 1.0))
 
 
 def genie_tokenizer(size: str) -> GenieTokenizerRun:
     """ValueError names the sizes."""
-    run = GenieTokenizerRun(model=genie.tokenizer(size), data=_WHOLE, training=replace(GENIE_TINY, updates=800))
+    run = GenieTokenizerRun(model=genie.tokenizer(size), data=_WHOLE, training=replace(GENIE_TINY, updates=600))
     return run if size == TINY else replace(run, training=GENIE_TRAINING, probe=LARGE_PROBE)
 
 
@@ -135,7 +137,7 @@ def genie_latent_action(size: str) -> GenieLatentActionRun:
 
 def genie_dynamics(size: str) -> GenieDynamicsRun:
     """ValueError names the sizes."""
-    run = GenieDynamicsRun(model=genie.genie(size), data=_WHOLE, training=replace(GENIE_TINY, updates=1500))
+    run = GenieDynamicsRun(model=genie.genie(size), data=_WHOLE, training=GENIE_DYNAMICS_TINY)
     return run if size == TINY else replace(run, training=GENIE_LATER, probe=LARGE_PROBE)
 
 

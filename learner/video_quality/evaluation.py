@@ -120,7 +120,7 @@ def _recovered(
     model: Genie, tokens: Int[Tensor, "B T N"], actions: Tensor, masked: Bool[Tensor, "B T N"]
 ) -> tuple[Float[Tensor, " B"], Float[Tensor, " B"]]:
     """Cross-entropy of the masked tokens, and the share of them that is likeliest."""
-    logits = model.dynamics(tokens.masked_fill(masked, model.dynamics.codes), model.vectors(actions)).float()
+    logits = model.dynamics(tokens, model.vectors(actions), masked).float()
     entropy = F.cross_entropy(logits.movedim(-1, 1), tokens, reduction="none")
     right, number = (logits.argmax(-1) == tokens) & masked, masked.sum((1, 2)).clamp_min(1)
     return (entropy * masked).sum((1, 2)) / number, right.sum((1, 2)) / number

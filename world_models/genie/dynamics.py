@@ -17,6 +17,9 @@ from world_models.genie.config import DynamicsConfig
 from world_models.genie.st_transformer import Past, STTransformer, initialize, positions
 from world_models.vit import INIT_STD
 
+COPY = 10.0
+"""Logit with which a fresh model predicts that a token stays as it was."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
@@ -39,14 +42,19 @@ class Dynamics(nn.Module):
         super().__init__()
         self.config, self.codes, self.tokens = config, codes, grid**2
         width = config.transformer.width
-        self.embed = nn.Embedding(codes + 1, width)  # the last is the mask
+        self.embed = nn.Embedding(codes + 1, width)  # the last stands for a masked token, and for none
+        self.before = nn.Linear(width, width, bias=False)
         self.positions = positions(self.tokens, width)
         self.action = nn.Linear(actions, width)
         self.first = nn.Parameter(torch.empty(width))  # in place of an action before the first frame
         self.transformer = STTransformer(config.transformer, grid, extra=int(config.conditioning == "prepend"))
-        self.to_code = nn.Linear(width, width)
+        self.to_embedding = nn.Linear(width, width)
         self.bias = nn.Parameter(torch.zeros(codes))
+        self.stay = nn.Linear(width, 1)
         initialize(self)
+        for layer in (self.to_embedding, self.stay):
+            nn.init.zeros_(layer.weight)
+        nn.init.constant_(self.stay.bias, COPY)
         nn.init.trunc_normal_(self.first, std=INIT_STD)
         nn.init.normal_(self.embed.weight, std=width**-0.5)
         nn.init.normal_(self.action.weight)  # as strong as a token, or else it is long ignored
@@ -55,23 +63,31 @@ class Dynamics(nn.Module):
         self, tokens: Int[Tensor, "B T N"], actions: Float[Tensor, "B K A"], masked: Bool[Tensor, "B T N"]
     ) -> dict[str, Tensor]:
         """`cross_entropy` of the masked tokens, `[B]`."""
-        x = self.transformer(self._inputs(tokens.masked_fill(masked, self.codes), self.conditions(actions)))
-        found = F.cross_entropy(self._logits(x[:, :, -self.tokens :][masked]).float(), tokens[masked], reduction="none")
+        x, earlier = self._clip(tokens, actions, masked)
+        found = F.cross_entropy(self._logits(x[masked], earlier[masked]).float(), tokens[masked], reduction="none")
         clip = torch.arange(len(tokens), device=tokens.device)[:, None, None].expand_as(tokens)[masked]
         sums = torch.zeros(len(tokens), device=tokens.device).index_add(0, clip, found)
         return {"cross_entropy": sums / masked.sum((1, 2)).clamp_min(1)}
 
-    def forward(self, tokens: Int[Tensor, "B T N"], actions: Float[Tensor, "B T-1 A"]) -> Float[Tensor, "B T N codes"]:
+    def forward(
+        self, tokens: Int[Tensor, "B T N"], actions: Float[Tensor, "B K A"], masked: Bool[Tensor, "B T N"]
+    ) -> Float[Tensor, "B T N codes"]:
         """Logits of every token of whole clips, some of which are masked."""
-        x = self.transformer(self._inputs(tokens, self.conditions(actions)))
-        return self._logits(x[:, :, -self.tokens :])
+        return self._logits(*self._clip(tokens, actions, masked))
 
     def extend(
-        self, tokens: Int[Tensor, "B T N"], conditions: Float[Tensor, "B T D"], past: Past | None, time: int
-    ) -> tuple[Float[Tensor, "B T N K"], Past]:
-        """Logits of frames that follow `time` earlier ones, and the keys and values of all."""
-        x, seen = self.transformer.extend(self._inputs(tokens, conditions), past, time)
-        return self._logits(x[:, :, -self.tokens :]), seen
+        self,
+        tokens: Int[Tensor, "B T N"],
+        before: Int[Tensor, "B N"] | None,
+        conditions: Float[Tensor, "B T D"],
+        past: Past | None,
+        time: int,
+    ) -> tuple[Float[Tensor, "B T N codes"], Past]:
+        """Logits of frames that follow `time` earlier ones, the last of which has the tokens `before`, and the keys and
+        values of all."""
+        earlier = self._earlier(tokens, before)
+        x, seen = self.transformer.extend(self._inputs(tokens, earlier, conditions), past, time)
+        return self._logits(x[:, :, -self.tokens :], earlier), seen
 
     def conditions(self, actions: Float[Tensor, "B K A"]) -> Float[Tensor, "B K+1 D"]:
         """What stands for the actions that led to each of K + 1 frames; none led to the first."""
@@ -80,20 +96,22 @@ class Dynamics(nn.Module):
     @torch.no_grad()
     def sample(
         self,
+        before: Int[Tensor, "B N"],
         action: Float[Tensor, "B A"],
         past: Past,
         time: int,
         sampling: Sampling,
         generator: torch.Generator | None = None,
     ) -> tuple[Int[Tensor, "B N"], Past]:
-        """Tokens of frame number `time` and the keys and values of all frames, it included.
+        """Tokens of frame number `time`, which follows the tokens `before`, and the keys and values of all frames, it
+        included.
 
         After step s of S, the `cos(pi s / 2 S)` least likely of the sampled tokens are masked again.
         """
         condition = self.action(action)[:, None]
         tokens = torch.full((len(action), self.tokens), self.codes, device=action.device)
         for step in range(1, sampling.steps + 1):
-            logits, _ = self.extend(tokens[:, None], condition, past, time)
+            logits, _ = self.extend(tokens[:, None], before, condition, past, time)
             log_p = logits[:, 0].float().log_softmax(-1)
             sampled = _draw(log_p, sampling.temperature, generator)
             masked = tokens == self.codes
@@ -104,18 +122,39 @@ class Dynamics(nn.Module):
                 break
             again = sure.topk(left, largest=False).indices
             tokens = tokens.scatter(1, again, self.codes)
-        _, seen = self.extend(tokens[:, None], condition, past, time)
+        _, seen = self.extend(tokens[:, None], before, condition, past, time)
         return tokens, seen
 
-    def _inputs(self, tokens: Int[Tensor, "B T N"], conditions: Float[Tensor, "B T D"]) -> Float[Tensor, "B T M D"]:
-        x = self.embed(tokens) * self.embed.embedding_dim**0.5 + self.positions
+    def _clip(
+        self, tokens: Int[Tensor, "B T N"], actions: Float[Tensor, "B K A"], masked: Bool[Tensor, "B T N"]
+    ) -> tuple[Float[Tensor, "B T N D"], Int[Tensor, "B T N"]]:
+        """The transformer's output for whole clips, and the tokens of the frame before each."""
+        earlier, conditions = self._earlier(tokens, None), self.conditions(actions)
+        x = self.transformer(self._inputs(tokens.masked_fill(masked, self.codes), earlier, conditions))
+        return x[:, :, -self.tokens :], earlier
+
+    def _earlier(self, tokens: Int[Tensor, "B T N"], before: Int[Tensor, "B N"] | None) -> Int[Tensor, "B T N"]:
+        """The tokens of the frame before each of T frames."""
+        if before is None:
+            before = torch.full_like(tokens[:, 0], self.codes)
+        return torch.cat([before[:, None], tokens[:, :-1]], 1)
+
+    def _inputs(
+        self, tokens: Int[Tensor, "B T N"], earlier: Int[Tensor, "B T N"], conditions: Float[Tensor, "B T D"]
+    ) -> Float[Tensor, "B T M D"]:
+        """What the transformer sees of frames. Each token comes with the one before it, whole as it is when a frame is
+        sampled; in the paper, attention over time has to find it, and in training it is often masked."""
+        x = self.embed.embedding_dim**0.5 * (self.embed(tokens) + self.before(self.embed(earlier))) + self.positions
         conditions = conditions[:, :, None].to(x.dtype)
         return torch.cat([conditions, x], 2) if self.config.conditioning == "prepend" else x + conditions
 
-    def _logits(self, x: Float[Tensor, "... D"]) -> Float[Tensor, "... codes"]:
-        """Tied to the embeddings: most tokens are those of the frame before, and to copy is learnt once for all codes.
-        The published model has a layer of its own."""
-        return F.linear(self.to_code(x), self.embed.weight[: self.codes], self.bias)
+    def _logits(self, x: Float[Tensor, "... D"], earlier: Int[Tensor, "..."]) -> Float[Tensor, "... codes"]:
+        """A fresh model copies the last frame, and what is learnt is what changes. The published model learns to copy
+        as well; both then predict the same. Weights are tied to the embeddings."""
+        logits = F.linear(self.to_embedding(x), self.embed.weight[: self.codes], self.bias)
+        known = (earlier < self.codes)[..., None]
+        stay = (self.stay(x) * known).to(logits.dtype)
+        return logits.scatter_add(-1, earlier.clamp_max(self.codes - 1)[..., None], stay)
 
 
 def _draw(log_p: Float[Tensor, "B N K"], temperature: float, generator: torch.Generator | None) -> Int[Tensor, "B N"]:

@@ -98,7 +98,7 @@ class Genie(nn.Module):
         else:
             actions = torch.zeros(len(frames), 0, self.config.actions, device=frames.device)
         tokens = self.encode(frames)
-        _, dynamics = self.dynamics.extend(tokens, self.dynamics.conditions(self.vectors(actions)), None, 0)
+        _, dynamics = self.dynamics.extend(tokens, None, self.dynamics.conditions(self.vectors(actions)), None, 0)
         _, decoder = self.tokenizer.extend(tokens, None, 0)
         time = torch.full((len(frames),), frames.shape[1] - 1, device=frames.device)
         return WorldState(frames[:, -1], tokens[:, -1], time, self._kept(dynamics), self._kept(decoder))
@@ -116,7 +116,7 @@ class Genie(nn.Module):
         sampling = sampling or Sampling(steps=c.steps, temperature=c.temperature)
         time = int(state.time[0]) + 1
         tokens, dynamics = self.dynamics.sample(
-            self.vectors(actions[:, None])[:, 0], state.dynamics, time, sampling, generator
+            state.tokens, self.vectors(actions[:, None])[:, 0], state.dynamics, time, sampling, generator
         )
         frame, decoder = self.tokenizer.extend(tokens[:, None], state.decoder, time)
         return WorldState(frame[:, 0], tokens, state.time + 1, self._kept(dynamics), self._kept(decoder))

@@ -38,7 +38,8 @@ def dynamics(size: str = "tiny") -> DynamicsConfig:
     """One of `SIZES`; `paper` has the published 10.1 billion parameters as 24 blocks. ValueError names them."""
     _require_size(size)
     if size == "tiny":
-        return DynamicsConfig(transformer=TransformerConfig(width=96, depth=3, heads=4, qk_norm=True), steps=8)
+        blocks = TransformerConfig(width=64, depth=3, heads=4)
+        return DynamicsConfig(transformer=blocks, conditioning="add", mask_low=0.9, steps=8)
     if size == "coinrun":
         return DynamicsConfig()
     return DynamicsConfig(transformer=TransformerConfig(width=5120, depth=24, heads=40, qk_norm=True), temperature=2.0)

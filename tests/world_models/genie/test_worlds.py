@@ -25,7 +25,7 @@ def test_frames_depend_on_earlier_ones_alone(options: dict) -> None:
     assert torch.equal(model.decode(tokens)[:, :2], model.decode(moved)[:, :2])
     actions = model.vectors(torch.tensor([[0, 1, 2]] * 2))
     with torch.no_grad():
-        logits, others = model.dynamics(tokens, actions), model.dynamics(moved, actions)
+        logits, others = (model.dynamics(x, actions, torch.zeros_like(x).bool()) for x in (tokens, moved))
     assert torch.equal(logits[:, :2], others[:, :2]) and not torch.equal(logits[:, 3], others[:, 3])
 
 
@@ -36,10 +36,11 @@ def test_a_frame_more_costs_one_frame_and_is_the_same(options: dict) -> None:
     tokens, vectors = model.encode(x), model.vectors(actions)
     conditions = model.dynamics.conditions(vectors)
     with torch.no_grad():
-        whole = model.dynamics(tokens, vectors)
-        past = None
+        whole = model.dynamics(tokens, vectors, torch.zeros_like(tokens).bool())
+        past, before = None, None
         for t in range(4):
-            logits, past = model.dynamics.extend(tokens[:, t : t + 1], conditions[:, t : t + 1], past, t)
+            logits, past = model.dynamics.extend(tokens[:, t : t + 1], before, conditions[:, t : t + 1], past, t)
+            before = tokens[:, t]
             assert torch.allclose(logits[:, 0], whole[:, t], atol=1e-5)
     frames, past = model.tokenizer.extend(tokens[:, :3], None, 0)
     last, _ = model.tokenizer.extend(tokens[:, 3:], past, 3)
@@ -74,7 +75,8 @@ def test_sampling_unmasks_everything_and_follows_its_temperature() -> None:
     for steps in (1, 2, 4, 25):
         tokens = model.step(state, torch.tensor([0, 1]), sampling=Sampling(steps=steps, temperature=1.0)).tokens
         assert int(tokens.min()) >= 0 and int(tokens.max()) < 16  # no mask is left
-    draws = {tuple(model.step(state, torch.tensor([0, 1])).tokens.flatten().tolist()) for _ in range(8)}
+    hot = Sampling(steps=3, temperature=20.0)
+    draws = {tuple(model.step(state, torch.tensor([0, 1]), sampling=hot).tokens.flatten().tolist()) for _ in range(8)}
     likeliest = {
         tuple(model.step(state, torch.tensor([0, 1]), sampling=LIKELIEST).tokens.flatten().tolist()) for _ in range(8)
     }
@@ -115,6 +117,17 @@ def test_training_leaves_the_frozen_parts_alone() -> None:
     assert all(p.grad is not None for p in model.dynamics.parameters())
 
 
+def test_a_fresh_world_stands_still() -> None:
+    model = small_genie()
+    frames = model.generate(clips(), torch.tensor([[0, 1, 2]] * 2), sampling=LIKELIEST)
+    tokens = model.encode(clips())[:, -1:]
+    state = model.start(clips())
+    for action in (0, 1, 2):
+        state = model.step(state, torch.tensor([action, action]), sampling=LIKELIEST)
+        assert torch.equal(state.tokens[:, None], tokens)
+    assert frames.shape == (2, 3, 8, 8, 3)
+
+
 def test_only_masked_tokens_count() -> None:
     model: Genie = small_genie()
     tokens = model.encode(clips())
@@ -123,6 +136,5 @@ def test_only_masked_tokens_count() -> None:
     masked[0, 1, 2] = True
     with torch.no_grad():
         loss = model.dynamics.losses(tokens, actions, masked)["cross_entropy"]
-        hidden = tokens.masked_fill(masked, 16)
-        expected = -model.dynamics(hidden, actions)[0, 1, 2].log_softmax(-1)[tokens[0, 1, 2]]
+        expected = -model.dynamics(tokens, actions, masked)[0, 1, 2].log_softmax(-1)[tokens[0, 1, 2]]
     assert torch.allclose(loss, torch.stack([expected, torch.tensor(0.0)]))
