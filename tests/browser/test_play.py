@@ -11,12 +11,12 @@ import pytest
 from tests.browser.opened import opened
 from tests.browser.test_monitor import settled
 from tests.deploy.play.taught_world import recordings, taught
-from tests.deploy.play.written_worlds import played, write_world
+from tests.deploy.play.written_worlds import fresh, played, write_world
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(400)
 LENGTH = 12  # frames of a recording
 PIXELS = """(selector) => {
     const canvas = document.querySelector(selector);
@@ -24,15 +24,19 @@ PIXELS = """(selector) => {
 }"""
 
 
+def write_recordings(folder: Path) -> Path:
+    folder.mkdir()
+    for number, (frames, actions) in enumerate(zip(*recordings(3, LENGTH, np.random.default_rng(7)), strict=True)):
+        np.savez(folder / f"{number}.npz", image=frames, action=actions)
+    return folder
+
+
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Two places to play in a world that has been taught."""
+    """Two places to play in an untrained world that always takes the likeliest tokens."""
     home = tmp_path_factory.mktemp("play")
-    write_world(home / "square", taught())
-    (home / "recordings").mkdir()
-    for number, (frames, actions) in enumerate(zip(*recordings(3, LENGTH, np.random.default_rng(7)), strict=True)):
-        np.savez(home / "recordings" / f"{number}.npz", image=frames, action=actions)
-    with played(home / "square", "--start", home / "recordings", "--players", "2", home=home) as found:
+    world, start = write_world(home / "square", fresh()), write_recordings(home / "recordings")
+    with played(world, "--start", start, "--players", "2", "--temperature", "0", home=home) as found:
         yield found
 
 
@@ -65,12 +69,26 @@ def after(page: "Page", key: str) -> np.ndarray:
     return picture(page)
 
 
-def test_keys_change_the_world(page: "Page") -> None:
+def differences(page: "Page") -> tuple[list[float], list[float]]:
+    """Mean differences of frames after the same key, and after different ones."""
     frames = {key: (after(page, key), after(page, key)) for key in "123"}
-    same = [np.abs(a - b).mean() for a, b in frames.values()]
-    different = [np.abs(frames[a][0] - frames[b][0]).mean() for a, b in ("12", "13", "23")]
-    assert min(different) > 2 * max(same) and min(different) > 5
+    same = [float(np.abs(a - b).mean()) for a, b in frames.values()]
+    return same, [float(np.abs(frames[a][0] - frames[b][0]).mean()) for a, b in ("12", "13", "23")]
+
+
+def test_keys_change_the_world(page: "Page") -> None:
+    same, different = differences(page)
+    assert max(same) == 0 and min(different) > 1
     assert "ms" in page.inner_text("#step-time") and "dB" in page.inner_text("#drift")
+
+
+@pytest.mark.slow
+def test_keys_move_the_square_of_a_world_that_was_learned(browser: "Browser", tmp_path: Path) -> None:
+    world, start = write_world(tmp_path / "square", taught()), write_recordings(tmp_path / "recordings")
+    with played(world, "--start", start, home=tmp_path) as address, opened(browser, address, "", ".action") as page:
+        begun(page)
+        same, different = differences(page)  # each world has draws of its own
+        assert min(different) > 2 * max(same) and min(different) > 5
 
 
 def test_a_held_key_plays_on_until_it_is_released(page: "Page") -> None:
@@ -90,9 +108,9 @@ def test_previews_show_what_an_action_does(page: "Page") -> None:
     for _ in range(60):
         seen.add(tuple(page.evaluate(PIXELS, ".action-cell:nth-child(2) .loop")))
         page.wait_for_timeout(100)
-        if len(seen) >= 4:
+        if len(seen) >= 3:
             break
-    assert len(seen) >= 4  # the square goes round
+    assert len(seen) >= 3  # the beginning and what follows
 
 
 def test_a_key_of_ones_own(page: "Page") -> None:
@@ -116,7 +134,7 @@ def test_the_truth_beside_the_world(page: "Page") -> None:
     page.wait_for_selector("text=The recording is over", timeout=60_000)
     last = LENGTH - 4  # the world knew the first four frames
     assert page.inner_text(".steps") == f"step {last}" and "dB from the truth" in page.inner_text(".dream figcaption")
-    assert np.abs(picture(page) - picture(page, "truth")).mean() < 20
+    assert not np.array_equal(start, picture(page, "truth"))
     page.keyboard.press("1")
     stepped(page, last + 1)
     assert "the recording is over" in page.inner_text(".truth figcaption")

@@ -30,7 +30,7 @@ def recordings(count: int, frames: int, rng: np.random.Generator) -> tuple[np.nd
     return cells.repeat(_PIXELS, 2).repeat(_PIXELS, 3), np.eye(len(MOVES), dtype=np.float32)[actions]
 
 
-def taught(updates: tuple[int, int] = (120, 400), clips: int = 32) -> Genie:
+def taught(updates: tuple[int, int] = (100, 300), clips: int = 16) -> Genie:
     """Trained: the tokenizer first, then the dynamics."""
     torch.manual_seed(0)
     rng, model = np.random.default_rng(0), Genie(CONFIG)

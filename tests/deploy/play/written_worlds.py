@@ -43,8 +43,9 @@ def fresh(config: GenieConfig = SMALLEST) -> Genie:
     torch.manual_seed(0)
     model = Genie(config).eval()
     with torch.no_grad():
-        for parameter in (model.tokenizer.to_pixels.weight, model.dynamics.logits.weight):
-            parameter.normal_(std=0.3)
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.normal_(std=0.3)
     return model
 
 
