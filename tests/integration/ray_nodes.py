@@ -15,6 +15,8 @@ from types import TracebackType
 from typing import Any, Self
 
 import psutil
+import yaml
+from ray import autoscaler
 from ray._private.services import get_node_ip_address
 from ray.autoscaler._private.fake_multi_node.node_provider import FAKE_HEAD_NODE_ID, FakeMultiNodeProvider
 
@@ -90,7 +92,8 @@ class RayNodes:
             "launch_multiple": True, "disable_node_updaters": True, "head_node_id": FAKE_HEAD_NODE_ID,
             "gcs_address": f"{get_node_ip_address()}:{port}",
         }  # fmt: skip
-        config = {
+        defaults = yaml.safe_load((Path(autoscaler.__file__).parent / "local" / "defaults.yaml").read_text())
+        config = defaults | {
             "cluster_name": "fake", "max_workers": 8, "head_node_type": head, "available_node_types": types,
             "provider": provider, "idle_timeout_minutes": 1,
         }  # fmt: skip
