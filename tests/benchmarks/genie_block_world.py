@@ -38,11 +38,15 @@ SHOWN = (
 )  # fmt: skip
 
 
-def trained(logdir: Path, seed: int, options: Sequence[str]) -> dict[str, Any]:
-    """The measures of a run, and the seconds of its stages. ValueError: it failed."""
+def train(logdir: Path, seed: int, options: Sequence[str]) -> None:
+    """Begin or continue a run. ValueError: it failed."""
     command = [sys.executable, "-m", "deploy.cli", "pretrain", "genie", "--data", DATA, "--logdir", str(logdir)]
     if code := subprocess.run([*command, "--seed", str(seed), *options], stdout=sys.stderr, check=False).returncode:
         raise ValueError(f"Training of seed {seed} ended with exit code {code}.")
+
+
+def measured(logdir: Path) -> dict[str, Any]:
+    """The measures of a run, and the seconds of its stages."""
     found = json.loads((logdir / "dynamics" / EVALUATION).read_text())
     spent = {stage: _seconds(logdir / stage) for stage in STAGES}
     return found | {"psnr_1_over_copy": found["psnr_1"] - found["copy_psnr_1"], "stage_seconds": spent}
@@ -62,9 +66,9 @@ def failures(row: dict[str, Any]) -> list[str]:
     return out + [f"{stage} seconds" for stage, spent in row["stage_seconds"].items() if spent > LONGEST]
 
 
-def table(rows: dict[int, dict[str, Any]]) -> list[str]:
-    """The measures in Markdown, a column for each seed."""
-    lines = ["| | " + " | ".join(f"seed {seed}" for seed in rows) + " |", "|---" * (len(rows) + 1) + "|"]
+def table(rows: dict[str, dict[str, Any]]) -> list[str]:
+    """The measures in Markdown, a column for each run."""
+    lines = ["| | " + " | ".join(rows) + " |", "|---" * (len(rows) + 1) + "|"]
     for name in SHOWN:
         cells = []
         for row in rows.values():
@@ -82,19 +86,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.genie_block_world", description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--logdir", type=Path, default=Path("runs/genie_block_world"), help="folder of the runs")
-    parser.add_argument("--picture", type=Path, help="where the picture of the first seed goes")
+    parser.add_argument("--runs", type=Path, nargs="+", help="runs that are there already, to read instead")
+    parser.add_argument("--picture", type=Path, help="where the picture of the first run goes")
     parser.add_argument("--json", action="store_true", help="print one JSON object alone")
     options, others = parser.parse_known_args(arguments)
-    rows = {seed: trained(options.logdir / f"seed{seed}", seed, others) for seed in options.seeds}
-    failed = {seed: names for seed, row in rows.items() if (names := failures(row))}
+    runs = options.runs or [options.logdir / f"seed{seed}" for seed in options.seeds]
+    if not options.runs:
+        for run, seed in zip(runs, options.seeds, strict=True):
+            train(run, seed, others)
+    rows = {run.name: measured(run) for run in runs}
+    failed = {name: missed for name, row in rows.items() if (missed := failures(row))}
     if options.picture:
-        shutil.copyfile(options.logdir / f"seed{options.seeds[0]}" / "dynamics" / STRIP, options.picture)
+        shutil.copyfile(runs[0] / "dynamics" / STRIP, options.picture)
     if not options.json:
-        print("\n".join([*table(rows), *(f"seed {seed} misses {', '.join(names)}" for seed, names in failed.items())]))
+        print("\n".join([*table(rows), *(f"{name} misses {', '.join(missed)}" for name, missed in failed.items())]))
     report = {
         "name": "genie_block_world", "value": min(row["psnr_1_over_copy"] for row in rows.values()),
-        "unit": "dB above copying the last frame at 1 step, of the worst seed", "device": describe(torch.device("cpu")),
-        "versions": versions(), "failed": failed, "seeds": rows,
+        "unit": "dB above copying the last frame at 1 step, of the worst run", "device": describe(torch.device("cpu")),
+        "versions": versions(), "failed": failed, "runs": rows,
     }  # fmt: skip
     print(json.dumps(report))
     return int(bool(failed))
