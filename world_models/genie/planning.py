@@ -38,10 +38,10 @@ class GeniePlanning:
         config = model.config
         self.model, self.image = model, image
         self.sampling = Sampling(steps=steps or config.dynamics.steps, temperature=temperature)
-        kind = {"dtype": np.dtype(np.float32), "shape": (config.actions,), "low": -1.0, "high": 1.0}
-        if not config.real_actions:
-            kind = {"dtype": np.dtype(np.int32), "shape": (), "classes": config.actions}
-        self._action_space = action_space or {"action": Space(**kind)}
+        space = Space(dtype=np.dtype(np.int32), shape=(), classes=config.actions)
+        if config.real_actions:
+            space = Space(dtype=np.dtype(np.float32), shape=(config.actions,), low=-1.0, high=1.0)
+        self._action_space = action_space or {"action": space}
         if (width := total_width(self._action_space)) != config.actions:
             what = "was trained with real actions of" if config.real_actions else "has latent actions,"
             raise ValueError(
