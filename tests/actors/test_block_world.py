@@ -1,6 +1,7 @@
 """The block world: an environment like others, with clips as hard to predict as they are said to be."""
 
 from functools import cache
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -40,18 +41,18 @@ def test_it_is_an_environment(name: str) -> None:
 
 def test_an_expert_reaches_the_goal_which_ends_the_episode() -> None:
     environment = gymnasium.make("BlockWorld-v0")
-    world = environment.unwrapped
+    world: Any = environment.unwrapped
     rng = np.random.default_rng(0)
     seen = set()
     for seed in range(10):
         image, _ = environment.reset(seed=seed)
         assert (image == GOAL).all(-1).sum() == 16
         seen.add(image.tobytes())
-        away = distances(world.maps.walls, world.maps.goals)  # type: ignore[attr-defined]
-        (left,) = away[0, world.place[:, 0], world.place[:, 1]]  # type: ignore[attr-defined]
+        away = distances(world.maps.walls, world.maps.goals)
+        (left,) = away[0, world.place[:, 0], world.place[:, 1]]
         assert 0 < left < FAR
         for step in range(1, left + 1):
-            (action,) = shortest(away, world.place, rng)  # type: ignore[attr-defined]
+            (action,) = shortest(away, world.place, rng)
             image, reward, terminated, truncated, info = environment.step(action)
             assert not truncated and reward == terminated == info["is_success"] == (step == left)
         assert not (image == GOAL).all(-1).any()

@@ -31,7 +31,7 @@ def test_the_policy_samples_and_translates() -> None:
     network.logits.bias.data[:] = torch.tensor([-50.0, 50.0, -50.0])
     seen = {"image": np.zeros((5, 8, 8, 3), np.uint8)}
     policy = ClonedPolicy(network, lambda chosen: chosen + 2)
-    _, actions, _ = policy.act(policy.initial(5), seen, np.ones(5, bool), 0)
+    _, actions, _ = policy.act(None, seen, np.ones(5, bool), 0)
     assert actions["action"].tolist() == [3] * 5 and actions["action"].dtype == np.int32
     network.logits.bias.data[:] = 0
     draws = [ClonedPolicy(network).act(None, seen, np.ones(5, bool), n)[1]["action"].tolist() for n in (0, 0, 1, 2, 3)]
