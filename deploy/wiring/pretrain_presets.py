@@ -123,7 +123,7 @@ _WHOLE = DataConfig(scale=(1.0, 1.0), aspect=(1.0, 1.0))
 
 def genie_tokenizer(size: str) -> GenieTokenizerRun:
     """ValueError names the sizes."""
-    run = GenieTokenizerRun(model=genie.tokenizer(size), data=_WHOLE, training=replace(GENIE_TINY, updates=600))
+    run = GenieTokenizerRun(model=genie.tokenizer(size), data=_WHOLE, training=replace(GENIE_TINY, updates=1000))
     return run if size == TINY else replace(run, training=GENIE_TRAINING, probe=LARGE_PROBE)
 
 
