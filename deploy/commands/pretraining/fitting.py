@@ -75,21 +75,24 @@ def fitted_to_parts(config: GenieDynamicsRun, example: str) -> GenieDynamicsRun:
         raise ValueError(
             f"nexus pretrain genie-dynamics needs --tokenizer, a run of nexus pretrain genie-tokenizer, e.g. {example}"
         )
-    model = replace(config.model, tokenizer=_document(config.tokenizer, "--tokenizer", TokenizerConfig).config)
+    tokenizer = _document(config.tokenizer, "--tokenizer", TokenizerConfig).config
     if config.real_actions:
         if config.latent_action:
             raise ValueError(
                 "nexus pretrain genie-dynamics takes either --real-actions or --latent-action; leave one out."
             )
-        fitted = replace(config, model=model)
-        return replace(fitted, model=replace(model, real_actions=_with_actions(fitted)["actions"].shape[-1]))
+        # Any width will do until an example has been seen.
+        fitted = replace(config, model=replace(config.model, tokenizer=tokenizer, real_actions=1))
+        width = _with_actions(fitted)["actions"].shape[-1]
+        return replace(fitted, model=replace(fitted.model, real_actions=width))
     if not config.latent_action:
         raise ValueError(
             "nexus pretrain genie-dynamics needs --latent-action, a run of nexus pretrain genie-latent-action, or "
             f"--real-actions, e.g. {example}"
         )
-    document = _document(config.latent_action, "--latent-action", LatentActionConfig)
-    return replace(config, model=replace(model, latent_action=document.config, real_actions=0))
+    latent_action = _document(config.latent_action, "--latent-action", LatentActionConfig).config
+    model = replace(config.model, tokenizer=tokenizer, latent_action=latent_action, real_actions=0)
+    return replace(config, model=model)
 
 
 def require_parts(config: GenieDynamicsRun, fitted: GenieDynamicsRun) -> None:

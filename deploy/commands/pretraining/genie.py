@@ -1,5 +1,7 @@
 """`nexus pretrain genie`: all of Genie, one model after another."""
 
+import os
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +12,7 @@ from tyro.conf import arg
 
 from deploy.commands.parsing import HELP, option_names, parse, parse_known
 from deploy.commands.pretraining import genie_dynamics, genie_latent_action, genie_tokenizer
-from deploy.commands.pretraining.start import Start
+from deploy.commands.pretraining.start import Start, parse_pretrain
 from deploy.wiring.pretrain_presets import SIZES, TINY
 
 EXAMPLE = "nexus pretrain genie --data generated:block_world --logdir runs/world"
@@ -20,6 +22,8 @@ STAGES: dict[str, tuple[ModuleType, type]] = {
     "dynamics": (genie_dynamics, genie_dynamics.GenieDynamicsCommand),
 }
 """The folder of each stage, its command and what that command takes."""
+PARTS = ("--tokenizer", "--latent-action")
+"""Options of the last stage that are what the first ones have trained."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,19 +56,35 @@ def run(arguments: Sequence[str]) -> int:
     whole, rest = parse_known(GenieCommand, arguments, prog=prog, example=EXAMPLE, others=others)
     if not whole.data:
         raise ValueError(f"{prog} needs --data WHERE, e.g. {EXAMPLE}")
+    if parts := [word for word in rest if word.partition("=")[0].replace("_", "-") in PARTS]:
+        raise ValueError(
+            f"{prog} trains its own {parts[0][2:]}; to use one that there is, take nexus pretrain genie-dynamics."
+        )
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise ValueError(
+            f"{prog} starts its own processes (--processes N); under torchrun, run nexus pretrain genie-tokenizer, "
+            "genie-latent-action and genie-dynamics one after another."
+        )
     stages = [name for name in STAGES if not (whole.real_actions and name == "latent_action")]
     folders = {name: str(Path(whole.logdir) / name) for name in stages}
     common = ["--data", whole.data, "--preset", whole.preset, "--processes", str(whole.processes)]
+    words = {name: [*common, "--logdir", folders[name], *_options(rest, name, known)] for name in stages}
+    for name in (name for name in stages if name != "dynamics"):  # whose models are not there yet
+        module, command = STAGES[name]
+        parse_pretrain(_method(name), command, words[name], module.EXAMPLE)
+    words["dynamics"] += ["--tokenizer", folders["tokenizer"]]
+    words["dynamics"] += ["--real-actions"] if whole.real_actions else ["--latent-action", folders["latent_action"]]
+    again = shlex.join(["nexus", "pretrain", "genie", *arguments])
     for name in stages:
-        words = [*common, "--logdir", folders[name], *_options(rest, name, known)]
-        if name == "dynamics":
-            words += ["--tokenizer", folders["tokenizer"]]
-            words += ["--real-actions"] if whole.real_actions else ["--latent-action", folders["latent_action"]]
-        print(f"nexus pretrain genie-{name.replace('_', '-')}")
-        if code := STAGES[name][0].run(words):
+        print(f"nexus pretrain {_method(name)}")
+        if code := STAGES[name][0].run(words[name], again):
             return int(code)
     print(f"Measure the world: nexus eval {whole.logdir}\nPlay in it:        nexus play {whole.logdir}")
     return 0
+
+
+def _method(stage: str) -> str:
+    return f"genie-{stage.replace('_', '-')}"
 
 
 def _options(words: Sequence[str], stage: str, known: dict[str, set[str]]) -> list[str]:

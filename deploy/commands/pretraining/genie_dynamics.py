@@ -32,6 +32,6 @@ class GenieDynamicsCommand(Start):
     config: Annotated[FlagConversionOff[GenieDynamicsRun], arg(name="")]
 
 
-def run(arguments: Sequence[str]) -> int:
-    """Returns the exit code."""
-    return pretrain(*parse_pretrain("genie-dynamics", GenieDynamicsCommand, arguments, EXAMPLE), arguments)
+def run(arguments: Sequence[str], again: str = "") -> int:
+    """Returns the exit code. `again`: the command that continues the run, if it is another one."""
+    return pretrain(*parse_pretrain("genie-dynamics", GenieDynamicsCommand, arguments, EXAMPLE), arguments, again)

@@ -27,6 +27,8 @@ class GenieLatentActionCommand(Start):
     config: Annotated[FlagConversionOff[GenieLatentActionRun], arg(name="")]
 
 
-def run(arguments: Sequence[str]) -> int:
-    """Returns the exit code."""
-    return pretrain(*parse_pretrain("genie-latent-action", GenieLatentActionCommand, arguments, EXAMPLE), arguments)
+def run(arguments: Sequence[str], again: str = "") -> int:
+    """Returns the exit code. `again`: the command that continues the run, if it is another one."""
+    return pretrain(
+        *parse_pretrain("genie-latent-action", GenieLatentActionCommand, arguments, EXAMPLE), arguments, again
+    )

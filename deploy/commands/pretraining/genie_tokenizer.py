@@ -27,6 +27,6 @@ class GenieTokenizerCommand(Start):
     config: Annotated[FlagConversionOff[GenieTokenizerRun], arg(name="")]
 
 
-def run(arguments: Sequence[str]) -> int:
-    """Returns the exit code."""
-    return pretrain(*parse_pretrain("genie-tokenizer", GenieTokenizerCommand, arguments, EXAMPLE), arguments)
+def run(arguments: Sequence[str], again: str = "") -> int:
+    """Returns the exit code. `again`: the command that continues the run, if it is another one."""
+    return pretrain(*parse_pretrain("genie-tokenizer", GenieTokenizerCommand, arguments, EXAMPLE), arguments, again)

@@ -77,8 +77,8 @@ def parse_pretrain(method: str, command: Any, arguments: Sequence[str], example:
     return config, start.processes
 
 
-def pretrain(config: PretrainConfig, processes: int, arguments: Sequence[str]) -> int:
-    """Begin or continue the run; returns the exit code."""
+def pretrain(config: PretrainConfig, processes: int, arguments: Sequence[str], again: str = "") -> int:
+    """Begin or continue the run; returns the exit code. `again`: the command that continues it, by default this one."""
     command = ["nexus", *config.command.split()]
     require_writable_folder(Path(config.logdir), "--logdir")
     logdir = Path(config.logdir).absolute()
@@ -90,7 +90,7 @@ def pretrain(config: PretrainConfig, processes: int, arguments: Sequence[str]) -
     from learner.pretrain.processes import Processes
 
     named = any(argument.split("=")[0] == "--logdir" for argument in arguments)
-    again = shlex.join([*command, *arguments, *([] if named else ["--logdir", str(logdir)])])
+    again = again or shlex.join([*command, *arguments, *([] if named else ["--logdir", str(logdir)])])
     with PretrainingData(config) as data, closing(Processes.join()) as group, _explaining(logdir, again):
         if not group.first:
             follow(config, logdir, data, group)
