@@ -116,13 +116,15 @@ class Uncached:
     @torch.no_grad()
     def step(self, action: Tensor, sampling: Sampling | None = None) -> Tensor:
         vector, sampling = self.model.vectors(action[:, None])[:, 0], sampling or Sampling()
-        tokens, _ = self.model.dynamics.sample(vector, (), self.tokens.shape[1], sampling)
+        tokens, _ = self.model.dynamics.sample(self.tokens[:, -1], vector, (), self.tokens.shape[1], sampling)
         return self.model.decode(torch.cat([self.tokens, tokens[:, None]], 1))[:, -1]
 
-    def extend(self, tokens: Tensor, conditions: Tensor, past: Past, time: int) -> tuple[Tensor, Past]:
+    def extend(self, tokens: Tensor, before: Tensor, conditions: Tensor, past: Past, time: int) -> tuple[Tensor, Past]:
         dynamics = self.model.dynamics
-        whole = torch.cat([self.tokens, tokens], 1), torch.cat([self.conditions, conditions], 1)
-        return dynamics._logits(dynamics.transformer(dynamics._inputs(*whole))[:, -1:, -dynamics.tokens :]), past
+        tokens, conditions = torch.cat([self.tokens, tokens], 1), torch.cat([self.conditions, conditions], 1)
+        earlier = dynamics._earlier(tokens, None)
+        x = dynamics.transformer(dynamics._inputs(tokens, earlier, conditions))
+        return dynamics._logits(x[:, -1:, -dynamics.tokens :], earlier[:, -1:]), past
 
 
 CASES = {"tokenizer": of_tokenizer, "latent_action": of_latent_action, "dynamics": of_dynamics, "frame": of_frame}

@@ -146,21 +146,27 @@ class Dynamics(nn.Module):
         self.embed = nn.Embedding(codes + 1, width)
         self.action = nn.Embedding(actions.config.actions + 1, width)
         self.stack = Stack(c.transformer, width, width, len(places), len(frames))
+        self.stack.enter = nn.Identity()
+        self.before, self.stay = nn.Linear(width, width, bias=False), nn.Linear(width, 1)
         self.bias = nn.Parameter(torch.zeros(codes))
 
-    def logits(self, tokens: Tensor, actions: Tensor) -> Tensor:
-        """`actions [B T-1]`; none led to the first frame."""
+    def logits(self, tokens: Tensor, earlier: Tensor, actions: Tensor) -> Tensor:
+        """`earlier [B T N]`: the tokens of the frame before; `actions [B T-1]`. Before the first frame is neither."""
         actions = F.pad(actions + 1, (1, 0))
-        x = self.stack(self.embed(tokens), self.action(actions))[:, :, 1:]
-        return F.linear(x, self.embed.weight[:-1], self.bias)
+        x = self.stack(self.embed(tokens) + self.before(self.embed(earlier)), self.action(actions))[:, :, 1:]
+        copied = F.one_hot(earlier, self.embed.num_embeddings)[..., :-1] * self.stay(x)
+        return F.linear(x, self.embed.weight[:-1], self.bias) + copied
 
     def loss(self, frames: Tensor, masked: Tensor) -> Tensor:
         tokens, actions = self.tokenizer.encode(frames), self.latent.infer(frames)
-        logits = self.logits(tokens.masked_fill(masked, self.embed.num_embeddings - 1), actions)
+        none = self.embed.num_embeddings - 1
+        earlier = torch.cat([torch.full_like(tokens[:, :1], none), tokens[:, :-1]], 1)
+        logits = self.logits(tokens.masked_fill(masked, none), earlier, actions)
         return F.cross_entropy(logits[masked], tokens[masked])
 
     def trained(self) -> list[nn.Parameter]:
-        return [*self.embed.parameters(), *self.action.parameters(), *self.stack.parameters(), self.bias]
+        parts = (self.embed, self.action, self.stack, self.before, self.stay)
+        return [*(p for part in parts for p in part.parameters()), self.bias]
 
 
 def step(loss: Callable[..., Tensor], parameters: list[nn.Parameter], *inputs: Tensor) -> Callable[[], None]:
