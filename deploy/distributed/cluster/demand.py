@@ -1,10 +1,12 @@
 """Asking the autoscaler of a Ray cluster for nodes. It adds them only for what waits for them, so a placement group of
 what a run reserves waits in its place. Torch-free."""
 
+from contextlib import suppress
 from typing import Any
 
 from ray._private.worker import global_worker
 from ray.core.generated import autoscaler_pb2
+from ray.exceptions import RpcError
 from ray.util.placement_group import PlacementGroup, placement_group, placement_group_table, remove_placement_group
 
 from deploy.wiring.config import RunConfig
@@ -35,7 +37,7 @@ class Demand:
 
     def met(self) -> bool:
         """Whether there is room for all of it now, which it holds until it is dropped."""
-        return self._group is not None and placement_group_table(self._group)["state"] == "CREATED"
+        return self._group is not None and placement_group_table(self._group).get("state") == "CREATED"
 
     def refused(self) -> bool:
         """Whether the autoscaler has no nodes for it, at least at present."""
@@ -44,7 +46,8 @@ class Demand:
         worker: Any = global_worker
         messages: Any = autoscaler_pb2
         reply = messages.GetClusterStatusReply()
-        reply.ParseFromString(worker.gcs_client.get_cluster_status(timeout_s=ANSWERING))
+        with suppress(RpcError):  # the head is busy; it is asked again
+            reply.ParseFromString(worker.gcs_client.get_cluster_status(timeout_s=ANSWERING))
         refused = reply.autoscaling_state.infeasible_gang_resource_requests
         return any(self._group.id.hex() in one.details for one in refused)
 
