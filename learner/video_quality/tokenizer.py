@@ -15,8 +15,8 @@ from world_models.genie.tokenizer import VideoTokenizer
 def tokenizer_measures(model: VideoTokenizer, batches: Iterable[Mapping[str, Tensor]]) -> dict[str, float]:
     """`tokenizer_psnr`: frames through tokens and back; `codebook_perplexity`, and `codebook_used`, the number of codes
     that occur at all."""
-    parts = [_coded(model, batch["frames"]) for batch in batches]
-    return coding(*(torch.cat(part) for part in zip(*parts, strict=True)), model.config.quantizer.size)
+    tokens, errors = zip(*(_coded(model, batch["frames"]) for batch in batches), strict=True)
+    return coding(torch.cat(tokens), torch.cat(errors), model.config.quantizer.size)
 
 
 def coding(tokens: Int[Tensor, "B T N"], errors: Float[Tensor, "B T"], size: int) -> dict[str, float]:

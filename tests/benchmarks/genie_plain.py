@@ -53,11 +53,8 @@ class Stack(nn.Module):
 
     def __init__(self, c: TransformerConfig, inputs: int, outputs: int, tokens: int, frames: int):
         super().__init__()
-        self.enter, self.leave, self.norm = (
-            nn.Linear(inputs, c.width),
-            nn.Linear(c.width, outputs),
-            nn.LayerNorm(c.width),
-        )
+        self.enter: nn.Module = nn.Linear(inputs, c.width)
+        self.leave, self.norm = nn.Linear(c.width, outputs), nn.LayerNorm(c.width)
         self.places = nn.Parameter(0.02 * torch.randn(tokens, c.width))
         self.moments = nn.Parameter(0.02 * torch.randn(frames, 1, c.width))
         self.blocks = nn.ModuleList(Block(c) for _ in range(c.depth))

@@ -1,6 +1,7 @@
 """A small world of the block world's size, untrained, and clips for it."""
 
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,7 +25,7 @@ FRAMES = 6
 
 def config(real_actions: int = 0) -> GenieConfig:
     codes = QuantizerConfig(codes=16, width=4)
-    sizes = {"size": 32, "frames": FRAMES, "patch": 8, "encoder": SMALL, "decoder": SMALL}
+    sizes: dict[str, Any] = {"size": 32, "frames": FRAMES, "patch": 8, "encoder": SMALL, "decoder": SMALL}
     return GenieConfig(
         tokenizer=TokenizerConfig(**sizes, quantizer=codes),
         latent_action=LatentActionConfig(**sizes, actions=6),
