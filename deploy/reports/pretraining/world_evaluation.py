@@ -1,6 +1,7 @@
 """A generated world on held-out clips: a table, evaluation.json, a picture and a video."""
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -59,10 +60,12 @@ def evaluate_world(path: Path, settings: WorldEvaluation | None = None) -> dict[
     if not isinstance(encoder, VJEPA2 | None):
         raise ValueError(f"{settings.encoder} is no V-JEPA 2; give a run of nexus pretrain vjepa2.")
     out = settings.out or run_of(folder)
-    with PretrainingData(_config(folder, settings)) as data:
+    config = read_config(GenieDynamicsRun, run_of(folder))
+    with PretrainingData(_measured(config, settings)) as data:
         clips = min(settings.clips, len(data.held_out))
         batches = Batches(data.held_out, size=min(_AT_ONCE, clips), seed=settings.seed, threads=0)
-        named, apart = data.held_out.describe(), data.held_out is not data.reference
+        other = settings.data and os.path.abspath(settings.data) != os.path.abspath(config.data.where)
+        named, apart = data.held_out.describe(), bool(other) or data.held_out is not data.reference
 
         def seen() -> Iterator[Mapping[str, Tensor]]:
             for k in range(clips // batches.size):
@@ -75,11 +78,13 @@ def evaluate_world(path: Path, settings: WorldEvaluation | None = None) -> dict[
         first = next(seen())
     shown = panels(model, first, torch.Generator(device).manual_seed(settings.seed), settings.sampling)
     document = {
-        "checkpoint": str(folder), "data": named, "held_out": apart or bool(settings.data), "seed": settings.seed,
+        "checkpoint": str(folder), "data": named, "held_out": apart, "seed": settings.seed,
         "encoder": str(newest_model(Path(settings.encoder))) if settings.encoder else None, **found,
     }  # fmt: skip
     print(f"World {folder}, {counted(found['clips'], 'clip')} of {named}:")
     print("\n".join(table(found)))
+    if not apart:
+        print("The world was trained on these clips: none are held out. Name others with --data.")
     with whole_file(out / EVALUATION) as fresh:
         fresh.write_text(json.dumps(document, indent=2) + "\n")
     print(f"{'measures:':<12}{out / EVALUATION}")
@@ -111,9 +116,8 @@ def table(found: Mapping[str, Any]) -> list[str]:
     return lines + [f"{name:<24}{found[key]:>22.4g}" for key, name in alone.items() if key in found]
 
 
-def _config(folder: Path, settings: WorldEvaluation) -> GenieDynamicsRun:
-    """The run's configuration; other data is used whole."""
-    config = read_config(GenieDynamicsRun, run_of(folder))
+def _measured(config: GenieDynamicsRun, settings: WorldEvaluation) -> GenieDynamicsRun:
+    """The run's configuration with the data to measure on; other data is used whole."""
     if not settings.data:
         return config
     data = replace(config.data, where=settings.data, held_out="")
