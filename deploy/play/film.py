@@ -21,10 +21,13 @@ class Film:
         self._stream = self._container.add_stream("libx264", Fraction(fps), options={"crf": "15"})
         self._stream.pix_fmt, self._stream.codec_context.thread_count = "yuv420p", 1
         self.frames = 0
+        self.full = False
+        """Whether frames have been left out."""
 
     def add(self, frame: np.ndarray) -> None:
         """A frame uint8 `[H W C]`, all of one size; those after the longest film's are left out."""
         if self.frames >= LONGEST:
+            self.full = True
             return
         factor = max(1, -(-SMALLEST // min(frame.shape[:2])))
         picture = frame.repeat(factor, 0).repeat(factor, 1)

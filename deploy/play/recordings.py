@@ -56,7 +56,8 @@ class Recording:
 
 def read_recordings(model: Genie, folder: Path, start: str = "", seed: int = 0) -> list[Recording]:
     """At most `MOST` of what `start` names, by default of the held-out data of the run that the checkpoint in `folder`
-    belongs to. Frames are the largest squares in their middle, resized. ValueError: there are none."""
+    belongs to. Frames are the largest squares in their middle, resized. ValueError: there are none, or no key could
+    stand for the actions between them."""
     config = _run_config(folder)
     rng = np.random.default_rng(seed)
     if start:
@@ -122,4 +123,9 @@ def _recording(model: Genie, example: Example) -> Recording:
     if len(frames) > 1 and "actions" not in example:
         frames = frames[:1]  # what led to the others is unknown
     recorded = example.get("actions", np.zeros((0, model.config.actions), np.float32))
+    if not (np.isin(recorded, (0, 1)).all() and (recorded.sum(1) == 1).all()):
+        raise ValueError(
+            "The actions of this world are vectors of numbers, which no key stands for; nexus play takes worlds of "
+            "latent actions or of discrete ones."
+        )
     return Recording(frames, torch.from_numpy(recorded.copy()).to(device))

@@ -104,7 +104,7 @@ async def _listen(socket: WebSocket, inbox: Inbox) -> None:
         try:
             with asked():
                 inbox.put(json.loads(message.get("text") or ""))
-        except QuestionError as error:
+        except (QuestionError, RecursionError) as error:  # the latter: nested too deeply
             await _end(socket, "error", str(error))
             return
 
@@ -131,7 +131,7 @@ async def _serve(socket: WebSocket, session: Session, inbox: Inbox, thread: Thre
             answer = packed("error", text=str(error))
         except Exception:
             _log.exception("A world failed.")
-            await _end(socket, "error", "The world failed; the server's log says more.", BROKEN)
+            await _end(socket, "broken", "The world failed; the server's log says more.", BROKEN)
             return
         await socket.send_bytes(answer)
 

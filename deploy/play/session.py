@@ -64,13 +64,15 @@ class Session:
                 return self._stepped(None)
             case {"do": "record", "fps": int(fps), "beside": bool(beside)} if RATES[0] <= fps <= RATES[1]:
                 self._playing()
+                if self._film:
+                    raise QuestionError("A film is being recorded; end it first.")
                 with asked():
                     self._film, self._beside = Film(fps), beside
                 self._shoot()
                 return packed("recording")
             case {"do": "cut"} if self._film:
                 film, self._film = self._film, None
-                return packed("film", data=film.finish(), frames=film.frames)
+                return packed("film", data=film.finish(), frames=film.frames, full=film.full)
         raise QuestionError(f"{to_text(request)[:200]} is no request.")
 
     def preview(self) -> bytes:

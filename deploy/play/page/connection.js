@@ -1,6 +1,6 @@
 // The websocket of a world: requests as JSON, answers as a line of JSON and pixels.
 
-const KEPT = ["full", "idle"]; // after these the server has closed, and the player decides when to try again
+const KEPT = ["full", "idle", "broken"]; // after these the server has closed, and the player decides when to try again
 
 export function connect(onMessage, onLink) {
   let socket = null, wait = 500, ended = false;

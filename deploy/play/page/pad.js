@@ -19,7 +19,7 @@ export class Pad {
     place.replaceChildren(...this.cells.map((cell) => cell.whole));
     this.recolour();
     this.tick = 0;
-    setInterval(() => this.play(), TICK);
+    this.timer = setInterval(() => this.play(), TICK);
   }
 
   cell(action, press, release) {
@@ -41,6 +41,9 @@ export class Pad {
     this.label(cell, action);
     return cell;
   }
+
+  /** Another pad takes its place. */
+  end() { clearInterval(this.timer); }
 
   label(cell, action) {
     cell.chips.replaceChildren(...this.keys.of(action).map((key) => h("kbd", {}, named(key))));

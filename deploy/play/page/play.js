@@ -72,6 +72,7 @@ const RECEIVERS = {
     document.title = `${hello.name} · Nexus`;
     if (!starts || starts.recordings.length !== hello.recordings.length || keys.actions !== hello.actions) {
       keys = new Keys(hello.name, hello.actions);
+      pad?.end();
       pad = new Pad(at("pad"), keys, { press, release });
       starts = new Starts(at("strip"), at("begin-at"), hello, begin);
       at("pad-hint").textContent = "loops show what each does; hold one to play";
@@ -103,8 +104,9 @@ const RECEIVERS = {
   },
   preview(message) { if (message.begun === begun) pad.add(message.pictures); },
   recording() { record(true); },
-  film({ data, frames }) {
+  film({ data, frames, full }) {
     record(false);
+    if (full) toast("The film was full: what came later is not on it.", true);
     if (!frames) return;
     const anchor = h("a", { href: URL.createObjectURL(new Blob([data], { type: "video/mp4" })), download: `${hello.name.split("/").at(-1).replace(/[^\w.-]+/g, "_") || "world"}.mp4` });
     anchor.click();
@@ -114,6 +116,7 @@ const RECEIVERS = {
   error({ text }) { toast(text, true); landed(); },
   full({ text }) { over(text, "Try again"); },
   idle({ text }) { over(text, "Play again"); },
+  broken({ text }) { over(text, "Try again"); },
 };
 
 function landed() {

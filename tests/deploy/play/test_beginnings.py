@@ -1,5 +1,6 @@
 """What worlds begin with, as users name it; what is wrong is said in one line."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from PIL import Image
 from actors.video import write_video
 from deploy.cli import main
 from deploy.play.recordings import MOST, read_recordings
-from tests.deploy.play.written_worlds import fresh, write_world
+from tests.deploy.play.written_worlds import SMALLEST, fresh, write_world
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -37,6 +38,14 @@ def test_a_video_is_as_long_as_it_is(tmp_path: Path) -> None:
     assert 1 <= len(recordings) <= 4 and {len(one.frames) for one in recordings} == {16}  # the most of 16, 32, ...
     means = recordings[0].frames.float().mean((1, 2, 3))
     assert (means.diff() > 7).all()
+
+
+def test_a_world_of_continuous_actions_is_refused(tmp_path: Path) -> None:
+    model = fresh(replace(SMALLEST, real_actions=2))
+    actions = np.linspace(-1, 1, 8, dtype=np.float32).reshape(4, 2)
+    np.savez(tmp_path / "a.npz", image=np.zeros((4, 16, 16, 3), np.uint8), action=actions)
+    with pytest.raises(ValueError, match="vectors of numbers, which no key stands for"):
+        read_recordings(model, tmp_path, str(tmp_path))
 
 
 def test_generated_clips_are_different_ones() -> None:

@@ -74,9 +74,11 @@ def test_a_film_has_every_frame_that_was_played(beside: bool) -> None:
     session = Session(small_game())
     played = [read(session.answer({"do": "begin", "recording": 0, "frame": 3}))[1]]
     assert read(session.answer({"do": "record", "fps": 7, "beside": beside}))[0] == {"kind": "recording"}
+    with pytest.raises(QuestionError, match="end it first"):
+        session.answer({"do": "record", "fps": 7, "beside": beside})
     played += [read(session.answer({"do": "step", "action": n % 3}))[1] for n in range(9)]
     about, data = read(session.answer({"do": "cut"}))
-    assert about == {"kind": "film", "frames": 10}
+    assert about == {"kind": "film", "frames": 10, "full": False}
     with av.open(io.BytesIO(data.tobytes())) as film:
         stream = film.streams.video[0]
         frames = [frame.to_ndarray(format="rgb24") for frame in film.decode(video=0)]
