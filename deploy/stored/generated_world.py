@@ -1,7 +1,7 @@
 """Makes an environment of a trained Genie: its checkpoint, start frames, and a reward head."""
 
+import hashlib
 import json
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,15 +11,22 @@ from safetensors.numpy import save
 
 from actors.envs.generated_world import REWARD, STARTS, WORLD, WorldConfig
 from deploy.stored.datasets import open_dataset
+from deploy.wiring.config_file import read_config
+from deploy.wiring.pretraining import DataConfig, GenieDynamicsRun
 from learner.datasets.batches import Batches
 from learner.datasets.dataset import Clip, Dataset
+from learner.datasets.keys import Keys
+from learner.datasets.subset import Subset, held_out, recordings_of
 from learner.datasets.view import View
-from learner.pretrain.genie_reward import fit_reward, transitions
+from learner.pretrain.genie_reward import fit_reward, measure_reward, transitions
 from replay.files.whole_file import write_durably
-from world_models.checkpoint_files import MODEL_CONFIG, WEIGHTS
+from world_models.checkpoint_files import MANIFEST, MODEL_CONFIG, WEIGHTS, run_of
 from world_models.dataclass_json import to_json
 from world_models.genie.genie import Genie
 from world_models.loading import load_world_model
+
+HELD_OUT = 0.1
+"""Share of the recordings that a reward is measured on."""
 
 
 def make_world(
@@ -36,25 +43,51 @@ def make_world(
     if not isinstance(genie, Genie):
         raise ValueError(f"{loaded.folder} holds a model of family {loaded.document.family.name!r}, and no world; name "
                          "a run of nexus pretrain genie.")  # fmt: skip
-    dataset = open_dataset(data, clip=Clip(frames=2), view=View(size=genie.config.size), note=note)
+    seen = _seen(loaded.folder)
+    keys = Keys(frames=seen.frames, actions=seen.actions, conditions=bool(genie.config.real_actions))
+    clip, view = Clip(frames=2, stride=seen.stride, fps=seen.fps), View(size=genie.config.size)
+    dataset = open_dataset(data, clip, view, keys, task=seen.task, note=note)
     try:
         discrete = _discrete(dataset, seed) if genie.config.real_actions else True
         frames = _starts(dataset, starts, seed)[..., : genie.config.channels]
         head = None
         if rewards:
-            head, measured = fit_reward(transitions(genie, dataset, transitions_read, seed), updates, seed)
-            note("Reward head, on held-out transitions: " + ", ".join(f"{k} {v:.3f}" for k, v in measured.items()))
+            kept, out_of_it = _parts(dataset, seed)
+            head = fit_reward(transitions(genie, kept, transitions_read, seed), updates, seed)
+            measured = measure_reward(head, transitions(genie, out_of_it or kept, transitions_read // 8 + 1, seed + 1))
+            where = "held-out recordings" if out_of_it else "the recordings it was fitted to"
+            note(f"Reward head, on {where}: " + ", ".join(f"{name} {value:.3f}" for name, value in measured.items()))
     finally:
         dataset.close()
-    out.mkdir(parents=True, exist_ok=True)
-    for name in (MODEL_CONFIG, WEIGHTS):
-        shutil.copyfile(loaded.folder / name, out / name)
-    write_durably(out / STARTS, save({"starts": np.ascontiguousarray(frames)}))
-    (out / REWARD).unlink(missing_ok=True)
-    if head is not None:
-        write_durably(out / REWARD, save(head.arrays()))
     document = replace(config, discrete=discrete, data=data, model=str(loaded.folder))
+    files = {name: (loaded.folder / name).read_bytes() for name in (MODEL_CONFIG, WEIGHTS)}
+    files[STARTS] = save({"starts": np.ascontiguousarray(frames)})
+    if head is not None:
+        files[REWARD] = save(head.arrays())
+    out.mkdir(parents=True, exist_ok=True)
+    for stale in (WORLD, MANIFEST, REWARD):  # half of a new world is none
+        (out / stale).unlink(missing_ok=True)
+    for name, content in files.items():
+        write_durably(out / name, content)
+    sums = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    write_durably(out / MANIFEST, json.dumps(sums, indent=2).encode())
     write_durably(out / WORLD, json.dumps(to_json(document), indent=2).encode())
+
+
+def _seen(folder: Path) -> DataConfig:
+    """What the run of a checkpoint saw of its data; the defaults if it belongs to none."""
+    try:
+        return read_config(GenieDynamicsRun, run_of(folder)).data
+    except ValueError:
+        return DataConfig()
+
+
+def _parts(dataset: Dataset, seed: int) -> tuple[Dataset, Dataset | None]:
+    """The recordings to fit a reward to, and others to measure it on; none where nothing can be held out."""
+    if dataset.live:
+        return dataset, None
+    kept, out = held_out(recordings_of(dataset), HELD_OUT, seed)
+    return (Subset(dataset, kept), Subset(dataset, out)) if len(out) else (dataset, None)
 
 
 def _starts(dataset: Dataset, count: int, seed: int) -> np.ndarray:

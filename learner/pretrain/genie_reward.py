@@ -3,7 +3,6 @@
 Legend: N transitions, B of them in a batch, S pixels a side, C channels.
 """
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -17,8 +16,6 @@ from learner.schedules import Schedule
 from world_models.genie.genie import Genie
 from world_models.genie.reward import RewardHead
 
-HELD_OUT = 0.1
-"""Share of the transitions that the head is measured on."""
 _AT_ONCE = 64
 
 
@@ -31,7 +28,7 @@ class Transitions(NamedTuple):
 
 @torch.no_grad()
 def transitions(genie: Genie, dataset: Dataset, count: int, seed: int) -> Transitions:
-    """`count` transitions of clips of two frames. ValueError: they have no rewards, or all the same."""
+    """`count` transitions of clips of two frames. ValueError: they have no rewards."""
     batches = Batches(dataset, size=_AT_ONCE, seed=seed, threads=0)
     frames, rewards = [], []
     for number in range(-(-count // _AT_ONCE)):
@@ -41,45 +38,40 @@ def transitions(genie: Genie, dataset: Dataset, count: int, seed: int) -> Transi
         pixels = torch.as_tensor(batch["frames"][..., : genie.config.channels])
         frames.append(genie.decode(genie.encode(pixels)))
         rewards.append(torch.as_tensor(batch["rewards"], dtype=torch.float32)[:, 0])
-    out = Transitions(torch.cat(frames)[:count], torch.cat(rewards)[:count])
-    if len(out.rewards.unique()) < 2:
-        raise ValueError(
-            f"Of {count:,} transitions of {dataset.describe()} all have the reward {float(out.rewards[0]):g}, so there "
-            "is nothing to learn; name recordings of an agent that is rewarded at times."
-        )
-    return out
+    return Transitions(torch.cat(frames)[:count], torch.cat(rewards)[:count])
 
 
-def fit_reward(
-    data: Transitions, updates: int, seed: int, batch_size: int = 64
-) -> tuple[RewardHead, Mapping[str, float]]:
-    """A reward head, and how it does on transitions held out: `accuracy`, and of those with another reward than the
-    commonest the `recall` and `precision`.
+def fit_reward(data: Transitions, updates: int, seed: int, batch_size: int = 64) -> RewardHead:
+    """A reward head. ValueError: all rewards are the same.
 
     Half of a batch is drawn uniformly, half so that every reward is equally frequent: most frames have none.
     """
+    count = len(data.rewards)
+    if len(data.rewards.unique()) < 2:
+        raise ValueError(
+            f"Of {count:,} transitions all have the reward {float(data.rewards[0]):g}, so there is nothing to learn; "
+            "name recordings of an agent that is rewarded at times."
+        )
     rng = np.random.default_rng(seed)
     torch.manual_seed(seed)
     head = RewardHead.for_rewards(data.rewards.numpy(), data.frames.shape[-1])
-    order = rng.permutation(len(data.rewards))
-    held, kept = np.split(order, [int(HELD_OUT * len(order))])
     classes = (data.rewards[:, None] - head.values).abs().argmin(-1).numpy()
-    share = 1 / np.bincount(classes[kept], minlength=len(head.values))[classes[kept]]
-    share = 0.5 * share / share.sum() + 0.5 / len(kept)
+    share = 1 / np.bincount(classes)[classes]
+    share = 0.5 * share / share.sum() + 0.5 / count
     schedule = Schedule(kind="cosine", start=1e-4, top=1e-3, end=1e-5, warmup=updates // 20)
     optimizer = AdamW(head.named_parameters())
     for update in range(1, updates + 1):
-        rows = rng.choice(kept, batch_size, p=share)
+        rows = rng.choice(count, batch_size, p=share)
         frames = data.frames[rows]
         loss = head.losses(frames[:, 0], frames[:, 1], data.rewards[rows])["cross_entropy"].mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step(schedule.at(update, updates), 1e-4)
-    head.eval()
-    return head, _measured(head, Transitions(data.frames[held], data.rewards[held]))
+    return head.eval()
 
 
-def _measured(head: RewardHead, data: Transitions) -> dict[str, float]:
+def measure_reward(head: RewardHead, data: Transitions) -> dict[str, float]:
+    """`accuracy`, and of transitions with another reward than the commonest the `recall` and `precision`."""
     found = torch.cat([head.reward(*frames.unbind(1)) for frames in data.frames.split(_AT_ONCE)])
     true = head.values[(data.rewards[:, None] - head.values).abs().argmin(-1)]
     common = true.mode().values

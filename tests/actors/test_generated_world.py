@@ -129,7 +129,7 @@ def test_rewards_are_learnt_from_recordings(tmp_path: Path, capsys: pytest.Captu
     words = [str(genie), "--data", str(data), "--out", str(out), "--steps", "5", "--starts", "4", "--updates", "20"]
     assert run([*words, "--transitions", "200", "--rewards", "--ends-with-reward"]) == 0
     said = capsys.readouterr().out
-    assert "Reward head, on held-out transitions: accuracy" in said and f"nexus train genie:{out}" in said
+    assert "Reward head, on held-out recordings: accuracy" in said and f"nexus train genie:{out}" in said
     environment = GeneratedWorld(out)
     head = environment.world.reward
     assert head is not None and head.values.tolist() == [0, 1]
