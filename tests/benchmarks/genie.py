@@ -78,7 +78,7 @@ def of_tokenizer() -> Programs:
 
 def of_latent_action() -> Programs:
     """Six actions are tried."""
-    ours, plain = (kind(config().latent_action) for kind in (LatentActionModel, genie_plain.LatentActions))
+    ours, plain = LatentActionModel(config().latent_action), genie_plain.LatentActions(config().latent_action)
     inputs = clips(), torch.rand(BATCH, FRAMES - 1)
     return {"ours": trained(ours, *inputs), "plain": genie_plain.step(plain.loss, list(plain.parameters()), *inputs)}
 
@@ -111,7 +111,7 @@ class Uncached:
     def __init__(self, model: Genie, frames: Tensor):
         self.model, self.tokens = copy.deepcopy(model), model.encode(frames)
         self.conditions = model.dynamics.conditions(model.vectors(model.infer_actions(frames)))
-        self.model.dynamics.extend = self.extend  # type: ignore[method-assign]
+        self.model.dynamics.extend = self.extend  # type: ignore[method-assign, assignment]
 
     @torch.no_grad()
     def step(self, action: Tensor, sampling: Sampling | None = None) -> Tensor:

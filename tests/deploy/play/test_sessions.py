@@ -32,11 +32,11 @@ def test_a_session_from_hello_to_the_end() -> None:
     hello, pictures = read(session.hello())
     assert hello["actions"] == 3 and hello["latent"] and hello["recordings"][0] == {"length": 16, "begins": 3}
     assert pictures.shape == (12, 16, 16, 3)
-    assert not session.previewing  # no world yet
+    waits = session.previewing  # no world yet
     begun, pictures = read(session.answer({"do": "begin", "recording": 1, "frame": 0}))
     assert (begun["kind"], begun["step"], begun["drift"], begun["left"], begun["psnr"]) == ("frame", 0, 0, None, None)
     assert np.array_equal(pictures[0], game.recordings[1].frames[0].numpy())
-    assert session.previewing
+    assert (waits, session.previewing) == (False, True)
     about, pictures = read(session.preview())
     assert about["begun"] == begun["begun"] and pictures.shape == (3, 16, 16, 3)
     followed, pictures = read(session.answer({"do": "follow"}))

@@ -96,6 +96,7 @@ def test_worlds_with_real_actions_follow_the_recorded_ones() -> None:
     assert recording.actions is not None and recording.actions.shape == (15, 5)
     assert torch.equal(recording.actions.sum(1), torch.ones(15))
     world = game.begin(0, 3)
-    assert world.follow() and world.left is None
+    followed, left = world.follow(), world.left
+    assert followed and left is None
     world.step(4)
     assert world.left == 2 and len(next(world.previews())) == 5
