@@ -156,10 +156,6 @@ class _GenieRun(PretrainConfig):
     def size(self) -> int:
         return int(self.model_config.size)
 
-    @property
-    def compares_actions(self) -> bool:
-        return True
-
 
 @dataclass(frozen=True, kw_only=True)
 class GenieTokenizerRun(_GenieRun):
@@ -178,6 +174,10 @@ class GenieLatentActionRun(_GenieRun):
 
     model: LatentActionConfig = field(default_factory=LatentActionConfig)
 
+    @property
+    def compares_actions(self) -> bool:
+        return True
+
 
 @dataclass(frozen=True, kw_only=True)
 class GenieDynamicsRun(_GenieRun):
@@ -192,6 +192,10 @@ class GenieDynamicsRun(_GenieRun):
     real_actions: bool = False
     """Condition on the recorded actions instead of latent ones."""
     model: GenieConfig = field(default_factory=GenieConfig)
+
+    @property
+    def compares_actions(self) -> bool:
+        return True
 
     @property
     def conditions(self) -> bool:

@@ -175,6 +175,8 @@ class GenieConfig:
     def __post_init__(self) -> None:
         if self.real_actions < 0:
             raise ValueError(f"real_actions={self.real_actions} must not be negative; 0 means latent actions.")
+        if self.frames < 2:
+            raise ValueError(f"The tokenizer's frames={self.frames}; a world needs clips of at least 2 frames.")
         for name in ("size", "channels"):
             ours, theirs = getattr(self.tokenizer, name), getattr(self.latent_action, name)
             if not self.real_actions and ours != theirs:

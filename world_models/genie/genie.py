@@ -88,8 +88,15 @@ class Genie(nn.Module):
     @torch.no_grad()
     def start(self, frames: UInt8[Tensor, "B T S S C"], actions: Actions | None = None) -> WorldState:
         """Worlds that begin with these frames, of which the newest are kept in memory; the actions between them are
-        inferred unless given."""
+        inferred unless given. ValueError: there are no frames, they have another size, or the actions do not fit."""
         require_frames(frames, self.config.size, self.config.channels)
+        between = frames.shape[1] - 1
+        if between < 0:
+            raise ValueError("A world begins with at least one frame, got none.")
+        if actions is not None and actions.shape[1] != between:
+            raise ValueError(
+                f"{actions.shape[1]} actions were given for {between + 1} frames; give the {between} between."
+            )
         frames = frames[:, -self.config.frames :]
         if actions is not None:
             actions = actions[:, actions.shape[1] - frames.shape[1] + 1 :]
@@ -134,7 +141,7 @@ class Genie(nn.Module):
         for action in actions.unbind(1):
             state = self.step(state, action, generator, sampling)
             out.append(state.frame)
-        return torch.stack(out, 1)
+        return torch.stack(out, 1) if out else frames[:, :0]
 
     def vectors(self, actions: Tensor) -> Float[Tensor, "B T A"]:
         """Actions as the dynamics takes them. ValueError: they do not fit."""
@@ -142,7 +149,7 @@ class Genie(nn.Module):
         if not actions.is_floating_point():
             if actions.numel() and not (int(actions.min()) >= 0 and int(actions.max()) < count):
                 raise ValueError(f"Actions {actions.unique().tolist()} are not all in 0 to {count - 1}.")
-            return F.one_hot(actions, count).float()
+            return F.one_hot(actions.long(), count).float()
         if actions.shape[-1] != count:
             raise ValueError(f"Actions have {actions.shape[-1]} numbers; this world takes {count}.")
         return actions

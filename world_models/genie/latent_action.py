@@ -2,7 +2,7 @@
 
 A decoder predicts the next frame from earlier ones and one of K actions; an encoder infers the action from both. The
 decoder is used in training only. In the paper the action is the code of a VQ-VAE with K codes. So few can be tried one
-by one, which learns from a hundredth of the data and does not collapse: the posterior of an action is
+by one, which finds the actions where that one finds scenes: the posterior of an action is
 
     p(k | x, x') ~ exp(-|x' - decoder(x, k)|^2 / (temperature * mean error of the best actions))            (1)
 

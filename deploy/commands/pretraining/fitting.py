@@ -100,6 +100,11 @@ def require_parts(config: GenieDynamicsRun, fitted: GenieDynamicsRun) -> None:
     _require_same(
         "--model.tokenizer", config.model.tokenizer, fitted.model.tokenizer, f"--tokenizer {config.tokenizer}"
     )
+    if (given := config.model.real_actions) not in (fitted.model.real_actions, 0):
+        raise ValueError(
+            f"--model.real-actions {given}: the actions of --data {config.data.where} have {fitted.model.real_actions} "
+            "numbers; leave it out, and give --real-actions to use them."
+        )
     if not config.real_actions:
         given, found = config.model.latent_action, fitted.model.latent_action
         _require_same("--model.latent-action", given, found, f"--latent-action {config.latent_action}")
