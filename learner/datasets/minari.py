@@ -97,11 +97,12 @@ class Minari:
         try:
             (stored,) = self._dataset.storage.get_episodes([self.numbers[index]])
             observation, action = self._spaces
-            leaves = [*_flat(observation, stored["observations"], ""), *_flat(action, stored["actions"], ACTION)]
-            rows = {key: value for key, value, _ in leaves} | {"reward": np.asarray(stored["rewards"], np.float32)}
+            seen = {key: value for key, value, _ in _flat(observation, stored["observations"], "")}
+            acted = {key: value for key, value, _ in _flat(action, stored["actions"], ACTION)}
+            rows = seen | acted | {"reward": np.asarray(stored["rewards"], np.float32)}
         except (OSError, RuntimeError, ValueError, KeyError, AssertionError) as error:
             raise UnreadableError(self._name(index), str(error)) from error
-        lengths = {key: len(value) + (key == "reward" or key in self.keys.actions) for key, value in rows.items()}
+        lengths = {key: len(value) + (key not in seen) for key, value in rows.items()}
         if len(set(lengths.values())) > 1:
             raise UnreadableError(self._name(index), f"its arrays do not have the same steps: {lengths}")
         return rows

@@ -101,6 +101,20 @@ class Tokenizer(nn.Module):
         return self.codebook(self.encoder(pictures_to_patches(frames, self.patch)))[1]
 
 
+class Neighbours(nn.Module):
+    """A linear layer, and a convolution over the grid of its outputs."""
+
+    def __init__(self, inputs: int, width: int, grid: int):
+        super().__init__()
+        self.grid, self.linear, self.near = grid, nn.Linear(inputs, width), nn.Conv2d(width, width, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.linear(x)
+        b, t, n, d = x.shape
+        near = self.near(x.transpose(2, 3).reshape(b * t, d, self.grid, self.grid))
+        return x + near.reshape(b, t, d, n).transpose(2, 3)
+
+
 class LatentActions(nn.Module):
     """Every action is tried on every pair of frames; one that does well is learnt, and the encoder learns which."""
 
@@ -108,6 +122,7 @@ class LatentActions(nn.Module):
         super().__init__()
         self.config, tokens, pixels = c, c.grid**2, c.patch**2 * c.channels
         self.encoder = Stack(c.encoder, 2 * pixels, c.actions, tokens, c.frames)
+        self.encoder.enter = Neighbours(2 * pixels, c.encoder.width, c.grid)
         self.actions = nn.Embedding(c.actions, pixels)
         self.decoder = Stack(c.decoder, pixels, pixels, tokens, c.frames)
 

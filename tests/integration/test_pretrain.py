@@ -171,7 +171,7 @@ def test_mistakes_are_one_line(tmp_path: Path) -> None:
         (["ijepa", *data, "--training.batchsize", "3"], "no option --training.batchsize; nearest: --training.batch"),
         (["ijepa", *data, "--preset", "vith41"], "nexus pretrain ijepa has no preset 'vith41'; the nearest: vith14"),
         (["ijepa", "--data", "nowhere"], "There is no file or folder nowhere. Name a folder of pictures"),
-        (["vjepa2", *data], "of which a clip spans 8, and no folder has more than 4. Name videos"),
+        (["vjepa2", *data], "of which a clip spans 8, and no folder has more than 2. Name videos"),
         (["vjepa2-ac", *data], "nexus pretrain vjepa2-ac needs --encoder, a run of nexus pretrain vjepa2, e.g. "),
         (["vjepa2-ac", *data, "--encoder", "nowhere"], "nowhere is no directory; give a run directory"),
         (["ijepa", *data, "--training.momentum.top", "1.5"], "must lie in 0 to 1 everywhere"),

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.world_models.genie.small import small_config
 from tests.world_models.small_agent import CONFIG, CONTINUOUS, DISCRETE, IMAGE, VECTOR
 from world_models.dreamer.acting import ActingModel
 from world_models.dreamer.agent import Dreamer
@@ -26,6 +27,9 @@ SMALL: dict[str, Any] = {
     "ijepa": presets.ijepa(),
     "vjepa2": presets.vjepa2(),
     "vjepa2_ac": presets.vjepa2_ac(),
+    "genie_tokenizer": small_config().tokenizer,
+    "genie_latent_action": small_config().latent_action,
+    "genie": small_config(),
     "simple": SimpleWorldModelConfig(obs_dim=435, action_dim=5, latent_dim=4, hidden_dim=8),
 }
 """A configuration of each family, small enough for tests."""

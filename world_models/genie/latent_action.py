@@ -15,11 +15,12 @@ Legend: B batch, T frames, S pixels a side, C channels, N patches of a frame, K 
 
 import torch
 import torch.distributed as dist
+from einops import rearrange
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
 from world_models.genie.config import LatentActionConfig
-from world_models.genie.pixels import as_unit, centred, patches, require_frames, unpatched
+from world_models.genie.pixels import as_unit, centred, patches, require_frames
 from world_models.genie.st_transformer import STTransformer, initialize
 
 KEPT = 0.95
@@ -44,7 +45,8 @@ class LatentActionModel(nn.Module):
         super().__init__()
         self.config = config
         pixels, encoder, decoder = config.patch**2 * config.channels, config.encoder, config.decoder
-        self.embed = nn.Conv2d(2 * config.channels, encoder.width, 3 * config.patch, config.patch, config.patch)
+        self.embed = nn.Linear(2 * pixels, encoder.width)
+        self.neighbours = nn.Conv2d(encoder.width, encoder.width, 3, padding=1)
         self.encoder = STTransformer(encoder, config.grid)
         self.logits = nn.Linear(encoder.width, config.actions)
         self.decoder_embed = nn.Linear(pixels, decoder.width)
@@ -94,12 +96,11 @@ class LatentActionModel(nn.Module):
         return patches(as_unit(frames), self.config.patch)
 
     def _logits(self, pixels: Float[Tensor, "B T N ppC"]) -> Float[Tensor, "B T-1 K"]:
-        """Each patch is embedded with its neighbours: what moves from one to the next is seen without attention."""
-        pairs = torch.cat([4 * pixels.diff(dim=1), centred(pixels[:, :-1])], -1)
-        frames = [unpatched(part, self.config.patch, self.config.grid) for part in pairs.chunk(2, -1)]
-        x = self.embed(torch.cat(frames, -1).flatten(0, 1).movedim(-1, 1))  # [BT D h w]
-        x = x.flatten(2).transpose(1, 2).unflatten(0, (len(pixels), -1))
-        return self.logits(self.encoder(x)).mean(2)
+        """Each patch also gets its neighbours: what moves from one to the next is seen without attention."""
+        x = self.embed(torch.cat([4 * pixels.diff(dim=1), centred(pixels[:, :-1])], -1))  # [B T N D]
+        grid = rearrange(x, "b t (h w) d -> (b t) d h w", h=self.config.grid)
+        near = rearrange(self.neighbours(grid), "(b t) d h w -> b t (h w) d", b=len(pixels))
+        return self.logits(self.encoder(x + near)).mean(2)
 
     def _changes(self, embedded: Float[Tensor, "B T N D"], actions: Int[Tensor, "B T"]) -> Float[Tensor, "B T N ppC"]:
         """What actions add to embedded frames."""

@@ -88,7 +88,7 @@ def fitted_to_parts(config: GenieDynamicsRun, example: str) -> GenieDynamicsRun:
     if not config.latent_action:
         raise ValueError(
             "nexus pretrain genie-dynamics needs --latent-action, a run of nexus pretrain genie-latent-action, or "
-            f"--real-actions, e.g. {example}"
+            f"--real-actions True, e.g. {example}"
         )
     latent_action = _document(config.latent_action, "--latent-action", LatentActionConfig).config
     model = replace(config.model, tokenizer=tokenizer, latent_action=latent_action, real_actions=0)
@@ -103,7 +103,7 @@ def require_parts(config: GenieDynamicsRun, fitted: GenieDynamicsRun) -> None:
     if (given := config.model.real_actions) not in (fitted.model.real_actions, 0):
         raise ValueError(
             f"--model.real-actions {given}: the actions of --data {config.data.where} have {fitted.model.real_actions} "
-            "numbers; leave it out, and give --real-actions to use them."
+            "numbers; leave it out, and give --real-actions True to use them."
         )
     if not config.real_actions:
         given, found = config.model.latent_action, fitted.model.latent_action

@@ -73,7 +73,9 @@ def run(arguments: Sequence[str]) -> int:
         module, command = STAGES[name]
         parse_pretrain(_method(name), command, words[name], module.EXAMPLE)
     words["dynamics"] += ["--tokenizer", folders["tokenizer"]]
-    words["dynamics"] += ["--real-actions"] if whole.real_actions else ["--latent-action", folders["latent_action"]]
+    words["dynamics"] += (
+        ["--real-actions", "True"] if whole.real_actions else ["--latent-action", folders["latent_action"]]
+    )
     again = shlex.join(["nexus", "pretrain", "genie", *arguments])
     for name in stages:
         print(f"nexus pretrain {_method(name)}")

@@ -73,7 +73,7 @@ def test_help_of_train_shows_the_defaults_of_a_preset(capsys: pytest.CaptureFixt
         (f"{CARTPOLE} --model.encoder.mults 2,3", "nexus train --model.encoder.mults takes numbers separated by"),
         ("plot a --baselines", "nexus plot --baselines needs a value; nexus plot --help shows which."),
         ("plot a --tasks --out b.png", "nexus plot --tasks needs a value; nexus plot --help shows which."),
-        ("eval --epsiodes 3 x", "nexus eval has no option --epsiodes; nearest: --episodes."),
+        ("eval --epsiodes 3 x", "nexus eval has no option --epsiodes; nearest: --episodes, --encoder."),
         ("eval x --ran", "nexus eval has no option --ran; nearest: --random."),
         ("plot x -o y.png", "nexus plot has no option -o; nexus plot --help lists them all."),
         ("replay inspect x --quik", "nexus replay inspect has no option --quik; nearest: --quick."),

@@ -23,7 +23,7 @@ from tests.deploy.commands.test_plan import saved_dreamer
 pytestmark = pytest.mark.timeout(120)
 
 REACH = "gym:actors.envs.point_reach:PointReach-v0"
-COUNTING = f"gym:{__name__}:Counting-v0"
+COUNTING = f"gym:{__name__}:Recorded-v0"
 STOPS_AT = 30
 
 
@@ -50,7 +50,7 @@ class Counting(gymnasium.Env[np.ndarray, np.int64]):
         return np.full((8, 8, 3), self.sum, np.uint8)
 
 
-gymnasium.register("Counting-v0", f"{__name__}:Counting")
+gymnasium.register("Recorded-v0", f"{__name__}:Counting")
 
 
 def counted(out: Path) -> list[list[int]]:

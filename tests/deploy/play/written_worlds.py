@@ -46,6 +46,7 @@ def fresh(config: GenieConfig = SMALLEST) -> Genie:
         for parameter in model.parameters():
             if parameter.ndim > 1:
                 parameter.normal_(std=0.3)
+        model.dynamics.stay.bias.zero_()  # a fresh world stands still
     return model
 
 

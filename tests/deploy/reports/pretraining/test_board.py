@@ -62,7 +62,7 @@ def test_the_summary_says_where_it_began_and_ended_and_draws_it(tmp_path: Path) 
         {"updates": u, "train/loss/total": 1 / (u + 1), "probe/effective_rank": u + 1.0} for u in range(5)
     ]
     log.append({"updates": 5, "train/loss/total": None, "probe/effective_rank": None})  # not finite
-    assert measured(log) == ["effective rank: 5 at update 4 (1 at 0)"]
+    assert measured(log) == ["effective rank:  5 at update 4 (1 at 0)"]
     with Image.open(draw(log, tmp_path / "curve.png")) as picture:
         assert picture.width > picture.height > 200  # two panels side by side
     draw([], tmp_path / "empty.png")
