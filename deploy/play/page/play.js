@@ -33,8 +33,9 @@ function pump() {
   if (flying || timer !== null || !wanted()) return;
   timer = setTimeout(() => {
     timer = null;
+    if (flying) return;
     const request = wanted();
-    if (flying || !request) return;
+    if (!request) return pad.light(null); // released while it waited
     due = Math.max(due + 1000 / state.rate, performance.now());
     if (request.action === tapped) tapped = null;
     flying = request;
