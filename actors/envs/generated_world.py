@@ -62,10 +62,16 @@ class World(NamedTuple):
     reward: RewardHead | None
 
 
-@lru_cache(_WORLDS)
 def load_world(path: Path) -> World:
     """The world in a directory. ValueError: there is none, or its files are damaged."""
-    if not (path / WORLD).exists():
+    made = (path / WORLD).stat().st_mtime_ns if (path / WORLD).exists() else 0
+    return _loaded(path, made)
+
+
+@lru_cache(_WORLDS)
+def _loaded(path: Path, made: int) -> World:
+    """A world as it was `made`; 0: there is none."""
+    if not made:
         hint = " It holds a model: make a world of it" if (path / MODEL_CONFIG).exists() else " Make one"
         raise ValueError(f"There is no {WORLD} in {path}.{hint} with nexus world RUN --data DATA --out DIR.")
     if (family := read_family(path)).name != "genie":
@@ -113,6 +119,8 @@ class GeneratedWorld(gymnasium.Env):
         self.render_mode = render_mode
         self.generator = torch.Generator()
         self.state: WorldState | None = None
+        self.before = torch.empty(0)
+        """The newest frame as the tokenizer gives it back, which is what the reward head knows."""
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, Any]:
         super().reset(seed=seed)
@@ -120,15 +128,16 @@ class GeneratedWorld(gymnasium.Env):
         self.generator.manual_seed(int(self.np_random.integers(1 << 62)))
         with _frugal():
             self.state = self.world.model.start(self.world.starts[start][None, None])
+            self.before = self.world.model.decode(self.state.tokens[:, None])[:, 0]
         return self._image(), {}
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         assert self.state is not None, "an episode begins with reset"
-        before = self.state.frame
         with _frugal():
             self.state = self.world.model.step(self.state, torch.as_tensor(np.asarray(action))[None], self.generator)
             head = self.world.reward
-            reward = float(head.reward(before, self.state.frame)[0]) if head is not None else 0.0
+            reward = float(head.reward(self.before, self.state.frame)[0]) if head is not None else 0.0
+            self.before = self.state.frame
         ends = self.world.config.ends_with_reward and reward != 0
         return self._image(), reward, ends, False, {"is_success": reward > 0} if head is not None else {}
 

@@ -7,7 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from safetensors.numpy import save
+from torch import Tensor
 
 from actors.envs.generated_world import REWARD, STARTS, WORLD, WorldConfig
 from deploy.stored.datasets import open_dataset
@@ -22,6 +24,7 @@ from learner.pretrain.genie_reward import fit_reward, measure_reward, transition
 from replay.files.whole_file import write_durably
 from world_models.checkpoint_files import MANIFEST, MODEL_CONFIG, WEIGHTS, run_of
 from world_models.dataclass_json import to_json
+from world_models.frames import with_channels
 from world_models.genie.genie import Genie
 from world_models.loading import load_world_model
 
@@ -49,7 +52,7 @@ def make_world(
     dataset = open_dataset(data, clip, view, keys, task=seen.task, note=note)
     try:
         discrete = _discrete(dataset, seed) if genie.config.real_actions else True
-        frames = _starts(dataset, starts, seed)[..., : genie.config.channels]
+        frames = with_channels(_starts(dataset, starts, seed), genie.config.channels, "model.channels")
         head = None
         if rewards:
             kept, out_of_it = _parts(dataset, seed)
@@ -61,7 +64,7 @@ def make_world(
         dataset.close()
     document = replace(config, discrete=discrete, data=data, model=str(loaded.folder))
     files = {name: (loaded.folder / name).read_bytes() for name in (MODEL_CONFIG, WEIGHTS)}
-    files[STARTS] = save({"starts": np.ascontiguousarray(frames)})
+    files[STARTS] = save({"starts": np.ascontiguousarray(frames[:, 0])})
     if head is not None:
         files[REWARD] = save(head.arrays())
     out.mkdir(parents=True, exist_ok=True)
@@ -90,9 +93,9 @@ def _parts(dataset: Dataset, seed: int) -> tuple[Dataset, Dataset | None]:
     return (Subset(dataset, kept), Subset(dataset, out)) if len(out) else (dataset, None)
 
 
-def _starts(dataset: Dataset, count: int, seed: int) -> np.ndarray:
-    """First frames of clips of two: none is the last of its episode."""
-    return Batches(dataset, size=count, seed=seed, threads=0).batch(0)["frames"][:, 0]
+def _starts(dataset: Dataset, count: int, seed: int) -> Tensor:
+    """First frames of clips of two, which are not the last of their episodes: clips `[N 1 S S C]`."""
+    return torch.as_tensor(Batches(dataset, size=count, seed=seed, threads=0).batch(0)["frames"][:, :1])
 
 
 def _discrete(dataset: Dataset, seed: int) -> bool:

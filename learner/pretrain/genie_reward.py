@@ -13,6 +13,7 @@ from learner.adamw import AdamW
 from learner.datasets.batches import Batches
 from learner.datasets.dataset import Dataset
 from learner.schedules import Schedule
+from world_models.frames import with_channels
 from world_models.genie.genie import Genie
 from world_models.genie.reward import RewardHead
 
@@ -35,7 +36,7 @@ def transitions(genie: Genie, dataset: Dataset, count: int, seed: int) -> Transi
         batch = batches.batch(number)
         if "rewards" not in batch:
             raise ValueError(f"{dataset.describe()} has no rewards; name recordings that have them.")
-        pixels = torch.as_tensor(batch["frames"][..., : genie.config.channels])
+        pixels = with_channels(torch.as_tensor(batch["frames"]), genie.config.channels, "model.channels")
         frames.append(genie.decode(genie.encode(pixels)))
         rewards.append(torch.as_tensor(batch["rewards"], dtype=torch.float32)[:, 0])
     return Transitions(torch.cat(frames)[:count], torch.cat(rewards)[:count])

@@ -137,7 +137,8 @@ def test_rewards_are_learnt_from_recordings(tmp_path: Path, capsys: pytest.Captu
     environment.reset(seed=0)
     _, reward, terminated, _, info = environment.step(0)
     assert (reward, terminated, info) == (1.0, True, {"is_success": True})
-    load_world.cache_clear()  # others are to see the head as it was saved
+    assert run([*words, "--transitions", "200", "--rewards"]) == 0
+    assert GeneratedWorld(out).world is not environment.world and not load_world(out).config.ends_with_reward
 
 
 def test_rewards_that_say_nothing_are_refused(tmp_path: Path) -> None:

@@ -71,14 +71,16 @@ class GeniePlanning:
         action: Float[Tensor, "N A"] | None = None,
         is_first: Bool[Tensor, " N"] | None = None,
     ) -> WorldState:
-        """A world that begins with the picture; what was before makes no difference. ValueError: there is none."""
+        """A world that begins with the picture, which looks as the tokenizer gives it back, as imagined frames do. What
+        was before makes no difference. ValueError: there is no picture."""
         if isinstance(observation, Mapping):
             if self.image not in observation:
                 raise ValueError(f"The observation has {', '.join(observation)}, but no picture in {self.image!r}.")
             observation = observation[self.image]
         c = self.model.config
         frames = resized(centred_square(torch.as_tensor(observation, device=self.device)), c.size)
-        return self.model.start(with_channels(frames[:, None], c.channels, "model.channels"))
+        state = self.model.start(with_channels(frames[:, None], c.channels, "model.channels"))
+        return state._replace(frame=self.model.decode(state.tokens[:, None])[:, 0])
 
     def step(self, state: WorldState, action: Float[Tensor, "N A"]) -> WorldState:
         """The frame that follows. ValueError: gradients are wanted, which sampled tokens do not have."""
