@@ -100,9 +100,9 @@ def require_parts(config: GenieDynamicsRun, fitted: GenieDynamicsRun) -> None:
     _require_same(
         "--model.tokenizer", config.model.tokenizer, fitted.model.tokenizer, f"--tokenizer {config.tokenizer}"
     )
-    if (given := config.model.real_actions) not in (fitted.model.real_actions, 0):
+    if (width := config.model.real_actions) not in (fitted.model.real_actions, 0):
         raise ValueError(
-            f"--model.real-actions {given}: the actions of --data {config.data.where} have {fitted.model.real_actions} "
+            f"--model.real-actions {width}: the actions of --data {config.data.where} have {fitted.model.real_actions} "
             "numbers; leave it out, and give --real-actions True to use them."
         )
     if not config.real_actions:
