@@ -11,15 +11,18 @@ import psutil
 from tests.integration.runs import execute
 
 MARK = "PWD_OF_RUN"
+_started: dict[str, list[subprocess.Popen[str]]] = {}
 
 
 def start_marked(directory: Path, arguments: Sequence[str]) -> subprocess.Popen[str]:
     """Start a run in `directory`; everything that it starts inherits the mark."""
     os.environ[MARK] = str(directory)
     try:
-        return execute(directory, arguments)
+        process = execute(directory, arguments)
     finally:
         del os.environ[MARK]
+    _started.setdefault(str(directory), []).append(process)
+    return process
 
 
 def members(directory: Path) -> list[psutil.Process]:
@@ -52,6 +55,8 @@ def having(processes: Iterable[psutil.Process], part: str) -> list[psutil.Proces
 def end_all(directory: Path) -> None:
     """Kill whatever is left."""
     end(members(directory))
+    for process in _started.pop(str(directory), []):  # or Python warns of it in the midst of another test
+        process.poll()
 
 
 def end(processes: Iterable[psutil.Process]) -> None:
