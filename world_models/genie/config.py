@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 QUANTIZERS = ("vq", "fsq")
-CONDITIONINGS = ("prepend", "add")
+CONDITIONINGS = ("prepend", "add", "none")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +142,8 @@ class DynamicsConfig:
 
     transformer: TransformerConfig = field(default_factory=lambda: TransformerConfig(depth=12, qk_norm=True))
     conditioning: str = "prepend"
-    """`prepend`: the action is a token beside those of the frame that it leads to; `add`: it is added to them."""
+    """`prepend`: the action is a token beside those of the frame that it leads to; `add`: it is added to them; `none`:
+    it is not shown, to measure what actions are worth."""
     mask_low: float = 0.5
     """The share of tokens that are masked in training is drawn between this and 1."""
     steps: int = 25

@@ -45,7 +45,7 @@ class Dynamics(nn.Module):
         self.embed = nn.Embedding(codes + 1, width)  # the last stands for a masked token, and for none
         self.before = nn.Linear(width, width, bias=False)
         self.positions = positions(self.tokens, width)
-        self.action = nn.Linear(actions, width)
+        self.action = None if config.conditioning == "none" else nn.Linear(actions, width)
         self.first = nn.Parameter(torch.empty(width))  # in place of an action before the first frame
         self.transformer = STTransformer(config.transformer, grid, extra=int(config.conditioning == "prepend"))
         self.to_embedding = nn.Linear(width, width)
@@ -57,7 +57,8 @@ class Dynamics(nn.Module):
         nn.init.constant_(self.stay.bias, COPY)
         nn.init.trunc_normal_(self.first, std=INIT_STD)
         nn.init.normal_(self.embed.weight, std=width**-0.5)
-        nn.init.normal_(self.action.weight)  # as strong as a token, or else it is long ignored
+        if self.action is not None:
+            nn.init.normal_(self.action.weight)  # as strong as a token, or else it is long ignored
 
     def losses(
         self, tokens: Int[Tensor, "B T N"], actions: Float[Tensor, "B K A"], masked: Bool[Tensor, "B T N"]
@@ -91,7 +92,7 @@ class Dynamics(nn.Module):
 
     def conditions(self, actions: Float[Tensor, "B K A"]) -> Float[Tensor, "B K+1 D"]:
         """What stands for the actions that led to each of K + 1 frames; none led to the first."""
-        return torch.cat([self.first.expand(len(actions), 1, -1), self.action(actions)], 1)
+        return torch.cat([self.first.expand(len(actions), 1, -1), self._acted(actions)], 1)
 
     @torch.no_grad()
     def sample(
@@ -108,7 +109,7 @@ class Dynamics(nn.Module):
 
         After step s of S, the `cos(pi s / 2 S)` least likely of the sampled tokens are masked again.
         """
-        condition = self.action(action)[:, None]
+        condition = self._acted(action[:, None])
         tokens = torch.full((len(action), self.tokens), self.codes, device=action.device)
         for step in range(1, sampling.steps + 1):
             logits, _ = self.extend(tokens[:, None], before, condition, past, time)
@@ -124,6 +125,9 @@ class Dynamics(nn.Module):
             tokens = tokens.scatter(1, again, self.codes)
         _, seen = self.extend(tokens[:, None], before, condition, past, time)
         return tokens, seen
+
+    def _acted(self, actions: Float[Tensor, "B K A"]) -> Float[Tensor, "B K D"]:
+        return self.first.expand(*actions.shape[:2], -1) if self.action is None else self.action(actions)
 
     def _clip(
         self, tokens: Int[Tensor, "B T N"], actions: Float[Tensor, "B K A"], masked: Bool[Tensor, "B T N"]

@@ -7,7 +7,7 @@ from world_models.genie.genie import Genie
 from world_models.protocol import leaves, map_state
 
 pytestmark = pytest.mark.timeout(120)
-WORLDS = [{}, {"conditioning": "add"}, {"kind": "fsq"}]
+WORLDS = [{}, {"conditioning": "add"}, {"conditioning": "none"}, {"kind": "fsq"}]
 LIKELIEST = Sampling(steps=3, temperature=0.0)
 
 
@@ -45,6 +45,18 @@ def test_a_frame_more_costs_one_frame_and_is_the_same(options: dict) -> None:
     frames, past = model.tokenizer.extend(tokens[:, :3], None, 0)
     last, _ = model.tokenizer.extend(tokens[:, 3:], past, 3)
     assert torch.equal(torch.cat([frames, last], 1), model.decode(tokens))
+
+
+@pytest.mark.parametrize("conditioning", ["prepend", "add", "none"])
+def test_actions_count_unless_they_are_not_shown(conditioning: str) -> None:
+    model = small_genie(conditioning=conditioning)
+    torch.nn.init.normal_(model.dynamics.to_embedding.weight)  # 0 in a fresh model, which copies
+    tokens, actions = model.encode(clips()), torch.tensor([[0, 1, 2], [2, 0, 1]])
+    with torch.no_grad():
+        one, other = (
+            model.dynamics(tokens, model.vectors(a), torch.ones_like(tokens).bool()) for a in (actions, 2 - actions)
+        )
+    assert torch.equal(one, other) == (conditioning == "none")
 
 
 def test_worlds_go_on_beyond_their_memory_and_repeat() -> None:
