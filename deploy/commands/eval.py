@@ -70,8 +70,11 @@ def _family(folder: Path) -> str:
 
 
 def _world(folder: Path, given: Eval) -> int:
-    if given.video or given.deterministic or given.random:
-        raise ValueError(f"{folder} holds a world, not a policy: --video, --deterministic and --random do not apply.")
+    if given.video or given.deterministic or given.random or given.episodes != Eval.episodes:
+        raise ValueError(
+            f"{folder} holds a world, not a policy: --episodes, --video, --deterministic and --random do not apply; "
+            "--clips says how many clips are generated."
+        )
     out = given.out or run_of(folder)
     require_writable_folder(out, "--out")
     from deploy.reports.pretraining.world_evaluation import WorldEvaluation, evaluate_world

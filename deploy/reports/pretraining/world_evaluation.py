@@ -68,8 +68,9 @@ def evaluate_world(path: Path, settings: WorldEvaluation | None = None) -> dict[
         named, apart = data.held_out.describe(), bool(other) or data.held_out is not data.reference
 
         def seen() -> Iterator[Mapping[str, Tensor]]:
-            for k in range(clips // batches.size):
-                yield {key: torch.from_numpy(value).to(device) for key, value in batches.batch(k).items()}
+            for k in range(-(-clips // batches.size)):
+                rows = clips - k * batches.size  # left, of the last batch
+                yield {key: torch.from_numpy(value[:rows]).to(device) for key, value in batches.batch(k).items()}
 
         found = evaluate(
             model, seen(), seed=settings.seed, horizons=tuple(k for k in HORIZONS if k < model.config.frames),

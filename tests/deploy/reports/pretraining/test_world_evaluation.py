@@ -46,14 +46,16 @@ def test_a_world_is_measured_and_shown(tmp_path: Path, capsys: pytest.CaptureFix
     with Image.open(run / "evaluation.png") as picture:
         assert picture.width == 110 + FRAMES * 68
     assert (run / "evaluation.mp4").stat().st_size > 1000
-    assert nexus("eval", run, "--clips", "8", "--data", "generated:block_world:1", "--out", tmp_path / "other") == 0
+    assert nexus("eval", run, "--clips", "35", "--data", "generated:block_world:1", "--out", tmp_path / "other") == 0
     other = json.loads((tmp_path / "other" / "evaluation.json").read_text())
-    assert "seed 1" in other["data"] and other["psnr_4"] != found["psnr_4"]
+    assert other["clips"] == 35 and "seed 1" in other["data"] and other["psnr_4"] != found["psnr_4"]
 
 
 def test_options_of_policies_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert nexus("eval", saved(tmp_path / "run"), "--deterministic") == 2
-    assert "holds a world, not a policy" in capsys.readouterr().err
+    saved(tmp_path / "run")
+    for words in (("--deterministic",), ("--episodes", "5")):
+        assert nexus("eval", tmp_path / "run", *words) == 2
+        assert "holds a world, not a policy" in capsys.readouterr().err
 
 
 def test_panels_show_the_clips_and_what_follows_their_first_frames() -> None:
