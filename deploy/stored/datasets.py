@@ -29,7 +29,7 @@ from world_models.space import Spaces
 KINDS = (
     "a folder of pictures, of videos or of .npz files, a LeRobot or Minari dataset, the logdir of a run, a disk "
     "replay, Redis URLs, or generated:digits, generated:motion, generated:block_world, generated:goal_world, "
-    "generated:point_reach"
+    "generated:point_reach, generated:two_room"
 )
 _GENERATED = re.compile(r"generated:(?P<name>\w+)(:(?P<seed>\d+))?")
 SPLITS = ("train", "test")
@@ -38,6 +38,7 @@ _CLIPS = {
     "block_world": {"train": 3000, "test": 1000},
     "goal_world": {"train": 3000, "test": 1000},
     "point_reach": {"train": 2000, "test": 500},
+    "two_room": {"train": 2000, "test": 500},
 }
 """Those that an environment generates."""
 
@@ -156,9 +157,12 @@ def _played(name: str, split: str, seed: int) -> tuple[np.ndarray, np.ndarray, n
         )
         one_hot = np.eye(len(block_world.MOVES), dtype=np.float32)[actions]
         return frames, one_hot, places.astype(np.float32)
-    from actors.envs import point_reach
+    from actors.envs import point_reach, two_room
 
-    return point_reach.random_clips(n, point_reach.STEPS + 1, seed=2 * seed + (split == "test"))
+    seed = 2 * seed + (split == "test")
+    if name == "two_room":
+        return two_room.random_clips(n, two_room.CLIP, seed)
+    return point_reach.random_clips(n, point_reach.STEPS + 1, seed)
 
 
 def _known(keys: Keys | None, spaces: tuple[Spaces, Spaces] | None) -> tuple[Keys, dict[str, int]]:

@@ -2,8 +2,8 @@
 
 DreamerV3 learns the block world with a goal; as many frames are recorded with random actions. Of each, Genie learns a
 world with the true actions, and DreamerV3 is trained in it, rewards included, without another real frame. Reported:
-each world's delta PSNR on held-out episodes of either kind, and the success of each policy in the real environment, beside
-that of random actions and of the agent itself. The same command continues where it stopped.
+each world's delta PSNR on held-out episodes of either kind, and the success of each policy in the real environment,
+beside that of random actions and of the agent itself. The same command continues where it stopped.
 """
 
 import argparse
@@ -50,9 +50,7 @@ def collect(folder: Path, frames: int) -> None:
     nexus("record", TASK, "--frames", frames, "--out", folder / "random")
     for source in SOURCES:
         policy = agent if source == "agent" else "random"
-        nexus(
-            "record", TASK, "--policy", policy, "--frames", 8000, "--seed", 1, "--out", folder / f"{source}_held_out"
-        )
+        nexus("record", TASK, "--policy", policy, "--frames", 8000, "--seed", 1, "--out", folder / f"{source}_held_out")
 
 
 def world(folder: Path, source: str, updates: int) -> dict[str, Any]:
@@ -103,7 +101,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     collect(given.logdir, given.frames)
     worlds = {source: world(given.logdir, source, given.updates) for source in SOURCES}
     policies = {source: dreamt(given.logdir, source, given.dreamt) for source in SOURCES}
-    success = {f"trained in the world of {source} data": scored(run, given.episodes) for source, run in policies.items()}
+    success = {
+        f"trained in the world of {source} data": scored(run, given.episodes) for source, run in policies.items()
+    }
     success["the agent itself"] = scored(given.logdir / "agent", given.episodes)
     environment = make(TASK)
     success["random"] = score(RandomPolicy(environment.action_space, SEED), given.episodes)

@@ -36,8 +36,8 @@ class Start:
 
     data: Annotated[str, arg(help_behavior_hint="(required)", metavar="WHERE")] = ""
     """A folder of pictures, videos or .npz episodes, a LeRobot or Minari dataset, the logdir of a run, a disk replay,
-    Redis URLs, or generated:digits, generated:motion, generated:block_world,
-    generated:goal_world, generated:point_reach."""
+    Redis URLs, or generated:digits, generated:motion, generated:block_world, generated:goal_world,
+    generated:point_reach, generated:two_room."""
     preset: str = TINY
     """Named settings."""
     processes: Positive = 1

@@ -131,7 +131,7 @@ def test_every_kind_of_files_is_recognised(tmp_path: Path) -> None:
         open_dataset(str(tmp_path))
 
 
-@pytest.mark.parametrize("name", ["digits", "motion", "block_world", "goal_world", "point_reach"])
+@pytest.mark.parametrize("name", ["digits", "motion", "block_world", "goal_world", "point_reach", "two_room"])
 def test_generated_datasets_are_named(name: str) -> None:
     data = open_dataset(f"generated:{name}:7", Clip(), VIEW, split="test")
     assert "test, seed 7" in data.describe()
@@ -149,7 +149,8 @@ def test_generated_datasets_are_named(name: str) -> None:
         (
             "generated:cats",
             {},
-            r"no dataset 'generated:cats'\. Generated are block_world, digits, goal_world, motion, point_reach",
+            r"no dataset 'generated:cats'\. Generated are block_world, digits, goal_world, motion, point_reach, "
+            r"two_room",
         ),
         ("generated:digits", {"split": "validation"}, r"splits train and test, got 'validation'"),
         ("generated:point_reach", {"clip": Clip(frames=10)}, r"recordings of 9 frames; clips of 10 frames"),

@@ -39,6 +39,7 @@ def world(real_actions: int = 0) -> Genie:
     model = Genie(config(real_actions)).eval()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.3)  # large enough for tokens to differ
+    assert model.dynamics.action is not None
     torch.nn.init.normal_(model.dynamics.action.weight, std=5.0)  # and for actions to matter
     torch.nn.init.zeros_(model.dynamics.stay.bias)  # a fresh world stands still
     return model

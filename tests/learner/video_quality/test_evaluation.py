@@ -48,6 +48,7 @@ def test_the_last_frame_is_copied_from_the_same_clips() -> None:
 
 def test_actions_that_the_world_ignores_do_nothing() -> None:
     model = world()
+    assert model.dynamics.action is not None
     torch.nn.init.zeros_(model.dynamics.action.weight)
     found = evaluate(model, batches())
     assert found["delta_psnr_4"] == 0 and found["delta_psnr_4_interval"] == [0, 0]

@@ -1,0 +1,123 @@
+"""`python -m tests.benchmarks.two_room --runs RUN ... --json`: planners that find the way to the other room.
+
+Each run is one of `nexus pretrain vjepa2-ac` or of `nexus pretrain genie --real-actions` on generated:two_room. Its
+planner sees pictures alone, of the goal as well. Beside it: the same planner with an untrained predictor, a straight
+line to the goal, random actions and an oracle that goes through the door. One thread; CPU seconds are the measure on a
+busy machine.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from actors.envs import make
+from actors.envs.two_room import LARGEST, LOOKS, Rooms, towards_door
+from actors.policies.planner_policy import PlannerPolicy
+from actors.trivial_policies import Arrays, Policy, RandomPolicy
+from tests.benchmarks.machine import describe, versions
+from tests.benchmarks.planning import SEED, line, score, untrained
+from world_models.genie.genie import Genie
+from world_models.genie.planning import GeniePlanning
+from world_models.jepa.planning import VJEPA2ACPlanning
+from world_models.jepa.vjepa2_ac import VJEPA2AC
+from world_models.loading import load_world_model
+from world_models.planning.action_blocks import ActionBlocks
+from world_models.planning.cem import CEM
+from world_models.planning.mppi import MPPI
+from world_models.planning.plan import Planner
+from world_models.planning.random_shooting import RandomShooting
+
+BLOCK = 6
+"""Steps for which a plan holds an action."""
+EPISODES = 200
+
+
+def planners(samples: int, iterations: int, horizon: int) -> dict[str, Any]:
+    """All with about as many imagined steps; `horizon` counts blocks."""
+    elites = max(1, samples // 8)
+    return {
+        "random_shooting": RandomShooting(samples=samples * iterations, horizon=horizon),
+        "cem": CEM(samples=samples, elites=elites, iterations=iterations, std=1.0, horizon=horizon),
+        "mppi": MPPI(samples=samples, iterations=iterations, horizon=horizon),
+    }
+
+
+class Walker:
+    """Goes straight to the goal, or through the door, which it is told of."""
+
+    def __init__(self, door: bool) -> None:
+        self.door = door
+
+    def initial(self, rows: int) -> None:
+        return None
+
+    def act(self, carry: None, observation: Arrays, is_first: np.ndarray, draw: int) -> tuple[None, Arrays, Arrays]:
+        places, aims = observation["position"], observation["target"]
+        if self.door:
+            aims = towards_door(Rooms(*observation["rooms"].T), places, aims)
+        moves = (aims - places) / LARGEST
+        moves /= np.abs(moves).max(-1, keepdims=True).clip(1)
+        return None, {"action": moves.astype(np.float32)}, {}
+
+
+def planned(model: nn.Module, planner: Planner, episodes: int, task: str) -> dict[str, Any]:
+    """Success of a planner that sees the goal's picture."""
+    seen: Any = GeniePlanning(model) if isinstance(model, Genie) else VJEPA2ACPlanning(model)  # type: ignore[arg-type]
+    return score(PlannerPolicy(seen, planner, goal=lambda seen: {"image": seen["goal"]}), episodes, True, task)
+
+
+def task_of(look: str) -> str:
+    return f"gym:actors.envs.two_room:TwoRoom{'' if look == 'standard' else look.title()}-v0"
+
+
+def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.two_room", description=__doc__)
+    parser.add_argument("--runs", nargs="*", type=Path, default=[], help="runs of V-JEPA 2-AC or Genie")
+    parser.add_argument("--planners", nargs="+", choices=planners(1, 1, 1), default=["cem"])
+    parser.add_argument("--samples", type=int, default=64)
+    parser.add_argument("--iterations", type=int, default=3)
+    parser.add_argument("--horizon", type=int, default=5, help=f"in blocks of {BLOCK} steps")
+    parser.add_argument("--episodes", type=int, default=EPISODES)
+    parser.add_argument("--look", choices=LOOKS, default="standard")
+    parser.add_argument("--json", action="store_true", help="print one JSON object alone")
+    given = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    task, rows = task_of(given.look), []
+
+    def add(model: str, planner: str, horizon: int, found: dict[str, Any]) -> None:
+        rows.append({"model": model, "planner": planner, "horizon": horizon, "look": given.look, **found})
+        if not given.json:
+            print(line(rows[-1]), flush=True)
+
+    for seed, run in enumerate(given.runs):
+        model = load_world_model(run).model
+        assert isinstance(model, VJEPA2AC | Genie), f"{run} is no run of nexus pretrain vjepa2-ac or genie"
+        family = "genie" if isinstance(model, Genie) else "vjepa2-ac"
+        for name in given.planners:
+            planner = ActionBlocks(planner=planners(given.samples, given.iterations, given.horizon)[name], block=BLOCK)
+            for kind, one in ((family, model), (f"{family} untrained", untrained(model, seed))):
+                add(kind, name, planner.horizon, {"run": str(run), **planned(one, planner, given.episodes, task)})
+    environment = make(task)
+    others: dict[str, Policy] = {
+        "straight line": Walker(door=False), "random actions": RandomPolicy(environment.action_space, SEED),
+        "oracle": Walker(door=True),
+    }  # fmt: skip
+    environment.close()
+    for name, policy in others.items():
+        add(name, "", 0, score(policy, EPISODES, False, task))
+    best = max((row["success"] for row in rows if row["model"] in ("vjepa2-ac", "genie")), default=None)
+    out = {"name": "two_room", "value": best, "unit": "success of the best planner", "rows": rows,
+           "device": describe(torch.device("cpu")), "versions": versions()}  # fmt: skip
+    if given.json:
+        print(json.dumps(out))
+    return out
+
+
+if __name__ == "__main__":
+    main()
