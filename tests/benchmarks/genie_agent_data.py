@@ -8,8 +8,6 @@ beside that of random actions and of the agent itself. The same command continue
 
 import argparse
 import json
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from actors.envs import make
 from actors.policy import load_policy
 from actors.trivial_policies import RandomPolicy
 from deploy.reports.pretraining.world_evaluation import EVALUATION
+from tests.benchmarks.genie_block_world import nexus
 from tests.benchmarks.genie_transfer import SEED, TASK, score
 from tests.benchmarks.machine import describe, versions
 from world_models.checkpoint_files import find_model
@@ -30,14 +29,6 @@ IMAGES = ("--model.encoder.mults", "2", "3", "4", "--model.decoder.mults", "2", 
 CLIP = ("--tokenizer.model.frames", "5", "--tokenizer.training.batch-size", "12")
 """Four steps, because a good agent's episodes are short."""
 CLIPS = 512
-
-
-def nexus(*words: object) -> None:
-    """SystemExit: the command failed."""
-    command = [sys.executable, "-m", "deploy.cli", *map(str, words)]
-    print("nexus", *words, file=sys.stderr, flush=True)
-    if code := subprocess.run(command, stdout=sys.stderr, check=False).returncode:
-        raise SystemExit(f"nexus {words[0]} ended with exit code {code}.")
 
 
 def collect(folder: Path, frames: int) -> None:

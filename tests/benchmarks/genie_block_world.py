@@ -38,15 +38,23 @@ SHOWN = (
 )  # fmt: skip
 
 
+def nexus(*words: object) -> None:
+    """SystemExit: the command failed."""
+    command = [sys.executable, "-m", "deploy.cli", *map(str, words)]
+    print("nexus", *words, file=sys.stderr, flush=True)
+    if code := subprocess.run(command, stdout=sys.stderr, check=False).returncode:
+        raise SystemExit(f"nexus {words[0]} ended with exit code {code}.")
+
+
 def train(logdir: Path, seed: int, options: Sequence[str]) -> None:
-    """Begin or continue a run. ValueError: it failed."""
-    command = [sys.executable, "-m", "deploy.cli", "pretrain", "genie", "--data", DATA, "--logdir", str(logdir)]
-    if code := subprocess.run([*command, "--seed", str(seed), *options], stdout=sys.stderr, check=False).returncode:
-        raise ValueError(f"Training of seed {seed} ended with exit code {code}.")
+    """Begin or continue a run."""
+    nexus("pretrain", "genie", "--data", DATA, "--logdir", logdir, "--seed", seed, *options)
 
 
 def measured(logdir: Path) -> dict[str, Any]:
-    """The measures of a run, and the seconds of its stages."""
+    """The measures of a run, which `nexus eval` writes, and the seconds of its stages."""
+    if not (logdir / "dynamics" / EVALUATION).exists():
+        nexus("eval", logdir)
     found = json.loads((logdir / "dynamics" / EVALUATION).read_text())
     spent = {stage: _seconds(logdir / stage) for stage in STAGES}
     return found | {"psnr_1_over_copy": found["psnr_1"] - found["copy_psnr_1"], "stage_seconds": spent}

@@ -162,8 +162,9 @@ class Dynamics(nn.Module):
 
 
 def _draw(log_p: Float[Tensor, "B N K"], temperature: float, generator: torch.Generator | None) -> Int[Tensor, "B N"]:
-    """A token from each distribution: the largest of `log p / temperature` plus Gumbel noise."""
+    """A token from each distribution, by its cumulative sums: one random number a token, not one a code."""
     if not temperature:
         return log_p.argmax(-1)
-    noise = torch.rand(log_p.shape, generator=generator, device=log_p.device).clamp_min(1e-20).log().neg().log().neg()
-    return (log_p / temperature + noise).argmax(-1)
+    sums = (log_p / temperature).softmax(-1).cumsum(-1)
+    drawn = torch.rand(*log_p.shape[:-1], 1, generator=generator, device=log_p.device) * sums[..., -1:]
+    return torch.searchsorted(sums, drawn, right=True)[..., 0].clamp_max(log_p.shape[-1] - 1)
