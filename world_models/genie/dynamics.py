@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from world_models.genie.config import DynamicsConfig
-from world_models.genie.st_transformer import Past, STTransformer, initialize, positions
+from world_models.genie.st_transformer import Past, STTransformer, initialize, positions, with_room
 from world_models.vit import INIT_STD
 
 COPY = 10.0
@@ -83,11 +83,12 @@ class Dynamics(nn.Module):
         conditions: Float[Tensor, "B T D"],
         past: Past | None,
         time: int,
+        fill: bool = False,
     ) -> tuple[Float[Tensor, "B T N codes"], Past]:
         """Logits of frames that follow `time` earlier ones, the last of which has the tokens `before`, and the keys and
-        values of all."""
+        values of all. `fill`: the past has room for them."""
         earlier = self._earlier(tokens, before)
-        x, seen = self.transformer.extend(self._inputs(tokens, earlier, conditions), past, time)
+        x, seen = self.transformer.extend(self._inputs(tokens, earlier, conditions), past, time, fill)
         return self._logits(x[:, :, -self.tokens :], earlier), seen
 
     def conditions(self, actions: Float[Tensor, "B K A"]) -> Float[Tensor, "B K+1 D"]:
@@ -109,10 +110,10 @@ class Dynamics(nn.Module):
 
         After step s of S, the `cos(pi s / 2 S)` least likely of the sampled tokens are masked again.
         """
-        condition = self._acted(action[:, None])
+        condition, room = self._acted(action[:, None]), with_room(past)
         tokens = torch.full((len(action), self.tokens), self.codes, device=action.device)
         for step in range(1, sampling.steps + 1):
-            logits, _ = self.extend(tokens[:, None], before, condition, past, time)
+            logits, _ = self.extend(tokens[:, None], before, condition, room, time, fill=True)
             log_p = logits[:, 0].float().log_softmax(-1)
             sampled = _draw(log_p, sampling.temperature, generator)
             masked = tokens == self.codes
@@ -123,7 +124,7 @@ class Dynamics(nn.Module):
                 break
             again = sure.topk(left, largest=False).indices
             tokens = tokens.scatter(1, again, self.codes)
-        _, seen = self.extend(tokens[:, None], before, condition, past, time)
+        _, seen = self.extend(tokens[:, None], before, condition, room, time, fill=True)
         return tokens, seen
 
     def _acted(self, actions: Float[Tensor, "B K A"]) -> Float[Tensor, "B K D"]:

@@ -65,13 +65,14 @@ class TimeAttention(HeadedAttention):
     """Causal attention over the frames at each place."""
 
     def forward(
-        self, x: Float[Tensor, "B T N D"], rotation: Rotation, past: FrameKeyValues | None = None
+        self, x: Float[Tensor, "B T N D"], rotation: Rotation, past: FrameKeyValues | None = None, fill: bool = False
     ) -> tuple[Float[Tensor, "B T N D"], FrameKeyValues]:
         rows = x.transpose(1, 2)  # [B N T D]
         query, key, value = self.projections(rows.flatten(0, 1), rotation)
         mask = None
         if past is not None:
-            key, value = (torch.cat([old.flatten(0, 1), new], 2) for old, new in zip(past, (key, value), strict=True))
+            join = _fill if fill else _append
+            key, value = (join(old.flatten(0, 1), new) for old, new in zip(past, (key, value), strict=True))
             before, now = key.shape[2] - query.shape[2], query.shape[2]
             if now > 1:
                 mask = torch.ones(now, before + now, dtype=torch.bool, device=x.device).tril(before)
@@ -81,6 +82,15 @@ class TimeAttention(HeadedAttention):
             out = F.scaled_dot_product_attention(query, key, value, mask, is_causal=past is None).transpose(1, 2)
         seen = FrameKeyValues(*(part.unflatten(0, rows.shape[:2]) for part in (key, value)))
         return self.proj(out.reshape(rows.shape)).transpose(1, 2), seen
+
+
+def _append(old: Float[Tensor, "R H P d"], new: Float[Tensor, "R H T d"]) -> Float[Tensor, "R H P+T d"]:
+    return torch.cat([old, new], 2)
+
+
+def _fill(room: Float[Tensor, "R H P d"], new: Float[Tensor, "R H T d"]) -> Float[Tensor, "R H P d"]:
+    room[:, :, -new.shape[2] :] = new
+    return room
 
 
 class Rotations(NamedTuple):
@@ -101,10 +111,10 @@ class STBlock(nn.Module):
         self.mlp = MLP(config.width, round(config.width * config.mlp_ratio))
 
     def forward(
-        self, x: Float[Tensor, "B T N D"], rotations: Rotations, past: FrameKeyValues | None = None
+        self, x: Float[Tensor, "B T N D"], rotations: Rotations, past: FrameKeyValues | None = None, fill: bool = False
     ) -> tuple[Float[Tensor, "B T N D"], FrameKeyValues]:
         x = x + self.space(self.norm1(x), rotations.space)
-        attended, seen = self.time(self.norm2(x), rotations.time, past)
+        attended, seen = self.time(self.norm2(x), rotations.time, past, fill)
         x = x + attended
         return x + self.mlp(self.norm3(x)), seen
 
@@ -135,13 +145,14 @@ class STTransformer(nn.Module):
         return self.norm(x)
 
     def extend(
-        self, x: Float[Tensor, "B T N D"], past: Past | None, time: int
+        self, x: Float[Tensor, "B T N D"], past: Past | None, time: int, fill: bool = False
     ) -> tuple[Float[Tensor, "B T N D"], Past]:
-        """Tokens of frames from number `time` on, given those before them; returns the keys and values of all."""
+        """Tokens of frames from number `time` on, given those before them; returns the keys and values of all. With
+        `fill`, the past has room for these frames (`with_room`), and is written to."""
         rotations = self._rotations(time, x.shape[1])
         seen = []
         for number, block in enumerate(self.blocks):
-            x, known = block(x, rotations, past[number] if past else None)
+            x, known = block(x, rotations, past[number] if past else None, fill)
             seen.append(known)
         return self.norm(x), tuple(seen)
 
@@ -169,6 +180,11 @@ def _grid_rotation(grid: int, extra: int, features: int) -> Rotation:
 def newest(past: Past, frames: int) -> Past:
     """The last `frames` of the past."""
     return tuple(FrameKeyValues(*(part[..., -frames:, :] for part in block)) for block in past)
+
+
+def with_room(past: Past) -> Past:
+    """A copy of the past with room for one more frame, so that what is tried for that frame copies no past."""
+    return tuple(FrameKeyValues(*(F.pad(part, (0, 0, 0, 1)) for part in block)) for block in past)
 
 
 def positions(tokens: int, width: int) -> nn.Parameter:
