@@ -67,6 +67,8 @@ def evaluate_world(path: Path, settings: WorldEvaluation | None = None) -> dict[
         other = settings.data and os.path.abspath(settings.data) != os.path.abspath(config.data.where)
         named, apart = data.held_out.describe(), bool(other) or data.held_out is not data.reference
 
+        print(f"Measuring the world on {counted(clips, 'clip')} of {named}.", flush=True)
+
         def seen() -> Iterator[Mapping[str, Tensor]]:
             for k in range(-(-clips // batches.size)):
                 rows = clips - k * batches.size  # left, of the last batch
