@@ -17,8 +17,11 @@ Batch = Mapping[str, Tensor]
 class Objective(Protocol):
     """A model and what its pretraining needs."""
 
-    model: nn.Module
-    """Calling it with `inputs` gives its losses, each `[B]`; their sum is minimised."""
+    @property
+    def model(self) -> nn.Module:
+        """Calling it with `inputs` gives its losses, each `[B]`; their sum is minimised."""
+        ...
+
     averages: bool
     """It has a target encoder, the exponential moving average of its encoder."""
 

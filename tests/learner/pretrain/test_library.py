@@ -1,0 +1,82 @@
+"""Pretraining from Python: the same updates as the command's, and worlds in one call."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, SupportsFloat
+
+import numpy as np
+import pytest
+import torch
+
+from deploy.stored.datasets import open_dataset
+from learner.datasets.batches import Batches
+from learner.datasets.dataset import Clip
+from learner.datasets.generated.held import Held
+from learner.datasets.view import View
+from learner.pretrain.config import TrainingConfig
+from learner.pretrain.genie_objectives import TokenizerObjective
+from learner.pretrain.library import pretrain, pretrain_genie
+from learner.pretrain.pretrainer import Pretrainer
+from tests.world_models.genie.small import small_config
+from world_models.genie.genie import Genie
+from world_models.parameters import as_arrays
+
+pytestmark = pytest.mark.timeout(120)
+README = Path(__file__).parents[3]
+TRAINING = TrainingConfig(batch_size=4, updates=5, device="cpu")
+
+
+def clips(actions: int = 0) -> Held:
+    rng = np.random.default_rng(0)
+    frames = rng.integers(256, size=(20, 4, 8, 8, 3)).astype(np.uint8)
+    known = rng.random((20, 3, actions), np.float32) if actions else None
+    return Held(name="noise", frames=frames, actions=known, clip=Clip(frames=4), view=View(size=8))
+
+
+def test_updates_are_those_of_the_trainer() -> None:
+    seen: list[tuple[int, float]] = []
+
+    def note(number: int, metrics: Mapping[str, SupportsFloat]) -> None:
+        seen.append((number, float(metrics["loss/total"])))
+
+    torch.manual_seed(0)
+    model = pretrain(TokenizerObjective(small_config().tokenizer), clips(), TRAINING, seed=3, note=note)
+    torch.manual_seed(0)
+    trainer = Pretrainer(TokenizerObjective(small_config().tokenizer), TRAINING, seed=3)
+    batches = Batches(clips(), size=4, seed=3, threads=0)
+    losses = [float(trainer.update(batches.batch(number))["loss/total"]) for number in range(5)]
+    assert seen == list(enumerate(losses, 1)) and not model.training
+    for name, array in as_arrays(trainer.model).items():
+        np.testing.assert_array_equal(array, as_arrays(model)[name])
+
+
+@pytest.mark.parametrize("real_actions", [0, 2])
+def test_a_world_in_one_call(real_actions: int) -> None:
+    torch.manual_seed(0)
+    count = 0
+
+    def note(number: int, metrics: Mapping[str, SupportsFloat]) -> None:
+        nonlocal count
+        count += 1
+
+    world = pretrain_genie(clips(real_actions), small_config(real_actions), TRAINING, note=note)
+    assert count == 5 * (2 if real_actions else 3)
+    actions = torch.zeros(2, 3, 2) if real_actions else torch.zeros(2, 3, dtype=torch.long)
+    frames = torch.from_numpy(clips().frames[:2, :1])
+    assert world.generate(frames, actions).shape == (2, 3, 8, 8, 3)
+
+
+def test_the_readme_runs() -> None:
+    """As it is printed, but for two updates."""
+    [program] = [part for part in (README / "README.md").read_text().split("```python\n") if "pretrain_genie" in part]
+    program = program.split("```")[0]
+    assert "updates=1000" in program
+    names: dict[str, Any] = {}
+    exec(compile(program.replace("updates=1000", "updates=2"), "README.md", "exec"), names)
+    assert isinstance(names["world"], Genie)
+
+
+def test_a_dataset_of_other_clips_is_refused() -> None:
+    data = open_dataset("generated:block_world", Clip(frames=4), View(size=12))
+    with pytest.raises(ValueError, match="12"):
+        pretrain_genie(data, small_config(), TRAINING)
