@@ -3,6 +3,7 @@
 import os
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
+from tempfile import TemporaryFile
 
 from deploy.run_failed import RunFailedError
 
@@ -25,12 +26,16 @@ def ask(
 def lines(command: Sequence[str], name: str, environment: Mapping[str, str] | None = None) -> Iterator[str]:
     """The lines that a command prints until it ends, or nobody asks for more. RunFailedError: it fails."""
     variables = {**os.environ, **(environment or {})}
-    with subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout and process.stderr
+    with (
+        TemporaryFile("w+") as errors,  # a pipe that nobody reads would fill up and stop the command
+        subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, stderr=errors, text=True) as process,
+    ):
+        assert process.stdout
         try:
             yield from process.stdout
             if process.wait():
-                raise RunFailedError(f"{name}: {_last(process.stderr.read())}")
+                errors.seek(0)
+                raise RunFailedError(f"{name}: {_last(errors.read())}")
         finally:
             process.terminate()
 
