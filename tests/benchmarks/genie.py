@@ -119,7 +119,9 @@ class Uncached:
         tokens, _ = self.model.dynamics.sample(self.tokens[:, -1], vector, (), self.tokens.shape[1], sampling)
         return self.model.decode(torch.cat([self.tokens, tokens[:, None]], 1))[:, -1]
 
-    def extend(self, tokens: Tensor, before: Tensor, conditions: Tensor, past: Past, time: int) -> tuple[Tensor, Past]:
+    def extend(
+        self, tokens: Tensor, before: Tensor, conditions: Tensor, past: Past, time: int, fill: bool
+    ) -> tuple[Tensor, Past]:
         dynamics = self.model.dynamics
         tokens, conditions = torch.cat([self.tokens, tokens], 1), torch.cat([self.conditions, conditions], 1)
         earlier = dynamics._earlier(tokens, None)
