@@ -17,6 +17,8 @@ STEPS, LARGEST, RADIUS = 50, 0.05, 0.07
 SIZE = 64
 CLIP = 16
 """Frames of a clip."""
+MARGIN = 0.05
+"""Around the square in the picture, so that a point of the standard size is visible at the edges."""
 WALL, DOOR = 0.04, 0.09
 """Half of the wall's thickness, and of the door's height."""
 _COLUMNS, _ROWS = (0.3, 0.7), (0.15, 0.85)  # of walls and doors
@@ -133,11 +135,10 @@ def draw(rooms: Rooms, positions: np.ndarray, size: int = SIZE, look: Look = LOO
     a pixel."""
     out = np.empty((len(positions), size, size, 3), np.uint8)
     ground, wall, point = (np.array(colour, np.float32) for colour in (look.ground, look.wall, look.point))
-    margin = look.radius  # the whole point is visible at the edges
     center = (np.arange(size, dtype=np.float32) + 0.5) / size
     for at in range(0, len(out), _AT_ONCE):
         part = slice(at, at + _AT_ONCE)
-        column, row, place = (margin + values[part] * (1 - 2 * margin) for values in (*rooms, positions))
+        column, row, place = (MARGIN + values[part] * (1 - 2 * MARGIN) for values in (*rooms, positions))
         across = _share(WALL - np.abs(center - column[:, None]), size)  # [n S]
         shut = 1 - _share(DOOR - np.abs(center - row[:, None]), size)
         share = (shut[:, :, None] * across[:, None, :])[..., None]

@@ -8,6 +8,7 @@ from contextlib import closing
 from typing import SupportsFloat
 
 import numpy as np
+import torch
 from torch import nn
 
 from learner.datasets.batches import Batches
@@ -18,8 +19,6 @@ from learner.pretrain.objective import Objective
 from learner.pretrain.pretrainer import Pretrainer
 from world_models.genie.config import GenieConfig
 from world_models.genie.genie import Genie
-from world_models.genie.latent_action import LatentActionModel
-from world_models.genie.tokenizer import VideoTokenizer
 from world_models.parameters import load_parameters
 
 Note = Callable[[int, Mapping[str, SupportsFloat]], None]
@@ -30,7 +29,8 @@ def pretrain(
     objective: Objective, dataset: Dataset, training: TrainingConfig | None = None, *, seed: int = 0,
     threads: int = 2, note: Note | None = None,
 ) -> nn.Module:  # fmt: skip
-    """The objective's model after `training.updates` updates, ready for use. Every draw is a function of the seed.
+    """The objective's model after `training.updates` updates, ready for use. Every draw is a function of the seed; the
+    initial weights are those that the objective came with.
 
     `objective` is one of `learner/pretrain/*_objectives.py`, `dataset` one of `deploy.stored.datasets.open_dataset` or
     your own (`learner/datasets/dataset.py`); `threads` read it ahead. ValueError: the dataset does not fit the model,
@@ -55,20 +55,42 @@ def pretrain_genie(
     """A world from video: tokenizer, latent actions and dynamics, each trained in the same way, one after another.
 
     Clips have `config.frames` frames of `config.size`; with `config.real_actions` also actions of that width, and then
-    there are no latent ones. Errors as those of `pretrain`.
+    there are no latent ones. Initial weights too are a function of the seed. Errors as those of `pretrain`; what does
+    not fit is found before anything is trained.
     """
-    tokenizer = pretrain(TokenizerObjective(config.tokenizer), dataset, training, seed=seed, note=note)
-    assert isinstance(tokenizer, VideoTokenizer)
-    objective = DynamicsObjective(config)
+    _require_fitting(dataset, config)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        objective = DynamicsObjective(config)
+        parts = TokenizerObjective(config.tokenizer), LatentActionObjective(config.latent_action)
+    tokenizer = pretrain(parts[0], dataset, training, seed=seed, note=note)
     load_parameters(objective.model.tokenizer, tokenizer.state_dict(), "the tokenizer")
     if objective.model.latent_action is not None:
         clips = _Beginnings(dataset, config.latent_action.frames)
-        actions = pretrain(LatentActionObjective(config.latent_action), clips, training, seed=seed, note=note)
-        assert isinstance(actions, LatentActionModel)
+        actions = pretrain(parts[1], clips, training, seed=seed, note=note)
         load_parameters(objective.model.latent_action, actions.state_dict(), "the latent action model")
     world = pretrain(objective, dataset, training, seed=seed, note=note)
     assert isinstance(world, Genie)
     return world
+
+
+def _require_fitting(dataset: Dataset, config: GenieConfig) -> None:
+    """ValueError: examples are not what the models take."""
+    batch = Batches(dataset, size=1, seed=0, threads=0).batch(0)
+    found, size = list(batch["frames"].shape[1:]), config.size
+    needed = [config.frames, size, size, config.channels]
+    if found[:3] != needed[:3] or found[3] not in (1, config.channels):
+        raise ValueError(f"{dataset.describe()} has clips {found}, but the configuration takes {needed}.")
+    if not config.real_actions and config.latent_action.frames > config.frames:
+        raise ValueError(
+            f"latent_action.frames={config.latent_action.frames} is more than the tokenizer's, of which clips are: "
+            f"{config.frames}."
+        )
+    width = batch["actions"].shape[-1] if "actions" in batch else 0
+    if config.real_actions and width != config.real_actions:
+        raise ValueError(
+            f"{dataset.describe()} has actions of {width} numbers, but real_actions={config.real_actions}."
+        )
 
 
 class _Beginnings:

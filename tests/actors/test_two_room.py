@@ -25,6 +25,7 @@ from actors.envs.two_room import (
 
 pytestmark = pytest.mark.timeout(120)
 
+WALL_PIXELS = 4 * 11  # above the door, whatever the point's size
 TASK = "gym:actors.envs.two_room:TwoRoom-v0"
 
 
@@ -89,6 +90,7 @@ def test_pictures_show_walls_doors_and_points() -> None:
         assert (pictures[0] != pictures[1]).any(), name
         assert tuple(pictures[0, 60, 32]) == look.wall and tuple(pictures[0, 18, 32]) == look.ground
         assert tuple(pictures[0, 10, 60]) == look.ground and tuple(pictures[2, 3, 60]) == look.point
+        assert (pictures[0, :20] == look.wall).all(-1).sum() == WALL_PIXELS
         points = (np.abs(pictures[0].astype(int) - look.point).max(-1) < 60).sum()
         np.testing.assert_allclose(points, np.pi * (look.radius * 64) ** 2, rtol=0.25)
 

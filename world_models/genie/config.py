@@ -156,7 +156,7 @@ class DynamicsConfig:
             raise ValueError(f"conditioning={self.conditioning!r} is not one of {', '.join(CONDITIONINGS)}.")
         if not 0 <= self.mask_low < 1:
             raise ValueError(f"mask_low={self.mask_low} must lie in [0, 1).")
-        if self.steps < 1 or self.temperature < 0:
+        if self.steps < 1 or not self.temperature >= 0:
             raise ValueError(f"steps={self.steps} must be at least 1, temperature={self.temperature} not below 0.")
 
 

@@ -166,6 +166,6 @@ def _draw(log_p: Float[Tensor, "B N K"], temperature: float, generator: torch.Ge
     """A token from each distribution, by its cumulative sums: one random number a token, not one a code."""
     if not temperature:
         return log_p.argmax(-1)
-    sums = (log_p / temperature).softmax(-1).cumsum(-1)
+    sums = ((log_p - log_p.amax(-1, keepdim=True)) / temperature).softmax(-1).cumsum(-1)
     drawn = torch.rand(*log_p.shape[:-1], 1, generator=generator, device=log_p.device) * sums[..., -1:]
     return torch.searchsorted(sums, drawn, right=True)[..., 0].clamp_max(log_p.shape[-1] - 1)

@@ -89,6 +89,8 @@ def _append(old: Float[Tensor, "R H P d"], new: Float[Tensor, "R H T d"]) -> Flo
 
 
 def _fill(room: Float[Tensor, "R H P d"], new: Float[Tensor, "R H T d"]) -> Float[Tensor, "R H P d"]:
+    if room.dtype != new.dtype:  # begun with another precision
+        return _append(room[:, :, : -new.shape[2]], new)
     room[:, :, -new.shape[2] :] = new
     return room
 

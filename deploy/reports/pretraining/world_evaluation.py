@@ -39,8 +39,8 @@ class WorldEvaluation:
     """Where they come from; empty for those that were held out from the run."""
     encoder: str = ""
     """A run or checkpoint of V-JEPA 2, for the Frechet distance of its features; empty for none."""
-    seed: int = 0
-    """Of the choice of clips, and of all draws."""
+    seed: int = 1_000_000
+    """Of the choice of clips, and of all draws; by default that of `nexus eval`."""
     sampling: Sampling | None = None
     """How tokens are sampled; by default as configured."""
     out: Path | None = None

@@ -52,7 +52,6 @@ def test_updates_are_those_of_the_trainer() -> None:
 
 @pytest.mark.parametrize("real_actions", [0, 2])
 def test_a_world_in_one_call(real_actions: int) -> None:
-    torch.manual_seed(0)
     count = 0
 
     def note(number: int, metrics: Mapping[str, SupportsFloat]) -> None:
@@ -62,6 +61,8 @@ def test_a_world_in_one_call(real_actions: int) -> None:
     world = pretrain_genie(clips(real_actions), small_config(real_actions), TRAINING, note=note)
     assert count == 5 * (2 if real_actions else 3)
     actions = torch.zeros(2, 3, 2) if real_actions else torch.zeros(2, 3, dtype=torch.long)
+    again = pretrain_genie(clips(real_actions), small_config(real_actions), TRAINING)
+    assert all(map(torch.equal, world.state_dict().values(), again.state_dict().values()))
     frames = torch.from_numpy(clips().frames[:2, :1])
     assert world.generate(frames, actions).shape == (2, 3, 8, 8, 3)
 
@@ -76,7 +77,19 @@ def test_the_readme_runs() -> None:
     assert isinstance(names["world"], Genie)
 
 
-def test_a_dataset_of_other_clips_is_refused() -> None:
-    data = open_dataset("generated:block_world", Clip(frames=4), View(size=12))
-    with pytest.raises(ValueError, match="12"):
-        pretrain_genie(data, small_config(), TRAINING)
+@pytest.mark.parametrize(
+    ("clip", "size", "real_actions", "message"),
+    [
+        (Clip(frames=4), 12, 0, r"has clips \[4, 12, 12, 3\], but the configuration takes \[4, 8, 8, 3\]"),
+        (Clip(frames=6), 8, 0, r"has clips \[6, 8, 8, 3\]"),
+        (Clip(frames=4), 8, 3, r"has actions of 5 numbers, but real_actions=3"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_training(clip: Clip, size: int, real_actions: int, message: str) -> None:
+    data = open_dataset("generated:block_world", clip, View(size=size))
+
+    def note(number: int, metrics: Mapping[str, SupportsFloat]) -> None:
+        raise AssertionError("it trains")
+
+    with pytest.raises(ValueError, match=message):
+        pretrain_genie(data, small_config(real_actions), TRAINING, note=note)
