@@ -11,6 +11,7 @@ from learner.config import LearnerConfig
 from learner.optimizer import LaProp
 from world_models.dreamer.acting import Carry
 from world_models.dreamer.agent import Dreamer, Output
+from world_models.dreamer.disagreement import Disagreement
 from world_models.dreamer.draws import Draws, draw_update, mix_seed
 from world_models.dreamer.official_names import is_kernel, trainable
 from world_models.dreamer.rssm import State
@@ -37,13 +38,16 @@ def choose_device(config: LearnerConfig) -> torch.device:
 
 
 class DreamerStep:
-    """Losses, gradients, LaProp and the slow value, in that order. `seed` and the update number fix the draws."""
+    """Losses, gradients, LaProp and the slow value, in that order. `seed` and the update number fix the draws; an
+    ensemble for `exploration` needs none."""
 
-    def __init__(self, agent: Dreamer, config: LearnerConfig, seed: int = 0):
+    def __init__(self, agent: Dreamer, config: LearnerConfig, seed: int = 0, exploration: Disagreement | None = None):
         self.device = choose_device(config)
         self.agent = agent.to(self.device)
+        self.exploration = exploration.to(self.device) if exploration is not None else None
         self.config, self.seed = config, seed
-        self.optimizer = LaProp(trainable(agent), config.optimizer, is_kernel)
+        ensemble = exploration.named_parameters("exploration") if exploration is not None else ()
+        self.optimizer = LaProp([*trainable(agent), *ensemble], config.optimizer, is_kernel)
         self.updates = 0
         self.carry: Carry | None = None
         self.generator = torch.Generator(self.device)
@@ -78,7 +82,7 @@ class DreamerStep:
         draws = draws or self.draws(*batch.steps["is_first"].shape)
         self.optimizer.zero_grad()
         with self._autocast():
-            output = agent.loss(batch.steps, start, first, draws)
+            output = agent.loss(batch.steps, start, first, draws, self.exploration)
             total = agent.total(output.losses)
         total.backward()
         metrics = {f"loss/{key}": loss.detach().mean() for key, loss in output.losses.items()}

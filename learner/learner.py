@@ -21,7 +21,9 @@ from replay.step import Rows
 from replay.store import Sample, Store
 from world_models.dreamer.acting import Carry
 from world_models.dreamer.agent import Dreamer
+from world_models.dreamer.disagreement import Disagreement
 from world_models.dreamer.rssm import State
+from world_models.parameters import as_arrays, load_parameters
 
 
 class NonFiniteError(NexusError):
@@ -31,7 +33,8 @@ class NonFiniteError(NexusError):
 class Learner:
     """Updates `agent` on batches from `store`. `source(number)` replaces plain sampling, e.g. by a prefetcher.
 
-    With `prioritize`, the model loss of each trained step becomes its priority in the store.
+    With `prioritize`, the model loss of each trained step becomes its priority in the store. An ensemble for
+    `exploration` is trained with the agent, and belongs to the training state.
     """
 
     def __init__(
@@ -44,8 +47,9 @@ class Learner:
         faults: Path,
         source: Callable[[int], Sample] | None = None,
         prioritize: bool = False,
+        exploration: Disagreement | None = None,
     ):
-        self.step = DreamerStep(agent, config, seed)
+        self.step = DreamerStep(agent, config, seed, exploration)
         self.agent, self.config, self.store, self.seed, self.faults = agent, config, store, seed, faults
         self.source = source or self.sample
         self.prioritize = prioritize
@@ -124,10 +128,12 @@ class Learner:
         )
 
     def state(self) -> Rows:
-        """Training state besides the model: optimiser, update count and, within a sequence, the parts still queued and
-        the state carried into them."""
+        """Training state besides the model: optimiser, ensemble, update count and, within a sequence, the parts still
+        queued and the state carried into them."""
         out = {f"optimizer.{key}": value.cpu().numpy() for key, value in self.step.optimizer.state_dict().items()}
         out |= {"updates": np.array(self.updates), "largest_reward": np.array(self.largest_reward)}
+        if self.step.exploration is not None:
+            out |= {f"exploration.{key}": value for key, value in as_arrays(self.step.exploration).items()}
         for i, (rows, keys) in enumerate(self._waiting):
             out |= {f"waiting.{i}.{key}": value for key, value in rows.items()} | {f"waiting.{i}.keys": keys}
         if self._waiting and self.step.carry:
@@ -141,6 +147,8 @@ class Learner:
         """Continue from `state`; the model is loaded separately."""
         step, device = self.step, self.step.device
         step.optimizer.load_state_dict({k: torch.tensor(v) for k, v in _below("optimizer.", state).items()})
+        if step.exploration is not None:
+            load_parameters(step.exploration, _below("exploration.", state), "The ensemble of the training state")
         step.updates = int(state["updates"])
         self.largest_reward = float(state.get("largest_reward", 0.0))  # earlier versions do not have it
         self._waiting.clear()

@@ -24,7 +24,7 @@ from world_models.checkpoint_files import BEST
 
 RUN_LOG = "run.log"
 """What a run has said, and why it failed, with the time of this machine."""
-_OWN_PREFIXES = ("report/", "restarts/", "failures/", "fleet/", "gpu/")
+_OWN_PREFIXES = ("report/", "exploration/", "restarts/", "failures/", "fleet/", "gpu/")
 
 
 def best_score(checkpoints: Checkpoints) -> float | None:
@@ -198,8 +198,8 @@ class Scoreboard:
         self, frames: int, steps: int, updates: int, replayed: int, replay: Mapping[str, float],
         values: Mapping[str, SupportsFloat],
     ) -> None:  # fmt: skip
-        """Write one line of metrics; `values` are `report/...`, `restarts/...`, `failures/...`, `fleet/...`, `gpu/...`,
-        or the learner's without `train/`."""
+        """Write one line of metrics; `values` are `report/...`, `exploration/...`, `restarts/...`, `failures/...`,
+        `fleet/...`, `gpu/...`, or the learner's without `train/`."""
         env, train = self._rates(frames, replayed)
         line: dict[str, Any] = {
             key if key.startswith(_OWN_PREFIXES) else f"train/{key}": value for key, value in values.items()

@@ -62,7 +62,8 @@ def _require_checkpoints(config: RunConfig, replay: Forecast, note: Callable[[st
     if each := frames_per_update(config):
         updates = config.frames / each
     copies = min(config.keep_checkpoints + 1, 1 + int(updates) // config.checkpoint_every)
-    least = copies * BYTES_A_PARAMETER * config.model.acting_parameters
+    ensemble = 12 * config.exploration.parameters(config.model)  # with its moments
+    least = copies * (BYTES_A_PARAMETER * config.model.acting_parameters + ensemble)
     beside = config.replay.kind == "disk" and not config.replay.directory
     least += replay.least if beside or config.replay.kind == "memory" else 0
     there, free = _disk(logdir, logdir)

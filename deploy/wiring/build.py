@@ -19,6 +19,7 @@ from replay.keys import stream_id
 from replay.store import Store
 from world_models.dreamer.acting import ActingModel
 from world_models.dreamer.agent import Dreamer
+from world_models.dreamer.disagreement import Disagreement
 from world_models.dreamer.planning import DreamerPlanning
 from world_models.dreamer.policy import DreamerPolicy
 from world_models.families import family_of
@@ -34,6 +35,15 @@ def build_agent(config: RunConfig, observation: Spaces, action: Spaces) -> Dream
     torch.manual_seed(config.seed)
     agent: Dreamer = family_of(config.model).build(observation, action, config.model)
     return agent
+
+
+def build_exploration(config: RunConfig, action: Spaces) -> Disagreement | None:
+    """A new ensemble whose initial parameters depend only on the run's seed; None if the run does not explore by
+    disagreement."""
+    if not config.exploration.disagreement:
+        return None
+    torch.manual_seed(config.seed)
+    return Disagreement(action, config.model, config.exploration)
 
 
 def acting_part(

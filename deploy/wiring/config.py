@@ -17,7 +17,7 @@ from replay.config import ReplayConfig
 from replay.redis_url import URLS
 from world_models.checkpoint_files import RUN_CONFIG
 from world_models.dataclass_json import require_finite
-from world_models.dreamer.config import DreamerConfig
+from world_models.dreamer.config import DreamerConfig, ExplorationConfig
 
 NODES = r"[\w./-]+(=[\w.-]+)?"
 
@@ -187,6 +187,7 @@ class RunConfig:
     replay: ReplayConfig = field(default_factory=ReplayConfig)
     learner: LearnerConfig = field(default_factory=LearnerConfig)
     model: DreamerConfig = field(default_factory=DreamerConfig)
+    exploration: ExplorationConfig = field(default_factory=ExplorationConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     hooks: HooksConfig = field(default_factory=HooksConfig)
     alerts: AlertsConfig = field(default_factory=AlertsConfig)
@@ -226,6 +227,11 @@ class RunConfig:
         if self.actor.autoscale.on and (self.mode == "inline" or self.offline):
             raise ValueError(
                 "actor.autoscale.on needs actors of their own: use mode='local' or 'cluster', without --offline."
+            )
+        if self.exploration.disagreement and self.actor.plans:
+            raise ValueError(
+                f"actor.planner={self.actor.planner!r} plans by the task's reward, which is not what "
+                "exploration.disagreement has the policy and values learn; omit one of them."
             )
         if self.environment.pool == "on" and self.actor.isolation == "process":
             raise ValueError(

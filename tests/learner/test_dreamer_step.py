@@ -75,9 +75,9 @@ def test_a_continuing_row_starts_from_the_previous_final_state(monkeypatch: pyte
     seen: list[tuple[torch.Tensor, torch.Tensor]] = []
     original = step.agent.loss
 
-    def spy(steps, start, previous_action, draws):
+    def spy(steps, start, previous_action, *others):
         seen.append((start.deter, previous_action["steer"]))
-        return original(steps, start, previous_action, draws)
+        return original(steps, start, previous_action, *others)
 
     monkeypatch.setattr(step.agent, "loss", spy)
     step(continuing(batch._replace(steps=steps), [True, False]))

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from world_models.chunks import in_chunks
 from world_models.dreamer.config import DreamerConfig
 from world_models.dreamer.decoder import Decoder
+from world_models.dreamer.disagreement import Disagreement
 from world_models.dreamer.draws import Draws
 from world_models.dreamer.encoder import Encoder
 from world_models.dreamer.heads import BinaryHead, Policy, TwoHotHead, feature
@@ -64,11 +65,13 @@ class Dreamer(nn.Module):
         start: State,
         previous_action: dict[str, Tensor],
         draws: Draws,
+        exploration: Disagreement | None = None,
     ) -> Output:
         """All losses of one update.
 
         `batch` holds the T training columns `[B T ...]`, `start` the stored latents of the context column,
-        `previous_action[key][:, t]` the action that led into step t.
+        `previous_action[key][:, t]` the action that led into step t. With an ensemble for `exploration` its loss is one
+        more, and policy and values learn from the sum of the task's reward and the intrinsic one.
         """
         losses, metrics, sequence, values = self.world_model_losses(batch, start, previous_action, draws)
         config, (rows, time) = self.config, batch["is_first"].shape
@@ -78,6 +81,15 @@ class Dreamer(nn.Module):
         imagined = imagine(self.rssm, self.policy, origin, draws)
         with torch.no_grad():
             reward, carry_on, slow = in_chunks(self._judge, 64, imagined.features)
+        replay_reward = batch["reward"]
+        if exploration is not None:
+            first, latents = batch["is_first"], sequence.stoch.flatten(-2)
+            taken, chosen = (concat_dict(self.action_space, one) for one in (previous_action, imagined.actions))
+            losses["disagreement"], novel = exploration.replayed(values["feature"], taken, latents, first)
+            expected = exploration.imagined(imagined.features, chosen)
+            found = exploration.metrics(novel, first, expected, reward, carry_on)
+            metrics |= {f"exploration/{key}": value for key, value in found.items()}
+            reward, replay_reward = exploration.reward(reward, expected), exploration.reward(replay_reward, novel)
         out = imagination_losses(
             config, imagined.actions, reward, carry_on, self.policy(imagined.features), self.value(imagined.features),
             slow, self.return_scale,
@@ -87,7 +99,7 @@ class Dreamer(nn.Module):
         values |= {"imagined": imagined, "reward": reward, "continue": carry_on, "imagination": out}
 
         if config.replay_value:
-            last, terminal, rewards = (batch[key][:, -take:] for key in ("is_last", "is_terminal", "reward"))
+            last, terminal, rewards = (x[:, -take:] for x in (batch["is_last"], batch["is_terminal"], replay_reward))
             seen = values["feature"][:, -take:]
             seen = seen if config.replay_value_gradient else seen.detach()
             bootstrap = out.values["return"][:, 0].view(rows, take)
@@ -131,9 +143,9 @@ class Dreamer(nn.Module):
         return losses, metrics, sequence, values
 
     def total(self, losses: dict[str, Tensor]) -> Float[Tensor, ""]:
-        """Scaled sum of the mean losses."""
-        scales = self.config.loss_scales
-        return sum(getattr(scales, key.split("/")[0]) * loss.mean() for key, loss in losses.items())
+        """Scaled sum of the mean losses; that of an ensemble, which has parameters of its own, counts as it is."""
+        scales = {"disagreement": 1.0} | vars(self.config.loss_scales)
+        return sum(scales[key.split("/")[0]] * loss.mean() for key, loss in losses.items())
 
     def model_loss(self, losses: dict[str, Tensor]) -> Float[Tensor, "B T"]:
         """Scaled sum of the world model's losses at every step (eqs. 4, 5): the official signal for priorities."""

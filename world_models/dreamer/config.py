@@ -240,6 +240,47 @@ class DreamerConfig:
         return recurrent + around + 16 * wide * (wide + c.hidden)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ExplorationConfig:
+    """Exploration by disagreement, as in Plan2Explore (`disagreement.py`): a way to train, no part of the model."""
+
+    disagreement: float = 0.0
+    """Weight of the intrinsic reward: the variance of an ensemble's predictions of the next latents. 0 turns it off."""
+    task: float = 1.0
+    """Weight of the task's reward beside it; 0 explores without a task."""
+    members: int = 8
+    """Networks of the ensemble."""
+    units: int = 0
+    """Units per layer; 0 takes as many as the policy has."""
+    layers: int = 0
+    """Hidden layers; 0 takes as many as the policy has."""
+
+    def __post_init__(self) -> None:
+        for name, what in (
+            ("disagreement", "turns exploration off"), ("task", "explores without a task"),
+            ("units", "takes as many as the policy has"), ("layers", "takes as many as the policy has"),
+        ):  # fmt: skip
+            if (value := getattr(self, name)) < 0:
+                raise ValueError(f"exploration.{name}={value:g} must not be negative; 0 {what}.")
+        if self.members < 2:
+            raise ValueError(f"exploration.members={self.members} must be at least 2: one network agrees with itself.")
+        if self.task != 1 and not self.disagreement:
+            raise ValueError(
+                f"exploration.task={self.task:g} weighs the task's reward against the intrinsic one, which "
+                "exploration.disagreement=0 turns off; set that too, e.g. 1."
+            )
+
+    def shape(self, model: DreamerConfig) -> tuple[int, int]:
+        """Units and layers of each network."""
+        return self.units or model.policy.units, self.layers or model.policy.layers
+
+    def parameters(self, model: DreamerConfig) -> int:
+        """Parameters of the ensemble, those for the actions left out; 0 if it is off."""
+        (units, layers), latents = self.shape(model), model.rssm.stoch * model.rssm.classes
+        hidden = (model.rssm.deter + latents + 2) * units + (layers - 1) * (units + 2) * units
+        return self.members * (hidden + (units + 1) * latents) if self.disagreement else 0
+
+
 # name: deter, hidden, classes, depth, units
 SIZES = {
     "size1m": (512, 64, 4, 4, 64),
