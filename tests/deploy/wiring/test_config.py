@@ -194,3 +194,36 @@ def test_a_directory_that_is_refused_is_let_go(tmp_path: Path) -> None:
     (tmp_path / "odd" / ".lock").mkdir(parents=True)
     with pytest.raises(ValueError, match=r"odd/\.lock cannot be opened: Is a directory\. Move it away"):
         claim_logdir(RunConfig(), tmp_path / "odd")
+
+
+EXPLORING = ["gym:CartPole-v1", "--preset", "quick", "--exploration.disagreement", "2"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--exploration.members", "1"], "exploration.members=1 must be at least 2"),
+        (
+            ["--exploration.disagreement", "-1"],
+            "exploration.disagreement=-1 must not be negative; 0 turns exploration off",
+        ),
+        (
+            ["--exploration.disagreement", "0", "--exploration.task", "0"],
+            "exploration.disagreement=0 turns off; set that",
+        ),
+        (["--exploration.units", "many"], "'many' is not a whole number"),
+        (["--actor.planner", "cem"], "actor.planner='cem' plans by the task's reward, .* omit one of them"),
+    ],
+)
+def test_exploration_that_makes_no_sense_is_refused(options: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        parse_train([*EXPLORING, *options])
+
+
+def test_exploration_is_off_unless_asked_for_and_part_of_the_options_of_a_run() -> None:
+    assert parse_train(EXPLORING[:3]).exploration == RunConfig().exploration
+    assert RunConfig().exploration.disagreement == 0
+    config = parse_train([*EXPLORING, "--exploration.task", "0"])
+    assert (config.exploration.disagreement, config.exploration.task) == (2, 0)
+    assert config.exploration.shape(config.model) == (64, 2), "the sizes of the preset"
+    assert options_for(config)[-4:] == ["--exploration.disagreement", "2.0", "--exploration.task", "0.0"]
