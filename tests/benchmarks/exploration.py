@@ -15,7 +15,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from statistics import fmean
@@ -32,6 +32,8 @@ from tests.benchmarks.machine import describe, versions
 CAR, POLE = "gym:MountainCar-v0", "gym:CartPole-v1"
 TIME_LIMIT = 200
 """Steps of an episode of MountainCar that does not reach the hill."""
+NO_SCORES = ["--evaluation.every", 0, "--evaluation.episodes", 1]
+"""A run on MountainCar is judged by where it was, and its last score is not worth more than an episode."""
 SOLVED = 490.0
 LOW, HIGH, CELLS = np.array([-1.2, -0.07]), np.array([0.6, 0.07]), 20
 """Bounds of position and velocity, and cells along each."""
@@ -44,17 +46,17 @@ def cells(states: np.ndarray) -> np.ndarray:
 
 
 def stored(run: Path) -> list[np.ndarray]:
-    """The observations of each environment in order, `[T 2]`; none if the run has no checkpoint yet."""
+    """What followed each action of each environment, in order, `[T 2]`; none if the run has no checkpoint yet."""
     try:
         with ExitStack() as stack:
-            readers = open_all([str(run)], "", stack)
-            return [
-                reader.read(stream, steps.start, len(steps))["vector"]
-                for reader in readers
+            rows = [
+                reader.read(stream, steps.start, len(steps))
+                for reader in open_all([str(run)], "", stack)
                 for stream, steps in sorted(reader.streams().items())
             ]
     except ValueError:
         return []
+    return [one["vector"][~one["is_first"]] for one in rows]
 
 
 def visited(streams: Sequence[np.ndarray], frames: int) -> int:
@@ -62,18 +64,22 @@ def visited(streams: Sequence[np.ndarray], frames: int) -> int:
     return len(np.unique(np.concatenate([cells(one[: -(-frames // len(streams))]) for one in streams])))
 
 
+def episodes(run: Path, kind: str) -> Iterator[dict[str, Any]]:
+    """The run's training episodes or those of its evaluations, oldest first."""
+    lines = read_lines(run / SCORES, frames=int, score=float) if (run / SCORES).exists() else ()
+    return (line for line in lines if line["kind"] == kind)
+
+
 def first_success(run: Path) -> int | None:
     """Frames at the end of the first training episode that reached the hill."""
-    lines = read_lines(run / SCORES, frames=int, score=float)
-    return next((line["frames"] for line in lines if line["kind"] == "train" and line["score"] > -TIME_LIMIT), None)
+    return next((line["frames"] for line in episodes(run, "train") if line["score"] > -TIME_LIMIT), None)
 
 
 def first_solved(run: Path) -> int | None:
     """Frames at the first evaluation with a mean of `SOLVED`."""
     evaluations: dict[int, list[float]] = {}
-    for line in read_lines(run / SCORES, frames=int, score=float):
-        if line["kind"] == "eval":
-            evaluations.setdefault(line["frames"], []).append(line["score"])
+    for line in episodes(run, "eval"):
+        evaluations.setdefault(line["frames"], []).append(line["score"])
     return next((frames for frames, scores in evaluations.items() if fmean(scores) >= SOLVED), None)
 
 
@@ -82,7 +88,7 @@ def train(task: str, run: Path, weight: float, seed: int, given: argparse.Namesp
     arguments = [
         "nice", "-n", "10", sys.executable, "-m", "deploy.cli", "train", task, "--preset", "quick", "--mode", "inline",
         "--seed", seed, "--frames", given.frames, "--exploration.disagreement", weight, "--learner.threads", 1,
-        "--report-every", 0, "--logdir", run, *([] if task == POLE else ["--evaluation.every", 0]), *given.options,
+        "--report-every", 0, "--logdir", run, *([] if task == POLE else NO_SCORES), *given.options,
     ]  # fmt: skip
     root = Path(__file__).parents[2]
     environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
