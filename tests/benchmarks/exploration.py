@@ -32,8 +32,6 @@ from tests.benchmarks.machine import describe, versions
 CAR, POLE = "gym:MountainCar-v0", "gym:CartPole-v1"
 TIME_LIMIT = 200
 """Steps of an episode of MountainCar that does not reach the hill."""
-NO_SCORES = ["--evaluation.every", 0, "--evaluation.episodes", 1]
-"""A run on MountainCar is judged by where it was, and its last score is not worth more than an episode."""
 SOLVED = 490.0
 LOW, HIGH, CELLS = np.array([-1.2, -0.07]), np.array([0.6, 0.07]), 20
 """Bounds of position and velocity, and cells along each."""
@@ -88,7 +86,7 @@ def train(task: str, run: Path, weight: float, seed: int, given: argparse.Namesp
     arguments = [
         "nice", "-n", "10", sys.executable, "-m", "deploy.cli", "train", task, "--preset", "quick", "--mode", "inline",
         "--seed", seed, "--frames", given.frames, "--exploration.disagreement", weight, "--learner.threads", 1,
-        "--report-every", 0, "--logdir", run, *([] if task == POLE else NO_SCORES), *given.options,
+        "--report-every", 0, "--logdir", run, *([] if task == POLE else ["--evaluation.every", 0]), *given.options,
     ]  # fmt: skip
     root = Path(__file__).parents[2]
     environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}

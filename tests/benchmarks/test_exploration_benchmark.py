@@ -47,12 +47,17 @@ def test_differences_are_those_of_the_same_seed() -> None:
     assert low < 45 < high
 
 
-def test_runs_are_trained_continued_and_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    options = ["--runs", str(tmp_path), "--seeds", "0", "--json", *TINY[2:], "--learner.train-ratio", "2"]
+def test_runs_are_trained_once_and_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--runs", str(tmp_path), "--seeds", "0", "--json", *TINY[2:], "--learner.train-ratio", "2",
+               "--environment.time-limit", "20"]  # fmt: skip
     assert main([*options, "--read"])["rows"] == []
-    first, more, again = (main([*options, "--frames", frames]) for frames in ("160", "240", "240"))
-    assert [row["disagreement"] for row in first["rows"]] == [0, 1000]
-    assert again["rows"] == more["rows"] == main([*options, "--frames", "240", "--read"])["rows"]
-    assert main([*options, "--frames", "160", "--read"])["rows"] == first["rows"], "equal frames of longer runs"
-    assert all(0 < row["states_halfway"] <= row["states"] < 400 for row in more["rows"])
+    rows = main([*options, "--frames", "160"])["rows"]
+    written = {path: path.stat().st_mtime for path in tmp_path.glob("*/checkpoints/0*")}
+    assert [row["disagreement"] for row in rows] == [0, 1000] and len(written) >= 2
+    assert main([*options, "--frames", "160"])["rows"] == rows
+    assert {path: path.stat().st_mtime for path in tmp_path.glob("*/checkpoints/0*")} == written
+    fewer = main([*options, "--frames", "80", "--read"])["rows"]
+    assert [row["states"] for row in fewer] == [row["states_halfway"] for row in rows], "equal frames of longer runs"
+    assert main([*options, "--frames", "400", "--read"])["rows"] == []
+    assert all(0 < row["states_halfway"] <= row["states"] < 400 for row in rows)
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["name"] == "exploration"
