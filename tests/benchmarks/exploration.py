@@ -165,7 +165,8 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--cartpole", action="store_true", help="also train CartPole, with and without")
     parser.add_argument("--read", action="store_true", help="only read runs that are there")
     parser.add_argument("--json", action="store_true", help="print one JSON object alone")
-    given, given.options = parser.parse_known_args(arguments)
+    given, options = parser.parse_known_args(arguments)
+    given.options = options
     rows = []
     for seed in given.seeds:
         for task, measure in (("mountaincar", car_row), ("cartpole", pole_row))[: 1 + given.cartpole]:
