@@ -132,6 +132,15 @@ FAMILIES = {
             plans=True,
             planning_class="world_models.genie.planning:GeniePlanning",
         ),
+        Family(
+            name="latent_world",
+            format=1,
+            config_class="world_models.latent.config:LatentWorldConfig",
+            model_class="world_models.latent.latent_world:LatentWorld",
+            from_spaces=False,
+            plans=True,
+            planning_class="world_models.latent.planning:LatentPlanning",
+        ),
     )
 }
 

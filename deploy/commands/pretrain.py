@@ -18,12 +18,16 @@ COMMANDS = {
     "genie-tokenizer": Command("deploy.commands.pretraining.genie_tokenizer", "Genie's video tokenizer"),
     "genie-latent-action": Command("deploy.commands.pretraining.genie_latent_action", "Genie's latent action model"),
     "genie-dynamics": Command("deploy.commands.pretraining.genie_dynamics", "Genie's dynamics"),
+    "latent": Command(
+        "deploy.commands.pretraining.latent", "a latent world model, end to end, on clips with actions"
+    ),
 }
 EXAMPLES = (
     "nexus pretrain ijepa --data pictures --logdir runs/ijepa",
     "nexus pretrain vjepa2 --data redis://host-a,redis://host-b --logdir runs/vjepa2",
     "nexus pretrain vjepa2-ac --data runs/walker --encoder runs/vjepa2 --logdir runs/ac",
     "nexus pretrain genie --data generated:block_world --logdir runs/world",
+    "nexus pretrain latent --data generated:two_room --logdir runs/rooms",
 )
 
 

@@ -10,6 +10,7 @@ from deploy.wiring.pretraining import (
     GenieLatentActionRun,
     GenieTokenizerRun,
     IJEPARun,
+    LatentRun,
     PretrainConfig,
     VJEPA2ACRun,
     VJEPA2Run,
@@ -18,6 +19,7 @@ from learner.pretrain.config import ProbeConfig, TrainingConfig
 from learner.schedules import Schedule
 from world_models.genie import presets as genie
 from world_models.jepa import presets
+from world_models.latent import presets as latent_world
 
 TINY, COOLDOWN = "tiny", "cooldown"
 IMAGENET_EPOCH = 625
@@ -141,6 +143,27 @@ def genie_dynamics(size: str) -> GenieDynamicsRun:
     return run if size == TINY else replace(run, training=GENIE_LATER, probe=LARGE_PROBE)
 
 
+LATENT_TRAINING = TrainingConfig(
+    batch_size=128,
+    updates=100_000,
+    lr=Schedule(kind="cosine", start=5e-6, top=5e-5, end=0.0, warmup=1000),
+    weight_decay=Schedule(kind="constant", top=1e-3),
+)
+"""In the manner of LeWorldModel (arXiv 2603.19312): its batch and learning rate."""
+
+
+def latent(size: str, action: int) -> LatentRun:
+    """For actions of this width. ValueError names the sizes."""
+    run = LatentRun(model=latent_world.latent_world(size, action), data=_WHOLE)
+    if size == TINY:
+        training = TrainingConfig(
+            batch_size=32, updates=1000, weight_decay=Schedule(kind="constant", top=1e-3),
+            lr=Schedule(kind="cosine", start=1e-4, top=1e-3, end=1e-5, warmup=50),
+        )  # fmt: skip
+        return replace(run, training=training)
+    return replace(run, training=LATENT_TRAINING, probe=LARGE_PROBE)
+
+
 SIZES = {
     "ijepa": (TINY, *presets.IJEPA_SIZES),
     "vjepa2": (TINY, *presets.VJEPA2_SIZES, COOLDOWN),
@@ -148,6 +171,7 @@ SIZES = {
     "genie-tokenizer": genie.SIZES,
     "genie-latent-action": genie.SIZES,
     "genie-dynamics": genie.SIZES,
+    "latent": latent_world.SIZES,
 }
 
 
@@ -160,4 +184,6 @@ def preset(method: str, size: str, action: int = 2, state: int = 0) -> PretrainC
         "ijepa": ijepa, "vjepa2": vjepa2, "genie-tokenizer": genie_tokenizer,
         "genie-latent-action": genie_latent_action, "genie-dynamics": genie_dynamics,
     }  # fmt: skip
+    if method == "latent":
+        return latent(size, action)
     return vjepa2_ac(size, action, state) if method == "vjepa2-ac" else makers[method](size)

@@ -10,6 +10,7 @@ from replay.redis_url import URLS
 from world_models.dataclass_json import require_finite
 from world_models.genie.config import GenieConfig, LatentActionConfig, TokenizerConfig
 from world_models.jepa.config import IJEPAConfig, VJEPA2ACConfig, VJEPA2Config
+from world_models.latent.config import LatentWorldConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,9 +203,24 @@ class GenieDynamicsRun(_GenieRun):
         return self.real_actions
 
 
+@dataclass(frozen=True, kw_only=True)
+class LatentRun(PretrainConfig):
+    """A latent world model."""
+
+    command: ClassVar[str] = "pretrain latent"
+
+    model: LatentWorldConfig = field(default_factory=LatentWorldConfig)
+
+    @property
+    def conditions(self) -> bool:
+        return True
+
+
 RUNS: dict[str, type[PretrainConfig]] = {
     kind.command.removeprefix("pretrain "): kind
-    for kind in (IJEPARun, VJEPA2Run, VJEPA2ACRun, GenieTokenizerRun, GenieLatentActionRun, GenieDynamicsRun)
+    for kind in (
+        IJEPARun, VJEPA2Run, VJEPA2ACRun, GenieTokenizerRun, GenieLatentActionRun, GenieDynamicsRun, LatentRun
+    )  # fmt: skip
 }
 """By the name that `nexus pretrain` takes."""
 

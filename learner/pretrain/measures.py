@@ -56,3 +56,21 @@ def knn_accuracy(
     votes = torch.zeros(len(y), int(labels.max()) + 1, device=x.device)
     votes.scatter_add_(1, labels[which], (near / temperature).exp())
     return float((votes.argmax(1) == truth).float().mean())
+
+
+@torch.no_grad()
+def linear_r2(
+    train: Float[Tensor, "N D"], values: Float[Tensor, "N K"], test: Float[Tensor, "M D"], truth: Float[Tensor, "M K"],
+    decay: float = 1e-3,
+) -> float:  # fmt: skip
+    """Share of the variance of `truth` that a linear map of the standardised features explains, the mean over its
+    numbers, of those that vary; at most 1, below 0 if the mean says more. It minimises the mean squared error on `train`
+    plus `decay` times the squared weights. NaN if no number varies."""
+    mean, std = train.double().mean(0), train.double().std(0).clamp_min(1e-6)
+    x, y = ((z.double() - mean) / std for z in (train, test))
+    center = values.double().mean(0)
+    gram = x.T @ x / len(x) + decay * torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
+    told = y @ torch.linalg.solve(gram, x.T @ (values.double() - center) / len(x)) + center
+    varies = truth.var(0) > 1e-12
+    left = (told - truth).square().mean(0)[varies] / truth.double().var(0, correction=0)[varies]
+    return float((1 - left).mean())

@@ -12,6 +12,7 @@ OBJECTIVES = {
     "genie_tokenizer": "learner.pretrain.genie_objectives:TokenizerObjective",
     "genie_latent_action": "learner.pretrain.genie_objectives:LatentActionObjective",
     "genie": "learner.pretrain.genie_objectives:DynamicsObjective",
+    "latent_world": "learner.pretrain.latent_objective:LatentObjective",
 }
 
 

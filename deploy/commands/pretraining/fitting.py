@@ -8,7 +8,7 @@ import numpy as np
 
 from deploy.stored.pretraining_data import first_example
 from deploy.wiring.pretrain_presets import COOLDOWN, preset
-from deploy.wiring.pretraining import GenieDynamicsRun, PretrainConfig, VJEPA2ACRun
+from deploy.wiring.pretraining import GenieDynamicsRun, LatentRun, PretrainConfig, VJEPA2ACRun
 from learner.datasets.dataset import Example
 from world_models.checkpoint_files import newest_model
 from world_models.genie.config import LatentActionConfig, TokenizerConfig
@@ -66,6 +66,22 @@ def require_encoder(config: VJEPA2ACRun, fitted: VJEPA2ACRun) -> None:
                 f"--model.{name} {getattr(given, name)}: those of --data {config.data.where} have "
                 f"{getattr(found, name)} numbers; leave it out, or name other keys with --data.{name}s."
             )
+
+
+def fitted_to_actions(config: LatentRun, name: str) -> LatentRun:
+    """The preset `name` for the actions of the data. ValueError: there are none."""
+    fitted = preset("latent", name, _with_actions(config)["actions"].shape[-1])
+    assert isinstance(fitted, LatentRun)
+    return fitted
+
+
+def require_actions(config: LatentRun, fitted: LatentRun) -> None:
+    """ValueError: options ask for other actions than there are."""
+    if (given := config.model.action) != (found := fitted.model.action):
+        raise ValueError(
+            f"--model.action {given}: those of --data {config.data.where} have {found} numbers; leave it out, or name "
+            "other keys with --data.actions."
+        )
 
 
 def fitted_to_parts(config: GenieDynamicsRun, example: str) -> GenieDynamicsRun:

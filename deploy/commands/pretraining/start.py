@@ -14,9 +14,11 @@ from tyro.conf import arg
 from deploy.commands.numbers import Positive
 from deploy.commands.parsing import HELP, option_names, parse, parse_known
 from deploy.commands.pretraining.fitting import (
+    fitted_to_actions,
     fitted_to_encoder,
     fitted_to_init,
     fitted_to_parts,
+    require_actions,
     require_encoder,
     require_init,
     require_parts,
@@ -26,7 +28,7 @@ from deploy.exit_codes import INTERRUPTED
 from deploy.stored.pretraining_data import PretrainingData
 from deploy.wiring.output_path import require_writable_folder
 from deploy.wiring.pretrain_presets import TINY, preset
-from deploy.wiring.pretraining import GenieDynamicsRun, PretrainConfig, VJEPA2ACRun
+from deploy.wiring.pretraining import GenieDynamicsRun, LatentRun, PretrainConfig, VJEPA2ACRun
 from learner.checkpoint import Checkpoints, continuation, disk_is_full
 
 
@@ -67,6 +69,10 @@ def parse_pretrain(method: str, command: Any, arguments: Sequence[str], example:
         config = parsed(joined := fitted_to_parts(config, example))
         assert isinstance(config, GenieDynamicsRun)
         require_parts(config, joined)
+    elif isinstance(config, LatentRun):
+        config = parsed(acted := fitted_to_actions(config, start.preset))
+        assert isinstance(config, LatentRun)
+        require_actions(config, acted)
     else:
         config = parsed(begun := fitted_to_init(config, start.preset))
         require_init(config, begun)

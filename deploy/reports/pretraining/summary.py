@@ -19,6 +19,8 @@ PANELS = {
         "probe/action_shuffle_ratio": "shuffle ratio",
         "probe/delta_psnr_1": "delta PSNR",
     },
+    "error / that of no change": {"probe/prediction_ratio": "next latent", "probe/rollout_ratio": "end of clip"},
+    "latents": {"probe/latent_std": "std, mean", "probe/latent_std_least": "std, least", "probe/state_r2": "R2 of states"},
     "codes used": {"probe/codebook_used": "tokens", "probe/actions_used": "latent actions"},
 }
 """Keys of metrics.jsonl in each panel, and their names."""
@@ -28,6 +30,11 @@ MEASURED = {
     "probe/linear_accuracy": "linear probe",
     "probe/knn_accuracy": "kNN",
     "probe/effective_rank": "effective rank",
+    "probe/prediction_ratio": "next latent",
+    "probe/rollout_ratio": "end of clip",
+    "probe/latent_std": "latent std",
+    "probe/latent_std_least": "least std",
+    "probe/state_r2": "R2 of states",
     "probe/tokenizer_psnr": "tokenizer PSNR",
     "probe/codebook_used": "codes used",
     "probe/psnr_1": "next-frame PSNR",
@@ -55,6 +62,7 @@ USES = {
         "[B T S S C]",
         "frames = model.generate(clips, actions)  # [B K]: [B K S S C]",
     ),
+    "pretrain latent": ("clips", "[B T S S 3]", "latents = model.encode(normalise(clips))  # [B T D]"),
 }
 
 
