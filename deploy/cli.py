@@ -28,7 +28,7 @@ COMMANDS = {
     "plot": Command("deploy.commands.plot", "plot score curves of runs and published ones"),
     "report": Command("deploy.commands.report", "compare runs and published scores in one document"),
     "baseline": Command("deploy.commands.baseline", "train RLlib's PPO or SAC on a task, to compare with"),
-    "pretrain": Command("deploy.commands.pretrain", "train I-JEPA, V-JEPA 2, V-JEPA 2-AC, Genie or a latent world model"),
+    "pretrain": Command("deploy.commands.pretrain", "train I-JEPA, V-JEPA 2, V-JEPA 2-AC, Genie, latent worlds"),
     "record": Command("deploy.commands.record", "record episodes of a task, to pretrain on"),
     "world": Command("deploy.commands.pretraining.world", "make an environment of a trained Genie"),
     "replay": Command("deploy.commands.replay", "inspect, export and import stored replay"),

@@ -18,9 +18,7 @@ COMMANDS = {
     "genie-tokenizer": Command("deploy.commands.pretraining.genie_tokenizer", "Genie's video tokenizer"),
     "genie-latent-action": Command("deploy.commands.pretraining.genie_latent_action", "Genie's latent action model"),
     "genie-dynamics": Command("deploy.commands.pretraining.genie_dynamics", "Genie's dynamics"),
-    "latent": Command(
-        "deploy.commands.pretraining.latent", "a latent world model, end to end, on clips with actions"
-    ),
+    "latent": Command("deploy.commands.pretraining.latent", "a latent world model, end to end, on clips with actions"),
 }
 EXAMPLES = (
     "nexus pretrain ijepa --data pictures --logdir runs/ijepa",

@@ -219,7 +219,13 @@ class LatentRun(PretrainConfig):
 RUNS: dict[str, type[PretrainConfig]] = {
     kind.command.removeprefix("pretrain "): kind
     for kind in (
-        IJEPARun, VJEPA2Run, VJEPA2ACRun, GenieTokenizerRun, GenieLatentActionRun, GenieDynamicsRun, LatentRun
+        IJEPARun,
+        VJEPA2Run,
+        VJEPA2ACRun,
+        GenieTokenizerRun,
+        GenieLatentActionRun,
+        GenieDynamicsRun,
+        LatentRun,
     )  # fmt: skip
 }
 """By the name that `nexus pretrain` takes."""

@@ -3,6 +3,7 @@
 Legend: B batch (all processes together), T frames, S pixels a side, C channels, D latent, N examples, K numbers.
 """
 
+import math
 from collections.abc import Iterable
 
 import torch
@@ -17,8 +18,8 @@ from world_models.latent.regulariser import random_directions
 
 
 class LatentObjective:
-    """Draws the directions of the regulariser. Trivial: the latent stays as it is, and every action is the batch's mean;
-    the regulariser is the same.
+    """Draws the directions of the regulariser. Trivial: the latent stays as it is, and the inverse dynamics tell the
+    batch's mean action; the regulariser is the same.
 
     Each process regularises the latents of its own rows.
     """
@@ -72,13 +73,16 @@ class LatentObjective:
             return {}
         std = latents.std(0)
         out = {
-            "latent_std": float(std.mean()), "latent_std_least": float(std.min()),
-            "prediction_ratio": _ratio(whole["next"], whole["still"]), "rollout_ratio": _ratio(whole["end"], whole["far"]),
-        }  # fmt: skip
+            "latent_std": float(std.mean()),
+            "latent_std_least": float(std.min()),
+            "prediction_ratio": _ratio(whole["next"], whole["still"]),
+            "rollout_ratio": _ratio(whole["end"], whole["far"]),
+        }
         if "states" in whole:
             half = len(latents) // 2
             halves = latents[:half], whole["states"][:half], latents[half:], whole["states"][half:]
-            out["state_r2"] = linear_r2(*halves)
+            if not math.isnan(told := linear_r2(*halves)):
+                out["state_r2"] = told
         return out
 
     def _still(self, latents: Tensor, steps: int) -> Tensor:

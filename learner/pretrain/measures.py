@@ -63,9 +63,9 @@ def linear_r2(
     train: Float[Tensor, "N D"], values: Float[Tensor, "N K"], test: Float[Tensor, "M D"], truth: Float[Tensor, "M K"],
     decay: float = 1e-3,
 ) -> float:  # fmt: skip
-    """Share of the variance of `truth` that a linear map of the standardised features explains, the mean over its
-    numbers, of those that vary; at most 1, below 0 if the mean says more. It minimises the mean squared error on `train`
-    plus `decay` times the squared weights. NaN if no number varies."""
+    """Share of the variance of `truth` that a linear map of the standardised features explains, the mean over those of
+    its numbers that vary (NaN if none does); at most 1, below 0 if the mean of `truth` says more. It minimises the mean
+    squared error on `train` plus `decay` times the squared weights."""
     mean, std = train.double().mean(0), train.double().std(0).clamp_min(1e-6)
     x, y = ((z.double() - mean) / std for z in (train, test))
     center = values.double().mean(0)

@@ -38,6 +38,8 @@ from world_models.genie.genie import Genie
 from world_models.genie.planning import GeniePlanning
 from world_models.jepa.planning import VJEPA2ACPlanning
 from world_models.jepa.vjepa2_ac import VJEPA2AC
+from world_models.latent.latent_world import LatentWorld
+from world_models.latent.planning import LatentPlanning
 from world_models.loading import load_world_model
 from world_models.planning.action_blocks import ActionBlocks
 from world_models.planning.cem import CEM
@@ -72,6 +74,14 @@ REACH_PLANNERS: dict[str, Any] = {
     "gradient": GradientPlanner(samples=4, iterations=40, horizon=2),
 }
 """Over blocks of 4 steps; an episode takes 8, and plans end with it."""
+
+
+WORLDS: dict[str, tuple[type[nn.Module], Any]] = {
+    "vjepa2-ac": (VJEPA2AC, VJEPA2ACPlanning),
+    "genie": (Genie, GeniePlanning),
+    "latent": (LatentWorld, LatentPlanning),
+}
+"""Families of models that are planned in towards a picture, and how planners see them."""
 
 
 def simple_model(rounds: int, seed: int = 0) -> SimpleWorldModel:
@@ -139,15 +149,28 @@ def untrained(model: nn.Module, seed: int) -> nn.Module:
         world = Genie(model.config).eval()
         world.tokenizer.load_state_dict(model.tokenizer.state_dict())
         return world
-    assert isinstance(model, VJEPA2AC), "there are two such families"
-    fresh = VJEPA2AC(model.config).eval()
+    assert isinstance(model, VJEPA2AC | LatentWorld), "there are three such families"
+    fresh: Any = type(model)(model.config).eval()  # type: ignore[arg-type]
     fresh.encoder.load_state_dict(model.encoder.state_dict())
     return fresh
 
 
+def loaded(run: Path) -> tuple[str, nn.Module]:
+    """The family and the model of a run."""
+    model = load_world_model(run).model
+    named = [name for name, (kind, _) in WORLDS.items() if isinstance(model, kind)]
+    assert named, f"{run} is no run of nexus pretrain {', '.join(WORLDS)}"
+    return named[0], model
+
+
+def as_seen(model: nn.Module) -> Any:
+    """A model of one of `WORLDS` as planners see it."""
+    (planning,) = (planning for kind, planning in WORLDS.values() if isinstance(model, kind))
+    return planning(model)
+
+
 def reach(model: nn.Module, planner: Planner, episodes: int) -> dict[str, Any]:
-    seen: Any = GeniePlanning(model) if isinstance(model, Genie) else VJEPA2ACPlanning(model)  # type: ignore[arg-type]
-    policy = PlannerPolicy(seen, planner, goal=lambda seen: {"image": seen["goal"]}, deadline=STEPS)
+    policy = PlannerPolicy(as_seen(model), planner, goal=lambda seen: {"image": seen["goal"]}, deadline=STEPS)
     return score(policy, episodes, True, REACH)
 
 
@@ -155,9 +178,7 @@ def reach_rows(runs: Sequence[Path], planners: Sequence[str], episodes: int) -> 
     """Success of every planner with the model of every run, and of those that need no training."""
     rows = []
     for seed, run in enumerate(runs):
-        model = load_world_model(run).model
-        assert isinstance(model, VJEPA2AC | Genie), f"{run} is no run of nexus pretrain vjepa2-ac or genie"
-        family = "genie" if isinstance(model, Genie) else "vjepa2-ac"
+        family, model = loaded(run)
         kinds = {family: model, f"{family} untrained": untrained(model, seed)}
         for name, kind in kinds.items():
             for planner in planners:
@@ -183,7 +204,9 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run", type=Path, help="a quick run on gym:Pendulum-v1")
     parser.add_argument("--planners", nargs="+", choices=PLANNERS, default=list(PLANNERS))
-    parser.add_argument("--reach", nargs="+", type=Path, default=[], metavar="RUN", help="runs of V-JEPA 2-AC or Genie")
+    parser.add_argument(
+        "--reach", nargs="+", type=Path, default=[], metavar="RUN", help="runs of V-JEPA 2-AC, Genie or latent"
+    )
     parser.add_argument("--models", nargs="*", choices=HORIZONS, default=list(HORIZONS))
     parser.add_argument("--episodes", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=4, help="of plans that the simple model learns from")
@@ -215,7 +238,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     if given.reach:
         rows += reach_rows(given.reach, given.planners, given.episodes)
     if best is None:
-        best = max((row["success"] for row in rows if row["model"] in ("vjepa2-ac", "genie")), default=None)
+        best = max((row["success"] for row in rows if row["model"] in WORLDS), default=None)
         unit = "success on point reach"
     device = torch.device("cpu")
     out = {"name": "planning", "value": best, "unit": f"{unit} of the best planner", "device": describe(device),

@@ -1,7 +1,8 @@
 """`python -m tests.benchmarks.two_room --runs RUN ... --json`: planners that find the way to the other room.
 
-Each run is one of `nexus pretrain vjepa2-ac` or of `nexus pretrain genie --real-actions` on generated:two_room. Its
-planner sees pictures alone, of the goal as well. Beside it: the same planner with an untrained predictor, a straight
+Each run is one of `nexus pretrain vjepa2-ac`, `nexus pretrain latent` or `nexus pretrain genie --real-actions` on
+generated:two_room. Its planner sees pictures alone, of the goal as well, and knows when the episode ends: plans end with
+it. Beside it: the same planner with an untrained predictor, a straight
 line to the goal, random actions and an oracle that goes through the door. One thread; CPU seconds are the measure on a
 busy machine.
 """
@@ -17,24 +18,17 @@ import torch
 from torch import nn
 
 from actors.envs import make
-from actors.envs.two_room import LARGEST, LOOKS, Rooms, towards_door
+from actors.envs.two_room import LARGEST, LOOKS, STEPS, Rooms, towards_door
 from actors.policies.planner_policy import PlannerPolicy
 from actors.trivial_policies import Arrays, Policy, RandomPolicy
 from tests.benchmarks.machine import describe, versions
-from tests.benchmarks.planning import SEED, line, score, untrained
-from world_models.genie.genie import Genie
-from world_models.genie.planning import GeniePlanning
-from world_models.jepa.planning import VJEPA2ACPlanning
-from world_models.jepa.vjepa2_ac import VJEPA2AC
-from world_models.loading import load_world_model
+from tests.benchmarks.planning import SEED, WORLDS, as_seen, line, loaded, score, untrained
 from world_models.planning.action_blocks import ActionBlocks
 from world_models.planning.cem import CEM
 from world_models.planning.mppi import MPPI
 from world_models.planning.plan import Planner
 from world_models.planning.random_shooting import RandomShooting
 
-BLOCK = 6
-"""Steps for which a plan holds an action."""
 EPISODES = 200
 
 
@@ -44,7 +38,7 @@ def planners(samples: int, iterations: int, horizon: int) -> dict[str, Any]:
     return {
         "random_shooting": RandomShooting(samples=samples * iterations, horizon=horizon),
         "cem": CEM(samples=samples, elites=elites, iterations=iterations, std=1.0, horizon=horizon),
-        "mppi": MPPI(samples=samples, iterations=iterations, horizon=horizon),
+        "mppi": MPPI(samples=samples, iterations=iterations, std=1.0, horizon=horizon),
     }
 
 
@@ -68,8 +62,8 @@ class Walker:
 
 def planned(model: nn.Module, planner: Planner, episodes: int, task: str) -> dict[str, Any]:
     """Success of a planner that sees the goal's picture."""
-    seen: Any = GeniePlanning(model) if isinstance(model, Genie) else VJEPA2ACPlanning(model)  # type: ignore[arg-type]
-    return score(PlannerPolicy(seen, planner, goal=lambda seen: {"image": seen["goal"]}), episodes, True, task)
+    policy = PlannerPolicy(as_seen(model), planner, goal=lambda seen: {"image": seen["goal"]}, deadline=STEPS)
+    return score(policy, episodes, True, task)
 
 
 def task_of(look: str) -> str:
@@ -78,11 +72,12 @@ def task_of(look: str) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.two_room", description=__doc__)
-    parser.add_argument("--runs", nargs="*", type=Path, default=[], help="runs of V-JEPA 2-AC or Genie")
+    parser.add_argument("--runs", nargs="*", type=Path, default=[], help="runs of V-JEPA 2-AC, Genie or latent")
     parser.add_argument("--planners", nargs="+", choices=planners(1, 1, 1), default=["cem"])
     parser.add_argument("--samples", type=int, default=64)
     parser.add_argument("--iterations", type=int, default=3)
-    parser.add_argument("--horizon", type=int, default=5, help=f"in blocks of {BLOCK} steps")
+    parser.add_argument("--horizon", type=int, default=5, help="in blocks")
+    parser.add_argument("--block", type=int, default=10, help="steps for which a plan holds an action")
     parser.add_argument("--episodes", type=int, default=EPISODES)
     parser.add_argument("--look", choices=LOOKS, default="standard")
     parser.add_argument("--json", action="store_true", help="print one JSON object alone")
@@ -96,11 +91,11 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
             print(line(rows[-1]), flush=True)
 
     for seed, run in enumerate(given.runs):
-        model = load_world_model(run).model
-        assert isinstance(model, VJEPA2AC | Genie), f"{run} is no run of nexus pretrain vjepa2-ac or genie"
-        family = "genie" if isinstance(model, Genie) else "vjepa2-ac"
+        family, model = loaded(run)
         for name in given.planners:
-            planner = ActionBlocks(planner=planners(given.samples, given.iterations, given.horizon)[name], block=BLOCK)
+            planner = ActionBlocks(
+                planner=planners(given.samples, given.iterations, given.horizon)[name], block=given.block
+            )
             for kind, one in ((family, model), (f"{family} untrained", untrained(model, seed))):
                 add(kind, name, planner.horizon, {"run": str(run), **planned(one, planner, given.episodes, task)})
     environment = make(task)
@@ -111,7 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     environment.close()
     for name, policy in others.items():
         add(name, "", 0, score(policy, EPISODES, False, task))
-    best = max((row["success"] for row in rows if row["model"] in ("vjepa2-ac", "genie")), default=None)
+    best = max((row["success"] for row in rows if row["model"] in WORLDS), default=None)
     out = {"name": "two_room", "value": best, "unit": "success of the best planner", "rows": rows,
            "device": describe(torch.device("cpu")), "versions": versions()}  # fmt: skip
     if given.json:

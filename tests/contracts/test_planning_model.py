@@ -10,11 +10,13 @@ from torch import Tensor
 
 from tests.world_models.genie.small import small_genie
 from tests.world_models.jepa import small_vjepa2_ac
+from tests.world_models.latent.small import build as small_latent
 from tests.world_models.small_agent import CONTINUOUS, DISCRETE, IMAGE, VECTOR, build, random_values
 from world_models.dreamer.planning import DreamerPlanning
 from world_models.genie.planning import GeniePlanning
 from world_models.genie.reward import RewardHead
 from world_models.jepa.planning import VJEPA2ACPlanning
+from world_models.latent.planning import LatentPlanning
 from world_models.layers import total_width
 from world_models.planning.actions import ActionLayout
 from world_models.planning.cem import CEM
@@ -60,6 +62,12 @@ def genie(real: bool) -> tuple[GoalModel, dict[str, Any]]:
     return GeniePlanning(small_genie(), reward=head, temperature=1.0, steps=1), {"image": frames}
 
 
+def latent(history: int) -> tuple[GoalModel, dict[str, Any]]:
+    frames = np.random.default_rng(0).integers(256, size=(3, 8, 8, 3), dtype=np.uint8)
+    model = small_latent(action=total_width(MIXED), history=history)
+    return LatentPlanning(model, action_space=MIXED), {"image": frames}
+
+
 MODELS: dict[str, Callable[[], tuple[GoalModel, dict[str, Any]]]] = {
     "dreamer": lambda: dreamer(True),
     "dreamer-modes": lambda: dreamer(False),
@@ -69,9 +77,11 @@ MODELS: dict[str, Callable[[], tuple[GoalModel, dict[str, Any]]]] = {
     "vjepa2-ac-context": lambda: vjepa2_ac(2),
     "genie": lambda: genie(False),
     "genie-real": lambda: genie(True),
+    "latent": lambda: latent(1),
+    "latent-history": lambda: latent(2),
 }
-WITHOUT_MEMORY = ("simple", "simple-gaussian", "vjepa2-ac", "genie", "genie-real")
-WITH_PAST = ("vjepa2", "genie")  # which imagine() leaves out
+WITHOUT_MEMORY = ("simple", "simple-gaussian", "vjepa2-ac", "genie", "genie-real", "latent")
+WITH_PAST = ("vjepa2", "genie", "latent")  # which imagine() leaves out
 everyone = pytest.mark.parametrize("name", MODELS)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.world_models.genie.small import small_config
+from tests.world_models.latent.small import small_config as small_latent
 from tests.world_models.small_agent import CONFIG, CONTINUOUS, DISCRETE, IMAGE, VECTOR
 from world_models.dreamer.acting import ActingModel
 from world_models.dreamer.agent import Dreamer
@@ -30,6 +31,7 @@ SMALL: dict[str, Any] = {
     "genie_tokenizer": small_config().tokenizer,
     "genie_latent_action": small_config().latent_action,
     "genie": small_config(),
+    "latent_world": small_latent(),
     "simple": SimpleWorldModelConfig(obs_dim=435, action_dim=5, latent_dim=4, hidden_dim=8),
 }
 """A configuration of each family, small enough for tests."""

@@ -108,8 +108,8 @@ class LatentWorldConfig:
                 raise ValueError(f"{name}={value} must be at least 1.")
         if self.frames < self.history + self.rollout:
             raise ValueError(
-                f"frames={self.frames} must be at least history={self.history} plus rollout={self.rollout}: predictions "
-                "are compared with frames that follow."
+                f"frames={self.frames} must be at least history={self.history} plus rollout={self.rollout}: "
+                "predictions are compared with frames that follow."
             )
         if self.inverse < 0:
             raise ValueError(f"inverse={self.inverse} must not be negative; 0 leaves the inverse-dynamics loss out.")

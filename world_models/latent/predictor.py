@@ -16,9 +16,7 @@ class LatentPredictor(nn.Module):
         super().__init__()
         c = config.predictor
         self.latent_embed = nn.Linear(config.latent, c.width)
-        self.action_embed = nn.Sequential(
-            nn.Linear(config.action, c.width), nn.GELU(), nn.Linear(c.width, c.width)
-        )
+        self.action_embed = nn.Sequential(nn.Linear(config.action, c.width), nn.GELU(), nn.Linear(c.width, c.width))
         self.positions = nn.Parameter(torch.empty(config.history, c.width))
         self.blocks = nn.ModuleList(Block(c.width, c.heads, c.mlp_ratio) for _ in range(c.depth))
         self.norm = nn.LayerNorm(c.width, eps=NORM_EPS)
@@ -27,9 +25,7 @@ class LatentPredictor(nn.Module):
         nn.init.trunc_normal_(self.positions, std=INIT_STD)
         initialize(self.project)
 
-    def forward(
-        self, latents: Float[Tensor, "B T D"], actions: Float[Tensor, "B T A"]
-    ) -> Float[Tensor, "B T D"]:
+    def forward(self, latents: Float[Tensor, "B T D"], actions: Float[Tensor, "B T A"]) -> Float[Tensor, "B T D"]:
         """The latent that follows each of at most `history` frames and its action."""
         frames = latents.shape[1]
         x = self.latent_embed(latents) + self.action_embed(actions) + self.positions[:frames]

@@ -26,7 +26,7 @@ def gaussianity(
 
         integral from -reach to reach of |mean_n exp(i t a.z_n) - exp(-t^2 / 2)|^2 exp(-t^2 / 2) dt
 
-    It is not multiplied by N, so that its weight needs no change with the batch; N Gaussian latents give about 1.06 / N.
+    It is not multiplied by N, so that its weight is the same for every batch; N Gaussian latents give about 1.06 / N.
     """
     with torch.autocast(latents.device.type, enabled=False):
         t = torch.linspace(0, reach, knots, device=latents.device)

@@ -19,8 +19,8 @@ PANELS = {
         "probe/action_shuffle_ratio": "shuffle ratio",
         "probe/delta_psnr_1": "delta PSNR",
     },
-    "error / that of no change": {"probe/prediction_ratio": "next latent", "probe/rollout_ratio": "end of clip"},
-    "latents": {"probe/latent_std": "std, mean", "probe/latent_std_least": "std, least", "probe/state_r2": "R2 of states"},
+    "error / no change's": {"probe/prediction_ratio": "next latent", "probe/rollout_ratio": "end of clip"},
+    "latents": {"probe/latent_std": "std", "probe/latent_std_least": "least std", "probe/state_r2": "R2 of states"},
     "codes used": {"probe/codebook_used": "tokens", "probe/actions_used": "latent actions"},
 }
 """Keys of metrics.jsonl in each panel, and their names."""

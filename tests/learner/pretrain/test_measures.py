@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from learner.pretrain.measures import effective_rank, knn_accuracy, linear_accuracy
+from learner.pretrain.measures import effective_rank, knn_accuracy, linear_accuracy, linear_r2
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -40,3 +40,17 @@ def test_classes_are_read_where_features_have_them(accuracy: Callable[..., float
     test, _ = clusters(0.0, seed=1)
     assert abs(accuracy(train, labels, test, truth) - 0.25) < 0.1  # nothing to read: chance
     assert accuracy(torch.ones(400, 6), labels, torch.ones(400, 6), truth) == pytest.approx(0.25, abs=0.01)  # collapsed
+
+
+def test_a_linear_map_tells_what_is_linear() -> None:
+    generator = torch.Generator().manual_seed(0)
+    features, noise = (torch.randn(400, width, generator=generator) for width in (6, 2))
+    told = 5 * features @ torch.randn(6, 2, generator=generator) + 100
+    train, test = slice(0, 200), slice(200, 400)
+    assert linear_r2(features[train], told[train], features[test], told[test]) > 0.999
+    constant = torch.cat([told, torch.ones(400, 1)], 1)  # what does not vary does not count
+    assert linear_r2(features[train], constant[train], features[test], constant[test]) > 0.999
+    assert abs(linear_r2(features[train], noise[train], features[test], noise[test])) < 0.2
+    collapsed = torch.zeros(400, 6)
+    assert linear_r2(collapsed[train], told[train], collapsed[test], told[test]) == pytest.approx(0, abs=0.1)
+    assert math.isnan(linear_r2(features[train], constant[train, 2:], features[test], constant[test, 2:]))

@@ -16,12 +16,14 @@ from learner.pretrain.objectives import objective
 from learner.pretrain.pretrainer import Pretrainer, choose_device
 from learner.pretrain.processes import Processes
 from learner.schedules import Schedule
+from tests.world_models.latent.small import small_config as small_latent
 from world_models.jepa import presets
 from world_models.jepa.config import EncoderConfig, IJEPAConfig, VJEPA2ACConfig, VJEPA2Config
+from world_models.latent.config import LatentWorldConfig
 
 pytestmark = pytest.mark.timeout(180)
 
-Config = IJEPAConfig | VJEPA2Config | VJEPA2ACConfig
+Config = IJEPAConfig | VJEPA2Config | VJEPA2ACConfig | LatentWorldConfig
 TRAINING = TrainingConfig(
     batch_size=4, updates=8, device="cpu", lr=Schedule(kind="cosine", start=1e-3, top=5e-3, end=1e-4, warmup=2)
 )
@@ -39,6 +41,7 @@ def configs() -> list[Config]:
         replace(image, encoder=small(image.encoder), predictor=replace(image.predictor, **narrow)),
         replace(video, encoder=small(video.encoder), predictor=replace(video.predictor, **narrow), frames=4),
         replace(ac, encoder=small(ac.encoder), predictor=replace(ac.predictor, **narrow), frames=4),
+        small_latent(16, inverse=1.0),
     ]
 
 
@@ -90,7 +93,7 @@ def test_updates_lower_the_loss_of_what_is_trained_alone(config: Config) -> None
     training = replace(TRAINING, updates=40, momentum=Schedule(kind="constant", top=0.99))
     made = trainer(config, training)
     encoder = made.model.get_submodule("encoder")
-    frozen = {} if made.objective.averages else copied(encoder)
+    frozen = copied(encoder) if isinstance(config, VJEPA2ACConfig) else {}
     losses = [float(made.update(batch(0, frames_of(config)))["loss/total"]) for _ in range(40)]
     assert losses[-1] < 0.9 * losses[0]
     assert all(torch.equal(encoder.state_dict()[key], value) for key, value in frozen.items())
@@ -179,7 +182,12 @@ def test_measurements_change_nothing_and_repeat(config: Config) -> None:
     assert all(torch.equal(value, before[key]) for key, value in made.model.state_dict().items())
     assert made.model.training
     probes = {"probe/effective_rank", "probe/linear_accuracy", "probe/knn_accuracy"}
-    assert measured.keys() == {"probe/loss", "probe/trivial_loss"} | (probes if made.objective.averages else set())
+    if isinstance(config, VJEPA2ACConfig):
+        probes = set()
+    elif isinstance(config, LatentWorldConfig):
+        own = ("latent_std", "latent_std_least", "prediction_ratio", "rollout_ratio", "state_r2")
+        probes |= {f"probe/{name}" for name in own}
+    assert measured.keys() == {"probe/loss", "probe/trivial_loss"} | probes
     assert measured["probe/trivial_loss"] > 0
 
 
