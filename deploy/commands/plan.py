@@ -34,7 +34,7 @@ class Plan:
     """Rounds of improvement; by default as many as the planner is meant for."""
     goal: Annotated[str, arg(metavar="KEY", help_behavior_hint="(default: none)")] = ""
     """Plan towards the picture in this key of the observation, by the distance of features, instead of for reward.
-    V-JEPA 2-AC and Genie, which predict no reward, need it, and --task."""
+    V-JEPA 2-AC, Genie and latent worlds, which predict no reward, need it, and --task."""
     every_step: bool = False
     """Judge plans by the distance to the goal after every step, not the last alone: then it is reached soon."""
     deadline: Annotated[PositiveOrNone, arg(help_behavior_hint="(default: none)")] = None

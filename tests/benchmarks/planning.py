@@ -204,9 +204,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run", type=Path, help="a quick run on gym:Pendulum-v1")
     parser.add_argument("--planners", nargs="+", choices=PLANNERS, default=list(PLANNERS))
-    parser.add_argument(
-        "--reach", nargs="+", type=Path, default=[], metavar="RUN", help="runs of V-JEPA 2-AC, Genie or latent"
-    )
+    parser.add_argument("--reach", nargs="+", type=Path, default=[], metavar="RUN", help="runs of WORLDS")
     parser.add_argument("--models", nargs="*", choices=HORIZONS, default=list(HORIZONS))
     parser.add_argument("--episodes", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=4, help="of plans that the simple model learns from")

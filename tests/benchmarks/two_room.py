@@ -1,10 +1,9 @@
 """`python -m tests.benchmarks.two_room --runs RUN ... --json`: planners that find the way to the other room.
 
 Each run is one of `nexus pretrain vjepa2-ac`, `nexus pretrain latent` or `nexus pretrain genie --real-actions` on
-generated:two_room. Its planner sees pictures alone, of the goal as well, and knows when the episode ends: plans end with
-it. Beside it: the same planner with an untrained predictor, a straight
-line to the goal, random actions and an oracle that goes through the door. One thread; CPU seconds are the measure on a
-busy machine.
+generated:two_room. Its planner sees pictures alone, of the goal as well, and its plans end with the episode. Beside it:
+the same planner with an untrained predictor, a straight line to the goal, random actions and an oracle that goes
+through the door. One thread; CPU seconds are the measure on a busy machine.
 """
 
 import argparse
@@ -72,7 +71,7 @@ def task_of(look: str) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.two_room", description=__doc__)
-    parser.add_argument("--runs", nargs="*", type=Path, default=[], help="runs of V-JEPA 2-AC, Genie or latent")
+    parser.add_argument("--runs", nargs="*", type=Path, default=[], help=f"runs of {', '.join(WORLDS)}")
     parser.add_argument("--planners", nargs="+", choices=planners(1, 1, 1), default=["cem"])
     parser.add_argument("--samples", type=int, default=64)
     parser.add_argument("--iterations", type=int, default=3)
@@ -93,9 +92,8 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     for seed, run in enumerate(given.runs):
         family, model = loaded(run)
         for name in given.planners:
-            planner = ActionBlocks(
-                planner=planners(given.samples, given.iterations, given.horizon)[name], block=given.block
-            )
+            inner = planners(given.samples, given.iterations, given.horizon)[name]
+            planner = ActionBlocks(planner=inner, block=given.block)
             for kind, one in ((family, model), (f"{family} untrained", untrained(model, seed))):
                 add(kind, name, planner.horizon, {"run": str(run), **planned(one, planner, given.episodes, task)})
     environment = make(task)

@@ -1,4 +1,4 @@
-"""One replay feeds DreamerV3, I-JEPA, V-JEPA 2 and V-JEPA 2-AC, each by its one command."""
+"""One replay feeds DreamerV3, I-JEPA, V-JEPA 2, V-JEPA 2-AC and a latent world model, each by its one command."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -43,6 +43,7 @@ def test_one_replay_feeds_every_family(tmp_path: Path, store: str) -> None:
         "ijepa": pretrain("ijepa", where, tmp_path / "ijepa", *two),
         "vjepa2": pretrain("vjepa2", where, video, *two),
         "ac": pretrain("vjepa2-ac", where, tmp_path / "ac", "--encoder", str(video), *two, *task),
+        "latent": pretrain("latent", where, tmp_path / "latent", *two, *task),
     }.items():
         done = run(tmp_path, words)
         assert done.returncode == 0, (name, done.stdout + done.stderr)

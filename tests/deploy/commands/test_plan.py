@@ -11,6 +11,7 @@ from deploy.commands.plan import run
 from learner.checkpoint import Checkpoints
 from tests.actors.small_world import saved_genie
 from tests.world_models.jepa import small_vjepa2_ac
+from tests.world_models.latent import small as small_latent
 from tests.world_models.small_agent import CONFIG, CONTINUOUS, VECTOR, build
 from world_models.dreamer.acting import ActingModel
 from world_models.model_document import ModelDocument
@@ -63,6 +64,14 @@ def test_a_simple_model_is_planned_on_the_task_it_names(tmp_path: Path) -> None:
         run([str(tmp_path), *FEW])
     with pytest.raises(ValueError, match=r"The model sees 'vector' of width 2, but gym:Pendulum-v1 has vector \(3\)"):
         run([str(tmp_path), "--task", "gym:Pendulum-v1", *FEW])
+
+
+def test_a_latent_world_is_planned_towards_a_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = small_latent.saved(tmp_path, history=2)
+    assert run([str(folder), "--task", TASK, "--goal", "goal", "--deadline", "8", "--block", "4", *FEW]) == 0
+    assert "cem towards the picture in 'goal'" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="latent_world model predicts no rewards; .* e.g. --goal goal"):
+        run([str(folder), "--task", TASK, *FEW])
 
 
 @pytest.mark.parametrize("state", [0, 2])

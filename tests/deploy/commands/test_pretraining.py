@@ -10,6 +10,7 @@ from deploy.commands.pretraining.ijepa import IJEPACommand
 from deploy.commands.pretraining.start import parse_pretrain
 from deploy.commands.pretraining.vjepa2 import VJEPA2Command
 from deploy.pretrain_run import build_trainer
+from deploy.reports.metrics import METRICS, read_lines
 from learner.checkpoint import Checkpoints, read_arrays
 from learner.pretrain.processes import Processes
 from world_models.jepa import presets
@@ -65,6 +66,34 @@ def test_recordings_without_what_is_needed(video: Path, tmp_path: Path) -> None:
     for method in ("ijepa", "vjepa2"):
         with pytest.raises(ValueError, match=r"has no images \(uint8 .* of a step are image float32 \[32, 32, 3\], pl"):
             run([method, "--data", str(data), "--logdir", str(tmp_path / "run")])
+
+
+def test_a_latent_world_takes_the_actions_of_its_data(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    pictures, moves = rng.integers(0, 255, (20, 64, 64, 3), np.uint8), rng.random((20, 3), np.float32)
+    data = recordings(tmp_path / "data", image=pictures, action=moves, place=moves)
+    logdir = tmp_path / "run"
+    words = ["latent", "--data", str(data), "--logdir", str(logdir)]
+    for options, message in (
+        (["--model.action", "2"], "--model.action 2: those of --data .* have 3 numbers; leave it out"),
+        (["--model.rollout", "8"], "frames=8 must be at least history=1 plus rollout=8"),
+        (["--preset", "bass"], "has no preset 'bass'; the nearest: base"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            run([*words, *options])
+    still = recordings(tmp_path / "still", image=pictures)
+    with pytest.raises(ValueError, match=r"has no actions, only frames; .* name them with --data\.actions"):
+        run(["latent", "--data", str(still)])
+    assert not logdir.exists()
+    few = ["--training.batch-size", "2", "--training.updates", "2", "--training.threads", "1", "--data.threads", "0"]
+    assert run([*words, *few, "--probe.examples", "8", "--model.inverse", "1", "--probe.batch-size", "4"]) == 0
+    model = load_model(logdir)
+    assert model.config.action == 3 and model.config.inverse == 1  # type: ignore[union-attr]
+    last = list(read_lines(logdir / METRICS))[-1]
+    measured = ("loss", "trivial_loss", "effective_rank", "latent_std", "latent_std_least", "prediction_ratio")
+    losses = ("prediction", "rollout", "regulariser", "inverse")
+    assert {f"probe/{name}" for name in (*measured, "rollout_ratio", "state_r2")} <= last.keys()
+    assert {f"train/loss/{name}" for name in losses} <= last.keys()
 
 
 def test_an_encoder_that_is_none(tmp_path: Path) -> None:
