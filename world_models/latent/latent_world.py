@@ -22,10 +22,9 @@ class Imagined(NamedTuple):
 
     latent: Tensor
     """Of the current frame, `[B D]`."""
-    past: Tensor
-    """Latents of the frames before it that predictions still see, `[B P D]`, P < history."""
-    actions: Tensor
-    """The actions that followed these, `[B P A]`."""
+    past: tuple[Tensor, ...]
+    """Latents of the frames before it that predictions still see, `[B P D]`, P < history, and the actions that followed
+    these, `[B P A]`."""
 
 
 class LatentWorld(nn.Module):
@@ -44,8 +43,11 @@ class LatentWorld(nn.Module):
 
     def encode(self, clips: Float[Tensor, "B channels T size size"]) -> Float[Tensor, "B T D"]:
         """A latent of every frame. ValueError: these are no clips, or not of the configured size."""
-        if clips.ndim != 5:
-            raise ValueError(f"A latent world model takes clips [B C T height width], got {list(clips.shape)}.")
+        channels = self.config.encoder.channels
+        if clips.ndim != 5 or clips.shape[1] != channels:
+            raise ValueError(
+                f"This latent world model takes clips [B {channels} T height width], got {list(clips.shape)}."
+            )
         frames = clips.transpose(1, 2)
         return self.encoder(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
 
@@ -118,18 +120,21 @@ class LatentWorld(nn.Module):
     def begin(self, latent: Float[Tensor, "B D"]) -> Imagined:
         """The start of imagination at a frame without a past."""
         rows, c = len(latent), self.config
-        return Imagined(latent, latent.new_zeros(rows, 0, c.latent), latent.new_zeros(rows, 0, c.action))
+        return Imagined(latent, (latent.new_zeros(rows, 0, c.latent), latent.new_zeros(rows, 0, c.action)))
 
     def follow(self, now: Imagined, action: Float[Tensor, "B A"], latent: Float[Tensor, "B D"]) -> Imagined:
         """The state at the latent that followed an action."""
         kept = self.config.history - 1
         if not kept:
             return now._replace(latent=latent)
-        past = torch.cat([now.past, now.latent[:, None]], 1)[:, -kept:]
-        return Imagined(latent, past, torch.cat([now.actions, action[:, None]], 1)[:, -kept:])
+        seen, taken = self._seen(now, action)
+        return Imagined(latent, (seen[:, -kept:], taken[:, -kept:]))
 
     def step(self, now: Imagined, action: Float[Tensor, "B A"]) -> Imagined:
         """The predicted state after an action."""
-        seen = torch.cat([now.past, now.latent[:, None]], 1)
-        taken = torch.cat([now.actions, action[:, None]], 1)
-        return self.follow(now, action, self.predictor(seen, taken)[:, -1])
+        return self.follow(now, action, self.predictor(*self._seen(now, action))[:, -1])
+
+    def _seen(self, now: Imagined, action: Float[Tensor, "B A"]) -> tuple[Tensor, Tensor]:
+        """Latents `[B P+1 D]` and actions `[B P+1 A]` that a prediction is made from."""
+        latents, actions = now.past
+        return torch.cat([latents, now.latent[:, None]], 1), torch.cat([actions, action[:, None]], 1)

@@ -79,9 +79,8 @@ class LatentPlanning:
 
     def imagine(self, states: Imagined, actions: Float[Tensor, "N H A"]) -> tuple[Imagined, None, None]:
         """The imagined latents, without those before them; there are neither pictures nor rewards."""
-        following = imagine_steps(self, states, actions)
-        bare = [self.model.begin(state.latent) for state in following]
-        return stack_steps(bare), None, None
+        following = [state._replace(past=()) for state in imagine_steps(self, states, actions)]
+        return stack_steps(following), None, None
 
     def features(self, state: Imagined) -> Float[Tensor, "... D"]:
         """The latent."""

@@ -132,7 +132,7 @@ def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(ValueError, match=r"training\.batch_size=4 is no multiple of the 3 processes"):
         Processes(0, 3).share(4)
     with pytest.raises(ValueError, match="3 channels, the model takes 4; set encoder.channels to 3"):
-        config = configs()[0]
+        config: Any = configs()[0]
         trainer(replace(config, encoder=replace(config.encoder, channels=4))).update(batch(0, 1))
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match="training.device='cuda', but torch sees no CUDA device"):
@@ -142,7 +142,7 @@ def test_what_cannot_be_is_refused() -> None:
 
 
 def test_half_precision_and_recomputation_train_too() -> None:
-    config = configs()[1]
+    config: Any = configs()[1]
     config = replace(config, encoder=replace(config.encoder, recompute=True))
     made = trainer(config, replace(TRAINING, precision="bfloat16"))
     losses = [float(made.update(batch(0))["loss/total"]) for _ in range(8)]

@@ -24,11 +24,11 @@ def test_as_many_frames_are_remembered_as_predictions_are_made_from() -> None:
     planning = LatentPlanning(build(history=2))
     with torch.no_grad():
         first = planning.encode(pictures(0), planning.initial(2), ACTION)  # what is before a blank state is nothing
-        assert first.past.shape == (2, 0, 6)
+        assert first.past[0].shape == (2, 0, 6)
         second = planning.encode(pictures(1), first, ACTION, torch.zeros(2, dtype=torch.bool))
         third = planning.encode(pictures(2), second, -ACTION)
         for state, before, action in ((second, first, ACTION), (third, second, -ACTION)):
-            assert torch.equal(state.past[:, 0], before.latent) and torch.equal(state.actions[:, 0], action)
+            assert torch.equal(state.past[0][:, 0], before.latent) and torch.equal(state.past[1][:, 0], action)
         alone = planning.encode(pictures(1))
         assert not torch.allclose(planning.step(second, ACTION).latent, planning.step(alone, ACTION).latent)
         again = planning.encode(pictures(1), first, ACTION, torch.tensor([False, True]))
