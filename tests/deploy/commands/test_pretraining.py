@@ -85,8 +85,11 @@ def test_a_latent_world_takes_the_actions_of_its_data(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"has no actions, only frames; .* name them with --data\.actions"):
         run(["latent", "--data", str(still)])
     assert not logdir.exists()
+    for number in range(1, 8):
+        np.savez(data / f"{number}.npz", allow_pickle=False, image=pictures, action=moves, place=moves)
     few = ["--training.batch-size", "2", "--training.updates", "2", "--training.threads", "1", "--data.threads", "0"]
-    assert run([*words, *few, "--probe.examples", "8", "--model.inverse", "1", "--probe.batch-size", "4"]) == 0
+    probe = ["--probe.examples", "8", "--probe.batch-size", "4", "--probe.held-out", "0"]
+    assert run([*words, *few, *probe, "--model.inverse", "1"]) == 0
     model = load_model(logdir)
     assert model.config.action == 3 and model.config.inverse == 1  # type: ignore[union-attr]
     last = list(read_lines(logdir / METRICS))[-1]
