@@ -149,7 +149,7 @@ LATENT_TRAINING = TrainingConfig(
     lr=Schedule(kind="cosine", start=5e-6, top=5e-5, end=0.0, warmup=1000),
     weight_decay=Schedule(kind="constant", top=1e-3),
 )
-"""In the manner of LeWorldModel (arXiv 2603.19312): its batch and learning rate."""
+"""For one GPU; neither published nor tuned: it has never been run."""
 
 
 def latent(size: str, action: int) -> LatentRun:
