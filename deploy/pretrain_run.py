@@ -57,6 +57,7 @@ class PretrainRun:
             self.batches = build_batches(self.config, data, self.processes)
             if path:
                 self._restore(path)
+            data.require_readable()
             self.claim.confirm()
             every = self.config.probe.every
             self.monitor = Monitor(

@@ -53,6 +53,11 @@ class PretrainingData:
     ) -> None:
         self._opened.close()
 
+    def require_readable(self) -> None:
+        """ValueError: nothing can be read of what there is to train on. A replay may still be empty."""
+        if not self.train.live:
+            Batches(self.train, size=1, seed=0, threads=0).batch(0)
+
     def describe(self) -> str:
         """What was found, one line."""
         if self._elsewhere:

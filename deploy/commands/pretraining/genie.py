@@ -69,9 +69,9 @@ def run(arguments: Sequence[str]) -> int:
     folders = {name: str(Path(whole.logdir) / name) for name in stages}
     common = ["--data", whole.data, "--preset", whole.preset, "--processes", str(whole.processes)]
     words = {name: [*common, "--logdir", folders[name], *_options(rest, name, known)] for name in stages}
-    for name in (name for name in stages if name != "dynamics"):  # whose models are not there yet
+    for name in stages:
         module, command = STAGES[name]
-        parse_pretrain(_method(name), command, words[name], module.EXAMPLE)
+        parse_pretrain(_method(name), command, words[name], module.EXAMPLE, fit=False)
     words["dynamics"] += ["--tokenizer", folders["tokenizer"]]
     words["dynamics"] += (
         ["--real-actions", "True"] if whole.real_actions else ["--latent-action", folders["latent_action"]]

@@ -46,9 +46,11 @@ class Start:
     """Processes on this machine that share each batch, one for each GPU; torchrun starts as many as it is told to."""
 
 
-def parse_pretrain(method: str, command: Any, arguments: Sequence[str], example: str) -> tuple[PretrainConfig, int]:
+def parse_pretrain(
+    method: str, command: Any, arguments: Sequence[str], example: str, fit: bool = True
+) -> tuple[PretrainConfig, int]:
     """The configuration that a command line asks for, and the number of processes. ValueError: one message with what is
-    wrong."""
+    wrong. Without `fit`, models that it names are not looked at, since they are yet to be trained."""
     prog, helping = f"nexus pretrain {method}", any(flag in arguments for flag in HELP)
     words = [argument for argument in arguments if argument not in HELP]
     start, _ = parse_known(Start, words, prog=prog, example=example, others=tuple(option_names(command)))
@@ -61,7 +63,9 @@ def parse_pretrain(method: str, command: Any, arguments: Sequence[str], example:
         return parse(command, arguments, prog=prog, example=example, default=given).config
 
     config = parsed(preset(method, start.preset))
-    if isinstance(config, VJEPA2ACRun):
+    if not fit:
+        pass
+    elif isinstance(config, VJEPA2ACRun):
         config = parsed(fitted := fitted_to_encoder(config, start.preset, example))
         assert isinstance(config, VJEPA2ACRun)
         require_encoder(config, fitted)

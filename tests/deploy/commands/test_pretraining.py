@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from deploy.commands.pretrain import run
+from deploy.commands.pretraining import genie
 from deploy.commands.pretraining.ijepa import IJEPACommand
 from deploy.commands.pretraining.start import parse_pretrain
 from deploy.commands.pretraining.vjepa2 import VJEPA2Command
@@ -145,3 +146,29 @@ def test_a_run_begins_with_an_imported_model_of_its_family_alone(video: Path, tm
         parse_pretrain("ijepa", IJEPACommand, [*words, str(video)], "")
     with pytest.raises(ValueError, match="--preset cooldown goes on from a model; name a run or an imported one"):
         parse_pretrain("vjepa2", VJEPA2Command, ["--data", "generated:motion", "--preset", "cooldown"], "")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--dynamics.model.dynamics.conditioning", "nothing"], "conditioning='nothing' is not one of prepend, add"),
+        (["--dynamics.model.dynamics.mask-low", "2"], "mask_low=2"),
+        (["--latent-action.model.actions", "1"], "actions=1 must be at least 2"),
+    ],
+)
+def test_all_stages_of_a_world_are_checked_before_the_first_begins(
+    tmp_path: Path, options: list[str], message: str
+) -> None:
+    logdir = tmp_path / "world"
+    with pytest.raises(ValueError, match=message):
+        genie.run(["--data", "generated:block_world", "--logdir", str(logdir), *options])
+    assert not logdir.exists()
+
+
+def test_data_that_cannot_be_read_does_not_take_the_directory(tmp_path: Path) -> None:
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "0.png").write_bytes(b"")
+    words = ["--logdir", str(tmp_path / "run"), "--training.updates", "1", "--training.batch-size", "2"]
+    with pytest.raises(ValueError, match="1 of 1 example cannot be read"):
+        run(["ijepa", "--data", str(tmp_path / "bad"), *words])
+    assert not (tmp_path / "run" / "config.yaml").exists()
