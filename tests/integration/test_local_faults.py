@@ -67,11 +67,11 @@ def test_killed_actor_and_learner_come_back_and_everything_continues(logdir: Pat
     wait_for(lambda: "the coordinator died" in _output(logdir), "the driver to notice")
     before = _updates(logdir)
     wait_for(lambda: _updates(logdir) >= before + 20, "training with another coordinator")
-    before = _updates(logdir)
 
     (learner,) = named(logdir.parent, "deploy.distributed.learner_process")
     learner.send_signal(signal.SIGKILL)
     wait_for(lambda: "the learner died (signal 9)" in _output(logdir), "the supervisor to notice")
+    before = _updates(logdir)  # of the killed one, all of which are written
     wait_for(lambda: _updates(logdir) > before + 20, "the learner to go on")
     newest_line = lines(logdir / "metrics.jsonl")[-1]
     restarts = [newest_line[f"restarts/{role}"] for role in ("actor", "learner", "coordinator", "shard")]
