@@ -1,6 +1,7 @@
 """Pixels as models take them. Legend: B batch, T frames, N pictures, S pixels a side."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -46,3 +47,15 @@ def centred_square(pictures: UInt8[Tensor, "N H W C"]) -> UInt8[Tensor, "N A A C
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
     return pictures[:, top : top + side, left : left + side]
+
+
+def observed_picture(
+    observation: Mapping[str, Any] | Any, key: str, size: int, device: torch.device
+) -> UInt8[Tensor, "N S S C"]:
+    """What a planner sees: the centred square of pictures uint8 `[N height width C]`, or of those in the key `key` of a
+    dict. ValueError: there is no picture."""
+    if isinstance(observation, Mapping):
+        if key not in observation:
+            raise ValueError(f"The observation has {', '.join(observation)}, but no picture in {key!r}.")
+        observation = observation[key]
+    return resized(centred_square(torch.as_tensor(observation, device=device)), size)

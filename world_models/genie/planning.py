@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from world_models.frames import centred_square, resized, with_channels
+from world_models.frames import observed_picture, with_channels
 from world_models.genie.dynamics import Sampling
 from world_models.genie.genie import Genie, WorldState
 from world_models.genie.reward import RewardHead
@@ -73,12 +73,8 @@ class GeniePlanning:
     ) -> WorldState:
         """A world that begins with the picture, which looks as the tokenizer gives it back, as imagined frames do. What
         was before makes no difference. ValueError: there is no picture."""
-        if isinstance(observation, Mapping):
-            if self.image not in observation:
-                raise ValueError(f"The observation has {', '.join(observation)}, but no picture in {self.image!r}.")
-            observation = observation[self.image]
         c = self.model.config
-        frames = resized(centred_square(torch.as_tensor(observation, device=self.device)), c.size)
+        frames = observed_picture(observation, self.image, c.size, self.device)
         state = self.model.start(with_channels(frames[:, None], c.channels, "model.channels"))
         return state._replace(frame=self.model.decode(state.tokens[:, None])[:, 0])
 

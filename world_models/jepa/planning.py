@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from world_models.frames import centred_square, prepared, resized
+from world_models.frames import observed_picture, prepared
 from world_models.jepa.vjepa2_ac import VJEPA2AC, Imagined
 from world_models.layers import total_width
 from world_models.protocol import imagine_steps, stack_steps
@@ -88,12 +88,8 @@ class VJEPA2ACPlanning:
         return 1 + state.past[0].keys.shape[2] // self.model.predictor.frame_tokens
 
     def _tokens(self, observation: Any) -> Float[Tensor, "N P D"]:
-        if isinstance(observation, Mapping):
-            if self.image not in observation:
-                raise ValueError(f"The observation has {', '.join(observation)}, but no picture in {self.image!r}.")
-            observation = observation[self.image]
         c = self.model.config.encoder
-        frames = resized(centred_square(torch.as_tensor(observation, device=self.device)), c.size)
+        frames = observed_picture(observation, self.image, c.size, self.device)
         return self.model.encode(prepared(frames[:, None], c.channels))[:, 0]
 
     def _state(self, observation: Any) -> Float[Tensor, "N S"]:

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from world_models.frames import centred_square, prepared, resized
+from world_models.frames import observed_picture, prepared
 from world_models.latent.latent_world import Imagined, LatentWorld
 from world_models.layers import total_width
 from world_models.protocol import imagine_steps, stack_steps
@@ -66,12 +66,8 @@ class LatentPlanning:
         return self.model.begin(latent) if begins.any() else self.model.follow(before, action, latent)
 
     def _latent(self, observation: Any) -> Float[Tensor, "N D"]:
-        if isinstance(observation, Mapping):
-            if self.image not in observation:
-                raise ValueError(f"The observation has {', '.join(observation)}, but no picture in {self.image!r}.")
-            observation = observation[self.image]
         c = self.model.config.encoder
-        frames = resized(centred_square(torch.as_tensor(observation, device=self.device)), c.size)
+        frames = observed_picture(observation, self.image, c.size, self.device)
         return self.model.encode(prepared(frames[:, None], c.channels))[:, 0]
 
     def step(self, state: Imagined, action: Float[Tensor, "N A"]) -> Imagined:
