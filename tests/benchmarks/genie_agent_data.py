@@ -18,14 +18,15 @@ from actors.envs import make
 from actors.policy import load_policy
 from actors.trivial_policies import RandomPolicy
 from deploy.reports.pretraining.world_evaluation import EVALUATION
+from deploy.wiring.config import load_config
 from tests.benchmarks.genie_block_world import nexus
 from tests.benchmarks.genie_transfer import SEED, TASK, score
 from tests.benchmarks.machine import describe, versions
-from world_models.checkpoint_files import find_model
+from world_models.checkpoint_files import find_model, run_of
 
 SOURCES = ("agent", "random")
 IMAGES = ("--model.encoder.mults", "2", "3", "4", "--model.decoder.mults", "2", "3", "4")
-"""For frames of 32x32: three halvings leave 4x4."""
+"""The agent sees frames enlarged to 64x64, of which three halvings leave 8x8, a place for each cell."""
 CLIP = ("--tokenizer.model.frames", "5", "--tokenizer.training.batch-size", "12")
 """Four steps, because a good agent's episodes are short."""
 CLIPS = 512
@@ -76,7 +77,10 @@ def dreamt(folder: Path, source: str, frames: int) -> Path:
 
 
 def scored(run: Path, episodes: int) -> dict[str, Any]:
-    return score(load_policy(find_model(run), mode=False, seed=SEED).policy, episodes)
+    """Success of a run's best policy in the real environment."""
+    folder = find_model(run)
+    shown = load_config(run_of(folder)).environment
+    return score(load_policy(folder, mode=False, seed=SEED).policy, episodes, shown)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -35,6 +35,7 @@ from world_models.genie.latent_action import LatentActionModel
 from world_models.loading import load_model
 
 TASK = "gym:actors.envs.block_world:BlockWorld-v0"
+OWN_SIZE = EnvironmentConfig(image_size=(0, 0))
 SEED = 1_000_000
 REQUIRED = 0.8
 """Share of the success of cloning with all labels."""
@@ -88,9 +89,9 @@ def load_latent_action(path: Path) -> LatentActionModel:
     return found
 
 
-def score(policy: Policy, episodes: int) -> dict[str, Any]:
-    """Success in the block world, with its interval."""
-    environment = partial(make, TASK, EnvironmentConfig(image_size=(0, 0)))
+def score(policy: Policy, episodes: int, shown: EnvironmentConfig = OWN_SIZE) -> dict[str, Any]:
+    """Success in the block world, `shown` as the policy knows it, with its interval."""
+    environment = partial(make, TASK, shown)
     result = run_episodes([environment] * min(episodes, 64), policy, episodes, SEED)
     reached = result.metrics["is_success"]
     return {"success": fmean(reached), "interval95": proportion_interval(reached), "episodes": episodes}
