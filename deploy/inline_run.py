@@ -15,13 +15,14 @@ from deploy.reports.open_loop import open_loop_due, open_loop_metrics
 from deploy.reports.scoreboard import Scoreboard
 from deploy.run_failed import RunFailedError
 from deploy.stored.offline import fill, frames_per_update
-from deploy.wiring.build import acting_part, build_actor, build_agent, build_exploration, build_policy
+from deploy.wiring.build import acting_part, build_actor, build_agent, build_exploration, build_policy, load_initial
 from deploy.wiring.config import RunConfig, claim_logdir, rooted
 from deploy.wiring.fleet import Assignment, Fleet
 from deploy.wiring.incarnations import Incarnations
 from deploy.wiring.policy_files import model_document, save_best
 from deploy.wiring.stores import actor_streams, inline_store, require_empty, require_room, rolls_back
 from deploy.wiring.task import FirstEnvironment, environment_maker, pool_maker, replay_schema
+from deploy.wiring.transfer import prepare, shapes_of
 from learner.checkpoint import Checkpoints, read_arrays, read_document
 from learner.gpu import gpu_metrics
 from learner.learner import Learner
@@ -44,6 +45,8 @@ class InlineRun:
         if config.offline:
             self.first_environment.close()
         self.agent = build_agent(config, observation, action)
+        self.start = prepare(config, self.claim, lambda source: source.require_fit(shapes_of(as_arrays(self.agent))))
+        """What the agent starts with, in words."""
         self.board = Scoreboard(config, logdir)
         self.interrupt = Interrupt()
         schema = replay_schema(observation, action, config.model)
@@ -72,6 +75,10 @@ class InlineRun:
         with self.interrupt.listening(), self.board, closing(self.store), ExitStack() as ending:
             ending.callback(self.first_environment.close)
             path = self._checkpoint() if self.claim.continues else None
+            if path is None:
+                load_initial(self.config, self.agent, self.logdir)
+            if self.start:
+                self.board.note(self.start)
             if not (self.claim.continues or self.config.offline):
                 require_empty(self.store, self.config)
             self.actor = self._build_actor(read_document(path / "state.json").get("incarnation", -1) if path else -1)

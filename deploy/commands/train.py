@@ -13,6 +13,7 @@ from tyro.conf import FlagConversionOff, Positional, arg
 from actors.config import ActorConfig
 from deploy.commands.numbers import Actors
 from deploy.commands.parsing import HELP, option_names, parse, parse_known
+from deploy.commands.waiting import directory_of
 from deploy.exit_codes import FAILED, INTERRUPTED
 from deploy.reports.hooks import Hooks
 from deploy.reports.scoreboard import solved_before
@@ -25,6 +26,7 @@ from deploy.wiring.presets import PRESETS, apply, options_for
 from deploy.wiring.probe import probe
 from deploy.wiring.stores import damage
 from deploy.wiring.task import FirstEnvironment, TaskSpaces, require_trainable
+from deploy.wiring.transfer import with_networks
 from learner.checkpoint import Checkpoints, NoWholeCheckpointError, continuation, disk_is_full
 from world_models.dreamer.config import SIZES
 
@@ -85,14 +87,21 @@ def parse_train(arguments: Sequence[str]) -> RunConfig:
         default = replace(default, replay=replace(default.replay, store=start.replay))
     if start.actors:
         default = replace(default, actor=_with_actors(default.actor, start.actors))
-    config = parse(
-        Train, arguments, prog="nexus train", example=EXAMPLE, default=Train(task=start.task, config=default)
-    ).config
+
+    def parsed(default: RunConfig) -> RunConfig:
+        given = Train(task=start.task, config=default)
+        config = parse(Train, arguments, prog="nexus train", example=EXAMPLE, default=given).config
+        name = config.task.replace(":", "_").replace("/", "_")
+        initial = str(directory_of(Path(config.init_from)).absolute()) if config.init_from else ""
+        return replace(
+            config, init_from=initial, logdir=config.logdir or str(Path("runs") / f"{name}-seed{config.seed}")
+        )
+
+    config = parsed(default)
     if config.task != start.task:
         raise ValueError(f"nexus train: --task {config.task} differs from TASK {start.task}; leave out --task.")
-    if not config.logdir:
-        name = config.task.replace(":", "_").replace("/", "_")
-        config = replace(config, logdir=str(Path("runs") / f"{name}-seed{config.seed}"))
+    if config.init_from and not start.size:
+        config = parsed(replace(default, model=with_networks(config, default.model)))
     if config.offline:
         for source in open_sources(config.offline, damaged=[]):
             source.close()

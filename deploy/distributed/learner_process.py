@@ -31,7 +31,7 @@ from deploy.exit_codes import DISK_FULL, FAILED, NON_FINITE, REFUSED
 from deploy.interrupt import Interrupt
 from deploy.reports.health.measuring import health_metrics
 from deploy.reports.open_loop import open_loop_due, open_loop_metrics
-from deploy.wiring.build import acting_part, build_agent, build_exploration
+from deploy.wiring.build import acting_part, build_agent, build_exploration, load_initial
 from deploy.wiring.config import RunConfig, load_config
 from deploy.wiring.policy_files import model_document
 from deploy.wiring.stores import rolls_back, shard_names
@@ -92,6 +92,8 @@ class LearnerProcess:
             self.learner.load(read_arrays(path / "training.safetensors"))
             print(f"continuing at update {self.learner.updates} from {path.name}")
             self._saved = self.learner.updates
+        else:
+            load_initial(self.config, self.agent, self.logdir)
         self.coordinator.ask("rewind", self.learner.updates, self.learner.replayed_per_update)
 
     def run(self) -> None:

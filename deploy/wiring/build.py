@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import torch
 
@@ -15,6 +16,7 @@ from actors.vector import VectorEnvironment
 from deploy.wiring.config import RunConfig
 from deploy.wiring.fleet import Assignment
 from deploy.wiring.task import actor_environment_maker, pool_maker
+from deploy.wiring.transfer import read_initial
 from replay.keys import stream_id
 from replay.store import Store
 from world_models.dreamer.acting import ActingModel
@@ -35,6 +37,16 @@ def build_agent(config: RunConfig, observation: Spaces, action: Spaces) -> Dream
     torch.manual_seed(config.seed)
     agent: Dreamer = family_of(config.model).build(observation, action, config.model)
     return agent
+
+
+@torch.no_grad()
+def load_initial(config: RunConfig, agent: Dreamer, logdir: Path) -> None:
+    """Give `agent` the parameters that its run in `logdir` starts with, if the configuration names any. ValueError: the
+    copy there is damaged."""
+    if config.init_from:
+        own = agent.state_dict()
+        for name, value in read_initial(logdir).items():
+            own[name].copy_(torch.tensor(value))
 
 
 def build_exploration(config: RunConfig, action: Spaces) -> Disagreement | None:

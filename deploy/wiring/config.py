@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field, fields, replace
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from actors.config import ActorConfig, EnvironmentConfig
 from deploy.wiring.claim import Claim, claim
@@ -18,6 +18,7 @@ from replay.redis_url import URLS
 from world_models.checkpoint_files import RUN_CONFIG
 from world_models.dataclass_json import require_finite
 from world_models.dreamer.config import DreamerConfig, ExplorationConfig
+from world_models.dreamer.parts import PartName
 
 NODES = r"[\w./-]+(=[\w.-]+)?"
 
@@ -182,6 +183,11 @@ class RunConfig:
     offline: str = ""
     """Learn from stored replay alone, without actors: that of a logdir, disk replay, checkpoint or Redis URLs.
     It is copied into the run's own replay first and is not modified."""
+    init_from: str = ""
+    """A run, or one of its checkpoints, whose parameters the agent starts with; empty for fresh ones. The networks of
+    the parts that are taken are then the defaults. Counters, optimizer and replay are new."""
+    init_parts: tuple[PartName, ...] = ("world_model",)
+    """What is taken: `all`, `world_model` (the five parts that follow it), or any of these parts."""
     environment: EnvironmentConfig = field(default_factory=EnvironmentConfig)
     actor: ActorConfig = field(default_factory=ActorConfig)
     replay: ReplayConfig = field(default_factory=ReplayConfig)
@@ -238,6 +244,7 @@ class RunConfig:
                 "environment.pool='on' steps environments together in the actor's process, actor.isolation='process' "
                 "each in one of its own; omit one of them."
             )
+        self._require_parts()
         if self.checkpoint_seconds < 0:
             raise ValueError(
                 f"checkpoint_seconds={self.checkpoint_seconds:g} must not be negative; 0 counts only updates."
@@ -272,6 +279,15 @@ class RunConfig:
         if self.seed < 0:
             raise ValueError(f"seed={self.seed} must not be negative.")
 
+    def _require_parts(self) -> None:
+        names = get_args(PartName)
+        if not self.init_parts or not {*self.init_parts} <= {*names}:
+            raise ValueError(f"init_parts={self.init_parts} must name one or more of {', '.join(names)}.")
+        if self.init_parts != RunConfig.init_parts and not self.init_from:
+            raise ValueError(
+                f"init_parts={self.init_parts} says what is taken from init_from, which is empty; name a run there."
+            )
+
 
 def least_tolerance(config: RunConfig) -> float:
     """The smallest `replay.tolerance`, in sampled steps, at which the largest block of an actor and the learner's batch
@@ -302,7 +318,8 @@ def rooted(config: RunConfig) -> RunConfig:
     offline = config.offline
     if offline and not offline.startswith(URLS):
         offline = os.path.abspath(offline)
-    return replace(config, logdir=os.path.abspath(config.logdir), replay=replay, offline=offline)
+    start = os.path.abspath(config.init_from) if config.init_from else ""
+    return replace(config, logdir=os.path.abspath(config.logdir), replay=replay, offline=offline, init_from=start)
 
 
 def load_config(logdir: Path) -> RunConfig:

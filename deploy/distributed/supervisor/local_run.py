@@ -20,6 +20,8 @@ from deploy.run_failed import RunFailedError
 from deploy.stored.control import ControlFolder
 from deploy.wiring.config import RunConfig, claim_logdir, rooted
 from deploy.wiring.task import TaskSpaces
+from deploy.wiring.transfer import prepare
+from deploy.wiring.transfer_check import check_in_another_process
 from learner.checkpoint import Checkpoints, continuation, read_document
 
 
@@ -36,6 +38,8 @@ class LocalRun:
         self.claim = claim_logdir(config, logdir.resolve())
         self.control = ControlFolder(logdir.resolve())  # at once: whoever finds the directory held may ask
         self.config, self.logdir, self.spaces = rooted(config), logdir.resolve(), spaces
+        self.start = prepare(self.config, self.claim, lambda one: check_in_another_process(one, self.config, spaces))
+        """What the agent starts with, in words."""
         self.board = Scoreboard(config, self.logdir)
         self.checkpoints = Checkpoints.of(self.logdir, config.keep_checkpoints)
         self.interrupt = Interrupt()
@@ -49,6 +53,8 @@ class LocalRun:
         learner has saved."""
         with self.interrupt.listening(), self.board:
             self.board.starting(*self._last_counters(), "joining the cluster" if self.cluster else "starting Ray")
+            if self.start:
+                self.board.note(self.start)
             self.state = RunState(self.config, self.logdir)
             site = self._site()
             children = Children(self.config, self.logdir, self.board.note, site)
