@@ -42,6 +42,7 @@ EXAMPLES = (
     "nexus train dmc_walker_walk --environment.action-repeat 2",
     "nexus train dmc_walker_walk --replay disk      # larger than memory, durable",
     "nexus train gym:CartPole-v1 --preset quick --offline runs/cartpole",
+    "nexus train gym:my_module:MyPole-v0 --init-from runs/cartpole",
     "nexus launch gym:CartPole-v1 --preset quick --address http://head:8265",
     "nexus scale runs/cartpole --actors 4           # while it trains",
     "nexus monitor runs                             # a page that shows them",

@@ -7,8 +7,8 @@ first evaluation. Nothing else differs, 500 random steps at the start included. 
 the mass, and a mean of -300.
 
 The same command goes on: runs in `--runs` that are over are read, others are begun or continued, one at a time. Ctrl-C
-saves the one that trains. `--read` trains nothing. `--one-source` trains the other task for the first seed alone. A run that does not reach the score counts with all its frames, and
-is named; intervals are Student's over seeds.
+saves the one that trains. `--read` trains nothing. `--one-source` trains the other task for the first seed alone. A run
+that does not reach the score counts with all its frames, and is named; intervals are Student's over seeds.
 """
 
 import argparse

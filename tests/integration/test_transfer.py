@@ -143,7 +143,7 @@ def test_parts_that_do_not_fit_are_named_with_both_shapes(tmp_path: Path, source
     said = refused.stderr
     assert "  encoder.mlp.0.linear.weight: [8, 4] there, [8, 3] here" in said
     assert "  rssm.action_in.linear.weight: [8, 2] there, [8, 1] here" in said
-    assert "  decoder.vector_out.@vector.weight: [4, 8] there, [3, 8] here" in said
+    assert "  decoder.vector_out.key_vector.weight: [4, 8] there, [3, 8] here" in said
     assert said.count(" there, ") == 4, "with the bias of the decoder, all that differs"
     assert "Leave out encoder, rssm and decoder: --init-parts reward continuation." in said
     assert "Traceback" not in said and not (logdir / "config.yaml").exists() and not (logdir / "initial").exists()
