@@ -15,7 +15,15 @@ from deploy.reports.open_loop import open_loop_due, open_loop_metrics
 from deploy.reports.scoreboard import Scoreboard
 from deploy.run_failed import RunFailedError
 from deploy.stored.offline import fill, frames_per_update
-from deploy.wiring.build import acting_part, build_actor, build_agent, build_exploration, build_policy, load_initial
+from deploy.wiring.build import (
+    acting_part,
+    build_actor,
+    build_agent,
+    build_anchor,
+    build_exploration,
+    build_policy,
+    load_initial,
+)
 from deploy.wiring.config import RunConfig, claim_logdir, rooted
 from deploy.wiring.fleet import Assignment, Fleet
 from deploy.wiring.incarnations import Incarnations
@@ -54,6 +62,7 @@ class InlineRun:
         self.learner = Learner(
             self.agent, config.learner, self.store, seed=config.seed, faults=logdir / "faults",
             prioritize=config.replay.selection.priority > 0, exploration=build_exploration(config, action),
+            anchor=build_anchor(config, self.agent),
         )  # fmt: skip
         self.acting = acting_part(config, observation, action, self.agent)
         learner = config.learner

@@ -11,6 +11,7 @@ from learner.config import LearnerConfig
 from learner.optimizer import LaProp
 from world_models.dreamer.acting import Carry
 from world_models.dreamer.agent import Dreamer, Output
+from world_models.dreamer.anchor import Anchor
 from world_models.dreamer.disagreement import Disagreement
 from world_models.dreamer.draws import Draws, draw_update, mix_seed
 from world_models.dreamer.official_names import is_kernel, trainable
@@ -39,12 +40,16 @@ def choose_device(config: LearnerConfig) -> torch.device:
 
 class DreamerStep:
     """Losses, gradients, LaProp and the slow value, in that order. `seed` and the update number fix the draws; an
-    ensemble for `exploration` needs none."""
+    ensemble for `exploration` and an `anchor` need none."""
 
-    def __init__(self, agent: Dreamer, config: LearnerConfig, seed: int = 0, exploration: Disagreement | None = None):
+    def __init__(
+        self, agent: Dreamer, config: LearnerConfig, seed: int = 0, exploration: Disagreement | None = None,
+        anchor: Anchor | None = None,
+    ):  # fmt: skip
         self.device = choose_device(config)
         self.agent = agent.to(self.device)
         self.exploration = exploration.to(self.device) if exploration is not None else None
+        self.anchor = anchor.to(self.device) if anchor is not None else None
         self.config, self.seed = config, seed
         ensemble = exploration.named_parameters("exploration") if exploration is not None else ()
         self.optimizer = LaProp([*trainable(agent), *ensemble], config.optimizer, is_kernel)
@@ -80,9 +85,11 @@ class DreamerStep:
                 for key, value in first.items()
             }
         draws = draws or self.draws(*batch.steps["is_first"].shape)
+        if self.anchor is not None and self.anchor.due(self.updates):
+            self.anchor.renew(agent.encoder, agent.rssm)
         self.optimizer.zero_grad()
         with self._autocast():
-            output = agent.loss(batch.steps, start, first, draws, self.exploration)
+            output = agent.loss(batch.steps, start, first, draws, self.exploration, self.anchor)
             total = agent.total(output.losses)
         total.backward()
         metrics = {f"loss/{key}": loss.detach().mean() for key, loss in output.losses.items()}

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.numpy import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from learner.batch import to_device
 from learner.config import LearnerConfig
@@ -21,6 +21,7 @@ from replay.step import Rows
 from replay.store import Sample, Store
 from world_models.dreamer.acting import Carry
 from world_models.dreamer.agent import Dreamer
+from world_models.dreamer.anchor import Anchor
 from world_models.dreamer.disagreement import Disagreement
 from world_models.dreamer.rssm import State
 from world_models.parameters import as_arrays, load_parameters
@@ -34,7 +35,7 @@ class Learner:
     """Updates `agent` on batches from `store`. `source(number)` replaces plain sampling, e.g. by a prefetcher.
 
     With `prioritize`, the model loss of each trained step becomes its priority in the store. An ensemble for
-    `exploration` is trained with the agent, and belongs to the training state.
+    `exploration` is trained with the agent, and belongs to the training state. So does an `anchor`.
     """
 
     def __init__(
@@ -48,8 +49,9 @@ class Learner:
         source: Callable[[int], Sample] | None = None,
         prioritize: bool = False,
         exploration: Disagreement | None = None,
+        anchor: Anchor | None = None,
     ):
-        self.step = DreamerStep(agent, config, seed, exploration)
+        self.step = DreamerStep(agent, config, seed, exploration, anchor)
         self.agent, self.config, self.store, self.seed, self.faults = agent, config, store, seed, faults
         self.source = source or self.sample
         self.prioritize = prioritize
@@ -128,12 +130,12 @@ class Learner:
         )
 
     def state(self) -> Rows:
-        """Training state besides the model: optimiser, ensemble, update count and, within a sequence, the parts still
-        queued and the state carried into them."""
+        """Training state besides the model: optimiser, ensemble, anchor, update count and, within a sequence, the parts
+        still queued and the state carried into them."""
         out = {f"optimizer.{key}": value.cpu().numpy() for key, value in self.step.optimizer.state_dict().items()}
         out |= {"updates": np.array(self.updates), "largest_reward": np.array(self.largest_reward)}
-        if self.step.exploration is not None:
-            out |= {f"exploration.{key}": value for key, value in as_arrays(self.step.exploration).items()}
+        for name, module in self._beside.items():
+            out |= {f"{name}.{key}": value for key, value in as_arrays(module).items()}
         for i, (rows, keys) in enumerate(self._waiting):
             out |= {f"waiting.{i}.{key}": value for key, value in rows.items()} | {f"waiting.{i}.keys": keys}
         if self._waiting and self.step.carry:
@@ -143,12 +145,18 @@ class Learner:
             out |= {f"carry.{key}": value.cpu().numpy() for key, value in carry.items()}
         return out
 
+    @property
+    def _beside(self) -> dict[str, nn.Module]:
+        """What is trained with, or remembered of, the agent."""
+        modules = {"exploration": self.step.exploration, "anchor": self.step.anchor}
+        return {name: module for name, module in modules.items() if module is not None}
+
     def load(self, state: Rows) -> None:
         """Continue from `state`; the model is loaded separately."""
         step, device = self.step, self.step.device
         step.optimizer.load_state_dict({k: torch.tensor(v) for k, v in _below("optimizer.", state).items()})
-        if step.exploration is not None:
-            load_parameters(step.exploration, _below("exploration.", state), "The ensemble of the training state")
+        for name, module in self._beside.items():
+            load_parameters(module, _below(f"{name}.", state), f"The {name} of the training state")
         step.updates = int(state["updates"])
         self.largest_reward = float(state.get("largest_reward", 0.0))  # earlier versions do not have it
         self._waiting.clear()

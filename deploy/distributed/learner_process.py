@@ -31,7 +31,7 @@ from deploy.exit_codes import DISK_FULL, FAILED, NON_FINITE, REFUSED
 from deploy.interrupt import Interrupt
 from deploy.reports.health.measuring import health_metrics
 from deploy.reports.open_loop import open_loop_due, open_loop_metrics
-from deploy.wiring.build import acting_part, build_agent, build_exploration, load_initial
+from deploy.wiring.build import acting_part, build_agent, build_anchor, build_exploration, load_initial
 from deploy.wiring.config import RunConfig, load_config
 from deploy.wiring.policy_files import model_document
 from deploy.wiring.stores import rolls_back, shard_names
@@ -67,6 +67,7 @@ class LearnerProcess:
         self.learner = Learner(
             self.agent, config.learner, self.store, seed=config.seed, faults=logdir / "faults", source=self._prefetched,
             prioritize=config.replay.selection.priority > 0, exploration=build_exploration(config, spaces[1]),
+            anchor=build_anchor(config, self.agent),
         )  # fmt: skip
         self.document = model_document(config, *spaces)
         self._prefetch: Prefetch[Sample] | None = None

@@ -63,7 +63,8 @@ def _require_checkpoints(config: RunConfig, replay: Forecast, note: Callable[[st
         updates = config.frames / each
     copies = min(config.keep_checkpoints + 1, 1 + int(updates) // config.checkpoint_every)
     ensemble = 12 * config.exploration.parameters(config.model)  # with its moments
-    least = copies * (BYTES_A_PARAMETER * config.model.acting_parameters + ensemble)
+    anchor = 2 * config.model.acting_parameters if config.anchor.weight else 0  # half as many as act, or more
+    least = copies * (BYTES_A_PARAMETER * config.model.acting_parameters + ensemble + anchor)
     beside = config.replay.kind == "disk" and not config.replay.directory
     least += replay.least if beside or config.replay.kind == "memory" else 0
     there, free = _disk(logdir, logdir)

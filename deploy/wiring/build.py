@@ -21,6 +21,7 @@ from replay.keys import stream_id
 from replay.store import Store
 from world_models.dreamer.acting import ActingModel
 from world_models.dreamer.agent import Dreamer
+from world_models.dreamer.anchor import Anchor
 from world_models.dreamer.disagreement import Disagreement
 from world_models.dreamer.planning import DreamerPlanning
 from world_models.dreamer.policy import DreamerPolicy
@@ -56,6 +57,11 @@ def build_exploration(config: RunConfig, action: Spaces) -> Disagreement | None:
         return None
     torch.manual_seed(config.seed)
     return Disagreement(action, config.model, config.exploration)
+
+
+def build_anchor(config: RunConfig, agent: Dreamer) -> Anchor | None:
+    """A copy of the agent's world model as it is now; None if leaving it is not penalised."""
+    return Anchor(agent.encoder, agent.rssm, config.anchor) if config.anchor.weight else None
 
 
 def acting_part(

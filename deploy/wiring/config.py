@@ -17,7 +17,7 @@ from replay.config import ReplayConfig
 from replay.redis_url import URLS
 from world_models.checkpoint_files import RUN_CONFIG
 from world_models.dataclass_json import require_finite
-from world_models.dreamer.config import DreamerConfig, ExplorationConfig
+from world_models.dreamer.config import AnchorConfig, DreamerConfig, ExplorationConfig
 from world_models.dreamer.parts import PartName
 
 NODES = r"[\w./-]+(=[\w.-]+)?"
@@ -194,6 +194,7 @@ class RunConfig:
     learner: LearnerConfig = field(default_factory=LearnerConfig)
     model: DreamerConfig = field(default_factory=DreamerConfig)
     exploration: ExplorationConfig = field(default_factory=ExplorationConfig)
+    anchor: AnchorConfig = field(default_factory=AnchorConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     hooks: HooksConfig = field(default_factory=HooksConfig)
     alerts: AlertsConfig = field(default_factory=AlertsConfig)

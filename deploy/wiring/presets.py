@@ -187,7 +187,7 @@ def apply(config: RunConfig, preset: str = "", size: str = "") -> RunConfig:
 def options_for(config: RunConfig) -> list[str]:
     """Options of `nexus train TASK` that reproduce the networks, batches, exploration and environments of `config`: the
     nearest preset, and what differs from it."""
-    wanted = {part: to_json(config)[part] for part in ("environment", "learner", "model", "exploration")}
+    wanted = {part: to_json(config)[part] for part in ("environment", "learner", "model", "exploration", "anchor")}
 
     def left(preset: str) -> dict[str, tuple[object, object]]:
         given = to_json(apply(RunConfig(task=config.task), preset))

@@ -144,7 +144,9 @@ def with_networks(config: RunConfig, model: DreamerConfig) -> DreamerConfig:
         found = begun.model
     else:
         found = _document(newest_model(Path(config.init_from))).config
-    return replace(model, **{part: getattr(found, part) for part in parts_of(config.init_parts)})
+    parts = parts_of(config.init_parts)
+    names = [*parts, *(["reward_heads"] if "reward" in parts else [])]
+    return replace(model, **{name: getattr(found, name) for name in names})
 
 
 def _document(folder: Path) -> ModelDocument:

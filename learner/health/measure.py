@@ -284,7 +284,7 @@ class Health:
         chosen = draw_actions(agent.action_space, (rows, self.horizon + 1), self.generator)
         draws = Draws(posterior, self._uniform(rows, self.horizon), chosen)
         features = imagine(agent.rssm, agent.policy, start, draws).features[:, 1:]
-        reward, carry_on = agent.reward(features).pred(), agent.continuation(features).prob()
+        reward, carry_on = agent.expected_reward(features), agent.continuation(features).prob()
         live = carry_on * (1.0 if agent.config.discount_in_continue else self.discount)
         weight = torch.cat([torch.ones_like(live[:, :1]), live[:, :-1].cumprod(1)], 1)
         return (weight * reward).sum(1).double().cpu().numpy()

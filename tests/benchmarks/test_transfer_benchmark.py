@@ -22,7 +22,7 @@ def test_the_score_is_reached_by_the_mean_of_an_evaluation(tmp_path: Path) -> No
 
 def test_what_is_saved_is_that_of_the_same_seed() -> None:
     def row(way: str, seed: int, frames: int | None) -> dict[str, object]:
-        return {"way": way, "seed": seed, "reached": frames, "frames": 900, "first": (100, 9.0)}
+        return {"way": way, "seed": seed, "reached": frames, "frames": 900, "first": (100, 9.0), "mean": 9.0}
 
     found = summary([row("scratch", 0, 500), row("scratch", 1, None), row("all", 0, 100), row("all", 1, 300)])
     assert found["all"]["saved"]["values"] == [400, 600] and found["all"]["saved"]["mean"] == 500

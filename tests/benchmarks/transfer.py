@@ -2,9 +2,9 @@
 
 For each seed, `nexus train` (quick preset, inline, one thread) learns CartPole, and then CartPole with a pole three
 times as long and heavy in three ways: from scratch, from the world model of the first run, and from all of its agent
-(`--init-from`, `--init-parts`). Measured are frames until an evaluation of 10 episodes reaches a mean of 475, and the
-first evaluation. Nothing else differs, 500 random steps at the start included. `--pendulum`: a pendulum of 1.5 times
-the mass, and a mean of -300.
+(`--init-from`, `--init-parts`). Measured are frames until an evaluation of 10 episodes reaches a mean of 475, the first
+evaluation, and the mean of all. Nothing else differs, 500 random steps at the start included. `--pendulum`: a pendulum
+of 1.5 times the mass, and a mean of -300.
 
 The same command goes on: runs in `--runs` that are over are read, others are begun or continued, one at a time. Ctrl-C
 saves the one that trains. `--read` trains nothing. `--one-source` trains the other task for the first seed alone. A run
@@ -91,7 +91,7 @@ def row(pair: Pair, way: str, run: Path, source: Path, seed: int, given: argpars
     return {
         "task": task, "way": way, "seed": seed, "run": str(run), "frames": given.frames, "score": pair.score,
         "reached": reached(found, pair.score), "first": found[0] if found else None,
-        "best": max((mean for _, mean in found), default=None),
+        "mean": fmean(mean for _, mean in found) if found else None, "evaluations": found,
     }  # fmt: skip
 
 
@@ -110,7 +110,8 @@ def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
             frames[way] = {one["seed"]: one["reached"] or one["frames"] for one in some}
             found[way] = {"reached": sum(one["reached"] is not None for one in some), "runs": len(some),
                           "frames": interval(list(frames[way].values())),
-                          "first_evaluation": [one["first"][1] for one in some if one["first"]]}  # fmt: skip
+                          "first_evaluation": [one["first"][1] for one in some if one["first"]],
+                          "mean_evaluation": [one["mean"] for one in some if one["first"]]}  # fmt: skip
     for way in list(WAYS)[1:]:
         if both := sorted(frames.get("scratch", {}).keys() & frames.get(way, {}).keys()):
             found[way]["saved"] = interval([frames["scratch"][seed] - frames[way][seed] for seed in both])
@@ -120,7 +121,7 @@ def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def line(one: dict[str, Any]) -> str:
     """A row in words."""
     at = f"at {one['reached']:,} frames" if one["reached"] else f"not within {one['frames']:,} frames"
-    first = f", first evaluation {one['first'][1]:.1f} at {one['first'][0]:,}" if one["first"] else ""
+    first = "; evaluations " + ", ".join(f"{mean:.0f} at {frames:,}" for frames, mean in one["evaluations"])
     return f"{one['task']}  {one['way']:<11}  seed {one['seed']}  {one['score']:g} {at}{first}"
 
 

@@ -4,13 +4,14 @@ Legend: B batch, T time, K start steps per sequence, N = B * K, H imagined steps
 """
 
 import copy
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from world_models.chunks import in_chunks
+from world_models.dreamer.anchor import Anchor
 from world_models.dreamer.config import DreamerConfig
 from world_models.dreamer.decoder import Decoder
 from world_models.dreamer.disagreement import Disagreement
@@ -58,6 +59,9 @@ class Dreamer(nn.Module):
         self.slow_value = copy.deepcopy(self.value).requires_grad_(False)
         self.return_scale = ReturnScale(config.return_scale)
         self.register_buffer("slow_count", torch.zeros((), dtype=torch.int64))
+        # Last, so that the initial parameters of all others are those of an agent with one head.
+        if config.reward_heads > 1:
+            self.more_rewards = nn.ModuleList(TwoHotHead(width, config.reward) for _ in range(config.reward_heads - 1))
 
     def loss(
         self,
@@ -66,15 +70,23 @@ class Dreamer(nn.Module):
         previous_action: dict[str, Tensor],
         draws: Draws,
         exploration: Disagreement | None = None,
+        anchor: Anchor | None = None,
     ) -> Output:
         """All losses of one update.
 
         `batch` holds the T training columns `[B T ...]`, `start` the stored latents of the context column,
         `previous_action[key][:, t]` the action that led into step t. With an ensemble for `exploration` its loss is one
-        more, and policy and values learn from the sum of the task's reward and the intrinsic one.
+        more, and policy and values learn from the sum of the task's reward and the intrinsic one. With an `anchor` the
+        penalty for leaving it is one more.
         """
         losses, metrics, sequence, values = self.world_model_losses(batch, start, previous_action, draws)
         config, (rows, time) = self.config, batch["is_first"].shape
+        if anchor is not None:
+            action, prior = concat_dict(self.action_space, previous_action), values["prior_logits"]
+            losses["anchor"], found = anchor.losses(
+                batch, start, action, batch["is_first"], draws.posterior, sequence, prior
+            )
+            metrics |= {f"anchor/{key}": value for key, value in found.items()}
         take = min(config.imagination_last or time, time)
 
         origin = State(*(x[:, -take:].flatten(0, 1).detach() for x in (sequence.deter, sequence.stoch)))
@@ -112,7 +124,19 @@ class Dreamer(nn.Module):
 
     def _judge(self, features: Float[Tensor, "N H1 F"]) -> tuple[Tensor, Tensor, Tensor]:
         """Reward, continue probability and slow value of imagined states."""
-        return self.reward(features).pred(), self.continuation(features).prob(), self.slow_value(features).pred()
+        return self.expected_reward(features), self.continuation(features).prob(), self.slow_value(features).pred()
+
+    def expected_reward(self, features: Float[Tensor, "... F"]) -> Float[Tensor, "..."]:
+        """The reward of states, as the policy is to believe it: the least that a reward head predicts."""
+        return self.head_rewards(features).amin(0)
+
+    def head_rewards(self, features: Float[Tensor, "... F"]) -> Float[Tensor, "E ..."]:
+        """What each reward head predicts."""
+        return torch.stack([head(features).pred() for head in self.reward_heads])
+
+    @property
+    def reward_heads(self) -> list[TwoHotHead]:
+        return [self.reward, *cast("list[TwoHotHead]", getattr(self, "more_rewards", ()))]
 
     def world_model_losses(
         self, batch: dict[str, Tensor], start: State, previous_action: dict[str, Tensor], draws: Draws
@@ -133,6 +157,10 @@ class Dreamer(nn.Module):
         seen = feature(sequence.deter, stoch)
         reward = self.reward(seen if config.reward_gradient else seen.detach())
         losses["reward"] = reward.loss(batch["reward"])
+        if config.reward_heads > 1:
+            given = seen if config.reward_gradient else seen.detach()
+            each = [losses["reward"], *(head(given).loss(batch["reward"]) for head in self.reward_heads[1:])]
+            losses["reward"] = torch.stack(each).mean(0)
         carry_on = self.continuation(seen)
         goes_on = (~batch["is_terminal"]).float()
         if config.discount_in_continue:
@@ -143,8 +171,9 @@ class Dreamer(nn.Module):
         return losses, metrics, sequence, values
 
     def total(self, losses: dict[str, Tensor]) -> Float[Tensor, ""]:
-        """Scaled sum of the mean losses; that of an ensemble, which has parameters of its own, counts as it is."""
-        scales = {"disagreement": 1.0} | vars(self.config.loss_scales)
+        """Scaled sum of the mean losses; those of an ensemble, which has parameters of its own, and of an anchor, which
+        has its weight in it, count as they are."""
+        scales = {"disagreement": 1.0, "anchor": 1.0} | vars(self.config.loss_scales)
         return sum(scales[key.split("/")[0]] * loss.mean() for key, loss in losses.items())
 
     def model_loss(self, losses: dict[str, Tensor]) -> Float[Tensor, "B T"]:

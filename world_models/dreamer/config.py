@@ -221,13 +221,15 @@ class DreamerConfig:
     """Bootstrap from the slow value instead of the fast one."""
     reward_gradient: bool = True
     """Reward gradients reach the world model."""
+    reward_heads: int = 1
+    """Reward heads, trained alike; imagination is rewarded by the least of their predictions. Not in DreamerV3."""
     replay_value: bool = True
     """Also train the value on replayed sequences."""
     replay_value_gradient: bool = True
     """Gradients of the replayed value loss reach the world model."""
 
     def __post_init__(self) -> None:
-        _positive(self, "horizon", "imagination_length", "slow_every")
+        _positive(self, "horizon", "imagination_length", "slow_every", "reward_heads")
 
     @property
     def acting_parameters(self) -> int:
@@ -279,6 +281,21 @@ class ExplorationConfig:
         (units, layers), latents = self.shape(model), model.rssm.stoch * model.rssm.classes
         hidden = (model.rssm.deter + latents + 2) * units + (layers - 1) * (units + 2) * units
         return self.members * (hidden + (units + 1) * latents) if self.disagreement else 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnchorConfig:
+    """A penalty for leaving an older copy of the world model (`anchor.py`): a way to train, no part of the model."""
+
+    weight: float = 0.0
+    """Weight of the KL, in nats a step, of the latents from those of the copy; 0 turns it off."""
+    every: int = 1000
+    """Updates after which the copy is renewed; 0 keeps the model that the run has started with."""
+
+    def __post_init__(self) -> None:
+        for name, what in (("weight", "turns the penalty off"), ("every", "keeps the first copy")):
+            if (value := getattr(self, name)) < 0:
+                raise ValueError(f"anchor.{name}={value:g} must not be negative; 0 {what}.")
 
 
 # name: deter, hidden, classes, depth, units

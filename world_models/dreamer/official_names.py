@@ -63,6 +63,9 @@ def _module_names(agent: Dreamer) -> dict[str, str]:
     for ours, theirs in _HEADS.items():
         mlp(f"{ours}.mlp", f"{theirs}/mlp", len(getattr(agent, ours).mlp))
     names |= {f"{ours}.out": f"{_HEADS[ours]}/head/logits" for ours in ("reward", "value", "slow_value")}
+    for i, head in enumerate(agent.reward_heads[1:]):  # the official program has none, so no name of its own is taken
+        mlp(f"more_rewards.{i}.mlp", f"rew{i + 1}/mlp", len(head.mlp))
+        names[f"more_rewards.{i}.out"] = f"rew{i + 1}/head/logits"
     names["continuation.out"] = "con/head/logit"
     for key in agent.policy.spaces:
         for ours in cast(nn.ModuleDict, agent.policy.out[module_key(key)]):

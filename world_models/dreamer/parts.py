@@ -9,8 +9,8 @@ PartName = Literal["world_model", "all", "encoder", "rssm", "decoder", "reward",
 
 PARTS: tuple[Part, ...] = get_args(Part)
 WORLD_MODEL = PARTS[:5]
-_FOLLOW = {"slow_value": "value", "return_scale": "value"}
-"""Modules that belong to a part of another name: the slow critic, and the scale of the returns that both predict."""
+_FOLLOW = {"slow_value": "value", "return_scale": "value", "more_rewards": "reward"}
+"""Modules that belong to a part of another name: slow critic, scale of returns, reward heads after the first."""
 
 Shapes = Mapping[str, tuple[int, ...]]
 """Of parameters and buffers, by name."""

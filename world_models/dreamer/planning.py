@@ -1,6 +1,6 @@
 """DreamerV3's world model as planners see it.
 
-Legend: N rows, H steps, A action width.
+Legend: N rows, H steps, A action width, E reward heads.
 """
 
 from typing import Any
@@ -75,7 +75,7 @@ class DreamerPlanning:
     def imagine(self, states: State, actions: Float[Tensor, "N H A"]) -> tuple[State, dict[str, Tensor], Tensor]:
         """The imagined states, what they decode to, and the rewards `[N H]` of arriving in them."""
         following = stack_steps(imagine_steps(self, states, actions))
-        return following, self.decode(following), self.rewards(states, actions, following)[0]
+        return following, self.decode(following), self.agent.expected_reward(self.features(following))
 
     def decode(self, state: State) -> dict[str, Tensor]:
         """Observation keys: vectors in their own units, images in [0, 1]."""
@@ -91,9 +91,9 @@ class DreamerPlanning:
         """The input of every head: recurrent state and latents."""
         return feature(state.deter, state.stoch.flatten(-2))
 
-    def rewards(self, state: State, action: Tensor, following: State) -> Float[Tensor, "1 ..."]:
-        """The reward of the state arrived in; there is one head."""
-        return self.agent.reward(self.features(following)).pred()[None]
+    def rewards(self, state: State, action: Tensor, following: State) -> Float[Tensor, "E ..."]:
+        """The reward of the state arrived in, by each head."""
+        return self.agent.head_rewards(self.features(following))
 
     def continues(self, state: State) -> Float[Tensor, "..."]:
         """Continue probability; times the discount, unless the head has learned that too."""
