@@ -50,6 +50,7 @@ EXAMPLES = (
     "nexus record procgen_coinrun --out coinrun --frames 100000",
     "nexus pretrain vjepa2 --data runs/cartpole     # on the same replay",
     "nexus eval runs/cartpole --episodes 20 --video cartpole.mp4",
+    "nexus eval runs/cartpole --imagined            # what its policy imagines to get",
     "nexus plan runs/cartpole --planner cem",
     "nexus play runs/world                          # of nexus pretrain genie",
     "nexus baseline ppo gym:CartPole-v1 --frames 100000",

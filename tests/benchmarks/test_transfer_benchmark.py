@@ -17,6 +17,7 @@ def test_the_score_is_reached_by_the_mean_of_an_evaluation(tmp_path: Path) -> No
     text = (json.dumps({"frames": frames, "score": score, "kind": kind}) for frames, score, kind in lines)
     (tmp_path / "scores.jsonl").write_text("".join(f"{line}\n" for line in text))
     assert evaluations(tmp_path) == [(300, 470.0), (600, 480.0)]
+    assert evaluations(tmp_path, 500) == [(300, 470.0)]
     assert reached(evaluations(tmp_path), 475) == 600 and reached(evaluations(tmp_path), 490) is None
 
 

@@ -13,6 +13,7 @@ that does not reach the score counts with all its frames, and is named; interval
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import sys
@@ -44,12 +45,12 @@ WAYS: dict[str, tuple[str, ...]] = {"scratch": (), "world_model": ("world_model"
 """What is taken from the source's run."""
 
 
-def evaluations(run: Path) -> list[tuple[int, float]]:
-    """Frames and mean score of each evaluation, oldest first; none if the run has none."""
+def evaluations(run: Path, most: float = math.inf) -> list[tuple[int, float]]:
+    """Frames and mean score of each evaluation within `most` frames, oldest first; none if the run has none."""
     found: dict[int, list[float]] = {}
     if (run / SCORES).exists():
         for line in read_lines(run / SCORES, frames=int, score=float):
-            if line["kind"] == "eval":
+            if line["kind"] == "eval" and line["frames"] <= most:
                 found.setdefault(line["frames"], []).append(line["score"])
     return [(frames, fmean(scores)) for frames, scores in sorted(found.items())]
 
@@ -87,7 +88,7 @@ def row(pair: Pair, way: str, run: Path, source: Path, seed: int, given: argpars
             return None
         parts = WAYS.get(way, ())
         train(task, run, pair.score, seed, given, *(["--init-from", source, "--init-parts", *parts] if parts else []))
-    found = evaluations(run)
+    found = evaluations(run, given.frames)
     return {
         "task": task, "way": way, "seed": seed, "run": str(run), "frames": given.frames, "score": pair.score,
         "reached": reached(found, pair.score), "first": found[0] if found else None,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from deploy.commands.train import parse_train
 from deploy.inline_run import InlineRun
@@ -15,6 +16,8 @@ from learner.checkpoint import read_arrays
 from tests.integration.runs import TINY, checkpoints, command, differences, lines, run, state_of
 from world_models.checkpoint_files import WEIGHTS
 from world_models.dreamer.parts import part_of
+from world_models.genie.config import GenieConfig
+from world_models.model_document import ModelDocument
 
 pytestmark = pytest.mark.timeout(250)
 TASK = "gym:CartPole-v1"
@@ -174,15 +177,10 @@ def test_what_makes_no_sense_is_refused(tmp_path: Path, source: Path, options: l
     best = names["source"] / "checkpoints" / "best"
     shutil.copytree(source / "checkpoints" / folder, best)
     (best / "manifest.json").unlink()
-    from safetensors.numpy import save_file
-
     kept = {name: value for name, value in newest(source).items() if part_of(name) in ("encoder", "rssm", "policy")}
     save_file(kept, best / WEIGHTS)
     shutil.copytree(source / "checkpoints" / folder, names["world"])
     document = json.loads((names["world"] / "config.json").read_text())
-    from world_models.genie.config import GenieConfig
-    from world_models.model_document import ModelDocument
-
     (names["world"] / "config.json").write_text(json.dumps(document | ModelDocument(config=GenieConfig()).to_json()))
     shutil.copytree(source / "checkpoints" / folder, names["damaged"])
     with (names["damaged"] / WEIGHTS).open("r+b") as file:

@@ -1,0 +1,1 @@
+"""A policy scored inside its world model, beside what it really gets."""
