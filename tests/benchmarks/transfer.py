@@ -136,6 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--runs", type=Path, default=Path("runs/transfer"), help="where the runs are")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--frames", type=int, default=12_000, help="the most of each run")
+    parser.add_argument("--ways", nargs="+", choices=tuple(WAYS), default=tuple(WAYS))
     parser.add_argument("--one-source", action="store_true", help="all start from the first seed's run")
     parser.add_argument("--pendulum", action="store_true", help="Pendulum in place of CartPole")
     parser.add_argument("--read", action="store_true", help="only read runs that are there")
@@ -147,7 +148,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     for seed in given.seeds:
         first = given.seeds[0] if given.one_source else seed
         source = given.runs / f"{pair.name}-source-seed{first}"
-        for way in ("source", *WAYS) if seed == first else WAYS:
+        for way in ("source", *given.ways) if seed == first else given.ways:
             if one := row(pair, way, given.runs / f"{pair.name}-{way}-seed{seed}", source, seed, given):
                 rows.append(one)
                 if not given.json:
