@@ -46,15 +46,14 @@ def test_the_other_tasks_look_alike_and_move_differently(name: str) -> None:
 
 
 def test_runs_are_trained_once_and_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    options = ["--runs", str(tmp_path), "--seeds", "0", "1", "--one-source", "--ways", "all", "--frames", "160",
-               "--json", *TINY[2:-2], "--learner.train-ratio", "2", "--environment.time-limit", "10"]  # fmt: skip
+    options = ["--runs", str(tmp_path), "--seeds", "0", "--one-source", "--ways", "all", "--frames", "160", "--json",
+               *TINY[2:-2], "--learner.train-ratio", "2", "--environment.time-limit", "10"]  # fmt: skip
     assert main([*options, "--read"])["rows"] == []
     rows = main(options)["rows"]
-    ways = ["source", "all", "all"]
-    assert [row["way"] for row in rows] == ways and all(row["reached"] is None for row in rows)
+    assert [row["way"] for row in rows] == ["source", "all"] and all(row["reached"] is None for row in rows)
     written = {path: path.stat().st_mtime for path in tmp_path.glob("*/checkpoints/0*")}
     assert main([*options, "--read"])["rows"] == rows == main(options)["rows"]
     assert {path: path.stat().st_mtime for path in tmp_path.glob("*/checkpoints/0*")} == written
-    source = json.loads((tmp_path / "pole-all-seed1" / "initial" / "source.json").read_text())
+    source = json.loads((tmp_path / "pole-all-seed0" / "initial" / "source.json").read_text())
     assert str(tmp_path / "pole-source-seed0") in source["checkpoint"] and source["fresh"] == []
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["name"] == "transfer"
