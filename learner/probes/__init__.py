@@ -1,0 +1,1 @@
+"""Probes: classifiers that read labels from a frozen encoder, and what to compare them with."""

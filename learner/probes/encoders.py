@@ -1,0 +1,98 @@
+"""The encoders of pretrained models, frozen or to be trained, with one interface.
+
+Legend: B batch, T frames, S pixels a side, C channels, N tokens, D width.
+"""
+
+import copy
+from typing import Any
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from world_models.frames import prepared
+
+FAMILIES = ("ijepa", "vjepa2", "vjepa2_ac", "latent_world")
+"""Families of models that have an encoder of pictures or clips."""
+AVERAGED = ("ijepa", "vjepa2")
+"""Those with a target encoder, the exponential moving average, which is what is probed."""
+
+
+def require_family(family: str, name: str) -> None:
+    """ValueError: models of this family have no encoder that can be probed."""
+    if family not in FAMILIES:
+        raise ValueError(
+            f"{name} is a {family} model, which has no encoder to probe; give a run or checkpoint of nexus pretrain "
+            "ijepa, vjepa2, vjepa2-ac or latent."
+        )
+
+
+class Encoder(nn.Module):
+    """Tokens of pictures (I-JEPA) or clips: those of all tubelets (V-JEPA 2), of all frames' patches, each frame a clip
+    of its own (V-JEPA 2-AC), or one a frame (latent worlds). ValueError: the model has no encoder."""
+
+    def __init__(self, config: Any, model: nn.Module, name: str = "The model"):
+        super().__init__()
+        require_family(config.family, name)
+        self.config, self.name = config, name
+        whole = config.family not in AVERAGED
+        self.part = model if whole else model.target_encoder
+
+    @property
+    def frames(self) -> int:
+        """Frames of a clip, as in pretraining; 1 for pictures."""
+        return int(getattr(self.config, "frames", 1))
+
+    @property
+    def size(self) -> int:
+        """Height and width of the frames, in pixels."""
+        return int(self.config.encoder.size)
+
+    @property
+    def channels(self) -> int:
+        return int(self.config.encoder.channels)
+
+    @property
+    def width(self) -> int:
+        """Features of a token."""
+        latent = getattr(self.config, "latent", 0)
+        return int(latent or self.config.encoder.width)
+
+    @property
+    def single(self) -> bool:
+        """Whether it sees single pictures."""
+        return self.frames == 1
+
+    def forward(self, frames: UInt8[Tensor, "B T S S C"]) -> Float[Tensor, "B N D"]:
+        """Tokens of a batch as datasets give it."""
+        clips = prepared(frames, self.channels)
+        if self.config.family == "ijepa":
+            return self.part(clips[:, :, 0])
+        if self.config.family == "vjepa2":
+            return self.part(clips)
+        tokens: Tensor = self.part.encode(clips)  # type: ignore[operator]
+        return tokens.flatten(1, -2)
+
+    def frozen(self) -> "Encoder":
+        """Itself, in evaluation mode and without gradients."""
+        return self.eval().requires_grad_(False)
+
+    def trainable(self) -> "Encoder":
+        """A copy whose parameters are to be trained. ValueError: it cannot be."""
+        if self.config.family not in AVERAGED:
+            raise ValueError(
+                f"{self.name} is a {self.config.family} model; of those that can be probed, I-JEPA and V-JEPA 2 can be "
+                "trained on labels."
+            )
+        return copy.deepcopy(self).requires_grad_(True)
+
+
+def untrained(encoder: Encoder, seed: int) -> Encoder:
+    """An encoder of the same configuration with the weights that training would begin with."""
+    from world_models.families import family_of
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = family_of(encoder.config).build({}, {}, encoder.config)
+    device = next(encoder.parameters()).device
+    return Encoder(encoder.config, model.to(device).eval(), f"untrained {encoder.name}").frozen()
