@@ -4,7 +4,7 @@ Legend: B batch, T frames, S pixels a side, C channels, N tokens, D width.
 """
 
 import copy
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float, UInt8
@@ -36,7 +36,7 @@ class Encoder(nn.Module):
         require_family(config.family, name)
         self.config, self.name = config, name
         whole = config.family not in AVERAGED
-        self.part = model if whole else model.target_encoder
+        self.part = cast(nn.Module, model if whole else model.target_encoder)
 
     @property
     def frames(self) -> int:
@@ -65,13 +65,11 @@ class Encoder(nn.Module):
 
     def forward(self, frames: UInt8[Tensor, "B T S S C"]) -> Float[Tensor, "B N D"]:
         """Tokens of a batch as datasets give it."""
-        clips = prepared(frames, self.channels)
-        if self.config.family == "ijepa":
-            return self.part(clips[:, :, 0])
-        if self.config.family == "vjepa2":
-            return self.part(clips)
-        tokens: Tensor = self.part.encode(clips)  # type: ignore[operator]
-        return tokens.flatten(1, -2)
+        clips, part = prepared(frames, self.channels), cast(Any, self.part)
+        if self.config.family in AVERAGED:
+            tokens: Tensor = part(clips[:, :, 0] if self.config.family == "ijepa" else clips)
+            return tokens
+        return cast(Tensor, part.encode(clips).flatten(1, -2))
 
     def frozen(self) -> "Encoder":
         """Itself, in evaluation mode and without gradients."""

@@ -87,7 +87,7 @@ def save_head(head: Head, folder: Path, encoder: Encoder, found: Mapping[str, An
 
 
 def load_head(folder: Path, device: str | torch.device = "cpu") -> Head:
-    """The head that `save_head` wrote to a folder. ValueError: there is none, or it is damaged or of a later version."""
+    """The head in a folder of `save_head`. ValueError: there is none, or it is damaged or of a later version."""
     if not (folder / DOCUMENT).is_file():
         raise ValueError(
             f"{folder} holds no head of a probe ({DOCUMENT}); give a folder below --out of nexus probe, e.g. "
@@ -99,14 +99,14 @@ def load_head(folder: Path, device: str | torch.device = "cpu") -> Head:
     try:
         if fields["format"] > _FORMAT:
             raise ValueError(f"it has format {fields['format']}, newer than {_FORMAT}; upgrade Nexus")
-        sizes = {name: int(fields[name]) for name in ("classes", "width", "frames", "size")}
+        sizes: dict[str, Any] = {name: int(fields[name]) for name in ("classes", "width", "frames", "size")}
         return _made(fields["kind"], sizes, dict(fields["options"]), arrays, device)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{folder / DOCUMENT} describes no head that can be read: {error}.") from error
 
 
 def _made(
-    kind: str, sizes: dict[str, int], options: dict[str, Any], arrays: dict[str, np.ndarray],
+    kind: str, sizes: dict[str, Any], options: dict[str, Any], arrays: dict[str, np.ndarray],
     device: str | torch.device,
 ) -> Head:  # fmt: skip
     width, classes = sizes["width"], sizes["classes"]

@@ -114,6 +114,24 @@ class TubeMaskConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SpreadConfig:
+    """Weights of losses that keep the context encoder's tokens apart, as in C-JEPA (Mo and Tong 2024, arXiv
+    2410.19560); 0 as in I-JEPA and V-JEPA 2 (`losses.py`)."""
+
+    variance: float = 0.0
+    """Of the variance term of VICReg: tokens that do not vary collapse."""
+    covariance: float = 0.0
+    """Of its covariance term: features that vary together say the same."""
+
+    def __post_init__(self) -> None:
+        if self.variance < 0 or self.covariance < 0:
+            raise ValueError(
+                f"spread.variance={self.variance} and spread.covariance={self.covariance} must not be negative; 0 "
+                "leaves a loss out."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class IJEPAConfig:
     """I-JEPA (`ijepa.py`)."""
 
@@ -122,6 +140,7 @@ class IJEPAConfig:
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     predictor: PredictorConfig = field(default_factory=lambda: PredictorConfig(heads=16))
     masks: BlockMaskConfig = field(default_factory=BlockMaskConfig)
+    spread: SpreadConfig = field(default_factory=SpreadConfig)
 
     def __post_init__(self) -> None:
         if self.encoder.tubelet:
@@ -147,6 +166,7 @@ class VJEPA2Config:
     """Masks of few large blocks."""
     official_slips: bool = False
     """Sample masks as the original program does, with its slip (`tube_masks.py`)."""
+    spread: SpreadConfig = field(default_factory=SpreadConfig)
 
     def __post_init__(self) -> None:
         _require_video(self.encoder, self.predictor)

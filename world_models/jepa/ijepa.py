@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from world_models.jepa.block_masks import BlockMasks
 from world_models.jepa.config import IJEPAConfig
 from world_models.jepa.encoder import ImageEncoder, frozen_copy, move_towards
-from world_models.jepa.losses import normalized, smooth_l1
+from world_models.jepa.losses import normalized, smooth_l1, spread
 from world_models.jepa.predictor import ImagePredictor
 from world_models.vit import take_tokens
 
@@ -48,7 +48,9 @@ class IJEPA(nn.Module):
         target_ids: Int[Tensor, "M B N"],
     ) -> Float[Tensor, "MCB N D"]:
         """Predicted tokens, target mask by target mask, then context mask by context mask."""
-        context = self.encoder(images, context_ids)
+        return self._predict(images, self.encoder(images, context_ids), context_ids, target_ids)
+
+    def _predict(self, images: Tensor, context: Tensor, context_ids: Tensor, target_ids: Tensor) -> Tensor:
         return self.predictor(context, context_ids, target_ids, self.encoder.patch_embed.grid(images))
 
     def losses(
@@ -57,10 +59,13 @@ class IJEPA(nn.Module):
         context_ids: Int[Tensor, "C B K"],
         target_ids: Int[Tensor, "M B N"],
     ) -> dict[str, Tensor]:
-        """`prediction`: smooth L1 of each image `[B]`, the mean over its masks."""
+        """`prediction`: smooth L1 of each image `[B]`, the mean over its masks; with `config.spread` also `variance`
+        and `covariance` of the batch's context tokens."""
         targets = self.targets(images, target_ids, len(context_ids))
-        loss = smooth_l1(self.predict(images, context_ids, target_ids), targets)
-        return {"prediction": loss.unflatten(0, (-1, len(images))).mean(0)}
+        context = self.encoder(images, context_ids)
+        loss = smooth_l1(self._predict(images, context, context_ids, target_ids), targets)
+        out = {"prediction": loss.unflatten(0, (-1, len(images))).mean(0)}
+        return out | spread([context], self.config.spread, len(images))
 
     forward = losses
     """What data-parallel wrappers call."""

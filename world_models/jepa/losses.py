@@ -1,11 +1,16 @@
 """Targets and losses in latent space, a number for each image or clip.
 
-Legend: B batch, M target masks, C context masks, N target tokens, D width.
+Legend: B batch, M target masks, C context masks, R rows, N tokens, D width.
 """
 
+from collections.abc import Iterable
+
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
+
+from world_models.jepa.config import SpreadConfig
 
 
 def normalized(x: Float[Tensor, "... D"]) -> Float[Tensor, "... D"]:
@@ -21,3 +26,28 @@ def smooth_l1(prediction: Float[Tensor, "R N D"], target: Float[Tensor, "R N D"]
 def l1(prediction: Float[Tensor, "R N D"], target: Float[Tensor, "R N D"]) -> Float[Tensor, " R"]:
     """Absolute error, the mean over tokens and features (V-JEPA 2, eq. 1)."""
     return (prediction.float() - target).abs().mean((1, 2))
+
+
+def spread_losses(tokens: Float[Tensor, "R N D"]) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """Variance and covariance terms of VICReg (Bardes et al. 2022, arXiv 2105.04906, eq. 1 and 3), of all tokens of a
+    batch: the mean of `max(0, 1 - std)` over features, and the sum of the squared covariances of different features
+    divided by their number. Both are 0 if features vary by 1 and independently; the first is 1 where all tokens are
+    alike. Between processes nothing is shared: each spreads its own tokens."""
+    x = tokens.float().flatten(0, 1)
+    x = x - x.mean(0)
+    variance = x.square().sum(0) / (len(x) - 1)  # [D]
+    covariance = x.T @ x / (len(x) - 1)
+    off = covariance.square().sum() - covariance.diagonal().square().sum()
+    return F.relu(1 - (variance + 1e-4).sqrt()).mean(), off / x.shape[1]
+
+
+def spread(tokens: Iterable[Float[Tensor, "R N D"]], config: SpreadConfig, rows: int) -> dict[str, Tensor]:
+    """Both terms times their weights, the mean over groups of `tokens`, for each of `rows` images; none without
+    weights."""
+    if not (config.variance or config.covariance):
+        return {}
+    terms = [torch.stack(one) for one in zip(*map(spread_losses, tokens), strict=True)]
+    weights = {"variance": config.variance, "covariance": config.covariance}
+    return {
+        name: (weight * term.mean()).expand(rows) for (name, weight), term in zip(weights.items(), terms, strict=True)
+    }

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from world_models.jepa.block_masks import MaskIds
 from world_models.jepa.config import VJEPA2Config
 from world_models.jepa.encoder import VideoEncoder, frozen_copy, move_towards
-from world_models.jepa.losses import l1, normalized
+from world_models.jepa.losses import l1, normalized, spread
 from world_models.jepa.predictor import VideoPredictor
 from world_models.jepa.tube_masks import TubeMasks
 from world_models.vit import take_tokens
@@ -44,8 +44,17 @@ class VJEPA2(nn.Module):
         self, clips: Float[Tensor, "B channels T height width"], masks: Sequence[MaskIds], mask_token: int
     ) -> list[Float[Tensor, "B N D"]]:
         """Predicted tokens for each pair of masks. `mask_token`: number of the clips' length group."""
+        return self._predict(clips, self._contexts(clips, masks), masks, mask_token)
+
+    def _contexts(self, clips: Tensor, masks: Sequence[MaskIds]) -> list[Tensor]:
+        """Context tokens for each pair of masks."""
         grid, tokens = self.encoder.patch_embed.grid(clips), self.encoder.embed(clips)
-        contexts = [self.encoder.transform(tokens, grid, mask.context) for mask in masks]
+        return [self.encoder.transform(tokens, grid, mask.context) for mask in masks]
+
+    def _predict(
+        self, clips: Tensor, contexts: Sequence[Tensor], masks: Sequence[MaskIds], mask_token: int
+    ) -> list[Tensor]:
+        grid = self.encoder.patch_embed.grid(clips)
         return [
             self.predictor(context, mask.context, mask.target, mask_token, grid)
             for context, mask in zip(contexts, masks, strict=True)
@@ -53,20 +62,22 @@ class VJEPA2(nn.Module):
 
     def group_losses(
         self, clips: Float[Tensor, "B channels T height width"], masks: Sequence[MaskIds], mask_token: int = 0
-    ) -> Float[Tensor, " B"]:
-        """Absolute error of each clip of one length group, the mean over pairs of masks."""
-        targets = self.targets(clips)
-        predictions = self.predict(clips, masks, mask_token)
-        pairs = zip(predictions, masks, strict=True)
-        return torch.stack([l1(p, take_tokens(targets, mask.target)) for p, mask in pairs]).mean(0)
+    ) -> dict[str, Float[Tensor, " B"]]:
+        """Of one length group, `prediction`: the absolute error of each clip, the mean over pairs of masks; with
+        `config.spread` also `variance` and `covariance` of the context tokens."""
+        targets, contexts = self.targets(clips), self._contexts(clips, masks)
+        pairs = zip(self._predict(clips, contexts, masks, mask_token), masks, strict=True)
+        error = torch.stack([l1(p, take_tokens(targets, mask.target)) for p, mask in pairs]).mean(0)
+        return {"prediction": error} | spread(contexts, self.config.spread, len(clips))
 
     def losses(self, clips: Sequence[Tensor], masks: Sequence[Sequence[MaskIds]]) -> dict[str, Tensor]:
-        """`prediction`: absolute error of each clip, all groups together.
+        """`prediction`, and what `config.spread` adds, of each clip, all groups together.
 
         `clips` has a batch `[B C T height width]` for each clip length, `masks` the pairs of masks for each of them.
         """
         groups = zip(clips, masks, strict=True)
-        return {"prediction": torch.cat([self.group_losses(x, ids, i) for i, (x, ids) in enumerate(groups)])}
+        found = [self.group_losses(x, ids, i) for i, (x, ids) in enumerate(groups)]
+        return {name: torch.cat([one[name] for one in found]) for name in found[0]}
 
     forward = losses
     """What data-parallel wrappers call."""

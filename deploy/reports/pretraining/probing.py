@@ -79,7 +79,7 @@ def probe_model(path: Path, settings: ProbeSettings, config: ProbeConfig) -> dic
         else:
             rows = evaluate(encoder, train, test, config, progress)
             named = f"{train.describe()}; scored on {test.describe()}"
-    document = {
+    document: dict[str, Any] = {
         "checkpoint": encoder.name, "data": named, "head": str(settings.head) if settings.head else None,
         "config": to_json(config), "scores": [as_document(row) for row in rows],
     }  # fmt: skip
@@ -167,11 +167,11 @@ def labelled_data(encoder: Encoder, settings: ProbeSettings) -> Iterator[tuple[D
 
 
 def _require_same_classes(train: Dataset, test: Dataset) -> None:
-    names = [getattr(one, "classes", None) for one in (train, test)]
-    if all(isinstance(one, list) for one in names) and names[0] != names[1]:
+    own, other = (getattr(one, "classes", None) for one in (train, test))
+    if isinstance(own, list) and isinstance(other, list) and own != other:
         raise ValueError(
-            f"{train.describe()} has the classes {', '.join(names[0]) or 'none'}, {test.describe()} has "
-            f"{', '.join(names[1]) or 'none'}; give both a subfolder for each of the same classes."
+            f"{train.describe()} has the classes {', '.join(own) or 'none'}, {test.describe()} has "
+            f"{', '.join(other) or 'none'}; give both a subfolder for each of the same classes."
         )
 
 

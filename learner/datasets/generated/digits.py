@@ -2,6 +2,7 @@
 
 import gzip
 import importlib.util
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -41,14 +42,42 @@ def digits(split: str = "train", seed: int = 0) -> Held:
     train, _ = split_digits("train", np.random.default_rng(seed))
     images, labels = split_digits(split, np.random.default_rng(seed))
     rng = np.random.default_rng([seed, split == "train"])
-    canvases = np.zeros((len(images), _CANVAS, _CANVAS), np.uint8)
-    for canvas, image in zip(canvases, images, strict=True):
-        for _ in range(_PIECES):
-            source = train[rng.integers(len(train)), 4:24, 4:24]
-            y, x = rng.integers(0, source.shape[0] - _CUTOUT + 1, 2)
-            _lay(canvas, source[y : y + _CUTOUT, x : x + _CUTOUT], rng)
-        _lay(canvas, image[4:24, 4:24], rng)
+    canvases = np.stack([_placed(image, train, rng) for image in images])
     return Held(name=f"generated:digits ({split}, seed {seed})", frames=canvases[:, None, :, :, None], labels=labels)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FreshDigits(Held):
+    """`digits` with places and clutter that are drawn anew whenever an example is read: endless data to train on."""
+
+    images: np.ndarray
+    """uint8 `[N 28 28]`, whose places are drawn."""
+    clutter: np.ndarray
+    """uint8 `[M 28 28]`, of which cut-outs are laid below them."""
+
+    def recording(self, index: int, rng: np.random.Generator) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
+        frames = _placed(self.images[index], self.clutter, rng)[None, :, :, None]
+        return {"frames": frames}, None if self.labels is None else self.labels[index]
+
+
+def fresh_digits(split: str = "train", seed: int = 0) -> FreshDigits:
+    """The same digits as `digits`, placed anew whenever they are read."""
+    held = digits(split, seed)
+    train, _ = split_digits("train", np.random.default_rng(seed))
+    images, labels = split_digits(split, np.random.default_rng(seed))
+    name = f"generated:fresh_digits ({split}, seed {seed})"
+    return FreshDigits(name=name, frames=held.frames, labels=labels, images=images, clutter=train)
+
+
+def _placed(image: np.ndarray, clutter: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A digit `[28 28]` over cut-outs of others, on a canvas."""
+    canvas = np.zeros((_CANVAS, _CANVAS), np.uint8)
+    for _ in range(_PIECES):
+        source = clutter[rng.integers(len(clutter)), 4:24, 4:24]
+        y, x = rng.integers(0, source.shape[0] - _CUTOUT + 1, 2)
+        _lay(canvas, source[y : y + _CUTOUT, x : x + _CUTOUT], rng)
+    _lay(canvas, image[4:24, 4:24], rng)
+    return canvas
 
 
 def _lay(canvas: np.ndarray, piece: np.ndarray, rng: np.random.Generator) -> None:

@@ -46,8 +46,7 @@ class Held:
 
     def example(self, index: int, rng: np.random.Generator) -> Example:
         first = int(rng.integers(self.frames.shape[1] - self.clip.span + 1))
-        parts = {"frames": self.frames, "actions": self.actions, "states": self.states}
-        arrays = {key: value[index] for key, value in parts.items() if value is not None}
+        arrays, label = self.recording(index, rng)
         if arrays["frames"].shape[-1] == 1:
             arrays["frames"] = np.broadcast_to(arrays["frames"], (*arrays["frames"].shape[:-1], 3))
         keys = replace(
@@ -56,7 +55,13 @@ class Held:
             states=_KEYS.states if "states" in arrays else (),
         )
         out = example(cut(arrays, keys, first, self.clip.frames, self.clip.stride), keys, self.view, rng, {})
-        return out | ({} if self.labels is None else {"label": self.labels[index]})
+        return out | ({} if label is None else {"label": label})
+
+    def recording(self, index: int, rng: np.random.Generator) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
+        """Arrays of recording `index`, and its label if there are any."""
+        parts = {"frames": self.frames, "actions": self.actions, "states": self.states}
+        arrays = {key: value[index] for key, value in parts.items() if value is not None}
+        return arrays, None if self.labels is None else self.labels[index]
 
     def describe(self) -> str:
         size = "x".join(map(str, self.frames.shape[2:4]))
