@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from learner.datasets.dataset import Clip, Example, UnreadableError, require_examples
-from learner.datasets.folder import files_in
+from learner.datasets.folder import classes_of, files_in
 from learner.datasets.images import DAMAGE, SUFFIXES
 from learner.datasets.view import View
 from replay.counted import counted
@@ -27,6 +27,8 @@ class ImageSequences:
         files = sorted(files_in(where, SUFFIXES), key=lambda file: (dirname(file), _numbered(file)))
         self.sequences = [list(group) for _, group in groupby(files, dirname)]
         require_examples(self.sequences, "pictures", where, f"allowed are {' '.join(SUFFIXES)}")
+        folders = [dirname(group[0]) for group in self.sequences]
+        self.classes, self._labels = classes_of(where, folders) or ([], [])
         if (longest := max(map(len, self.sequences))) < clip.span:
             raise ValueError(
                 f"{where} holds pictures; those of a folder are taken for the frames of a video, of which a clip spans "
@@ -45,10 +47,12 @@ class ImageSequences:
         frames = [_read(file) for file in files[first : first + span : self.clip.stride]]
         if len(sizes := {f"{frame.shape[1]}x{frame.shape[0]}" for frame in frames}) > 1:
             raise UnreadableError(dirname(files[0]), f"its pictures differ in size: {', '.join(sorted(sizes))}")
-        return {"frames": self.view(np.stack(frames), rng)}
+        out = {"frames": self.view(np.stack(frames), rng)}
+        return out | ({"label": np.asarray(self._labels[index], np.int64)} if self._labels else {})
 
     def describe(self) -> str:
-        return f"{counted(len(self), 'folder')} of pictures, each a video, in {self.where}"
+        classes = f" of {counted(len(self.classes), 'class', 'classes')}" if self.classes else ""
+        return f"{counted(len(self), 'folder')} of pictures, each a video,{classes} in {self.where}"
 
     def close(self) -> None:
         return None

@@ -107,9 +107,11 @@ class Row:
 
 
 def evaluate(
-    encoder: Encoder, train: Dataset, test: Dataset, config: ProbeConfig | None = None, note: Note = quiet
-) -> list[Row]:
+    encoder: Encoder, train: Dataset, test: Dataset, config: ProbeConfig | None = None, note: Note = quiet,
+    tuning: Dataset | None = None,
+) -> list[Row]:  # fmt: skip
     """Train probes of a frozen encoder on the labels of `train` and score them on `test`, which nothing is chosen by.
+    Training end to end sees `tuning` in place of `train`, such as the same examples with random crops.
 
     Every draw is a function of the seed. ValueError: there are no labels, too few classes, or what a probe would need
     does not fit.
@@ -128,7 +130,14 @@ def evaluate(
     for name, start in (begun | ({FINETUNED: encoder} if config.finetune else {})).items():
         started = time.process_time()
         model = finetune(
-            start, train, classes, config.end_to_end, seed=config.seed, threads=config.threads, what=name, note=note
+            start,
+            tuning or train,
+            classes,
+            config.end_to_end,
+            seed=config.seed,
+            threads=config.threads,
+            what=name,
+            note=note,
         )
         found = _read(test, {"scores": model}, config, config.test_examples, device, note, f"{name}: test")
         rows.append(_row("end to end", name, found.features["scores"], found.labels, started))

@@ -12,10 +12,12 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-DECAYS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+DECAYS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 """Penalties to choose from."""
-_ITERATIONS = 200
+_ITERATIONS = 500
 _SMALLEST = 1e-6
+_EXACT = 100_000_000
+"""Numbers in the features up to which they are taken in double precision, in which line searches end at the minimum."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +43,7 @@ def fit_linear(
     their covariance plus the penalty is the identity all problems are about equally well conditioned, so that L-BFGS
     takes few passes.
     """
-    x = features.float()
+    x = features.to(torch.float64 if features.numel() <= _EXACT else torch.float32)
     mean, std = x.mean(0), x.std(0)
     std = torch.where(std > _SMALLEST, std, 1.0)  # a constant feature says nothing
     x = (x - mean) / std
@@ -49,10 +51,10 @@ def fit_linear(
     z = x @ basis  # [N R]
     penalty = torch.tensor(decays, dtype=x.dtype, device=x.device)
     scale = (variances / 4 + penalty[:, None]).rsqrt()[..., None]  # [G R 1]
-    free = torch.zeros(len(decays), z.shape[1], classes, device=x.device, requires_grad=True)
-    bias = torch.zeros(len(decays), classes, device=x.device, requires_grad=True)
+    free = torch.zeros(len(decays), z.shape[1], classes, dtype=x.dtype, device=x.device, requires_grad=True)
+    bias = torch.zeros(len(decays), classes, dtype=x.dtype, device=x.device, requires_grad=True)
     solver = torch.optim.LBFGS(
-        [free, bias], max_iter=iterations, tolerance_grad=1e-6, tolerance_change=1e-10, line_search_fn="strong_wolfe"
+        [free, bias], max_iter=iterations, tolerance_grad=1e-9, tolerance_change=1e-14, line_search_fn="strong_wolfe"
     )
     targets = labels.repeat(len(decays))
 
@@ -67,7 +69,8 @@ def fit_linear(
 
     with torch.enable_grad():
         solver.step(loss)
-    return Linear(mean=mean, std=std, weight=(basis @ (scale * free)).detach(), bias=bias.detach())
+    weight = basis @ (scale * free)
+    return Linear(mean=mean.float(), std=std.float(), weight=weight.detach().float(), bias=bias.detach().float())
 
 
 def _basis(x: Float[Tensor, "N D"]) -> tuple[Float[Tensor, "D R"], Float[Tensor, " R"]]:
@@ -75,9 +78,9 @@ def _basis(x: Float[Tensor, "N D"]) -> tuple[Float[Tensor, "D R"], Float[Tensor,
     count, width = x.shape
     if width <= count:
         variances, basis = torch.linalg.eigh((x.T @ x).double() / count)
-        return basis.float(), variances.clamp_min(0).float()
+        return basis.to(x.dtype), variances.clamp_min(0).to(x.dtype)
     variances, left = torch.linalg.eigh((x @ x.T).double() / count)
     kept = variances > 1e-7 * variances[-1].clamp_min(1e-30)
     variances, left = variances[kept], left[:, kept]
-    basis = x.T @ (left / (count * variances).sqrt()).float()
-    return basis, variances.float()
+    basis = x.T @ (left / (count * variances).sqrt()).to(x.dtype)
+    return basis, variances.to(x.dtype)

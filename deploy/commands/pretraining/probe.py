@@ -52,7 +52,7 @@ class Probe:
     """Test examples at most; 0 for all."""
     validation: float = 0.2
     """Share of the training examples by which penalties and rates are chosen."""
-    penalties: tuple[float, ...] = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+    penalties: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
     """L2 penalties of the linear probe, trained side by side."""
     neighbours: Positive = 20
     """Of kNN."""
@@ -68,8 +68,11 @@ class Probe:
     """Learning rates of the attentive probe, each with each decay, trained side by side."""
     decays: tuple[float, ...] = (0.01, 0.4)
     """Weight decays of the attentive probe."""
+    tuning_data: Annotated[str, arg(metavar="WHERE", help_behavior_hint="(default: --data)")] = ""
+    """What --finetune and the encoder that --baselines trains from nothing learn from, such as
+    generated:fresh_digits."""
     tuning_epochs: Positive = 20
-    """Passes of --finetune and of the encoder that --baselines trains from nothing."""
+    """Passes of both."""
     tuning_lr: float = 1e-3
     """Their learning rate."""
     stride: Positive = 1
@@ -112,8 +115,8 @@ def run(arguments: Sequence[str]) -> int:
         seed=given.seed,
     )  # fmt: skip
     settings = ProbeSettings(
-        data=given.data, test=given.test, held_out=given.held_out, stride=given.stride, fps=given.fps, head=given.head,
-        out=given.out, json=given.json, device=given.device,
+        data=given.data, test=given.test, held_out=given.held_out, tuning=given.tuning_data, stride=given.stride,
+        fps=given.fps, head=given.head, out=given.out, json=given.json, device=given.device,
     )  # fmt: skip
     probe_model(given.path, settings, config)
     return 0

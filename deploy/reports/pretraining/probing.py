@@ -40,6 +40,8 @@ class ProbeSettings:
     """Data to score on; empty: the test split of generated data, or `held_out`."""
     held_out: float = 0.2
     """Share of the data to score on."""
+    tuning: str = ""
+    """What training end to end learns from; empty: the data."""
     stride: int = 1
     fps: float = 0.0
     head: Path | None = None
@@ -77,7 +79,8 @@ def probe_model(path: Path, settings: ProbeSettings, config: ProbeConfig) -> dic
             rows = [score(head, encoder, test, config, progress)]
             named = test.describe()
         else:
-            rows = evaluate(encoder, train, test, config, progress)
+            with _tuning_data(encoder, settings) as tuning:
+                rows = evaluate(encoder, train, test, config, progress, tuning)
             named = f"{train.describe()}; scored on {test.describe()}"
     document: dict[str, Any] = {
         "checkpoint": encoder.name, "data": named, "head": str(settings.head) if settings.head else None,
@@ -137,11 +140,9 @@ def table(scores: Sequence[dict[str, Any]]) -> list[str]:
 def labelled_data(encoder: Encoder, settings: ProbeSettings) -> Iterator[tuple[Dataset, Dataset]]:
     """The examples to learn from and to score on, as the encoder sees them. ValueError: they cannot be read, or their
     classes differ."""
-    clip = Clip(frames=encoder.frames, stride=settings.stride, fps=settings.fps)
-    view, keys = View(size=encoder.size), Keys(conditions=False)
 
     def opened(where: str, split: str = "train") -> Dataset:
-        return open_dataset(where, clip=clip, view=view, keys=keys, split=split, note=_say)
+        return _opened(encoder, settings, where, split)
 
     generated = settings.data.startswith("generated:")
     if settings.head:
@@ -164,6 +165,24 @@ def labelled_data(encoder: Encoder, settings: ProbeSettings) -> Iterator[tuple[D
     finally:
         train.close()
         test.close()
+
+
+@contextmanager
+def _tuning_data(encoder: Encoder, settings: ProbeSettings) -> Iterator[Dataset | None]:
+    if not settings.tuning:
+        yield None
+        return
+    dataset = _opened(encoder, settings, settings.tuning)
+    try:
+        yield dataset
+    finally:
+        dataset.close()
+
+
+def _opened(encoder: Encoder, settings: ProbeSettings, where: str, split: str = "train") -> Dataset:
+    clip = Clip(frames=encoder.frames, stride=settings.stride, fps=settings.fps)
+    view, keys = View(size=encoder.size), Keys(conditions=False)
+    return open_dataset(where, clip=clip, view=view, keys=keys, split=split, note=_say)
 
 
 def _require_same_classes(train: Dataset, test: Dataset) -> None:
