@@ -21,7 +21,9 @@ from world_models.genie import presets as genie
 from world_models.jepa import presets
 from world_models.latent import presets as latent_world
 
-TINY, COOLDOWN = "tiny", "cooldown"
+TINY, COOLDOWN, DIGITS, MOTION = "tiny", "cooldown", "digits", "motion"
+WHOLE = DataConfig(scale=(1.0, 1.0), aspect=(1.0, 1.0))
+"""Frames as they are."""
 IMAGENET_EPOCH = 625
 """Updates in which 2048 images at a time show ImageNet once."""
 
@@ -57,9 +59,21 @@ VJEPA2_AC_TRAINING = TrainingConfig(
 LARGE_PROBE = ProbeConfig(every=5000, examples=4096, batch_size=64)
 
 
+CPU_TRAINING = TrainingConfig(
+    batch_size=64,
+    updates=400,
+    lr=Schedule(kind="cosine", start=1e-5, top=2e-3, end=1e-5, warmup=50),
+    momentum=Schedule(kind="linear", top=0.99, end=1.0),
+)
+"""For minutes on a CPU: of the presets `digits` and `motion`."""
+CPU_PROBE = ProbeConfig(every=200, examples=500, batch_size=50)
+
+
 def ijepa(size: str) -> IJEPARun:
     """ValueError names the sizes."""
     run = IJEPARun(model=presets.ijepa(size), data=DataConfig(aspect=(0.75, 4 / 3)))
+    if size == DIGITS:
+        return replace(run, training=CPU_TRAINING, data=WHOLE, probe=CPU_PROBE)
     if size == TINY:
         return run
     return replace(run, training=IJEPA_TRAINING, probe=LARGE_PROBE)
@@ -68,6 +82,8 @@ def ijepa(size: str) -> IJEPARun:
 def vjepa2(size: str) -> VJEPA2Run:
     """A size, or `cooldown` for a model of any size that is given. ValueError names the sizes."""
     run = VJEPA2Run(model=presets.vjepa2(TINY if size == COOLDOWN else size), data=DataConfig(flip=True))
+    if size == MOTION:
+        return replace(run, training=replace(CPU_TRAINING, batch_size=16), data=WHOLE, probe=CPU_PROBE)
     if size == TINY:
         training = TrainingConfig(
             batch_size=32, momentum=Schedule(kind="constant", top=0.996), lr=replace(run.training.lr, end=1e-5)
@@ -120,26 +136,22 @@ GENIE_TINY = TrainingConfig(
 
 GENIE_DYNAMICS_TINY = replace(GENIE_TINY, lr=replace(GENIE_TINY.lr, top=2e-3), updates=1000)
 
-_WHOLE = DataConfig(scale=(1.0, 1.0), aspect=(1.0, 1.0))
-
 
 def genie_tokenizer(size: str) -> GenieTokenizerRun:
     """ValueError names the sizes."""
-    run = GenieTokenizerRun(model=genie.tokenizer(size), data=_WHOLE, training=replace(GENIE_TINY, updates=1000))
+    run = GenieTokenizerRun(model=genie.tokenizer(size), data=WHOLE, training=replace(GENIE_TINY, updates=1000))
     return run if size == TINY else replace(run, training=GENIE_TRAINING, probe=LARGE_PROBE)
 
 
 def genie_latent_action(size: str) -> GenieLatentActionRun:
     """ValueError names the sizes."""
-    run = GenieLatentActionRun(
-        model=genie.latent_action(size), data=_WHOLE, training=replace(GENIE_TINY, batch_size=16)
-    )
+    run = GenieLatentActionRun(model=genie.latent_action(size), data=WHOLE, training=replace(GENIE_TINY, batch_size=16))
     return run if size == TINY else replace(run, training=GENIE_LATER, probe=LARGE_PROBE)
 
 
 def genie_dynamics(size: str) -> GenieDynamicsRun:
     """ValueError names the sizes."""
-    run = GenieDynamicsRun(model=genie.genie(size), data=_WHOLE, training=GENIE_DYNAMICS_TINY)
+    run = GenieDynamicsRun(model=genie.genie(size), data=WHOLE, training=GENIE_DYNAMICS_TINY)
     return run if size == TINY else replace(run, training=GENIE_LATER, probe=LARGE_PROBE)
 
 
@@ -154,7 +166,7 @@ LATENT_TRAINING = TrainingConfig(
 
 def latent(size: str, action: int) -> LatentRun:
     """For actions of this width. ValueError names the sizes."""
-    run = LatentRun(model=latent_world.latent_world(size, action), data=_WHOLE)
+    run = LatentRun(model=latent_world.latent_world(size, action), data=WHOLE)
     if size == TINY:
         training = TrainingConfig(
             batch_size=32, updates=1000, weight_decay=Schedule(kind="constant", top=1e-3),
@@ -165,8 +177,8 @@ def latent(size: str, action: int) -> LatentRun:
 
 
 SIZES = {
-    "ijepa": (TINY, *presets.IJEPA_SIZES),
-    "vjepa2": (TINY, *presets.VJEPA2_SIZES, COOLDOWN),
+    "ijepa": (TINY, DIGITS, *presets.IJEPA_SIZES),
+    "vjepa2": (TINY, MOTION, *presets.VJEPA2_SIZES, COOLDOWN),
     "vjepa2-ac": (TINY, "vitg"),
     "genie-tokenizer": genie.SIZES,
     "genie-latent-action": genie.SIZES,

@@ -13,12 +13,14 @@ import torch
 from torch import Tensor
 
 from learner.datasets.dataset import Dataset
+from learner.datasets.subset import Subset
 from learner.probes.attentive import AttentiveConfig, attentive_scores, fit_attentive
 from learner.probes.encoders import Encoder, untrained
 from learner.probes.features import (
     Labelled,
     Note,
     Represent,
+    chosen,
     differences,
     pixels,
     pooled,
@@ -127,6 +129,9 @@ def evaluate(
         rows += _probed(untrained(encoder, config.seed), train, test, config, note, {}, RANDOM)[0]
     classes = max(known[0].classes, known[1].classes)
     begun = {SUPERVISED: untrained(encoder, config.seed)} if config.baselines else {}
+    learned = tuning or train
+    if config.examples:
+        learned = Subset(learned, chosen(learned, config.examples, config.seed))
     for name, start in (begun | ({FINETUNED: encoder} if config.finetune else {})).items():
         started = time.process_time()
         model = finetune(

@@ -41,13 +41,14 @@ def spread_losses(tokens: Float[Tensor, "R N D"]) -> tuple[Float[Tensor, ""], Fl
     return F.relu(1 - (variance + 1e-4).sqrt()).mean(), off / x.shape[1]
 
 
-def spread(tokens: Iterable[Float[Tensor, "R N D"]], config: SpreadConfig, rows: int) -> dict[str, Tensor]:
-    """Both terms times their weights, the mean over groups of `tokens`, for each of `rows` images; none without
-    weights."""
+def spread(contexts: Iterable[Float[Tensor, "R N D"]], config: SpreadConfig, rows: int) -> dict[str, Tensor]:
+    """Both terms times their weights for each of `rows` images: the sum of those of all tokens and those of their means
+    (as in C-JEPA), the mean over `contexts`; none without weights."""
     if not (config.variance or config.covariance):
         return {}
-    terms = [torch.stack(one) for one in zip(*map(spread_losses, tokens), strict=True)]
-    weights = {"variance": config.variance, "covariance": config.covariance}
+    terms = [torch.stack(spread_losses(part)) for x in contexts for part in (x, x.mean(1, keepdim=True))]
+    variance, covariance = 2 * torch.stack(terms).mean(0)
     return {
-        name: (weight * term.mean()).expand(rows) for (name, weight), term in zip(weights.items(), terms, strict=True)
+        "variance": (config.variance * variance).expand(rows),
+        "covariance": (config.covariance * covariance).expand(rows),
     }

@@ -1,6 +1,14 @@
 """The published sizes of I-JEPA, V-JEPA 2 and V-JEPA 2-AC, and tiny ones for tests and small machines. Torch-free."""
 
-from world_models.jepa.config import EncoderConfig, IJEPAConfig, PredictorConfig, VJEPA2ACConfig, VJEPA2Config
+from world_models.jepa.config import (
+    BlockMaskConfig,
+    EncoderConfig,
+    IJEPAConfig,
+    PredictorConfig,
+    SpreadConfig,
+    VJEPA2ACConfig,
+    VJEPA2Config,
+)
 
 GIANT_MLP = 48 / 11
 
@@ -17,6 +25,10 @@ IJEPA_SIZES = {
     "vitg16": (224, 16, "vitg", 16),
 }
 VJEPA2_SIZES = {"vitl": ("vitl", 256), "vith": ("vith", 256), "vitg": ("vitg", 256), "vitg_384": ("vitg", 384)}
+
+NARROW = PredictorConfig(width=48, depth=2, heads=4)
+APART = SpreadConfig(variance=1.0, covariance=0.1)
+"""Without it small encoders collapse on small batches."""
 
 
 def published_encoder(name: str, size: int, patch: int = 16, tubelet: int = 0) -> EncoderConfig:
@@ -35,7 +47,10 @@ def tiny_encoder(size: int = 32, patch: int = 4, tubelet: int = 0, width: int = 
 
 
 def ijepa(size: str = "tiny") -> IJEPAConfig:
-    """`tiny`, or a published size. ValueError names them."""
+    """`tiny`, `digits`, or a published size. ValueError names them."""
+    if size == "digits":
+        masks = BlockMaskConfig(targets=2, target_scale=(0.05, 0.12))
+        return IJEPAConfig(encoder=tiny_encoder(width=96), predictor=NARROW, masks=masks, spread=APART)
     if size == "tiny":
         return IJEPAConfig(encoder=tiny_encoder(), predictor=PredictorConfig(width=32, depth=2, heads=4))
     pixels, patch, encoder, depth = _published("I-JEPA", IJEPA_SIZES, size)
@@ -44,7 +59,9 @@ def ijepa(size: str = "tiny") -> IJEPAConfig:
 
 
 def vjepa2(size: str = "tiny") -> VJEPA2Config:
-    """`tiny`, or a published size. ValueError names them."""
+    """`tiny`, `motion`, or a published size. ValueError names them."""
+    if size == "motion":
+        return VJEPA2Config(encoder=tiny_encoder(tubelet=2, width=96), predictor=NARROW, frames=8, spread=APART)
     if size == "tiny":
         predictor = PredictorConfig(width=48, depth=2, heads=4, mask_tokens=2)
         return VJEPA2Config(encoder=tiny_encoder(tubelet=2), predictor=predictor, frames=8)
