@@ -35,15 +35,16 @@ def spread_losses(tokens: Float[Tensor, "R N D"]) -> tuple[Float[Tensor, ""], Fl
     alike. Between processes nothing is shared: each spreads its own tokens."""
     x = tokens.float().flatten(0, 1)
     x = x - x.mean(0)
-    variance = x.square().sum(0) / (len(x) - 1)  # [D]
-    covariance = x.T @ x / (len(x) - 1)
+    count = max(1, len(x) - 1)
+    variance = x.square().sum(0) / count  # [D]
+    covariance = x.T @ x / count
     off = covariance.square().sum() - covariance.diagonal().square().sum()
     return F.relu(1 - (variance + 1e-4).sqrt()).mean(), off / x.shape[1]
 
 
-def spread(contexts: Iterable[Float[Tensor, "R N D"]], config: SpreadConfig, rows: int) -> dict[str, Tensor]:
-    """Both terms times their weights for each of `rows` images: the sum of those of all tokens and those of their means
-    (as in C-JEPA), the mean over `contexts`; none without weights."""
+def spread(contexts: Iterable[Tensor], config: SpreadConfig, rows: int) -> dict[str, Tensor]:
+    """Both terms times their weights, for each of `rows` images: the sum of those of all tokens `[R N D]` and those of
+    their means (as in C-JEPA), the mean over `contexts`; none without weights."""
     if not (config.variance or config.covariance):
         return {}
     terms = [torch.stack(spread_losses(part)) for x in contexts for part in (x, x.mean(1, keepdim=True))]
