@@ -1,6 +1,7 @@
 """The losses that keep tokens apart, on tokens whose spread is known."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -40,20 +41,18 @@ def test_tokens_and_their_means_are_both_spread() -> None:
 
 def test_models_that_are_spread_predict_as_before() -> None:
     torch.manual_seed(0)
-    for made, published in (
-        (IJEPA(presets.ijepa("digits")), replace(presets.ijepa("digits"), spread=SpreadConfig())),
-        (VJEPA2(presets.vjepa2("motion")), replace(presets.vjepa2("motion"), spread=SpreadConfig())),
-    ):
-        generator = torch.Generator().manual_seed(0)
-        if isinstance(made, IJEPA):
-            given = torch.rand(3, 3, 32, 32), *made.masks()(3, generator)
-        else:
-            given = [torch.rand(3, 3, 8, 32, 32)], [[sample(3, generator) for sample in made.masks()]]  # type: ignore[assignment]
-        out = made.losses(*given)  # type: ignore[arg-type]
+    generator = torch.Generator().manual_seed(0)
+    image, clip = IJEPA(presets.ijepa("digits")), VJEPA2(presets.vjepa2("motion"))
+    pictures = torch.rand(3, 3, 32, 32), *image.masks()(3, generator)
+    clips = [torch.rand(3, 3, 8, 32, 32)], [[sample(3, generator) for sample in clip.masks()]]
+    cases: list[tuple[Any, Any]] = [(image, pictures), (clip, clips)]
+    for made, given in cases:
+        out = made.losses(*given)
         assert set(out) == {"prediction", "variance", "covariance"} and {len(value) for value in out.values()} == {3}
         out["variance"].mean().backward()
-        assert made.encoder.norm.weight.grad is not None and bool(made.encoder.norm.weight.grad.any())
-        plain = type(made)(published)  # type: ignore[arg-type]
+        assert bool(made.encoder.norm.weight.grad.any())
+        plain = type(made)(replace(made.config, spread=SpreadConfig()))
         plain.load_state_dict(made.state_dict())
-        torch.testing.assert_close(plain.losses(*given)["prediction"], out["prediction"])  # type: ignore[arg-type]
-        assert set(plain.losses(*given)) == {"prediction"}  # type: ignore[arg-type]
+        alone = plain.losses(*given)
+        torch.testing.assert_close(alone["prediction"], out["prediction"])
+        assert set(alone) == {"prediction"}
