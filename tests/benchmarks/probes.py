@@ -36,13 +36,16 @@ PROBED = {"ijepa": "linear", "vjepa2": "attentive"}
 LIVES = "cpu_seconds.jsonl"
 
 
-def pretrained(model: str, seed: int, runs: Path, updates: int) -> tuple[Path, float]:
+def pretrained(model: str, seed: int, given: argparse.Namespace) -> tuple[Path, float]:
     """The run, trained to its end, and the CPU seconds of all its lives."""
-    name, logdir = TASKS[model], runs / f"{model}-{seed}"
+    name, logdir = TASKS[model], given.runs / f"{model}-{seed}"
     config = preset(model, name)
+    updates = given.updates or config.training.updates
+    few = min(config.probe.examples, given.examples or config.probe.examples)
     config = replace(
         config, logdir=str(logdir), seed=seed, data=replace(config.data, where=f"generated:fresh_{name}:{seed}"),
-        training=replace(config.training, threads=1, device="cpu", updates=updates or config.training.updates),
+        training=replace(config.training, threads=1, device="cpu", updates=updates),
+        probe=replace(config.probe, examples=few),
     )  # fmt: skip
     lives = logdir / LIVES
     started = time.process_time()
@@ -78,7 +81,7 @@ def measured(model: str, seed: int, given: argparse.Namespace) -> dict[str, Any]
     asked = {name: getattr(given, name) for name in ("updates", "examples", "depth", "epochs", "tuning_epochs")}
     if file.exists() and (kept := json.loads(file.read_text()))["asked"] == asked:
         return dict(kept)
-    logdir, cpu = pretrained(model, seed, given.runs, given.updates)
+    logdir, cpu = pretrained(model, seed, given)
     started = time.process_time()
     scores = probed(model, seed, logdir, given)
     found = {
