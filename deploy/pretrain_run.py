@@ -12,7 +12,7 @@ from deploy.interrupt import Interrupt
 from deploy.reports.pretraining.board import PretrainBoard
 from deploy.stored.pretraining_data import PretrainingData
 from deploy.wiring.claim import claim
-from deploy.wiring.pretraining import FREE, GenieDynamicsRun, PretrainConfig, VJEPA2ACRun, rooted
+from deploy.wiring.pretraining import FREE, GenieDynamicsRun, LatentRun, PretrainConfig, VJEPA2ACRun, rooted
 from learner.checkpoint import Checkpoints, read_arrays, read_document
 from learner.datasets.batches import Batches
 from learner.pretrain.monitor import Monitor
@@ -23,6 +23,7 @@ from world_models.checkpoint_files import WEIGHTS
 from world_models.genie.genie import Genie
 from world_models.jepa.vjepa2 import VJEPA2
 from world_models.jepa.vjepa2_ac import VJEPA2AC
+from world_models.latent.latent_world import LatentWorld
 from world_models.loading import load_model, load_world_model
 from world_models.model_document import ModelDocument
 from world_models.parameters import as_arrays, load_parameters
@@ -149,6 +150,8 @@ def build_trainer(config: PretrainConfig, processes: Processes, fresh: bool) -> 
     made = objective(config.model_config)
     if fresh:
         _load_frozen(config, made.model)
+    if isinstance(config, LatentRun) and config.encoder:
+        made.model.freeze_encoder()  # type: ignore[operator]
     start = load_world_model(init) if fresh and (init := getattr(config, "init", "")) else None
     if start:
         load_parameters(made.model, start.model.state_dict(), start.folder)
@@ -165,6 +168,9 @@ def _load_frozen(config: PretrainConfig, model: nn.Module) -> None:
         trained = load_model(config.encoder)
         assert isinstance(trained, VJEPA2), config.encoder
         load_parameters(model.encoder, trained.target_encoder.state_dict(), config.encoder)
+    if isinstance(config, LatentRun) and config.encoder:
+        assert isinstance(model, LatentWorld)
+        load_parameters(model.encoder, load_model(config.encoder).encoder.state_dict(), config.encoder)  # type: ignore[union-attr]
     if isinstance(config, GenieDynamicsRun):
         assert isinstance(model, Genie)
         load_parameters(model.tokenizer, load_model(config.tokenizer).state_dict(), config.tokenizer)

@@ -209,6 +209,9 @@ class LatentRun(PretrainConfig):
 
     command: ClassVar[str] = "pretrain latent"
 
+    encoder: str = ""
+    """A run or checkpoint of `nexus pretrain latent`, whose encoder is used as it is: the predictor alone learns, from
+    many more frames in the same time. Empty: both learn."""
     model: LatentWorldConfig = field(default_factory=LatentWorldConfig)
 
     @property

@@ -41,7 +41,7 @@ class LatentObjective:
         c, actions = self.model.config, batch["actions"]
         latents = self.model.encode(self._clips(batch["frames"]))
         drawn = self.draw(len(latents), torch.Generator().manual_seed(0)).to(latents.device)
-        loss = self.model.latent_losses(latents, actions, drawn)["regulariser"] + self._still(latents, 1)
+        loss = self._still(latents, 1) + self.model.latent_losses(latents, actions, drawn).get("regulariser", 0.0)
         if c.rollout > 1:
             loss = loss + torch.stack([self._still(latents, k) for k in range(2, c.rollout + 1)]).mean(0)
         return loss + c.inverse * (actions - actions.mean((0, 1))).square().mean((1, 2))

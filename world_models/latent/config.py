@@ -3,30 +3,44 @@
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+KINDS = ("vit", "cnn")
+
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderConfig:
-    """Vision transformer that makes one latent of a frame (`encoder.py`)."""
+    """The network that makes one latent of a frame (`encoder.py`)."""
 
+    kind: str = "vit"
+    """`vit`, a vision transformer, or `cnn`, convolutions, which see where things are after far fewer updates."""
     size: int = 64
     """Height and width of the frames, in pixels."""
-    patch: int = 8
-    """Height and width of a patch."""
     channels: int = 3
     """Channels of the frames."""
     width: int = 192
-    """Features of a token."""
+    """Features of a token; of `cnn`, channels after the first convolution (each further one doubles them, up to four
+    times as many)."""
     depth: int = 12
-    """Transformer blocks."""
-    heads: int = 3
-    """Attention heads."""
-    mlp_ratio: float = 4.0
-    """Hidden units of a block's MLP, relative to its width."""
+    """Transformer blocks; of `cnn`, convolutions, each of which halves height and width."""
     hidden: int = 2048
     """Hidden units of the projection to the latent."""
+    patch: int = 8
+    """Height and width of a patch, of `vit`."""
+    heads: int = 3
+    """Attention heads, of `vit`."""
+    mlp_ratio: float = 4.0
+    """Hidden units of a block's MLP, relative to its width, of `vit`."""
 
     def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"encoder.kind={self.kind!r} is not one of {', '.join(KINDS)}.")
         _require_at_least_one(self, "encoder", "size", "patch", "channels", "width", "depth", "heads", "hidden")
+        if self.kind == "cnn":
+            if self.size % 2**self.depth:
+                raise ValueError(
+                    f"encoder.size={self.size} must be a multiple of {2**self.depth}: encoder.depth={self.depth} "
+                    "convolutions halve it as many times."
+                )
+            return
         _require_heads("encoder", self.width, self.heads)
         if self.size % self.patch:
             raise ValueError(f"encoder.size={self.size} must be a multiple of encoder.patch={self.patch}.")

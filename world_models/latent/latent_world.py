@@ -35,11 +35,23 @@ class LatentWorld(nn.Module):
         self.config = config
         self.encoder = FrameEncoder(config.encoder, config.latent)
         self.predictor = LatentPredictor(config)
+        self.frozen = False
         if config.inverse:
             hidden = config.predictor.width
             self.inverse = nn.Sequential(
                 nn.Linear(2 * config.latent, hidden), nn.GELU(), nn.Linear(hidden, config.action)
             )
+
+    def freeze_encoder(self) -> None:
+        """From now on the predictor alone learns."""
+        self.frozen = True
+        self.encoder.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> "LatentWorld":
+        """A frozen encoder stays as it is, its running means too."""
+        super().train(mode)
+        self.encoder.train(mode and not self.frozen)
+        return self
 
     def encode(self, clips: Float[Tensor, "B channels T size size"]) -> Float[Tensor, "B T D"]:
         """A latent of every frame. ValueError: these are no clips, or not of the configured size."""
@@ -69,21 +81,24 @@ class LatentWorld(nn.Module):
         actions: Float[Tensor, "B T-1 A"],
         directions: Float[Tensor, "D M"] | None = None,
     ) -> dict[str, Tensor]:
-        """Losses of each clip `[B]`, each with its weight: `prediction`, the squared error of the next latent, and
-        `regulariser`, that of all latents of the batch; `rollout` and `inverse` if they are configured.
+        """Losses of each clip `[B]`, each with its weight: `prediction`, the squared error of the next latent, and, if
+        they are configured, `regulariser`, that of all latents of the batch, `rollout` and `inverse`.
 
-        Gradients reach the targets too. Random `directions` are drawn if none are given. ValueError: the clip is too
-        short, or the actions do not fit it.
+        Gradients of `prediction` reach the targets too. Roll-outs begin at the first frames and train the predictor
+        alone: through the latents, errors of many steps remove from them what is hard to predict. Random `directions`
+        are drawn if none are given. ValueError: the clip is too short, or the actions do not fit it.
         """
         c = self.config
-        errors = [error.mean(1) for error in self.errors(latents, actions)]
-        out = {"prediction": errors[0]}
+        out = {"prediction": self.errors(latents, actions, 1)[0].mean(1)}
         if c.rollout > 1:
-            out["rollout"] = torch.stack(errors[1:]).mean(0)
-        if directions is None:
-            directions = random_directions(c.latent, c.regulariser.projections, device=latents.device)
-        apart = gaussianity(latents.flatten(0, 1), directions, c.regulariser.knots, c.regulariser.reach)
-        out["regulariser"] = (c.regulariser.weight * apart).expand(len(latents))
+            seen = c.history + c.rollout
+            ahead = self.errors(latents[:, :seen].detach(), actions[:, : seen - 1])
+            out["rollout"] = torch.cat(ahead[1:], 1).mean(1)
+        if c.regulariser.weight:
+            if directions is None:
+                directions = random_directions(c.latent, c.regulariser.projections, device=latents.device)
+            apart = gaussianity(latents.flatten(0, 1), directions, c.regulariser.knots, c.regulariser.reach)
+            out["regulariser"] = (c.regulariser.weight * apart).expand(len(latents))
         if c.inverse:
             told = self.inverse(torch.cat([latents[:, :-1], latents[:, 1:]], -1))
             out["inverse"] = c.inverse * (told.float() - actions).square().mean((1, 2))

@@ -7,10 +7,14 @@ from torch import Tensor, nn
 from world_models.latent.config import LatentWorldConfig
 from world_models.vit import INIT_STD, NORM_EPS, Block, initialize
 
+CHANGE = 0.1
+"""About what a step changes of a number of the latent, whose deviation is 1. With outputs of this size the predictor
+learns what depends on fine differences, a wall that stops a move for example, in a fraction of the updates."""
+
 
 class LatentPredictor(nn.Module):
     """Causal transformer with a token for each frame, to which its action is added. It predicts the change of the
-    latent."""
+    latent, in units of `CHANGE`."""
 
     def __init__(self, config: LatentWorldConfig):
         super().__init__()
@@ -31,4 +35,4 @@ class LatentPredictor(nn.Module):
         x = self.latent_embed(latents) + self.action_embed(actions) + self.positions[:frames]
         for block in self.blocks:
             x, _ = block(x, groups=frames)
-        return latents + self.project(self.norm(x)).float()
+        return latents + CHANGE * self.project(self.norm(x)).float()

@@ -9,10 +9,10 @@ def latent_world(size: str = "tiny", action: int = 2) -> LatentWorldConfig:
     """`tiny`, for minutes on a CPU, or `base`, about 15 million parameters. ValueError names them."""
     if size == "tiny":
         return LatentWorldConfig(
-            encoder=EncoderConfig(patch=16, width=64, depth=2, heads=4, hidden=256),
-            predictor=PredictorConfig(width=64, depth=2, heads=2),
-            regulariser=RegulariserConfig(projections=256),
-            latent=32, action=action, frames=8, history=1, rollout=4,
+            encoder=EncoderConfig(kind="cnn", width=16, depth=4, hidden=256),
+            predictor=PredictorConfig(width=128, depth=2, heads=2),
+            regulariser=RegulariserConfig(weight=1.0, projections=256),
+            latent=32, action=action, frames=8, history=1, rollout=4, inverse=1.0,
         )  # fmt: skip
     if size == "base":
         return LatentWorldConfig(action=action)

@@ -13,6 +13,7 @@ from learner.datasets.dataset import Example
 from world_models.checkpoint_files import newest_model
 from world_models.genie.config import LatentActionConfig, TokenizerConfig
 from world_models.jepa.config import VJEPA2Config
+from world_models.latent.config import LatentWorldConfig
 from world_models.model_document import ModelDocument, read_model_document
 
 
@@ -69,14 +70,29 @@ def require_encoder(config: VJEPA2ACRun, fitted: VJEPA2ACRun) -> None:
 
 
 def fitted_to_actions(config: LatentRun, name: str) -> LatentRun:
-    """The preset `name` for the actions of the data. ValueError: there are none."""
+    """The preset `name` for the actions of the data and for the encoder that `config` names, if it does; nothing is
+    then left for the losses that only train encoders. ValueError: there are none, or there is no such encoder."""
     fitted = preset("latent", name, _with_actions(config)["actions"].shape[-1])
     assert isinstance(fitted, LatentRun)
-    return fitted
+    if not config.encoder:
+        return fitted
+    found, model = _document(config.encoder, "--encoder", LatentWorldConfig).config, fitted.model
+    model = replace(
+        model, encoder=found.encoder, latent=found.latent, inverse=0.0, regulariser=replace(model.regulariser, weight=0.0)
+    )
+    return replace(fitted, model=model)
 
 
 def require_actions(config: LatentRun, fitted: LatentRun) -> None:
-    """ValueError: options ask for other actions than there are."""
+    """ValueError: options ask for other actions than there are, or for another encoder than the one to use."""
+    if config.encoder:
+        where = f"--encoder {config.encoder}"
+        _require_same("--model.encoder", config.model.encoder, fitted.model.encoder, where)
+        if config.model.latent != fitted.model.latent:
+            raise ValueError(
+                f"--model.latent {config.model.latent}: {where} has {fitted.model.latent}, which its weights need; "
+                "leave the option out."
+            )
     if (given := config.model.action) != (found := fitted.model.action):
         raise ValueError(
             f"--model.action {given}: those of --data {config.data.where} have {found} numbers; leave it out, or name "

@@ -71,6 +71,32 @@ def test_gradients_reach_predictor_encoder_and_targets() -> None:
     assert latents.grad is not None and (latents.grad[:, -1] != 0).any()
 
 
+def test_roll_outs_train_the_predictor_alone() -> None:
+    model = build().train()
+    model.losses(clips(), actions())["rollout"].sum().backward()
+    assert all(p.grad is None for p in model.encoder.parameters())
+    assert all(p.grad is not None for p in model.predictor.parameters())
+
+
+@pytest.mark.parametrize("size", [16, 32])
+def test_convolutions_make_latents_too(size: int) -> None:
+    encoder = EncoderConfig(kind="cnn", size=size, width=4, depth=3, hidden=16)
+    model = LatentWorld(replace(small_config(), encoder=encoder)).eval()
+    frames = torch.rand(3, 3, 4, size, size)
+    assert model.encode(frames).shape == (3, 4, 6)
+    with pytest.raises(ValueError, match=rf"Frames are 8x8, this latent world model takes {size}x{size}"):
+        model.encode(clips())
+    sum(loss.mean() for loss in model.train().losses(frames, actions()).values()).backward()  # type: ignore[union-attr]
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_settings_of_encoders_are_checked() -> None:
+    with pytest.raises(ValueError, match=r"encoder\.kind='resnet' is not one of vit, cnn"):
+        EncoderConfig(kind="resnet")
+    with pytest.raises(ValueError, match=r"encoder\.size=60 must be a multiple of 16"):
+        EncoderConfig(kind="cnn", size=60, depth=4)
+
+
 def moving_points(generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
     """Clips `[32 3 4 8 8]` of a blurred point, and its moves `[32 3 2]`, -1 to 1."""
     moves = 2 * torch.rand(32, 3, 2, generator=generator) - 1
