@@ -78,7 +78,11 @@ def fitted_to_actions(config: LatentRun, name: str) -> LatentRun:
         return fitted
     found, model = _document(config.encoder, "--encoder", LatentWorldConfig).config, fitted.model
     model = replace(
-        model, encoder=found.encoder, latent=found.latent, inverse=0.0, regulariser=replace(model.regulariser, weight=0.0)
+        model,
+        encoder=found.encoder,
+        latent=found.latent,
+        inverse=0.0,
+        regulariser=replace(model.regulariser, weight=0.0),
     )
     return replace(fitted, model=model)
 

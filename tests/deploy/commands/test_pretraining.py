@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from deploy.commands.pretrain import run
 from deploy.commands.pretraining import genie
@@ -98,6 +99,16 @@ def test_a_latent_world_takes_the_actions_of_its_data(tmp_path: Path) -> None:
     losses = ("prediction", "rollout", "regulariser", "inverse")
     assert {f"probe/{name}" for name in (*measured, "rollout_ratio", "state_r2")} <= last.keys()
     assert {f"train/loss/{name}" for name in losses} <= last.keys()
+    words = ["latent", "--data", str(data), "--encoder", str(logdir), "--logdir", str(tmp_path / "second")]
+    with pytest.raises(ValueError, match="--model.latent 8: --encoder .* has 32, which its weights need; leave the"):
+        run([*words, "--model.latent", "8"])
+    with pytest.raises(ValueError, match="--model.encoder.width 8: --encoder .* has 16, which its weights need"):
+        run([*words, "--model.encoder.width", "8"])
+    assert run([*words, *few, *probe, "--model.predictor.width", "32"]) == 0
+    again = load_model(tmp_path / "second")
+    assert again.config.inverse == again.config.regulariser.weight == 0  # type: ignore[union-attr]
+    for key, value in again.get_submodule("encoder").state_dict().items():
+        assert torch.equal(value, model.get_submodule("encoder").state_dict()[key]), key
 
 
 def test_an_encoder_that_is_none(tmp_path: Path) -> None:
