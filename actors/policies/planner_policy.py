@@ -1,4 +1,5 @@
-"""A planner over a world model as a policy: it plans at every step and takes the first action (receding horizon)."""
+"""A planner over a world model as a policy: it plans at every step, or every few, and takes the first actions (receding
+horizon)."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -22,36 +23,43 @@ Goal = Callable[[Arrays], Arrays]
 
 
 class PlannerCarry(NamedTuple):
-    """The state before the newest observation, the action that led from it, where the next plan begins, and how many
-    steps each episode has taken."""
+    """The state before the newest observation, the action that led from it, where the next plan begins, how many steps
+    each episode has taken, and what is left of the plan `[N H A]`."""
 
     state: State
     action: Tensor
     warm: Warm
     taken: Tensor
+    plan: Tensor
 
 
 class PlannerPolicy:
     """Plans for N environments at once, all in one batch; `seed` and the `draw` number of a step fix every sample.
 
     Plans are judged by `cost`, or by the distance to the observation that `goal` picks, at the end or after every step.
-    With `deadline`, the steps of an episode, plans towards a goal end with the episode (a shrinking horizon).
+    With `deadline`, the steps of an episode, plans towards a goal end with the episode (a shrinking horizon). A plan is
+    followed for `replan_every` steps, or until its episode ends.
     `module` holds the parameters of the model, which snapshots replace; `latents_of` is what is stored of a state.
     """
 
     def __init__(
         self, model: PlanningModel, planner: Planner, cost: Cost | None = None, *, goal: Goal | None = None,
-        every_step: bool = False, deadline: int | None = None, seed: int = 0, module: nn.Module | None = None,
-        latents_of: Callable[[State], Arrays] = lambda state: {},
+        every_step: bool = False, deadline: int | None = None, replan_every: int = 1, seed: int = 0,
+        module: nn.Module | None = None, latents_of: Callable[[State], Arrays] = lambda state: {},
     ):  # fmt: skip
         if (cost is None) == (goal is None):
             raise ValueError("PlannerPolicy needs either cost or goal: what is a plan to be judged by?")
         if deadline is not None and (goal is None or deadline < 1):
             raise ValueError(f"deadline={deadline} must be at least 1, and is for plans towards a goal.")
+        if not 1 <= replan_every <= planner.horizon:
+            raise ValueError(
+                f"replan_every={replan_every} must lie between 1 and {planner.horizon}, the steps that are planned."
+            )
         if goal is not None and not isinstance(model, GoalModel):
             raise ValueError(f"{type(model).__name__} has no features(), so no distance to a goal; give a cost.")
         self.model, self.planner, self.cost, self.goal = model, planner, cost, goal
-        self.every_step, self.deadline, self.seed, self.module = every_step, deadline, seed, module
+        self.every_step, self.deadline, self.replan_every = every_step, deadline, replan_every
+        self.seed, self.module = seed, module
         self.latents_of, self.version = latents_of, 0
         self.device = leaves(model.initial(1))[0].device
         self.layout = ActionLayout(model.action_space, self.device)
@@ -64,8 +72,9 @@ class PlannerPolicy:
     def initial(self, rows: int) -> PlannerCarry:
         """The carry before the first step of N environments."""
         action = torch.zeros(rows, self.layout.width, device=self.device)
-        return PlannerCarry(self.model.initial(rows), action, cold(self.layout, rows, self.planner.horizon),
-                            torch.zeros(rows, dtype=torch.long, device=self.device))  # fmt: skip
+        warm = cold(self.layout, rows, self.planner.horizon)
+        taken = torch.zeros(rows, dtype=torch.long, device=self.device)
+        return PlannerCarry(self.model.initial(rows), action, warm, taken, warm.mean)
 
     def act(
         self, carry: PlannerCarry, observation: Arrays, is_first: np.ndarray, draw: int
@@ -79,12 +88,19 @@ class PlannerPolicy:
         with torch.no_grad():  # not inference mode, whose tensors have no gradients: a planner may need those
             state = self.model.encode(observation, carry.state, carry.action, first)
         taken = torch.where(first, 0, carry.taken)
-        objective = Objective(self.model, state, self._cost(observation, taken), number + 2)
-        warm = restart(carry.warm, first, self.layout) if is_first.any() else carry.warm
-        plan = self.planner.plan(objective, self.layout, len(is_first), self.generator, warm)
-        action = plan.actions[:, 0].clone()
+        warm, plan = carry.warm, carry.plan
+        due = first | (taken % self.replan_every == 0)
+        if due.any():
+            if is_first.any():
+                warm = restart(warm, first, self.layout)
+            objective = Objective(self.model, state, self._cost(observation, taken), number + 2)
+            found = self.planner.plan(objective, self.layout, len(is_first), self.generator, warm)
+            warm = found.warm if due.all() else _chosen(due, found.warm, warm)
+            plan = torch.where(due[:, None, None], found.actions, plan)
+        action = plan[:, 0].clone()
         actions = {key: value.cpu().numpy() for key, value in self.layout.by_key(action).items()}
-        return PlannerCarry(state, action, shift(plan.warm), taken + 1), actions, self.latents_of(state)
+        after = PlannerCarry(state, action, shift(warm), taken + 1, torch.cat([plan[:, 1:], plan[:, -1:]], 1))
+        return after, actions, self.latents_of(state)
 
     def _cost(self, observation: Arrays, taken: Tensor) -> Cost:
         if self.cost is not None:
@@ -116,3 +132,10 @@ class PlannerPolicy:
         assert self.module is not None, "a policy that takes snapshots is given its module"
         load_snapshot(self.module, snapshot)
         self.version = snapshot.version
+
+
+def _chosen(rows: Tensor, yes: Warm, no: Warm) -> Warm:
+    """`yes` in the problems `rows`, `no` in the others; without elites where one has none."""
+    mean = torch.where(rows[:, None, None], yes.mean, no.mean)
+    kept = min(yes.elites.shape[1], no.elites.shape[1])
+    return Warm(mean, torch.where(rows[:, None, None, None], yes.elites[:, :kept], no.elites[:, :kept]))

@@ -28,6 +28,8 @@ class Plan:
     """Steps, or blocks, planned ahead; by default 5 if the value of the last state counts, else the planner's own."""
     block: Positive = 1
     """Steps in a row that a plan takes the same action; a new plan begins at every step nevertheless."""
+    replan_every: Positive = 1
+    """Steps of a plan that are taken before the next plan is made: more cost less time, and see less."""
     samples: Annotated[PositiveOrNone, arg(help_behavior_hint="(optional)")] = None
     """Sequences that are tried in each iteration; by default as many as the planner is meant for."""
     iterations: Annotated[PositiveOrNone, arg(help_behavior_hint="(optional)")] = None
@@ -74,8 +76,8 @@ def run(arguments: Sequence[str]) -> int:
     chosen = {name: getattr(given, name) for name in ("horizon", "samples", "iterations")}
     settings = PlanSettings(
         planner=given.planner, options={name: value for name, value in chosen.items() if value is not None},
-        block=given.block, goal=given.goal, every_step=given.every_step, deadline=given.deadline,
-        pessimism=given.pessimism, bootstrap=not given.without_value, task=given.task,
+        block=given.block, replan_every=given.replan_every, goal=given.goal, every_step=given.every_step,
+        deadline=given.deadline, pessimism=given.pessimism, bootstrap=not given.without_value, task=given.task,
         episodes=given.episodes, seed=given.seed, compare=not given.alone,
     )  # fmt: skip
     score_planner(given.path, settings, given.out or given.path / f"plan-{given.planner}.json")

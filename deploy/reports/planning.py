@@ -48,6 +48,7 @@ class PlanSettings:
     goal: str = ""
     every_step: bool = False
     deadline: int | None = None
+    replan_every: int = 1
     pessimism: float = 0.0
     bootstrap: bool = True
     task: str = ""
@@ -105,7 +106,7 @@ def score_planner(path: Path, settings: PlanSettings, out: Path) -> dict[str, An
         "planner": {"name": settings.planner, **to_json(planner)},
         "cost": {name: getattr(settings, name) for name in ("goal", "every_step", "deadline")} if settings.goal
         else to_json(_reward_cost(settings)),
-        "checkpoint": str(loaded.folder), "task": config.task,
+        "replan_every": settings.replan_every, "checkpoint": str(loaded.folder), "task": config.task,
     }  # fmt: skip
     for name, player, actions in players:
         timed = TimedPolicy(player)
@@ -126,7 +127,9 @@ def planner_policy(
     loaded: LoadedModel, model: PlanningModel, planner: Planner, settings: PlanSettings, image: str
 ) -> PlannerPolicy:
     """The policy that plans in a loaded model; `image` is the key that the picture of a goal replaces."""
-    make = partial(PlannerPolicy, model, planner, seed=settings.seed, module=loaded.model)
+    make = partial(
+        PlannerPolicy, model, planner, replan_every=settings.replan_every, seed=settings.seed, module=loaded.model
+    )
     if not settings.goal:
         cost: Cost = _reward_cost(settings)
         if not callable(getattr(model, "rewards", None)):

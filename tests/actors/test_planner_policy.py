@@ -147,6 +147,29 @@ def test_plans_end_with_the_episode() -> None:
     assert carry.taken.tolist() == [3]
 
 
+def test_plans_are_followed_for_some_steps_or_until_their_episode_ends() -> None:
+    model, seen = SimpleWorldModel(PENDULUM), {"vector": np.ones((2, 3), np.float32)}
+    policy = PlannerPolicy(model, SMALL, RewardCost(), replan_every=3)
+    carry, taken, plans = policy.initial(2), [], []
+    for step in range(7):
+        first = np.array([step == 0, step in (0, 2)])  # the second episode begins anew
+        carry, _, _ = policy.act(carry, seen, first, step)
+        taken.append(carry.action)
+        plans.append(carry.plan.clone())
+        assert carry.plan.shape == (2, SMALL.horizon, 1)
+    for row, planned in ((0, (0, 3, 6)), (1, (0, 2, 5))):
+        for begin, end in zip(planned, (*planned[1:], 7), strict=True):
+            for step in range(begin + 1, end):
+                assert torch.equal(taken[step][row], plans[begin][row, step - begin - 1]), (row, step)
+        assert not torch.equal(plans[planned[1]][row, 0], plans[planned[1] - 1][row, 1]), row
+    same = PlannerPolicy(model, SMALL, RewardCost(), replan_every=3)
+    again = same.load(policy.state(carry))
+    one, other = (made.act(state, seen, np.zeros(2, bool), 7)[1] for made, state in ((policy, carry), (same, again)))
+    np.testing.assert_array_equal(one["action"], other["action"])
+    with pytest.raises(ValueError, match=rf"replan_every=0 must lie between 1 and {SMALL.horizon}"):
+        PlannerPolicy(model, SMALL, RewardCost(), replan_every=0)
+
+
 def test_whole_episodes_are_scored() -> None:
     policy = PlannerPolicy(SimpleWorldModel(PENDULUM), CEM(horizon=2, samples=4, elites=2, iterations=1), RewardCost())
     result = run_episodes([partial(make, "gym:Pendulum-v1")] * 2, policy, 2, 0, actions="planned")

@@ -59,9 +59,11 @@ class Walker:
         return None, {"action": moves.astype(np.float32)}, {}
 
 
-def planned(model: nn.Module, planner: Planner, episodes: int, task: str) -> dict[str, Any]:
+def planned(model: nn.Module, planner: Planner, every: int, episodes: int, task: str) -> dict[str, Any]:
     """Success of a planner that sees the goal's picture."""
-    policy = PlannerPolicy(as_seen(model), planner, goal=lambda seen: {"image": seen["goal"]}, deadline=STEPS)
+    policy = PlannerPolicy(
+        as_seen(model), planner, goal=lambda seen: {"image": seen["goal"]}, deadline=STEPS, replan_every=every
+    )
     return score(policy, episodes, True, task)
 
 
@@ -77,6 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--iterations", type=int, default=3)
     parser.add_argument("--horizon", type=int, default=5, help="in blocks")
     parser.add_argument("--block", type=int, default=10, help="steps for which a plan holds an action")
+    parser.add_argument("--replan-every", type=int, default=5, help="steps of a plan that are taken")
     parser.add_argument("--episodes", type=int, default=EPISODES)
     parser.add_argument("--look", choices=LOOKS, default="standard")
     parser.add_argument("--json", action="store_true", help="print one JSON object alone")
@@ -95,7 +98,12 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
             inner = planners(given.samples, given.iterations, given.horizon)[name]
             planner = ActionBlocks(planner=inner, block=given.block)
             for kind, one in ((family, model), (f"{family} untrained", untrained(model, seed))):
-                add(kind, name, planner.horizon, {"run": str(run), **planned(one, planner, given.episodes, task)})
+                add(
+                    kind,
+                    name,
+                    planner.horizon,
+                    {"run": str(run), **planned(one, planner, given.replan_every, given.episodes, task)},
+                )
     environment = make(task)
     others: dict[str, Policy] = {
         "straight line": Walker(door=False), "random actions": RandomPolicy(environment.action_space, SEED),
