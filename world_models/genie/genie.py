@@ -90,6 +90,8 @@ class Genie(nn.Module):
         """Worlds that begin with these frames, of which the newest are kept in memory; the actions between them are
         inferred unless given. ValueError: there are no frames, they have another size, or the actions do not fit."""
         require_frames(frames, self.config.size, self.config.channels)
+        if not len(frames):
+            raise ValueError("A batch of no worlds was given; pass the frames of at least one.")
         between = frames.shape[1] - 1
         if between < 0:
             raise ValueError("A world begins with at least one frame, got none.")
@@ -136,7 +138,12 @@ class Genie(nn.Module):
         sampling: Sampling | None = None,
     ) -> UInt8[Tensor, "B K S S C"]:
         """The K frames that follow `frames` under `actions` `[B K]`, or `[B K A]`. With real actions, `frames` is one
-        frame, or use `start`."""
+        frame, or use `start`. ValueError: frames or actions do not fit."""
+        if actions.ndim < 2 or len(actions) != len(frames):
+            raise ValueError(
+                f"actions have the shape {tuple(actions.shape)} for {len(frames)} worlds; pass [{len(frames)} K], or "
+                f"[{len(frames)} K {self.config.actions}]."
+            )
         state, out = self.start(frames), []
         for action in actions.unbind(1):
             state = self.step(state, action, generator, sampling)

@@ -59,6 +59,15 @@ def test_actions_count_unless_they_are_not_shown(conditioning: str) -> None:
     assert torch.equal(one, other) == (conditioning == "none")
 
 
+def test_batches_that_do_not_fit_are_refused() -> None:
+    model = small_genie()
+    with pytest.raises(ValueError, match="A batch of no worlds was given"):
+        model.generate(clips()[:0], torch.zeros(0, 2, dtype=torch.long))
+    for wrong in (torch.tensor([[0, 1]]), torch.tensor([0, 1])):
+        with pytest.raises(ValueError, match=r"actions have the shape .* for 2 worlds; pass \[2 K\], or \[2 K "):
+            model.generate(clips(), wrong)
+
+
 def test_worlds_go_on_beyond_their_memory_and_repeat() -> None:
     model = small_genie()
     actions = torch.randint(0, 3, (2, 9), generator=torch.Generator().manual_seed(1))
