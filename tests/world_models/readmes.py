@@ -1,6 +1,6 @@
 """Run the commands and programs of world_models' READMEs, in their order and in one folder, on tiny settings.
 
-    python -m tests.world_models.readmes     # in an empty folder; a line of JSON for each
+    python -m tests.world_models.readmes [README ...]     # in an empty folder; a line of JSON for each
 
 A command is run as it is printed, with options appended that leave it little to do. Those that would take minutes are
 only parsed (`parsed_only`).
@@ -35,7 +35,7 @@ PRETRAIN = [
     "--training.batch-size", "4", "--training.updates", "2", "--training.device", "cpu", "--training.threads", "1",
     "--probe.examples", "8", "--probe.batch-size", "4", "--log-every", "1",
 ]  # fmt: skip
-PROBE = ["--examples", "40", "--test-examples", "20", "--device", "cpu"]
+PROBE = ["--examples", "60", "--test-examples", "20", "--device", "cpu"]
 
 
 class Part(NamedTuple):
@@ -133,7 +133,7 @@ def main() -> None:
     write_pictures(Path("pictures"), 24)
     write_clips(Path("clips"))
     done: set[tuple[str, ...]] = set()
-    for part in (part for readme in ORDER for part in parts(readme)):
+    for part in (part for readme in sys.argv[1:] or ORDER for part in parts(readme)):
         began, said, error, skipped = time.process_time(), io.StringIO(), "", ""
         try:
             with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
@@ -154,4 +154,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -18,7 +18,7 @@ from deploy.commands.pretrain import COMMANDS as PRETRAINED
 from tests.world_models.readmes import ORDER, WORLD_MODELS, parsed_only, parts, words
 
 ROOT = WORLD_MODELS.parent
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(900)
 
 
 def test_all_readmes_are_known() -> None:
@@ -37,7 +37,7 @@ def test_commands_and_programs_run(tmp_path: Path) -> None:
     """In one process, as most of the time is that of imports."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
     command = [sys.executable, "-m", "tests.world_models.readmes"]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=560)
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=840)
     assert done.returncode == 0, done.stdout + done.stderr
     found = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(found) == sum(1 for readme in ORDER for _ in parts(readme))
