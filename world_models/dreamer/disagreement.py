@@ -20,13 +20,12 @@ from world_models.space import Spaces
 
 
 class Member(nn.Module):
-    """One predictor: MLP and the mean of a Gaussian with variance 1. It begins with 0, as all others do: what random
-    networks cannot agree on would inflate the values before anything has been learnt."""
+    """One predictor: MLP and the mean of a Gaussian with variance 1."""
 
     def __init__(self, inputs: int, units: int, layers: int, outputs: int):
         super().__init__()
         self.mlp = MLP(inputs, units, layers)
-        self.out = Linear(units, outputs, 0.0)
+        self.out = Linear(units, outputs)
 
     def forward(self, x: Float[Tensor, "... I"]) -> Float[Tensor, "... Z"]:
         return self.out(self.mlp(x))
