@@ -161,7 +161,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--runs", type=Path, default=Path("runs/exploration"), help="where the runs are")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--frames", type=int, default=40_000)
-    parser.add_argument("--disagreement", type=float, default=1000.0, help="weight of the runs with it")
+    parser.add_argument("--disagreement", type=float, default=3.0, help="weight of the runs with it")
     parser.add_argument("--cartpole", action="store_true", help="also train CartPole, with and without")
     parser.add_argument("--read", action="store_true", help="only read runs that are there")
     parser.add_argument("--json", action="store_true", help="print one JSON object alone")

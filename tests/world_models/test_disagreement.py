@@ -62,7 +62,7 @@ def test_transitions_that_were_trained_on_are_rewarded_less_than_others() -> Non
     assert not novel[:, 0].any() and not known[:, 0].any(), "nobody knows what led to the first step"
 
 
-def test_the_reward_is_the_variance_of_the_means_over_the_members() -> None:
+def test_disagreement_is_the_variance_of_the_means_over_the_members() -> None:
     made = ensemble()
     features, action, *_ = transitions(6, seed=3)
     means = made(features[:, 0], action[:, 1])
@@ -72,9 +72,19 @@ def test_the_reward_is_the_variance_of_the_means_over_the_members() -> None:
     chosen = torch.stack([action[:, 1], action[:, 0]], 1)
     imagined = made.imagined(features, chosen)  # an action is chosen in a state; in replay it led to one
     assert torch.allclose(imagined[:, 1], by_hand) and not imagined[:, 0].any()
-    assert torch.equal(made.reward(torch.ones(6), by_hand), 1 + 2 * by_hand)
     huge = made(features[:, 0], 1e3 * action[:, 1].sign())
     assert torch.equal(huge, made(features[:, 0], action[:, 1].sign())), "bounded, as for the dynamics"
+
+
+def test_the_reward_is_in_units_of_what_replay_holds() -> None:
+    made, first = ensemble(), torch.tensor([[True, False, False], [False, True, False]])
+    made.follow(torch.tensor([[0.0, 1.0, 2.0], [0.0, 0.0, 3.0]]), first)
+    assert made.typical == 2, "of the three steps that begin no episode; the first batch is where it begins"
+    made.follow(torch.tensor([[0.0, 1.0, 1.0], [0.0, 0.0, 1.0]]), first)
+    assert torch.isclose(made.typical, torch.tensor(1.95))
+    apart = torch.tensor([0.0, 1.95, 3.9])
+    torch.testing.assert_close(made.reward(torch.ones(3), apart), torch.tensor([1.0, 3.0, 5.0]))
+    assert "typical" in made.state_dict(), "runs go on exactly"
 
 
 def test_no_step_leads_from_one_episode_into_the_next() -> None:
@@ -109,7 +119,8 @@ def test_policy_and_values_learn_from_both_rewards() -> None:
     for output, factor in ((both, 1.0), (task_free, 0.0)):
         novel = output.values["imagination"].metrics["reward"] - factor * plain.values["imagination"].metrics["reward"]
         mean = output.metrics["exploration/disagreement_imagined"] * 3 / 4  # the first of 4 states has none
-        assert torch.allclose(novel, 2 * mean, rtol=1e-4)
+        typical = output.metrics["exploration/disagreement_replay"]  # the first batch is where the average begins
+        assert torch.allclose(novel, 2 * mean / typical, rtol=1e-4)
         assert not torch.equal(output.losses["policy"], plain.losses["policy"])
         assert not torch.equal(output.losses["value"], plain.losses["value"])
         assert not torch.equal(output.losses["replay_value"], plain.losses["replay_value"])

@@ -98,6 +98,7 @@ class Dreamer(nn.Module):
             first, latents = batch["is_first"], sequence.stoch.flatten(-2)
             taken, chosen = (concat_dict(self.action_space, one) for one in (previous_action, imagined.actions))
             losses["disagreement"], novel = exploration.replayed(values["feature"], taken, latents, first)
+            exploration.follow(novel, first)
             expected = exploration.imagined(imagined.features, chosen)
             found = exploration.metrics(novel, first, expected, reward, carry_on)
             metrics |= {f"exploration/{key}": value for key, value in found.items()}

@@ -247,7 +247,8 @@ class ExplorationConfig:
     """Exploration by disagreement, as in Plan2Explore (`disagreement.py`): a way to train, no part of the model."""
 
     disagreement: float = 0.0
-    """Weight of the intrinsic reward: the variance of an ensemble's predictions of the next latents. 0 turns it off."""
+    """Weight of the intrinsic reward: the variance of an ensemble's predictions of the next latents, in units of its
+    moving average on replayed steps, thus about 1 a step. 0 turns it off."""
     task: float = 1.0
     """Weight of the task's reward beside it; 0 explores without a task."""
     members: int = 8
