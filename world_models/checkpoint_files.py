@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -108,7 +108,16 @@ def newest_model(path: Path) -> Path:
 
 def intact_beside(folder: Path) -> Path | None:
     """Another checkpoint of the same run with an intact policy, the best or else the newest; None if there is none."""
-    for other in (folder.parent / BEST, *reversed(numbered(folder.parent))):
+    return _intact((folder.parent / BEST, *reversed(numbered(folder.parent))), folder)
+
+
+def intact_numbered(folder: Path) -> Path | None:
+    """The newest other numbered checkpoint of the same run with an intact model; None if there is none."""
+    return _intact(reversed(numbered(folder.parent)), folder)
+
+
+def _intact(others: Iterable[Path], folder: Path) -> Path | None:
+    for other in others:
         if other.name != folder.name:
             with suppress(DamagedCheckpointError):
                 verify(other, (MODEL_CONFIG, WEIGHTS))

@@ -62,6 +62,7 @@ class GymnasiumEnvironment:
     def __init__(self, environment: gymnasium.Env, task: str, config: EnvironmentConfig) -> None:
         self.raw = environment
         self.frames_per_step = config.action_repeat
+        self.step_limit = -(-_frame_limit(environment) // config.action_repeat)
         self._task = task
         self._check = config.check_steps
         self._observations = gymnasium_spaces.flatten(
@@ -273,3 +274,13 @@ def _given(answer: Any) -> str:
         if isinstance(answer, tuple)
         else f"returned a {type(answer).__name__} alone"
     )
+
+
+def _frame_limit(environment: gymnasium.Env) -> int:
+    """The lowest limit of Gymnasium's own wrappers; 0: there is none."""
+    limits = []
+    while isinstance(environment, gymnasium.Wrapper):
+        if isinstance(environment, TimeLimit):
+            limits.append(environment._max_episode_steps)
+        environment = environment.env
+    return min(limits, default=0)

@@ -14,6 +14,11 @@ from replay.counted import counted
 from world_models.space import Space
 
 
+def step_limit(environment: Environment) -> int:
+    """Steps after which a time limit cuts an episode; 0: the environment has none, or does not say so."""
+    return int(getattr(environment, "step_limit", 0))
+
+
 class Wrapper:
     """Passes everything through; the base class of the others."""
 
@@ -23,6 +28,7 @@ class Wrapper:
         self.action_space = inner.action_space
         self.frames_per_step = inner.frames_per_step
         self.backend = inner.backend
+        self.step_limit = step_limit(inner)
 
     def reset(self, seed: int) -> Step:
         return self.inner.reset(seed)
@@ -93,6 +99,7 @@ class TimeLimit(Wrapper):
         super().__init__(inner)
         self._limit = frames
         self._frames = 0
+        self.step_limit = min(filter(None, (self.step_limit, -(-frames // self.frames_per_step))))
 
     def reset(self, seed: int) -> Step:
         self._frames = 0

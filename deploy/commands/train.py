@@ -26,7 +26,7 @@ from deploy.wiring.presets import PRESETS, apply, options_for
 from deploy.wiring.probe import probe
 from deploy.wiring.stores import damage
 from deploy.wiring.task import FirstEnvironment, TaskSpaces, require_trainable
-from deploy.wiring.transfer import with_networks
+from deploy.wiring.transfer import require_another, with_networks
 from learner.checkpoint import Checkpoints, NoWholeCheckpointError, continuation, disk_is_full
 from world_models.dreamer.config import SIZES
 
@@ -100,6 +100,8 @@ def parse_train(arguments: Sequence[str]) -> RunConfig:
     config = parsed(default)
     if config.task != start.task:
         raise ValueError(f"nexus train: --task {config.task} differs from TASK {start.task}; leave out --task.")
+    if config.init_from:
+        require_another(config)
     if config.init_from and not start.size:
         config = parsed(replace(default, model=with_networks(config, default.model)))
     if config.offline:

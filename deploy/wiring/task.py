@@ -11,6 +11,7 @@ import numpy as np
 from actors.config import CONTINUOUS_PLANNERS
 from actors.environment import Environment
 from actors.envs import make, make_pool, own_module, steps_in_batches
+from actors.envs.wrappers import step_limit
 from actors.isolation.environment_process import Limits
 from actors.isolation.isolated import IsolatedEnvironments
 from actors.pool import Pool
@@ -91,6 +92,7 @@ class FirstEnvironment:
             self._directory = os.getcwd()
         self._first: Environment | None = first
         self.spaces = TaskSpaces(first.observation_space, first.action_space)
+        self.step_limit = step_limit(first)
 
     def __call__(self) -> Environment:
         first, self._first = self._first, None

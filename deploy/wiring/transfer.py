@@ -5,7 +5,8 @@ They are copied into `initial/` of the run, so that it needs the other one no mo
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,27 +14,31 @@ from safetensors.numpy import save
 
 from deploy.wiring.claim import Claim
 from deploy.wiring.config import RunConfig, load_config
+from replay.counted import counted
 from replay.files.new_directory import new_directory
 from replay.files.whole_file import synced
 from replay.step import Rows
 from world_models.checkpoint_files import (
+    CHECKPOINTS,
     MANIFEST,
     MODEL_CONFIG,
     RUN_CONFIG,
     WEIGHTS,
+    DamagedCheckpointError,
+    intact_numbered,
     newest_model,
     read_arrays,
     read_document,
-    run_of,
     verify,
 )
 from world_models.dreamer.config import DreamerConfig
-from world_models.dreamer.parts import PARTS, Part, Shapes, part_of, parts_of, require_fit
+from world_models.dreamer.parts import PARTS, Part, Shapes, networks_of, part_of, parts_of, require_fit
 from world_models.model_document import ModelDocument, read_model_document
 
 INITIAL = "initial"
 SOURCE = "source.json"
-"""Where they are from: checkpoint, its task and updates, the checksum of its weights, parts taken and left fresh."""
+"""Where they are from: checkpoint, its task and updates, the checksum of its weights, parts taken and left fresh,
+and how many reward heads more than it has are fresh."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,15 +50,28 @@ class Source:
     parts: tuple[Part, ...]
     arrays: Rows
     """All of the checkpoint."""
+    wanted: DreamerConfig
+    """The networks of the agent to start."""
 
     @property
     def fresh(self) -> tuple[Part, ...]:
         """The parts that are not taken."""
         return tuple(part for part in PARTS if part not in self.parts)
 
+    @property
+    def fresh_heads(self) -> int:
+        """Reward heads that are not taken, since the checkpoint has fewer, though others are."""
+        return max(0, self.wanted.reward_heads - self._config.reward_heads) if "reward" in self.parts else 0
+
+    @property
+    def _config(self) -> DreamerConfig:
+        found: DreamerConfig = self.document.config
+        return found
+
     def require_fit(self, own: Shapes) -> None:
         """ValueError, naming all that differs: the parts do not fit an agent with these shapes."""
-        require_fit(own, shapes_of(self.arrays), self.parts, str(self.folder))
+        sizes = [getattr(self.wanted, name) != getattr(self._config, name) for name in networks_of(self.parts)]
+        require_fit(own, shapes_of(self.arrays), self.parts, str(self.folder), sized=any(sizes))
 
     def copy(self, folder: Path) -> None:
         """Write the parts, and where they are from, as a directory that is complete or absent."""
@@ -62,6 +80,7 @@ class Source:
             "checkpoint": str(self.folder), "task": self.document.task, "weights": self._checksum(),
             "updates": int(self.folder.name) if self.folder.name.isdecimal() else None,
             "parts": self.parts, "fresh": self.fresh,
+            "fresh_reward_heads": self.fresh_heads,
         }  # fmt: skip
         files = {WEIGHTS: data, SOURCE: json.dumps(where, indent=2).encode()}
         sums = {name: hashlib.sha256(value).hexdigest() for name, value in files.items()}
@@ -76,8 +95,9 @@ class Source:
 
     def __str__(self) -> str:
         task = f" ({self.document.task})" if self.document.task else ""
-        fresh = f"; fresh: {', '.join(self.fresh)}" if self.fresh else ""
-        return f"Starts with {', '.join(self.parts)} of {self.folder}{task}{fresh}, counters, optimizer and replay."
+        heads = [counted(self.fresh_heads, "more reward head")] if self.fresh_heads else []
+        fresh = ", ".join([*self.fresh, *heads, "counters"])
+        return f"Starts with {', '.join(self.parts)} of {self.folder}{task}; fresh: {fresh}, optimizer and replay."
 
 
 def shapes_of(arrays: Rows) -> Shapes:
@@ -86,15 +106,30 @@ def shapes_of(arrays: Rows) -> Shapes:
 
 
 def open_source(config: RunConfig) -> Source:
-    """The checkpoint that `config.init_from` names, of a run its newest. ValueError: there is none, it is damaged, or
-    it is no DreamerV3."""
+    """The checkpoint that `config.init_from` names, of a run its newest. ValueError: there is none, it is damaged (an
+    older intact one of the run is named), or it is no DreamerV3."""
     folder = newest_model(Path(config.init_from))
-    if (folder / MANIFEST).exists():
-        verify(folder, (MODEL_CONFIG, WEIGHTS))
-    document = _document(folder)
-    return Source(
-        folder=folder, document=document, parts=parts_of(config.init_parts), arrays=read_arrays(folder / WEIGHTS)
-    )
+    with _naming_another(folder):
+        if (folder / MANIFEST).exists():
+            verify(folder, (MODEL_CONFIG, WEIGHTS))
+        document, arrays = _document(folder), read_arrays(folder / WEIGHTS)
+    parts = parts_of(config.init_parts)
+    return Source(folder=folder, document=document, parts=parts, arrays=arrays, wanted=config.model)
+
+
+@contextmanager
+def _naming_another(folder: Path) -> Iterator[None]:
+    """Adds to what is said of a damaged checkpoint which one to take in its place. The best one has only what acts."""
+    try:
+        yield
+    except DamagedCheckpointError as error:
+        other = intact_numbered(folder)
+        remedy = (
+            f"Start with an intact one of that run: --init-from {other}"
+            if other
+            else "No other numbered checkpoint beside it is intact: name another run, or leave out --init-from."
+        )
+        raise DamagedCheckpointError(f"{error} {remedy}") from error
 
 
 def prepare(config: RunConfig, claim: Claim, check: Callable[[Source], None]) -> str:
@@ -105,19 +140,19 @@ def prepare(config: RunConfig, claim: Claim, check: Callable[[Source], None]) ->
     if claim.continues or not config.init_from:
         return ""
     source = open_source(config)
-    if _run_of(source.folder) == claim.logdir.resolve():
-        raise ValueError(f"--init-from {config.init_from} is the run itself; choose another --logdir.")
     check(source)
     source.copy(claim.logdir / INITIAL)
     return str(source)
 
 
-def _run_of(folder: Path) -> Path | None:
-    """The run that a checkpoint belongs to; None: an exported one, of no run."""
-    try:
-        return run_of(folder).resolve()
-    except ValueError:
-        return None
+def require_another(config: RunConfig) -> None:
+    """ValueError: what the run is to start with is itself, or one of its checkpoints."""
+    start, logdir = Path(config.init_from).resolve(), Path(config.logdir).resolve()
+    if start in (logdir, logdir / CHECKPOINTS) or start.parent == logdir / CHECKPOINTS:
+        raise ValueError(
+            f"--init-from {config.init_from} is the run in --logdir {config.logdir} itself. Choose another --logdir "
+            "for the new run; to continue that one, give the command that began it."
+        )
 
 
 def read_initial(logdir: Path) -> Rows:
@@ -143,10 +178,10 @@ def with_networks(config: RunConfig, model: DreamerConfig) -> DreamerConfig:
             return model  # another run, which will be said
         found = begun.model
     else:
-        found = _document(newest_model(Path(config.init_from))).config
-    parts = parts_of(config.init_parts)
-    names = [*parts, *(["reward_heads"] if "reward" in parts else [])]
-    return replace(model, **{name: getattr(found, name) for name in names})
+        folder = newest_model(Path(config.init_from))
+        with _naming_another(folder):
+            found = _document(folder).config
+    return replace(model, **{name: getattr(found, name) for name in networks_of(parts_of(config.init_parts))})
 
 
 def _document(folder: Path) -> ModelDocument:

@@ -9,7 +9,8 @@ PartName = Literal["world_model", "all", "encoder", "rssm", "decoder", "reward",
 
 PARTS: tuple[Part, ...] = get_args(Part)
 WORLD_MODEL = PARTS[:5]
-_FOLLOW = {"slow_value": "value", "return_scale": "value", "more_rewards": "reward"}
+_MORE_REWARDS = "more_rewards"
+_FOLLOW = {"slow_value": "value", "return_scale": "value", _MORE_REWARDS: "reward"}
 """Modules that belong to a part of another name: slow critic, scale of returns, reward heads after the first."""
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -29,9 +30,15 @@ def part_of(name: str) -> str:
     return _FOLLOW.get(module, module)
 
 
-def require_fit(own: Shapes, theirs: Shapes, parts: Collection[Part], where: str) -> None:
+def networks_of(parts: Collection[Part]) -> tuple[str, ...]:
+    """The fields of the model's configuration that determine the sizes of these parts."""
+    return (*parts, *(["reward_heads"] if "reward" in parts else []))
+
+
+def require_fit(own: Shapes, theirs: Shapes, parts: Collection[Part], where: str, sized: bool = False) -> None:
     """ValueError: `theirs`, from `where`, lacks one of `parts`, or has something of it in another shape than an agent
-    with the shapes `own`; it names everything that differs, with both shapes, and the parts to leave out."""
+    with the shapes `own`; it names everything that differs, with both shapes, and the parts to leave out. Reward heads
+    after the first may be absent there. `sized`: the agent's parts have been given other sizes than those there."""
     there = parts_of({part_of(name) for name in theirs} & {*PARTS})
     if absent := [part for part in parts if part not in there]:
         also = [part for part in parts if part in there]
@@ -40,7 +47,8 @@ def require_fit(own: Shapes, theirs: Shapes, parts: Collection[Part], where: str
             f"{where} has no {_listed(absent)}; nothing is loaded. {remedy[:1].upper()}{remedy[1:]}"
             f"{'name' if remedy else 'Name'} a run or a numbered checkpoint of it: one named best has only what acts."
         )
-    names = sorted(name for name in own.keys() | theirs.keys() if part_of(name) in parts)
+    heads = {name for name in own.keys() - theirs.keys() if name.partition(".")[0] == _MORE_REWARDS}
+    names = sorted(name for name in (own.keys() | theirs.keys()) - heads if part_of(name) in parts)
     if differ := [name for name in names if own.get(name) != theirs.get(name)]:
         lines = [f"  {name}: {_shape(theirs.get(name))} there, {_shape(own.get(name))} here" for name in differ]
         bad = parts_of({part_of(name) for name in differ})
@@ -48,7 +56,7 @@ def require_fit(own: Shapes, theirs: Shapes, parts: Collection[Part], where: str
         without = f"Leave out {_listed(bad)}: --init-parts {' '.join(rest)}." if rest else ""
         raise ValueError(
             "\n".join([f"{where} does not fit; nothing is loaded:", *lines, without or "No part fits: leave it out."])
-            + " Without --size and --model.* the parts that are taken have the sizes that they have there."
+            + (" Without --size and --model.* the parts that are taken have the sizes that they have there." * sized)
         )
 
 

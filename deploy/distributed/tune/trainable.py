@@ -25,13 +25,16 @@ OWN = ("task", "logdir")
 """Fields that the trainable sets itself."""
 KEPT = (
     "mode", "offline", "environment.", "actor.environments", "replay.store", "replay.shards", "replay.compression",
-    "replay.capacity", "replay.chunk_length",
+    "replay.capacity", "replay.chunk_length", "model.reward_heads", "exploration.members", "exploration.units",
+    "exploration.layers",
 )  # fmt: skip
 """Fields, or groups, with which a copied run must continue."""
 NETWORKS = tuple(
     f"model.{part}." for part in ("rssm", "encoder", "decoder", "reward", "continuation", "policy", "value")
 )
 """Whole numbers in these groups are sizes of the networks, so they must stay too."""
+SWITCHES = ("exploration.disagreement", "anchor.weight")
+"""Weights that may change, but not from or to 0: with 0, what they weigh is not there, nor in checkpoints."""
 
 
 def trainable(
@@ -53,7 +56,7 @@ def trainable(
     next result: seconds each, so let PBT wait for longer between perturbations. One is taken every
     `checkpoint_seconds`, when a trial is finished, and when Tune asks. Restoring it, in the same trial or (PBT) in
     another, continues the run with the values of that trial; only what the weights and the replay depend on must stay,
-    such as the sizes of the networks.
+    such as the sizes of the networks, and whether `exploration.disagreement` and `anchor.weight` are 0.
 
     ValueError: the preset, a field (the nearest are named) or its value is wrong. Wrong parameters fail their trial.
     """
@@ -157,7 +160,9 @@ def _require_same(copied: RunConfig, wanted: RunConfig) -> None:
     lines = [
         f"  {name}: {old!r} there, {new!r} here"
         for name, (old, new) in differences(to_json(copied), to_json(wanted)).items()
-        if name.startswith(KEPT) or (name.startswith(NETWORKS) and not isinstance(new, float))
+        if name.startswith(KEPT)
+        or (name.startswith(NETWORKS) and not isinstance(new, float))
+        or (name in SWITCHES and bool(old) != bool(new))
     ]
     if lines:
         raise ValueError(

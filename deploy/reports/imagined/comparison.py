@@ -16,7 +16,7 @@ FEWEST = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """A mean over the starts, and its 95 % interval."""
+    """The mean of the means of the episodes, and its 95 % interval."""
 
     mean: float
     low: float
@@ -40,6 +40,8 @@ class Comparison:
     """The same of what really followed."""
     episode: np.ndarray
     """Of each start `[N]`."""
+    step: np.ndarray
+    """In its episode, of each start `[N]`."""
     imagined_goes_on: np.ndarray
     """Probability that the episode goes on after the horizon `[N]`."""
     real_goes_on: np.ndarray
@@ -50,11 +52,12 @@ class Comparison:
         """Imagined less real return of each start `[N]`."""
         return np.asarray(self.imagined[:, -1] - self.real[:, -1])
 
-    def figure(self, values: np.ndarray) -> Figure:
-        """The mean of `values` `[N]` over the episodes, each with the mean of its starts."""
+    def figure(self, values: np.ndarray, least: float = -math.inf, most: float = math.inf) -> Figure:
+        """The mean of `values` `[N]` over the episodes, each with the mean of its starts; its interval ends at `least`
+        and `most`, between which all values are."""
         means = self.episode_means(values)
         low, high = confidence_interval(means)
-        return Figure(mean=fmean(means), low=low, high=high)
+        return Figure(mean=fmean(means), low=max(low, least), high=min(high, most))  # what is NaN stays so
 
     def episode_means(self, values: np.ndarray) -> list[float]:
         """The mean of `values` `[N]` in each episode."""
@@ -73,8 +76,8 @@ class Comparison:
         return {
             "imagined": self.figure(self.imagined[:, -1]), "real": self.figure(self.real[:, -1]),
             "bias": self.figure(self.error), "error": self.figure(np.abs(self.error)),
-            "imagined_goes_on": self.figure(self.imagined_goes_on),
-            "real_goes_on": self.figure(self.real_goes_on.astype(np.float64)),
+            "imagined_goes_on": self.figure(self.imagined_goes_on, 0.0, 1.0),
+            "real_goes_on": self.figure(self.real_goes_on.astype(np.float64), 0.0, 1.0),
         }  # fmt: skip
 
     def to_json(self) -> dict[str, Any]:
@@ -82,8 +85,10 @@ class Comparison:
         found: dict[str, Any] = {name: _finite(asdict(figure)) for name, figure in self.figures().items()}
         return found | _finite({"correlation": self.correlation}) | {
             "starts": [
-                {"episode": int(episode), "imagined": float(a), "real": float(b)}
-                for episode, a, b in zip(self.episode, self.imagined[:, -1], self.real[:, -1], strict=True)
+                {"episode": int(episode), "step": int(step), "imagined": float(a), "real": float(b)}
+                for episode, step, a, b in zip(
+                    self.episode, self.step, self.imagined[:, -1], self.real[:, -1], strict=True
+                )
             ]
         }  # fmt: skip
 

@@ -1,6 +1,7 @@
 """Scores a policy inside its world model first: what it imagines to get, and what it then gets."""
 
 import json
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from deploy.reports.imagined.figure import comparison_figure
 from deploy.reports.imagined.starts import StartStates
 from deploy.reports.summary import describe_protocol
 from deploy.wiring.config import load_config
-from deploy.wiring.task import environment_maker, pool_maker
+from deploy.wiring.task import FirstEnvironment, pool_maker
 from learner.imagined_returns import imagined_rewards
 from replay.counted import counted
 from replay.files.whole_file import whole_file
@@ -58,17 +59,22 @@ def evaluate_imagined(path: Path, settings: ImaginedEvaluation) -> Comparison:
     run = run_of(loaded.folder)
     config = replace(load_config(run), seed=settings.seed)
     out, horizon = settings.out or run, settings.horizon or agent.config.imagination_length
-    out.mkdir(parents=True, exist_ok=True)
     parallel = min(PARALLEL, settings.episodes)
     quota = [settings.episodes // parallel + (i < settings.episodes % parallel) for i in range(parallel)]
     policy = DreamerPolicy(ActingModel.sharing(agent), seed=settings.seed)
-    watched = StartStates(policy, quota, settings.starts, horizon, settings.seed)
-    print(f"Agent {loaded.folder}, {config.task}: {horizon} steps imagined by its actor, and then really taken")
-    with EpisodeProgress("real", settings.episodes) as progress:
-        played = run_episodes(
-            [environment_maker(config)] * parallel, watched, settings.episodes, settings.seed, pool=pool_maker(config),
-            check=config.environment.check_steps, watch=progress.update,
-        )  # fmt: skip
+    with closing(FirstEnvironment(config)) as first:
+        if 0 < first.step_limit < horizon:
+            raise ValueError(
+                f"No state of {config.task} can be compared: a time limit ends its episodes after {first.step_limit} "
+                f"steps, within the horizon of {horizon}. Give a --horizon well below {first.step_limit}."
+            )
+        watched = StartStates(policy, quota, settings.starts, horizon, settings.seed, first.step_limit)
+        print(f"Agent {loaded.folder}, {config.task}: {horizon} steps imagined by its actor, and then really taken")
+        with EpisodeProgress("real", settings.episodes) as progress:
+            played = run_episodes(
+                [first] * parallel, watched, settings.episodes, settings.seed, pool=pool_maker(config),
+                check=config.environment.check_steps, watch=progress.update,
+            )  # fmt: skip
     if not watched.found:
         raise ValueError(
             f"Of {counted(settings.episodes, 'episode')} no state can be compared: a time limit ends all within "
@@ -77,7 +83,7 @@ def evaluate_imagined(path: Path, settings: ImaginedEvaluation) -> Comparison:
     found = _compared(agent, watched, horizon, settings)
     print(f"  whole episodes: {played}")
     print(*(f"  {line}" for line in found.lines()), sep="\n")
-    left_out = f", {counted(watched.cut, 'more')} cut by a time limit left out" if watched.cut else ""
+    left_out = f", {counted(watched.cut, 'more')} too near to a time limit left out" if watched.cut else ""
     print(f"  {describe_protocol(played.protocol)}; {counted(len(found.error), 'start')}{left_out}, "
           f"{counted(settings.rollouts, 'rollout')} each")  # fmt: skip
     document = {
@@ -87,7 +93,8 @@ def evaluate_imagined(path: Path, settings: ImaginedEvaluation) -> Comparison:
     }  # fmt: skip
     with whole_file(out / f"{NAME}.json") as fresh:
         fresh.write_text(json.dumps(document, indent=2))
-    comparison_figure(found, config.task).savefig(out / f"{NAME}.png", dpi=130)
+    with whole_file(out / f"{NAME}.png") as fresh:
+        comparison_figure(found, config.task).savefig(fresh, dpi=130)
     print(f"  {out / f'{NAME}.json'}\n  {out / f'{NAME}.png'}")
     return found
 
@@ -98,6 +105,7 @@ def _compared(agent: Dreamer, watched: StartStates, horizon: int, settings: Imag
     imagined = imagined_rewards(agent, state, horizon, settings.rollouts, settings.seed)
     return Comparison(
         imagined=summed(imagined.rewards.mean(1)), real=summed([one.rewards for one in real]),
-        episode=np.array([one.episode for one in starts]), imagined_goes_on=imagined.goes_on[:, :, -1].mean(1),
+        episode=np.array([one.episode for one in starts]), step=np.array([one.step for one in starts]),
+        imagined_goes_on=imagined.goes_on[:, :, -1].mean(1),
         real_goes_on=np.array([one.goes_on for one in real]),
     )  # fmt: skip

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -38,10 +39,12 @@ class Counting:
         return Carry(State(torch.full((rows, 1), float(draw)), torch.zeros(rows, 1, 1)), {}), {}, {}
 
 
-def played(lengths: list[list[tuple[int, bool]]], each: int, horizon: int, seed: int = 0) -> StartStates:
+def played(
+    lengths: list[list[tuple[int, bool]]], each: int, horizon: int, seed: int = 0, limit: int = 0
+) -> StartStates:
     """Episodes of so many steps after the first, which end by themselves or are cut, one list for each environment.
     The reward of each step is the number of the call."""
-    found = StartStates(Counting(), [len(one) for one in lengths], each, horizon, seed)
+    found = StartStates(Counting(), [len(one) for one in lengths], each, horizon, seed, limit)
     rows = []
     for episodes in lengths:
         rows.append([(t == 0, t == n, t == n and terminal) for n, terminal in episodes for t in range(n + 1)])
@@ -67,6 +70,21 @@ def test_what_a_time_limit_cuts_is_left_out_and_counted() -> None:
     found = played([[(5, False), (1, False)]], each=9, horizon=2)
     assert [(start.episode, start.step) for start, _ in found.found] == [(0, 0), (0, 1), (0, 2), (0, 3)]
     assert found.cut == 2 and all(real.goes_on for _, real in found.found)
+
+
+def test_starts_near_a_time_limit_are_left_out_whatever_followed() -> None:
+    for limit, lengths in ((6, [[(5, True), (3, True)]]), (0, [[(5, True), (3, True)], [(6, False)]])):
+        found = played(lengths, each=9, horizon=3, limit=limit)
+        assert [start.step for start, _ in found.found if start.episode == 0] == [0, 1, 2, 3], limit
+        assert max(start.step for start, _ in found.found) == 3 and found.cut == (1 if limit else 3)
+    found = played([[(6, True)]], each=9, horizon=3, limit=6)
+    assert [real.goes_on for _, real in found.found] == [True, True, True, False], "it may end at the limit"
+
+
+def test_episodes_are_numbered_as_the_scores_are_sorted() -> None:
+    found = played([[(5, True), (2, True)], [(3, True)]], each=9, horizon=1).found
+    lengths = [max(start.step for start, _ in found if start.episode == one) + 1 for one in range(3)]
+    assert lengths == [5, 3, 2], "turn by turn, though that of 3 ended first"
 
 
 def test_starts_are_uniform_over_an_episode_and_only_whole_episodes_count() -> None:
@@ -113,7 +131,7 @@ def test_rollouts_depend_on_the_seed_alone_and_not_on_how_many_are_made_at_once(
 def compared(imagined: list[float], real: list[float], episode: list[int]) -> Comparison:
     count = len(real)
     return Comparison(
-        imagined=np.array(imagined)[:, None], real=np.array(real)[:, None], episode=np.array(episode),
+        imagined=np.array(imagined)[:, None], real=np.array(real)[:, None], episode=np.array(episode), step=np.arange(count),
         imagined_goes_on=np.ones(count), real_goes_on=np.ones(count, bool),
     )  # fmt: skip
 
@@ -128,6 +146,13 @@ def test_figures_are_means_over_episodes() -> None:
     assert "imagines more than it gets, by 2 on average" in compared([3, 4, 5], [1, 2, 3], [0, 1, 2]).lines()[-1]
     assert "gets more than it imagines, by 2 on average" in compared([1, 2, 3], [3, 4, 5], [0, 1, 2]).lines()[-1]
     assert summed([np.array([1.0, 2.0])]).tolist() == [[1, 3]]
+
+
+def test_intervals_of_probabilities_stay_within_0_and_1() -> None:
+    found = replace(compared([1.0] * 3, [1.0] * 3, [0, 1, 2]), real_goes_on=np.array([True, True, False]))
+    figure = found.figures()["real_goes_on"]
+    assert figure.mean == pytest.approx(2 / 3) and (figure.low, figure.high) == (0, 1)
+    assert np.isnan(replace(found, episode=np.zeros(3)).figures()["real_goes_on"].low), "not known, not 0"
 
 
 def test_what_is_not_known_is_said_and_null() -> None:
@@ -160,6 +185,10 @@ def test_a_run_is_compared_printed_and_saved(trained: Path, tmp_path: Path, caps
     assert document["horizon"] == 6 and document["rollouts"] == 3 and len(document["starts"]) <= 20
     assert len({one["episode"] for one in document["starts"]}) == 5 == len(document["episodes"]["scores"])
     assert all(0 < one["real"] <= 6 for one in document["starts"]), "CartPole pays 1 a step"
+    assert all(0 <= one["step"] <= 500 - 6 for one in document["starts"])
+    for episode, score in enumerate(document["episodes"]["scores"]):
+        steps = [one["step"] for one in document["starts"] if one["episode"] == episode]
+        assert max(steps) < score, "a step of CartPole pays 1, so episodes and scores agree"
     bias = [np.mean([s["imagined"] - s["real"] for s in document["starts"] if s["episode"] == e]) for e in range(5)]
     assert document["bias"]["mean"] == pytest.approx(np.mean(bias))
     assert document["checkpoint"].startswith(str(trained / "checkpoints" / "0"))
@@ -180,17 +209,17 @@ def test_the_same_seed_gives_the_same_figures(trained: Path, tmp_path: Path) -> 
         (["--imagined", "--deterministic"], "samples its actions as in training"),
         (["--imagined", "--video", "x.mp4"], "do not apply"),
         (["--horizon", "5"], "--horizon is for --imagined; add that"),
-        (["--imagined", "--horizon", "600", "--episodes", "1"], ""),
+        (["--imagined", "--horizon", "501"], "ends its episodes after 500 steps, within the horizon of 501"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
 ) -> None:
     with pytest.raises(SystemExit) as ended:
-        main(["eval", str(trained), "--out", str(tmp_path), *options])
+        main(["eval", str(trained), "--out", str(tmp_path / "out"), *options])
     said = capsys.readouterr()
-    assert ended.value.code == (2 if message else 0), said
-    assert message in said.err and "Traceback" not in said.err
+    assert ended.value.code == 2, said
+    assert message in said.err and "Traceback" not in said.err and not (tmp_path / "out").exists()
 
 
 def test_a_checkpoint_with_the_acting_part_alone_has_no_model_to_imagine_with(
