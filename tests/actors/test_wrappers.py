@@ -10,7 +10,7 @@ from gymnasium.spaces import Box
 from actors.config import EnvironmentConfig
 from actors.envs import make
 from actors.envs.gymnasium import GymnasiumEnvironment
-from actors.envs.wrappers import FrameStack, NormalizeActions, TimeLimit
+from actors.envs.wrappers import FrameStack, NormalizeActions, TimeLimit, step_limit
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -77,6 +77,13 @@ def test_a_time_limit_truncates_and_counts_frames() -> None:
         environment.step(ACTION)
     environment.reset(0)
     assert not environment.step(ACTION).is_last
+
+
+def test_environments_say_after_how_many_steps_a_time_limit_cuts_them() -> None:
+    for limit, repeat, steps in ((0, 1, 500), (0, 3, 167), (100, 1, 100), (100, 3, 34), (900, 1, 500)):
+        environment = make("gym:CartPole-v1", EnvironmentConfig(time_limit=limit, action_repeat=repeat))
+        assert step_limit(environment) == steps, (limit, repeat)
+    assert step_limit(FrameStack(TimeLimit(counter(), 7), 2)) == 7 and step_limit(counter()) == 0
 
 
 def test_a_termination_before_the_time_limit_stays_one() -> None:

@@ -85,7 +85,9 @@ def test_the_parts_that_are_named_are_taken_and_the_others_are_fresh(
     assert not set(said["fresh"]) & taken  # type: ignore[call-overload]
     (note,) = [line for line in capsys.readouterr().out.splitlines() if "Starts with" in line]
     assert all(part in note.partition(" of ")[0] for part in taken)
-    assert ("policy" in note.partition("fresh:")[2]) == ("policy" not in taken)
+    fresh_there = note.partition("; fresh: ")[2]
+    assert ("policy" in fresh_there) == ("policy" not in taken)
+    assert fresh_there.endswith("counters, optimizer and replay."), "they are never taken"
 
 
 def test_the_policy_that_acts_first_is_the_one_that_was_taken(tmp_path: Path, source: Path) -> None:
@@ -149,7 +151,49 @@ def test_parts_that_do_not_fit_are_named_with_both_shapes(tmp_path: Path, source
     assert "  decoder.vector_out.key_vector.weight: [4, 8] there, [3, 8] here" in said
     assert said.count(" there, ") == 4, "with the bias of the decoder, all that differs"
     assert "Leave out encoder, rssm and decoder: --init-parts reward continuation." in said
+    assert "Without --size" not in said, "none was given"
     assert "Traceback" not in said and not (logdir / "config.yaml").exists() and not (logdir / "initial").exists()
+
+
+def test_more_reward_heads_than_there_are_stay_fresh(
+    tmp_path: Path, source: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    heads = ["--model.reward-heads", "3"]
+    fresh, theirs = begun(tmp_path / "scratch", *heads), newest(source)
+    own = begun(tmp_path / "run", *heads, "--init-from", str(source))
+    for name, value in own.items():
+        if part_of(name) == "reward":
+            assert np.array_equal(value, (theirs if name in theirs else fresh)[name]), name
+    assert {name.partition(".")[0] for name in own if part_of(name) == "reward"} == {"reward", "more_rewards"}
+    assert "; fresh: policy, value, 2 more reward heads, counters, optimizer" in capsys.readouterr().out
+    assert read_source(tmp_path / "run")["fresh_reward_heads"] == 2
+    with pytest.raises(ValueError, match=r"more_rewards.*absent here\n.* Without --size and --model\.\* the parts"):
+        made(tmp_path / "one", "--model.reward-heads", "1", "--init-from", str(tmp_path / "run"))
+    _LOCKS.pop(tmp_path / "one").close()
+
+
+def test_a_run_does_not_start_with_itself(source: Path) -> None:
+    checkpoint = source / "checkpoints" / f"{checkpoints(source)[-1]:010d}"
+    for start in (source, checkpoint, source / ".." / source.name):
+        with pytest.raises(ValueError, match="is the run in --logdir .* itself. Choose another --logdir"):
+            parse_train([TASK, *TINY, "--logdir", str(source), "--init-from", str(start)])
+
+
+def test_an_intact_checkpoint_is_named_in_place_of_a_damaged_one(tmp_path: Path, source: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(source, other)
+    *_, before, last = sorted((other / "checkpoints").glob("[0-9]*"))
+    damaged = last / WEIGHTS
+    damaged.write_bytes(damaged.read_bytes()[:-1] + b"\x7f")
+    for name in (other, last):
+        with pytest.raises(ValueError, match=rf"is damaged: .* Start with .*: --init-from {before}$"):
+            made(tmp_path / "run", "--init-from", str(name))
+        _LOCKS.pop(tmp_path / "run").close()
+    (last / "config.json").write_text("{")
+    for one in sorted((other / "checkpoints").glob("[0-9]*"))[:-1]:
+        shutil.rmtree(one)
+    with pytest.raises(ValueError, match=r"config\.json is damaged: .* No other numbered checkpoint .* another run"):
+        parse_train([TASK, *TINY, "--logdir", str(tmp_path / "run"), "--init-from", str(other)])
 
 
 def test_other_parts_are_taken_by_a_task_that_has_other_observations_and_actions(tmp_path: Path, source: Path) -> None:

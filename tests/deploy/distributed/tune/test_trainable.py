@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import chdir
+from contextlib import chdir, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import pytest
 from actors.policy import load_policy
 from deploy.wiring.config import RunConfig, load_config
 from deploy.wiring.config_file import save_config
+from deploy.wiring.fields import with_fields
 from tests.contracts.ray_stores import started
 from tests.integration.runs import lines, wait_for
 
@@ -165,6 +166,24 @@ def test_a_checkpoint_does_not_continue_with_other_networks(tmp_path: Path, tria
         one.load_checkpoint(str(tmp_path / "copy"))
     assert "model.rssm.deter: 8192 there, 16 here" in str(caught.value)
     assert "model.entropy" not in str(caught.value) and "learner." not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("there", "here", "said"),
+    [
+        ({"model.reward_heads": 3}, {}, "model.reward_heads: 3 there, 1 here"),
+        ({"exploration.members": 4}, {}, "exploration.members: 4 there, 8 here"),
+        ({}, {"anchor.weight": 0.5}, "anchor.weight: 0.0 there, 0.5 here"),
+        ({"exploration.disagreement": 1.0}, {}, "exploration.disagreement: 1.0 there, 0.0 here"),
+        ({"anchor.weight": 0.1}, {"anchor.weight": 0.5}, ""),
+        ({"exploration.disagreement": 1.0}, {"exploration.disagreement": 9.0, "exploration.task": 0.5}, ""),
+    ],
+)
+def test_what_checkpoints_hold_for_a_weight_must_be_there(there: Any, here: Any, said: str) -> None:
+    from deploy.distributed.tune.trainable import _require_same
+
+    with pytest.raises(ValueError, match=said) if said else nullcontext():
+        _require_same(with_fields(RunConfig(), there), with_fields(RunConfig(), here))
 
 
 def test_what_ends_a_run_reaches_tune(tmp_path: Path, trial: Callable[..., Any]) -> None:

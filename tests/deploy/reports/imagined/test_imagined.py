@@ -131,8 +131,8 @@ def test_rollouts_depend_on_the_seed_alone_and_not_on_how_many_are_made_at_once(
 def compared(imagined: list[float], real: list[float], episode: list[int]) -> Comparison:
     count = len(real)
     return Comparison(
-        imagined=np.array(imagined)[:, None], real=np.array(real)[:, None], episode=np.array(episode), step=np.arange(count),
-        imagined_goes_on=np.ones(count), real_goes_on=np.ones(count, bool),
+        imagined=np.array(imagined)[:, None], real=np.array(real)[:, None], episode=np.array(episode),
+        step=np.arange(count), imagined_goes_on=np.ones(count), real_goes_on=np.ones(count, bool),
     )  # fmt: skip
 
 
