@@ -15,6 +15,8 @@ from deploy.stored.known_spaces import known_spaces, recorded_spaces
 from deploy.stored.sources import holds_replay, open_sources
 from learner.datasets.dataset import Clip, Dataset
 from learner.datasets.folder import files_in
+from learner.datasets.generated import GENERATED
+from learner.datasets.generated.held import Held
 from learner.datasets.images import SUFFIXES as PICTURES
 from learner.datasets.keys import Keys
 from learner.datasets.lerobot import INFO
@@ -26,11 +28,6 @@ from replay.redis_url import URLS
 from replay.store import ShardDownError
 from world_models.space import Spaces
 
-KINDS = (
-    "a folder of pictures, of videos or of .npz files, a LeRobot or Minari dataset, the logdir of a run, a disk "
-    "replay, Redis URLs, or generated:digits, generated:motion, generated:block_world, generated:goal_world, "
-    "generated:point_reach, generated:two_room"
-)
 _GENERATED = re.compile(r"generated:(?P<name>\w+)(:(?P<seed>\d+))?")
 SPLITS = ("train", "test")
 """Of generated datasets."""
@@ -41,6 +38,11 @@ _CLIPS = {
     "two_room": {"train": 2000, "test": 500},
 }
 """Those that an environment generates."""
+KINDS = (
+    "a folder of pictures, of videos or of .npz files, a LeRobot or Minari dataset, the logdir of a run, a disk "
+    f"replay, Redis URLs, or {', '.join(f'generated:{name}' for name in (*GENERATED, *_CLIPS))}"
+)
+"""What can be named."""
 
 
 def open_dataset(
@@ -128,9 +130,6 @@ def _replay(
 
 
 def _generated(where: str, clip: Clip, view: View, split: str, conditions: bool) -> Dataset:
-    from learner.datasets.generated import GENERATED
-    from learner.datasets.generated.held import Held
-
     match = _GENERATED.fullmatch(where)
     name, seed = (match["name"], int(match["seed"] or 0)) if match else ("", 0)
     if name not in (*GENERATED, *_CLIPS):

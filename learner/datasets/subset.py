@@ -40,6 +40,14 @@ def recordings_of(dataset: Dataset) -> np.ndarray:
     return np.arange(len(dataset)) if found is None else found
 
 
+def class_names(dataset: Dataset) -> tuple[str, ...] | None:
+    """Names of the classes, which are subfolders of folders of pictures or videos; None where classes have no names."""
+    while isinstance(dataset, Subset):
+        dataset = dataset.dataset
+    found = getattr(dataset, "classes", None)
+    return tuple(found) if isinstance(found, list) else None
+
+
 def held_out(recordings: np.ndarray, share: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Numbers of the examples to train on and of those held out, ascending. `recordings` are those that the examples
     are from, which stay whole; at least one is held out if `share` > 0 and there are two."""

@@ -27,6 +27,7 @@ class TokenizerObjective:
     """Trivial: each clip's mean colour."""
 
     averages = False
+    apart = ("commitment",)
 
     def __init__(self, config: TokenizerConfig):
         self.model = VideoTokenizer(config)
@@ -52,6 +53,7 @@ class LatentActionObjective:
     """Trivial: the next frame equals the last one. Recorded actions are not used."""
 
     averages = False
+    apart = ("inference",)
 
     def __init__(self, config: LatentActionConfig):
         self.model = LatentActionModel(config)
@@ -85,6 +87,7 @@ class DynamicsObjective:
     """Masks the share of tokens that MaskGIT meets, in all frames but the first. Trivial: all codes alike."""
 
     averages = False
+    apart = ()
 
     def __init__(self, config: GenieConfig):
         self.model = Genie(config)

@@ -13,7 +13,7 @@ from world_models.frames import prepared
 from world_models.jepa.block_masks import MaskIds
 from world_models.jepa.config import IJEPAConfig, VJEPA2ACConfig, VJEPA2Config
 from world_models.jepa.ijepa import IJEPA
-from world_models.jepa.losses import l1, normalized, smooth_l1
+from world_models.jepa.losses import SPREAD, l1, normalized, smooth_l1
 from world_models.jepa.vjepa2 import VJEPA2
 from world_models.jepa.vjepa2_ac import VJEPA2AC
 
@@ -22,6 +22,7 @@ class IJEPAObjective:
     """Trivial: the mean token of the batch."""
 
     averages = True
+    apart = SPREAD
 
     def __init__(self, config: IJEPAConfig):
         self.model = IJEPA(config)
@@ -52,6 +53,7 @@ class VJEPA2Objective:
     """Trivial: the mean token of the batch."""
 
     averages = True
+    apart = SPREAD
 
     def __init__(self, config: VJEPA2Config):
         self.model = VJEPA2(config)
@@ -82,6 +84,7 @@ class VJEPA2ACObjective:
     """Trivial: the next frame equals the last one."""
 
     averages = False
+    apart = ()
 
     def __init__(self, config: VJEPA2ACConfig):
         self.model = VJEPA2AC(config)

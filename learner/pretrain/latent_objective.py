@@ -25,6 +25,7 @@ class LatentObjective:
     """
 
     averages = False
+    apart = ()
 
     def __init__(self, config: LatentWorldConfig):
         self.model = LatentWorld(config)

@@ -19,7 +19,8 @@ class Monitor:
     """Measures on held-out examples; labels, where there are any, are learned from examples of the training set.
 
     `probe/loss`: the loss on held-out examples, always with the same masks; `probe/trivial_loss`: that of a prediction
-    that needs no training (both fall together if the representation collapses); `probe/effective_rank`;
+    that needs no training (both fall together if the representation collapses); `probe/loss/NAME`: losses that have no
+    trivial counterpart and are not part of `probe/loss`; `probe/effective_rank`;
     `probe/linear_accuracy` and `probe/knn_accuracy`; and what the objective measures. Nothing here changes the run.
     """
 
@@ -48,9 +49,11 @@ class Monitor:
             for number, example in enumerate(self._examples(self._held_out)):
                 batch, size = trainer.to_device(example), len(example["frames"])
                 drawn = trainer.draw(_MASKS + number, size)
-                losses["probe/loss"].append(
-                    sum(trainer.model(*trainer.objective.inputs(batch, drawn, slice(0, size))).values())
-                )
+                terms = dict(trainer.model(*trainer.objective.inputs(batch, drawn, slice(0, size))))
+                for name in trainer.objective.apart:
+                    if name in terms:
+                        losses.setdefault(f"probe/loss/{name}", []).append(terms.pop(name))
+                losses["probe/loss"].append(torch.stack(list(terms.values())).sum(0))
                 losses["probe/trivial_loss"].append(trainer.objective.trivial_loss(batch))
                 features += self._features(batch["frames"])
                 labels += [example["label"]] if "label" in example else []

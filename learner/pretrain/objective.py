@@ -25,6 +25,11 @@ class Objective(Protocol):
     averages: bool
     """It has a target encoder, the exponential moving average of its encoder."""
 
+    @property
+    def apart(self) -> tuple[str, ...]:
+        """Names of losses that `trivial_loss` has no counterpart of, such as those that spread features."""
+        ...
+
     def draw(self, batch_size: int, generator: torch.Generator) -> Any:
         """The masks of a whole batch, on the CPU."""
         ...

@@ -5,6 +5,7 @@ Legend: N examples, L tokens of an example, D width, G probes, K classes.
 """
 
 import copy
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -39,10 +40,11 @@ class AttentiveConfig:
         for name in ("depth", "epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"An attentive probe's {name} must be at least 1, not {getattr(self, name)}.")
-        if not self.lrs or min(self.lrs) <= 0 or not self.decays or min(self.decays) < 0:
+        rates = self.lrs and all(0 < lr < math.inf for lr in self.lrs)
+        if not rates or not self.decays or not all(0 <= decay < math.inf for decay in self.decays):
             raise ValueError(
                 f"An attentive probe needs positive learning rates, got {self.lrs}, and weight decays of 0 or more, "
-                f"got {self.decays}."
+                f"got {self.decays}, all finite."
             )
 
     @property

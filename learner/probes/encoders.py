@@ -4,13 +4,16 @@ Legend: B batch, T frames, S pixels a side, C channels, N tokens, D width.
 """
 
 import copy
+import hashlib
 from typing import Any, cast
 
+import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from world_models.frames import prepared
+from world_models.parameters import as_arrays
 
 FAMILIES = ("ijepa", "vjepa2", "vjepa2_ac", "latent_world")
 """Families of models that have an encoder of pictures or clips."""
@@ -75,13 +78,35 @@ class Encoder(nn.Module):
         """Itself, in evaluation mode and without gradients."""
         return self.eval().requires_grad_(False)
 
-    def trainable(self) -> "Encoder":
-        """A copy whose parameters are to be trained. ValueError: it cannot be."""
-        if self.config.family not in AVERAGED:
+    @property
+    def tunable(self) -> bool:
+        """Whether it can be trained on labels."""
+        return self.config.family in AVERAGED
+
+    @property
+    def sees_order(self) -> bool:
+        """Whether its tokens depend on the order of frames; latent worlds and V-JEPA 2-AC see each frame alone."""
+        return not self.single and self.config.family in AVERAGED
+
+    def checksum(self) -> str:
+        """SHA-256 of the names and values of its parameters and buffers, in hexadecimal."""
+        digest = hashlib.sha256()
+        for name, value in sorted(as_arrays(self.part).items()):
+            digest.update(f"{name} {value.dtype} {value.shape}".encode())
+            digest.update(np.ascontiguousarray(value).reshape(-1).view(np.uint8))
+        return digest.hexdigest()
+
+    def require_tunable(self) -> None:
+        """ValueError: it cannot be trained on labels."""
+        if not self.tunable:
             raise ValueError(
                 f"{self.name} is a {self.config.family} model; of those that can be probed, I-JEPA and V-JEPA 2 can be "
-                "trained on labels."
+                "trained on labels: leave --finetune out."
             )
+
+    def trainable(self) -> "Encoder":
+        """A copy whose parameters are to be trained. ValueError: it cannot be."""
+        self.require_tunable()
         return copy.deepcopy(self).requires_grad_(True)
 
 

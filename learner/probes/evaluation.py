@@ -3,15 +3,17 @@
 Legend: N examples of training, M of the test, L tokens, D features, K classes.
 """
 
+import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from learner.datasets.batches import Unreadable
 from learner.datasets.dataset import Dataset
 from learner.datasets.subset import Subset
 from learner.probes.attentive import AttentiveConfig, attentive_scores, fit_attentive
@@ -27,6 +29,7 @@ from learner.probes.features import (
     quiet,
     read,
     require_classes,
+    require_labels,
     shuffled,
     split,
     without_copies,
@@ -58,7 +61,7 @@ class ProbeConfig:
     """Share of the training examples by which penalties and rates are chosen; never by the test."""
     baselines: bool = False
     """Also probe a random encoder, raw pixels and, of clips, frame differences and shuffled frames, and train an
-    encoder of the same size from nothing."""
+    encoder of the same size from nothing, if it is of a family that can be trained on labels."""
     finetune: bool = False
     """Also train the encoder itself, from its weights."""
     end_to_end: FinetuneConfig = field(default_factory=FinetuneConfig)
@@ -77,15 +80,17 @@ class ProbeConfig:
     def __post_init__(self) -> None:
         if not self.kinds or set(self.kinds) - set(KINDS):
             raise ValueError(f"Probes are of the kinds {', '.join(KINDS)}, got {', '.join(self.kinds) or 'none'}.")
-        if not self.decays or min(self.decays) <= 0:
-            raise ValueError(f"A linear probe needs positive penalties, got {self.decays}.")
-        if self.neighbours < 1 or not self.temperature > 0:
+        if not self.decays or not all(0 < decay < math.inf for decay in self.decays):
+            raise ValueError(f"A linear probe needs positive and finite penalties, got {self.decays}.")
+        if self.neighbours < 1 or not 0 < self.temperature < math.inf:
             raise ValueError(
-                f"kNN needs at least 1 neighbour and a positive temperature, got {self.neighbours} and "
+                f"kNN needs at least 1 neighbour and a positive and finite temperature, got {self.neighbours} and "
                 f"{self.temperature}."
             )
         if not 0 < self.validation < 1:
             raise ValueError(f"validation={self.validation} must lie between 0 and 1.")
+        if not 0 < self.memory < math.inf:
+            raise ValueError(f"memory={self.memory} must be a positive and finite number of GB.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +109,10 @@ class Row:
     """Accuracy there of what was chosen."""
     seconds: float = 0.0
     """CPU seconds of training and scoring, those of the features left out."""
+    learned: int | None = None
+    """Training examples read; None for saved heads."""
+    unreadable: int = 0
+    """Examples of training and test that could not be read and were left out."""
     head: Head | None = None
     """Of the frozen encoder."""
 
@@ -113,39 +122,41 @@ def evaluate(
     tuning: Dataset | None = None,
 ) -> list[Row]:  # fmt: skip
     """Train probes of a frozen encoder on the labels of `train` and score them on `test`, which nothing is chosen by.
-    Training end to end sees `tuning` in place of `train`, such as the same examples with random crops.
+    Training end to end sees `tuning` in place of `train`, such as the same examples with random crops, and no more than
+    `examples` of them.
 
-    Every draw is a function of the seed. ValueError: there are no labels, too few classes, or what a probe would need
-    does not fit.
+    Every draw is a function of the seed. ValueError: there are no labels, too few classes, what a probe would need does
+    not fit, or the encoder is to be trained and cannot be.
     """
     config = config or ProbeConfig()
+    if config.finetune:
+        encoder.require_tunable()
+    trains = config.finetune or (config.baselines and encoder.tunable)
+    learned = train if tuning is None else tuning
+    if trains:
+        require_labels(learned, config.seed)
+    if trains and config.examples:
+        learned = Subset(learned, chosen(learned, config.examples, config.seed))
     device = next(encoder.parameters()).device
     clips = not encoder.single
     plain = {PIXELS: pixels} | ({DIFFERENCES: differences} if clips else {}) if config.baselines else {}
     rows, known = _probed(encoder, train, test, config, note, plain, FROZEN)
     if config.baselines:
         for name in plain:
-            rows.append(_linear(*without_copies(known[0], known[1], name), name, name, config))
+            rows.append(_counted(_linear(*without_copies(*known, name), name, name, config), *known))
         rows += _probed(untrained(encoder, config.seed), train, test, config, note, {}, RANDOM)[0]
     classes = max(known[0].classes, known[1].classes)
-    begun = {SUPERVISED: untrained(encoder, config.seed)} if config.baselines else {}
-    learned = tuning or train
-    if config.examples:
-        learned = Subset(learned, chosen(learned, config.examples, config.seed))
+    begun = {SUPERVISED: untrained(encoder, config.seed)} if config.baselines and encoder.tunable else {}
     for name, start in (begun | ({FINETUNED: encoder} if config.finetune else {})).items():
-        started = time.process_time()
+        started, unreadable = time.process_time(), Unreadable(len(learned))
         model = finetune(
-            start,
-            tuning or train,
-            classes,
-            config.end_to_end,
-            seed=config.seed,
-            threads=config.threads,
-            what=name,
-            note=note,
-        )
-        found = _read(test, {"scores": model}, config, config.test_examples, device, note, f"{name}: test")
-        rows.append(_row("end to end", name, found.features["scores"], found.labels, started))
+            start, learned, classes, config.end_to_end, seed=config.seed, threads=config.threads, what=name, note=note,
+            unreadable=unreadable,
+        )  # fmt: skip
+        found = _read(test, {"scores": model}, config, device, note, f"{name}: test", scored=True)
+        row = _row("end to end", name, found.features["scores"], found.labels, started)
+        lost = len(unreadable)
+        rows.append(replace(row, learned=len(learned) - lost, unreadable=lost + found.unreadable))
     return rows
 
 
@@ -159,13 +170,14 @@ def score(head: Head, encoder: Encoder, test: Dataset, config: ProbeConfig | Non
         tokens = encoder(frames)
         return head.scores(tokens if head.kind == ATTENTIVE else tokens.mean(1))
 
-    found = _read(test, {"scores": answers}, config, config.test_examples, device, note, "test")
+    found = _read(test, {"scores": answers}, config, device, note, "test", scored=True)
     if found.classes > head.classes:
         raise ValueError(
             f"{test.describe()} has labels up to {found.classes - 1}; the head knows {head.classes} classes, 0 to "
             f"{head.classes - 1}. Give data with the classes that it was trained on."
         )
-    return _row(head.kind, FROZEN, found.features["scores"], found.labels, started)
+    row = _row(head.kind, FROZEN, found.features["scores"], found.labels, started)
+    return replace(row, unreadable=found.unreadable)
 
 
 def _probed(
@@ -177,11 +189,10 @@ def _probed(
     attends = ATTENTIVE in config.kinds
     key = _TOKENS if attends else _MEAN
     seen = encoder if attends else pooled(encoder)
-    shuffles = {SHUFFLED: shuffled(seen, config.seed)} if config.baselines and source == FROZEN and plain else {}
-    if encoder.single:
-        shuffles = {}
-    known = _read(train, {key: seen, **plain}, config, config.examples, device, note, f"{source}: train")
-    asked = _read(test, {key: seen, **shuffles, **plain}, config, config.test_examples, device, note, f"{source}: test")
+    compares = config.baselines and source == FROZEN and encoder.sees_order
+    shuffles = {SHUFFLED: shuffled(seen, config.seed)} if compares else {}
+    known = _read(train, {key: seen, **plain}, config, device, note, f"{source}: train")
+    asked = _read(test, {key: seen, **shuffles, **plain}, config, device, note, f"{source}: test", scored=True)
     require_classes(known, asked)
     rows = []
     for kind in config.kinds:
@@ -193,8 +204,12 @@ def _probed(
             started = time.process_time()
             rows.append(_row(kind, SHUFFLED, fitted.head.scores(features[1].features[SHUFFLED]), asked.labels, started))
     if source != FROZEN:  # heads are saved of the encoder alone
-        rows = [Row(**{**vars(row), "head": None}) for row in rows]
-    return rows, (known, asked)
+        rows = [replace(row, head=None) for row in rows]
+    return [_counted(row, known, asked) for row in rows], (known, asked)
+
+
+def _counted(row: Row, train: Labelled, test: Labelled) -> Row:
+    return replace(row, learned=len(train), unreadable=train.unreadable + test.unreadable)
 
 
 def _averaged(part: Labelled) -> Labelled:
@@ -202,7 +217,7 @@ def _averaged(part: Labelled) -> Labelled:
     kept = {_MEAN: part.features[_TOKENS].mean(1)}
     if SHUFFLED in part.features:
         kept[SHUFFLED] = part.features[SHUFFLED].mean(1)
-    return Labelled(features=kept, labels=part.labels, classes=part.classes)
+    return replace(part, features=kept)
 
 
 def _linear(
@@ -277,10 +292,12 @@ def _row(
 
 
 def _read(
-    dataset: Dataset, represent: Mapping[str, Represent], config: ProbeConfig, examples: int, device: torch.device,
-    note: Note, what: str,
+    dataset: Dataset, represent: Mapping[str, Represent], config: ProbeConfig, device: torch.device, note: Note,
+    what: str, scored: bool = False,
 ) -> Labelled:  # fmt: skip
+    """Examples to learn from, or to be `scored`."""
     return read(
-        dataset, represent, device=device, examples=examples, batch_size=config.batch_size, seed=config.seed,
-        threads=config.threads, memory=config.memory, what=what, note=note,
+        dataset, represent, device=device, examples=config.test_examples if scored else config.examples,
+        batch_size=config.batch_size, seed=config.seed, threads=config.threads, memory=config.memory, what=what,
+        note=note, limit="--test-examples" if scored else "--examples",
     )  # fmt: skip

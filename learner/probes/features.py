@@ -5,7 +5,8 @@ Legend: B batch, T frames, S pixels a side, C channels, N tokens, D features.
 
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -39,6 +40,8 @@ class Labelled:
     features: Mapping[str, Tensor]
     labels: Int[Tensor, " N"]
     classes: int
+    unreadable: int = 0
+    """Examples that were asked for and could not be read."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -46,19 +49,35 @@ class Labelled:
     def part(self, numbers: Tensor) -> "Labelled":
         """The examples with these numbers."""
         features = {name: value[numbers] for name, value in self.features.items()}
-        return Labelled(features=features, labels=self.labels[numbers], classes=self.classes)
+        return replace(self, features=features, labels=self.labels[numbers])
+
+
+def labelled(example: Example, dataset: Dataset) -> Example:
+    """The example. ValueError: it has no label."""
+    if "label" not in example:
+        raise ValueError(
+            f"{dataset.describe()} has no labels. Sort pictures or videos into a subfolder for each class, record a "
+            "key `label`, or use generated:digits or generated:motion."
+        )
+    return example
+
+
+def require_labels(dataset: Dataset, seed: int = 0) -> None:
+    """ValueError: the first example has no label. One that cannot be read says nothing."""
+    with suppress(UnreadableError):
+        labelled(dataset.example(0, np.random.default_rng([_DRAWS, seed])), dataset)
 
 
 @torch.no_grad()
 def read(
     dataset: Dataset, represent: Mapping[str, Represent], *, device: torch.device | None = None, examples: int = 0,
     batch_size: int = 64, seed: int = 0, threads: int = 2, memory: float = 8.0, what: str = "features",
-    note: Note = quiet,
+    note: Note = quiet, limit: str = "--examples",
 ) -> Labelled:  # fmt: skip
     """The features of all examples of one pass, or of `examples` of them, which the seed chooses.
 
     ValueError: there are no labels, the data changes while it is read, too much of it is unreadable, or the features
-    would take more than `memory` GB.
+    would take more than `memory` GB: the message then names the option `limit`, by which fewer are read.
     """
     numbers = chosen(dataset, examples, seed)
     found: dict[str, list[Tensor]] = {name: [] for name in represent}
@@ -68,12 +87,13 @@ def read(
         for name, function in represent.items():
             found[name].append(function(frames).float())
         if not labels:
-            _require_memory({name: parts[0] for name, parts in found.items()}, len(numbers), memory)
+            _require_memory({name: parts[0] for name, parts in found.items()}, len(numbers), memory, limit)
         labels.append(batch["label"])
         note(what, min(len(labels) * batch_size, len(numbers)), len(numbers))
     together = torch.from_numpy(np.concatenate(labels)).to(device)
     features = {name: torch.cat(parts) for name, parts in found.items()}
-    return Labelled(features=features, labels=together, classes=int(together.max()) + 1)
+    left_out = len(numbers) - len(together)
+    return Labelled(features=features, labels=together, classes=int(together.max()) + 1, unreadable=left_out)
 
 
 def chosen(dataset: Dataset, examples: int, seed: int) -> np.ndarray:
@@ -88,14 +108,14 @@ def chosen(dataset: Dataset, examples: int, seed: int) -> np.ndarray:
     return np.sort(np.random.default_rng([_DRAWS, seed]).permutation(len(dataset))[:examples])
 
 
-def _require_memory(first: Mapping[str, Tensor], examples: int, memory: float) -> None:
+def _require_memory(first: Mapping[str, Tensor], examples: int, memory: float, limit: str) -> None:
     """ValueError: the features of all examples are too many."""
     each = sum(part[0].numel() * 4 for part in first.values())
     if (needed := each * examples / 1e9) > memory:
         raise ValueError(
             f"The features of {counted(examples, 'example')} take {needed:.3g} GB, more than the {memory:g} GB allowed "
-            f"by --memory: room for {counted(int(memory * 1e9 / each), 'example')}. Ask for so many with --examples, "
-            "or allow more; without attentive probes an example takes as much as one of its tokens."
+            f"by --memory: room for {counted(int(memory * 1e9 / each), 'example')}. Ask for so many with {limit}, or "
+            "allow more; without attentive probes an example takes as much as one of its tokens."
         )
 
 
@@ -118,12 +138,7 @@ def _batches(dataset: Dataset, numbers: np.ndarray, size: int, seed: int, thread
                 if isinstance(made, UnreadableError):
                     unreadable.add(made, in_a_row)
                     continue
-                if "label" not in made:
-                    raise ValueError(
-                        f"{dataset.describe()} has no labels. Sort pictures or videos into a subfolder for each class, "
-                        "record a key `label`, or use generated:digits or generated:motion."
-                    )
-                good.append(made)
+                good.append(labelled(made, dataset))
             if good:
                 yield {key: np.stack([made[key] for made in good]) for key in ("frames", "label")}
 
@@ -183,8 +198,7 @@ def without_copies(train: Labelled, test: Labelled, name: str) -> tuple[Labelled
     if all(bool((part == part[..., :1]).all()) for part in parts):
         parts = [part[..., :1] for part in parts]
     return tuple(  # type: ignore[return-value]
-        Labelled(features={name: part.flatten(1)}, labels=whole.labels, classes=whole.classes)
-        for part, whole in zip(parts, (train, test), strict=True)
+        replace(whole, features={name: part.flatten(1)}) for part, whole in zip(parts, (train, test), strict=True)
     )
 
 

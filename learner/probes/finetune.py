@@ -3,6 +3,8 @@
 Legend: B batch, T frames, S pixels a side, C channels, N examples, K classes.
 """
 
+import math
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,11 +13,11 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from learner.datasets.batches import Batches
+from learner.datasets.batches import Batches, Unreadable
 from learner.datasets.dataset import Dataset
 from learner.probes.attentive import decayed
 from learner.probes.encoders import Encoder
-from learner.probes.features import Note, quiet
+from learner.probes.features import Note, labelled, quiet
 from learner.schedules import Schedule
 from world_models.vit import NORM_EPS
 
@@ -35,8 +37,11 @@ class FinetuneConfig:
         for name in ("epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"Training end to end needs {name} of at least 1, not {getattr(self, name)}.")
-        if self.lr <= 0 or self.decay < 0:
-            raise ValueError(f"Training end to end needs a positive lr and a decay of 0 or more, got {self}.")
+        if not 0 < self.lr < math.inf or not 0 <= self.decay < math.inf:
+            raise ValueError(
+                f"Training end to end needs a positive lr and a decay of 0 or more, both finite, got {self.lr} and "
+                f"{self.decay}."
+            )
 
 
 class Classifier(nn.Module):
@@ -54,10 +59,11 @@ class Classifier(nn.Module):
 
 def finetune(
     encoder: Encoder, dataset: Dataset, classes: int, config: FinetuneConfig, *, seed: int = 0, threads: int = 2,
-    what: str = "fine-tuning", note: Note = quiet,
+    what: str = "fine-tuning", note: Note = quiet, unreadable: Unreadable | None = None,
 ) -> Classifier:  # fmt: skip
     """A classifier trained on all of the dataset's labels, whose examples may be drawn anew each epoch. The encoder
-    given stays as it is."""
+    given stays as it is. ValueError: a label is none of the classes, or too many examples are unreadable (those are
+    counted by `unreadable`)."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = Classifier(encoder, classes)
@@ -67,10 +73,15 @@ def finetune(
     updates = config.epochs * (len(dataset) // size)
     shape = Schedule(kind="cosine", top=config.lr, warmup=updates // 10)
     optimizer = torch.optim.AdamW(decayed(model, config.decay))
-    batches = Batches(dataset, size=size, seed=seed, threads=threads).after()
-    with torch.enable_grad():
+    batches = Batches(dataset, size=size, seed=seed, threads=threads, unreadable=unreadable).after()
+    with closing(batches), torch.enable_grad():
         for update in range(1, updates + 1):
-            batch = next(batches)
+            batch = labelled(next(batches), dataset)
+            if (most := int(batch["label"].max())) >= classes:
+                raise ValueError(
+                    f"{dataset.describe()} has the label {most}; the data that is probed has {classes} classes, 0 to "
+                    f"{classes - 1}. Give --tuning-data the same classes."
+                )
             frames, labels = (torch.from_numpy(np.ascontiguousarray(batch[k])).to(device) for k in ("frames", "label"))
             for group in optimizer.param_groups:
                 group["lr"] = shape.at(update, updates)
@@ -78,5 +89,4 @@ def finetune(
             F.cross_entropy(model(frames), labels).backward()
             optimizer.step()
             note(what, update, updates)
-    batches.close()
     return model.eval()

@@ -4,7 +4,7 @@ A folder of one holds `head.json` (what it is, and of which encoder), `head.safe
 Legend: N examples, L tokens, D features, K classes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,10 @@ class Head:
     """Frames of a clip."""
     size: int
     """Pixels a side."""
+    checksum: str = ""
+    """Of the encoder's weights; empty: not known, as of heads that are not saved."""
+    names: tuple[str, ...] = ()
+    """Of the classes; empty: they have none."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Of attentive probes `depth` and `heads`, of kNN `neighbours` and `temperature`."""
     arrays: Mapping[str, Tensor] = field(default_factory=dict)
@@ -70,14 +74,22 @@ class Head:
                     f"{where} is for an encoder with {number} {what}; {encoder.name} has {theirs[what]}. Give the "
                     "encoder that it was trained on, or train another head."
                 )
+        if self.checksum and self.checksum != encoder.checksum():
+            raise ValueError(
+                f"{where} was trained on other weights than those of {encoder.name}. Give the checkpoint that its "
+                "head.json names as `encoder`, or train another head."
+            )
 
 
-def save_head(head: Head, folder: Path, encoder: Encoder, found: Mapping[str, Any]) -> Path:
-    """Write the head to `folder`, complete or not at all; `found` is kept with it. Returns the folder."""
+def save_head(
+    head: Head, folder: Path, encoder: Encoder, found: Mapping[str, Any], names: Sequence[str] = ()
+) -> Path:  # fmt: skip
+    """Write the head to `folder`, complete or not at all; `found` and the classes' `names` are kept with it. Returns
+    the folder."""
     document = {
         "format": _FORMAT, "kind": head.kind, "classes": head.classes, "width": head.width, "frames": head.frames,
         "size": head.size, "options": dict(head.options), "encoder": encoder.name, "model": to_json(encoder.config),
-        "found": dict(found),
+        "checksum": encoder.checksum(), "names": list(names), "found": dict(found),
     }  # fmt: skip
     if head.probe is not None:
         arrays = as_arrays(head.probe)
@@ -100,6 +112,8 @@ def load_head(folder: Path, device: str | torch.device = "cpu") -> Head:
         if fields["format"] > _FORMAT:
             raise ValueError(f"it has format {fields['format']}, newer than {_FORMAT}; upgrade Nexus")
         sizes: dict[str, Any] = {name: int(fields[name]) for name in ("classes", "width", "frames", "size")}
+        # Heads of earlier versions have neither.
+        sizes |= {"checksum": str(fields.get("checksum", "")), "names": tuple(fields.get("names", ()))}
         return _made(fields["kind"], sizes, dict(fields["options"]), arrays, device)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{folder / DOCUMENT} describes no head that can be read: {error}.") from error

@@ -12,6 +12,9 @@ from torch import Tensor
 
 from world_models.jepa.config import SpreadConfig
 
+SPREAD = ("variance", "covariance")
+"""Names of the terms of `spread`."""
+
 
 def normalized(x: Float[Tensor, "... D"]) -> Float[Tensor, "... D"]:
     """Layer norm over features, without gain and shift: what is predicted."""
@@ -37,7 +40,8 @@ def spread_losses(tokens: Float[Tensor, "R N D"]) -> tuple[Float[Tensor, ""], Fl
     x = x - x.mean(0)
     count = max(1, len(x) - 1)
     variance = x.square().sum(0) / count  # [D]
-    covariance = x.T @ x / count
+    with torch.autocast(x.device.type, enabled=False):  # under which products are of bfloat16
+        covariance = x.T @ x / count
     off = covariance.square().sum() - covariance.diagonal().square().sum()
     return F.relu(1 - (variance + 1e-4).sqrt()).mean(), off / x.shape[1]
 
@@ -47,9 +51,7 @@ def spread(contexts: Iterable[Tensor], config: SpreadConfig, rows: int) -> dict[
     their means (as in C-JEPA), the mean over `contexts`; none without weights."""
     if not (config.variance or config.covariance):
         return {}
-    terms = [torch.stack(spread_losses(part)) for x in contexts for part in (x, x.mean(1, keepdim=True))]
+    terms = [torch.stack(spread_losses(part)) for x in contexts for part in (x, x.float().mean(1, keepdim=True))]
     variance, covariance = 2 * torch.stack(terms).mean(0)
-    return {
-        "variance": (config.variance * variance).expand(rows),
-        "covariance": (config.covariance * covariance).expand(rows),
-    }
+    weighted = config.variance * variance, config.covariance * covariance
+    return {name: term.expand(rows) for name, term in zip(SPREAD, weighted, strict=True)}

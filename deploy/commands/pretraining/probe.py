@@ -38,16 +38,16 @@ class Probe:
     head: OptionalPath = None
     """Folder of a saved head, which is scored in place of new probes."""
     baselines: bool = False
-    """Also score a random encoder, raw pixels, frame differences and shuffled frames of clips, and an encoder of the
-    same size trained on the labels from nothing."""
+    """Also score a random encoder, raw pixels, frame differences of clips, shuffled frames where the encoder sees their
+    order (V-JEPA 2), and an encoder of the same size trained on the labels from nothing (I-JEPA, V-JEPA 2)."""
     finetune: bool = False
-    """Also train the encoder itself on the labels, from its weights."""
+    """Also train the encoder itself on the labels, from its weights: of I-JEPA and V-JEPA 2."""
     out: OptionalPath = None
-    """Folder for probe.json, probe.png and the heads."""
+    """Folder for probe.json, probe.png and the heads; with --head for scores.json and scores.png."""
     json: bool = False
     """Print one JSON object alone."""
     examples: NotNegative = 0
-    """Training examples at most; 0 for all."""
+    """Training examples at most, of --tuning-data too; 0 for all."""
     test_examples: NotNegative = 0
     """Test examples at most; 0 for all."""
     validation: float = 0.2

@@ -23,7 +23,8 @@ def draw_scores(scores: Sequence[Mapping[str, Any]], file: Path) -> Path:
             value, (low, high) = one["accuracy"], one["interval95"]
             own = one["features"] in ("frozen", "fine-tuned")
             axis.barh(place, value, height=0.64, color=OWN if own else OTHER)
-            axis.errorbar(value, place, xerr=[[value - low], [high - value]], color=INK, capsize=3, linewidth=1)
+            ends = [[max(0.0, value - low)], [max(0.0, high - value)]]  # rounding may leave -1e-17
+            axis.errorbar(value, place, xerr=ends, color=INK, capsize=3, linewidth=1)
             axis.text(high + 0.015, place, f"{value:.3f}", va="center")
         names = [f"{one['probe']}, {'encoder' if one['features'] == 'frozen' else one['features']}" for one in scores]
         axis.set_yticks(range(len(scores)), names)

@@ -14,12 +14,13 @@ from deploy.reports.pretraining.probe_picture import draw_scores
 from deploy.stored.datasets import open_dataset
 from learner.datasets.dataset import Clip, Dataset
 from learner.datasets.keys import Keys
-from learner.datasets.subset import Subset, held_out, recordings_of
+from learner.datasets.subset import Subset, class_names, held_out, recordings_of
 from learner.datasets.view import View
 from learner.pretrain.pretrainer import choose_device
 from learner.probes.encoders import Encoder, require_family
 from learner.probes.evaluation import FROZEN, ProbeConfig, Row, evaluate, score
-from learner.probes.heads import load_head, save_head
+from learner.probes.heads import Head, load_head, save_head
+from replay.counted import counted
 from replay.files.whole_file import whole_file
 from world_models.checkpoint_files import newest_model
 from world_models.dataclass_json import to_json
@@ -27,6 +28,8 @@ from world_models.loading import load_world_model
 from world_models.model_document import read_family
 
 DOCUMENT, PICTURE = "probe.json", "probe.png"
+SCORED_DOCUMENT, SCORED_PICTURE = "scores.json", "scores.png"
+"""Of a saved head's scores, which leave those of its training as they are."""
 _LINE_SECONDS = 5.0
 
 
@@ -47,7 +50,8 @@ class ProbeSettings:
     head: Path | None = None
     """A saved head to score in place of new probes."""
     out: Path | None = None
-    """Folder for probe.json, probe.png and the heads; None writes nothing."""
+    """Folder for probe.json, probe.png and the heads, or of a saved head scores.json and scores.png; None writes
+    nothing."""
     json: bool = False
     """Print one JSON object alone."""
     device: str = "auto"
@@ -65,7 +69,7 @@ def load_encoder(path: Path, device: str = "auto") -> Encoder:
 
 
 def probe_model(path: Path, settings: ProbeSettings, config: ProbeConfig) -> dict[str, Any]:
-    """Probe the encoder at `path`, print the table, write the files; returns what is in probe.json.
+    """Probe the encoder at `path`, print the table, write the files; returns what is in probe.json or scores.json.
 
     ValueError names what does not fit: the model, the data, its labels, or the head.
     """
@@ -73,43 +77,54 @@ def probe_model(path: Path, settings: ProbeSettings, config: ProbeConfig) -> dic
     head = load_head(settings.head, choose_device(settings.device)) if settings.head else None
     if head:
         head.require_encoder(encoder, settings.head)
-    progress = Progress()
+    if config.finetune:
+        encoder.require_tunable()
+    progress, notes, names = Progress(), list[str](), tuple[str, ...]()
+    if config.baselines and not encoder.tunable:
+        notes.append(f"The supervised row is left out: a {encoder.config.family} model cannot be trained on labels.")
     with labelled_data(encoder, settings) as (train, test):
         if head:
+            require_names(head, test)
             rows = [score(head, encoder, test, config, progress)]
             named = test.describe()
         else:
             with _tuning_data(encoder, settings) as tuning:
+                if tuning is not None:
+                    _require_same_classes(train, tuning)
                 rows = evaluate(encoder, train, test, config, progress, tuning)
+            names = class_names(train) or ()
             named = f"{train.describe()}; scored on {test.describe()}"
     document: dict[str, Any] = {
         "checkpoint": encoder.name, "data": named, "head": str(settings.head) if settings.head else None,
-        "config": to_json(config), "scores": [as_document(row) for row in rows],
+        "config": to_json(config), "scores": [as_document(row) for row in rows], "notes": notes,
     }  # fmt: skip
     if settings.json:
         print(json.dumps(document))
     else:
         print(f"Encoder {encoder.name}, {named}:")
-        print("\n".join(table(document["scores"])))
+        print("\n".join([*table(document["scores"]), *read_lines(document["scores"]), *notes]))
     say = (lambda text: None) if settings.json else print
     if settings.out:
-        write(settings.out, encoder, rows, document, say)
+        write(settings.out, encoder, rows, document, say, names)
     elif not head:
         say("Nothing is kept; --out FOLDER keeps these scores, a picture and the heads.")
     return document
 
 
 def write(
-    out: Path, encoder: Encoder, rows: Sequence[Row], document: dict[str, Any], say: Callable[[str], object]
-) -> None:
-    """probe.json, probe.png and a folder for each head."""
+    out: Path, encoder: Encoder, rows: Sequence[Row], document: dict[str, Any], say: Callable[[str], object],
+    names: Sequence[str] = (),
+) -> None:  # fmt: skip
+    """probe.json, probe.png and a folder for each head, with the classes' `names`; of a saved head scores.json and
+    scores.png."""
+    file, picture = (SCORED_DOCUMENT, SCORED_PICTURE) if document["head"] else (DOCUMENT, PICTURE)
     for row, found in zip(rows, document["scores"], strict=True):
         if row.head is not None:
-            say(f"{row.kind + ' head:':<16}{save_head(row.head, out / row.kind, encoder, found)}")
-    with whole_file(out / DOCUMENT) as fresh:
+            say(f"{row.kind + ' head:':<16}{save_head(row.head, out / row.kind, encoder, found, names)}")
+    with whole_file(out / file) as fresh:
         fresh.write_text(json.dumps(document, indent=2) + "\n")
-    say(f"{'scores:':<16}{out / DOCUMENT}")
-    say(f"{'picture:':<16}{draw_scores(document['scores'], out / PICTURE)}")
+    say(f"{'scores:':<16}{out / file}")
+    say(f"{'picture:':<16}{draw_scores(document['scores'], out / picture)}")
 
 
 def as_document(row: Row) -> dict[str, Any]:
@@ -117,8 +132,9 @@ def as_document(row: Row) -> dict[str, Any]:
     correct = row.correct.astype(float).tolist()
     return {
         "probe": row.kind, "features": row.source, "accuracy": float(row.correct.mean()),
-        "interval95": list(proportion_interval(correct)), "examples": len(correct), "chosen": dict(row.chosen),
-        "validation_accuracy": row.validation, "cpu_seconds": round(row.seconds, 3),
+        "interval95": list(proportion_interval(correct)), "examples": len(correct), "training_examples": row.learned,
+        "unreadable": row.unreadable, "chosen": dict(row.chosen), "validation_accuracy": row.validation,
+        "cpu_seconds": round(row.seconds, 3),
     }  # fmt: skip
 
 
@@ -134,6 +150,21 @@ def table(scores: Sequence[dict[str, Any]]) -> list[str]:
         line = f"{one['probe']:<12}{features:<16}{one['accuracy']:>9.3f}  {between:<16}{validated:>11}  {chosen}"
         lines.append(line.rstrip())
     return lines
+
+
+def read_lines(scores: Sequence[dict[str, Any]]) -> list[str]:
+    """How many examples were really read, a line for each different answer, as text."""
+    lines: dict[str, list[str]] = {}
+    for one in scores:
+        learned = one["training_examples"]
+        trained = "" if learned is None else f"learned from {counted(learned, 'example')}, "
+        lost = f"; {one['unreadable']:,} could not be read and were left out" if one["unreadable"] else ""
+        lines.setdefault(f"{trained}scored on {counted(one['examples'], 'example')}{lost}", []).append(
+            "encoder" if one["features"] == FROZEN else one["features"]
+        )
+    if len(lines) == 1:
+        return [f"Read: {line}." for line in lines]
+    return [f"Read, {', '.join(dict.fromkeys(of))}: {line}." for line, of in lines.items()]
 
 
 @contextmanager
@@ -186,11 +217,21 @@ def _opened(encoder: Encoder, settings: ProbeSettings, where: str, split: str = 
 
 
 def _require_same_classes(train: Dataset, test: Dataset) -> None:
-    own, other = (getattr(one, "classes", None) for one in (train, test))
-    if isinstance(own, list) and isinstance(other, list) and own != other:
+    own, other = (class_names(one) for one in (train, test))
+    if own is not None and other is not None and own != other:
         raise ValueError(
             f"{train.describe()} has the classes {', '.join(own) or 'none'}, {test.describe()} has "
             f"{', '.join(other) or 'none'}; give both a subfolder for each of the same classes."
+        )
+
+
+def require_names(head: Head, test: Dataset) -> None:
+    """ValueError: the classes have other names than those that the head was trained on."""
+    found = class_names(test)
+    if head.names and found and head.names != found:
+        raise ValueError(
+            f"{test.describe()} has the classes {', '.join(found)}; the head was trained on {', '.join(head.names)}. "
+            "Give data with a subfolder for each of these."
         )
 
 

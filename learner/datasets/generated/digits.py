@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from learner.datasets.generated.held import Held
+from learner.datasets.generated.held import Held, undrawn
 
 _TRAIN = 4000
 _CANVAS, _CUTOUT, _PIECES = 32, 8, 2  # pixels, pixels, cut-outs per image
@@ -62,11 +62,11 @@ class FreshDigits(Held):
 
 def fresh_digits(split: str = "train", seed: int = 0) -> FreshDigits:
     """The same digits as `digits`, placed anew whenever they are read."""
-    held = digits(split, seed)
     train, _ = split_digits("train", np.random.default_rng(seed))
     images, labels = split_digits(split, np.random.default_rng(seed))
+    shape = (len(images), 1, _CANVAS, _CANVAS, 1)
     name = f"generated:fresh_digits ({split}, seed {seed})"
-    return FreshDigits(name=name, frames=held.frames, labels=labels, images=images, clutter=train)
+    return FreshDigits(name=name, frames=undrawn(shape), labels=labels, images=images, clutter=train)
 
 
 def _placed(image: np.ndarray, clutter: np.ndarray, rng: np.random.Generator) -> np.ndarray:

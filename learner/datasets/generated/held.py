@@ -12,6 +12,11 @@ from replay.counted import counted
 _KEYS = Keys(frames="frames", actions=("actions",), states=("states",))
 
 
+def undrawn(shape: tuple[int, ...]) -> np.ndarray:
+    """Frames of this shape that are drawn only when an example is read: one 0, which takes no memory."""
+    return np.broadcast_to(np.zeros((), np.uint8), shape)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Held:
     """N recordings of L frames: `frames` uint8 `[N L S S C]`, C = 1 or 3 (examples always have 3), `actions` float32

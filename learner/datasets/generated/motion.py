@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from learner.datasets.generated.digits import split_digits
-from learner.datasets.generated.held import Held
+from learner.datasets.generated.held import Held, undrawn
 
 DIRECTIONS = ((0, 1), (1, 1), (1, 0), (1, -1), (0, -1), (-1, -1), (-1, 0), (-1, 1))
 """The classes, in pixels (down, right)."""
@@ -47,11 +47,9 @@ class FreshMotion(Held):
 
 def fresh_motion(split: str = "train", seed: int = 0) -> FreshMotion:
     """Clips as those of `motion`, of the same digits, drawn anew whenever they are read."""
-    held = motion(split, seed)
     images, _ = split_digits(split, np.random.default_rng(seed))
-    return FreshMotion(
-        name=f"generated:fresh_motion ({split}, seed {seed})", frames=held.frames, labels=held.labels, images=images
-    )
+    shape = (_CLIPS[split], _FRAMES, _CANVAS, _CANVAS, 1)
+    return FreshMotion(name=f"generated:fresh_motion ({split}, seed {seed})", frames=undrawn(shape), images=images)
 
 
 def _clip(image: np.ndarray, step: np.ndarray, start: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -52,7 +52,7 @@ def pictures(count: int = 60, seed: int = 0, frames: int = 1, labelled: bool = T
     return Held(name="noise", frames=shown, labels=labels if labelled else None)
 
 
-def clips(count: int = 64, seed: int = 0) -> Held:
+def clips(count: int = 64, seed: int = 0, labelled: bool = True) -> Held:
     """A bright column moves to the right or to the left around the clip, which no single frame shows."""
     rng = np.random.default_rng(seed)
     labels, starts = np.arange(count) % 2, rng.integers(SIZE, size=count)
@@ -60,4 +60,4 @@ def clips(count: int = 64, seed: int = 0) -> Held:
     for clip, label, start in zip(shown, labels, starts, strict=True):
         for t in range(4):
             clip[t, :, (start + (2 * label - 1) * t) % SIZE] = 250
-    return Held(name="columns", frames=shown, labels=labels, clip=Clip(frames=4))
+    return Held(name="columns", frames=shown, labels=labels if labelled else None, clip=Clip(frames=4))

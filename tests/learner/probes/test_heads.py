@@ -64,3 +64,19 @@ def test_a_head_of_a_later_version_is_refused(tmp_path: Path) -> None:
             load_head(folder)
     (folder / DOCUMENT).write_text(json.dumps(fields))
     assert torch.equal(load_head(folder).arrays["labels"], torch.arange(60) % 2)
+
+
+def test_a_head_is_for_the_weights_that_it_was_trained_on(tmp_path: Path) -> None:
+    row = evaluate(encoder(), pictures(), pictures(40, seed=1), ProbeConfig(kinds=("linear",)))[0]
+    assert row.head is not None
+    folder = save_head(row.head, tmp_path / "linear", encoder(), {}, ("dark", "bright"))
+    head, other = load_head(folder), encoder()
+    assert head.names == ("dark", "bright")
+    head.require_encoder(encoder())
+    next(other.parameters()).add_(1e-3)
+    with pytest.raises(ValueError, match="trained on other weights than those of small. Give the checkpoint that its"):
+        score(head, other, pictures())
+    (folder / "manifest.json").unlink()
+    fields = json.loads((folder / DOCUMENT).read_text())
+    (folder / DOCUMENT).write_text(json.dumps({k: v for k, v in fields.items() if k not in ("checksum", "names")}))
+    load_head(folder).require_encoder(other)  # earlier versions kept neither

@@ -1,13 +1,17 @@
 """Probes against an independent solver, numbers by hand, and data whose classes are known."""
 
 import math
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 import torch
 
+from learner.datasets.dataset import UnreadableError
+from learner.datasets.generated.held import Held
 from learner.probes.attentive import AttentiveConfig, attentive_scores, fit_attentive
+from learner.probes.encoders import Encoder
 from learner.probes.evaluation import (
     DIFFERENCES,
     FINETUNED,
@@ -24,6 +28,7 @@ from learner.probes.finetune import FinetuneConfig
 from learner.probes.knn import knn_scores
 from learner.probes.linear import fit_linear
 from tests.learner.probes.small import clips, encoder, pictures
+from tests.world_models.latent import small as small_latent
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -152,9 +157,81 @@ def test_what_cannot_be_probed_is_named() -> None:
     rare = replace(pictures(), labels=np.array([2] + [0, 1] * 29 + [0]))
     with pytest.raises(ValueError, match="Class 2 has 1 training example; a probe needs at least 2 of each class"):
         evaluate(encoder(), rare, pictures(), ProbeConfig())
-    with pytest.raises(ValueError, match="60 examples take .* GB, more than the 1e-06 GB allowed by --memory"):
+    with pytest.raises(ValueError, match="60 examples take .* than the 1e-06 GB allowed by --memory.* with --examples"):
         evaluate(encoder(), pictures(), pictures(), ProbeConfig(kinds=("attentive",), memory=1e-6))
+    with pytest.raises(ValueError, match="60 examples take .* than the 4e-06 GB .* with --test-examples"):
+        evaluate(encoder(), pictures(4), pictures(), ProbeConfig(kinds=("attentive",), memory=4e-6))
     with pytest.raises(ValueError, match="heads=5 that divide the width of 16"):
         evaluate(
             encoder(), pictures(), pictures(), ProbeConfig(kinds=("attentive",), attentive=AttentiveConfig(heads=5))
         )
+
+
+def test_training_end_to_end_sees_as_many_examples_as_probes() -> None:
+    seen: set[int] = set()
+
+    @dataclass(frozen=True, kw_only=True)
+    class Watched(Held):
+        def recording(self, index: int, rng: np.random.Generator) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
+            seen.add(index)
+            return super().recording(index, rng)
+
+    tuning = Watched(**vars(pictures()))
+    config = ProbeConfig(kinds=("knn",), finetune=True, end_to_end=replace(TUNED, epochs=1), examples=20)
+    rows = evaluate(encoder(), pictures(), pictures(20, seed=1), config, tuning=tuning)
+    assert [row.learned for row in rows] == [20, 20]
+    assert len(seen - {0}) <= 20  # the first is looked at for its label
+
+
+def test_what_cannot_be_read_is_counted() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Broken(Held):
+        def recording(self, index: int, rng: np.random.Generator) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
+            if index in (3, 4):
+                raise UnreadableError(str(index), "torn")
+            return super().recording(index, rng)
+
+    train = Broken(**vars(pictures()))
+    config = ProbeConfig(kinds=("knn",), finetune=True, end_to_end=replace(TUNED, epochs=1))
+    rows = evaluate(encoder(), train, pictures(20, seed=1), config)
+    assert [(row.learned, row.unreadable) for row in rows] == [(58, 2), (58, 2)]
+
+
+def test_labels_to_train_on_end_to_end_are_checked() -> None:
+    config = ProbeConfig(kinds=("knn",), finetune=True, end_to_end=TUNED)
+    other = replace(pictures(), labels=np.arange(60) % 3)
+    with pytest.raises(ValueError, match="has the label 2; the data that is probed has 2 classes, 0 to 1. Give --tun"):
+        evaluate(encoder(), pictures(), pictures(20, seed=1), config, tuning=other)
+    told: list[str] = []
+    with pytest.raises(ValueError, match="has no labels"):
+        evaluate(
+            encoder(), pictures(), pictures(20), config, lambda what, *_: told.append(what), pictures(labelled=False)
+        )
+    assert not told, "refused before anything is read"
+
+
+def test_encoders_of_single_frames_have_no_shuffled_and_no_supervised_row() -> None:
+    model = small_latent.build()
+    own = Encoder(model.config, model, "latent").frozen()
+    config = ProbeConfig(kinds=("knn",), baselines=True)
+    rows = evaluate(own, clips(), clips(16, seed=1), config)
+    assert [row.source for row in rows] == [FROZEN, PIXELS, DIFFERENCES, RANDOM]
+    with pytest.raises(ValueError, match="latent_world model; of those that can be probed, I-JEPA and V-JEPA 2 can"):
+        evaluate(own, clips(labelled=False), clips(), replace(config, finetune=True))
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf, 0.0, -1.0])
+def test_numbers_of_a_probe_are_finite_and_positive(wrong: float) -> None:
+    made: tuple[Callable[[], object], ...] = (
+        lambda: ProbeConfig(decays=(1.0, wrong)),
+        lambda: ProbeConfig(decays=(wrong, 1.0)),
+        lambda: ProbeConfig(temperature=wrong),
+        lambda: ProbeConfig(memory=wrong),
+        lambda: AttentiveConfig(lrs=(1e-3, wrong)),
+        lambda: AttentiveConfig(decays=(0.1, wrong or math.nan)),
+        lambda: FinetuneConfig(lr=wrong),
+        lambda: FinetuneConfig(decay=wrong or math.nan),
+    )
+    for make in made:
+        with pytest.raises(ValueError, match="finite"):
+            make()
