@@ -4,9 +4,11 @@ Legend: N examples, D features, K classes.
 """
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from learner.probes.knn import knn_scores
+from learner.probes.linear import fit_linear
 
 EPS = 1e-7
 
@@ -23,38 +25,18 @@ def linear_accuracy(
     train: Float[Tensor, "N D"], labels: Int[Tensor, " N"], test: Float[Tensor, "M D"], truth: Int[Tensor, " M"],
     decay: float = 1e-3,
 ) -> float:  # fmt: skip
-    """Share of `test` that a linear classifier of the standardised features gets right. It minimises the cross-entropy
-    on `train` plus `decay / 2` times the squared weights."""
-    mean, std = train.mean(0), train.std(0).clamp_min(1e-6)
-    x, y = ((z - mean) / std for z in (train.float(), test.float()))
+    """Share of `test` that the linear probe with this penalty gets right (`learner.probes.linear`)."""
     classes = int(max(labels.max(), truth.max())) + 1
-    weight = torch.zeros(train.shape[1], classes, device=x.device, requires_grad=True)
-    bias = torch.zeros(classes, device=x.device, requires_grad=True)
-    solver = torch.optim.LBFGS([weight, bias], max_iter=100, line_search_fn="strong_wolfe")
-
-    def loss() -> Tensor:
-        solver.zero_grad()
-        value = F.cross_entropy(x @ weight + bias, labels) + decay / 2 * weight.square().sum()
-        value.backward()
-        return value
-
-    solver.step(loss)
-    return float(((y @ weight + bias).argmax(1) == truth).float().mean())
+    scores = fit_linear(train, labels, classes, (decay,))(test)[0]
+    return float((scores.argmax(1) == truth).float().mean())
 
 
-@torch.no_grad()
 def knn_accuracy(
     train: Float[Tensor, "N D"], labels: Int[Tensor, " N"], test: Float[Tensor, "M D"], truth: Int[Tensor, " M"],
     neighbours: int = 20, temperature: float = 0.07,
 ) -> float:  # fmt: skip
-    """Share of `test` that its nearest neighbours in `train` get right, each of which votes with the weight
-    `exp(cosine similarity / temperature)` (Wu et al. 2018, arXiv 1805.01978, section 3.4). Features are centred first,
-    since those of transformers share a large mean."""
-    mean = train.mean(0)
-    x, y = (F.normalize((z - mean).float(), dim=1) for z in (train, test))
-    near, which = (y @ x.T).topk(min(neighbours, len(x)), dim=1)  # [M neighbours]
-    votes = torch.zeros(len(y), int(labels.max()) + 1, device=x.device)
-    votes.scatter_add_(1, labels[which], (near / temperature).exp())
+    """Share of `test` that its nearest neighbours in `train` get right (`learner.probes.knn`)."""
+    votes = knn_scores(train, labels, int(labels.max()) + 1, test, neighbours, temperature)
     return float((votes.argmax(1) == truth).float().mean())
 
 

@@ -144,6 +144,7 @@ def test_generated_datasets_are_named(name: str) -> None:
     ("where", "how", "error"),
     [
         ("nowhere", {}, r"no file or folder nowhere\. Name a folder of pictures"),
+        ("nowhere", {}, r"generated:digits, generated:fresh_digits, generated:motion, generated:fresh_motion, gen"),
         (".", {"split": "test"}, r"Only generated datasets have a split"),
         ("empty", {}, r"empty holds nothing that can be read\. Name a folder of pictures, of videos"),
         (

@@ -25,11 +25,18 @@ def made(name: str) -> Held:
     return GENERATED[name]("test", 0)
 
 
+def recordings(data: Held) -> np.ndarray:
+    """All, those that are drawn whenever they are read too."""
+    drawn = (data.recording(index, np.random.default_rng(index)) for index in range(len(data)))
+    return np.stack([arrays["frames"] for arrays, _ in drawn])
+
+
 @pytest.mark.parametrize("name", GENERATED)
 def test_a_seed_says_everything(name: str) -> None:
     one, again, train = made(name), GENERATED[name]("test", 0), GENERATED[name]("train", 0)
-    np.testing.assert_array_equal(one.frames, again.frames)
-    assert not {frames.tobytes() for frames in one.frames} & {frames.tobytes() for frames in train.frames}
+    np.testing.assert_array_equal(recordings(one), recordings(again))
+    assert recordings(one).shape == one.frames.shape
+    assert not {frames.tobytes() for frames in recordings(one)} & {frames.tobytes() for frames in recordings(train)}
     example = one.seen(Clip(), View(size=16)).example(0, np.random.default_rng(0))
     assert example["frames"].shape == (1, 16, 16, 3)
 
@@ -73,3 +80,11 @@ def test_single_frames_do_not_show_the_motion() -> None:
 def test_longer_clips_than_there_are_frames_are_refused() -> None:
     with pytest.raises(ValueError, match=r"has recordings of 8 frames; clips of 5 frames, 2 apart, span 9"):
         made("motion").seen(Clip(frames=5, stride=2), View())
+
+
+def test_what_is_drawn_when_it_is_read_has_its_own_labels() -> None:
+    clips, digits = made("fresh_motion"), made("fresh_digits")
+    assert clips.labels is None and clips.frames.strides == digits.frames.strides == (0,) * 5  # nothing is rendered
+    told = [int(clips.example(0, np.random.default_rng(seed))["label"]) for seed in range(40)]
+    assert len(set(told)) > 4
+    np.testing.assert_array_equal(digits.labels, made("digits").labels)  # type: ignore[arg-type]

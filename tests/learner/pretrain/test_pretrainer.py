@@ -18,7 +18,7 @@ from learner.pretrain.processes import Processes
 from learner.schedules import Schedule
 from tests.world_models.latent.small import small_config as small_latent
 from world_models.jepa import presets
-from world_models.jepa.config import EncoderConfig, IJEPAConfig, VJEPA2ACConfig, VJEPA2Config
+from world_models.jepa.config import EncoderConfig, IJEPAConfig, SpreadConfig, VJEPA2ACConfig, VJEPA2Config
 from world_models.latent.config import LatentWorldConfig
 
 pytestmark = pytest.mark.timeout(180)
@@ -197,3 +197,15 @@ def test_a_prediction_that_copies_frames_is_worth_the_trivial_loss_of_ac() -> No
     still["frames"][:] = still["frames"][:, :1]
     assert float(made.objective.trivial_loss(made.to_device(still)).abs().max()) == 0
     assert float(made.objective.trivial_loss(made.to_device(batch(0))).min()) > 0
+
+
+@pytest.mark.parametrize("config", configs()[:2], ids=lambda config: config.family)
+def test_the_loss_that_is_compared_is_the_predictions_alone(config: Config) -> None:
+    spread, data = SpreadConfig(variance=1.0, covariance=0.5), Fixed(batch(0, frames_of(config), 8))
+    plain, with_spread = (
+        Monitor(trainer(one), data, data, ProbeConfig(examples=8, batch_size=4), seed=0).measure()
+        for one in (config, replace(config, spread=spread))  # type: ignore[call-arg]
+    )
+    assert with_spread["probe/loss"] == pytest.approx(plain["probe/loss"], rel=1e-5)
+    assert with_spread["probe/trivial_loss"] == pytest.approx(plain["probe/trivial_loss"], rel=1e-5)
+    assert with_spread.keys() - plain.keys() == {"probe/loss/variance", "probe/loss/covariance"}

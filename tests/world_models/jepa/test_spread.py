@@ -56,3 +56,14 @@ def test_models_that_are_spread_predict_as_before() -> None:
         alone = plain.losses(*given)
         torch.testing.assert_close(alone["prediction"], out["prediction"])
         assert set(alone) == {"prediction"}
+
+
+def test_the_covariance_keeps_its_precision_under_autocast() -> None:
+    tokens = torch.randn(200, 5, 3, generator=torch.Generator().manual_seed(0))
+    config = SpreadConfig(variance=1.0, covariance=1.0)
+    plain = spread([tokens], config, 2)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = spread([tokens], config, 2)
+    for name, value in plain.items():
+        assert found[name].dtype == torch.float32
+        torch.testing.assert_close(found[name], value, rtol=1e-6, atol=0)
