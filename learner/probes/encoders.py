@@ -93,7 +93,7 @@ class Encoder(nn.Module):
         digest = hashlib.sha256()
         for name, value in sorted(as_arrays(self.part).items()):
             digest.update(f"{name} {value.dtype} {value.shape}".encode())
-            digest.update(np.ascontiguousarray(value).reshape(-1).view(np.uint8))
+            digest.update(np.ascontiguousarray(value).reshape(-1).view(np.uint8).data)
         return digest.hexdigest()
 
     def require_tunable(self) -> None:

@@ -150,8 +150,8 @@ def test_generated_datasets_are_named(name: str) -> None:
         (
             "generated:cats",
             {},
-            r"no dataset 'generated:cats'\. Generated are block_world, digits, goal_world, motion, point_reach, "
-            r"two_room",
+            r"no dataset 'generated:cats'\. Generated are block_world, digits, fresh_digits, fresh_motion, "
+            r"goal_world, motion, point_reach, two_room",
         ),
         ("generated:digits", {"split": "validation"}, r"splits train and test, got 'validation'"),
         ("generated:point_reach", {"clip": Clip(frames=10)}, r"recordings of 9 frames; clips of 10 frames"),
