@@ -87,4 +87,4 @@ def test_what_is_drawn_when_it_is_read_has_its_own_labels() -> None:
     assert clips.labels is None and clips.frames.strides == digits.frames.strides == (0,) * 5  # nothing is rendered
     told = [int(clips.example(0, np.random.default_rng(seed))["label"]) for seed in range(40)]
     assert len(set(told)) > 4
-    np.testing.assert_array_equal(digits.labels, made("digits").labels)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(digits.labels, made("digits").labels)

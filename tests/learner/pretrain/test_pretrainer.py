@@ -204,7 +204,7 @@ def test_the_loss_that_is_compared_is_the_predictions_alone(config: Config) -> N
     spread, data = SpreadConfig(variance=1.0, covariance=0.5), Fixed(batch(0, frames_of(config), 8))
     plain, with_spread = (
         Monitor(trainer(one), data, data, ProbeConfig(examples=8, batch_size=4), seed=0).measure()
-        for one in (config, replace(config, spread=spread))  # type: ignore[call-arg]
+        for one in (config, replace(config, spread=spread))  # type: ignore[arg-type]
     )
     assert with_spread["probe/loss"] == pytest.approx(plain["probe/loss"], rel=1e-5)
     assert with_spread["probe/trivial_loss"] == pytest.approx(plain["probe/trivial_loss"], rel=1e-5)
