@@ -52,7 +52,7 @@ EXAMPLES = (
     "nexus pretrain vjepa2 --data runs/cartpole     # on the same replay",
     "nexus probe runs/ijepa --data generated:digits --baselines",
     "nexus eval runs/cartpole --episodes 20 --video cartpole.mp4",
-    "nexus eval runs/cartpole --imagined            # what its policy imagines to get",
+    "nexus eval runs/cartpole --imagined            # what its policy imagines",
     "nexus plan runs/cartpole --planner cem",
     "nexus play runs/world                          # of nexus pretrain genie",
     "nexus baseline ppo gym:CartPole-v1 --frames 100000",

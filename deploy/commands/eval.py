@@ -22,7 +22,7 @@ WORLD = GenieConfig.family
 
 @dataclass(frozen=True, kw_only=True)
 class Eval:
-    """Score a trained policy on fresh episodes, also inside its own world model, or a world on held-out clips."""
+    """Score a policy, also inside its own world model, or a world on held-out clips."""
 
     path: Positional[Path]
     """A run directory or the name of a launched run, for its best policy; or a checkpoint directory."""

@@ -16,8 +16,8 @@ def test_planners_are_scored_beside_those_that_know_the_door(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     runs = [str(small_vjepa2_ac.saved(tmp_path / "ac")), str(small_latent.saved(tmp_path / "latent"))]
-    small = ["--episodes", "2", "--samples", "4", "--iterations", "1", "--horizon", "1", "--block", "2", "--json"]
-    main(["--runs", *runs, *small])
+    small = ["--episodes", "2", "--samples", "4", "--iterations", "1", "--horizon", "1", "--block", "2"]
+    main(["--runs", *runs, *small, "--replan-every", "2", "--json"])
     rows = json.loads(capsys.readouterr().out.splitlines()[-1])["rows"]
     success = {row["model"]: row["success"] for row in rows}
     assert list(success) == [
