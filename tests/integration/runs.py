@@ -13,7 +13,10 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file
 
+from deploy.commands.train import parse_train
+from deploy.inline_run import InlineRun
 from deploy.reports.metrics import WALL_CLOCK_KEYS
+from deploy.wiring.claim import _LOCKS
 from deploy.wiring.config import load_config
 from deploy.wiring.stores import shard as make_shard
 from deploy.wiring.task import replay_schema
@@ -36,6 +39,9 @@ TINY = [
 MY_MODULE = """
 import gymnasium as gym, numpy as np
 from gymnasium import spaces
+from deploy.commands.train import parse_train
+from deploy.inline_run import InlineRun
+from deploy.wiring.claim import _LOCKS
 
 class MyEnv(gym.Env):
     observation_space = spaces.Dict(
@@ -162,3 +168,13 @@ def differences(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
         if not same:
             bad.append(key)
     return bad
+
+
+def train_inline(logdir: Path, *words: str) -> InlineRun:
+    """Train in this process until the run is done; its directory is then free again."""
+    whole = InlineRun(parse_train([*words, "--logdir", str(logdir)]), logdir)
+    try:
+        assert whole.run() == "done"
+    finally:
+        _LOCKS.pop(logdir).close()
+    return whole

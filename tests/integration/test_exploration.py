@@ -9,10 +9,9 @@ from actors.policy import load_policy
 from deploy.commands.train import parse_train
 from deploy.inline_run import InlineRun
 from deploy.wiring.build import build_exploration
-from deploy.wiring.claim import _LOCKS
 from deploy.wiring.config import load_config
 from learner.checkpoint import read_arrays
-from tests.integration.runs import TINY, checkpoints, command, differences, lines, run, state_of
+from tests.integration.runs import TINY, checkpoints, command, differences, lines, run, state_of, train_inline
 from world_models.checkpoint_files import WEIGHTS
 from world_models.loading import load_model
 from world_models.space import Space
@@ -27,13 +26,7 @@ FOUND = {f"exploration/{name}" for name in
 
 
 def train(logdir: Path, frames: int, *options: str) -> InlineRun:
-    config = parse_train([TASK, *TINY, *RATIO, "--frames", str(frames), "--logdir", str(logdir), *options])
-    whole = InlineRun(config, logdir)
-    try:
-        assert whole.run() == "done"
-    finally:
-        _LOCKS.pop(logdir).close()
-    return whole
+    return train_inline(logdir, TASK, *TINY, *RATIO, "--frames", str(frames), *options)
 
 
 def test_a_run_that_was_continued_gives_the_same_numbers_as_one_that_was_not(tmp_path: Path) -> None:

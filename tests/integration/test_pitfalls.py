@@ -5,12 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deploy.commands.train import parse_train
 from deploy.inline_run import InlineRun
 from deploy.wiring.build import build_anchor
-from deploy.wiring.claim import _LOCKS
 from deploy.wiring.presets import options_for
-from tests.integration.runs import TINY, checkpoints, command, differences, lines, run, state_of
+from tests.integration.runs import TINY, checkpoints, command, differences, lines, run, state_of, train_inline
 from world_models.loading import load_model
 
 pytestmark = pytest.mark.timeout(200)
@@ -21,13 +19,7 @@ HELD = ["--anchor.weight", "0.5", "--anchor.every", "7", "--model.reward-heads",
 
 
 def train(logdir: Path, frames: int, *options: str) -> InlineRun:
-    config = parse_train([TASK, *TINY, *RATIO, "--frames", str(frames), "--logdir", str(logdir), *options])
-    whole = InlineRun(config, logdir)
-    try:
-        assert whole.run() == "done"
-    finally:
-        _LOCKS.pop(logdir).close()
-    return whole
+    return train_inline(logdir, TASK, *TINY, *RATIO, "--frames", str(frames), *options)
 
 
 def test_a_run_that_was_continued_gives_the_same_numbers_as_one_that_was_not(tmp_path: Path) -> None:
