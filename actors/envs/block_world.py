@@ -1,7 +1,7 @@
 """Block world: an agent among walls on a grid of 8x8 cells, with a goal cell to reach, or none.
 
-A Gymnasium environment, the tasks `gym:actors.envs.block_world:BlockWorld-v0` and `...:BlockWorldWalk-v0` (no goal, no
-reward), and clips to learn it from. Legend: N worlds, T frames, S = 32 pixels a side.
+A Gymnasium environment, the tasks `gym:actors.envs.block_world:BlockWorld-v0`, `...:BlockWorldLevels-v0` (eight maps) and
+`...:BlockWorldWalk-v0` (no goal, no reward), and clips to learn it from. Legend: N worlds, T frames, S = 32 pixels a side.
 """
 
 from collections.abc import Sequence
@@ -41,7 +41,8 @@ class Maps(NamedTuple):
 
 
 class BlockWorld(gymnasium.Env):
-    """`image` uint8 `[32 32 3]` in a new map, with new colours, every episode; the five actions are `MOVES`.
+    """`image` uint8 `[32 32 3]` in a new map, with new colours, every episode; the five actions are `MOVES`. With
+    `levels`, maps, colours and goals are one of so many; only where the agent begins is new.
 
     With a goal, a cell that the agent can get to, the reward is 1 when it does, which ends the episode; `is_success` in
     `info` says whether it has. An episode takes 32 steps otherwise, and 15 without a goal.
@@ -49,16 +50,22 @@ class BlockWorld(gymnasium.Env):
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 8}
 
-    def __init__(self, goal: bool = True, render_mode: str | None = "rgb_array") -> None:
+    def __init__(self, goal: bool = True, levels: int = 0, render_mode: str | None = "rgb_array") -> None:
         self.observation_space = spaces.Box(0, 255, (SIZE, SIZE, 3), np.uint8)
         self.action_space = spaces.Discrete(len(MOVES))
-        self.goal, self.render_mode = goal, render_mode
+        self.goal, self.levels, self.render_mode = goal, levels, render_mode
         self.maps: Maps | None = None
         self.place = np.zeros((1, 2), int)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, Any]:
         super().reset(seed=seed)
-        self.maps, self.place = goal_maps(1, self.np_random) if self.goal else plain_maps(1, self.np_random)
+        rng = self.np_random
+        if self.levels:
+            rng = np.random.default_rng(self.np_random.integers(self.levels))
+        self.maps, self.place = goal_maps(1, rng) if self.goal else plain_maps(1, rng)
+        if self.levels:  # where the goal, or the level's own place, can be reached from
+            center = self.place if self.maps.goals is None else self.maps.goals
+            self.place = _drawn(_reachable(self.maps.walls, center), self.np_random)
         return self._image(), {}
 
     def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
@@ -176,5 +183,9 @@ def random_clips(
     return pictures, actions, np.stack(places, 1)
 
 
-for _name, _goal, _limit in (("BlockWorld-v0", True, STEPS), ("BlockWorldWalk-v0", False, WALK_STEPS)):
-    gymnasium.register(_name, "actors.envs.block_world:BlockWorld", max_episode_steps=_limit, kwargs={"goal": _goal})
+for _name, _limit, _kwargs in (
+    ("BlockWorld-v0", STEPS, {}),
+    ("BlockWorldLevels-v0", STEPS, {"levels": 8}),
+    ("BlockWorldWalk-v0", WALK_STEPS, {"goal": False}),
+):
+    gymnasium.register(_name, "actors.envs.block_world:BlockWorld", max_episode_steps=_limit, kwargs=_kwargs)

@@ -1,9 +1,10 @@
 """`python -m tests.benchmarks.genie_agent_data --json`: worlds from an agent's replay and from random actions.
 
-DreamerV3 learns the block world with a goal; as many frames are recorded with random actions. Of each, Genie learns a
-world with the true actions, and DreamerV3 is trained in it, rewards included, without another real frame. Reported:
-each world's delta PSNR on held-out episodes of either kind, and the success of each policy in the real environment,
-beside that of random actions and of the agent itself. The same command continues where it stopped.
+DreamerV3 learns eight levels of the block world with a goal; as many frames are recorded with random actions. Of each,
+Genie learns a world with the true actions, and DreamerV3 is trained in it, rewards included, without another real
+frame. Reported: each world's delta PSNR on held-out episodes of either kind and on levels that neither has seen, and
+the success of each policy in the real environment, beside that of random actions and of the agent itself. The same
+command continues where it stopped.
 """
 
 import argparse
@@ -20,13 +21,22 @@ from actors.trivial_policies import RandomPolicy
 from deploy.reports.pretraining.world_evaluation import EVALUATION
 from deploy.wiring.config import load_config
 from tests.benchmarks.genie_block_world import nexus
-from tests.benchmarks.genie_transfer import SEED, TASK, score
+from tests.benchmarks.genie_transfer import SEED, score
+from tests.benchmarks.genie_transfer import TASK as ANY_LEVEL
 from tests.benchmarks.machine import describe, versions
 from world_models.checkpoint_files import find_model, run_of
 
+TASK = "gym:actors.envs.block_world:BlockWorldLevels-v0"
 SOURCES = ("agent", "random")
-IMAGES = ("--model.encoder.mults", "2", "3", "4", "--model.decoder.mults", "2", "3", "4")
-"""The agent sees frames enlarged to 64x64, of which three halvings leave 8x8, a place for each cell."""
+MEASURED = (*SOURCES, "new levels")
+AGENT = (
+    "--preset", "quick", "--mode", "local", "--environment.image-size", 0, 0, "--model.encoder.mults", 2, 3,
+    "--model.decoder.mults", 2, 3, "--model.encoder.depth", 16, "--model.decoder.depth", 16, "--model.rssm.deter", 256,
+    "--model.rssm.hidden", 128, "--model.rssm.stoch", 16, "--model.rssm.classes", 16, "--model.horizon", 16,
+    "--model.entropy", 0.001, "--learner.train-ratio", 64, "--actor.environments", 8, "--actor.actors", 1,
+    "--actor.random-steps", 1500, "--replay.capacity", 40_000,
+)  # fmt: skip
+"""Two halvings of the frames leave 8x8, a place for each cell; goals are near, so the future is too."""
 CLIP = ("--tokenizer.model.frames", "5", "--tokenizer.training.batch-size", "12")
 """Four steps, because a good agent's episodes are short."""
 CLIPS = 512
@@ -35,28 +45,29 @@ CLIPS = 512
 def collect(folder: Path, frames: int) -> None:
     """An agent and its replay, as many random frames, and episodes of both to measure on."""
     agent = folder / "agent"
-    nexus(
-        "train", TASK, "--preset", "quick", "--mode", "local", *IMAGES, "--frames", frames, "--logdir", agent,
-        "--replay.capacity", frames,
-    )  # fmt: skip
+    nexus("train", TASK, *AGENT, "--frames", frames, "--logdir", agent)
     nexus("record", TASK, "--frames", frames, "--out", folder / "random")
-    for source in SOURCES:
-        policy = agent if source == "agent" else "random"
-        nexus("record", TASK, "--policy", policy, "--frames", 8000, "--seed", 1, "--out", folder / f"{source}_held_out")
+    for kind in MEASURED:
+        policy, task = agent if kind == "agent" else "random", TASK if kind in SOURCES else ANY_LEVEL
+        nexus("record", task, "--policy", policy, "--frames", 8000, "--seed", 1, "--out", _held_out(folder, kind))
+
+
+def _held_out(folder: Path, kind: str) -> Path:
+    return folder / f"{kind.replace(' ', '_')}_held_out"
 
 
 def world(folder: Path, source: str, updates: int) -> dict[str, Any]:
-    """Train the world of a source, and measure it on the held-out episodes of both."""
+    """Train the world of a source, and measure it on the held-out episodes of every kind."""
     run = folder / f"world_{source}"
     nexus(
         "pretrain", "genie", "--real-actions", "--data", folder / source, "--logdir", run, *CLIP,
         "--training.threads", 1, *(("--training.updates", updates) if updates else ()),
     )  # fmt: skip
     out = {}
-    for kind in SOURCES:
-        where = folder / f"world_{source}_on_{kind}"
+    for kind in MEASURED:
+        where = folder / f"world_{source}_on_{kind.replace(' ', '_')}"
         if not (where / EVALUATION).exists():
-            nexus("eval", run, "--data", folder / f"{kind}_held_out", "--clips", CLIPS, "--out", where)
+            nexus("eval", run, "--data", _held_out(folder, kind), "--clips", CLIPS, "--out", where)
         out[kind] = json.loads((where / EVALUATION).read_text())
     return out
 
@@ -70,9 +81,7 @@ def dreamt(folder: Path, source: str, frames: int) -> Path:
             "--ends-with-reward",
         )  # fmt: skip
         nexus("check-env", f"genie:{made}")
-    nexus(
-        "train", f"genie:{made}", "--preset", "quick", "--mode", "local", *IMAGES, "--frames", frames, "--logdir", run
-    )
+    nexus("train", f"genie:{made}", *AGENT, "--frames", frames, "--logdir", run)
     return run
 
 
@@ -80,14 +89,14 @@ def scored(run: Path, episodes: int) -> dict[str, Any]:
     """Success of a run's best policy in the real environment."""
     folder = find_model(run)
     shown = load_config(run_of(folder)).environment
-    return score(load_policy(folder, mode=False, seed=SEED).policy, episodes, shown)
+    return score(load_policy(folder, mode=False, seed=SEED).policy, episodes, shown, TASK)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.genie_agent_data", description=__doc__)
     parser.add_argument("--logdir", type=Path, default=Path("runs/genie_agent_data"))
-    parser.add_argument("--frames", type=int, default=24_000, help="real ones, of either kind")
-    parser.add_argument("--dreamt", type=int, default=24_000, help="frames of training in each world")
+    parser.add_argument("--frames", type=int, default=8_000, help="real ones, of either kind")
+    parser.add_argument("--dreamt", type=int, default=4_000, help="frames of training in each world")
     parser.add_argument("--updates", type=int, default=0, help="of each of a world's stages; 0: the preset's")
     parser.add_argument("--episodes", type=int, default=300, help="for each success")
     parser.add_argument("--json", action="store_true", help="print one JSON object alone")
@@ -101,7 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     }
     success["the agent itself"] = scored(given.logdir / "agent", given.episodes)
     environment = make(TASK)
-    success["random"] = score(RandomPolicy(environment.action_space, SEED), given.episodes)
+    success["random"] = score(RandomPolicy(environment.action_space, SEED), given.episodes, task=TASK)
     environment.close()
     if not given.json:
         print("\n".join(lines(worlds, success)))

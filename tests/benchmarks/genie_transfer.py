@@ -89,9 +89,9 @@ def load_latent_action(path: Path) -> LatentActionModel:
     return found
 
 
-def score(policy: Policy, episodes: int, shown: EnvironmentConfig = OWN_SIZE) -> dict[str, Any]:
+def score(policy: Policy, episodes: int, shown: EnvironmentConfig = OWN_SIZE, task: str = TASK) -> dict[str, Any]:
     """Success in the block world, `shown` as the policy knows it, with its interval."""
-    environment = partial(make, TASK, shown)
+    environment = partial(make, task, shown)
     result = run_episodes([environment] * min(episodes, 64), policy, episodes, SEED)
     reached = result.metrics["is_success"]
     return {"success": fmean(reached), "interval95": proportion_interval(reached), "episodes": episodes}
