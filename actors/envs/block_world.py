@@ -1,7 +1,8 @@
 """Block world: an agent among walls on a grid of 8x8 cells, with a goal cell to reach, or none.
 
-A Gymnasium environment, the tasks `gym:actors.envs.block_world:BlockWorld-v0`, `...:BlockWorldLevels-v0` (eight maps) and
-`...:BlockWorldWalk-v0` (no goal, no reward), and clips to learn it from. Legend: N worlds, T frames, S = 32 pixels a side.
+A Gymnasium environment, the tasks `gym:actors.envs.block_world:BlockWorld-v0`, `...:BlockWorldLevels-v0` (eight maps)
+and `...:BlockWorldWalk-v0` (no goal, no reward), and clips to learn it from. Legend: N worlds, T frames, S = 32 pixels
+a side.
 """
 
 from collections.abc import Sequence

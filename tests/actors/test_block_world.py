@@ -31,12 +31,25 @@ TASK = "gym:actors.envs.block_world:"
 PLAIN = EnvironmentConfig(image_size=(0, 0))
 
 
-@pytest.mark.parametrize("name", ["BlockWorld-v0", "BlockWorldWalk-v0"])
+@pytest.mark.parametrize("name", ["BlockWorld-v0", "BlockWorldLevels-v0", "BlockWorldWalk-v0"])
 def test_it_is_an_environment(name: str) -> None:
     check_env(gymnasium.make(name).unwrapped, skip_render_check=False)
     environment = make(TASK + name, PLAIN)
     assert not check_environment(environment, steps=200)
     environment.close()
+
+
+def test_levels_are_eight_and_begin_anywhere() -> None:
+    environment = gymnasium.make("BlockWorldLevels-v0")
+    world: Any = environment.unwrapped
+    maps, begun = set(), set()
+    for seed in range(100):
+        environment.reset(seed=seed)
+        maps.add((world.maps.walls.tobytes(), world.maps.light.tobytes(), world.maps.goals.tobytes()))
+        begun.add(world.place.tobytes())
+        away = distances(world.maps.walls, world.maps.goals)
+        assert 0 < away[0, world.place[:, 0], world.place[:, 1]][0] < FAR, "the goal can be reached"
+    assert len(maps) == 8 and len(begun) > 20
 
 
 def test_an_expert_reaches_the_goal_which_ends_the_episode() -> None:
