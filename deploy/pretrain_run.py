@@ -15,6 +15,8 @@ from deploy.wiring.claim import claim
 from deploy.wiring.pretraining import FREE, GenieDynamicsRun, LatentRun, PretrainConfig, VJEPA2ACRun, rooted
 from learner.checkpoint import Checkpoints, read_arrays, read_document
 from learner.datasets.batches import Batches
+from learner.datasets.encoded import Encoded
+from learner.pretrain.latent_objective import LatentObjective
 from learner.pretrain.monitor import Monitor
 from learner.pretrain.objectives import objective
 from learner.pretrain.pretrainer import Pretrainer
@@ -55,7 +57,7 @@ class PretrainRun:
             path = self._checkpoint() if self.claim.continues else None
             self.processes.from_first(int(path.name) if path else -1)
             self.trainer = build_trainer(self.config, self.processes, fresh=path is None)
-            self.batches = build_batches(self.config, data, self.processes)
+            self.batches = build_batches(self.config, data, self.processes, self.trainer)
             if path:
                 self._restore(path)
             data.require_readable()
@@ -137,7 +139,7 @@ def follow(config: PretrainConfig, logdir: Path, data: PretrainingData, processe
         trainer = build_trainer(config, processes, fresh=newest < 0)
         if newest >= 0:
             load(trainer, Checkpoints.of(logdir.absolute()).path(newest))
-        with closing(build_batches(config, data, processes).after(trainer.updates)) as batches:
+        with closing(build_batches(config, data, processes, trainer).after(trainer.updates)) as batches:
             while trainer.updates < config.training.updates and not processes.any(interrupt.asked):
                 trainer.update(next(batches))
 
@@ -178,11 +180,16 @@ def _load_frozen(config: PretrainConfig, model: nn.Module) -> None:
             load_parameters(model.latent_action, load_model(config.latent_action).state_dict(), config.latent_action)
 
 
-def build_batches(config: PretrainConfig, data: PretrainingData, processes: Processes) -> Batches:
+def build_batches(
+    config: PretrainConfig, data: PretrainingData, processes: Processes, trainer: Pretrainer
+) -> Batches:
     """This process's shares of the batches."""
-    share = processes.share(config.training.batch_size)
+    share, train = processes.share(config.training.batch_size), data.train
+    if isinstance(config, LatentRun) and config.encoded_clips:
+        assert isinstance(trainer.objective, LatentObjective)
+        train = Encoded(train, config.encoded_clips, trainer.objective.encoded, config.seed)
     return Batches(
-        data.train, size=share.stop - share.start, seed=config.seed, rank=processes.rank, world_size=processes.size,
+        train, size=share.stop - share.start, seed=config.seed, rank=processes.rank, world_size=processes.size,
         threads=config.data.threads, unreadable=data.unreadable,
     )  # fmt: skip
 

@@ -212,7 +212,15 @@ class LatentRun(PretrainConfig):
     encoder: str = ""
     """A run or checkpoint of `nexus pretrain latent`, whose encoder is used as it is: the predictor alone learns, from
     many more frames in the same time. Empty: both learn."""
+    encoded_clips: int = 0
+    """With an encoder: so many clips are encoded once, and the predictor learns from their latents, in a small part of
+    the time. 0: every batch is read and encoded anew."""
     model: LatentWorldConfig = field(default_factory=LatentWorldConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.encoded_clips < 0:
+            raise ValueError(f"encoded_clips={self.encoded_clips} must not be negative; 0 encodes every batch anew.")
 
     @property
     def conditions(self) -> bool:

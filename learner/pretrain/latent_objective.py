@@ -6,6 +6,7 @@ Legend: B batch (all processes together), T frames, S pixels a side, C channels,
 import math
 from collections.abc import Iterable
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -35,8 +36,16 @@ class LatentObjective:
         return random_directions(c.latent, c.regulariser.projections, generator)
 
     def inputs(self, batch: Batch, drawn: Tensor, rows: slice) -> tuple[Tensor, ...]:
-        clips = self._clips(batch["frames"])
-        return clips, batch["actions"], drawn.to(clips.device)
+        """Clips, or the latents of clips that were encoded before (`encoded`)."""
+        seen = batch["latents"] if "latents" in batch else self._clips(batch["frames"])
+        return seen, batch["actions"], drawn.to(seen.device)
+
+    @torch.no_grad()
+    def encoded(self, frames: np.ndarray) -> np.ndarray:
+        """Latents float32 `[T D]` of the frames uint8 `[T S S C]` of a clip."""
+        device = next(self.model.parameters()).device
+        clips = self._clips(torch.from_numpy(frames)[None].to(device))
+        return self.model.encode(clips)[0].float().cpu().numpy()
 
     def trivial_loss(self, batch: Batch) -> Tensor:
         c, actions = self.model.config, batch["actions"]

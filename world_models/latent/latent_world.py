@@ -65,12 +65,12 @@ class LatentWorld(nn.Module):
 
     def losses(
         self,
-        clips: Float[Tensor, "B channels T size size"],
+        clips: Float[Tensor, "B channels T size size"] | Float[Tensor, "B T D"],
         actions: Float[Tensor, "B T-1 A"],
         directions: Float[Tensor, "D M"] | None = None,
     ) -> dict[str, Tensor]:
-        """`latent_losses` of encoded clips."""
-        return self.latent_losses(self.encode(clips), actions, directions)
+        """`latent_losses` of clips, or of latents that clips were encoded to."""
+        return self.latent_losses(clips if clips.ndim == 3 else self.encode(clips), actions, directions)
 
     forward = losses
     """What data-parallel wrappers call."""

@@ -88,7 +88,13 @@ def fitted_to_actions(config: LatentRun, name: str) -> LatentRun:
 
 
 def require_actions(config: LatentRun, fitted: LatentRun) -> None:
-    """ValueError: options ask for other actions than there are, or for another encoder than the one to use."""
+    """ValueError: options ask for other actions than there are, for another encoder than the one to use, or for clips
+    that are encoded once by an encoder that learns."""
+    if config.encoded_clips and not config.encoder:
+        raise ValueError(
+            f"--encoded-clips {config.encoded_clips}: latents stay as they are with a finished encoder alone; name a "
+            "run that has trained one with --encoder, or leave the option out."
+        )
     if config.encoder:
         where = f"--encoder {config.encoder}"
         _require_same("--model.encoder", config.model.encoder, fitted.model.encoder, where)

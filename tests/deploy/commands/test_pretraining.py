@@ -80,6 +80,8 @@ def test_a_latent_world_takes_the_actions_of_its_data(tmp_path: Path) -> None:
         (["--model.action", "2"], "--model.action 2: those of --data .* have 3 numbers; leave it out"),
         (["--model.rollout", "8"], "frames=8 must be at least history=1 plus rollout=8"),
         (["--preset", "bass"], "has no preset 'bass'; the nearest: base"),
+        (["--encoded-clips", "4"], "--encoded-clips 4: latents stay as they are with a finished encoder alone"),
+        (["--encoded-clips", "-1"], "encoded_clips=-1 must not be negative"),
     ):
         with pytest.raises(ValueError, match=message):
             run([*words, *options])
@@ -104,7 +106,7 @@ def test_a_latent_world_takes_the_actions_of_its_data(tmp_path: Path) -> None:
         run([*words, "--model.latent", "8"])
     with pytest.raises(ValueError, match="--model.encoder.width 8: --encoder .* has 16, which its weights need"):
         run([*words, "--model.encoder.width", "8"])
-    assert run([*words, *few, *probe, "--model.predictor.width", "32"]) == 0
+    assert run([*words, *few, *probe, "--model.predictor.width", "32", "--encoded-clips", "3"]) == 0
     again = load_model(tmp_path / "second")
     assert again.config.inverse == again.config.regulariser.weight == 0  # type: ignore[union-attr]
     for key, value in again.get_submodule("encoder").state_dict().items():
