@@ -180,9 +180,7 @@ def _load_frozen(config: PretrainConfig, model: nn.Module) -> None:
             load_parameters(model.latent_action, load_model(config.latent_action).state_dict(), config.latent_action)
 
 
-def build_batches(
-    config: PretrainConfig, data: PretrainingData, processes: Processes, trainer: Pretrainer
-) -> Batches:
+def build_batches(config: PretrainConfig, data: PretrainingData, processes: Processes, trainer: Pretrainer) -> Batches:
     """This process's shares of the batches."""
     share, train = processes.share(config.training.batch_size), data.train
     if isinstance(config, LatentRun) and config.encoded_clips:

@@ -1,10 +1,11 @@
 """TwoRoom: a point goes through the door of a wall to a goal in the other room, given as a picture, in 50 steps.
 
 A Gymnasium environment, the task `gym:actors.envs.two_room:TwoRoom-v0` (`TwoRoomColours-v0` and `TwoRoomSizes-v0` look
-otherwise), and clips of random walks to learn it from. Wall and door are elsewhere in every episode. Legend: N points,
-T steps, S pixels a side.
+otherwise, of `TwoRoomPicture-v0` only `image` is seen), and clips of random walks to learn it from. Wall and door are
+elsewhere in every episode. Legend: N points, T steps, S pixels a side.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -154,7 +155,9 @@ def _share(depth: np.ndarray, size: int) -> np.ndarray:
     return np.clip(depth * size + 0.5, 0, 1)
 
 
-def random_clips(n: int, frames: int, seed: int, size: int = SIZE) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def random_clips(
+    n: int, frames: int, seed: int | Sequence[int], size: int = SIZE
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Clips of random walks, which keep their direction for some steps, from uniform starts, half of them near the
     door: frames uint8 `[N T S S 3]`, actions float32 `[N T-1 2]` in units of the largest move, positions float32
     `[N T 2]`."""
@@ -177,6 +180,10 @@ def random_clips(n: int, frames: int, seed: int, size: int = SIZE) -> tuple[np.n
 
 
 gymnasium.register("TwoRoom-v0", "actors.envs.two_room:TwoRoom", max_episode_steps=STEPS)
+gymnasium.register(
+    "TwoRoomPicture-v0", "actors.envs.two_room:TwoRoom", max_episode_steps=STEPS,
+    additional_wrappers=(gymnasium.wrappers.FilterObservation.wrapper_spec(filter_keys=["image"]),),
+)  # fmt: skip
 for _look in ("colours", "sizes"):
     gymnasium.register(
         f"TwoRoom{_look.title()}-v0", "actors.envs.two_room:TwoRoom", max_episode_steps=STEPS, kwargs={"look": _look}

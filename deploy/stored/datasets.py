@@ -38,9 +38,11 @@ _CLIPS = {
     "two_room": {"train": 2000, "test": 500},
 }
 """Those that an environment generates."""
+_ROOMS = "fresh_two_room"
+_NAMES = (*GENERATED, *_CLIPS, _ROOMS)
 KINDS = (
     "a folder of pictures, of videos or of .npz files, a LeRobot or Minari dataset, the logdir of a run, a disk "
-    f"replay, Redis URLs, or {', '.join(f'generated:{name}' for name in (*GENERATED, *_CLIPS))}"
+    f"replay, Redis URLs, or {', '.join(f'generated:{name}' for name in _NAMES)}"
 )
 """What can be named."""
 
@@ -132,13 +134,17 @@ def _replay(
 def _generated(where: str, clip: Clip, view: View, split: str, conditions: bool) -> Dataset:
     match = _GENERATED.fullmatch(where)
     name, seed = (match["name"], int(match["seed"] or 0)) if match else ("", 0)
-    if name not in (*GENERATED, *_CLIPS):
-        names = ", ".join(sorted((*GENERATED, *_CLIPS)))
+    if name not in _NAMES:
+        names = ", ".join(sorted(_NAMES))
         raise ValueError(f"There is no dataset {where!r}. Generated are {names}; named generated:NAME[:SEED].")
     if split not in SPLITS:
         raise ValueError(f"Generated datasets have the splits {' and '.join(SPLITS)}, got {split!r}.")
     if name in GENERATED:
         held = GENERATED[name](split, seed)
+    elif name == _ROOMS:
+        from deploy.stored.fresh_rooms import fresh_rooms
+
+        held = fresh_rooms(split, seed)
     else:
         frames, actions, states = _played(name, split, seed)
         held = Held(name=f"{where} ({split}, seed {seed})", frames=frames, actions=actions, states=states)

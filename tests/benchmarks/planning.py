@@ -34,6 +34,8 @@ from actors.trivial_policies import Arrays, Policy, RandomPolicy
 from deploy.reports.planning import TimedPolicy
 from tests.benchmarks.machine import describe, versions
 from world_models import SimpleWorldModel, plan_with_world_model
+from world_models.dreamer.agent import Dreamer
+from world_models.dreamer.planning import DreamerPlanning
 from world_models.genie.genie import Genie
 from world_models.genie.planning import GeniePlanning
 from world_models.jepa.planning import VJEPA2ACPlanning
@@ -80,6 +82,7 @@ WORLDS: dict[str, tuple[type[nn.Module], Any]] = {
     "vjepa2-ac": (VJEPA2AC, VJEPA2ACPlanning),
     "genie": (Genie, GeniePlanning),
     "latent": (LatentWorld, LatentPlanning),
+    "rssm": (Dreamer, DreamerPlanning),
 }
 """Families of models that are planned in towards a picture, and how planners see them."""
 
@@ -149,8 +152,12 @@ def untrained(model: nn.Module, seed: int) -> nn.Module:
         world = Genie(model.config).eval()
         world.tokenizer.load_state_dict(model.tokenizer.state_dict())
         return world
-    assert isinstance(model, VJEPA2AC | LatentWorld), "there are three such families"
-    fresh: Any = type(model)(model.config).eval()  # type: ignore[arg-type]
+    fresh: Any
+    if isinstance(model, Dreamer):
+        fresh = Dreamer(model.observation_space, model.action_space, model.config).eval()
+    else:
+        assert isinstance(model, VJEPA2AC | LatentWorld), "there are four such families"
+        fresh = type(model)(model.config).eval()  # type: ignore[arg-type]
     fresh.encoder.load_state_dict(model.encoder.state_dict())
     return fresh
 

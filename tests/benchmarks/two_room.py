@@ -1,9 +1,10 @@
 """`python -m tests.benchmarks.two_room --runs RUN ... --json`: planners that find the way to the other room.
 
 Each run is one of `nexus pretrain vjepa2-ac`, `nexus pretrain latent` or `nexus pretrain genie --real-actions` on
-generated:two_room. Its planner sees pictures alone, of the goal as well, and its plans end with the episode. Beside it:
-the same planner with an untrained predictor, a straight line to the goal, random actions and an oracle that goes
-through the door. One thread; CPU seconds are the measure on a busy machine.
+generated:two_room, or of `nexus train gym:actors.envs.two_room:TwoRoomPicture-v0`, whose RSSM is used. Its planner sees
+pictures alone, of the goal as well, and its plans end with the episode. Beside it: the same planner with an untrained
+predictor, a straight line to the goal, random actions and an oracle that goes through the door. One thread; CPU seconds
+are the measure on a busy machine.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from tests.benchmarks.machine import describe, versions
 from tests.benchmarks.planning import SEED, WORLDS, as_seen, line, loaded, score, untrained
 from world_models.planning.action_blocks import ActionBlocks
 from world_models.planning.cem import CEM
+from world_models.planning.gradient import GradientPlanner
 from world_models.planning.mppi import MPPI
 from world_models.planning.plan import Planner
 from world_models.planning.random_shooting import RandomShooting
@@ -38,6 +40,8 @@ def planners(samples: int, iterations: int, horizon: int) -> dict[str, Any]:
         "random_shooting": RandomShooting(samples=samples * iterations, horizon=horizon),
         "cem": CEM(samples=samples, elites=elites, iterations=iterations, std=1.0, horizon=horizon),
         "mppi": MPPI(samples=samples, iterations=iterations, std=1.0, horizon=horizon),
+        # a gradient costs about two evaluations
+        "gradient": GradientPlanner(samples=max(1, samples * iterations // 40), iterations=20, horizon=horizon),
     }
 
 
