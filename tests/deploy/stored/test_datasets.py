@@ -131,13 +131,27 @@ def test_every_kind_of_files_is_recognised(tmp_path: Path) -> None:
         open_dataset(str(tmp_path))
 
 
-@pytest.mark.parametrize("name", ["digits", "motion", "block_world", "goal_world", "point_reach", "two_room"])
+@pytest.mark.parametrize(
+    "name", ["digits", "motion", "block_world", "goal_world", "point_reach", "two_room", "fresh_two_room"]
+)
 def test_generated_datasets_are_named(name: str) -> None:
     data = open_dataset(f"generated:{name}:7", Clip(), VIEW, split="test")
     assert "test, seed 7" in data.describe()
     assert data.example(0, np.random.default_rng(0))["frames"].shape == (1, 16, 16, 3)
     bare = open_dataset(f"generated:{name}:7", Clip(), VIEW, Keys(conditions=False), split="test")
     assert bare.example(0, np.random.default_rng(0)).keys() <= {"frames", "label"}  # no actions, no states
+
+
+def test_fresh_rooms_differ_by_draw_split_and_seed() -> None:
+    def seen(name: str, split: str, draw: int) -> bytes:
+        example = open_dataset(name, Clip(frames=4), VIEW, split=split).example(0, np.random.default_rng(draw))
+        assert example["frames"].shape == (4, 16, 16, 3) and example["actions"].shape == (3, 2)
+        return example["states"].tobytes()
+
+    name = "generated:fresh_two_room"
+    assert seen(name, "train", 0) == seen(name, "train", 0)
+    others = [seen(name, "train", 1), seen(name, "test", 0), seen(f"{name}:1", "train", 0)]
+    assert len({seen(name, "train", 0), *others}) == 4
 
 
 @pytest.mark.parametrize(
@@ -151,7 +165,7 @@ def test_generated_datasets_are_named(name: str) -> None:
             "generated:cats",
             {},
             r"no dataset 'generated:cats'\. Generated are block_world, digits, fresh_digits, fresh_motion, "
-            r"goal_world, motion, point_reach, two_room",
+            r"fresh_two_room, goal_world, motion, point_reach, two_room",
         ),
         ("generated:digits", {"split": "validation"}, r"splits train and test, got 'validation'"),
         ("generated:point_reach", {"clip": Clip(frames=10)}, r"recordings of 9 frames; clips of 10 frames"),

@@ -1,6 +1,5 @@
 """Clips that are encoded once."""
 
-
 import numpy as np
 import pytest
 
@@ -23,7 +22,7 @@ def test_each_clip_is_encoded_once() -> None:
 
     def encode(frames: np.ndarray) -> np.ndarray:
         asked.append(int(frames[0]))
-        return np.float32(frames) / 2
+        return frames.astype(np.float32) / 2
 
     def batches() -> Batches:
         return Batches(Encoded(Clips(), 4, encode, seed=3), size=2, seed=0, threads=0)
