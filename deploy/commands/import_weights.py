@@ -1,6 +1,8 @@
 """`nexus import-weights`."""
 
+import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -12,6 +14,7 @@ from deploy.commands.numbers import NotNegative
 from deploy.commands.parsing import parse
 from deploy.wiring.output_path import require_new_folder
 from replay.counted import counted
+from world_models.checkpoint_files import RUN_CONFIG, run_of
 from world_models.space import Space
 
 if TYPE_CHECKING:
@@ -24,12 +27,16 @@ REPORT, PROBE = "import.txt", "probe.safetensors"
 class ImportWeights:
     """Convert published weights to a model of Nexus. Every key must fit, or nothing is written."""
 
-    kind: Positional[Literal["ijepa", "vjepa2", "vjepa2.1", "vjepa2-ac", "hf"]]
-    """Whose weights: Meta's I-JEPA, V-JEPA 2, V-JEPA 2.1 or V-JEPA 2-AC, or Hugging Face's I-JEPA or V-JEPA 2. Of
-    V-JEPA 2.1, files with the tensors of V-JEPA 2 at any depth; what it adds (norms of several levels, patches and
-    embeddings of images) is named and refused."""
+    kind: Positional[Literal["dreamerv3", "ijepa", "vjepa2", "vjepa2.1", "vjepa2-ac", "hf"]]
+    """Whose weights: an agent's of danijar/dreamerv3, Meta's I-JEPA, V-JEPA 2, V-JEPA 2.1 or V-JEPA 2-AC, or Hugging
+    Face's I-JEPA or V-JEPA 2. Of V-JEPA 2.1, files with the tensors of V-JEPA 2 at any depth; what it adds (norms of
+    several levels, patches and embeddings of images) is named and refused."""
     file: Positional[Path]
-    """A .pt or .safetensors file, or a folder that holds one; of Hugging Face's, with its config.json."""
+    """A .pt or .safetensors file, or a folder that holds one; of Hugging Face's, with its config.json; of dreamerv3, a
+    .npz file of arrays by their official names, such as dyn/dynin0/kernel."""
+    like: Path | None = None
+    """For dreamerv3, whose arrays do not tell it: a run or checkpoint of `nexus train` with the same task and sizes.
+    What is written is then scored by `nexus eval`, and trained on by `nexus train --init-from`."""
     out: Path
     """Folder of the model, a new one. Its import.txt accounts for every key."""
     heads: NotNegative = 0
@@ -47,6 +54,13 @@ def run(arguments: Sequence[str]) -> int:
         example="nexus import-weights vjepa2 vitl.pt --out models/vjepa2-vitl",
     )  # fmt: skip
     require_new_folder(given.out, "--out")
+    if (given.kind == "dreamerv3") != (given.like is not None):
+        raise ValueError(
+            "import-weights dreamerv3 needs --like RUN, a run of nexus train with the same task and sizes (--frames 1 "
+            "makes one); other weights tell their own sizes, so leave --like out."
+        )
+    if given.like is not None:
+        return _import_dreamer(given.file, given.like, given.out)
     from world_models.jepa.official_layout import Unreadable
     from world_models.jepa.weights import import_weights
 
@@ -60,6 +74,30 @@ def run(arguments: Sequence[str]) -> int:
         print(f"{name.rstrip('.')}: {why}.")
     left = f"; {counted(len(converted.left_out), 'key')} left out" if converted.left_out else ""
     print(f"{counted(len(converted.tensors), 'tensor')} in {given.out}{left}: {given.out / REPORT} lists every key.")
+    return 0
+
+
+def _import_dreamer(file: Path, like: Path, out: Path) -> int:
+    from learner.checkpoint import Checkpoints
+    from world_models.dreamer.agent import Dreamer
+    from world_models.dreamer.official_names import import_official, read_official
+    from world_models.loading import load_world_model
+    from world_models.parameters import as_arrays
+
+    loaded = load_world_model(like)
+    if not isinstance(loaded.model, Dreamer):
+        raise ValueError(f"--like {like} is no run of nexus train, which trains DreamerV3.")
+    arrays = read_official(file)
+    import_official(loaded.model, arrays)
+
+    def extra(folder: Path) -> None:
+        (folder / REPORT).write_text("".join(f"{name} {list(value.shape)}\n" for name, value in arrays.items()))
+        with suppress(ValueError):  # of a checkpoint outside a run
+            shutil.copy(run_of(loaded.folder) / RUN_CONFIG, folder)
+
+    document = {"config": loaded.document.to_json()}
+    Checkpoints(out.parent).save(out.name, {"model": as_arrays(loaded.model)}, document, extra)
+    print(f"{counted(len(arrays), 'array')} in {out}: {out / REPORT} lists every one.")
     return 0
 
 

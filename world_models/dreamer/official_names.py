@@ -4,7 +4,9 @@ Linear kernels are `[in out]` there and `[out in]` here; convolutions HWIO there
 """
 
 import re
+import zipfile
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -126,6 +128,21 @@ def export_official(agent: Dreamer) -> dict[str, np.ndarray]:
     out = {theirs: to_official(agent, ours, tensors[ours]) for ours, theirs in official_names(agent).items()}
     buffers = dict(agent.named_buffers())
     return out | {theirs: buffers[ours].cpu().numpy() for ours, theirs in official_buffers(agent).items()}
+
+
+def read_official(file: Path) -> dict[str, np.ndarray]:
+    """The arrays of a `.npz` file. ValueError: it cannot be read, or holds what is no number or not finite."""
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        if other := [name for name, value in arrays.items() if not isinstance(value, np.ndarray)]:
+            raise ValueError(f"{other[0]} in it is no array")
+    except (OSError, ValueError, AttributeError, zipfile.BadZipFile, EOFError) as error:
+        raise ValueError(f"{file} cannot be read as a .npz file of arrays ({error}).") from error
+    odd = [name for name, value in arrays.items() if value.dtype.kind not in "fiub" or not np.isfinite(value).all()]
+    if odd:
+        raise ValueError(f"{file} holds values that are no finite numbers: {', '.join(odd)}.")
+    return arrays
 
 
 def import_official(agent: Dreamer, arrays: Mapping[str, np.ndarray]) -> None:

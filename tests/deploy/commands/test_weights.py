@@ -1,19 +1,28 @@
-"""`nexus import-weights` and `nexus export-weights` through the command line, both ways and both layouts."""
+"""`nexus import-weights` and `nexus export-weights` through the command line, both ways and all layouts."""
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from deploy.cli import main
 from deploy.commands.import_weights import PROBE, REPORT
+from tests.deploy.commands.test_plan import saved_dreamer
+from tests.world_models.small_agent import CONTINUOUS, VECTOR, build
 from world_models.checkpoint_files import read_arrays, verify
+from world_models.dreamer.official_names import export_official
 from world_models.jepa import presets
 from world_models.jepa.official_layout import to_official
 from world_models.jepa.vjepa2 import VJEPA2
+from world_models.loading import load_model
 from world_models.model_document import read_model_document
+from world_models.space import Space
 
 pytestmark = pytest.mark.timeout(120)
+
+PLACE = Space(dtype=VECTOR.dtype, shape=(2,))
 
 
 def nexus(*arguments: object) -> int:
@@ -87,3 +96,59 @@ def test_hugging_faces_own_files(tmp_path: Path) -> None:
     again = transformers.VJEPA2Model.from_pretrained(tmp_path / "back")
     for name, x in model.vjepa2.state_dict().items():
         assert torch.equal(again.state_dict()[name], x)
+
+
+def test_an_agent_there_and_back_by_official_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    like, other = saved_dreamer(tmp_path / "run"), build({"position": PLACE}, {"action": CONTINUOUS}, seed=5)
+    (like / "config.yaml").write_text("task: gym:CartPole-v1\n")
+    file, out, options = tmp_path / "official.npz", tmp_path / "agent", ("--like", like)
+    arrays = export_official(other)
+    np.savez(file, allow_pickle=False, **arrays)
+    assert nexus("import-weights", "dreamerv3", file, *options, "--out", out) == 0
+    assert f"{len(arrays)} arrays in {out}" in capsys.readouterr().out
+    verify(out)
+    assert (out / "config.yaml").exists() and len((out / REPORT).read_text().splitlines()) == len(arrays)
+    loaded = load_model(out)
+    for name, value in other.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], value), name
+
+    assert nexus("export-weights", out, "--to", "dreamerv3", "--out", tmp_path / "back") == 0
+    with np.load(tmp_path / "back" / "weights.npz") as back:
+        assert set(back.files) == set(arrays)
+        for name in back.files:
+            np.testing.assert_array_equal(back[name], arrays[name])
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda x: x.pop("pol/mlp/linear0/bias"), "missing ['pol/mlp/linear0/bias']"),
+        (lambda x: x.update({"opt/step": np.zeros(1)}), "unexpected ['opt/step']"),
+        (lambda x: x.update({"dyn/obslogit/bias": np.zeros(7)}), "wrong shape ['dyn/obslogit/bias (7,)']"),
+        (lambda x: x.update({"dyn/obslogit/bias": np.full(12, np.nan)}), "no finite numbers: dyn/obslogit/bias"),
+    ],
+)
+def test_an_agent_that_does_not_fit_is_not_written(
+    change: Any, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    like, file = saved_dreamer(tmp_path / "run"), tmp_path / "official.npz"
+    arrays = export_official(build({"position": PLACE}, {"action": CONTINUOUS}))
+    change(arrays)
+    np.savez(file, allow_pickle=False, **arrays)
+    assert nexus("import-weights", "dreamerv3", file, "--like", like, "--out", tmp_path / "agent") == 2
+    assert told in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "agent").exists()
+
+
+def test_what_is_no_agent(tmp_path: Path, official: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "agent"
+    for arguments, told in (
+        (("dreamerv3", official), "import-weights dreamerv3 needs --like RUN"),
+        (("vjepa2", official, "--like", tmp_path), "leave --like out"),
+        (("dreamerv3", official, "--like", saved_dreamer(tmp_path / "run")), "cannot be read as a .npz file of arrays"),
+    ):
+        assert nexus("import-weights", *arguments, "--out", out) == 2
+        assert told in " ".join(capsys.readouterr().err.split())
+    assert nexus("export-weights", tmp_path / "run", "--to", "hf", "--out", out) == 2
+    assert "family 'dreamer'; --to dreamerv3 fits it" in " ".join(capsys.readouterr().err.split())
+    assert not out.exists()
