@@ -30,6 +30,7 @@ COMMANDS = {
     "baseline": Command("deploy.commands.baseline", "train RLlib's PPO or SAC on a task, to compare with"),
     "pretrain": Command("deploy.commands.pretrain", "train I-JEPA, V-JEPA 2, V-JEPA 2-AC, Genie, latent worlds"),
     "probe": Command("deploy.commands.pretraining.probe", "score classifiers that read labels from an encoder"),
+    "look": Command("deploy.commands.pretraining.look", "draw what a model sees, predicts and imagines"),
     "record": Command("deploy.commands.record", "record episodes of a task, to pretrain on"),
     "world": Command("deploy.commands.pretraining.world", "make an environment of a trained Genie"),
     "replay": Command("deploy.commands.replay", "inspect, export and import stored replay"),

@@ -8,6 +8,7 @@ from learner.learner import Learner
 from learner.open_loop_report import OpenLoopReport
 from learner.sequence import CONTEXT
 from replay.step import Rows
+from world_models.dreamer.agent import Dreamer
 from world_models.dreamer.draws import mix_seed
 from world_models.dreamer.open_loop import REWARD, open_loop
 
@@ -22,11 +23,18 @@ def report_open_loop(learner: Learner) -> OpenLoopReport:
     rng = np.random.default_rng([learner.seed, 2, updates])  # 1: training batches
     rows, _ = learner.store.sample(config.batch_size, CONTEXT + config.batch_length, rng, online=False)
     device = learner.step.device
-    batch = to_device(rows, agent.observation_space, agent.action_space, agent.config.rssm.classes, device)
     generator = torch.Generator(device).manual_seed(mix_seed(mix_seed(learner.seed, updates), 2))
+    context = config.batch_length // 2
+    return predicted(agent, rows, context, generator, updates)
+
+
+def predicted(agent: Dreamer, rows: Rows, context: int, generator: torch.Generator, updates: int) -> OpenLoopReport:
+    """The report of an agent after so many updates on sequences `[B 1+T ...]` as a store samples them: the first column
+    only leads to the others, of which the model observes `context`. The generator is on the agent's device."""
+    device = generator.device
+    batch = to_device(rows, agent.observation_space, agent.action_space, agent.config.rssm.classes, device)
     size, time = batch.steps["is_first"].shape
     draw = torch.rand(size, time, agent.config.rssm.stoch, generator=generator, device=device)
-    context = time // 2
     out = open_loop(agent, batch.steps, batch.start, batch.previous_action, context, draw)
 
     def host(tensors: dict[str, torch.Tensor]) -> Rows:

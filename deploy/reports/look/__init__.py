@@ -1,0 +1,1 @@
+"""What a trained model sees, predicts and imagines, as pictures."""
