@@ -115,7 +115,9 @@ def _clip_masks(model: VJEPA2, clips: Tensor, add: _Add) -> Callable[[Tensor, _G
     masks = model.masks(clips.shape[2])
 
     def once(targets: Tensor, gap: _Gap, generator: torch.Generator) -> None:
-        drawn = [type(pair)(*(ids.to(clips.device) for ids in pair)) for pair in (m(len(clips), generator) for m in masks)]
+        drawn = [
+            type(pair)(*(ids.to(clips.device) for ids in pair)) for pair in (m(len(clips), generator) for m in masks)
+        ]
         for pair, predicted in zip(drawn, model.predict(clips, drawn, 0), strict=True):
             add(pair.target, gap(predicted, _at(targets, pair.target)))
 

@@ -41,6 +41,9 @@ class Futures:
     context: int
     looked_up: int = 0
     """If positive, imagined frames are the nearest of so many real ones: the model draws none."""
+    control: np.ndarray | None = None
+    """Then what the same search finds for the latents of the real frames, uint8 `[B T S S C]`: the best that imagined
+    ones can look like."""
 
     def curves(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean errors by step `[H]`, and those of the copy; NaN where no clip is left."""
@@ -75,6 +78,7 @@ def features_ahead(
         maps=gap[:shown].unflatten(-1, (grid, grid)).cpu().numpy(), map_unit="L1 of features",
         errors=gap.mean(-1).cpu().numpy(), copied=(latents[:, :1] - latents[:, 1:]).abs().mean((-2, -1)).cpu().numpy(),
         unit="L1 of features", context=1, looked_up=len(bank[0]),
+        control=_looked_up(frames, latents[:, 1:], bank, 1, shown),
     )  # fmt: skip
 
 
@@ -101,6 +105,7 @@ def latents_ahead(
         errors=(imagined - after).square().mean(-1).cpu().numpy(),
         copied=(latents[:, context - 1 : context] - after).square().mean(-1).cpu().numpy(),
         unit="squared error of the latent", context=context, looked_up=len(bank[0]),
+        control=_looked_up(frames, after, bank, 2, shown),
     )  # fmt: skip
 
 

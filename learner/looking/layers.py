@@ -49,7 +49,9 @@ def patch_layers(model: nn.Module, frames: UInt8[Tensor, "B T S S C"], most: int
     finally:
         for hook in hooks:
             hook.remove()
-    return {_name(number, len(layers)): shaped(kept[number], len(frames), number + 1 == len(layers)) for number in chosen}
+    return {
+        _name(number, len(layers)): shaped(kept[number], len(frames), number + 1 == len(layers)) for number in chosen
+    }
 
 
 def _name(number: int, layers: int) -> str:

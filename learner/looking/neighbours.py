@@ -22,8 +22,6 @@ def nearest_by_cosine(
 
 
 @torch.no_grad()
-def nearest_by_distance(
-    queries: Float[Tensor, "Q D"], bank: Float[Tensor, "M D"], power: float
-) -> Int[Tensor, " Q"]:
+def nearest_by_distance(queries: Float[Tensor, "Q D"], bank: Float[Tensor, "M D"], power: float) -> Int[Tensor, " Q"]:
     """The nearest of the bank by the sum of absolute (`power` 1) or squared (2) differences."""
     return torch.cdist(queries.float(), bank.float(), p=power).argmin(1)

@@ -33,12 +33,12 @@ def principal_colours(tokens: Float[Tensor, "N D"]) -> Colours:
     total = float(variances.clamp_min(0).sum())
     shares = variances.clamp_min(0).flip(0)[:count] / max(total, 1e-300)
     low, high = (_quantile(found, share) for share in ENDS)
-    varies = high - low > 1e-9 * max(1.0, float(tokens.abs().max()))
+    varies = high - low > 1e-9 * max(1.0, float(x.abs().max()))
     scaled = torch.where(varies, (found - low) / (high - low).clamp_min(1e-300), torch.full_like(found, 0.5))
     missing = 3 - count
     colours = torch.nn.functional.pad(scaled.clamp(0, 1), (0, missing), value=0.5)
-    red, green, blue = (*shares.tolist(), *[0.0] * missing)
-    return Colours(colours.float(), (red, green, blue))
+    held = [float(share) for share in shares] + [0.0] * missing
+    return Colours(colours.float(), (held[0], held[1], held[2]))
 
 
 def _quantile(x: Float[Tensor, "N K"], share: float) -> Float[Tensor, " K"]:

@@ -62,12 +62,14 @@ class AgentLook:
         keys = list(self.agent.encoder.images)
         frames = np.concatenate([self.rows[key][: self.count, 1:][:, chosen] for key in keys], -1)
         layers = patch_layers(self.agent, torch.from_numpy(frames).to(self.device))
-        return pictures.pca(self.rows[self.image][: self.count, 1:][:, chosen], layers, self.title)
+        return pictures.pca(self.rows[self.image][: self.count, 1:][:, chosen], layers, self.title, chosen)
 
     def heat(self) -> Found:
         report, key = self.report, self.image
         after, last = report.truth[key][:, CONTEXT:], report.truth[key][:, CONTEXT - 1 : CONTEXT]
-        maps = [pixel_errors(x, after) for x in (report.prediction[key][:, CONTEXT:], np.broadcast_to(last, after.shape))]
+        maps = [
+            pixel_errors(x, after) for x in (report.prediction[key][:, CONTEXT:], np.broadcast_to(last, after.shape))
+        ]
         for x in maps:
             x[~report.valid[:, CONTEXT:]] = np.nan
         errors = ErrorMaps(error=maps[0], trivial=maps[1], unit=PIXELS, baseline="the last frame", first=CONTEXT)
@@ -85,7 +87,7 @@ class AgentLook:
     @torch.no_grad()
     def _bank(self, rows: Rows, bank: Bank | None = None) -> Bank:
         """Steps `[n 1 ...]` with what the encoder makes of them."""
-        bank = bank or Bank()
+        bank = Bank() if bank is None else bank  # an empty one counts
         spaces = self.agent.observation_space
         seen = {key: torch.from_numpy(np.ascontiguousarray(rows[key])).to(self.device) for key in spaces}
         bank.add(seen[self.image], self.agent.encoder(seen))

@@ -157,8 +157,8 @@ def windows(readers: list[Reader], agent: Dreamer, count: int, length: int, seed
     if not starts:
         longest = max((len(steps) for reader in readers for steps in reader.streams().values()), default=0)
         raise ValueError(
-            f"{where} has no {length} stored steps in a row, at most {longest}; let the run collect more, or name other "
-            "data with --data."
+            f"{where} has no {length} stored steps in a row, at most {longest}; let the run collect more, or name "
+            "other data with --data."
         )
     ends = np.cumsum([len(steps) for _, _, steps in starts])
     rng, found = np.random.default_rng([seed, 5]), list[Rows]()
@@ -201,6 +201,6 @@ def _require_spaces(reader: Reader, agent: Dreamer, where: str) -> None:
         if there is None or tuple(there.shape) != tuple(space.shape):
             found = "lacks it" if there is None else f"has {list(there.shape)}"
             raise ValueError(
-                f"The agent knows {key!r} of shape {list(space.shape)}; {where} {found}. Name the replay of a run on the "
-                "same task with --data."
+                f"The agent knows {key!r} of shape {list(space.shape)}; {where} {found}. Name the replay of a run on "
+                "the same task with --data."
             )

@@ -1,14 +1,11 @@
 """Looks into a trained model: pictures and look.json in one folder."""
 
 import json
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from deploy.reports.look.agent import AgentLook
 from deploy.reports.look.data import RUNS, examples_of, replay_of
@@ -17,7 +14,7 @@ from deploy.reports.pretraining.probing import Progress
 from deploy.wiring.output_path import require_new_folder, require_writable_folder
 from learner.pretrain.pretrainer import choose_device
 from replay.files.whole_file import whole_file
-from world_models.checkpoint_files import newest_model, read_document, run_of
+from world_models.checkpoint_files import newest_model, run_of
 from world_models.dreamer.agent import Dreamer
 from world_models.loading import LoadedModel, load_world_model
 from world_models.model_document import read_family
@@ -156,6 +153,6 @@ def _refusal(folder: Path, family: str) -> str:
     if family.startswith("genie_"):
         return f"{folder} holds a part of Genie; give the run of nexus pretrain genie, or genie-dynamics, that uses it."
     return (
-        f"{folder} holds a model of family {family!r}, into which nexus look does not see; it takes runs of nexus train "
-        "and of nexus pretrain ijepa, vjepa2, vjepa2-ac, latent and genie."
+        f"{folder} holds a model of family {family!r}, into which nexus look does not see; it takes runs of nexus "
+        "train and of nexus pretrain ijepa, vjepa2, vjepa2-ac, latent and genie."
     )

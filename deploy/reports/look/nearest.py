@@ -5,6 +5,7 @@ Legend: Q queries, M examples, T frames, S pixels a side, C channels, D features
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -48,7 +49,8 @@ def nearest(queries: Bank, bank: Bank, title: str, what: str) -> Found:
     """Pictures of the bank that equal a query pixel by pixel do not count."""
     asked, known = ({name: torch.cat(parts) for name, parts in vars(one).items() if parts} for one in (queries, bank))
     same = torch.cdist(asked["raw"], known["raw"]) < 1e-6
-    found, numbers = [], {}
+    found: list[dict[str, Any]] = []
+    measured: dict[str, dict[str, Any]] = {}
     for name in ("features", "raw"):
         similarity, which = nearest_by_cosine(asked[name], known[name], COUNT, same)
         labels = known["labels"][which] if "labels" in known else None
@@ -59,13 +61,13 @@ def nearest(queries: Bank, bank: Bank, title: str, what: str) -> Found:
                 texts = [f"{text}  ·  {int(y)}" for text, y in zip(texts, labels[query], strict=True)]
             rows.append([(known["pictures"][place].numpy(), text) for place, text in zip(places, texts, strict=True)])
         found.append({"rows": rows})
-        numbers[name] = {"similarity": [[round(value, 4) for value in near] for near in similarity.tolist()]}
+        measured[name] = {"similarity": [[round(value, 4) for value in near] for near in similarity.tolist()]}
         if labels is not None and "labels" in asked:
-            numbers[name]["same_class"] = float((labels == asked["labels"][:, None]).float().mean())
+            measured[name]["same_class"] = float((labels == asked["labels"][:, None]).float().mean())
     count = len(found[0]["rows"][0])
     note = f"of {counted(len(bank), what)}, by cosine similarity of centred features, and of centred pixels; below each"
     note += " the similarity" + (" and the class" if "labels" in known else "")
-    numbers = {"features": numbers["features"], "pixels": numbers["raw"], "examples": len(bank)}
+    numbers = {"features": measured["features"], "pixels": measured["raw"], "examples": len(bank)}
     return numbers, {"neighbours.png": neighbours(asked["pictures"].numpy(), found, title, note, count)}
 
 

@@ -24,29 +24,34 @@ Found = tuple[dict[str, Any], Figures]
 """Numbers for look.json, and the pictures."""
 
 
-def pca(frames: np.ndarray, layers: Layers, title: str) -> Found:
-    """Principal components as colours: of images by layer; of clips `[B T S S C]` a strip of frames, and by layer."""
-    coloured, shares, tokens = {}, {}, 0
+def pca(frames: np.ndarray, layers: Layers, title: str, steps: Sequence[int] = ()) -> Found:
+    """Principal components as colours: of images by layer; of clips `[B T S S C]` a strip of frames, and by layer.
+    `steps`: numbers of the frames from 0, if some are left out."""
+    coloured, shares = {}, {}
     for name, features in layers.items():
         found = principal_colours(features.flatten(0, -2))
         coloured[name] = found.values.reshape(*features.shape[:-1], 3).cpu().numpy()
         shares[name] = [round(share, 4) for share in found.shares]
     names = list(layers)
-    tokens = max(int(np.prod(x.shape[:-1])) for x in coloured.values())
-    note = f"three principal components as red, green, blue, fitted to all {counted(len(frames), _one(frames))} together"
+    note = f"three principal components as red, green, blue, fitted to all {counted(len(frames), _one(frames))}"
     middle = frames.shape[1] // 2
     rows = [Row(_one(frames) if frames.shape[1] == 1 else "middle frame", list(frames[:, middle]))]
     rows += [
-        Row(f"{name}\n{sum(shares[name]):.0%} of variance", list(x[:, min(middle * x.shape[1] // frames.shape[1], x.shape[1] - 1)]))
+        Row(
+            f"{name}\n{sum(shares[name]):.0%} of variance",
+            list(x[:, min(middle * x.shape[1] // frames.shape[1], x.shape[1] - 1)]),
+        )
         for name, x in coloured.items()
     ]
-    numbers = {"variance_shares": shares, "tokens": tokens, "examples": len(frames)}
+    numbers = {"variance_shares": shares, "examples": len(frames)}
     by_layer = sheet(f"{title}: features of patches", note, rows)
     if frames.shape[1] == 1:
         return numbers, {"pca.png": by_layer}
     shown = next((name for name in reversed(names) if coloured[name].shape[2] >= _COARSEST), names[-1])
     return numbers, {
-        "pca.png": _strips(frames, coloured[shown], f"{title}: features of patches", note, _label(shown, coloured[shown])),
+        "pca.png": _strips(
+            frames, coloured[shown], f"{title}: features of patches", note, _label(shown, coloured[shown]), steps
+        ),
         "pca_layers.png": by_layer,
     }
 
@@ -55,7 +60,9 @@ def _label(name: str, x: np.ndarray) -> str:
     return f"{name}\n{x.shape[2]} x {x.shape[3]} patches"
 
 
-def _strips(frames: np.ndarray, coloured: np.ndarray, title: str, note: str, label: str) -> Figure:
+def _strips(
+    frames: np.ndarray, coloured: np.ndarray, title: str, note: str, label: str, steps: Sequence[int]
+) -> Figure:
     times = coloured.shape[1]
     each = frames.shape[1] // times  # frames of a tubelet
     chosen = columns(times)
@@ -63,7 +70,8 @@ def _strips(frames: np.ndarray, coloured: np.ndarray, title: str, note: str, lab
     for number, (clip, colours) in enumerate(zip(frames, coloured, strict=True)):
         rows.append(Row(f"clip {number + 1}", [clip[t * each] for t in chosen], apart=number > 0))
         rows.append(Row(label, [colours[t] for t in chosen]))
-    return sheet(title, note, rows, [_frame(t, each) for t in chosen])
+    headings = [f"frame {steps[t] + 1}" if steps else _frame(t, each) for t in chosen]
+    return sheet(title, note, rows, headings)
 
 
 def heat(frames: np.ndarray, maps: ErrorMaps, title: str, what: str) -> Found:
@@ -97,9 +105,7 @@ def _names(maps: ErrorMaps) -> tuple[str, str]:
     return "model's error", f"error of\n{maps.baseline}"
 
 
-def neighbours(
-    queries: np.ndarray, found: Sequence[Mapping[str, Any]], title: str, note: str, count: int
-) -> Figure:
+def neighbours(queries: np.ndarray, found: Sequence[Mapping[str, Any]], title: str, note: str, count: int) -> Figure:
     """Each query `[S S C]` with its nearest by features and by pixels; of these `found` has `pictures` and
     `captions`."""
     rows = []
@@ -129,11 +135,13 @@ def rollout(futures: Futures, title: str, note: str) -> Found:
     frames = futures.truth.shape[1]
     chosen = [context - 1, *(context + t for t in columns(frames - context, COLUMNS - 1))]
     borders = [SEEN if t < context else OPEN for t in chosen]
-    name = "imagined: the\nnearest of the\nreal frames" if futures.looked_up else "imagined"
+    name = "nearest to what\nis imagined" if futures.looked_up else "imagined"
     rows = []
     for number in range(shown):
         truth, imagined, maps = futures.truth[number], futures.imagined[number], futures.maps[number]
         rows.append(Row("real", [truth[t] for t in chosen], apart=number > 0))
+        if futures.control is not None:
+            rows.append(Row("nearest to what\nis real", [futures.control[number, t] for t in chosen]))
         tiles = [imagined[t] if t < context or np.isfinite(maps[t - context]).all() else None for t in chosen]
         rows.append(Row(name, tiles, frames=borders))
         over = [None if t < context else errors_over(truth[t], maps[t - context], top) for t in chosen]

@@ -26,8 +26,10 @@ from world_models.latent.latent_world import LatentWorld
 
 MEASURED = 32
 """Examples over which errors are averaged, at most."""
+LOOKED_UP = 4000
+"""Real frames which imagined latents are looked up among, at most."""
 _ROOM = 5e8
-"""Bytes that the latents of real frames may take, which imagined latents are looked up among."""
+"""Bytes that their latents may take."""
 SHORT = {"ijepa": "I-JEPA", "vjepa2": "V-JEPA 2", "vjepa2_ac": "V-JEPA 2-AC", "genie": "Genie",
          "latent_world": "latent world"}  # fmt: skip
 
@@ -37,7 +39,7 @@ class PretrainedLook:
 
     def __init__(self, model: nn.Module, examples: Examples, count: int, seed: int, note: Note):
         self.model, self.examples, self.count, self.seed, self.note = model, examples, count, seed, note
-        self.config: Any = model.config
+        self.config: Any = cast(Any, model).config
         self.device = next(model.parameters()).device
         self.title = SHORT[self.config.family]
 
@@ -56,10 +58,11 @@ class PretrainedLook:
         return torch.Generator().manual_seed(self.seed)
 
     def pca(self) -> Found:
-        frames = self.shown
-        if isinstance(self.model, LatentWorld | VJEPA2AC):  # frames are encoded each alone; few are shown
-            frames = frames[:, pictures.columns(frames.shape[1])]
-        return pictures.pca(frames.cpu().numpy(), patch_layers(self.model, frames), self.title)
+        frames, steps = self.shown, list[int]()
+        if isinstance(self.model, LatentWorld | VJEPA2AC):  # each frame is encoded alone
+            steps = pictures.columns(frames.shape[1])
+            frames = frames[:, steps]
+        return pictures.pca(frames.cpu().numpy(), patch_layers(self.model, frames), self.title, steps)
 
     def heat(self) -> Found:
         what = {
@@ -119,7 +122,7 @@ class PretrainedLook:
             else "the true actions"  # fmt: skip
         note = f"after {counted(futures.context, 'real frame')}, with {how}"
         if futures.looked_up:
-            note += f"; the model draws no frames: those shown are the nearest of {futures.looked_up:,} real ones"
+            note += f"; it draws none: shown are the nearest of {futures.looked_up:,} real frames by their latents"
         return pictures.rollout(futures, f"{self.title}: imagined and real", note)
 
     def _futures(self) -> Futures:
@@ -135,13 +138,13 @@ class PretrainedLook:
     def _bank(self) -> Bank:
         """Real frames of other clips, and their latents."""
         model, channels = cast(VJEPA2AC | LatentWorld, self.model), self.config.encoder.channels
-        frames, latents, room = [], [], BANK
-        for batch in self._others(BANK, "real frames"):
-            clips = batch["frames"][:, :: max(1, batch["frames"].shape[1] // 2)][:room]
+        frames, latents, room = [], [], LOOKED_UP
+        for batch in self._others(LOOKED_UP, "real frames"):
+            clips = batch["frames"][:, :: max(1, batch["frames"].shape[1] // 3)]  # neighbours in time are alike
             found = model.encode(prepared(clips, channels)).flatten(0, 1)
             frames.append(clips.flatten(0, 1))
             latents.append(found)
-            room = min(BANK, int(_ROOM / (4 * found[0].numel())))
+            room = min(LOOKED_UP, int(_ROOM / (4 * found[0].numel())))
             if sum(map(len, frames)) >= room:
                 break
         return torch.cat(frames)[:room], torch.cat(latents)[:room]

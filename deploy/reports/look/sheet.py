@@ -16,7 +16,9 @@ OPEN, SEEN = "#e07b1f", "#1f9d74"
 """Colours of what a model imagines or predicts, and of what it has seen."""
 WIDTH = 11.0
 """Inches of a figure."""
-_LARGEST, _GAP, _BREAK = 1.45, 0.05, 0.24
+_LARGEST, _SMALLER, _GAP, _BREAK = 1.45, 1.0, 0.05, 0.24
+_FEW = 8
+"""Rows of which tiles may be large."""
 _LABEL, _MARGIN, _HEAD, _HEADING, _CAPTION = 1.36, 0.22, 0.86, 0.26, 0.2
 _SCALE, _CURVE = 0.72, 2.2
 _UNKNOWN = np.array([0.82, 0.83, 0.85], np.float32)
@@ -65,7 +67,7 @@ def sheet(
     columns = max(len(row.tiles) for row in rows)
     label = _LABEL if any(row.label for row in rows) else 0.0
     room = WIDTH - label - 2 * _MARGIN - len(breaks) * _BREAK
-    tile = min(_LARGEST, room / columns - _GAP)
+    tile = min(_LARGEST if len(rows) <= _FEW else _SMALLER, room / columns - _GAP)
     left = [_MARGIN + label + k * (tile + _GAP) + _BREAK * sum(k >= at for at in breaks) for k in range(columns)]
     tall = sum(tile + _GAP + _CAPTION * bool(row.captions) + _BREAK * row.apart for row in rows)
     below = _SCALE * bool(scale) + _CURVE * bool(curves) + _MARGIN
@@ -131,7 +133,7 @@ def _curves(axes: Axes, curves: Curves) -> None:
     for name, values in curves.lines.items():
         last = len(names) > 1 and name == names[-1]
         style = {"color": FAINT, "linestyle": (0, (3, 2))} if last else {"color": OPEN, "marker": "o", "markersize": 3}
-        axes.plot(np.arange(1, len(values) + 1), values, linewidth=1.8, label=name, **style)  # type: ignore[arg-type]
+        axes.plot(np.arange(1, len(values) + 1), values, linewidth=1.8, label=name, **style)
     steps = max(len(values) for values in curves.lines.values())
     axes.set_xlim(0.5, steps + 0.5)
     axes.set_ylim(bottom=0)
