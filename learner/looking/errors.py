@@ -20,7 +20,7 @@ from world_models.jepa.losses import normalized
 from world_models.jepa.vjepa2 import VJEPA2
 from world_models.jepa.vjepa2_ac import VJEPA2AC
 
-LEAST, MOST = 4, 200
+LEAST, MOST = 4, 100
 """Masks are drawn until each patch was a target so often, but no more often than this."""
 
 

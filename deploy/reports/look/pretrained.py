@@ -68,7 +68,7 @@ class PretrainedLook:
         what = {
             "ijepa": "error of each patch when it is hidden, mean over masks",
             "vjepa2": "error of each patch when it is hidden, mean over masks",
-        }.get(self.config.family, "error of each patch of the next frame, predicted with the true action")
+        }.get(self.config.family, f"error of each patch of the next frame, predicted with {self._acted()}")
         title = f"{self.title}: where predictions fail"
         return pictures.heat(self.shown.cpu().numpy(), self._errors(), title, what)
 
@@ -87,6 +87,10 @@ class PretrainedLook:
         if isinstance(self.model, Genie) and not self.config.real_actions:
             actions = self.model.infer_actions(frames)
         return frames, actions, self.batch["states"] if getattr(self.config, "state", 0) else None
+
+    def _acted(self) -> str:
+        own = isinstance(self.model, Genie) and not self.config.real_actions
+        return "the actions that it infers" if own else "the true actions"
 
     def neighbours(self) -> Found:
         def seen(batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -118,9 +122,7 @@ class PretrainedLook:
 
     def rollout(self) -> Found:
         futures = self._futures()
-        how = "its own actions between the frames" if isinstance(self.model, Genie) and not self.config.real_actions \
-            else "the true actions"  # fmt: skip
-        note = f"after {counted(futures.context, 'real frame')}, with {how}"
+        note = f"after {counted(futures.context, 'real frame')}, with {self._acted()}"
         if futures.looked_up:
             note += f"; it draws none: shown are the nearest of {futures.looked_up:,} real frames by their latents"
         return pictures.rollout(futures, f"{self.title}: imagined and real", note)
