@@ -90,6 +90,8 @@ def small(arguments: Sequence[str]) -> list[str]:
             return [*PROBE, "--epochs", "1", "--depth", "1", "--lrs", "1e-3", "--decays", "0.01"]
         case ["probe", *_]:
             return [*PROBE, "--penalties", "0.1"]
+        case ["look", path, *_]:
+            return [] if path.endswith("cartpole") else ["--only", "pca", "--count", "2"]
         case ["pretrain", *_]:
             return PRETRAIN
     raise ValueError(f"no tiny settings for nexus {' '.join(arguments)}; add them to small(), or say why not.")

@@ -113,8 +113,13 @@ def _opened(config: PretrainConfig, where: str) -> PretrainingData:
     """Clips longer than those of training, where a model can use them and the data have them."""
     try:
         if isinstance(config, LatentRun) and config.frames < FRAMES:
-            with suppress(ValueError):
-                return PretrainingData(replace(config, model=replace(config.model, frames=FRAMES)))
+            with suppress(ValueError), ExitStack() as stack:
+                longer = replace(config, model=replace(config.model, frames=FRAMES))
+                data = stack.enter_context(PretrainingData(longer))
+                count = min(_AT_ONCE, len(data.held_out))
+                Batches(data.held_out, size=count, seed=0, threads=0).batch(0)  # those of files may be too short
+                stack.pop_all()
+                return data
         return PretrainingData(config)
     except ValueError as error:
         if where:

@@ -20,6 +20,8 @@ from tests.world_models.latent import small as small_latent
 
 pytestmark = pytest.mark.timeout(240)
 
+FEW = ["--frames", "120", "--report-every", "0", "--evaluation.episodes", "1"]
+
 
 def look(*arguments: object) -> int:
     return run([*map(str, arguments), "--device", "cpu"])
@@ -95,7 +97,7 @@ def agents(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("agents")
     tasks = {"blocks": "gym:actors.envs.block_world:BlockWorld-v0", "pole": "gym:CartPole-v1"}
     for name, task in tasks.items():
-        done = run_command(folder, command(task, folder / name, "--mode", "inline", "--frames", "240"))
+        done = run_command(folder, command(task, folder / name, "--mode", "inline", *FEW))
         assert done.returncode == 0, done.stdout + done.stderr
     return folder
 
