@@ -20,7 +20,7 @@ from tests.world_models.latent import small as small_latent
 
 pytestmark = pytest.mark.timeout(240)
 
-FEW = ["--frames", "120", "--report-every", "0", "--evaluation.episodes", "1"]
+FEW = ["--frames", "120", "--report-every", "0", "--evaluation.episodes", "1", "--learner.train-ratio", "2"]
 
 
 def look(*arguments: object) -> int:
