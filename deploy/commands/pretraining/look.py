@@ -15,19 +15,18 @@ EXAMPLE = "nexus look runs/video --only pca rollout"
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """Draw what a trained model sees, predicts and imagines.
-
-    pca: principal components of the features of patches, as colours. heat: where predictions fail, patch by patch.
-    neighbours: what is alike by features, and by raw pixels. rollout: imagined beside real trajectories. Each is drawn
-    of the models that have it.
-    """
+    """Draw what a trained model sees, predicts and imagines."""
 
     path: Positional[Path]
     """A run of nexus train or nexus pretrain, a checkpoint, or a model of nexus import-weights."""
     data: Annotated[str, arg(metavar="WHERE", help_behavior_hint="(default: held out from its run)")] = ""
-    """Images or clips to show, named as for nexus pretrain; of an agent, a stored replay (default: its own)."""
-    only: tuple[Literal["pca", "heat", "neighbours", "rollout"], ...] = ()
-    """What to draw; by default all that the model has."""
+    """Images or clips to show, named as for nexus pretrain; of an agent, a stored replay, by default its own."""
+    only: Annotated[
+        tuple[Literal["pca", "heat", "neighbours", "rollout"], ...],
+        arg(metavar="VIEW [...]", help_behavior_hint="(default: all that the model has)"),
+    ] = ()
+    """What to draw: pca, features of patches as colours; heat, where predictions fail; neighbours, what is alike by
+    features and by pixels; rollout, imagined beside real trajectories."""
     count: Annotated[PositiveOrNone, arg(help_behavior_hint="(default: 8 images or 4 clips)")] = None
     """Images or clips in a picture."""
     out: Annotated[OptionalPath, arg(help_behavior_hint="(default: look in the run)")] = None
