@@ -1,5 +1,6 @@
 """The examples that `nexus look` shows. Legend: B examples, T frames, S pixels a side, C channels, n windows."""
 
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -87,11 +88,16 @@ def examples_of(folder: Path, model: Any, where: str) -> Iterator[Examples]:
     config, own = _config(folder, model, where)
     with ExitStack() as stack:
         data = stack.enter_context(_opened(config, where))
-        apart = bool(where) and where != own or data.held_out is not data.reference
+        apart = is_other(where, own) or data.held_out is not data.reference
         channels = getattr(model, "channels", 0) or model.encoder.channels
         found = Examples(data.held_out, data.reference, apart, channels)
         _require_fit(model, found)
         yield found
+
+
+def is_other(where: str, own: object) -> bool:
+    """Whether other data are named than a run's own."""
+    return bool(where) and os.path.abspath(where) != os.path.abspath(str(own))
 
 
 def _config(folder: Path, model: Any, where: str) -> tuple[PretrainConfig, str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy.reports.look.agent import AgentLook
-from deploy.reports.look.data import RUNS, examples_of, replay_of
+from deploy.reports.look.data import RUNS, examples_of, is_other, replay_of
 from deploy.reports.look.pretrained import PretrainedLook
 from deploy.reports.pretraining.probing import Progress
 from deploy.wiring.output_path import require_new_folder, require_writable_folder
@@ -101,12 +101,13 @@ def _opened(loaded: LoadedModel, settings: LookSettings) -> Iterator[tuple[Any, 
     """What draws, and what is known of its data."""
     note, model = Progress(), loaded.model
     if isinstance(model, Dreamer):
-        where = settings.data or str(run_of(loaded.folder))
+        run = run_of(loaded.folder)
+        where = settings.data or str(run)
         with replay_of(where) as readers:
             yield AgentLook(
                 model, readers, where, loaded.document.task, _updates(loaded.folder), settings.count or CLIPS,
                 settings.seed, note,
-            ), {"data": f"steps of {where}", "held_out": bool(settings.data)}  # fmt: skip
+            ), {"data": f"steps of {where}", "held_out": is_other(settings.data, run)}  # fmt: skip
         return
     with examples_of(loaded.folder, loaded.document.config, settings.data) as examples:
         single = getattr(loaded.document.config, "frames", 1) == 1

@@ -107,6 +107,8 @@ def test_an_agent_that_sees_pictures(agents: Path, tmp_path: Path, capsys: pytes
     numbers = found(tmp_path / "out", "pca", "pca_layers", "heat", "neighbours", "rollout")
     assert len(numbers["rollout"]["errors"]) == 15 and numbers["held_out"] is False
     assert "The model was trained on these: none are held out" in capsys.readouterr().out
+    assert look(agents / "blocks", "--data", agents / "blocks", "--only", "rollout", "--out", tmp_path / "own") == 0
+    assert found(tmp_path / "own", "rollout")["held_out"] is False, "named or not, it has learned from it"
     with pytest.raises(ValueError, match="The agent knows 'image' of shape .*; .*pole lacks it. Name the replay"):
         look(agents / "blocks", "--data", agents / "pole", "--out", tmp_path / "other")
     with pytest.raises(ValueError, match="holds no stored replay|There is no|no stored replay"):
