@@ -119,11 +119,13 @@ class GeneratedWorld(gymnasium.Env):
         self.render_mode = render_mode
         self.generator = torch.Generator()
         self.state: WorldState | None = None
+        self.ended = False
         self.before = torch.empty(0)
         """The newest frame as the tokenizer gives it back, which is what the reward head knows."""
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, Any]:
         super().reset(seed=seed)
+        self.ended = False
         start = int(self.np_random.integers(len(self.world.starts)))
         self.generator.manual_seed(int(self.np_random.integers(1 << 62)))
         with _frugal():
@@ -133,13 +135,15 @@ class GeneratedWorld(gymnasium.Env):
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         assert self.state is not None, "an episode begins with reset"
+        if self.ended:
+            raise gymnasium.error.ResetNeeded("The episode has ended with its reward; call reset().")
         with _frugal():
             self.state = self.world.model.step(self.state, torch.as_tensor(np.asarray(action))[None], self.generator)
             head = self.world.reward
             reward = float(head.reward(self.before, self.state.frame)[0]) if head is not None else 0.0
             self.before = self.state.frame
-        ends = self.world.config.ends_with_reward and reward != 0
-        return self._image(), reward, ends, False, {"is_success": reward > 0} if head is not None else {}
+        self.ended = self.world.config.ends_with_reward and reward != 0
+        return self._image(), reward, self.ended, False, {"is_success": reward > 0} if head is not None else {}
 
     def render(self) -> np.ndarray:
         image = self._image()

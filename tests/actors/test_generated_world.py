@@ -137,6 +137,10 @@ def test_rewards_are_learnt_from_recordings(tmp_path: Path, capsys: pytest.Captu
     environment.reset(seed=0)
     _, reward, terminated, _, info = environment.step(0)
     assert (reward, terminated, info) == (1.0, True, {"is_success": True})
+    with pytest.raises(gymnasium.error.ResetNeeded, match=r"has ended with its reward; call reset\(\)"):
+        environment.step(0)
+    environment.reset(seed=0)
+    environment.step(0)
     assert run([*words, "--transitions", "200", "--rewards"]) == 0
     assert GeneratedWorld(out).world is not environment.world and not load_world(out).config.ends_with_reward
 

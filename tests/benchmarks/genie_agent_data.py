@@ -39,7 +39,7 @@ AGENT = (
 """Two halvings of the frames leave 8x8, a place for each cell; goals are near, so the future is too."""
 CLIP = ("--tokenizer.model.frames", "5", "--tokenizer.training.batch-size", "12")
 """Four steps, because a good agent's episodes are short."""
-CLIPS = 512
+CLIPS = 256
 
 
 def collect(folder: Path, frames: int) -> None:
