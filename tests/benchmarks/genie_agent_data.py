@@ -29,9 +29,11 @@ from world_models.checkpoint_files import find_model, run_of
 TASK = "gym:actors.envs.block_world:BlockWorldLevels-v0"
 SOURCES = ("agent", "random")
 MEASURED = (*SOURCES, "new levels")
+OWN_SIZE = ("--environment.image-size", 0, 0)
+"""Frames as they are, which all worlds learn from: enlarged ones have soft edges."""
 AGENT = (
-    "--preset", "quick", "--mode", "local", "--environment.image-size", 0, 0, "--model.encoder.mults", 2, 3,
-    "--model.decoder.mults", 2, 3, "--model.encoder.depth", 16, "--model.decoder.depth", 16, "--model.rssm.deter", 256,
+    "--preset", "quick", "--mode", "local", *OWN_SIZE, "--model.encoder.mults", 2, 3, "--model.decoder.mults", 2, 3,
+    "--model.encoder.depth", 16, "--model.decoder.depth", 16, "--model.rssm.deter", 256,
     "--model.rssm.hidden", 128, "--model.rssm.stoch", 16, "--model.rssm.classes", 16, "--model.horizon", 16,
     "--model.entropy", 0.001, "--learner.train-ratio", 64, "--actor.environments", 8, "--actor.actors", 1,
     "--actor.random-steps", 1500, "--replay.capacity", 40_000,
@@ -46,10 +48,10 @@ def collect(folder: Path, frames: int) -> None:
     """An agent and its replay, as many random frames, and episodes of both to measure on."""
     agent = folder / "agent"
     nexus("train", TASK, *AGENT, "--frames", frames, "--logdir", agent)
-    nexus("record", TASK, "--frames", frames, "--out", folder / "random")
+    nexus("record", TASK, *OWN_SIZE, "--frames", frames, "--out", folder / "random")
     for kind in MEASURED:
-        policy, task = agent if kind == "agent" else "random", TASK if kind in SOURCES else ANY_LEVEL
-        nexus("record", task, "--policy", policy, "--frames", 8000, "--seed", 1, "--out", _held_out(folder, kind))
+        task, who = TASK if kind in SOURCES else ANY_LEVEL, ("--policy", agent) if kind == "agent" else OWN_SIZE
+        nexus("record", task, *who, "--frames", 8000, "--seed", 1, "--out", _held_out(folder, kind))
 
 
 def _held_out(folder: Path, kind: str) -> Path:
