@@ -10,6 +10,7 @@ from torch import Tensor
 
 from learner.pretrain.objective import Batch
 from world_models.frames import prepared
+from world_models.jepa.agreement import AGREEMENT, draw_shifts, shifted
 from world_models.jepa.block_masks import MaskIds
 from world_models.jepa.config import IJEPAConfig, VJEPA2ACConfig, VJEPA2Config
 from world_models.jepa.ijepa import IJEPA
@@ -22,18 +23,23 @@ class IJEPAObjective:
     """Trivial: the mean token of the batch."""
 
     averages = True
-    apart = SPREAD
+    apart = (*SPREAD, AGREEMENT)
 
     def __init__(self, config: IJEPAConfig):
         self.model = IJEPA(config)
         self._masks = self.model.masks()
 
-    def draw(self, batch_size: int, generator: torch.Generator) -> MaskIds:
-        return self._masks(batch_size, generator)
+    def draw(self, batch_size: int, generator: torch.Generator) -> tuple[MaskIds, Tensor | None]:
+        """Masks, and the shifts of views if the contexts of an image see different ones."""
+        masks, agreement = self._masks(batch_size, generator), self.model.config.agreement
+        views = agreement.weight and agreement.shift
+        return masks, draw_shifts(batch_size, agreement.shift, generator) if views else None
 
-    def inputs(self, batch: Batch, drawn: MaskIds, rows: slice) -> tuple[Tensor, ...]:
-        images = self._images(batch["frames"])
-        return images, *(ids[:, rows].to(images.device) for ids in drawn)
+    def inputs(self, batch: Batch, drawn: tuple[MaskIds, Tensor | None], rows: slice) -> tuple[Tensor, ...]:
+        frames, (masks, shifts) = batch["frames"], drawn
+        if shifts is not None:
+            frames = shifted(frames, shifts[:, rows].to(frames.device))
+        return self._images(frames), *(ids[:, rows].to(frames.device) for ids in masks)
 
     def trivial_loss(self, batch: Batch) -> Tensor:
         targets = normalized(self.model.encode(self._images(batch["frames"])))

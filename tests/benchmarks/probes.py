@@ -18,21 +18,27 @@ from typing import Any
 
 import torch
 
+from actors.evaluation import confidence_interval
 from deploy.pretrain_run import PretrainRun
 from deploy.reports.pretraining.probing import Progress, as_document, load_encoder, table
 from deploy.stored.datasets import open_dataset
 from deploy.stored.pretraining_data import PretrainingData
 from deploy.wiring.pretrain_presets import preset
-from learner.datasets.dataset import Clip
+from learner.datasets.dataset import Clip, Dataset
 from learner.probes.attentive import AttentiveConfig
-from learner.probes.evaluation import ProbeConfig, evaluate
+from learner.probes.encoders import Encoder, untrained
+from learner.probes.evaluation import FROZEN, PIXELS, RANDOM, ProbeConfig, Row, evaluate
+from learner.probes.features import pixels, pooled, read
 from learner.probes.finetune import FinetuneConfig
+from learner.probes.linear import fit_linear
 from replay.files.whole_file import whole_file
 from tests.benchmarks.machine import describe, versions
 
 TASKS = {"ijepa": "digits", "vjepa2": "motion"}
 """The generated dataset of each model, and its preset."""
 PROBED = {"ijepa": "linear", "vjepa2": "attentive"}
+PLAIN = "linear C=1"
+"""The linear probe whose penalty is not chosen."""
 LIVES = "cpu_seconds.jsonl"
 
 
@@ -72,7 +78,26 @@ def probed(model: str, seed: int, logdir: Path, given: argparse.Namespace) -> li
         open_dataset(f"generated:{kind}:{seed}", clip=clip, split=split)
         for kind, split in ((name, "train"), (name, "test"), (f"fresh_{name}", "train"))
     )
-    return [as_document(row) for row in evaluate(encoder, train, test, config, Progress(), fresh)]
+    scores = [as_document(row) for row in evaluate(encoder, train, test, config, Progress(), fresh)]
+    if model == "ijepa":
+        scores += plainly_probed(encoder, train, test, given.examples, seed)
+    return scores
+
+
+def plainly_probed(encoder: Encoder, train: Dataset, test: Dataset, examples: int, seed: int) -> list[dict[str, Any]]:
+    """Linear probes with the penalty that is usual where none is chosen, 1 / examples (scikit-learn's C = 1), as the
+    scores that the digits' trivial methods are known by."""
+    seen = {FROZEN: pooled(encoder), RANDOM: pooled(untrained(encoder, seed)), PIXELS: lambda x: pixels(x)[..., 0]}
+    known, asked = (read(part, seen, examples=examples, seed=seed) for part in (train, test))
+    rows = []
+    for name, features in known.features.items():
+        started, decay = time.process_time(), 1 / len(known)
+        scores = fit_linear(features, known.labels, known.classes, (decay,))(asked.features[name])[0]
+        rows.append(Row(
+            kind=PLAIN, source=name, correct=(scores.argmax(1) == asked.labels).numpy(), chosen={"decay": decay},
+            seconds=time.process_time() - started, learned=len(known),
+        ))  # fmt: skip
+    return [as_document(row) for row in rows]
 
 
 def measured(model: str, seed: int, given: argparse.Namespace) -> dict[str, Any]:
@@ -94,13 +119,29 @@ def measured(model: str, seed: int, given: argparse.Namespace) -> dict[str, Any]
 
 
 def summary(found: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """For each probe and what it sees, the accuracy of every seed and the mean."""
-    out: dict[str, dict[str, Any]] = {}
+    """For each probe and what it sees, the accuracy of every seed, the mean and, of several seeds, its 95 % interval;
+    so too the gains of the frozen encoder over what the same probe sees elsewhere, seed by seed."""
+    values: dict[str, list[float]] = {}
     for one in found:
-        for score in one["scores"]:
-            key = f"{one['model']}: {score['probe']}, {score['features']}"
-            out.setdefault(key, {"seeds": []})["seeds"].append(score["accuracy"])
-    return {key: {"mean": fmean(value["seeds"]), **value} for key, value in out.items()}
+        scores = {(score["probe"], score["features"]): score["accuracy"] for score in one["scores"]}
+        for (probe, source), accuracy in scores.items():
+            values.setdefault(f"{one['model']}: {probe}, {source}", []).append(accuracy)
+        for (probe, source), accuracy in scores.items():
+            if source != FROZEN and (frozen := scores.get((probe, FROZEN))) is not None:
+                values.setdefault(f"{one['model']}: {probe}, gain over {source}", []).append(frozen - accuracy)
+    out: dict[str, dict[str, Any]] = {key: {"mean": fmean(seeds), "seeds": seeds} for key, seeds in values.items()}
+    for each in out.values():
+        if len(each["seeds"]) > 1:
+            each["interval95"] = list(confidence_interval(each["seeds"]))
+    return out
+
+
+def _lines(means: dict[str, dict[str, Any]]) -> list[str]:
+    width = max(map(len, means))
+    return [
+        f"{key:<{width}}  {one['mean']:.3f}" + "".join(f"  {end:.3f}" for end in one.get("interval95", ()))
+        for key, one in means.items()
+    ]
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
@@ -132,6 +173,8 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     }  # fmt: skip
     if given.json:
         print(json.dumps(out))
+    else:
+        print("\n".join(_lines(means)), flush=True)
     return out
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks.probes import main
+from tests.benchmarks.probes import main, summary
 
 pytestmark = [
     pytest.mark.timeout(300),
@@ -15,7 +15,10 @@ pytestmark = [
 QUICK = ["--seeds", "0", "--updates", "2", "--examples", "60", "--epochs", "1", "--tuning-epochs", "1", "--json"]
 
 
-COMPARED = ("linear, frozen", "linear, random encoder", "linear, raw pixels", "end to end, supervised")
+COMPARED = (
+    "linear, frozen", "linear, random encoder", "linear, raw pixels", "end to end, supervised", "linear C=1, frozen",
+    "linear C=1, random encoder", "linear C=1, raw pixels",
+)  # fmt: skip
 
 
 def test_an_encoder_is_compared_with_what_needs_no_pretraining(
@@ -25,7 +28,21 @@ def test_an_encoder_is_compared_with_what_needs_no_pretraining(
     main(arguments)
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert {f"ijepa: {name}" for name in COMPARED} <= set(found["summary"])
+    means = {key.removeprefix("ijepa: "): one["mean"] for key, one in found["summary"].items()}
+    gain = means["linear, frozen"] - means["linear, raw pixels"]
+    assert means["linear, gain over raw pixels"] == pytest.approx(gain)
     assert found["seeds"][0]["pretraining_cpu_seconds"] > 0
     written = (tmp_path / "ijepa-0.json").stat().st_mtime_ns
     assert main(arguments)["summary"] == found["summary"]
     assert (tmp_path / "ijepa-0.json").stat().st_mtime_ns == written
+
+
+def test_several_seeds_have_an_interval() -> None:
+    scores = [
+        [{"probe": "linear", "features": name, "accuracy": one} for name, one in (("frozen", x), ("raw pixels", 0.2))]
+        for x in (0.4, 0.5, 0.6)
+    ]
+    found = summary([{"model": "ijepa", "scores": one} for one in scores])
+    assert found["ijepa: linear, gain over raw pixels"]["mean"] == pytest.approx(0.3)
+    half = 4.302653 * 0.1 / 3**0.5  # Student's t of two degrees of freedom
+    assert found["ijepa: linear, frozen"]["interval95"] == pytest.approx([0.5 - half, 0.5 + half], rel=1e-5)

@@ -1,5 +1,6 @@
 """Configuration of I-JEPA, V-JEPA 2 and V-JEPA 2-AC; `presets.py` has the published sizes. Torch-free."""
 
+import math
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -132,6 +133,28 @@ class SpreadConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AgreementConfig:
+    """A loss by which two contexts of an image recognise each other by their mean tokens (`agreement.py`): SimCLR's
+    (Chen et al. 2020, arXiv 2002.05709), not I-JEPA's."""
+
+    weight: float = 0.0
+    """Of the loss; 0 leaves it out, as in I-JEPA."""
+    temperature: float = 0.2
+    """Smaller ones weigh the images that are most alike more."""
+    shift: int = 0
+    """With a weight, each context sees a view of its own: the image moved by up to so many pixels along both axes."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.weight < math.inf or not 0 < self.temperature < math.inf:
+            raise ValueError(
+                f"agreement.weight={self.weight} must be 0 or more, agreement.temperature={self.temperature} above 0, "
+                "both finite; a weight of 0 leaves the loss out."
+            )
+        if self.shift < 0:
+            raise ValueError(f"agreement.shift={self.shift} must not be negative; 0 leaves images where they are.")
+
+
+@dataclass(frozen=True, kw_only=True)
 class IJEPAConfig:
     """I-JEPA (`ijepa.py`)."""
 
@@ -141,8 +164,18 @@ class IJEPAConfig:
     predictor: PredictorConfig = field(default_factory=lambda: PredictorConfig(heads=16))
     masks: BlockMaskConfig = field(default_factory=BlockMaskConfig)
     spread: SpreadConfig = field(default_factory=SpreadConfig)
+    agreement: AgreementConfig = field(default_factory=AgreementConfig)
 
     def __post_init__(self) -> None:
+        if self.agreement.weight and self.masks.contexts != 2:
+            raise ValueError(
+                f"agreement.weight={self.agreement.weight} compares 2 contexts of an image; set masks.contexts="
+                f"{self.masks.contexts} to 2, or the weight to 0."
+            )
+        if self.agreement.shift >= self.encoder.size:
+            raise ValueError(
+                f"agreement.shift={self.agreement.shift} must be less than encoder.size={self.encoder.size}."
+            )
         if self.encoder.tubelet:
             raise ValueError(f"encoder.tubelet={self.encoder.tubelet}: I-JEPA takes images; set it to 0.")
         for name in ("encoder", "predictor"):

@@ -1,6 +1,6 @@
 """I-JEPA: predict the representations of parts of an image from another part (Assran et al. 2023, arXiv 2301.08243).
 
-Legend: B batch, M target masks, C context masks, K context tokens, N target or all tokens, D width.
+Legend: B batch, V views, M target masks, C context masks, K context tokens, N target or all tokens, D width.
 """
 
 from typing import cast
@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from world_models.jepa.agreement import AGREEMENT, agreement
 from world_models.jepa.block_masks import BlockMasks
 from world_models.jepa.config import IJEPAConfig
 from world_models.jepa.encoder import ImageEncoder, frozen_copy, move_towards
@@ -55,17 +56,22 @@ class IJEPA(nn.Module):
 
     def losses(
         self,
-        images: Float[Tensor, "B channels height width"],
+        images: Float[Tensor, "VB channels height width"],
         context_ids: Int[Tensor, "C B K"],
         target_ids: Int[Tensor, "M B N"],
     ) -> dict[str, Tensor]:
         """`prediction`: smooth L1 of each image `[B]`, the mean over its masks; with `config.spread` also `variance`
-        and `covariance` of the batch's context tokens."""
-        targets = self.targets(images, target_ids, len(context_ids))
-        context = self.encoder(images, context_ids)
+        and `covariance` of the batch's context tokens, with `config.agreement` also `agreement`. `images`: one for each
+        image of the batch, or view by view one for each of its contexts."""
+        batch, views = context_ids.shape[1], len(images) // context_ids.shape[1]
+        targets = self.targets(images, target_ids.repeat(1, views, 1), len(context_ids) // views)
+        context = self.encoder(images, context_ids.unflatten(0, (-1, views)).flatten(1, 2))
         loss = smooth_l1(self._predict(images, context, context_ids, target_ids), targets)
-        out = {"prediction": loss.unflatten(0, (-1, len(images))).mean(0)}
-        return out | spread([context], self.config.spread, len(images))
+        out = {"prediction": loss.unflatten(0, (-1, batch)).mean(0)}
+        if self.config.agreement.weight:
+            means = context.unflatten(0, (-1, batch)).float().mean(2)
+            out[AGREEMENT] = self.config.agreement.weight * agreement(means, self.config.agreement.temperature)
+        return out | spread([context], self.config.spread, batch)
 
     forward = losses
     """What data-parallel wrappers call."""

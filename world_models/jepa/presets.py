@@ -1,6 +1,7 @@
 """The published sizes of I-JEPA, V-JEPA 2 and V-JEPA 2-AC, and tiny ones for tests and small machines. Torch-free."""
 
 from world_models.jepa.config import (
+    AgreementConfig,
     BlockMaskConfig,
     EncoderConfig,
     IJEPAConfig,
@@ -30,6 +31,9 @@ NARROW = PredictorConfig(width=48, depth=2, heads=4)
 APART = SpreadConfig(variance=1.0, covariance=0.1)
 """Without it small encoders collapse on small batches."""
 
+VIEWS = AgreementConfig(weight=0.3, temperature=0.1, shift=5)
+"""Without it an encoder that trains for minutes learns little of what an image shows."""
+
 
 def published_encoder(name: str, size: int, patch: int = 16, tubelet: int = 0) -> EncoderConfig:
     """The encoder `vitl`, `vith` or `vitg`."""
@@ -49,8 +53,8 @@ def tiny_encoder(size: int = 32, patch: int = 4, tubelet: int = 0, width: int = 
 def ijepa(size: str = "tiny") -> IJEPAConfig:
     """`tiny`, `digits`, or a published size. ValueError names them."""
     if size == "digits":
-        masks = BlockMaskConfig(targets=2, target_scale=(0.05, 0.12))
-        return IJEPAConfig(encoder=tiny_encoder(width=96), predictor=NARROW, masks=masks, spread=APART)
+        masks = BlockMaskConfig(targets=1, contexts=2, context_scale=(0.4, 0.6))
+        return IJEPAConfig(encoder=tiny_encoder(), predictor=NARROW, masks=masks, agreement=VIEWS)
     if size == "tiny":
         return IJEPAConfig(encoder=tiny_encoder(), predictor=PredictorConfig(width=32, depth=2, heads=4))
     pixels, patch, encoder, depth = _published("I-JEPA", IJEPA_SIZES, size)
