@@ -67,7 +67,7 @@ CPU_TRAINING = TrainingConfig(
 )
 """For minutes on a CPU: of the preset `motion`."""
 CPU_PROBE = ProbeConfig(every=200, examples=500, batch_size=50)
-DIGITS_TRAINING = replace(CPU_TRAINING, batch_size=32, updates=4000)
+DIGITS_TRAINING = replace(CPU_TRAINING, batch_size=32, updates=2000)
 """Of the preset `digits`: small batches, since an update's cost, not its noise, limits what minutes can learn."""
 
 
