@@ -1,5 +1,6 @@
 """The loss by which two views of an image find each other, and the views."""
 
+import json
 from dataclasses import replace
 from itertools import pairwise
 
@@ -12,6 +13,7 @@ from world_models.jepa import presets
 from world_models.jepa.agreement import agreement, draw_shifts, shifted
 from world_models.jepa.config import AgreementConfig, BlockMaskConfig, IJEPAConfig
 from world_models.jepa.ijepa import IJEPA
+from world_models.model_document import ModelDocument
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -102,6 +104,11 @@ def test_updates_bring_views_of_an_image_together() -> None:
         found.append(float(loss.detach()))
     thirds = [float(np.mean(found[i : i + 10])) for i in (0, 10, 20)]
     assert all(later < sooner for sooner, later in pairwise(thirds)), thirds
+
+
+def test_the_settings_are_kept_in_a_checkpoint() -> None:
+    fields = json.loads(json.dumps(ModelDocument(config=config()).to_json()))
+    assert ModelDocument.from_json(fields).config == config()
 
 
 @pytest.mark.parametrize(
