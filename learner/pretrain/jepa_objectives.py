@@ -4,6 +4,7 @@ Legend: B batch (all processes together), T frames, S pixels a side, C channels,
 """
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,6 +20,14 @@ from world_models.jepa.vjepa2 import VJEPA2
 from world_models.jepa.vjepa2_ac import VJEPA2AC
 
 
+class Views(NamedTuple):
+    """Masks, and how each context's view of the images is shifted."""
+
+    context: Tensor
+    target: Tensor
+    shifts: Tensor
+
+
 class IJEPAObjective:
     """Trivial: the mean token of the batch."""
 
@@ -29,17 +38,17 @@ class IJEPAObjective:
         self.model = IJEPA(config)
         self._masks = self.model.masks()
 
-    def draw(self, batch_size: int, generator: torch.Generator) -> tuple[MaskIds, Tensor | None]:
-        """Masks, and the shifts of views if the contexts of an image see different ones."""
+    def draw(self, batch_size: int, generator: torch.Generator) -> MaskIds | Views:
         masks, agreement = self._masks(batch_size, generator), self.model.config.agreement
-        views = agreement.weight and agreement.shift
-        return masks, draw_shifts(batch_size, agreement.shift, generator) if views else None
+        if not (agreement.weight and agreement.shift):
+            return masks
+        return Views(*masks, draw_shifts(batch_size, agreement.shift, generator))
 
-    def inputs(self, batch: Batch, drawn: tuple[MaskIds, Tensor | None], rows: slice) -> tuple[Tensor, ...]:
-        frames, (masks, shifts) = batch["frames"], drawn
-        if shifts is not None:
-            frames = shifted(frames, shifts[:, rows].to(frames.device))
-        return self._images(frames), *(ids[:, rows].to(frames.device) for ids in masks)
+    def inputs(self, batch: Batch, drawn: MaskIds | Views, rows: slice) -> tuple[Tensor, ...]:
+        frames = batch["frames"]
+        if isinstance(drawn, Views):
+            frames = shifted(frames, drawn.shifts[:, rows].to(frames.device))
+        return self._images(frames), *(ids[:, rows].to(frames.device) for ids in (drawn.context, drawn.target))
 
     def trivial_loss(self, batch: Batch) -> Tensor:
         targets = normalized(self.model.encode(self._images(batch["frames"])))
