@@ -7,11 +7,12 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
 from learner.pretrain.objective import Batch
 from world_models.frames import prepared
-from world_models.jepa.agreement import AGREEMENT, draw_shifts, shifted
+from world_models.jepa.agreement import AGREEMENT, VIEWS, draw_shifts, shifted
 from world_models.jepa.block_masks import MaskIds
 from world_models.jepa.config import IJEPAConfig, VJEPA2ACConfig, VJEPA2Config
 from world_models.jepa.ijepa import IJEPA
@@ -21,11 +22,11 @@ from world_models.jepa.vjepa2_ac import VJEPA2AC
 
 
 class Views(NamedTuple):
-    """Masks, and how each context's view of the images is shifted."""
+    """Masks of each view of the images, which must not tell by their places whose they are, and its shifts."""
 
-    context: Tensor
-    target: Tensor
-    shifts: Tensor
+    context: Int[Tensor, "C VB K"]
+    target: Int[Tensor, "M VB N"]
+    shifts: Int[Tensor, "V B 2"]
 
 
 class IJEPAObjective:
@@ -39,16 +40,19 @@ class IJEPAObjective:
         self._masks = self.model.masks()
 
     def draw(self, batch_size: int, generator: torch.Generator) -> MaskIds | Views:
-        masks, agreement = self._masks(batch_size, generator), self.model.config.agreement
-        if not (agreement.weight and agreement.shift):
-            return masks
+        agreement = self.model.config.agreement
+        if not agreement.weight:
+            return self._masks(batch_size, generator)
+        masks = self._masks(VIEWS * batch_size, generator)
         return Views(*masks, draw_shifts(batch_size, agreement.shift, generator))
 
     def inputs(self, batch: Batch, drawn: MaskIds | Views, rows: slice) -> tuple[Tensor, ...]:
         frames = batch["frames"]
-        if isinstance(drawn, Views):
-            frames = shifted(frames, drawn.shifts[:, rows].to(frames.device))
-        return self._images(frames), *(ids[:, rows].to(frames.device) for ids in (drawn.context, drawn.target))
+        if not isinstance(drawn, Views):
+            return self._images(frames), *(ids[:, rows].to(frames.device) for ids in drawn)
+        masks = (ids.unflatten(1, (VIEWS, -1))[:, :, rows].flatten(1, 2) for ids in (drawn.context, drawn.target))
+        seen = shifted(frames, drawn.shifts[:, rows].to(frames.device))
+        return self._images(seen), *(ids.to(frames.device) for ids in masks)
 
     def trivial_loss(self, batch: Batch) -> Tensor:
         targets = normalized(self.model.encode(self._images(batch["frames"])))

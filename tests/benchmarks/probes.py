@@ -153,7 +153,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--examples", type=int, default=0, help="to train and to score on, each at most; 0: all")
     parser.add_argument("--depth", type=int, default=1, help="blocks of the attentive probe")
     parser.add_argument("--epochs", type=int, default=10, help="of the attentive probe")
-    parser.add_argument("--tuning-epochs", type=int, default=10, help="of the supervised encoder")
+    parser.add_argument("--tuning-epochs", type=int, default=30, help="of the supervised encoder")
     parser.add_argument("--json", action="store_true", help="print one JSON object alone")
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)

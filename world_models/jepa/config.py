@@ -134,15 +134,15 @@ class SpreadConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class AgreementConfig:
-    """A loss by which two contexts of an image recognise each other by their mean tokens (`agreement.py`): SimCLR's
-    (Chen et al. 2020, arXiv 2002.05709), not I-JEPA's."""
+    """A loss by which two views of an image, each with masks of its own, recognise each other by the mean tokens of
+    their contexts (`agreement.py`): SimCLR's (Chen et al. 2020, arXiv 2002.05709), not I-JEPA's."""
 
     weight: float = 0.0
     """Of the loss; 0 leaves it out, as in I-JEPA."""
     temperature: float = 0.2
     """Smaller ones weigh the images that are most alike more."""
     shift: int = 0
-    """With a weight, each context sees a view of its own: the image moved by up to so many pixels along both axes."""
+    """A view is the image moved by up to so many pixels along both axes."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.weight < math.inf or not 0 < self.temperature < math.inf:
@@ -167,11 +167,6 @@ class IJEPAConfig:
     agreement: AgreementConfig = field(default_factory=AgreementConfig)
 
     def __post_init__(self) -> None:
-        if self.agreement.weight and self.masks.contexts != 2:
-            raise ValueError(
-                f"agreement.weight={self.agreement.weight} compares 2 contexts of an image; set masks.contexts="
-                f"{self.masks.contexts} to 2, or the weight to 0."
-            )
         if self.agreement.shift >= self.encoder.size:
             raise ValueError(
                 f"agreement.shift={self.agreement.shift} must be less than encoder.size={self.encoder.size}."

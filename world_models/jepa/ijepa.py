@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from world_models.jepa.agreement import AGREEMENT, agreement
+from world_models.jepa.agreement import AGREEMENT, VIEWS, agreement
 from world_models.jepa.block_masks import BlockMasks
 from world_models.jepa.config import IJEPAConfig
 from world_models.jepa.encoder import ImageEncoder, frozen_copy, move_towards
@@ -57,21 +57,21 @@ class IJEPA(nn.Module):
     def losses(
         self,
         images: Float[Tensor, "VB channels height width"],
-        context_ids: Int[Tensor, "C B K"],
-        target_ids: Int[Tensor, "M B N"],
+        context_ids: Int[Tensor, "C VB K"],
+        target_ids: Int[Tensor, "M VB N"],
     ) -> dict[str, Tensor]:
         """`prediction`: smooth L1 of each image `[B]`, the mean over its masks; with `config.spread` also `variance`
-        and `covariance` of the batch's context tokens, with `config.agreement` also `agreement`. `images`: one for each
-        image of the batch, or view by view one for each of its contexts."""
-        batch, views = context_ids.shape[1], len(images) // context_ids.shape[1]
-        targets = self.targets(images, target_ids.repeat(1, views, 1), len(context_ids) // views)
-        context = self.encoder(images, context_ids.unflatten(0, (-1, views)).flatten(1, 2))
+        and `covariance` of the batch's context tokens. With `config.agreement` there are two views of each image, view
+        by view, each with masks of its own, and `agreement` of their contexts; without, one."""
+        views = VIEWS if self.config.agreement.weight else 1
+        targets = self.targets(images, target_ids, len(context_ids))
+        context = self.encoder(images, context_ids)
         loss = smooth_l1(self._predict(images, context, context_ids, target_ids), targets)
-        out = {"prediction": loss.unflatten(0, (-1, batch)).mean(0)}
+        out = {"prediction": loss.unflatten(0, (-1, len(images) // views)).mean(0)}
         if self.config.agreement.weight:
-            means = context.unflatten(0, (-1, batch)).float().mean(2)
+            means = context.float().mean(1).unflatten(0, (len(context_ids), views, -1)).mean(0)
             out[AGREEMENT] = self.config.agreement.weight * agreement(means, self.config.agreement.temperature)
-        return out | spread([context], self.config.spread, batch)
+        return out | spread([context], self.config.spread, len(images) // views)
 
     forward = losses
     """What data-parallel wrappers call."""

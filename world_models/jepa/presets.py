@@ -31,7 +31,7 @@ NARROW = PredictorConfig(width=48, depth=2, heads=4)
 APART = SpreadConfig(variance=1.0, covariance=0.1)
 """Without it small encoders collapse on small batches."""
 
-VIEWS = AgreementConfig(weight=0.3, temperature=0.1, shift=5)
+AGREEING = AgreementConfig(weight=0.3, temperature=0.1, shift=5)
 """Without it an encoder that trains for minutes learns little of what an image shows."""
 
 
@@ -53,8 +53,8 @@ def tiny_encoder(size: int = 32, patch: int = 4, tubelet: int = 0, width: int = 
 def ijepa(size: str = "tiny") -> IJEPAConfig:
     """`tiny`, `digits`, or a published size. ValueError names them."""
     if size == "digits":
-        masks = BlockMaskConfig(targets=1, contexts=2, context_scale=(0.4, 0.6))
-        return IJEPAConfig(encoder=tiny_encoder(), predictor=NARROW, masks=masks, agreement=VIEWS)
+        masks = BlockMaskConfig(targets=1, context_scale=(0.4, 0.6))
+        return IJEPAConfig(encoder=tiny_encoder(), predictor=NARROW, masks=masks, agreement=AGREEING)
     if size == "tiny":
         return IJEPAConfig(encoder=tiny_encoder(), predictor=PredictorConfig(width=32, depth=2, heads=4))
     pixels, patch, encoder, depth = _published("I-JEPA", IJEPA_SIZES, size)

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.timeout(120)
 
 def config(shift: int = 3) -> IJEPAConfig:
     tiny = presets.ijepa()
-    masks = BlockMaskConfig(targets=2, target_scale=(0.1, 0.1), contexts=2)
+    masks = BlockMaskConfig(targets=2, target_scale=(0.1, 0.1))
     return replace(tiny, masks=masks, agreement=AgreementConfig(weight=0.5, temperature=0.5, shift=shift))
 
 
@@ -57,37 +57,58 @@ def test_views_are_moved_and_black_comes_in() -> None:
     assert drawn.shape == (2, 500, 2) and drawn.unique().tolist() == [-2, -1, 0, 1, 2]
 
 
-def test_each_context_sees_its_own_view() -> None:
+def test_each_view_has_masks_of_its_own() -> None:
     torch.manual_seed(0)
     objective = IJEPAObjective(config())
     batch = {"frames": torch.randint(0, 256, (4, 1, 32, 32, 3), dtype=torch.uint8)}
     drawn = objective.draw(4, torch.Generator().manual_seed(0))
     images, contexts, targets = objective.inputs(batch, drawn, slice(0, 4))
-    assert [len(images), *contexts.shape[:2], *targets.shape[:2]] == [8, 2, 4, 2, 4]
+    assert [len(images), *contexts.shape[:2], *targets.shape[:2]] == [8, 1, 8, 2, 8]
+    # What both views leave out would tell them apart from others, whatever they show.
+    assert not any(torch.equal(*pair) for pair in zip(*targets[0].chunk(2), strict=True))
     losses = objective.model.losses(images, contexts, targets)
     assert set(losses) == {"prediction", "agreement"} and {value.shape for value in losses.values()} == {(4,)}
     assert "agreement" in objective.apart  # no part of the loss that is compared with the trivial one
     plain = IJEPA(replace(config(), agreement=AgreementConfig()))
     plain.load_state_dict(objective.model.state_dict())  # no parameters of its own
-    pairs = zip(images.chunk(2), contexts, strict=True)
-    each = [plain.losses(view, ids[None], targets)["prediction"] for view, ids in pairs]
-    torch.testing.assert_close(losses["prediction"], torch.stack(each).mean(0))
+    each = plain.losses(images, contexts, targets)["prediction"]
+    torch.testing.assert_close(losses["prediction"], each.unflatten(0, (2, 4)).mean(0))
+    means = plain.encoder(images, contexts).mean(1).unflatten(0, (2, 4))
+    torch.testing.assert_close(losses["agreement"], 0.5 * agreement(means, 0.5))
     losses["agreement"].mean().backward()
-    assert bool(objective.model.encoder.norm.bias.grad.any())
+    norm = objective.model.encoder.norm.bias.grad
+    assert norm is not None and bool(norm.any())
     assert objective.model.predictor.predictor_norm.bias.grad is None
-    # Some rows of the batch, as each of several processes sees them.
-    part = objective.inputs({"frames": batch["frames"][1:3]}, drawn, slice(1, 3))
-    torch.testing.assert_close(part[0], images.unflatten(0, (2, 4))[:, 1:3].flatten(0, 1))
 
 
-def test_views_that_do_not_move_or_weigh_nothing_are_the_images() -> None:
+def test_processes_see_their_rows_of_the_batch() -> None:
+    objective = IJEPAObjective(config())
     batch = {"frames": torch.randint(0, 256, (4, 1, 32, 32, 3), dtype=torch.uint8)}
-    still = config(shift=0)
-    for one in (still, replace(still, agreement=AgreementConfig(shift=3))):
-        objective = IJEPAObjective(one)
-        images, *ids = objective.inputs(batch, objective.draw(4, torch.Generator().manual_seed(0)), slice(0, 4))
-        assert len(images) == 4
-        assert ("agreement" in objective.model.losses(images, *ids)) == bool(one.agreement.weight)
+    drawn = objective.draw(4, torch.Generator().manual_seed(0))
+    images, *masks = objective.inputs(batch, drawn, slice(0, 4))
+    part, *own = objective.inputs({"frames": batch["frames"][1:3]}, drawn, slice(1, 3))
+    torch.testing.assert_close(part, images.unflatten(0, (2, 4))[:, 1:3].flatten(0, 1))
+    for ids, some in zip(masks, own, strict=True):
+        assert torch.equal(some, ids.unflatten(1, (2, 4))[:, :, 1:3].flatten(1, 2))
+
+
+def test_views_that_do_not_move_are_the_images_and_without_weight_there_is_one() -> None:
+    batch = {"frames": torch.randint(0, 256, (4, 1, 32, 32, 3), dtype=torch.uint8)}
+    still = IJEPAObjective(config(shift=0))
+    images, *ids = still.inputs(batch, still.draw(4, torch.Generator().manual_seed(0)), slice(0, 4))
+    assert torch.equal(*images.chunk(2)) and "agreement" in still.model.losses(images, *ids)
+    plain = IJEPAObjective(replace(config(), agreement=AgreementConfig(shift=3)))
+    images, *ids = plain.inputs(batch, plain.draw(4, torch.Generator().manual_seed(0)), slice(0, 4))
+    assert len(images) == 4 and set(plain.model.losses(images, *ids)) == {"prediction"}
+
+
+def test_several_contexts_of_a_view_count_together() -> None:
+    torch.manual_seed(0)
+    two = config()
+    model = IJEPA(replace(two, masks=replace(two.masks, contexts=2)))
+    images, masks = torch.rand(6, 3, 32, 32), model.masks()(6, torch.Generator().manual_seed(0))
+    means = model.encoder(images, masks.context).mean(1).unflatten(0, (2, 2, 3)).mean(0)
+    torch.testing.assert_close(model.losses(images, *masks)["agreement"], 0.5 * agreement(means, 0.5))
 
 
 def test_updates_bring_views_of_an_image_together() -> None:
@@ -124,9 +145,7 @@ def test_bad_settings_are_named(given: dict[str, float], message: str) -> None:
         AgreementConfig(**given)  # type: ignore[arg-type]
 
 
-def test_settings_that_do_not_fit_the_model_are_named() -> None:
+def test_a_shift_beyond_the_image_is_named() -> None:
     tiny = presets.ijepa()
-    with pytest.raises(ValueError, match=r"compares 2 contexts of an image; set masks.contexts=1 to 2"):
-        replace(tiny, agreement=AgreementConfig(weight=1.0))
     with pytest.raises(ValueError, match=r"agreement.shift=32 must be less than encoder.size=32"):
         replace(tiny, agreement=AgreementConfig(shift=32))
