@@ -85,7 +85,8 @@ def vjepa2(size: str) -> VJEPA2Run:
     """A size, or `cooldown` for a model of any size that is given. ValueError names the sizes."""
     run = VJEPA2Run(model=presets.vjepa2(TINY if size == COOLDOWN else size), data=DataConfig(flip=True))
     if size == MOTION:
-        return replace(run, training=replace(CPU_TRAINING, batch_size=16), data=WHOLE, probe=CPU_PROBE)
+        training = replace(CPU_TRAINING, lr=replace(CPU_TRAINING.lr, top=1e-3))
+        return replace(run, training=training, data=WHOLE, probe=CPU_PROBE)
     if size == TINY:
         training = TrainingConfig(
             batch_size=32, momentum=Schedule(kind="constant", top=0.996), lr=replace(run.training.lr, end=1e-5)

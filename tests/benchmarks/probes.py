@@ -67,7 +67,7 @@ def pretrained(model: str, seed: int, given: argparse.Namespace) -> tuple[Path, 
 def probed(model: str, seed: int, logdir: Path, given: argparse.Namespace) -> list[dict[str, Any]]:
     """The scores of one seed, on digits or clips that pretraining has not seen."""
     name, encoder = TASKS[model], load_encoder(logdir, "cpu")
-    attentive = AttentiveConfig(depth=given.depth, epochs=given.epochs, lrs=(1e-3, 3e-3), decays=(0.01, 0.1))
+    attentive = AttentiveConfig(depth=given.depth, epochs=given.epochs, lrs=(3e-3, 1e-2), decays=(0.01, 0.1))
     config = ProbeConfig(
         kinds=("linear", "knn") if model == "ijepa" else ("attentive", "linear"), attentive=attentive, baselines=True,
         end_to_end=FinetuneConfig(epochs=given.tuning_epochs), examples=given.examples, test_examples=given.examples,

@@ -19,6 +19,10 @@ COMPARED = (
     "linear, frozen", "linear, random encoder", "linear, raw pixels", "end to end, supervised", "linear C=1, frozen",
     "linear C=1, random encoder", "linear C=1, raw pixels",
 )  # fmt: skip
+COMPARED_CLIPS = (
+    "linear, frozen", "linear, random encoder", "linear, raw pixels", "end to end, supervised", "linear, shuffled",
+    "linear, differences", "attentive, frozen", "attentive, shuffled", "attentive, random encoder",
+)  # fmt: skip
 
 
 def test_an_encoder_is_compared_with_what_needs_no_pretraining(
@@ -46,3 +50,10 @@ def test_several_seeds_have_an_interval() -> None:
     assert found["ijepa: linear, gain over raw pixels"]["mean"] == pytest.approx(0.3)
     half = 4.302653 * 0.1 / 3**0.5  # Student's t of two degrees of freedom
     assert found["ijepa: linear, frozen"]["interval95"] == pytest.approx([0.5 - half, 0.5 + half], rel=1e-5)
+
+
+def test_clips_are_compared_with_their_frames_in_another_order(tmp_path: Path) -> None:
+    arguments = ["--models", "vjepa2", "--runs", str(tmp_path), *QUICK]
+    found = main(arguments)
+    assert {f"vjepa2: {name}" for name in COMPARED_CLIPS} <= set(found["summary"])
+    assert found["value"] == found["summary"]["vjepa2: attentive, frozen"]["mean"]

@@ -7,6 +7,7 @@ from world_models.jepa.config import (
     IJEPAConfig,
     PredictorConfig,
     SpreadConfig,
+    TubeMaskConfig,
     VJEPA2ACConfig,
     VJEPA2Config,
 )
@@ -50,6 +51,11 @@ def tiny_encoder(size: int = 32, patch: int = 4, tubelet: int = 0, width: int = 
     return EncoderConfig(size=size, patch=patch, tubelet=tubelet, width=width, depth=depth, heads=4)
 
 
+def whole_frames(duration: float) -> TubeMaskConfig:
+    """One block of whole frames: what moves in the frames that are left foretells those that are hidden."""
+    return TubeMaskConfig(blocks=1, scale=(1.0, 1.0), aspect=(1.0, 1.0), duration=(duration, duration))
+
+
 def ijepa(size: str = "tiny") -> IJEPAConfig:
     """`tiny`, `digits`, or a published size. ValueError names them."""
     if size == "digits":
@@ -65,7 +71,11 @@ def ijepa(size: str = "tiny") -> IJEPAConfig:
 def vjepa2(size: str = "tiny") -> VJEPA2Config:
     """`tiny`, `motion`, or a published size. ValueError names them."""
     if size == "motion":
-        return VJEPA2Config(encoder=tiny_encoder(tubelet=2, width=96), predictor=NARROW, frames=8, spread=APART)
+        encoder = tiny_encoder(patch=8, tubelet=2, width=96)
+        return VJEPA2Config(
+            encoder=encoder, predictor=NARROW, frames=8, short_masks=whole_frames(0.5), long_masks=whole_frames(0.75),
+            spread=APART,
+        )  # fmt: skip
     if size == "tiny":
         predictor = PredictorConfig(width=48, depth=2, heads=4, mask_tokens=2)
         return VJEPA2Config(encoder=tiny_encoder(tubelet=2), predictor=predictor, frames=8)
