@@ -24,7 +24,7 @@ from tests.benchmarks.genie_block_world import nexus
 from tests.benchmarks.genie_transfer import SEED, score
 from tests.benchmarks.genie_transfer import TASK as ANY_LEVEL
 from tests.benchmarks.machine import describe, versions
-from world_models.checkpoint_files import find_model, run_of
+from world_models.checkpoint_files import WORLD, find_model, run_of
 
 TASK = "gym:actors.envs.block_world:BlockWorldLevels-v0"
 SOURCES = ("agent", "random")
@@ -61,10 +61,11 @@ def _held_out(folder: Path, kind: str) -> Path:
 def world(folder: Path, source: str, updates: int) -> dict[str, Any]:
     """Train the world of a source, and measure it on the held-out episodes of every kind."""
     run = folder / f"world_{source}"
-    nexus(
-        "pretrain", "genie", "--real-actions", "--data", folder / source, "--logdir", run, *CLIP,
-        "--training.threads", 1, *(("--training.updates", updates) if updates else ()),
-    )  # fmt: skip
+    if not (run / WORLD / EVALUATION).exists():  # written at the end of training
+        nexus(
+            "pretrain", "genie", "--real-actions", "--data", folder / source, "--logdir", run, *CLIP,
+            "--training.threads", 1, *(("--training.updates", updates) if updates else ()),
+        )  # fmt: skip
     out = {}
     for kind in MEASURED:
         where = folder / f"world_{source}_on_{kind.replace(' ', '_')}"
