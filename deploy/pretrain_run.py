@@ -58,6 +58,8 @@ class PretrainRun:
             self.processes.from_first(int(path.name) if path else -1)
             self.trainer = build_trainer(self.config, self.processes, fresh=path is None)
             self.batches = build_batches(self.config, data, self.processes, self.trainer)
+            if isinstance(self.batches.dataset, Encoded):
+                self.board.note(self.batches.dataset.describe())
             if path:
                 self._restore(path)
             data.require_readable()

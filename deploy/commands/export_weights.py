@@ -58,7 +58,7 @@ def run(arguments: Sequence[str]) -> int:
             count = weights.export_official(model, fresh / "weights.pt")
         else:
             arrays = official_names.export_official(model)
-            np.savez(fresh / "weights.npz", allow_pickle=False, **arrays)
+            np.savez(fresh / "weights.npz", **arrays)  # type: ignore[arg-type]
             count = len(arrays)
     print(f"{counted(count, 'tensor')} in {given.out}.")
     return 0

@@ -60,6 +60,8 @@ def run(arguments: Sequence[str]) -> int:
             "makes one); other weights tell their own sizes, so leave --like out."
         )
     if given.like is not None:
+        if given.heads or given.predictor_heads or given.size:
+            raise ValueError("--heads, --predictor-heads and --size are for Meta's weights; --like tells the sizes.")
         return _import_dreamer(given.file, given.like, given.out)
     from world_models.jepa.official_layout import Unreadable
     from world_models.jepa.weights import import_weights

@@ -10,7 +10,7 @@ from replay.counted import counted
 
 
 class Encoded:
-    """The first `clips` examples of a dataset with `latents` float32 `[T D]` in place of `frames`.
+    """`clips` examples of a dataset, drawn by `seed`, with `latents` float32 `[T D]` in place of `frames`.
 
     `encode` takes the frames of an example; it is called the first time that the example is asked for, and what it
     returns is kept in memory. The draws of that time are kept with it: a random crop, or the place in a recording, is
@@ -20,7 +20,8 @@ class Encoded:
     live = False
 
     def __init__(self, dataset: Dataset, clips: int, encode: Callable[[np.ndarray], np.ndarray], seed: int) -> None:
-        self.dataset, self.encode, self.seed = Subset(dataset, range(min(clips, len(dataset)))), encode, seed
+        chosen = np.random.default_rng(seed).permutation(len(dataset))[:clips]
+        self.dataset, self.encode, self.seed = Subset(dataset, chosen), encode, seed
         self._known: dict[int, Example] = {}
 
     def __len__(self) -> int:

@@ -5,6 +5,7 @@ Linear kernels are `[in out]` there and `[out in]` here; convolutions HWIO there
 
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import cast
@@ -137,7 +138,7 @@ def read_official(file: Path) -> dict[str, np.ndarray]:
             arrays = {name: archive[name] for name in archive.files}
         if other := [name for name, value in arrays.items() if not isinstance(value, np.ndarray)]:
             raise ValueError(f"{other[0]} in it is no array")
-    except (OSError, ValueError, AttributeError, zipfile.BadZipFile, EOFError) as error:
+    except (OSError, ValueError, AttributeError, TypeError, zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise ValueError(f"{file} cannot be read as a .npz file of arrays ({error}).") from error
     odd = [name for name, value in arrays.items() if value.dtype.kind not in "fiub" or not np.isfinite(value).all()]
     if odd:
@@ -154,10 +155,12 @@ def import_official(agent: Dreamer, arrays: Mapping[str, np.ndarray]) -> None:
     converted, wrong = {}, []
     for ours, theirs in names.items():
         if theirs in arrays:
-            array = arrays[theirs]
-            converted[ours] = from_official(agent, ours, array) if ours in parameters else torch.tensor(array)
-            if converted[ours].shape != tensors[ours].shape:
-                wrong.append(f"{theirs} {arrays[theirs].shape}")
+            array, parameter = arrays[theirs], ours in parameters
+            fits = array.ndim == tensors[ours].ndim
+            if fits:
+                converted[ours] = from_official(agent, ours, array) if parameter else torch.tensor(array)
+            if not fits or converted[ours].shape != tensors[ours].shape:
+                wrong.append(f"{theirs} {array.shape}")
     if missing or extra or wrong:
         raise ValueError(
             f"Official parameters do not fit this agent: missing {missing}, unexpected {extra}, wrong shape {wrong}; "

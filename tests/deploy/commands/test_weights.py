@@ -125,6 +125,7 @@ def test_an_agent_there_and_back_by_official_names(tmp_path: Path, capsys: pytes
         (lambda x: x.pop("pol/mlp/linear0/bias"), "missing ['pol/mlp/linear0/bias']"),
         (lambda x: x.update({"opt/step": np.zeros(1)}), "unexpected ['opt/step']"),
         (lambda x: x.update({"dyn/obslogit/bias": np.zeros(7)}), "wrong shape ['dyn/obslogit/bias (7,)']"),
+        (lambda x: x.update({"dyn/obslogit/kernel": np.zeros(7)}), "wrong shape ['dyn/obslogit/kernel (7,)']"),
         (lambda x: x.update({"dyn/obslogit/bias": np.full(12, np.nan)}), "no finite numbers: dyn/obslogit/bias"),
     ],
 )
@@ -141,11 +142,14 @@ def test_an_agent_that_does_not_fit_is_not_written(
 
 
 def test_what_is_no_agent(tmp_path: Path, official: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = tmp_path / "agent"
+    out, array, like = tmp_path / "agent", tmp_path / "array.npy", saved_dreamer(tmp_path / "run")
+    np.save(array, np.zeros(3))
     for arguments, told in (
         (("dreamerv3", official), "import-weights dreamerv3 needs --like RUN"),
         (("vjepa2", official, "--like", tmp_path), "leave --like out"),
-        (("dreamerv3", official, "--like", saved_dreamer(tmp_path / "run")), "cannot be read as a .npz file of arrays"),
+        (("dreamerv3", array, "--like", like), "cannot be read as a .npz file of arrays"),
+        (("dreamerv3", official, "--like", like, "--size", 64), "--size are for Meta's weights"),
+        (("dreamerv3", official, "--like", like), "cannot be read as a .npz file of arrays"),
     ):
         assert nexus("import-weights", *arguments, "--out", out) == 2
         assert told in " ".join(capsys.readouterr().err.split())

@@ -29,7 +29,7 @@ def test_each_clip_is_encoded_once() -> None:
 
     ours = batches()
     seen = [ours.batch(k) for k in range(4)]
-    assert sorted(asked) == [0, 1, 2, 3], "two passes, one encoding of each of the first four"
+    assert len(asked) == len(set(asked)) == 4, "two passes, one encoding of each of four"
     assert set(seen[0]) == {"actions", "latents"} and seen[0]["latents"].dtype == np.float32
     for batch in seen:
         np.testing.assert_array_equal(batch["latents"][:, 0] * 2, batch["actions"][:, 0])
