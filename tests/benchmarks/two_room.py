@@ -63,11 +63,15 @@ class Walker:
         return None, {"action": moves.astype(np.float32)}, {}
 
 
-def planned(model: nn.Module, planner: Planner, every: int, episodes: int, task: str) -> dict[str, Any]:
-    """Success of a planner that sees the goal's picture."""
+def planned(
+    model: nn.Module, planner: Planner, every: int, episodes: int, task: str, steps: int = STEPS,
+    every_step: bool = False,
+) -> dict[str, Any]:  # fmt: skip
+    """Success of a planner that sees the goal's picture; its plans end with the episode of so many steps."""
     policy = PlannerPolicy(
-        as_seen(model), planner, goal=lambda seen: {"image": seen["goal"]}, deadline=STEPS, replan_every=every
-    )
+        as_seen(model), planner, goal=lambda seen: {"image": seen["goal"]}, every_step=every_step, deadline=steps,
+        replan_every=every,
+    )  # fmt: skip
     return score(policy, episodes, True, task)
 
 
@@ -75,8 +79,9 @@ def task_of(look: str) -> str:
     return f"gym:actors.envs.two_room:TwoRoom{'' if look == 'standard' else look.title()}-v0"
 
 
-def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.two_room", description=__doc__)
+def parser_of(prog: str, description: str, **defaults: Any) -> argparse.ArgumentParser:
+    """The options that benchmarks of planning towards pictures share; `defaults` replace theirs."""
+    parser = argparse.ArgumentParser(prog=prog, description=description)
     parser.add_argument("--runs", nargs="*", type=Path, default=[], help=f"runs of {', '.join(WORLDS)}")
     parser.add_argument("--planners", nargs="+", choices=planners(1, 1, 1), default=["cem"])
     parser.add_argument("--samples", type=int, default=64)
@@ -85,43 +90,60 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--block", type=int, default=10, help="steps for which a plan holds an action")
     parser.add_argument("--replan-every", type=int, default=5, help="steps of a plan that are taken")
     parser.add_argument("--episodes", type=int, default=EPISODES)
-    parser.add_argument("--look", choices=LOOKS, default="standard")
+    parser.add_argument("--every-step", action="store_true", help="judge plans after every step, not the last alone")
     parser.add_argument("--json", action="store_true", help="print one JSON object alone")
-    given = parser.parse_args(arguments)
+    parser.set_defaults(**defaults)
+    return parser
+
+
+def measured(
+    given: argparse.Namespace, name: str, task: str, steps: int, others: dict[str, Policy], others_episodes: int,
+    **labels: str,
+) -> dict[str, Any]:  # fmt: skip
+    """Rows of the planners in the models of the runs, each beside an untrained predictor, and of other policies, with
+    `labels` in each; printed as they come, or as JSON."""
     torch.set_num_threads(1)
-    task, rows = task_of(given.look), []
+    rows = []
 
     def add(model: str, planner: str, horizon: int, found: dict[str, Any]) -> None:
-        rows.append({"model": model, "planner": planner, "horizon": horizon, "look": given.look, **found})
+        rows.append({"model": model, "planner": planner, "horizon": horizon, **labels, **found})
         if not given.json:
             print(line(rows[-1]), flush=True)
 
     for seed, run in enumerate(given.runs):
         family, model = loaded(run)
-        for name in given.planners:
-            inner = planners(given.samples, given.iterations, given.horizon)[name]
+        for chosen in given.planners:
+            inner = planners(given.samples, given.iterations, given.horizon)[chosen]
             planner = ActionBlocks(planner=inner, block=given.block)
             for kind, one in ((family, model), (f"{family} untrained", untrained(model, seed))):
-                add(
-                    kind,
-                    name,
-                    planner.horizon,
-                    {"run": str(run), **planned(one, planner, given.replan_every, given.episodes, task)},
-                )
-    environment = make(task)
-    others: dict[str, Policy] = {
-        "straight line": Walker(door=False), "random actions": RandomPolicy(environment.action_space, SEED),
-        "oracle": Walker(door=True),
-    }  # fmt: skip
-    environment.close()
-    for name, policy in others.items():
-        add(name, "", 0, score(policy, EPISODES, False, task))
+                found = planned(one, planner, given.replan_every, given.episodes, task, steps, given.every_step)
+                add(kind, chosen, planner.horizon, {"run": str(run), **found})
+    for other, policy in others.items():
+        add(other, "", 0, score(policy, others_episodes, False, task))
     best = max((row["success"] for row in rows if row["model"] in WORLDS), default=None)
-    out = {"name": "two_room", "value": best, "unit": "success of the best planner", "rows": rows,
+    out = {"name": name, "value": best, "unit": "success of the best planner", "rows": rows,
            "device": describe(torch.device("cpu")), "versions": versions()}  # fmt: skip
     if given.json:
         print(json.dumps(out))
     return out
+
+
+def random_policy(task: str) -> Policy:
+    environment = make(task)
+    space = environment.action_space
+    environment.close()
+    return RandomPolicy(space, SEED)
+
+
+def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
+    parser = parser_of("python -m tests.benchmarks.two_room", __doc__ or "")
+    parser.add_argument("--look", choices=LOOKS, default="standard")
+    given = parser.parse_args(arguments)
+    task = task_of(given.look)
+    others: dict[str, Policy] = {
+        "straight line": Walker(door=False), "random actions": random_policy(task), "oracle": Walker(door=True),
+    }  # fmt: skip
+    return measured(given, "two_room", task, STEPS, others, EPISODES, look=given.look)
 
 
 if __name__ == "__main__":
