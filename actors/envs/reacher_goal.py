@@ -1,8 +1,8 @@
 """Reacher with a goal: the arm of dm_control's reacher is to take a posture that is given as a picture, in 40 steps.
 
 A Gymnasium environment, the task `gym:actors.envs.reacher_goal:ReacherGoal-v0` (of `ReacherGoalPicture-v0` only `image`
-is seen). The scene, the camera and the physics are the suite's (Tassa et al. 2018, arXiv 1801.00690), but the target is
-hidden. Legend: N arms, S pixels a side.
+is seen; `ReacherGoalPlaces-v0` draws nothing). The scene, the camera and the physics are the suite's (Tassa et al.
+2018, arXiv 1801.00690), but the target is hidden. Legend: N arms, S pixels a side.
 """
 
 from typing import Any
@@ -32,16 +32,18 @@ class ReacherGoal(gymnasium.Env):
     float32 `[4]` say it: right and up of the elbow, then of the fingertip, in metres from the shoulder. The action, -1
     to 1, is the torque of shoulder and wrist for 0.1 s; the reward is minus the distance of the fingertip to the goal's
     after it. An episode takes 40 steps from rest; `is_success` in `info`: elbow and fingertip were both within 0.04 m
-    of the goal's after any of them. CannotDrawError if MuJoCo cannot render."""
+    of the goal's after any of them. Without `pictures` there is neither of them. CannotDrawError if MuJoCo cannot
+    render."""
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10}
 
-    def __init__(self, size: int = SIZE, render_mode: str | None = "rgb_array") -> None:
+    def __init__(self, size: int = SIZE, render_mode: str | None = "rgb_array", pictures: bool = True) -> None:
         picture = spaces.Box(0, 255, (size, size, 3), np.uint8)
         place = spaces.Box(-_REACH, _REACH, (4,), np.float32)
-        self.observation_space = spaces.Dict({"image": picture, "goal": picture, "position": place, "target": place})
+        seen = {"image": picture, "goal": picture} if pictures else {}
+        self.observation_space = spaces.Dict({**seen, "position": place, "target": place})
         self.action_space = spaces.Box(-1, 1, (2,), np.float32)
-        self.size, self.render_mode = size, render_mode
+        self.size, self.render_mode, self.pictures = size, render_mode, pictures
         self._physics = suite.load("reacher", "easy", task_kwargs={"random": 0}).physics
         quality = self._physics.model.vis.quality
         quality.offsamples, quality.shadowsize = SAMPLES, 0  # shadows take most of the time
@@ -53,7 +55,9 @@ class ReacherGoal(gymnasium.Env):
         super().reset(seed=seed)
         start, goal = (angles[0] for angles in starts_and_goals(1, self.np_random))
         self._pose(goal)
-        self._goal, self._target, self._reached = self._draw(self.size, self.size), self._position(), False
+        self._target, self._reached = self._position(), False
+        if self.pictures:
+            self._goal = self._draw(self.size, self.size)
         self._pose(start)
         return self._observation(), {}
 
@@ -80,10 +84,10 @@ class ReacherGoal(gymnasium.Env):
         return np.concatenate([geometry.xpos["hand", :2], geometry.xpos["finger", :2]]).astype(np.float32)
 
     def _observation(self) -> dict[str, np.ndarray]:
-        return {
-            "image": self._draw(self.size, self.size), "goal": self._goal.copy(), "position": self._position(),
-            "target": self._target.copy(),
-        }  # fmt: skip
+        places = {"position": self._position(), "target": self._target.copy()}
+        if not self.pictures:
+            return places
+        return {"image": self._draw(self.size, self.size), "goal": self._goal.copy(), **places}
 
     def _draw(self, height: int, width: int) -> np.ndarray:
         try:
@@ -134,3 +138,6 @@ gymnasium.register(
     "ReacherGoalPicture-v0", "actors.envs.reacher_goal:ReacherGoal", max_episode_steps=STEPS,
     additional_wrappers=(gymnasium.wrappers.FilterObservation.wrapper_spec(filter_keys=["image"]),),
 )  # fmt: skip
+gymnasium.register(
+    "ReacherGoalPlaces-v0", "actors.envs.reacher_goal:ReacherGoal", max_episode_steps=STEPS, kwargs={"pictures": False}
+)

@@ -24,12 +24,13 @@ pytestmark = pytest.mark.timeout(180)
 TASK = "gym:actors.envs.reacher_goal:ReacherGoal-v0"
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(scope="module")
 def drawn() -> None:
     if not any(try_backend(name) == "" for name in BACKENDS):
         pytest.skip("neither EGL nor OSMesa draws here; install libosmesa6 to run this")
 
 
+@pytest.mark.usefixtures("drawn")
 def test_it_is_a_gymnasium_environment() -> None:
     check_env(gymnasium.make("ReacherGoal-v0").unwrapped, skip_render_check=False)
     environment = make("gym:actors.envs.reacher_goal:ReacherGoalPicture-v0")
@@ -37,6 +38,21 @@ def test_it_is_a_gymnasium_environment() -> None:
     environment.close()
 
 
+@pytest.mark.usefixtures("drawn")
+def test_an_episode_is_the_same_without_pictures() -> None:
+    seeing, blind = make(TASK), make(TASK.replace("ReacherGoal-", "ReacherGoalPlaces-"))
+    assert sorted(blind.observation_space) == ["position", "target"]
+    one, other = seeing.reset(4).observation, blind.reset(4).observation
+    for _ in range(4):
+        for key, value in other.items():
+            np.testing.assert_array_equal(value, one[key])
+        action = {"action": np.array([0.5, -0.7], np.float32)}
+        one, other = seeing.step(action).observation, blind.step(action).observation
+    seeing.close()
+    blind.close()
+
+
+@pytest.mark.usefixtures("drawn")
 def test_proportional_control_takes_the_posture_of_the_picture() -> None:
     environment = make(TASK)
     for seed in range(3):
@@ -58,6 +74,7 @@ def test_proportional_control_takes_the_posture_of_the_picture() -> None:
     environment.close()
 
 
+@pytest.mark.usefixtures("drawn")
 def test_the_seed_alone_determines_an_episode() -> None:
     fresh, used = make(TASK), make(TASK)
     used.reset(5)
@@ -74,7 +91,7 @@ def test_the_seed_alone_determines_an_episode() -> None:
 
 
 def test_chance_seldom_reaches_the_goal_and_standing_still_never_does() -> None:
-    environment = Undrawn()
+    environment = ReacherGoal(pictures=False)
     rng, reached = np.random.default_rng(0), []
     for seed in range(100):
         environment.reset(seed=seed)
@@ -94,15 +111,8 @@ def test_angles_and_places_tell_each_other() -> None:
     np.testing.assert_allclose(angles_of(places(angles)), angles, atol=1e-6)
     near = places(np.array([[3.1, 0.0], [-3.1, 0.0]]))
     assert towards(near[0], near[1])[0] > 0 > towards(near[1], near[0])[0]  # the shorter way round
-    environment = Undrawn()
+    environment = ReacherGoal(pictures=False)
     environment.reset(seed=0)
     position, joints = environment._position(), np.array(environment._physics.data.qpos)
     np.testing.assert_allclose(places(joints), position, atol=1e-6)
     environment.close()
-
-
-class Undrawn(ReacherGoal):
-    """The arm in the dark: pictures take nearly all the time."""
-
-    def _draw(self, height: int, width: int) -> np.ndarray:
-        return np.zeros((height, width, 3), np.uint8)

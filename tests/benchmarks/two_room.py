@@ -98,10 +98,10 @@ def parser_of(prog: str, description: str, **defaults: Any) -> argparse.Argument
 
 def measured(
     given: argparse.Namespace, name: str, task: str, steps: int, others: dict[str, Policy], others_episodes: int,
-    **labels: str,
+    others_task: str = "", **labels: str,
 ) -> dict[str, Any]:  # fmt: skip
-    """Rows of the planners in the models of the runs, each beside an untrained predictor, and of other policies, with
-    `labels` in each; printed as they come, or as JSON."""
+    """Rows of the planners in the models of the runs, each beside an untrained predictor, and of other policies, which
+    may act in a task of their own, with `labels` in each; printed as they come, or as JSON."""
     torch.set_num_threads(1)
     rows = []
 
@@ -119,7 +119,7 @@ def measured(
                 found = planned(one, planner, given.replan_every, given.episodes, task, steps, given.every_step)
                 add(kind, chosen, planner.horizon, {"run": str(run), **found})
     for other, policy in others.items():
-        add(other, "", 0, score(policy, others_episodes, False, task))
+        add(other, "", 0, score(policy, others_episodes, False, others_task or task))
     best = max((row["success"] for row in rows if row["model"] in WORLDS), default=None)
     out = {"name": name, "value": best, "unit": "success of the best planner", "rows": rows,
            "device": describe(torch.device("cpu")), "versions": versions()}  # fmt: skip
