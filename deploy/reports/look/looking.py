@@ -1,7 +1,7 @@
 """Looks into a trained model: pictures and look.json in one folder."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,8 @@ from world_models.model_document import read_family
 DOCUMENT, FOLDER = "look.json", "look"
 VIEWS = ("pca", "heat", "neighbours", "rollout")
 """What can be shown, in order."""
-FILES = (DOCUMENT, "pca.png", "pca_layers.png", "heat.png", "neighbours.png", "rollout.png")
+MOST = 32
+"""Images or clips in a picture, at most."""
 IMAGES, CLIPS = 8, 4
 """How many are shown."""
 _LACKS = {
@@ -54,6 +55,8 @@ def look(path: Path, settings: LookSettings) -> dict[str, Any]:
 
     ValueError: there is no such model, a view does not exist for it, the data cannot be used, or `out` exists.
     """
+    if settings.count is not None and settings.count > MOST:
+        raise ValueError(f"--count {settings.count} is more than {MOST}, as many as a picture can hold; give fewer.")
     folder = newest_model(path)
     family = read_family(folder).name
     if family not in (*RUNS, "dreamer"):
@@ -78,14 +81,15 @@ def look(path: Path, settings: LookSettings) -> dict[str, Any]:
             print("The model was trained on these: none are held out. Name others with --data.")
         document: dict[str, Any] = {"checkpoint": str(folder), "family": family, **described, "seed": settings.seed}
         views = [view for view in VIEWS if view in (settings.only or VIEWS) and view not in lacking]
-        _clear(out)
-        for view in views:
-            numbers, figures = getattr(viewer, view)()
-            document[view] = numbers
-            for name, figure in figures.items():
-                with whole_file(out / name) as fresh:
-                    figure.savefig(fresh, dpi=110, facecolor="white")
-                print(f"  {Path(name).stem + ':':<12}{out / name}{_summary(view, numbers)}", flush=True)
+        drawn = {view: getattr(viewer, view)() for view in views}
+    document |= _kept(out, str(folder)) if settings.only else {}
+    _clear(out, views if settings.only else VIEWS)
+    for view, (numbers, figures) in drawn.items():
+        document[view] = numbers
+        for name, figure in figures.items():
+            with whole_file(out / name) as fresh:
+                figure.savefig(fresh, dpi=110, facecolor="white")
+            print(f"  {Path(name).stem + ':':<12}{out / name}{_summary(view, numbers)}", flush=True)
     if not settings.only:
         document["left_out"] = lacking
         for view, reason in lacking.items():
@@ -132,10 +136,19 @@ def _home(path: Path, folder: Path) -> Path:
     return folder / FOLDER
 
 
-def _clear(out: Path) -> None:
-    """Remove the files of an earlier look, which may be of another checkpoint."""
+def _kept(out: Path, checkpoint: str) -> dict[str, Any]:
+    """The numbers of an earlier look into the same checkpoint."""
+    try:
+        earlier = json.loads((out / DOCUMENT).read_text())
+        return {view: earlier[view] for view in VIEWS if view in earlier} if earlier["checkpoint"] == checkpoint else {}
+    except (OSError, ValueError, KeyError, TypeError):  # none, or not ours
+        return {}
+
+
+def _clear(out: Path, views: Sequence[str]) -> None:
+    """Remove what an earlier look, perhaps of another checkpoint, has drawn of these views, and its numbers."""
     out.mkdir(parents=True, exist_ok=True)
-    for name in FILES:
+    for name in (DOCUMENT, *(f"{view}{more}.png" for view in views for more in ("", "_layers"))):
         (out / name).unlink(missing_ok=True)
 
 

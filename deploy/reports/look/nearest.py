@@ -48,7 +48,12 @@ class Bank:
 def nearest(queries: Bank, bank: Bank, title: str, what: str) -> Found:
     """Pictures of the bank that equal a query pixel by pixel do not count."""
     asked, known = ({name: torch.cat(parts) for name, parts in vars(one).items() if parts} for one in (queries, bank))
-    same = torch.cdist(asked["raw"], known["raw"]) < 1e-6
+    # By products of matrices, the default, the distance of equal pictures is not 0.
+    same = torch.cdist(asked["raw"], known["raw"], compute_mode="donot_use_mm_for_euclid_dist") < 1e-6
+    if same.all(1).any():
+        raise ValueError(
+            f"All {len(bank)} examples equal a query, which has no neighbours then; give --data with more."
+        )
     found: list[dict[str, Any]] = []
     measured: dict[str, dict[str, Any]] = {}
     for name in ("features", "raw"):

@@ -65,7 +65,8 @@ def test_an_encoder_of_clips_and_only_what_is_asked_for(tmp_path: Path) -> None:
     numbers = found(checkpoint / "look", "pca", "pca_layers", "heat")
     assert "neighbours" not in numbers and "left_out" not in numbers
     assert look(checkpoint, "--data", data, "--only", "neighbours", "--count", 2) == 0
-    found(checkpoint / "look", "neighbours")  # those of the earlier look are gone
+    numbers = found(checkpoint / "look", "pca", "pca_layers", "heat", "neighbours")
+    assert {"pca", "heat", "neighbours"} <= numbers.keys(), "what was not asked for is kept"
 
 
 def test_worlds_of_features_and_of_latents(tmp_path: Path) -> None:
@@ -140,6 +141,8 @@ def test_what_does_not_fit_is_one_error(tmp_path: Path) -> None:
         look(tmp_path / "nothing")
     with pytest.raises(ValueError, match="--only.*not one of pca, heat, neighbours, rollout"):
         look(model, "--only", "magic")
+    with pytest.raises(ValueError, match="--count 33 is more than 32, as many as a picture can hold"):
+        look(model, "--data", data, "--count", 33)
     ac = small_vjepa2_ac.saved(tmp_path / "ac", action=5)
     with pytest.raises(ValueError, match="has actions of 2 numbers, the model takes 5; name data with --data"):
         look(ac, "--data", data)
