@@ -105,7 +105,7 @@ def _opened(loaded: LoadedModel, settings: LookSettings) -> Iterator[tuple[Any, 
     """What draws, and what is known of its data."""
     note, model = Progress(), loaded.model
     if isinstance(model, Dreamer):
-        run = run_of(loaded.folder)
+        run = run_of(loaded.folder) if not settings.data else _run_or_folder(loaded.folder)
         where = settings.data or str(run)
         with replay_of(where) as readers:
             yield AgentLook(
@@ -129,11 +129,14 @@ def _updates(folder: Path) -> int:
 
 def _home(path: Path, folder: Path) -> Path:
     """Where pictures go by default: in the run, or in the folder of a model without a run."""
-    if folder != path:
-        return path / FOLDER
+    return (path if folder != path else _run_or_folder(folder)) / FOLDER
+
+
+def _run_or_folder(folder: Path) -> Path:
+    """The run of a checkpoint, or the folder itself where there is none."""
     with suppress(ValueError):
-        return run_of(folder) / FOLDER
-    return folder / FOLDER
+        return run_of(folder)
+    return folder
 
 
 def _kept(out: Path, checkpoint: str) -> dict[str, Any]:
