@@ -19,6 +19,7 @@ class OpenLoopReport:
     """Truth and prediction per observation key and for `reward`, on the host."""
 
     updates: int
+    """0: none, or it is not known how many."""
     context: int
     """C: steps that the model observed; it predicted the others."""
     space: Spaces

@@ -140,7 +140,7 @@ def _error(axes: Axes, report: OpenLoopReport, dimension: Dimension) -> None:
 
 
 def _head(figure: Figure, height: float, title: str, report: OpenLoopReport, shown: int, every: int) -> None:
-    note = f"open-loop prediction after {report.updates:,} updates"
+    note = "open-loop prediction" + (f" after {report.updates:,} updates" if report.updates else "")
     if shown < every:
         note += f"  ·  {shown} of {every} dimensions, those that vary most"
     figure.text(0.015, 1 - 0.3 / height, title, fontsize=13, fontweight="bold", va="center")

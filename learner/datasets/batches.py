@@ -74,6 +74,10 @@ class Batches:
         """Batch `number`, from 0: the keys of an example with a leading axis `[B]`."""
         return _stack([self._example(n) for n in self._numbers(number)])
 
+    def chosen(self, number: int) -> list[int]:
+        """The numbers in the dataset of the examples of batch `number`, before any that cannot be read are replaced."""
+        return [self._index(n, np.random.default_rng([_DRAWS, self.seed, n])) for n in self._numbers(number)]
+
     def after(self, number: int = 0) -> Generator[Example]:
         """Batches `number`, `number + 1`, ..."""
         if not self.threads:

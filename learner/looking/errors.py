@@ -41,8 +41,10 @@ class ErrorMaps:
 
     @property
     def means(self) -> tuple[float, float]:
-        """Of the errors, and of the trivial ones where there are errors."""
+        """Of the errors, and of the trivial ones where there are errors; NaN if there are none."""
         seen = np.isfinite(self.error)
+        if not seen.any():
+            return np.nan, np.nan
         return float(self.error[seen].mean()), float(self.trivial[seen].mean())
 
 

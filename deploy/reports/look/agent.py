@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from deploy.reports.look import pictures
-from deploy.reports.look.data import windows
+from deploy.reports.look.data import Place, windows
 from deploy.reports.look.nearest import BANK, Bank, nearest
 from deploy.reports.look.pictures import Found
 from deploy.reports.open_loop_figure import open_loop_figure
@@ -16,6 +16,7 @@ from learner.looking.layers import patch_layers
 from learner.open_loop import predicted
 from learner.open_loop_report import OpenLoopReport
 from learner.probes.features import Note
+from replay.counted import counted
 from replay.reading.reader import Reader
 from replay.step import Rows
 from world_models.dreamer.agent import Dreamer
@@ -24,6 +25,7 @@ CONTEXT, AHEAD = 5, 15
 """Steps that the agent observes, and steps that it then imagines."""
 MEASURED = 64
 """Windows over which errors are averaged."""
+_AT_ONCE = 200
 _VECTORS = 1
 """Before the context: the step whose latents begin it."""
 
@@ -37,25 +39,28 @@ class AgentLook:
     ):  # fmt: skip
         self.agent, self.readers, self.where, self.updates = agent, readers, where, updates
         self.count, self.seed, self.note, self.task = count, seed, note, task
-        self.title = f"DreamerV3, {task}"
         self.device = next(agent.parameters()).device
         images = list(agent.encoder.images)
         self.image = images[0] if images else ""
         """The key of the pictures that are shown; empty: there are none."""
+        self.title = f"DreamerV3, {task}" + (f", {self.image}" if len(images) > 1 else "")
 
     @cached_property
+    def drawn(self) -> tuple[Rows, list[Place]]:
+        """Windows `[n 1+T ...]` and where they begin; the first ones are shown."""
+        return windows(
+            self.readers, self.agent, max(self.count, MEASURED), _VECTORS + CONTEXT + AHEAD, self.seed, self.where
+        )
+
+    @property
     def rows(self) -> Rows:
-        """Windows `[n 1+T ...]`; the first ones are shown."""
-        return self._windows(max(self.count, MEASURED), _VECTORS + CONTEXT + AHEAD)
+        return self.drawn[0]
 
     @cached_property
     def report(self) -> OpenLoopReport:
         """Truth and prediction of every key."""
         generator = torch.Generator(self.device).manual_seed(self.seed)
         return predicted(self.agent, self.rows, CONTEXT, generator, self.updates)
-
-    def _windows(self, count: int, length: int, seed: int = 0) -> Rows:
-        return windows(self.readers, self.agent, count, length, self.seed + seed, self.where)
 
     def pca(self) -> Found:
         chosen = pictures.columns(CONTEXT + AHEAD)
@@ -77,32 +82,33 @@ class AgentLook:
         return pictures.heat(report.truth[key][: self.count], errors, f"{self.title}: where predictions fail", what)
 
     def neighbours(self) -> Found:
-        queries = self._bank({key: value[: self.count, 1:2] for key, value in self.rows.items() if value.ndim > 1})
-        bank = Bank()
-        for number in range(BANK // 200):
-            self._bank(self._windows(200, 1, 1000 + number), bank)
-            self.note("neighbours", 200 * (number + 1), BANK)
+        queries, bank = Bank(), Bank()
+        self._add(queries, self.rows, slice(self.count), 1)
+        shown = self.drawn[1][: self.count]
+        rows, places = windows(self.readers, self.agent, BANK, 1, self.seed + 1000, self.where, shown)
+        for first in range(0, len(places), _AT_ONCE):
+            self._add(bank, rows, slice(first, first + _AT_ONCE), 0)
+            self.note("neighbours", len(bank), len(places))
         return nearest(queries, bank, f"{self.title}: nearest neighbours", "frame")
 
     @torch.no_grad()
-    def _bank(self, rows: Rows, bank: Bank | None = None) -> Bank:
-        """Steps `[n 1 ...]` with what the encoder makes of them."""
-        bank = Bank() if bank is None else bank  # an empty one counts
-        spaces = self.agent.observation_space
-        seen = {key: torch.from_numpy(np.ascontiguousarray(rows[key])).to(self.device) for key in spaces}
+    def _add(self, bank: Bank, rows: Rows, which: slice, time: int) -> None:
+        """One step of each of these windows, with what the encoder makes of it."""
+        chosen = {key: rows[key][which, time : time + 1] for key in self.agent.observation_space}
+        seen = {key: torch.from_numpy(np.ascontiguousarray(value)).to(self.device) for key, value in chosen.items()}
         bank.add(seen[self.image], self.agent.encoder(seen))
-        return bank
 
     def rollout(self) -> Found:
-        note = f"after {CONTEXT} frames seen, from the actions alone; {self.updates:,} updates"
+        note = f"after {CONTEXT} frames seen, from the actions alone"
+        note += f"; {counted(self.updates, 'update')}" if self.updates else ""
         if self.image:
             return pictures.rollout(
                 observations_ahead(self.report, self.image, self.count), f"{self.title}: imagined and real", note
             )
         numbers = {
             key: {
-                "errors": self.report.horizon(self.report.error[key]).tolist(),
-                "copied": self.report.horizon(self.report.still[key]).tolist(),
+                "errors": pictures.finite(self.report.horizon(self.report.error[key])),
+                "copied": pictures.finite(self.report.horizon(self.report.still[key])),
             }
             for key in self.report.error
         }

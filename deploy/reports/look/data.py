@@ -1,11 +1,10 @@
 """The examples that `nexus look` shows. Legend: B examples, T frames, S pixels a side, C channels, n windows."""
 
-import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from deploy.stored.pretraining_data import PretrainingData
 from deploy.stored.sources import open_sources
+from deploy.wiring.config import load_config
 from deploy.wiring.config_file import read_config
 from deploy.wiring.pretraining import (
     DataConfig,
@@ -23,11 +23,14 @@ from deploy.wiring.pretraining import (
     VJEPA2ACRun,
     VJEPA2Run,
 )
+from deploy.wiring.stores import replay_directory
 from learner.datasets.batches import Batches
 from learner.datasets.dataset import Dataset
+from learner.datasets.subset import Subset, recordings_of
 from learner.pretrain.config import ProbeConfig
 from replay.layout import annotate
 from replay.reading.reader import Reader
+from replay.redis_url import URLS
 from replay.step import Rows
 from replay.store import ShardDownError
 from world_models.checkpoint_files import run_of
@@ -46,6 +49,8 @@ FRAMES = 16
 """Of clips of latent worlds, which were trained on fewer, where recordings are so long."""
 _AT_ONCE = 64
 _ATTEMPTS = 20  # reads of a window: a run may evict steps meanwhile
+_NEAR = 500  # steps to another of the same stream that is perhaps of the same episode
+_ENOUGH = 5  # steps that are not near
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,21 @@ class Examples:
         """At most `count` of those to be shown."""
         batches = Batches(self.shown, size=min(count, len(self.shown)), seed=seed, threads=0)
         return self._moved(batches.batch(0), device)
+
+    def without_shown(self, count: int, seed: int) -> "Examples":
+        """With a reference that lacks the recordings of the first `count` of `batch`, where it is of the same data.
+        ValueError: it has no others."""
+        if self.reference is not self.shown or self.shown.live:  # examples of what changes have no numbers
+            return self
+        size = min(count, len(self.shown))
+        recordings = recordings_of(self.shown)
+        seen = recordings[Batches(self.shown, size=size, seed=seed, threads=0).chosen(0)]
+        rest = np.flatnonzero(~np.isin(recordings, seen))
+        if not len(rest):
+            raise ValueError(
+                f"{self} are all shown, none are left to look up; give a --count below {size}, or --data with more."
+            )
+        return replace(self, reference=Subset(self.reference, rest))
 
     def others(self, count: int, seed: int, device: torch.device) -> Iterator[dict[str, Tensor]]:
         """At most `count` of the reference, in batches."""
@@ -95,9 +115,24 @@ def examples_of(folder: Path, model: Any, where: str) -> Iterator[Examples]:
         yield found
 
 
-def is_other(where: str, own: object) -> bool:
-    """Whether other data are named than a run's own."""
-    return bool(where) and os.path.abspath(where) != os.path.abspath(str(own))
+def is_other(where: str, *own: object) -> bool:
+    """Whether data are named, and neither lie in one of a run's own nor hold one."""
+    return bool(where) and not any(_overlap(where, str(one)) for one in own if str(one))
+
+
+def _overlap(where: str, own: str) -> bool:
+    if where.startswith(URLS) or own.startswith(URLS):
+        return not set(where.split(",")).isdisjoint(own.split(","))
+    a, b = Path(where).resolve(), Path(own).resolve()
+    return a.is_relative_to(b) or b.is_relative_to(a)
+
+
+def learned_from(run: Path) -> list[object]:
+    """The run of an agent, and where the steps that it learned from are kept."""
+    with suppress(ValueError):
+        config = replace(load_config(run), logdir=str(run))  # its path may have changed
+        return [run, config.replay.store if config.replay.kind == "redis" else replay_directory(config), config.offline]
+    return [run]
 
 
 def _config(folder: Path, model: Any, where: str) -> tuple[PretrainConfig, str]:
@@ -153,15 +188,26 @@ def _takes_actions(model: Any) -> int:
     return int(getattr(model, "action", 0))
 
 
-def windows(readers: list[Reader], agent: Dreamer, count: int, length: int, seed: int, where: str) -> Rows:
-    """Sequences `[n length ...]` of stored steps, uniformly drawn, with latents of their first step (0 if none are
-    stored). Those that lie in one episode come first. ValueError: they do not fit the agent, or there are too few
-    steps."""
+class Place(NamedTuple):
+    """Of a stored step."""
+
+    shard: int
+    stream: int
+    step: int
+
+
+def windows(
+    readers: list[Reader], agent: Dreamer, count: int, length: int, seed: int, where: str, apart: Sequence[Place] = ()
+) -> tuple[Rows, list[Place]]:
+    """At most `count` different sequences `[n length ...]` of stored steps, uniformly drawn, with latents of their
+    first step (0 if none are stored), and where they begin. Those that lie in one episode come first; those that begin
+    less than 500 steps from a place of `apart` are left out, unless hardly any others are stored. ValueError: they do
+    not fit the agent, or there are too few steps."""
     for reader in readers:
         _require_spaces(reader, agent, where)
     starts = [
-        (reader, stream, range(steps.start, steps.stop - length + 1))
-        for reader in readers
+        (number, stream, range(steps.start, steps.stop - length + 1))
+        for number, reader in enumerate(readers)
         for stream, steps in sorted(reader.streams().items())
         if len(steps) >= length
     ]
@@ -172,14 +218,19 @@ def windows(readers: list[Reader], agent: Dreamer, count: int, length: int, seed
             "other data with --data."
         )
     ends = np.cumsum([len(steps) for _, _, steps in starts])
-    rng, found = np.random.default_rng([seed, 5]), list[Rows]()
-    for _ in range(count * _ATTEMPTS):
+    total = int(ends[-1])
+    drawn = list[Place]()
+    for number in np.random.default_rng([seed, 5]).choice(total, min(total, count * _ATTEMPTS), replace=False).tolist():
+        shard, stream, steps = starts[part := int(np.searchsorted(ends, number, side="right"))]
+        drawn.append(Place(shard, stream, steps[number - int(ends[part]) + len(steps)]))
+    far = [place for place in drawn if not any(_near(place, other) for other in apart)]
+    found, places = list[Rows](), list[Place]()
+    for place in far if len(far) >= _ENOUGH else drawn:
         if len(found) == count:
             break
-        place = int(rng.integers(ends[-1]))
-        reader, stream, steps = starts[number := int(np.searchsorted(ends, place, side="right"))]
         with suppress(ValueError, ShardDownError):  # damaged, evicted meanwhile, or out of reach
-            found.append(reader.read(stream, steps[place - int(ends[number]) + len(steps)], length))
+            found.append(readers[place.shard].read(place.stream, place.step, length))
+            places.append(place)
     if not found:
         raise ValueError(f"No steps of {where} can be read; nexus replay inspect {where} says why.")
     latents, c = readers[0].schema.latents, agent.config.rssm
@@ -188,7 +239,11 @@ def windows(readers: list[Reader], agent: Dreamer, count: int, length: int, seed
         rows |= {"deter": np.zeros((len(found), c.deter), np.float32), "stoch": np.full((len(found), c.stoch), -1)}
     rows = annotate(rows)
     order = np.argsort(rows["is_first"][:, 2:].any(1), kind="stable")
-    return {key: value[order] for key, value in rows.items()}
+    return {key: value[order] for key, value in rows.items()}, [places[k] for k in order]
+
+
+def _near(a: Place, b: Place) -> bool:
+    return a[:2] == b[:2] and abs(a.step - b.step) < _NEAR
 
 
 @contextmanager

@@ -1,14 +1,14 @@
 """Looks into a trained model: pictures and look.json in one folder."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from deploy.reports.look.agent import AgentLook
-from deploy.reports.look.data import RUNS, examples_of, is_other, replay_of
+from deploy.reports.look.data import RUNS, examples_of, is_other, learned_from, replay_of
 from deploy.reports.look.pretrained import PretrainedLook
 from deploy.reports.pretraining.probing import Progress
 from deploy.wiring.output_path import require_new_folder, require_writable_folder
@@ -61,21 +61,17 @@ def look(path: Path, settings: LookSettings) -> dict[str, Any]:
     family = read_family(folder).name
     if family not in (*RUNS, "dreamer"):
         raise ValueError(_refusal(folder, family))
-    for view in settings.only:
-        if reason := _LACKS.get((family, view)):
-            raise ValueError(f"There is no {view} of {folder}: {reason}.")
+    lacking = {view: _LACKS[family, view] for view in VIEWS if (family, view) in _LACKS}
+    _require_views(settings.only, lacking, folder)
     out = settings.out or _home(path, folder)
     if settings.out:
         require_new_folder(out, "--out")
     require_writable_folder(out, "--out")
     loaded = load_world_model(folder, choose_device(settings.device))
     with _opened(loaded, settings) as (viewer, described):
-        lacking = {view: _LACKS[family, view] for view in VIEWS if (family, view) in _LACKS}
         if isinstance(viewer, AgentLook) and not viewer.image:
             lacking = dict.fromkeys(VIEWS[:3], _NO_PICTURES)
-        for view in settings.only:
-            if view in lacking:
-                raise ValueError(f"There is no {view} of {folder}: {lacking[view]}.")
+            _require_views(settings.only, lacking, folder)
         print(f"Model {folder}, {described['data']}:", flush=True)
         if not described["held_out"]:
             print("The model was trained on these: none are held out. Name others with --data.")
@@ -111,13 +107,19 @@ def _opened(loaded: LoadedModel, settings: LookSettings) -> Iterator[tuple[Any, 
             yield AgentLook(
                 model, readers, where, loaded.document.task, _updates(loaded.folder), settings.count or CLIPS,
                 settings.seed, note,
-            ), {"data": f"steps of {where}", "held_out": is_other(settings.data, run)}  # fmt: skip
+            ), {"data": f"steps of {where}", "held_out": is_other(settings.data, *learned_from(run))}  # fmt: skip
         return
     with examples_of(loaded.folder, loaded.document.config, settings.data) as examples:
         single = getattr(loaded.document.config, "frames", 1) == 1
         count = settings.count or (IMAGES if single else CLIPS)
         described = {"data": str(examples), "held_out": examples.apart}
         yield PretrainedLook(model, examples, count, settings.seed, note), described
+
+
+def _require_views(wanted: Sequence[str], lacking: Mapping[str, str], folder: Path) -> None:
+    for view in wanted:
+        if view in lacking:
+            raise ValueError(f"There is no {view} of {folder}: {lacking[view]}.")
 
 
 def _updates(folder: Path) -> int:
@@ -156,9 +158,9 @@ def _clear(out: Path, views: Sequence[str]) -> None:
 
 
 def _summary(view: str, numbers: dict[str, Any]) -> str:
-    if view == "heat":
+    if view == "heat" and numbers["error"] is not None:
         return f"  error {numbers['error']:.3g}, {numbers['trivial_prediction']} {numbers['trivial']:.3g}"
-    if view == "rollout" and "ratio" in numbers:
+    if view == "rollout" and numbers.get("ratio") is not None:
         return f"  error {numbers['ratio']:.3g} of that of the last frame, repeated"
     if view == "neighbours" and "same_class" in numbers["features"]:
         ours, raw = (numbers[key]["same_class"] for key in ("features", "pixels"))

@@ -78,10 +78,12 @@ def heat(frames: np.ndarray, maps: ErrorMaps, title: str, what: str) -> Found:
     """Errors of patches over the images, or over strips of frames, and those of the trivial prediction."""
     error, trivial = maps.means
     shown = maps.error[: len(frames)], maps.trivial[: len(frames)]
-    top = float(np.nanpercentile(np.concatenate([x.ravel() for x in shown]), 99.5))
-    scale = Scale(top, maps.unit, {"model": error, "trivial": trivial})
+    top = _top(np.concatenate([x.ravel() for x in shown]))
+    known = {"error": error, "trivial": trivial, "ratio": error / max(trivial, 1e-12)}
+    marks = {} if np.isnan(error) else {"model": error, "trivial": trivial}
+    scale = Scale(top, maps.unit, marks)
     numbers = {
-        "error": error, "trivial": trivial, "ratio": error / max(trivial, 1e-12), "unit": maps.unit,
+        **(known if marks else dict.fromkeys(known)), "unit": maps.unit,
         "trivial_prediction": maps.baseline, "examples": len(maps.error),
     }  # fmt: skip
     note = f"{what}; means of {counted(len(maps.error), _one(frames))} are marked on the scale"
@@ -127,11 +129,12 @@ def rollout(futures: Futures, title: str, note: str) -> Found:
     context, shown = futures.context, len(futures.imagined)
     error, copied = futures.curves()
     numbers: dict[str, Any] = {
-        "unit": futures.unit, "context": context, "errors": _finite(error), "copied": _finite(copied),
-        "ratio": float(np.nansum(error) / max(float(np.nansum(copied)), 1e-12)), "examples": len(futures.errors),
+        "unit": futures.unit, "context": context, "errors": finite(error), "copied": finite(copied),
+        "ratio": float(np.nansum(error) / max(float(np.nansum(copied)), 1e-12)) if np.isfinite(error).any() else None,
+        "examples": len(futures.errors),
         "looked_up_among": futures.looked_up or None,
     }  # fmt: skip
-    top = max(float(np.nanpercentile(futures.maps, 99.5)), 1e-6)
+    top = _top(futures.maps)
     frames = futures.truth.shape[1]
     chosen = [context - 1, *(context + t for t in columns(frames - context, COLUMNS - 1))]
     borders = [SEEN if t < context else OPEN for t in chosen]
@@ -167,5 +170,12 @@ def _frame(time: int, each: int, first: int = 0) -> str:
     return f"frame {start}" if each == 1 else f"frames {start}-{start + each - 1}"
 
 
-def _finite(values: np.ndarray) -> list[float | None]:
+def _top(errors: np.ndarray) -> float:
+    """Where a scale of colours ends; outliers are above."""
+    known = errors[np.isfinite(errors)]
+    return max(float(np.percentile(known, 99.5)), 1e-6) if len(known) else 1.0
+
+
+def finite(values: np.ndarray) -> list[float | None]:
+    """For look.json, which knows no NaN."""
     return [round(float(value), 6) if np.isfinite(value) else None for value in values]

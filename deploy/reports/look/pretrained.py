@@ -65,10 +65,9 @@ class PretrainedLook:
         return pictures.pca(frames.cpu().numpy(), patch_layers(self.model, frames), self.title, steps)
 
     def heat(self) -> Found:
-        what = {
-            "ijepa": "error of each patch when it is hidden, mean over masks",
-            "vjepa2": "error of each patch when it is hidden, mean over masks",
-        }.get(self.config.family, f"error of each patch of the next frame, predicted with {self._acted()}")
+        what = f"error of each patch of the next frame, predicted with {self._acted()}"
+        if isinstance(self.model, IJEPA | VJEPA2):
+            what = "error of each patch when it is hidden, mean over masks"
         title = f"{self.title}: where predictions fail"
         return pictures.heat(self.shown.cpu().numpy(), self._errors(), title, what)
 
@@ -114,8 +113,9 @@ class PretrainedLook:
         return pooled(Encoder(self.config, self.model))(frames)
 
     def _others(self, count: int, what: str) -> Iterator[dict[str, Tensor]]:
-        done, count = 0, min(count, len(self.examples.reference))
-        for batch in self.examples.others(count, self.seed, self.device):
+        examples = self.examples.without_shown(self.count, self.seed)
+        done, count = 0, min(count, len(examples.reference))
+        for batch in examples.others(count, self.seed, self.device):
             done += len(batch["frames"])
             self.note(what, done, count)
             yield batch

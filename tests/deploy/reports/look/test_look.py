@@ -6,10 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from deploy.commands.pretraining.look import run
+from deploy.reports.look.data import Examples, Place, is_other, learned_from, replay_of, windows
+from deploy.reports.look.pictures import heat
 from deploy.reports.look.sheet import Row, Scale, errors_over, sheet
+from learner.looking.errors import ErrorMaps
 from tests.actors.small_world import saved_genie
 from tests.integration.pretraining import write_clips, write_pictures
 from tests.integration.runs import command
@@ -17,6 +21,9 @@ from tests.integration.runs import run as run_command
 from tests.learner.probes import small
 from tests.world_models.jepa import small_vjepa2_ac
 from tests.world_models.latent import small as small_latent
+from world_models.checkpoint_files import newest_model
+from world_models.dreamer.agent import Dreamer
+from world_models.loading import load_world_model
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -124,6 +131,51 @@ def test_an_agent_that_sees_vectors(agents: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="There is no pca of .*: the agent sees no pictures, only vectors"):
         look(agents / "pole", "--only", "pca", "--out", tmp_path / "other")
     assert not (tmp_path / "other").exists()
+
+
+def test_steps_are_different_ones_and_apart_from_those_shown(agents: Path) -> None:
+    agent = load_world_model(newest_model(agents / "pole")).model
+    assert isinstance(agent, Dreamer)
+    with replay_of(str(agents / "pole")) as readers:
+        stored = [(shard, *one) for shard, reader in enumerate(readers) for one in reader.streams().items()]
+        rows, places = windows(readers, agent, 2000, 1, 0, "pole")
+        total = sum(len(steps) for _, _, steps in stored)
+        assert len(set(places)) == len(places) == len(rows["reward"]) == total, "each once"
+        shard, stream, steps = stored[0]
+        _, far = windows(readers, agent, 2000, 1, 0, "pole", [Place(shard, stream, steps.stop + 489)])
+        assert set(places) - set(far) == {Place(shard, stream, step) for step in steps[-10:]}
+        beside = [Place(shard, stream, steps.start) for shard, stream, steps in stored]
+        assert windows(readers, agent, 2000, 1, 0, "pole", beside)[1] == places, "no others are stored"
+
+
+def test_a_run_s_own_data_stay_its_own_under_another_name(agents: Path, tmp_path: Path) -> None:
+    run, link = agents / "blocks", tmp_path / "link"
+    link.symlink_to(run)
+    own = learned_from(run)
+    assert not any(is_other(str(where), *own) for where in ("", run, link, run / "replay", f"{run}/../blocks"))
+    assert is_other(str(agents / "pole"), *own) and is_other(str(tmp_path), "")
+    assert is_other("redis://a:1", *own) and not is_other("redis://b:1,redis://a:1", "redis://a:1")
+
+
+def test_what_is_shown_is_not_looked_up() -> None:
+    clips = small.pictures(6)
+    examples = Examples(clips, clips, apart=True, channels=3)
+    cpu = torch.device("cpu")
+    shown = examples.batch(6, 3, cpu)["frames"][:2]
+    found = torch.cat([batch["frames"] for batch in examples.without_shown(2, 3).others(99, 3, cpu)])
+    assert len(found) == 4 and not any(torch.equal(one, other) for one in shown for other in found)
+    assert examples.without_shown(2, 3).reference is not clips
+    with pytest.raises(ValueError, match="are all shown, none are left to look up; give a --count below 6"):
+        examples.without_shown(8, 3)
+    other = Examples(clips, small.pictures(6), apart=True, channels=3)
+    assert other.without_shown(8, 3) is other
+
+
+def test_where_nothing_was_predicted_there_are_no_numbers() -> None:
+    nothing = np.full((2, 3, 4, 4), np.nan, np.float32)
+    maps = ErrorMaps(error=nothing, trivial=nothing, unit="unit", baseline="the frame before", first=1)
+    numbers, figures = heat(np.zeros((2, 4, 8, 8, 3), np.uint8), maps, "title", "what")
+    assert numbers["error"] is numbers["trivial"] is numbers["ratio"] is None and list(figures) == ["heat.png"]
 
 
 def test_what_does_not_fit_is_one_error(tmp_path: Path) -> None:
