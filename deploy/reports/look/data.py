@@ -53,6 +53,10 @@ _NEAR = 500  # steps to another of the same stream that is perhaps of the same e
 _ENOUGH = 5  # steps that are not near
 
 
+class NothingLeftError(ValueError):
+    """All recordings are shown, none are left to look up."""
+
+
 @dataclass(frozen=True)
 class Examples:
     """Where images or clips come from."""
@@ -74,7 +78,7 @@ class Examples:
 
     def without_shown(self, count: int, seed: int) -> "Examples":
         """With a reference that lacks the recordings of the first `count` of `batch`, where it is of the same data.
-        ValueError: it has no others."""
+        NothingLeftError: it has no others."""
         if self.reference is not self.shown or self.shown.live:  # examples of what changes have no numbers
             return self
         size = min(count, len(self.shown))
@@ -82,7 +86,7 @@ class Examples:
         seen = recordings[Batches(self.shown, size=size, seed=seed, threads=0).chosen(0)]
         rest = np.flatnonzero(~np.isin(recordings, seen))
         if not len(rest):
-            raise ValueError(
+            raise NothingLeftError(
                 f"{self} are all shown, none are left to look up; give a --count below {size}, or --data with more."
             )
         return replace(self, reference=Subset(self.reference, rest))

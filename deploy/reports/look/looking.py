@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy.reports.look.agent import AgentLook
-from deploy.reports.look.data import RUNS, examples_of, is_other, learned_from, replay_of
+from deploy.reports.look.data import RUNS, NothingLeftError, examples_of, is_other, learned_from, replay_of
 from deploy.reports.look.pretrained import PretrainedLook
 from deploy.reports.pretraining.probing import Progress
 from deploy.wiring.output_path import require_new_folder, require_writable_folder
@@ -77,7 +77,14 @@ def look(path: Path, settings: LookSettings) -> dict[str, Any]:
             print("The model was trained on these: none are held out. Name others with --data.")
         document: dict[str, Any] = {"checkpoint": str(folder), "family": family, **described, "seed": settings.seed}
         views = [view for view in VIEWS if view in (settings.only or VIEWS) and view not in lacking]
-        drawn = {view: getattr(viewer, view)() for view in views}
+        drawn = {}
+        for view in views:
+            try:
+                drawn[view] = getattr(viewer, view)()
+            except NothingLeftError as error:
+                if settings.only:
+                    raise
+                lacking = lacking | {view: str(error).rstrip(".")}
     document |= _kept(out, str(folder)) if settings.only else {}
     _clear(out, views if settings.only else VIEWS)
     for view, (numbers, figures) in drawn.items():

@@ -171,6 +171,15 @@ def test_what_is_shown_is_not_looked_up() -> None:
     assert other.without_shown(8, 3) is other
 
 
+def test_without_others_to_look_up_the_rest_is_drawn(tmp_path: Path) -> None:
+    model, data, out = small.saved(tmp_path / "run"), tmp_path / "pictures", tmp_path / "out"
+    write_pictures(data, 3)
+    assert look(model, "--data", data, "--out", out) == 0
+    assert "are all shown, none are left" in found(out, "pca", "heat")["left_out"]["neighbours"]
+    with pytest.raises(ValueError, match="are all shown, none are left to look up; give a --count below 3"):
+        look(model, "--data", data, "--out", tmp_path / "more", "--only", "neighbours")
+
+
 def test_where_nothing_was_predicted_there_are_no_numbers() -> None:
     nothing = np.full((2, 3, 4, 4), np.nan, np.float32)
     maps = ErrorMaps(error=nothing, trivial=nothing, unit="unit", baseline="the frame before", first=1)
