@@ -65,7 +65,7 @@ CPU_TRAINING = TrainingConfig(
     lr=Schedule(kind="cosine", start=1e-5, top=2e-3, end=1e-5, warmup=50),
     momentum=Schedule(kind="linear", top=0.99, end=1.0),
 )
-"""For minutes on a CPU: of the preset `motion`."""
+"""For minutes on a CPU."""
 CPU_PROBE = ProbeConfig(every=200, examples=500, batch_size=50)
 DIGITS_TRAINING = replace(CPU_TRAINING, batch_size=32, updates=2000)
 """Of the preset `digits`: small batches, since an update's cost, not its noise, limits what minutes can learn."""
@@ -85,7 +85,8 @@ def vjepa2(size: str) -> VJEPA2Run:
     """A size, or `cooldown` for a model of any size that is given. ValueError names the sizes."""
     run = VJEPA2Run(model=presets.vjepa2(TINY if size == COOLDOWN else size), data=DataConfig(flip=True))
     if size == MOTION:
-        training = replace(CPU_TRAINING, lr=replace(CPU_TRAINING.lr, top=1e-3))
+        constant = Schedule(kind="constant", top=0.99)
+        training = replace(CPU_TRAINING, updates=800, lr=replace(CPU_TRAINING.lr, top=1e-3), momentum=constant)
         return replace(run, training=training, data=WHOLE, probe=CPU_PROBE)
     if size == TINY:
         training = TrainingConfig(

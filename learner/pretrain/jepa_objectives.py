@@ -29,6 +29,14 @@ class Views(NamedTuple):
     shifts: Int[Tensor, "V B 2"]
 
 
+class ClipViews(NamedTuple):
+    """Pairs of masks, the first of the first views, the second of the second views and, after those, of what is played
+    backwards; and the shifts of both views."""
+
+    pairs: list[MaskIds]
+    shifts: Int[Tensor, "V B 2"]
+
+
 class IJEPAObjective:
     """Trivial: the mean token of the batch."""
 
@@ -72,18 +80,35 @@ class VJEPA2Objective:
     """Trivial: the mean token of the batch."""
 
     averages = True
-    apart = SPREAD
+    apart = (*SPREAD, AGREEMENT)
 
     def __init__(self, config: VJEPA2Config):
         self.model = VJEPA2(config)
         self._masks = self.model.masks()
 
-    def draw(self, batch_size: int, generator: torch.Generator) -> list[MaskIds]:
-        return [sample(batch_size, generator) for sample in self._masks]
+    def draw(self, batch_size: int, generator: torch.Generator) -> list[MaskIds] | ClipViews:
+        agreement = self.model.config.agreement
+        if not agreement.weight:
+            return [sample(batch_size, generator) for sample in self._masks]
+        sizes = batch_size, (2 if agreement.reversed else 1) * batch_size
+        pairs = [sample(size, generator) for sample, size in zip(self._masks, sizes, strict=True)]
+        return ClipViews(pairs, draw_shifts(batch_size, agreement.shift, generator))
 
-    def inputs(self, batch: Batch, drawn: list[MaskIds], rows: slice) -> tuple[list[Tensor], list[list[MaskIds]]]:
-        clips = self._clips(batch["frames"])
-        return [clips], [[MaskIds(*(ids[rows].to(clips.device) for ids in pair)) for pair in drawn]]
+    def inputs(
+        self, batch: Batch, drawn: list[MaskIds] | ClipViews, rows: slice
+    ) -> tuple[list[Tensor], list[list[MaskIds]]]:
+        frames = batch["frames"]
+        if not isinstance(drawn, ClipViews):
+            return [self._clips(frames)], [[MaskIds(*(ids[rows].to(frames.device) for ids in p)) for p in drawn]]
+        size = drawn.shifts.shape[1]
+        pairs = [
+            MaskIds(*(ids.unflatten(0, (-1, size))[:, rows].flatten(0, 1).to(frames.device) for ids in pair))
+            for pair in drawn.pairs
+        ]
+        views = shifted(frames, drawn.shifts[:, rows].to(frames.device))
+        if self.model.config.agreement.reversed:
+            views = torch.cat([views, views.chunk(VIEWS)[1].flip(1)])
+        return [self._clips(views)], [pairs]
 
     def trivial_loss(self, batch: Batch) -> Tensor:
         targets = self.model.targets(self._clips(batch["frames"]))

@@ -134,15 +134,17 @@ class SpreadConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class AgreementConfig:
-    """A loss by which two views of an image, each with masks of its own, recognise each other by the mean tokens of
-    their contexts (`agreement.py`): SimCLR's (Chen et al. 2020, arXiv 2002.05709), not I-JEPA's."""
+    """A loss by which two views of an image or clip, each with masks of its own, recognise each other by the mean
+    tokens of their contexts (`agreement.py`): SimCLR's (Chen et al. 2020, arXiv 2002.05709), not I-JEPA's."""
 
     weight: float = 0.0
-    """Of the loss; 0 leaves it out, as in I-JEPA."""
+    """Of the loss; 0 leaves it out, as in I-JEPA and V-JEPA 2."""
     temperature: float = 0.2
-    """Smaller ones weigh the images that are most alike more."""
+    """Smaller ones weigh those that are most alike more."""
     shift: int = 0
-    """A view is the image moved by up to so many pixels along both axes."""
+    """A view is the image or clip moved by up to so many pixels along both axes."""
+    reversed: bool = False
+    """Of clips: a view must also not be taken for itself played backwards, which only motion tells apart."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.weight < math.inf or not 0 < self.temperature < math.inf:
@@ -152,6 +154,13 @@ class AgreementConfig:
             )
         if self.shift < 0:
             raise ValueError(f"agreement.shift={self.shift} must not be negative; 0 leaves images where they are.")
+        if self.reversed and not self.weight:
+            raise ValueError("agreement.reversed needs the loss: set agreement.weight above 0, e.g. 1.")
+
+    def require_within(self, size: int) -> None:
+        """ValueError: the shift leaves nothing of an image of so many pixels a side."""
+        if self.shift >= size:
+            raise ValueError(f"agreement.shift={self.shift} must be less than encoder.size={size}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,10 +176,9 @@ class IJEPAConfig:
     agreement: AgreementConfig = field(default_factory=AgreementConfig)
 
     def __post_init__(self) -> None:
-        if self.agreement.shift >= self.encoder.size:
-            raise ValueError(
-                f"agreement.shift={self.agreement.shift} must be less than encoder.size={self.encoder.size}."
-            )
+        self.agreement.require_within(self.encoder.size)
+        if self.agreement.reversed:
+            raise ValueError("agreement.reversed is of clips; I-JEPA takes images, leave it out.")
         if self.encoder.tubelet:
             raise ValueError(f"encoder.tubelet={self.encoder.tubelet}: I-JEPA takes images; set it to 0.")
         for name in ("encoder", "predictor"):
@@ -195,9 +203,11 @@ class VJEPA2Config:
     official_slips: bool = False
     """Sample masks as the original program does, with its slip (`tube_masks.py`)."""
     spread: SpreadConfig = field(default_factory=SpreadConfig)
+    agreement: AgreementConfig = field(default_factory=AgreementConfig)
 
     def __post_init__(self) -> None:
         _require_video(self.encoder, self.predictor)
+        self.agreement.require_within(self.encoder.size)
         if self.predictor.mask_tokens < 1:
             raise ValueError(f"predictor.mask_tokens={self.predictor.mask_tokens} must be at least 1.")
         if self.frames < 1 or (self.frames > 1 and self.frames % self.encoder.tubelet):

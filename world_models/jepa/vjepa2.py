@@ -1,6 +1,6 @@
 """V-JEPA 2: predict the representations of masked parts of a clip from the rest (Assran et al. 2025, arXiv 2506.09985).
 
-Legend: B batch, T time, K context tokens, N target or all tokens, D width.
+Legend: B batch, V views, T time, K context tokens, N target or all tokens, D width.
 """
 
 from collections.abc import Sequence
@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from world_models.jepa.agreement import AGREEMENT, VIEWS, agreement
 from world_models.jepa.block_masks import MaskIds
 from world_models.jepa.config import VJEPA2Config
 from world_models.jepa.encoder import VideoEncoder, frozen_copy, move_towards
@@ -61,14 +62,41 @@ class VJEPA2(nn.Module):
         ]
 
     def group_losses(
-        self, clips: Float[Tensor, "B channels T height width"], masks: Sequence[MaskIds], mask_token: int = 0
+        self, clips: Float[Tensor, "VB channels T height width"], masks: Sequence[MaskIds], mask_token: int = 0
     ) -> dict[str, Float[Tensor, " B"]]:
         """Of one length group, `prediction`: the absolute error of each clip, the mean over pairs of masks; with
-        `config.spread` also `variance` and `covariance` of the context tokens."""
+        `config.spread` also `variance` and `covariance` of the context tokens.
+
+        With `config.agreement` there are two views of each clip, the first seen with the first pair of masks, the
+        second with the second, and `agreement` of their contexts; without, one, seen with all pairs. With
+        `config.agreement.reversed` the second views are followed by themselves, played backwards, with masks of their
+        own in the second pair."""
+        if self.config.agreement.weight:
+            return self._agreeing_losses(clips, masks, mask_token)
         targets, contexts = self.targets(clips), self._contexts(clips, masks)
-        pairs = zip(self._predict(clips, contexts, masks, mask_token), masks, strict=True)
-        error = torch.stack([l1(p, take_tokens(targets, mask.target)) for p, mask in pairs]).mean(0)
+        error = self._errors(clips, contexts, [targets] * len(masks), masks, mask_token)
         return {"prediction": error} | spread(contexts, self.config.spread, len(clips))
+
+    def _agreeing_losses(self, clips: Tensor, masks: Sequence[MaskIds], mask_token: int) -> dict[str, Tensor]:
+        parts = clips.split([len(pair.context) for pair in masks])
+        seen = [self._contexts(part, [pair])[0] for part, pair in zip(parts, masks, strict=True)]
+        rows = len(parts[0])
+        contexts, backwards = [context[:rows] for context in seen], seen[1][rows:]
+        targets = self.targets(torch.cat([part[:rows] for part in parts])).chunk(VIEWS)
+        own = [MaskIds(*(ids[:rows] for ids in pair)) for pair in masks]
+        means = torch.stack([context.float().mean(1) for context in contexts])
+        c = self.config.agreement
+        return {
+            "prediction": self._errors(clips, contexts, targets, own, mask_token),
+            AGREEMENT: c.weight * agreement(means, c.temperature, backwards.float().mean(1)),
+        } | spread(contexts, self.config.spread, rows)
+
+    def _errors(
+        self, clips: Tensor, contexts: Sequence[Tensor], targets: Sequence[Tensor], masks: Sequence[MaskIds],
+        mask_token: int,
+    ) -> Float[Tensor, " B"]:  # fmt: skip
+        pairs = zip(self._predict(clips, contexts, masks, mask_token), targets, masks, strict=True)
+        return torch.stack([l1(p, take_tokens(target, mask.target)) for p, target, mask in pairs]).mean(0)
 
     def losses(self, clips: Sequence[Tensor], masks: Sequence[Sequence[MaskIds]]) -> dict[str, Tensor]:
         """`prediction`, and what `config.spread` adds, of each clip, all groups together.

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from world_models.jepa import presets
-from world_models.jepa.config import SpreadConfig
+from world_models.jepa.config import AgreementConfig, SpreadConfig
 from world_models.jepa.ijepa import IJEPA
 from world_models.jepa.losses import spread, spread_losses
 from world_models.jepa.vjepa2 import VJEPA2
@@ -42,7 +42,8 @@ def test_tokens_and_their_means_are_both_spread() -> None:
 def test_models_that_are_spread_predict_as_before() -> None:
     torch.manual_seed(0)
     generator = torch.Generator().manual_seed(0)
-    image, clip = IJEPA(replace(presets.ijepa(), spread=presets.APART)), VJEPA2(presets.vjepa2("motion"))
+    image = IJEPA(replace(presets.ijepa(), spread=presets.APART))
+    clip = VJEPA2(replace(presets.vjepa2("motion"), agreement=AgreementConfig()))
     pictures = torch.rand(3, 3, 32, 32), *image.masks()(3, generator)
     clips = [torch.rand(3, 3, 8, 32, 32)], [[sample(3, generator) for sample in clip.masks()]]
     cases: list[tuple[Any, Any]] = [(image, pictures), (clip, clips)]
