@@ -19,8 +19,7 @@ from deploy.wiring.build import (
     acting_part,
     build_actor,
     build_agent,
-    build_anchor,
-    build_exploration,
+    build_learner,
     build_policy,
     load_initial,
 )
@@ -33,7 +32,6 @@ from deploy.wiring.task import FirstEnvironment, environment_maker, pool_maker, 
 from deploy.wiring.transfer import prepare, shapes_of
 from learner.checkpoint import Checkpoints, read_arrays, read_document
 from learner.gpu import gpu_metrics
-from learner.learner import Learner
 from learner.train_ratio import TrainRatio
 from replay.keys import newest_incarnation
 from world_models.checkpoint_files import WEIGHTS
@@ -59,11 +57,7 @@ class InlineRun:
         self.interrupt = Interrupt()
         schema = replay_schema(observation, action, config.model)
         self.store = inline_store(schema, config, self.board.note, self.interrupt.waiting)
-        self.learner = Learner(
-            self.agent, config.learner, self.store, seed=config.seed, faults=logdir / "faults",
-            prioritize=config.replay.selection.priority > 0, exploration=build_exploration(config, action),
-            anchor=build_anchor(config, self.agent),
-        )  # fmt: skip
+        self.learner = build_learner(config, self.agent, self.store, logdir)
         self.acting = acting_part(config, observation, action, self.agent)
         learner = config.learner
         self.ratio = TrainRatio(learner.train_ratio / (learner.batch_size * learner.batch_length))

@@ -20,7 +20,7 @@ from learner.pretrain.latent_objective import LatentObjective
 from learner.pretrain.monitor import Monitor
 from learner.pretrain.objectives import objective
 from learner.pretrain.pretrainer import Pretrainer
-from learner.pretrain.processes import Processes
+from learner.processes import Processes
 from world_models.checkpoint_files import WEIGHTS
 from world_models.genie.genie import Genie
 from world_models.jepa.vjepa2 import VJEPA2

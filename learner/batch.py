@@ -26,6 +26,16 @@ class DeviceBatch(NamedTuple):
     continues: Tensor
     """`[B]` bool: the sequence continues the previous batch, whose final state replaces `start`."""
 
+    def part(self, number: int, of: int) -> "DeviceBatch":
+        """The rows of part `number` of as many equal parts."""
+
+        def rows(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+            return {key: value.chunk(of)[number] for key, value in tensors.items()}
+
+        start = State(self.start.deter.chunk(of)[number], self.start.stoch.chunk(of)[number])
+        continues = self.continues.chunk(of)[number]
+        return DeviceBatch(rows(self.steps), start, rows(self.previous_action), rows(self.last_action), continues)
+
 
 def to_device(
     arrays: dict[str, np.ndarray], observation: Spaces, action: Spaces, classes: int, device: torch.device

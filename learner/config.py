@@ -71,11 +71,27 @@ class LearnerConfig:
     counts only updates."""
     prefetch: int = 2
     """Batches sampled ahead in local and cluster mode; inline mode samples none ahead, to stay repeatable."""
+    processes: int = 1
+    """Processes that share every batch, on one machine with a GPU each, in local and cluster mode. Parameters are those
+    of one process but for rounding."""
+    accumulate: int = 1
+    """Parts of each batch, or of a process's share of it, that pass through the model one after another, so that a
+    large batch fits a small device. Parameters are those of one pass but for rounding."""
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "batch_length", "consecutive", "publish_every"):
+        for name in ("batch_size", "batch_length", "consecutive", "publish_every", "processes", "accumulate"):
             if getattr(self, name) < 1:
                 raise ValueError(f"learner.{name}={getattr(self, name)} must be at least 1.")
+        if self.batch_size % (parts := self.processes * self.accumulate):
+            raise ValueError(
+                f"learner.batch_size={self.batch_size} cannot be divided into learner.processes={self.processes} times "
+                f"learner.accumulate={self.accumulate} equal parts; make it a multiple of {parts}."
+            )
+        if self.processes > 1 and self.device.startswith("cuda:"):
+            raise ValueError(
+                f"learner.device={self.device!r} is one GPU, but each of learner.processes={self.processes} needs one "
+                "of its own; set learner.device to cuda, which numbers them, and choose GPUs by CUDA_VISIBLE_DEVICES."
+            )
         if self.batch_length < 2:
             raise ValueError(
                 f"learner.batch_length={self.batch_length} must be at least 2: returns look one step ahead."

@@ -8,12 +8,15 @@ from torch import Tensor
 
 from learner.batch import DeviceBatch
 from learner.config import LearnerConfig
+from learner.joined import accumulate, join_metrics, metrics_of
 from learner.optimizer import LaProp
+from learner.processes import Processes
 from world_models.dreamer.acting import Carry
 from world_models.dreamer.agent import Dreamer, Output
 from world_models.dreamer.anchor import Anchor
 from world_models.dreamer.disagreement import Disagreement
 from world_models.dreamer.draws import Draws, draw_update, mix_seed
+from world_models.dreamer.joining import Join
 from world_models.dreamer.official_names import is_kernel, trainable
 from world_models.dreamer.rssm import State
 
@@ -27,26 +30,42 @@ class Update(NamedTuple):
     carry: Carry
     """Final state and action, for a batch that continues this one."""
     output: Output
+    """Without gradients and `values` if the batch passed in parts."""
 
 
-def choose_device(config: LearnerConfig) -> torch.device:
-    """The configured device; `auto` is CUDA if available. Raises ValueError if CUDA is asked for and missing."""
-    if config.device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if config.device.startswith("cuda") and not torch.cuda.is_available():
+def choose_device(config: LearnerConfig, processes: Processes | None = None) -> torch.device:
+    """The configured device; `auto` is CUDA if available. Each of several processes has a GPU of its own. ValueError:
+    CUDA is asked for and missing, or has fewer devices than there are processes."""
+    if config.device == "cpu" or (config.device == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
         raise ValueError(f"learner.device={config.device!r}, but torch sees no CUDA device; use cpu or auto.")
-    return torch.device(config.device)
+    if processes is None or processes.size == 1:
+        return torch.device("cuda" if config.device == "auto" else config.device)
+    if (there := torch.cuda.device_count()) < processes.size:
+        raise ValueError(
+            f"learner.processes={processes.size}, but torch sees {there} CUDA devices, and each process needs one of "
+            f"its own. Set learner.processes to at most {there}, or learner.device to cpu."
+        )
+    return torch.device("cuda", processes.local_rank)
 
 
 class DreamerStep:
     """Losses, gradients, LaProp and the slow value, in that order. `seed` and the update number fix the draws; an
-    ensemble for `exploration` and an `anchor` need none."""
+    ensemble for `exploration` and an `anchor` need none.
+
+    Each of several `processes` is given its rows of the batch. Parameters and metrics are those of the whole batch in
+    all of them, whatever their number, and into however many parts `config.accumulate` divides their rows.
+    """
 
     def __init__(
         self, agent: Dreamer, config: LearnerConfig, seed: int = 0, exploration: Disagreement | None = None,
-        anchor: Anchor | None = None,
+        anchor: Anchor | None = None, processes: Processes | None = None,
     ):  # fmt: skip
-        self.device = choose_device(config)
+        self.processes = processes or Processes()
+        self.device = choose_device(config, self.processes)
+        if self.device.type == "cuda" and self.processes.size > 1:
+            torch.cuda.set_device(self.device)
         self.agent = agent.to(self.device)
         self.exploration = exploration.to(self.device) if exploration is not None else None
         self.anchor = anchor.to(self.device) if anchor is not None else None
@@ -66,16 +85,53 @@ class DreamerStep:
         return torch.autocast(self.device.type, self.autocast_dtype) if self.autocast_dtype else nullcontext()
 
     def draws(self, rows: int, time: int) -> Draws:
-        """The randomness of the coming update; the same for the same seed and update number."""
-        c = self.agent.config
-        take = min(c.imagination_last or time, time)
+        """The randomness of the coming update for this process's rows; the same for the same seed and update number,
+        and that of its rows in the whole batch."""
+        c, processes = self.agent.config, self.processes
+        take, whole = min(c.imagination_last or time, time), rows * processes.size
         self.generator.manual_seed(mix_seed(self.seed, self.updates))
-        return draw_update(
-            self.agent.action_space, rows, time, c.rssm.stoch, rows * take, c.imagination_length, self.generator
+        drawn = draw_update(
+            self.agent.action_space, whole, time, c.rssm.stoch, whole * take, c.imagination_length, self.generator
         )
+        return drawn.part(processes.rank, processes.size)
 
     def __call__(self, batch: DeviceBatch, draws: Draws | None = None) -> Update:
-        agent, start, first = self.agent, batch.start, batch.previous_action
+        batch = self._continued(batch)
+        draws = draws or self.draws(*batch.steps["is_first"].shape)
+        if self.anchor is not None and self.anchor.due(self.updates):
+            self.anchor.renew(self.agent.encoder, self.agent.rssm)
+        self.optimizer.zero_grad()
+        output, metrics = self._differentiate(batch, draws)
+        self.processes.average([p.grad for p in self.optimizer.params if p.grad is not None])
+        metrics |= {f"optimizer/{key}": value for key, value in self.optimizer.step().items()}
+        self.agent.update_slow()
+        self.updates += 1
+        sequence = output.sequence
+        deter, stoch = sequence.deter.detach(), sequence.stoch.detach()
+        self.carry = Carry(State(deter[:, -1], stoch[:, -1]), batch.last_action)
+        return Update(metrics, {"deter": deter, "stoch": sequence.indices}, self.carry, output)
+
+    def _differentiate(self, batch: DeviceBatch, draws: Draws) -> tuple[Output, dict[str, Tensor]]:
+        """Losses and gradients of this process's rows, and the metrics of the whole batch."""
+        agent, parts, gather = self.agent, self.config.accumulate, self.processes.gather
+        if parts > 1:
+            output, each = accumulate(agent, self.exploration, self._loss, batch, draws, parts, gather)
+            return output, join_metrics(each, gather)
+        output = self._loss(batch, draws, gather)
+        total = agent.total(output.losses)
+        total.backward()
+        metrics = metrics_of(output, total)
+        return output, metrics if self.processes.size == 1 else join_metrics([metrics], gather)
+
+    def _loss(self, batch: DeviceBatch, draws: Draws, join: Join) -> Output:
+        with self._autocast():
+            return self.agent.loss(
+                batch.steps, batch.start, batch.previous_action, draws, self.exploration, self.anchor, join
+            )
+
+    def _continued(self, batch: DeviceBatch) -> DeviceBatch:
+        """The batch with the final state of the previous one where it continues that."""
+        start, first = batch.start, batch.previous_action
         if self.carry is not None:  # a batch that continues the previous one starts from its final state
             start = State(*(_choose(batch.continues, a, b) for a, b in zip(self.carry.state, start, strict=True)))
             first = {
@@ -84,23 +140,7 @@ class DreamerStep:
                 )
                 for key, value in first.items()
             }
-        draws = draws or self.draws(*batch.steps["is_first"].shape)
-        if self.anchor is not None and self.anchor.due(self.updates):
-            self.anchor.renew(agent.encoder, agent.rssm)
-        self.optimizer.zero_grad()
-        with self._autocast():
-            output = agent.loss(batch.steps, start, first, draws, self.exploration, self.anchor)
-            total = agent.total(output.losses)
-        total.backward()
-        metrics = {f"loss/{key}": loss.detach().mean() for key, loss in output.losses.items()}
-        metrics |= {"loss/total": total.detach()} | output.metrics
-        metrics |= {f"optimizer/{key}": value for key, value in self.optimizer.step().items()}
-        agent.update_slow()
-        self.updates += 1
-        sequence = output.sequence
-        deter, stoch = sequence.deter.detach(), sequence.stoch.detach()
-        self.carry = Carry(State(deter[:, -1], stoch[:, -1]), batch.last_action)
-        return Update(metrics, {"deter": deter, "stoch": sequence.indices}, self.carry, output)
+        return batch._replace(start=start, previous_action=first)
 
 
 def _choose(condition: Tensor, yes: Tensor, no: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from learner.batch import to_device
 from learner.config import LearnerConfig
 from learner.dreamer_step import DreamerStep
+from learner.processes import Processes
 from learner.sequence import CONTEXT, sample_length, start_items
 from replay.consecutive import consecutive
 from replay.errors import NexusError
@@ -36,6 +37,10 @@ class Learner:
 
     With `prioritize`, the model loss of each trained step becomes its priority in the store. An ensemble for
     `exploration` is trained with the agent, and belongs to the training state. So does an `anchor`.
+
+    Of several `processes`, which make every update together, each has a learner of its own with the same agent, and
+    samples and writes back its rows of the batch. If the content of the store never changes (`still`), as offline, the
+    batch is the one that a process alone would sample.
     """
 
     def __init__(
@@ -50,8 +55,11 @@ class Learner:
         prioritize: bool = False,
         exploration: Disagreement | None = None,
         anchor: Anchor | None = None,
+        processes: Processes | None = None,
+        still: bool = False,
     ):
-        self.step = DreamerStep(agent, config, seed, exploration, anchor)
+        self.processes, self.still = processes or Processes(), still
+        self.step = DreamerStep(agent, config, seed, exploration, anchor, self.processes)
         self.agent, self.config, self.store, self.seed, self.faults = agent, config, store, seed, faults
         self.source = source or self.sample
         self.prioritize = prioritize
@@ -78,9 +86,16 @@ class Learner:
         return len(self.store) >= start_items(self.config)
 
     def sample(self, number: int) -> Sample:
-        """Batch `number` of the run: its sequences depend only on the replay content, the run's seed and `number`."""
-        rng = np.random.default_rng([self.seed, 1, number])
-        return self.store.sample(self.config.batch_size, sample_length(self.config), rng)
+        """Batch `number` of the run, or this process's rows of it: its sequences depend only on the replay content, the
+        run's seed and `number`."""
+        size, length, own = self.config.batch_size, sample_length(self.config), self.processes
+        if own.size == 1 or self.still:
+            batch, keys = self.store.sample(size, length, np.random.default_rng([self.seed, 1, number]))
+            rows = own.rows(size)
+            return {key: value[rows] for key, value in batch.items()}, keys[rows]
+        # Of a store that is written to, no two calls have the same content, and fresh sequences come only once.
+        rng = np.random.default_rng([self.seed, 1, number, own.rank])
+        return self.store.sample(size // own.size, length, rng)
 
     def update(self) -> dict[str, Tensor]:
         """One update; the metrics stay on the device. Raises NonFiniteError and leaves a report in `faults`."""
@@ -101,7 +116,8 @@ class Learner:
     def _fetch(self) -> None:
         """Queue the batches cut from one replayed batch; each has the keys of its training columns."""
         batch, keys = self.source(self.updates // self.config.consecutive)
-        self.largest_reward = max(self.largest_reward, float(np.abs(batch["reward"]).max()))
+        largest = self.processes.largest(float(np.abs(batch["reward"]).max()))
+        self.largest_reward = max(self.largest_reward, largest)
         latents = {key: batch.pop(key) for key in self.store.schema.latents}
         c = self.config
         for part in consecutive([batch], c.batch_length, c.consecutive, CONTEXT):
@@ -111,9 +127,8 @@ class Learner:
     def _report(self, rows: Rows, keys: np.ndarray, metrics: dict[str, Tensor]) -> None:
         folder = self.faults / f"nonfinite-{self.updates:08d}"
         folder.mkdir(parents=True, exist_ok=True)
-        save_file(
-            {k: np.ascontiguousarray(v) for k, v in (rows | {"keys": keys}).items()}, folder / "batch.safetensors"
-        )
+        name = "batch.safetensors" if self.processes.first else f"batch-{self.processes.rank}.safetensors"
+        save_file({k: np.ascontiguousarray(v) for k, v in (rows | {"keys": keys}).items()}, folder / name)
         numbers = {key: float(value) for key, value in metrics.items()}
         bad = sorted(key for key, value in numbers.items() if not np.isfinite(value))
         report = {
@@ -122,7 +137,8 @@ class Learner:
             "not_finite": bad,
             "metrics": {k: repr(v) for k, v in numbers.items()},
         }
-        (folder / "report.json").write_text(json.dumps(report, indent=2))
+        if self.processes.first:
+            (folder / "report.json").write_text(json.dumps(report, indent=2))
         raise NonFiniteError(
             f"Update {self.updates} produced non-finite {', '.join(bad)}. The batch and a report are in {folder}; the "
             "last checkpoint is untouched. Check the batch for NaN or huge observations and rewards, or lower the "
@@ -131,18 +147,19 @@ class Learner:
 
     def state(self) -> Rows:
         """Training state besides the model: optimiser, ensemble, anchor, update count and, within a sequence, the parts
-        still queued and the state carried into them."""
+        still queued and the state carried into them, of all rows. All processes call it together."""
+        whole = self.processes.gather_array
         out = {f"optimizer.{key}": value.cpu().numpy() for key, value in self.step.optimizer.state_dict().items()}
         out |= {"updates": np.array(self.updates), "largest_reward": np.array(self.largest_reward)}
         for name, module in self._beside.items():
             out |= {f"{name}.{key}": value for key, value in as_arrays(module).items()}
         for i, (rows, keys) in enumerate(self._waiting):
-            out |= {f"waiting.{i}.{key}": value for key, value in rows.items()} | {f"waiting.{i}.keys": keys}
+            out |= {f"waiting.{i}.{key}": whole(value) for key, value in (rows | {"keys": keys}).items()}
         if self._waiting and self.step.carry:
             state, action = self.step.carry
             carry = {key: value.float() for key, value in state._asdict().items()}  # numpy has no bfloat16
             carry |= {f"action.{key}": value for key, value in action.items()}
-            out |= {f"carry.{key}": value.cpu().numpy() for key, value in carry.items()}
+            out |= {f"carry.{key}": whole(value.cpu().numpy()) for key, value in carry.items()}
         return out
 
     @property
@@ -152,7 +169,8 @@ class Learner:
         return {name: module for name, module in modules.items() if module is not None}
 
     def load(self, state: Rows) -> None:
-        """Continue from `state`; the model is loaded separately."""
+        """Continue from `state`, which any number of processes may have saved; the model is loaded separately."""
+        part = self.processes.rows(self.config.batch_size)
         step, device = self.step, self.step.device
         step.optimizer.load_state_dict({k: torch.tensor(v) for k, v in _below("optimizer.", state).items()})
         for name, module in self._beside.items():
@@ -161,11 +179,18 @@ class Learner:
         self.largest_reward = float(state.get("largest_reward", 0.0))  # earlier versions do not have it
         self._waiting.clear()
         while rows := _below(f"waiting.{len(self._waiting)}.", state):
-            self._waiting.append((rows, rows.pop("keys")))
+            mine = {key: value[part] for key, value in rows.items()}
+            self._waiting.append((mine, mine.pop("keys")))
         step.carry = None
-        if carry := {key: torch.tensor(value, device=device) for key, value in _below("carry.", state).items()}:
+        if carry := {key: torch.tensor(value[part], device=device) for key, value in _below("carry.", state).items()}:
             action = {key: carry[f"action.{key}"] for key in self.agent.action_space}
             step.carry = Carry(State(carry["deter"], carry["stoch"]), action)
+
+    def align(self) -> None:
+        """Begin with the parameters and moments of the first process in all of them."""
+        modules = [self.agent, *self._beside.values()]
+        tensors = [tensor for module in modules for tensor in module.state_dict().values()]
+        self.processes.align([*tensors, *self.step.optimizer.state_dict().values()])
 
 
 def _below(prefix: str, state: Rows) -> Rows:

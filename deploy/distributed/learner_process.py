@@ -3,7 +3,8 @@
 
 It reads the spaces of the task from standard input, joins the run's Ray instance as a client of coordinator and shards,
 continues from CHECKPOINT (a name, `newest` or `none`), and saves and ends when the coordinator says stop or at SIGTERM.
-When its parent, the process SUPERVISOR, is gone (in cluster mode its launcher), so are coordinator and shards: it saves
+With `learner.processes` it is the first of a group (`learner_group`), and the only one that does any of this. When its
+parent, the process SUPERVISOR, is gone (in cluster mode its launcher), so are coordinator and shards: it saves
 if the replay is durable, prints what the run continues from, and ends.
 """
 
@@ -21,9 +22,11 @@ import torch
 from ray.exceptions import RayError
 
 from deploy.distributed.coordinator_client import CoordinatorClient, CoordinatorLostError
+from deploy.distributed.learner_group.ahead import SampledAhead
+from deploy.distributed.learner_group.group import GO, SAVE, WAIT, LearnerGroup, threads_of
 from deploy.distributed.messages import LEARNER
 from deploy.distributed.ray_cluster import join
-from deploy.distributed.remote import LONGEST_WAIT, Heartbeat
+from deploy.distributed.remote import Heartbeat
 from deploy.distributed.shard_client import connect_store
 from deploy.distributed.snapshots import put
 from deploy.distributed.workers import ASK
@@ -31,31 +34,32 @@ from deploy.exit_codes import DISK_FULL, FAILED, NON_FINITE, REFUSED
 from deploy.interrupt import Interrupt
 from deploy.reports.health.measuring import health_metrics
 from deploy.reports.open_loop import open_loop_due, open_loop_metrics
-from deploy.wiring.build import acting_part, build_agent, build_anchor, build_exploration, load_initial
+from deploy.wiring.build import acting_part, build_agent, build_learner, load_initial
 from deploy.wiring.config import RunConfig, load_config
 from deploy.wiring.policy_files import model_document
 from deploy.wiring.stores import rolls_back, shard_names
 from deploy.wiring.task import TaskSpaces
 from learner.checkpoint import Checkpoints, disk_is_full, read_arrays
 from learner.gpu import gpu_metrics
-from learner.learner import Learner, NonFiniteError
-from replay.prefetch import Prefetch
-from replay.store import Sample
+from learner.learner import NonFiniteError
+from replay.step import Rows
 from world_models.checkpoint_files import WEIGHTS
 from world_models.parameters import as_arrays, load_parameters
 from world_models.snapshot import take_snapshot
 
 REPORT = 0.5  # seconds between progress reports
-CLOSING = 10.0  # seconds for the threads that make batches to end
 ALONE = 120.0  # seconds to save and exit once the supervisor is gone
 
 
 class LearnerProcess:
     """Builds the learner and runs it to the end."""
 
-    def __init__(self, config: RunConfig, logdir: Path, spaces: TaskSpaces, supervisor: int, interrupt: Interrupt):
+    def __init__(
+        self, config: RunConfig, logdir: Path, spaces: TaskSpaces, supervisor: int, interrupt: Interrupt,
+        group: LearnerGroup,
+    ):  # fmt: skip
         self.config, self.logdir, self.supervisor, self.interrupt = config, logdir, supervisor, interrupt
-        torch.set_num_threads(config.learner.threads or max(1, (os.cpu_count() or 2) - 1))
+        torch.set_num_threads(threads_of(config))
         self.coordinator = CoordinatorClient(lambda: self.alone or self.interrupt.asked)
         names = [] if config.replay.kind == "redis" else shard_names(config)
         shards = [ray.get_actor(name) for name in names]
@@ -64,13 +68,12 @@ class LearnerProcess:
         self.agent = build_agent(config, *spaces)
         self.acting = acting_part(config, *spaces, self.agent)
         self.checkpoints = Checkpoints.of(logdir, config.keep_checkpoints)
-        self.learner = Learner(
-            self.agent, config.learner, self.store, seed=config.seed, faults=logdir / "faults", source=self._prefetched,
-            prioritize=config.replay.selection.priority > 0, exploration=build_exploration(config, spaces[1]),
-            anchor=build_anchor(config, self.agent),
-        )  # fmt: skip
+        self.group = group
+        with self.beat.waiting():
+            group.meet()
+        self.learner = build_learner(config, self.agent, self.store, logdir, group.processes)
+        self.learner.source = self.ahead = SampledAhead(self.learner.sample, config.learner.prefetch, self.beat.waiting)
         self.document = model_document(config, *spaces)
-        self._prefetch: Prefetch[Sample] | None = None
         self._reported = self._published = 0.0
         self._saved = -1  # updates of its newest checkpoint
         self._counters: dict[str, int] = {}  # as the coordinator last had them
@@ -88,6 +91,7 @@ class LearnerProcess:
             path = self.checkpoints.newest(print)
         else:
             path = None if name == "none" else self.checkpoints.path(name)
+        self.group.processes.from_first(-1 if path is None else int(path.name))
         if path is not None:
             load_parameters(self.agent, read_arrays(path / WEIGHTS), path / WEIGHTS)
             self.learner.load(read_arrays(path / "training.safetensors"))
@@ -95,6 +99,7 @@ class LearnerProcess:
             self._saved = self.learner.updates
         else:
             load_initial(self.config, self.agent, self.logdir)
+        self.learner.align()
         self.coordinator.ask("rewind", self.learner.updates, self.learner.replayed_per_update)
 
     def run(self) -> None:
@@ -108,6 +113,7 @@ class LearnerProcess:
         try:
             if self._saved != self.learner.updates and self._may_save():
                 self.save()
+            self.group.stop()
             if self._saved == self.learner.updates:
                 print(f"saved at update {self._saved}")
                 return
@@ -120,8 +126,9 @@ class LearnerProcess:
         print(f"The supervisor is gone, and the coordinator and shards with it; the same command {what}.")
 
     def _may_save(self) -> bool:
-        """Without its supervisor only if the checkpoint holds no replay, with the counters it last received."""
-        return not self.alone or bool(self._counters) and not rolls_back(self.config)
+        """Without its supervisor only if the checkpoint holds no replay, with the counters it last received; never if
+        an update that is shared was cut off."""
+        return self.group.in_step and (not self.alone or bool(self._counters) and not rolls_back(self.config))
 
     def _train(self) -> None:
         learner, config = self.learner, self.config
@@ -135,9 +142,11 @@ class LearnerProcess:
                 self.save()
             elif verdict == "checkpoint":
                 self.coordinator.ask("saved", self._saved)
+            self.group.tell(GO if verdict == "go" else WAIT)
             if verdict != "go":
                 continue
             metrics = learner.update()
+            self.group.in_step = True
             updates = learner.updates
             if self._publication_due():
                 self._publish()
@@ -154,17 +163,20 @@ class LearnerProcess:
                 self.save()
 
     def close(self) -> None:
-        """End its threads; whoever still waits for a shard no longer does."""
+        """End its threads and the other processes; whoever still waits for a shard no longer does."""
         self.store.close()
-        try:
-            if self._prefetch:
-                self._prefetch.close(timeout=CLOSING)
-        except TimeoutError as error:  # no reason to call what was saved unsaved
-            print(error)
+        self.ahead.close()
+        self.group.end()
         self._ended.set()
 
     def save(self) -> None:
         """Write a checkpoint: model, optimiser, every shard and the run's counters."""
+        self.group.tell(SAVE)
+        training = self.learner.state()  # at once, since the other processes wait for it
+        with self.group.saving:
+            self._write(training)
+
+    def _write(self, training: Rows) -> None:
         updates = self.learner.updates
         if not self.alone:
             try:
@@ -176,7 +188,7 @@ class LearnerProcess:
         counters = self._counters | {"updates": updates}
         self.checkpoints.save(
             updates,
-            {"model": as_arrays(self.agent), "training": self.learner.state()},
+            {"model": as_arrays(self.agent), "training": training},
             {"config": self.document, "state": {"counters": counters}},
             (lambda folder: self.store.checkpoint(folder / "replay")) if rolls_back(self.config) else None,
         )
@@ -201,13 +213,6 @@ class LearnerProcess:
         self._counters = self.coordinator.ask("progress", self.learner.updates, log)
         self._reported = time.monotonic()
 
-    def _prefetched(self, number: int) -> Sample:
-        if self._prefetch is None:  # begun late, so that no batch is drawn before replay is filled
-            depth = self.config.learner.prefetch
-            self._prefetch = Prefetch(self.learner.sample, number, depth, timeout=LONGEST_WAIT)
-        with self.beat.waiting():
-            return self._prefetch()
-
     def _watch(self) -> None:
         """Close the store once the supervisor is gone, or once a signal asked for the end and saving needs no shard;
         then nobody waits for one."""
@@ -226,8 +231,10 @@ def main() -> NoReturn:
     with Interrupt().listening() as interrupt:
         join(address, namespace)
         try:
-            spaces = TaskSpaces.from_json(json.load(sys.stdin))
-            process = LearnerProcess(load_config(logdir), logdir, spaces, supervisor, interrupt)
+            given, config = sys.stdin.read(), load_config(logdir)
+            group = LearnerGroup(config, logdir, address, namespace, given)
+            spaces = TaskSpaces.from_json(json.loads(given))
+            process = LearnerProcess(config, logdir, spaces, supervisor, interrupt, group)
         except ValueError as error:  # a device that there is not, say
             print(error, flush=True)
             os._exit(FAILED if checkpoint == "newest" else REFUSED)  # a restart may come at a bad moment
@@ -262,7 +269,10 @@ def _run(process: LearnerProcess, checkpoint: str, learns: threading.Event) -> i
         if isinstance(error, OSError) and disk_is_full(error):
             print(f"The disk is full: {error}")
             return DISK_FULL
-        traceback.print_exc()
+        if cause := process.group.cause():
+            print(cause)
+        else:
+            traceback.print_exc()
         return FAILED
     return 0
 

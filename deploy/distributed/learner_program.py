@@ -1,9 +1,11 @@
 """The learner's process, as whoever starts it on its machine holds it. Torch-free."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Protocol
@@ -24,7 +26,8 @@ class LearnerHandle(Protocol):
 
 
 class LearnerProgram(subprocess.Popen[bytes]):
-    """The learner as a child of this process, in a session of its own: Ctrl-C must not reach it while it starts."""
+    """The learner as a child of this process, in a session of its own: Ctrl-C must not reach it while it starts. What
+    it has started itself, the other processes of its group, is killed with it, and when it has ended."""
 
     def __init__(self, command: Sequence[str], given: str, log: Path, environment: Mapping[str, str] | None = None):
         """`given`: its standard input; its output is appended to `log`."""
@@ -34,6 +37,23 @@ class LearnerProgram(subprocess.Popen[bytes]):
             super().__init__(
                 command, stdin=file, stdout=output, stderr=subprocess.STDOUT, start_new_session=True, env=environment
             )
+
+    def send_signal(self, sig: int) -> None:
+        if sig == signal.SIGKILL and self.poll() is None:
+            self._kill_session()
+        else:
+            super().send_signal(sig)
+
+    def poll(self) -> int | None:
+        ended = self.returncode is not None
+        code = super().poll()
+        if code is not None and not ended:  # at once: its number is free for another process when all are gone
+            self._kill_session()
+        return code
+
+    def _kill_session(self) -> None:
+        with suppress(ProcessLookupError, PermissionError):  # nobody is left
+            os.killpg(self.pid, signal.SIGKILL)
 
     def ending(self) -> str:
         code = self.returncode

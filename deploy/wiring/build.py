@@ -17,6 +17,8 @@ from deploy.wiring.config import RunConfig
 from deploy.wiring.fleet import Assignment
 from deploy.wiring.task import actor_environment_maker, pool_maker
 from deploy.wiring.transfer import read_initial
+from learner.learner import Learner
+from learner.processes import Processes
 from replay.keys import stream_id
 from replay.store import Store
 from world_models.dreamer.acting import ActingModel
@@ -62,6 +64,17 @@ def build_exploration(config: RunConfig, action: Spaces) -> Disagreement | None:
 def build_anchor(config: RunConfig, agent: Dreamer) -> Anchor | None:
     """A copy of the agent's world model as it is now; None if leaving it is not penalised."""
     return Anchor(agent.encoder, agent.rssm, config.anchor) if config.anchor.weight else None
+
+
+def build_learner(
+    config: RunConfig, agent: Dreamer, store: Store, logdir: Path, processes: Processes | None = None
+) -> Learner:  # fmt: skip
+    """A learner of `agent`, with what is trained beside it; of several `processes`, that of this one."""
+    return Learner(
+        agent, config.learner, store, seed=config.seed, faults=logdir / "faults",
+        prioritize=config.replay.selection.priority > 0, exploration=build_exploration(config, agent.action_space),
+        anchor=build_anchor(config, agent), processes=processes, still=bool(config.offline),
+    )  # fmt: skip
 
 
 def acting_part(

@@ -13,7 +13,7 @@ from learner.datasets.dataset import Example
 from learner.learner import NonFiniteError
 from learner.pretrain.config import TrainingConfig
 from learner.pretrain.objective import Batch, Objective
-from learner.pretrain.processes import Processes
+from learner.processes import Processes
 from replay.step import Rows
 from world_models.genie.st_transformer import STBlock
 from world_models.parameters import load_parameters

@@ -19,6 +19,7 @@ from world_models.dreamer.draws import Draws
 from world_models.dreamer.encoder import Encoder
 from world_models.dreamer.heads import BinaryHead, Policy, TwoHotHead, feature
 from world_models.dreamer.imagination import imagine
+from world_models.dreamer.joining import Join, alone
 from world_models.dreamer.losses import imagination_losses, replay_value_loss
 from world_models.dreamer.return_scale import ReturnScale
 from world_models.dreamer.rssm import RSSM, Sequence, State
@@ -71,6 +72,7 @@ class Dreamer(nn.Module):
         draws: Draws,
         exploration: Disagreement | None = None,
         anchor: Anchor | None = None,
+        join: Join = alone,
     ) -> Output:
         """All losses of one update.
 
@@ -78,6 +80,9 @@ class Dreamer(nn.Module):
         `previous_action[key][:, t]` the action that led into step t. With an ensemble for `exploration` its loss is one
         more, and policy and values learn from the sum of the task's reward and the intrinsic one. With an `anchor` the
         penalty for leaving it is one more.
+
+        The losses of a part of a batch are those of its rows in the whole if `join` joins it with the other parts: once
+        for the returns and, with an ensemble, once before that for its disagreement.
         """
         losses, metrics, sequence, values = self.world_model_losses(batch, start, previous_action, draws)
         config, (rows, time) = self.config, batch["is_first"].shape
@@ -98,14 +103,14 @@ class Dreamer(nn.Module):
             first, latents = batch["is_first"], sequence.stoch.flatten(-2)
             taken, chosen = (concat_dict(self.action_space, one) for one in (previous_action, imagined.actions))
             losses["disagreement"], novel = exploration.replayed(values["feature"], taken, latents, first)
-            exploration.follow(novel, first)
+            mean = exploration.follow(novel, first, join)
             expected = exploration.imagined(imagined.features, chosen)
-            found = exploration.metrics(novel, first, expected, reward, carry_on)
+            found = exploration.metrics(mean, expected, reward, carry_on)
             metrics |= {f"exploration/{key}": value for key, value in found.items()}
             reward, replay_reward = exploration.reward(reward, expected), exploration.reward(replay_reward, novel)
         out = imagination_losses(
             config, imagined.actions, reward, carry_on, self.policy(imagined.features), self.value(imagined.features),
-            slow, self.return_scale,
+            slow, self.return_scale, join,
         )  # fmt: skip
         losses |= {key: loss.mean(1).view(rows, take) for key, loss in out.losses.items()}
         metrics |= {f"imagination/{key}": value for key, value in out.metrics.items()}

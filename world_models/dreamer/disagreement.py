@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from world_models.chunks import in_chunks
 from world_models.dreamer.config import DreamerConfig, ExplorationConfig
+from world_models.dreamer.joining import Join, alone
 from world_models.layers import MLP, Linear, total_width
 from world_models.returns import lambda_return
 from world_models.space import Spaces
@@ -85,10 +86,15 @@ class Disagreement(nn.Module):
         return loss, nn.functional.pad(apart, (1, 0))
 
     @torch.no_grad()
-    def follow(self, replayed: Float[Tensor, "B T"], first: Bool[Tensor, "B T"]) -> None:
-        """Carry the moving average on with the disagreement of a batch; the first batch is where it begins."""
-        mean = replayed.sum() / (~first[:, 1:]).sum().clamp_min(1)
+    def follow(
+        self, replayed: Float[Tensor, "B T"], first: Bool[Tensor, "B T"], join: Join = alone
+    ) -> Float[Tensor, ""]:
+        """Carry the moving average on with the disagreement of a batch, joined with the parts that belong to it, and
+        return its mean; the first batch is where the average begins."""
+        total, steps = join(torch.stack([replayed.sum(), (~first[:, 1:]).sum().float()])[None]).sum(0)
+        mean = total / steps.clamp_min(1)
         self.typical.copy_(torch.where(self.typical > 0, self.typical.lerp(mean, RATE), mean))
+        return mean
 
     @torch.no_grad()
     def imagined(self, features: Float[Tensor, "N H1 F"], action: Float[Tensor, "N H1 A"]) -> Float[Tensor, "N H1"]:
@@ -107,14 +113,13 @@ class Disagreement(nn.Module):
     @torch.no_grad()
     def metrics(
         self,
-        replayed: Float[Tensor, "B T"],
-        first: Bool[Tensor, "B T"],
+        replayed: Float[Tensor, ""],
         imagined: Float[Tensor, "N H1"],
         task: Float[Tensor, "N H1"],
         carry_on: Float[Tensor, "N H1"],
     ) -> dict[str, Tensor]:
-        """Mean disagreement on real and imagined steps, and the discounted sums over the imagined steps of the two
-        parts of the reward, each with its weight."""
+        """Mean disagreement on real steps, as `follow` returns it, and on imagined ones, and the discounted sums over
+        the imagined steps of the two parts of the reward, each with its weight."""
         config = self.model
         discount = 1.0 if config.discount_in_continue else 1 - 1 / config.horizon
         none = torch.zeros_like(carry_on)
@@ -123,7 +128,7 @@ class Disagreement(nn.Module):
             return lambda_return(none, 1 - carry_on, reward, none, discount, 1.0)[:, 0].mean()
 
         return {
-            "disagreement_replay": replayed.sum() / (~first[:, 1:]).sum().clamp_min(1),
+            "disagreement_replay": replayed,
             "disagreement_imagined": imagined[:, 1:].mean(),
             "intrinsic_return": returned(self.intrinsic(imagined)),
             "task_return": returned(self.config.task * task),

@@ -23,6 +23,11 @@ class Draws(NamedTuple):
     """`[N H+1 *shape]` per key: uniform (discrete), standard normal (continuous), or the actions to force."""
     forced: bool = False
 
+    def part(self, number: int, of: int) -> "Draws":
+        """Those of part `number` of as many equal parts of the batch."""
+        actions = {key: value.chunk(of)[number] for key, value in self.actions.items()}
+        return Draws(self.posterior.chunk(of)[number], self.latents.chunk(of)[number], actions, self.forced)
+
 
 def mix_seed(seed: int, number: int) -> int:
     """A generator seed for draw `number` of `seed`, spread so that neighbouring pairs do not collide."""

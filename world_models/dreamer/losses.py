@@ -12,6 +12,7 @@ from torch import Tensor
 from world_models.distributions import TwoHot
 from world_models.dreamer.config import DreamerConfig
 from world_models.dreamer.heads import ActionDistribution
+from world_models.dreamer.joining import Join, alone
 from world_models.dreamer.return_scale import ReturnScale
 from world_models.returns import lambda_return
 
@@ -42,11 +43,12 @@ def imagination_losses(
     value: TwoHot,
     slow: Float[Tensor, "N H1"],
     return_scale: ReturnScale,
+    join: Join = alone,
 ) -> LossOutput:
     """Policy and value losses `[N H]` on imagined steps (Hafner et al. 2025, eqs. 8, 11, 12).
 
-    `slow` is the slow value's prediction. The normaliser is updated before it is used; its offset does not enter the
-    advantage.
+    `slow` is the slow value's prediction. The normaliser is updated before it is used, with the returns of all parts
+    of the batch; its offset does not enter the advantage.
     """
     with torch.no_grad():
         fast = value.pred()
@@ -54,7 +56,7 @@ def imagination_losses(
         discount = 1.0 if config.discount_in_continue else 1 - 1 / config.horizon
         weight = torch.cumprod(discount * carry_on, 1) / discount
         returns = lambda_return(torch.zeros_like(carry_on), 1 - carry_on, reward, target, discount, config.lam)
-        return_scale.update(returns)
+        return_scale.update(returns, join)
         offset, scale = return_scale.stats()
         advantage = (returns - target[:, :-1]) / scale
         normed = (returns - offset) / scale

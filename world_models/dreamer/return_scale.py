@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from world_models.dreamer.config import NormalizeConfig
+from world_models.dreamer.joining import Join, alone
 
 
 class ReturnScale(nn.Module):
@@ -31,8 +32,9 @@ class ReturnScale(nn.Module):
             self.register_buffer("quantiles", torch.tensor([config.low, config.high]) / 100, persistent=False)
 
     @torch.no_grad()
-    def update(self, x: Float[Tensor, "..."]) -> None:
-        x = x.detach().float()
+    def update(self, x: Float[Tensor, "..."], join: Join = alone) -> None:
+        """Carry the averages on with a batch, joined with the parts that belong to it."""
+        x = join(x.detach().float())
         if self.config.impl == "perc":
             # quantile takes at most 16M elements; imagination has 16k.
             low, high = torch.quantile(x.flatten(), self.quantiles)

@@ -97,7 +97,7 @@ def pretrain(config: PretrainConfig, processes: int, arguments: Sequence[str], a
     end_with_supervisor()
     from deploy.pretrain_run import PretrainRun, follow
     from deploy.reports.pretraining.summary import summarize
-    from learner.pretrain.processes import Processes
+    from learner.processes import Processes
 
     named = any(argument.split("=")[0] == "--logdir" for argument in arguments)
     again = again or shlex.join([*command, *arguments, *([] if named else ["--logdir", str(logdir)])])

@@ -14,7 +14,7 @@ from deploy.commands.pretraining.vjepa2 import VJEPA2Command
 from deploy.pretrain_run import build_trainer
 from deploy.reports.metrics import METRICS, read_lines
 from learner.checkpoint import Checkpoints, read_arrays
-from learner.pretrain.processes import Processes
+from learner.processes import Processes
 from world_models.jepa import presets
 from world_models.jepa.vjepa2 import VJEPA2
 from world_models.loading import load_model

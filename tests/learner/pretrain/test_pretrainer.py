@@ -14,7 +14,7 @@ from learner.pretrain.config import ProbeConfig, TrainingConfig
 from learner.pretrain.monitor import Monitor
 from learner.pretrain.objectives import objective
 from learner.pretrain.pretrainer import Pretrainer, choose_device
-from learner.pretrain.processes import Processes
+from learner.processes import Processes
 from learner.schedules import Schedule
 from tests.world_models.latent.small import small_config as small_latent
 from world_models.jepa import presets

@@ -1,0 +1,1 @@
+"""The processes of a learner that share every batch."""

@@ -1,0 +1,83 @@
+"""A local run whose learner is several processes that share every batch survives the loss of any of them."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.integration.processes import end_all, members, named, start_marked
+from tests.integration.runs import checkpoints, command, lines, wait_for
+
+LOCAL = [
+    "--mode", "local", "--actor.actors", "1", "--learner.train-ratio", "16", "--checkpoint-every", "20",
+    "--log-every", "5", "--frames", "1000000",
+]  # fmt: skip
+FIRST, OTHERS = "deploy.distributed.learner_process", "deploy.distributed.learner_group.follower"
+
+
+@pytest.fixture
+def logdir(tmp_path: Path) -> Iterator[Path]:
+    """A run directory; whatever of the run is left at the end is killed."""
+    yield tmp_path / "run"
+    end_all(tmp_path)
+
+
+def _start(logdir: Path, *options: str) -> subprocess.Popen[str]:
+    return start_marked(logdir.parent, command("gym:CartPole-v1", logdir, *LOCAL, *options))
+
+
+def _updates(logdir: Path) -> int:
+    return max((line["updates"] for line in lines(logdir / "metrics.jsonl")), default=0)
+
+
+def _output(logdir: Path) -> str:
+    return (logdir.parent / "output.log").read_text()
+
+
+def _goes_on(logdir: Path) -> None:
+    before = _updates(logdir)  # of processes that are gone, all of which are written
+    wait_for(lambda: _updates(logdir) > before + 20, "the learner to go on", 200)
+
+
+def _stop(run: subprocess.Popen[str], logdir: Path) -> None:
+    run.send_signal(signal.SIGINT)
+    assert run.wait(90) == 130, _output(logdir)
+    assert "Stopped and saved" in _output(logdir)
+    assert not [p for p in members(logdir.parent) if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+
+
+@pytest.mark.timeout(400)
+def test_whichever_process_dies_the_run_goes_on_from_its_last_checkpoint(logdir: Path) -> None:
+    run = _start(logdir, "--learner.processes", "2")
+    wait_for(lambda: _updates(logdir) >= 30 and checkpoints(logdir), "update 30 and a checkpoint", 200)
+    (other,) = named(logdir.parent, OTHERS)
+    assert not (logdir / "learner-2.log").exists()
+
+    os.kill(other.pid, signal.SIGKILL)
+    wait_for(lambda: "the learner died (exit code 1); restarting it from checkpoint" in _output(logdir), "the restart")
+    said = (logdir / "learner.log").read_text()
+    assert f"Process 1 of the learner's 2 has ended (signal 9; its output is in {logdir / 'learner-1.log'})" in said
+    assert "Traceback" not in said
+    _goes_on(logdir)
+    assert "continuing at update" in (logdir / "learner.log").read_text()
+
+    (first,), (other,) = named(logdir.parent, FIRST), named(logdir.parent, OTHERS)
+    os.kill(other.pid, signal.SIGSTOP)  # not even one that hears nothing any more is left behind
+    os.kill(first.pid, signal.SIGKILL)
+    wait_for(lambda: "the learner died (signal 9)" in _output(logdir), "the supervisor to notice")
+    wait_for(lambda: not other.is_running(), "the process that was stopped to be gone")
+    _goes_on(logdir)
+    assert lines(logdir / "metrics.jsonl")[-1]["restarts/learner"] == 2
+    _stop(run, logdir)
+    newest = checkpoints(logdir)[-1]
+    assert newest >= _updates(logdir)
+
+    run = _start(logdir, "--learner.processes", "1", "--learner.accumulate", "2")
+    wait_for(lambda: f"Continuing {logdir}" in _output(logdir), "another number of processes to continue")
+    wait_for(lambda: _updates(logdir) >= newest + 20, "updates of one process", 200)
+    assert not named(logdir.parent, OTHERS)
+    _stop(run, logdir)
