@@ -146,7 +146,7 @@ class ClusterConfig:
     actor_cpus: float = 1.0
     """CPUs that each actor reserves on its node."""
     learner_gpus: int = -1
-    """GPUs that the learner reserves; -1: one if the cluster has any."""
+    """GPUs that the learner reserves on its node; -1: one for each of its processes if the cluster has any."""
     wait: bool = False
     """Wait until other jobs leave room, or an autoscaler (Ray's v2) has added nodes, one run after another, instead of
     ending; `nexus launch` sets it."""
@@ -240,6 +240,16 @@ class RunConfig:
                 f"actor.planner={self.actor.planner!r} plans by the task's reward, which is not what "
                 "exploration.disagreement has the policy and values learn; omit one of them."
             )
+        if (processes := self.learner.processes) > 1 and self.mode == "inline":
+            raise ValueError(
+                f"learner.processes={processes} does not work in mode=inline, where one process takes turns with its "
+                "environments; use mode local or cluster, or learner.accumulate for a batch that does not fit."
+            )
+        if 0 < self.cluster.learner_gpus < processes:
+            raise ValueError(
+                f"cluster.learner_gpus={self.cluster.learner_gpus}, but each of learner.processes={processes} needs a "
+                f"GPU of its own; set at least {processes}, 0 for none, or -1, which lets the run choose."
+            )
         if self.environment.pool == "on" and self.actor.isolation == "process":
             raise ValueError(
                 "environment.pool='on' steps environments together in the actor's process, actor.isolation='process' "
@@ -304,6 +314,7 @@ FREE = (
     "logdir", "frames", "log_every", "checkpoint_every", "checkpoint_seconds", "keep_checkpoints", "report_every",
     "metrics_port", "metrics_host", "evaluation.", "hooks.", "alerts.", "health.", "logging.", "cluster.",
     "learner.train_ratio", "replay.tolerance", "learner.threads", "learner.device", "learner.prefetch",
+    "learner.processes", "learner.accumulate",
     "actor.flush_steps", "actor.flush_seconds", "actor.actors", "actor.autoscale.", "actor.max_lag",
     "learner.publish_every", "learner.publish_seconds", "environment.pool", "environment.pool_threads",
     "actor.isolation", "actor.step_timeout", "actor.reset_timeout", "actor.environment_gb", "actor.quarantine_after",

@@ -6,17 +6,31 @@ MEETING is a file that all of them name; the first writes what it has in the end
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from safetensors.torch import save_file
 from torch import Tensor
 
+from deploy.wiring.task import replay_schema
 from learner.batch import DeviceBatch
 from learner.config import LearnerConfig, OptimizerConfig
 from learner.dreamer_step import DreamerStep
+from learner.learner import Learner
 from learner.processes import Processes
-from tests.world_models.small_agent import CONFIG, CONTINUOUS, DISCRETE, IMAGE, VECTOR, build, random_batch
+from replay.memory.memory_store import MemoryStore
+from tests.world_models.small_agent import (
+    CONFIG,
+    CONTINUOUS,
+    DISCRETE,
+    IMAGE,
+    VECTOR,
+    build,
+    random_batch,
+    random_values,
+)
 from world_models.dreamer.agent import Dreamer
 from world_models.dreamer.anchor import Anchor
 from world_models.dreamer.config import AnchorConfig, DreamerConfig, ExplorationConfig, NormalizeConfig
@@ -92,6 +106,24 @@ def learned(case: Case, processes: Processes, accumulate: int, seed: int = 0) ->
     return out
 
 
+def still_learner(processes: Processes, still: bool = True) -> Learner:
+    """A learner on a replay that is the same in every process, which cuts two batches from each sequence."""
+    schema, rng = replay_schema(VECTORS, ACTION, MODEL), np.random.default_rng(0)
+    store = MemoryStore(schema, length=9, capacity=100, chunk_length=7, online=False)
+    rows = {key: np.zeros((60, *field.shape), field.dtype) for key, field in schema.all.items()}
+    store.append(3, 0, rows | random_values(rng, VECTORS | ACTION, 60))
+    config = LearnerConfig(batch_size=ROWS, batch_length=4, consecutive=2, device="cpu", processes=processes.size)
+    agent = build(VECTORS, ACTION, MODEL)
+    return Learner(agent, config, store, seed=0, faults=Path("faults"), processes=processes, still=still)
+
+
+def after_one_update(processes: Processes) -> Learner:
+    """A learner with a batch still waiting that continues the last one."""
+    made = still_learner(processes)
+    made.update()
+    return made
+
+
 def main() -> None:
     """Learn each of SHARED."""
     rank, size, meeting, out = int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:]
@@ -100,7 +132,9 @@ def main() -> None:
     for name, accumulate in SHARED:
         for key, value in learned(CASES[name], processes, accumulate, seed=rank).items():
             found[f"{name}/{accumulate}/{key}"] = value.contiguous()
+    state = after_one_update(processes).state()
     if processes.first:
+        found |= {f"state/{key}": torch.tensor(value) for key, value in state.items()}
         save_file(found, out)
     processes.close()
 

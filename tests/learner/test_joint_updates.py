@@ -1,9 +1,11 @@
 """Updates of a batch that several processes share, or that passes in parts, are those of one process in one pass."""
 
+import itertools
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -12,7 +14,7 @@ from torch import Tensor
 from learner.config import LearnerConfig
 from learner.processes import Processes
 from tests.integration.runs import environment
-from tests.learner.joint_updates import CASES, ROWS, SHARED, VECTORS, Case, learned
+from tests.learner.joint_updates import CASES, ROWS, SHARED, VECTORS, Case, after_one_update, learned, still_learner
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -24,11 +26,11 @@ def alone() -> dict[str, dict[str, Tensor]]:
 
 
 def assert_same(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
-    """Parameters and normalisers within 1e-5 of their size; metrics within 1e-4 of the largest of their 20 values, or
-    1e-6, since some are small differences of larger numbers."""
+    """Parameters and normalisers within 1e-5 of their size, or a thousandth of one step, as biases begin with zero;
+    metrics within 1e-4 of the largest of their 20 values, or 1e-6, since some are differences of larger numbers."""
     assert one.keys() == other.keys() and len(one) > 60
     for key, value in one.items():
-        relative, absolute = (1e-4, 1e-6) if key.startswith("metrics/") else (1e-5, 0.0)
+        relative, absolute = (1e-4, 1e-6) if key.startswith("metrics/") else (1e-5, 1e-7)
         error, size = float((value - other[key]).abs().max()), float(value.abs().max())
         assert error <= absolute + relative * size, f"{key}: {error:g} of {size:g}"
 
@@ -61,6 +63,40 @@ def test_processes_learn_together_what_one_learns_alone(
         prefix = f"{name}/{accumulate}/"
         together = {key.removeprefix(prefix): value for key, value in found.items() if key.startswith(prefix)}
         assert_same(alone[name], together)
+    assert_states_fit({key.removeprefix("state/"): value for key, value in found.items() if key.startswith("state/")})
+
+
+def assert_states_fit(state: dict[str, Tensor]) -> None:
+    """A state saved between two batches of one sequence by several processes: what one would have saved."""
+    own = {key: torch.as_tensor(value) for key, value in after_one_update(Processes()).state().items()}
+    assert own.keys() == state.keys() and {"waiting.0.keys", "carry.deter", "carry.action.steer"} < own.keys()
+    for key, value in own.items():
+        assert value.dtype == state[key].dtype and value.shape == state[key].shape, key
+        torch.testing.assert_close(state[key], value, rtol=1e-5, atol=1e-6, msg=key)
+
+
+def test_each_process_samples_its_rows_of_a_batch() -> None:
+    whole, keys = still_learner(Processes()).sample(5)
+    parts = [still_learner(Processes(rank, 4)).sample(5) for rank in range(4)]
+    np.testing.assert_array_equal(np.concatenate([part for _, part in parts]), keys)
+    for key, value in whole.items():
+        np.testing.assert_array_equal(np.concatenate([rows[key] for rows, _ in parts]), value)
+    living = [still_learner(Processes(rank, 4), still=False).sample(5)[1] for rank in range(4)]
+    assert [part.shape for part in living] == [(ROWS // 4, 9, 2)] * 4
+    assert not any((one == other).all() for one, other in itertools.pairwise(living))
+
+
+def test_another_number_of_processes_continues_between_two_batches_of_one_sequence() -> None:
+    state = after_one_update(Processes()).state()
+    for rank in range(2):
+        mine = still_learner(Processes(rank, 2))
+        mine.load(state)
+        rows = slice(4 * rank, 4 * rank + 4)
+        (waiting, keys), *none = mine._waiting
+        assert not none and mine.step.carry is not None
+        np.testing.assert_array_equal(keys, state["waiting.0.keys"][rows])
+        np.testing.assert_array_equal(waiting["reward"], state["waiting.0.reward"][rows])
+        np.testing.assert_array_equal(mine.step.carry.state.deter.numpy(), state["carry.deter"][rows])
 
 
 def test_half_precision_passes_in_parts_too() -> None:

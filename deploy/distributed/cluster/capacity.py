@@ -17,16 +17,18 @@ def find_room(config: RunConfig) -> Cluster:
     return cluster
 
 
-def learner_gpus(config: ClusterConfig, nodes: Sequence[Node]) -> int:
-    """GPUs that the learner reserves."""
+def learner_gpus(config: ClusterConfig, nodes: Sequence[Node], processes: int = 1) -> int:
+    """GPUs that the learner reserves on its node."""
     if config.learner_gpus >= 0:
         return config.learner_gpus
-    return int(any(node.resources.get("GPU", 0) >= 1 for node in nodes if node.matches(config.learner_nodes)))
+    there = any(node.resources.get("GPU", 0) >= 1 for node in nodes if node.matches(config.learner_nodes))
+    return processes if there else 0
 
 
-def order(config: ClusterConfig, nodes: Sequence[Node], here: str) -> list[Node]:
-    """The nodes that the learner may run on, the best first: this one, `here`, then the others by name."""
-    gpus = learner_gpus(config, nodes)
+def order(config: ClusterConfig, nodes: Sequence[Node], here: str, processes: int = 1) -> list[Node]:
+    """The nodes that a learner of so many processes may run on, the best first: this one, `here`, then the others by
+    name."""
+    gpus = learner_gpus(config, nodes, processes)
     able = [node for node in nodes if node.matches(config.learner_nodes) and node.resources.get("GPU", 0) >= gpus]
     return sorted(able, key=lambda node: (node.id != here, node.name, node.id))
 
@@ -42,11 +44,12 @@ def require_capacity(config: RunConfig, nodes: Sequence[Node], here: str) -> Non
                 f"No node of the Ray cluster matches cluster.{name}={wanted}; it has {counted(len(nodes), 'node')}, "
                 f"with {_offered(nodes)}."
             )
-    able, needed = order(cluster, nodes, here), 1 + bool(config.evaluation.every)
+    processes = config.learner.processes
+    able, needed = order(cluster, nodes, here, processes), 1 + bool(config.evaluation.every)
     if not able:
-        raise ValueError(
-            f"No node for the learner has {counted(learner_gpus(cluster, nodes), 'GPU')}; lower cluster.learner_gpus."
-        )
+        gpus = learner_gpus(cluster, nodes, processes)
+        lower = f"lower learner.processes={processes} or" if processes > 1 else "lower"
+        raise ValueError(f"No node for the learner has {counted(gpus, 'GPU')}; {lower} cluster.learner_gpus.")
     roomy = [node for node in able if node.resources.get("CPU", 0) >= needed]
     if not roomy:
         what = "learner and evaluator need" if needed > 1 else "learner needs"

@@ -93,7 +93,7 @@ def wait_for_nodes(config: RunConfig, here: str, turn: Turn, tell: Callable[[str
 
 def _wanted(config: RunConfig, nodes: Sequence[Node]) -> RunConfig:
     """With the learner's GPUs, which it waits for also while others hold them."""
-    gpus = learner_gpus(config.cluster, nodes)
+    gpus = learner_gpus(config.cluster, nodes, config.learner.processes)
     return replace(config, cluster=replace(config.cluster, learner_gpus=gpus))
 
 

@@ -60,10 +60,11 @@ class ClusterSite(Site):
         self._launcher: ActorHandle | None = None
 
     def settle(self, waits: Callable[[str], None]) -> None:
-        if self.config.cluster.wait:
+        config = self.config
+        if config.cluster.wait:
             wait = wait_for_nodes if self._autoscales else wait_for_room
-            wait(self.config, self._here, self._turn, waits)
-        self._gpus = learner_gpus(self.config.cluster, alive())
+            wait(config, self._here, self._turn, waits)
+        self._gpus = learner_gpus(config.cluster, alive(), config.learner.processes)
         self._launcher = self._first_launcher()
 
     def settled(self, handles: Sequence[ActorHandle]) -> None:
@@ -113,7 +114,7 @@ class ClusterSite(Site):
 
     def _first_launcher(self) -> ActorHandle:
         reasons = []
-        for node in order(self.config.cluster, alive(), self._here):
+        for node in self._order():
             launcher, reason = self._try(node)
             if launcher:
                 return launcher
@@ -127,15 +128,16 @@ class ClusterSite(Site):
             if launcher:
                 return launcher
             reason = f"no node matches cluster.learner_nodes={self.config.cluster.learner_nodes}."
-            for node in sorted(
-                order(self.config.cluster, alive(), self._here), key=lambda node: node.id != self._learner_node
-            ):
+            for node in sorted(self._order(), key=lambda node: node.id != self._learner_node):
                 launcher, reason = self._try(node)
                 if launcher:
                     return launcher
             self.note(f"the learner waits for a node: {reason}")
             time.sleep(PAUSE)
         return None
+
+    def _order(self) -> list[Node]:
+        return order(self.config.cluster, alive(), self._here, self.config.learner.processes)
 
     def _try(self, node: Node) -> tuple[ActorHandle | None, str]:
         """A launcher on this node, or why there can be none."""

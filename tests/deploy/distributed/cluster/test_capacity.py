@@ -9,6 +9,7 @@ from deploy.distributed.cluster.capacity import learner_gpus, order, require_cap
 from deploy.distributed.cluster.demand import bundles
 from deploy.distributed.cluster.probe import Node
 from deploy.wiring.config import ClusterConfig, EvaluationConfig, RunConfig
+from learner.config import LearnerConfig
 
 
 def _node(name: str, cpus: float, here: bool = False, labels: str = "", **resources: float) -> Node:
@@ -35,6 +36,8 @@ def test_nodes_are_named_by_label_or_by_resource() -> None:
 def test_the_learner_goes_to_a_gpu_if_there_is_one_and_else_stays_here() -> None:
     assert learner_gpus(ClusterConfig(), [HEAD, WIDE]) == 0 and learner_gpus(ClusterConfig(), [HEAD, GPU]) == 1
     assert learner_gpus(ClusterConfig(learner_nodes="role=actors"), [WIDE, GPU]) == 0
+    assert learner_gpus(ClusterConfig(), [HEAD, WIDE], 2) == 0 and learner_gpus(ClusterConfig(), [HEAD, GPU], 2) == 2
+    assert order(ClusterConfig(), [WIDE, HEAD, GPU], "head", 2) == [GPU]
     assert order(ClusterConfig(), [WIDE, HEAD, GPU], "head") == [GPU]
     assert order(ClusterConfig(learner_gpus=0), [WIDE, GPU, HEAD], "head") == [HEAD, GPU, WIDE]
     assert order(ClusterConfig(learner_nodes="role=actors"), [GPU, WIDE, HEAD], "head") == [WIDE]
@@ -45,6 +48,15 @@ def test_a_run_that_fits_is_accepted_to_the_last_cpu() -> None:
     require_capacity(_config(17), [HEAD, WIDE], "head")
     require_capacity(_config(16, actor_nodes="actors"), [HEAD, WIDE], "head")
     require_capacity(_config(32, actor_nodes="actors", actor_cpus=0.5), [HEAD, WIDE], "head")
+
+
+def test_processes_of_the_learner_need_as_many_gpus_on_one_node() -> None:
+    config = replace(_config(1), learner=LearnerConfig(processes=4))
+    require_capacity(config, [HEAD, WIDE], "head")
+    message = r"No node for the learner has 4 GPUs; lower learner.processes=4 or cluster.learner_gpus\."
+    with pytest.raises(ValueError, match=message):
+        require_capacity(config, [HEAD, GPU], "head")
+    require_capacity(replace(config, learner=LearnerConfig(processes=2)), [HEAD, GPU], "head")
 
 
 @pytest.mark.parametrize(
