@@ -17,7 +17,7 @@ NAMES = {
     r"^ray::RuntimeEnvAgent|runtime_env/agent/main\.py": "runtime environment agent",
     r"^ray::": "worker processes", r"ray/dashboard/dashboard\.py": "dashboard",
     r"ray\.util\.client\.server": "client server", r"autoscaler/_private/monitor\.py": "autoscaler monitor",
-    r"deploy\.distributed\.learner_process": "learner", r"deploy\.cli train": "supervisor",
+    r"deploy\.distributed\.learner_(process|group)": "learner", r"deploy\.cli train": "supervisor",
     r"deploy\.cli monitor": "nexus monitor", r"redis-server": "redis-server", r"^srun ": "srun",
 }  # fmt: skip
 """What stands in a command line, and what the table calls the process; the first that is found counts."""

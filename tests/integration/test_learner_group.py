@@ -9,7 +9,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.integration.processes import end_all, members, named, start_marked
+from tests.integration.listeners import Listener, listeners
+from tests.integration.processes import end_all, having, members, named, start_marked
+from tests.integration.ray_nodes import RayNodes, environment_of
 from tests.integration.runs import checkpoints, command, lines, wait_for
 
 LOCAL = [
@@ -56,6 +58,8 @@ def test_whichever_process_dies_the_run_goes_on_from_its_last_checkpoint(logdir:
     wait_for(lambda: _updates(logdir) >= 30 and checkpoints(logdir), "update 30 and a checkpoint", 200)
     (other,) = named(logdir.parent, OTHERS)
     assert not (logdir / "learner-2.log").exists()
+    found = listeners([*named(logdir.parent, FIRST), other])
+    assert found == {Listener("learner", "this machine")}, found
 
     os.kill(other.pid, signal.SIGKILL)
     wait_for(lambda: "the learner died (exit code 1); restarting it from checkpoint" in _output(logdir), "the restart")
@@ -81,3 +85,26 @@ def test_whichever_process_dies_the_run_goes_on_from_its_last_checkpoint(logdir:
     wait_for(lambda: _updates(logdir) >= newest + 20, "updates of one process", 200)
     assert not named(logdir.parent, OTHERS)
     _stop(run, logdir)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_on_a_cluster_the_processes_are_placed_and_come_back_together(logdir: Path) -> None:
+    with RayNodes() as nodes:
+        with environment_of(nodes):
+            run = _start(
+                logdir, "--mode", "cluster", "--cluster.address", nodes.address, "--learner.processes", "2",
+            )  # fmt: skip
+        wait_for(lambda: _updates(logdir) >= 30 and checkpoints(logdir), "update 30 and a checkpoint", 200)
+        (other,) = having(nodes.members("head"), OTHERS)
+        os.kill(other.pid, signal.SIGKILL)
+        wait_for(lambda: "the learner died (exit code 1)" in _output(logdir), "the supervisor to notice")
+        _goes_on(logdir)
+        (first,), (other,) = having(nodes.members("head"), FIRST), having(nodes.members("head"), OTHERS)
+        os.kill(first.pid, signal.SIGKILL)
+        wait_for(lambda: not other.is_running(), "the other process to end")
+        _goes_on(logdir)
+        run.send_signal(signal.SIGINT)
+        assert run.wait(90) == 130, _output(logdir)
+        assert checkpoints(logdir)[-1] >= _updates(logdir)
+        wait_for(lambda: not having(nodes.members(), OTHERS), "all processes to end")

@@ -15,7 +15,7 @@ class ComposeConfig:
     actor_cpus: int = 1
     """CPUs of each container for actors; there are as many containers as --actor.actors needs."""
     gpu: bool = False
-    """Give the learner a GPU of NVIDIA; needs the NVIDIA container toolkit."""
+    """Give each process of the learner a GPU of NVIDIA; needs the NVIDIA container toolkit."""
 
     def __post_init__(self) -> None:
         if self.actor_cpus < 1:

@@ -116,7 +116,7 @@ def override(config: ComposeConfig, job: Job) -> dict[str, Any]:
         more += ["--replay", REPLAY]
     learner: dict[str, Any] = {"command": [word.replace("$", "$$") for word in job.command(*more)]}
     if config.gpu:
-        device = {"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}
+        device = {"driver": "nvidia", "count": job.config.learner.processes, "capabilities": ["gpu"]}
         learner["deploy"] = {"resources": {"reservations": {"devices": [device]}}}
     node = [
         "ray",

@@ -40,7 +40,7 @@ class SlurmConfig:
     mem: str = ""
     """Memory on each node, e.g. 32G."""
     gpus_per_node: str = ""
-    """GPUs on each node, e.g. 1 or a100:1. The learner uses one."""
+    """GPUs on each node, e.g. 1 or a100:1. The learner uses one for each of its processes."""
     gres: str = ""
     """The same as a generic resource, e.g. gpu:1, where the site wants that."""
     constraint: str = ""
