@@ -81,6 +81,11 @@ class Learner:
         """Training steps of one batch."""
         return self.config.batch_size * self.config.batch_length
 
+    @property
+    def within_sequence(self) -> bool:
+        """Batches of a sequence are still to come; else `state` asks nothing of other processes."""
+        return bool(self._waiting)
+
     def ready(self) -> bool:
         """Whether replay holds enough to start."""
         return len(self.store) >= start_items(self.config)

@@ -23,7 +23,7 @@ from ray.exceptions import RayError
 
 from deploy.distributed.coordinator_client import CoordinatorClient, CoordinatorLostError
 from deploy.distributed.learner_group.ahead import SampledAhead
-from deploy.distributed.learner_group.group import GO, SAVE, WAIT, LearnerGroup, threads_of
+from deploy.distributed.learner_group.group import GO, SAVE, WAIT, LearnerGroup, LearnerGroupError, threads_of
 from deploy.distributed.messages import LEARNER
 from deploy.distributed.ray_cluster import join
 from deploy.distributed.remote import Heartbeat
@@ -123,12 +123,16 @@ class LearnerProcess:
             print(error)
         newest = max(self.checkpoints.numbers(), default=-1)
         what = f"continues from checkpoint {newest}" if newest >= 0 else "starts over, since there is no checkpoint"
+        if not self.alone:
+            raise LearnerGroupError(f"An update that several processes share was cut off; the same command {what}.")
         print(f"The supervisor is gone, and the coordinator and shards with it; the same command {what}.")
 
     def _may_save(self) -> bool:
-        """Without its supervisor only if the checkpoint holds no replay, with the counters it last received; never if
-        an update that is shared was cut off."""
-        return self.group.in_step and (not self.alone or bool(self._counters) and not rolls_back(self.config))
+        """Without its supervisor only if the checkpoint holds no replay, with the counters it last received; without
+        the other processes, if an update that they share was cut off, only if it needs nothing of them."""
+        if not self.group.in_step and self.learner.within_sequence:
+            return False
+        return not self.alone or bool(self._counters) and not rolls_back(self.config)
 
     def _train(self) -> None:
         learner, config = self.learner, self.config
@@ -171,7 +175,8 @@ class LearnerProcess:
 
     def save(self) -> None:
         """Write a checkpoint: model, optimiser, every shard and the run's counters."""
-        self.group.tell(SAVE)
+        if self.group.in_step:
+            self.group.tell(SAVE)
         training = self.learner.state()  # at once, since the other processes wait for it
         with self.group.saving:
             self._write(training)
@@ -269,7 +274,7 @@ def _run(process: LearnerProcess, checkpoint: str, learns: threading.Event) -> i
         if isinstance(error, OSError) and disk_is_full(error):
             print(f"The disk is full: {error}")
             return DISK_FULL
-        if cause := process.group.cause():
+        if cause := process.group.cause(error):
             print(cause)
         else:
             traceback.print_exc()

@@ -104,7 +104,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     report = {
         "name": f"joint_learner/{options.preset}/{options.size}",
         "value": found["cpu_seconds"], "unit": "CPU s/update of each process",
-        "device": describe(torch.device(options.device)), "versions": versions(), "processes": options.processes, "accumulate": options.accumulate,
+        "device": describe(torch.device(options.device)), "versions": versions(),
+        "processes": options.processes, "accumulate": options.accumulate,
         "batch": [config.learner.batch_size, config.learner.batch_length], "updates": options.updates,
     } | found  # fmt: skip
     if not options.json:

@@ -108,3 +108,16 @@ def test_on_a_cluster_the_processes_are_placed_and_come_back_together(logdir: Pa
         assert run.wait(90) == 130, _output(logdir)
         assert checkpoints(logdir)[-1] >= _updates(logdir)
         wait_for(lambda: not having(nodes.members(), OTHERS), "all processes to end")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_process_that_hangs_is_noticed_and_replaced(logdir: Path) -> None:
+    run = _start(logdir, "--learner.processes", "2")
+    wait_for(lambda: _updates(logdir) >= 30 and checkpoints(logdir), "update 30 and a checkpoint", 200)
+    (other,) = named(logdir.parent, OTHERS)
+    other.suspend()
+    wait_for(lambda: "the learner has given no sign of life" in _output(logdir), "the supervisor to notice", 260)
+    wait_for(lambda: not other.is_running(), "the process that hung to be gone")
+    _goes_on(logdir)
+    _stop(run, logdir)

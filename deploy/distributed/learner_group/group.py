@@ -91,12 +91,19 @@ class LearnerGroup:
         if self._lost:
             raise LearnerGroupError(self._lost)
 
-    def cause(self) -> str:
-        """A sentence about another process that has ended, which may be why this one could not go on; empty if all are
-        there."""
+    def cause(self, error: Exception) -> str:
+        """A sentence about another process that has ended or does not answer, if that may be why this one could not go
+        on; else empty."""
+        if isinstance(error, LearnerGroupError):
+            return str(error)
         deadline = time.monotonic() + (NOTICED if self._children else 0.0)
         while not self._lost and time.monotonic() < deadline:
             time.sleep(0.1)
+        if not self._lost and isinstance(error, RuntimeError) and "imed out" in str(error):
+            return (
+                f"The learner's {self.size} processes have waited {PATIENCE} for each other: one hangs. Their output "
+                f"is in {log_of(self.logdir, 1).with_name('learner-*.log')}."
+            )
         return self._lost
 
     def end(self) -> None:

@@ -65,6 +65,21 @@ def test_a_tolerance_at_which_acting_and_learning_would_block_each_other_is_refu
     assert parse_train([*options, "1", "--mode", "inline"]), "it takes turns instead"
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--mode", "inline"], "learner.processes=2 does not work in mode=inline, .* use mode local or cluster"),
+        (["--cluster.learner-gpus", "1"], "learner_gpus=1, but each of learner.processes=2 needs a GPU .* at least 2"),
+        (["--learner.batch-size", "5"], "batch_size=5 cannot be divided .* make it a multiple of 2"),
+    ],
+)
+def test_processes_that_cannot_share_the_batches_of_a_run_are_refused(options: list[str], message: str) -> None:
+    words = ["gym:CartPole-v1", "--learner.processes", "2"]
+    assert parse_train([*words, "--learner.accumulate", "2"]).learner.processes == 2
+    with pytest.raises(ValueError, match=message):
+        parse_train([*words, *options])
+
+
 def test_all_float_fields_were_looked_at() -> None:
     assert {"learner.train_ratio", "learner.optimizer.lr", "model.lam", "replay.selection.uniform"} <= FLOATS.keys()
 
