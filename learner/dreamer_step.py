@@ -16,9 +16,9 @@ from world_models.dreamer.agent import Dreamer, Output
 from world_models.dreamer.anchor import Anchor
 from world_models.dreamer.disagreement import Disagreement
 from world_models.dreamer.draws import Draws, draw_update, mix_seed
-from world_models.dreamer.joining import Join
 from world_models.dreamer.official_names import is_kernel, trainable
 from world_models.dreamer.rssm import State
+from world_models.joining import Join
 
 
 class Update(NamedTuple):

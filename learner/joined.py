@@ -12,8 +12,8 @@ from learner.batch import DeviceBatch
 from world_models.dreamer.agent import Dreamer, Output
 from world_models.dreamer.disagreement import Disagreement
 from world_models.dreamer.draws import Draws
-from world_models.dreamer.joining import Join
 from world_models.dreamer.rssm import Sequence as States
+from world_models.joining import Join
 
 Loss = Callable[[DeviceBatch, Draws, Join], Output]
 

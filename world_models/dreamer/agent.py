@@ -19,10 +19,10 @@ from world_models.dreamer.draws import Draws
 from world_models.dreamer.encoder import Encoder
 from world_models.dreamer.heads import BinaryHead, Policy, TwoHotHead, feature
 from world_models.dreamer.imagination import imagine
-from world_models.dreamer.joining import Join, alone
 from world_models.dreamer.losses import imagination_losses, replay_value_loss
 from world_models.dreamer.return_scale import ReturnScale
 from world_models.dreamer.rssm import RSSM, Sequence, State
+from world_models.joining import Join, alone
 from world_models.layers import concat_dict, total_width
 from world_models.space import Spaces
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from world_models.chunks import in_chunks
 from world_models.dreamer.config import DreamerConfig, ExplorationConfig
-from world_models.dreamer.joining import Join, alone
+from world_models.joining import Join, alone
 from world_models.layers import MLP, Linear, total_width
 from world_models.returns import lambda_return
 from world_models.space import Spaces

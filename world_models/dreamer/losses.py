@@ -12,8 +12,8 @@ from torch import Tensor
 from world_models.distributions import TwoHot
 from world_models.dreamer.config import DreamerConfig
 from world_models.dreamer.heads import ActionDistribution
-from world_models.dreamer.joining import Join, alone
 from world_models.dreamer.return_scale import ReturnScale
+from world_models.joining import Join, alone
 from world_models.returns import lambda_return
 
 

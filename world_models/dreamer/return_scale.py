@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from world_models.dreamer.config import NormalizeConfig
-from world_models.dreamer.joining import Join, alone
+from world_models.joining import Join, alone
 
 
 class ReturnScale(nn.Module):
