@@ -39,8 +39,8 @@ class Learner:
     `exploration` is trained with the agent, and belongs to the training state. So does an `anchor`.
 
     Of several `processes`, which make every update together, each has a learner of its own with the same agent, and
-    samples and writes back its rows of the batch. If the content of the store never changes (`still`), as offline, the
-    batch is the one that a process alone would sample.
+    samples and writes back its rows of the batch. If what the store holds, in which order and with which priorities,
+    never changes (`still`), the batch is the one that a process alone would sample without fresh sequences.
     """
 
     def __init__(
@@ -94,11 +94,13 @@ class Learner:
         """Batch `number` of the run, or this process's rows of it: its sequences depend only on the replay content, the
         run's seed and `number`."""
         size, length, own = self.config.batch_size, sample_length(self.config), self.processes
-        if own.size == 1 or self.still:
-            batch, keys = self.store.sample(size, length, np.random.default_rng([self.seed, 1, number]))
-            rows = own.rows(size)
+        if own.size == 1:
+            return self.store.sample(size, length, np.random.default_rng([self.seed, 1, number]))
+        if self.still:  # fresh sequences come only once, so not to all processes
+            rng, rows = np.random.default_rng([self.seed, 1, number]), own.rows(size)
+            batch, keys = self.store.sample(size, length, rng, online=False)
             return {key: value[rows] for key, value in batch.items()}, keys[rows]
-        # Of a store that is written to, no two calls have the same content, and fresh sequences come only once.
+        # Of a store that is written to, no two calls have the same content.
         rng = np.random.default_rng([self.seed, 1, number, own.rank])
         return self.store.sample(size // own.size, length, rng)
 

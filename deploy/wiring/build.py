@@ -70,10 +70,12 @@ def build_learner(
     config: RunConfig, agent: Dreamer, store: Store, logdir: Path, processes: Processes | None = None
 ) -> Learner:  # fmt: skip
     """A learner of `agent`, with what is trained beside it; of several `processes`, that of this one."""
+    # Each process has an index of its own of Redis servers, in whatever order it has met their streams.
+    still = bool(config.offline) and config.replay.kind != "redis" and not config.replay.selection.priority
     return Learner(
         agent, config.learner, store, seed=config.seed, faults=logdir / "faults",
         prioritize=config.replay.selection.priority > 0, exploration=build_exploration(config, agent.action_space),
-        anchor=build_anchor(config, agent), processes=processes, still=bool(config.offline),
+        anchor=build_anchor(config, agent), processes=processes, still=still,
     )  # fmt: skip
 
 

@@ -245,6 +245,12 @@ class RunConfig:
                 f"learner.processes={processes} does not work in mode=inline, where one process takes turns with its "
                 "environments; use mode local or cluster, or learner.accumulate for a batch that does not fit."
             )
+        if processes > 1 and self.replay.kind == "redis" and self.replay.selection.priority:
+            raise ValueError(
+                f"replay.selection.priority={self.replay.selection.priority:g} on Redis servers does not work with "
+                f"learner.processes={processes}: each process would know the priorities of its own rows alone. Use "
+                "--replay memory or disk, or set the priority to 0."
+            )
         if 0 < self.cluster.learner_gpus < processes:
             raise ValueError(
                 f"cluster.learner_gpus={self.cluster.learner_gpus}, but each of learner.processes={processes} needs a "

@@ -13,6 +13,7 @@ from tests.integration.listeners import Listener, listeners
 from tests.integration.processes import end_all, having, members, named, start_marked
 from tests.integration.ray_nodes import RayNodes, environment_of
 from tests.integration.runs import checkpoints, command, lines, wait_for
+from tests.replay.redis.redis_servers import RedisServer
 
 LOCAL = [
     "--mode", "local", "--actor.actors", "1", "--learner.train-ratio", "16", "--checkpoint-every", "20",
@@ -121,3 +122,16 @@ def test_a_process_that_hangs_is_noticed_and_replaced(logdir: Path) -> None:
     wait_for(lambda: not other.is_running(), "the process that hung to be gone")
     _goes_on(logdir)
     _stop(run, logdir)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_the_processes_read_replay_on_a_redis_server_each_by_itself(logdir: Path) -> None:
+    with RedisServer(tcp=True, appendonly=True) as server:
+        run = _start(logdir, "--learner.processes", "2", "--replay", server.url_tcp, "--learner.accumulate", "2")
+        wait_for(lambda: _updates(logdir) >= 30 and checkpoints(logdir), "update 30 and a checkpoint", 200)
+        (other,) = named(logdir.parent, OTHERS)
+        other.kill()
+        wait_for(lambda: "the learner died (exit code 1)" in _output(logdir), "the supervisor to notice")
+        _goes_on(logdir)
+        _stop(run, logdir)

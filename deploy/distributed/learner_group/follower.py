@@ -10,6 +10,7 @@ import json
 import os
 import sys
 import traceback
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -33,7 +34,9 @@ from learner.processes import Processes
 def follow(config: RunConfig, logdir: Path, spaces: TaskSpaces, processes: Processes) -> None:
     """Learn as the first process says, until it says that this is the end."""
     names = [] if config.replay.kind == "redis" else shard_names(config)
-    store = connect_store(config, *spaces, [ray.get_actor(name) for name in names], note=print, samples=True)
+    # Each has an index of its own of Redis servers; every fresh sequence is for the first process alone.
+    other = replace(config, replay=replace(config.replay, online=False))
+    store = connect_store(other, *spaces, [ray.get_actor(name) for name in names], note=print, samples=True)
     learner = build_learner(config, build_agent(config, *spaces), store, logdir, processes=processes)
     newest = processes.from_first(-1)
     if newest >= 0:

@@ -70,6 +70,10 @@ def test_a_tolerance_at_which_acting_and_learning_would_block_each_other_is_refu
     [
         (["--mode", "inline"], "learner.processes=2 does not work in mode=inline, .* use mode local or cluster"),
         (["--cluster.learner-gpus", "1"], "learner_gpus=1, but each of learner.processes=2 needs a GPU .* at least 2"),
+        (
+            ["--replay", "redis://a", "--replay.selection.uniform", "0.5", "--replay.selection.priority", "0.5"],
+            "selection.priority=0.5 on Redis servers does not work with learner.processes=2",
+        ),
         (["--learner.batch-size", "5"], "batch_size=5 cannot be divided .* make it a multiple of 2"),
     ],
 )
