@@ -243,6 +243,9 @@ def main() -> NoReturn:
         except ValueError as error:  # a device that there is not, say
             print(error, flush=True)
             os._exit(FAILED if checkpoint == "newest" else REFUSED)  # a restart may come at a bad moment
+        except LearnerGroupError as error:
+            print(error, flush=True)
+            os._exit(FAILED)
         code = _run(process, checkpoint, learns)
         process.close()
         sys.stdout.flush()

@@ -69,9 +69,12 @@ class LearnerGroup:
         threading.Thread(target=self._watch, name="learner-group", daemon=True).start()
 
     def meet(self) -> None:
-        """Wait for the others to come up."""
+        """Wait for the others to come up. LearnerGroupError: one has ended, or not all are there within PATIENCE."""
         if self.size > 1:
-            self.processes = Processes.meet(self._store, 0, self.size)
+            try:
+                self.processes = Processes.meet(self._store, 0, self.size)
+            except RuntimeError as error:
+                raise LearnerGroupError(self.cause(error) or f"The learner's processes cannot meet: {error}") from error
 
     def tell(self, what: int) -> None:
         """Tell the others what comes next. LearnerGroupError: one of them has ended."""
