@@ -1,10 +1,10 @@
 """One DreamerV3 update: a function of parameters, batch and draws, with static shapes and no host synchronisation."""
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from learner.batch import DeviceBatch
 from learner.config import LearnerConfig
@@ -16,6 +16,9 @@ from world_models.dreamer.disagreement import Disagreement
 from world_models.dreamer.draws import Draws, draw_update, mix_seed
 from world_models.dreamer.official_names import is_kernel, trainable
 from world_models.dreamer.rssm import State
+from world_models.stages import begin
+
+M = TypeVar("M", bound=nn.Module)
 
 
 class Update(NamedTuple):
@@ -47,9 +50,9 @@ class DreamerStep:
         anchor: Anchor | None = None,
     ):  # fmt: skip
         self.device = choose_device(config)
-        self.agent = agent.to(self.device)
-        self.exploration = exploration.to(self.device) if exploration is not None else None
-        self.anchor = anchor.to(self.device) if anchor is not None else None
+        self.agent = _placed(agent, self.device)
+        self.exploration = _placed(exploration, self.device) if exploration is not None else None
+        self.anchor = _placed(anchor, self.device) if anchor is not None else None
         self.config, self.seed = config, seed
         ensemble = exploration.named_parameters("exploration") if exploration is not None else ()
         self.optimizer = LaProp([*trainable(agent), *ensemble], config.optimizer, is_kernel)
@@ -75,6 +78,7 @@ class DreamerStep:
         )
 
     def __call__(self, batch: DeviceBatch, draws: Draws | None = None) -> Update:
+        begin("prepare")
         agent, start, first = self.agent, batch.start, batch.previous_action
         if self.carry is not None:  # a batch that continues the previous one starts from its final state
             start = State(*(_choose(batch.continues, a, b) for a, b in zip(self.carry.state, start, strict=True)))
@@ -91,7 +95,9 @@ class DreamerStep:
         with self._autocast():
             output = agent.loss(batch.steps, start, first, draws, self.exploration, self.anchor)
             total = agent.total(output.losses)
+        begin("backward")
         total.backward()
+        begin("optimize")
         metrics = {f"loss/{key}": loss.detach().mean() for key, loss in output.losses.items()}
         metrics |= {"loss/total": total.detach()} | output.metrics
         metrics |= {f"optimizer/{key}": value for key, value in self.optimizer.step().items()}
@@ -101,6 +107,12 @@ class DreamerStep:
         deter, stoch = sequence.deter.detach(), sequence.stoch.detach()
         self.carry = Carry(State(deter[:, -1], stoch[:, -1]), batch.last_action)
         return Update(metrics, {"deter": deter, "stoch": sequence.indices}, self.carry, output)
+
+
+def _placed(module: M, device: torch.device) -> M:
+    """`module` on `device`. One that is there already is left as it is: fake tensors cannot be moved."""
+    there = all(tensor.device == device for tensor in (*module.parameters(), *module.buffers()))
+    return module if there else module.to(device)
 
 
 def _choose(condition: Tensor, yes: Tensor, no: Tensor) -> Tensor:
