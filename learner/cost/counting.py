@@ -109,7 +109,7 @@ class Memory:
 
 
 class Counting(TorchDispatchMode):
-    """While it is active, counts operators by the stage that has begun; `cache`: bytes that the device's cache holds."""
+    """While it is active, counts operators by the stage that has begun; `cache`: bytes that stay near."""
 
     def __init__(self, cache: int = 1 << 20):
         super().__init__()

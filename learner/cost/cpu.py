@@ -1,16 +1,14 @@
 """What operators take on this CPU, each measured alone for moments."""
 
 import math
-import os
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from learner.cost.counting import Kind, Layout, Work
 
@@ -111,7 +109,9 @@ class OperatorTimes:
         self._rates = {operator: median(found) for operator, found in rates.items()}
         self._usual = median(every) if every else 0.0
         known = sum(self.measured[kind] * count for kind, count in work.kinds.items() if kind in self.measured)
-        self.share = known / max(known + sum(self.seconds(k) * n for k, n in work.kinds.items() if k not in self.measured), 1e-12)
+        self.share = known / max(
+            known + sum(self.seconds(k) * n for k, n in work.kinds.items() if k not in self.measured), 1e-12
+        )
         """Of the operators' time that rests on measured calls."""
 
     def seconds(self, kind: Kind) -> float:

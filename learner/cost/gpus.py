@@ -3,7 +3,9 @@
 Sources: NVIDIA's data sheets and architecture white papers of each; tensor cores with float32 accumulation.
 """
 
+import re
 from dataclasses import dataclass
+from itertools import pairwise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,5 +43,5 @@ GPUS = {
 
 def named(model: str) -> str:
     """The name here of a GPU that calls itself `model`, such as NVIDIA H200; empty if it is not listed."""
-    plain = model.lower().replace(" ", "").replace("geforce", "")
-    return next((name for name in sorted(GPUS, key=len, reverse=True) if name in plain), "")
+    words = re.split(r"[\s-]+", model.lower())
+    return next((word for word in (*words, *map("".join, pairwise(words))) if word in GPUS), "")

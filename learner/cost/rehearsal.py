@@ -20,7 +20,6 @@ from world_models.chunks import whole
 from world_models.dreamer.agent import Dreamer
 from world_models.dreamer.anchor import Anchor
 from world_models.dreamer.disagreement import Disagreement
-from world_models.dreamer.rssm import State
 from world_models.space import Space, Spaces
 
 
@@ -76,9 +75,7 @@ def rehearse(build: Callable[[], Networks], config: LearnerConfig, *, on_gpu: bo
             for network in networks:
                 if network is not None:
                     network.to_empty(device="cpu")
-            step = DreamerStep(
-                networks.agent, replace(config, device="cpu", precision=precision), 0, *networks[1:]
-            )
+            step = DreamerStep(networks.agent, replace(config, device="cpu", precision=precision), 0, *networks[1:])
             batch = fake_batch(networks.agent, config)
         stages = counting.count(lambda: step(batch))
     parameters, trained = _nbytes(*networks), _nbytes_of(step.optimizer.params)
@@ -95,7 +92,7 @@ def rehearse(build: Callable[[], Networks], config: LearnerConfig, *, on_gpu: bo
 
 def fake_batch(agent: Dreamer, config: LearnerConfig) -> DeviceBatch:
     """A batch without numbers; with them if no `FakeTensorMode` is active, all zero."""
-    lead, rssm = (config.batch_size, config.batch_length), agent.config.rssm
+    lead = config.batch_size, config.batch_length
 
     def zeros(spaces: Spaces, *lead: int) -> dict[str, Tensor]:
         return {key: torch.zeros(*lead, *one.shape, dtype=_dtype(one)) for key, one in spaces.items()}
@@ -111,7 +108,7 @@ def fake_batch(agent: Dreamer, config: LearnerConfig) -> DeviceBatch:
 
 
 def _dtype(space: Space) -> torch.dtype:
-    return torch.from_numpy(__import__("numpy").empty(0, space.dtype)).dtype
+    return getattr(torch, space.dtype.name)
 
 
 def _tensors(value: Any) -> list[Tensor]:
