@@ -84,8 +84,6 @@ def test_a_gpu_computes_products_in_bfloat16_and_in_one_piece() -> None:
 def test_nothing_large_is_allocated() -> None:
     model = replace(sized("size200m"), imagination_length=2)
     before = psutil.Process().memory_info().rss
-    found = rehearse(
-        lambda: Networks(build({"vector": VECTOR}, ACTION, model)), LEARNER, on_gpu=False, cache=1 << 20
-    )
+    found = rehearse(lambda: Networks(build({"vector": VECTOR}, ACTION, model)), LEARNER, on_gpu=False, cache=1 << 20)
     assert found.trained > 100_000_000
     assert psutil.Process().memory_info().rss - before < 2 * found.trained, "half of the parameters would be as much"
