@@ -78,12 +78,13 @@ def matmul_rate(dtype: torch.dtype = torch.float32, size: int = 1024) -> float:
 
 
 def far_bandwidth() -> float:
-    """Bytes a second that are added up in memory beyond the caches, beside the time that adding takes within them."""
-    far, near = (_adding(count) for count in (8 << 20, 32 << 10))
+    """Bytes a second that memory beyond the caches delivers beside the time that computing takes within them."""
+    far, near = memory_rate(), memory_rate(32 << 10)
     return 1 / max(1 / far - 1 / near, 1e-12)
 
 
-def _adding(count: int) -> float:
+def memory_rate(count: int = 8 << 20) -> float:
+    """Bytes a second that move as vectors of `count` floats are added up: by default, more than caches hold."""
     a, b, out = (torch.ones(count) for _ in range(3))
     return 3 * 4 * count / clocked(lambda: torch.add(a, b, out=out), 5)
 

@@ -3,9 +3,13 @@
 Sources: NVIDIA's data sheets and architecture white papers of each; tensor cores with float32 accumulation.
 """
 
+import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
+
+import torch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,3 +49,29 @@ def named(model: str) -> str:
     """The name here of a GPU that calls itself `model`, such as NVIDIA H200; empty if it is not listed."""
     words = re.split(r"[\s-]+", model.lower())
     return next((word for word in (*words, *map("".join, pairwise(words))) if word in GPUS), "")
+
+
+def matmul_rate(device: torch.device, dtype: torch.dtype, size: int = 8192) -> float:
+    """Operations a second of this GPU in a product of large matrices: the most that it reaches."""
+    a, b, out = (torch.ones(size, size, dtype=dtype, device=device) for _ in range(3))
+    return 2 * size**3 / _clocked(lambda: torch.mm(a, b, out=out), device)
+
+
+def memory_rate(device: torch.device, count: int = 1 << 28) -> float:
+    """Bytes a second that move as `count` bytes are copied in this GPU's memory."""
+    a, b = (torch.ones(count, dtype=torch.uint8, device=device) for _ in range(2))
+    return 2 * count / _clocked(lambda: a.copy_(b), device)
+
+
+def _clocked(run: Callable[[], object], device: torch.device, repeats: int = 5) -> float:
+    """The least seconds of `repeats` runs, by events, after one that is not counted."""
+    run()
+    least = math.inf
+    for _ in range(repeats):
+        begun, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begun.record()
+        run()
+        ended.record()
+        torch.cuda.synchronize(device)
+        least = min(least, begun.elapsed_time(ended) / 1e3)
+    return least
