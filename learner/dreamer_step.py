@@ -43,7 +43,11 @@ def choose_device(config: LearnerConfig) -> torch.device:
 
 class DreamerStep:
     """Losses, gradients, LaProp and the slow value, in that order. `seed` and the update number fix the draws; an
-    ensemble for `exploration` and an `anchor` need none."""
+    ensemble for `exploration` and an `anchor` need none.
+
+    It needs no more of Nexus: README.md has a loop of 15 lines around it, and `learner.batch.batch_of` makes batches of
+    plain tensors. `state_dict()` of `agent` and of `optimizer`, `updates` and `carry` are all that it keeps.
+    """
 
     def __init__(
         self, agent: Dreamer, config: LearnerConfig, seed: int = 0, exploration: Disagreement | None = None,

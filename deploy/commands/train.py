@@ -74,7 +74,10 @@ class Train(Start):
 
 def parse_train(arguments: Sequence[str]) -> RunConfig:
     """The configuration that a `nexus train` command line asks for. ValueError: one message with what is wrong."""
-    return _parse(arguments).config
+    given = _parse(arguments)
+    if given.dry_run:
+        raise ValueError("--dry-run is for nexus train itself; leave it out.")
+    return given.config
 
 
 def _parse(arguments: Sequence[str]) -> Train:

@@ -37,7 +37,7 @@ class Stopwatch:
         return event
 
     def _between(self, begun: "torch.cuda.Event | float", ended: "torch.cuda.Event | float") -> float:
-        if isinstance(begun, float):
-            assert isinstance(ended, float)
+        if isinstance(begun, float) and isinstance(ended, float):
             return ended - begun
+        assert not isinstance(begun, float) and not isinstance(ended, float), (begun, ended)
         return begun.elapsed_time(ended) / 1e3
