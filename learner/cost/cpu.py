@@ -1,6 +1,5 @@
 """What operators take on this CPU, each measured alone for moments."""
 
-import math
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -58,23 +57,21 @@ def now() -> float:
     return time.thread_time() if torch.get_num_threads() == 1 else time.perf_counter()
 
 
-def clocked(run: Callable[[], object], repeats: int = 3) -> float:
-    """The least seconds of `repeats` runs, fewer if one is long, after one that is not counted."""
+def clocked(run: Callable[[], object], repeats: int = 3, choose: Callable[[list[float]], float] = median) -> float:
+    """Seconds of a run: the median of `repeats`, fewer if one is long, after one that is not counted."""
     run()
-    least = math.inf
-    for _ in range(repeats):
+    taken: list[float] = []
+    while len(taken) < repeats and sum(taken) < 0.01 * repeats:
         begun = now()
         run()
-        least = min(least, now() - begun)
-        if least > 0.01:
-            break
-    return least
+        taken.append(now() - begun)
+    return choose(taken)
 
 
 def matmul_rate(dtype: torch.dtype = torch.float32, size: int = 1024) -> float:
     """Operations a second in a product of large matrices: the most that this CPU reaches."""
     a, b = (torch.ones(size, size, dtype=dtype) for _ in range(2))
-    return 2 * size**3 / clocked(lambda: a @ b, 5)
+    return 2 * size**3 / clocked(lambda: a @ b, 5, min)
 
 
 def far_bandwidth() -> float:
