@@ -15,6 +15,7 @@ from deploy.output import hanging_up
 
 COMMANDS = {
     "train": Command("deploy.commands.train", "train DreamerV3 on a task, or continue a run"),
+    "profile": Command("deploy.commands.profiling.profile", "print where the time of an update goes"),
     "launch": Command("deploy.commands.launching.launch", "start runs on a cluster, or continue them"),
     "jobs": Command("deploy.commands.launching.jobs", "list launched runs, how they are and what is wrong with them"),
     "logs": Command("deploy.commands.launching.logs", "print what a launched run has printed"),
@@ -45,6 +46,8 @@ EXAMPLES = (
     "nexus train dmc_walker_walk --replay disk      # larger than memory, durable",
     "nexus train gym:CartPole-v1 --preset quick --offline runs/cartpole",
     "nexus train gym:my_module:MyPole-v0 --init-from runs/cartpole",
+    "nexus train dmc_walker_walk --size size200m --dry-run   # what it needs",
+    "nexus profile runs/cartpole                    # where its time goes",
     "nexus launch gym:CartPole-v1 --preset quick --address http://head:8265",
     "nexus scale runs/cartpole --actors 4           # while it trains",
     "nexus monitor runs                             # a page that shows them",

@@ -1,5 +1,6 @@
 """Moves replay batches to the device."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -8,6 +9,8 @@ from torch import Tensor
 
 from replay.step import FLAGS
 from world_models.distributions import one_hot
+from world_models.dreamer.acting import Carry
+from world_models.dreamer.agent import Dreamer
 from world_models.dreamer.rssm import State
 from world_models.space import Spaces
 
@@ -63,4 +66,39 @@ def to_device(
         {key: value[:, :-1] for key, value in moves.items()},
         {key: value[:, -1] for key, value in moves.items()},
         move(continues),
+    )
+
+
+def batch_of(agent: Dreamer, steps: Mapping[str, Tensor], carry: Carry | None = None) -> DeviceBatch:
+    """A batch of B sequences of T steps from plain tensors `[B T ...]` on any device, for training without our replay.
+
+    `steps` has each key of the agent's observations, as its space says (images uint8 `[B T H W C]`, integers as class
+    indices); each key of its actions, at t the one taken in step t; and `reward`, `is_first` (the first step of an
+    episode, whose reward is 0), `is_last` (its last) and `is_terminal` (it ended there, rather than being cut), at t
+    those that came with the observation. Other keys are ignored. A sequence begins from the zero state; one that
+    continues another from that one's `Update.carry`. An episode may begin anywhere in it. ValueError: a key is missing,
+    or has another shape.
+    """
+    device = next(agent.parameters()).device
+    observation, action = agent.observation_space, agent.action_space
+    shapes = {key: space.shape for key, space in (observation | action).items()} | dict.fromkeys(FLAGS, ())
+    if missing := [key for key in shapes if key not in steps]:
+        raise ValueError(
+            f"The batch lacks {', '.join(missing)}; it needs {', '.join(shapes)}, each [B T ...], and has "
+            f"{', '.join(steps) or 'nothing'}."
+        )
+    lead = list(steps["is_first"].shape)
+    for key, shape in shapes.items():
+        if len(lead) != 2 or list(steps[key].shape) != [*lead, *shape]:
+            wanted = [*lead, *shape] if len(lead) == 2 else " ".join(["[B T", *map(str, shape)]) + "]"
+            raise ValueError(f"{key} has shape {list(steps[key].shape)}; give {wanted}: sequences first, then steps.")
+    given = {key: steps[key].to(device, non_blocking=True) for key in shapes}
+    given |= {key: given[key].float() if key == "reward" else given[key].bool() for key in FLAGS}
+    before = carry.action if carry else {key: torch.zeros_like(given[key][:, 0]) for key in action}
+    return DeviceBatch(
+        {key: given[key] for key in (*observation, *FLAGS)},
+        carry.state if carry else agent.rssm.initial(lead[0], device),
+        {key: torch.cat([before[key][:, None].to(given[key].dtype), given[key][:, :-1]], 1) for key in action},
+        {key: given[key][:, -1] for key in action},
+        torch.zeros(lead[0], dtype=torch.bool, device=device),
     )

@@ -1,10 +1,10 @@
 """One DreamerV3 update: a function of parameters, batch and draws, with static shapes and no host synchronisation."""
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from learner.batch import DeviceBatch
 from learner.config import LearnerConfig
@@ -19,6 +19,9 @@ from world_models.dreamer.draws import Draws, draw_update, mix_seed
 from world_models.dreamer.official_names import is_kernel, trainable
 from world_models.dreamer.rssm import State
 from world_models.joining import Join
+from world_models.stages import begin
+
+M = TypeVar("M", bound=nn.Module)
 
 
 class Update(NamedTuple):
@@ -56,6 +59,9 @@ class DreamerStep:
 
     Each of several `processes` is given its rows of the batch. Parameters and metrics are those of the whole batch in
     all of them, whatever their number, and into however many parts `config.accumulate` divides their rows.
+
+    It needs no more of Nexus: README.md has a loop of 15 lines around it, and `learner.batch.batch_of` makes batches of
+    plain tensors. `state_dict()` of `agent` and of `optimizer`, `updates` and `carry` are all that it keeps.
     """
 
     def __init__(
@@ -66,9 +72,9 @@ class DreamerStep:
         self.device = choose_device(config, self.processes)
         if self.device.type == "cuda" and self.processes.size > 1:
             torch.cuda.set_device(self.device)
-        self.agent = agent.to(self.device)
-        self.exploration = exploration.to(self.device) if exploration is not None else None
-        self.anchor = anchor.to(self.device) if anchor is not None else None
+        self.agent = _placed(agent, self.device)
+        self.exploration = _placed(exploration, self.device) if exploration is not None else None
+        self.anchor = _placed(anchor, self.device) if anchor is not None else None
         self.config, self.seed = config, seed
         ensemble = exploration.named_parameters("exploration") if exploration is not None else ()
         self.optimizer = LaProp([*trainable(agent), *ensemble], config.optimizer, is_kernel)
@@ -96,12 +102,14 @@ class DreamerStep:
         return drawn.part(processes.rank, processes.size)
 
     def __call__(self, batch: DeviceBatch, draws: Draws | None = None) -> Update:
+        begin("prepare")
         batch = self._continued(batch)
         draws = draws or self.draws(*batch.steps["is_first"].shape)
         if self.anchor is not None and self.anchor.due(self.updates):
             self.anchor.renew(self.agent.encoder, self.agent.rssm)
         self.optimizer.zero_grad()
         output, metrics = self._differentiate(batch, draws)
+        begin("optimize")
         self.processes.average([p.grad for p in self.optimizer.params if p.grad is not None])
         metrics |= {f"optimizer/{key}": value for key, value in self.optimizer.step().items()}
         self.agent.update_slow()
@@ -119,6 +127,7 @@ class DreamerStep:
             return output, join_metrics(each, gather)
         output = self._loss(batch, draws, gather)
         total = agent.total(output.losses)
+        begin("backward")
         total.backward()
         metrics = metrics_of(output, total)
         return output, metrics if self.processes.size == 1 else join_metrics([metrics], gather)
@@ -141,6 +150,12 @@ class DreamerStep:
                 for key, value in first.items()
             }
         return batch._replace(start=start, previous_action=first)
+
+
+def _placed(module: M, device: torch.device) -> M:
+    """`module` on `device`. One that is there already is left as it is: fake tensors cannot be moved."""
+    there = all(tensor.device == device for tensor in (*module.parameters(), *module.buffers()))
+    return module if there else module.to(device)
 
 
 def _choose(condition: Tensor, yes: Tensor, no: Tensor) -> Tensor:

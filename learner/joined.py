@@ -14,6 +14,7 @@ from world_models.dreamer.disagreement import Disagreement
 from world_models.dreamer.draws import Draws
 from world_models.dreamer.rssm import Sequence as States
 from world_models.joining import Join
+from world_models.stages import begin
 
 Loss = Callable[[DeviceBatch, Draws, Join], Output]
 
@@ -71,6 +72,7 @@ def accumulate(
     for number in range(parts):
         output = attempt(number, known)
         total = agent.total(output.losses)
+        begin("backward")
         (total / parts).backward()
         metrics.append(metrics_of(output, total))
         outputs.append(output._replace(losses=_detached(output.losses), sequence=_without(output.sequence), values={}))

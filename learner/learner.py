@@ -26,6 +26,7 @@ from world_models.dreamer.anchor import Anchor
 from world_models.dreamer.disagreement import Disagreement
 from world_models.dreamer.rssm import State
 from world_models.parameters import as_arrays, load_parameters
+from world_models.stages import begin
 
 
 class NonFiniteError(NexusError):
@@ -106,12 +107,14 @@ class Learner:
 
     def update(self) -> dict[str, Tensor]:
         """One update; the metrics stay on the device. Raises NonFiniteError and leaves a report in `faults`."""
+        begin("data")
         if not self._waiting:
             self._fetch()
         rows, keys = self._waiting.popleft()
         agent, device = self.agent, self.step.device
         batch = to_device(rows, agent.observation_space, agent.action_space, agent.config.rssm.classes, device)
         result = self.step(batch)
+        begin("write back")
         if not bool(torch.isfinite(result.metrics["loss/total"] + result.metrics["optimizer/grad_norm"])):
             self._report(rows, keys, result.metrics)
         latents = {"deter": result.latents["deter"].half(), "stoch": result.latents["stoch"].to(torch.int8)}

@@ -1,10 +1,24 @@
 """Evaluation in chunks of rows, which keeps intermediate results in the CPU's caches."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
+
+_whole = False
+
+
+@contextmanager
+def whole() -> Iterator[None]:
+    """While the block runs, nothing is cut into chunks: tensors of a CPU stand for those of another device."""
+    global _whole
+    _whole = True
+    try:
+        yield
+    finally:
+        _whole = False
 
 
 def in_chunks(function: Callable[..., Any], rows: int, *inputs: Tensor) -> Any:
@@ -12,7 +26,7 @@ def in_chunks(function: Callable[..., Any], rows: int, *inputs: Tensor) -> Any:
 
     `function` returns a tensor, or a tuple of tensors, with the same first axis; rows must be independent.
     """
-    if inputs[0].device.type != "cpu" or len(inputs[0]) <= rows:
+    if _whole or inputs[0].device.type != "cpu" or len(inputs[0]) <= rows:
         return function(*inputs)
     parts = [function(*chunk) for chunk in zip(*(x.split(rows) for x in inputs), strict=True)]
     if isinstance(parts[0], Tensor):

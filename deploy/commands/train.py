@@ -64,11 +64,23 @@ class Train(Start):
     Every field of the configuration is an option, e.g. --learner.batch-size 8.
     """
 
+    dry_run: bool = False
+    """Print parameters, memory, arithmetic and expected speed of the updates; start and write nothing."""
+    dry_run_device: Annotated[str, arg(help_behavior_hint="(default: this machine's)", metavar="cpu|h100|...")] = ""
+    """With --dry-run: this machine's CPU, which is measured, or a GPU by its published rates: rtx3090, rtx4090, a10,
+    l4, l40s, a100, h100, h200 or b200."""
     config: Annotated[FlagConversionOff[RunConfig], arg(name="")]
 
 
 def parse_train(arguments: Sequence[str]) -> RunConfig:
     """The configuration that a `nexus train` command line asks for. ValueError: one message with what is wrong."""
+    given = _parse(arguments)
+    if given.dry_run:
+        raise ValueError("--dry-run is for nexus train itself; leave it out.")
+    return given.config
+
+
+def _parse(arguments: Sequence[str]) -> Train:
     if arguments and not arguments[0].startswith("-"):
         start, _ = parse_known(
             Start, [argument for argument in arguments if argument not in HELP], prog="nexus train", example=EXAMPLE,
@@ -88,26 +100,29 @@ def parse_train(arguments: Sequence[str]) -> RunConfig:
     if start.actors:
         default = replace(default, actor=_with_actors(default.actor, start.actors))
 
-    def parsed(default: RunConfig) -> RunConfig:
+    def parsed(default: RunConfig) -> Train:
         given = Train(task=start.task, config=default)
-        config = parse(Train, arguments, prog="nexus train", example=EXAMPLE, default=given).config
+        given = parse(Train, arguments, prog="nexus train", example=EXAMPLE, default=given)
+        config = given.config
         name = config.task.replace(":", "_").replace("/", "_")
         initial = str(directory_of(Path(config.init_from)).absolute()) if config.init_from else ""
-        return replace(
-            config, init_from=initial, logdir=config.logdir or str(Path("runs") / f"{name}-seed{config.seed}")
-        )
+        logdir = config.logdir or str(Path("runs") / f"{name}-seed{config.seed}")
+        return replace(given, config=replace(config, init_from=initial, logdir=logdir))
 
-    config = parsed(default)
+    given = parsed(default)
+    config = given.config
     if config.task != start.task:
         raise ValueError(f"nexus train: --task {config.task} differs from TASK {start.task}; leave out --task.")
     if config.init_from:
         require_another(config)
     if config.init_from and not start.size:
-        config = parsed(replace(default, model=with_networks(config, default.model)))
+        given = parsed(replace(default, model=with_networks(config, default.model)))
     if config.offline:
         for source in open_sources(config.offline, damaged=[]):
             source.close()
-    return config
+    if given.dry_run_device and not given.dry_run:
+        raise ValueError("nexus train: --dry-run-device is for --dry-run; add that, or leave it out.")
+    return given
 
 
 def _with_actors(config: ActorConfig, actors: int | str) -> ActorConfig:
@@ -118,8 +133,11 @@ def _with_actors(config: ActorConfig, actors: int | str) -> ActorConfig:
 
 def run(arguments: Sequence[str]) -> int:
     """Returns the exit code. What is wrong with the task is reported before anything starts."""
-    config = parse_train(arguments)
+    given = _parse(arguments)
+    config = given.config
     Hooks(config.hooks)  # what is wrong with them is reported before the environment is made
+    if given.dry_run:
+        return _dry_run(config, given.dry_run_device)
     if config.mode == "inline":
         with closing(FirstEnvironment(config)) as environment:
             return _train(config, environment.spaces, environment, arguments)
@@ -129,6 +147,16 @@ def run(arguments: Sequence[str]) -> int:
 
         cluster = find_room(config)
     return _train(config, probe(config), None, arguments, cluster)
+
+
+def _dry_run(config: RunConfig, device: str) -> int:
+    from deploy.reports.cost.forecast import choose_device, forecast, lines
+
+    device = choose_device(config, device)
+    spaces = probe(config)
+    require_trainable(config, spaces)
+    print(*lines(config, spaces, forecast(config, spaces, device)), sep="\n")
+    return 0
 
 
 def _train(

@@ -25,6 +25,7 @@ from world_models.dreamer.rssm import RSSM, Sequence, State
 from world_models.joining import Join, alone
 from world_models.layers import concat_dict, total_width
 from world_models.space import Spaces
+from world_models.stages import begin
 
 MODEL_LOSSES = ("reconstruction", "reward", "continuation", "dynamics", "representation")
 
@@ -87,6 +88,7 @@ class Dreamer(nn.Module):
         losses, metrics, sequence, values = self.world_model_losses(batch, start, previous_action, draws)
         config, (rows, time) = self.config, batch["is_first"].shape
         if anchor is not None:
+            begin("anchor")
             action, prior = concat_dict(self.action_space, previous_action), values["prior_logits"]
             losses["anchor"], found = anchor.losses(
                 batch, start, action, batch["is_first"], draws.posterior, sequence, prior
@@ -94,12 +96,15 @@ class Dreamer(nn.Module):
             metrics |= {f"anchor/{key}": value for key, value in found.items()}
         take = min(config.imagination_last or time, time)
 
+        begin("imagine")
         origin = State(*(x[:, -take:].flatten(0, 1).detach() for x in (sequence.deter, sequence.stoch)))
         imagined = imagine(self.rssm, self.policy, origin, draws)
+        begin("judge")
         with torch.no_grad():
             reward, carry_on, slow = in_chunks(self._judge, 64, imagined.features)
         replay_reward = batch["reward"]
         if exploration is not None:
+            begin("explore")
             first, latents = batch["is_first"], sequence.stoch.flatten(-2)
             taken, chosen = (concat_dict(self.action_space, one) for one in (previous_action, imagined.actions))
             losses["disagreement"], novel = exploration.replayed(values["feature"], taken, latents, first)
@@ -108,6 +113,7 @@ class Dreamer(nn.Module):
             found = exploration.metrics(mean, expected, reward, carry_on)
             metrics |= {f"exploration/{key}": value for key, value in found.items()}
             reward, replay_reward = exploration.reward(reward, expected), exploration.reward(replay_reward, novel)
+        begin("losses")
         out = imagination_losses(
             config, imagined.actions, reward, carry_on, self.policy(imagined.features), self.value(imagined.features),
             slow, self.return_scale, join,
@@ -149,9 +155,12 @@ class Dreamer(nn.Module):
     ) -> tuple[dict[str, Tensor], dict[str, Tensor], Sequence, dict[str, Any]]:
         """Reconstruction, reward, continue and KL losses `[B T]` (eqs. 4, 5)."""
         config, reset = self.config, batch["is_first"]
+        begin("encode")
         tokens = self.encoder(batch)
+        begin("observe")
         action = concat_dict(self.action_space, previous_action)
         sequence = self.rssm.observe(start, tokens, action, reset, draws.posterior)
+        begin("predict")
         prior = self.rssm.prior(sequence.deter)
         losses, metrics = self.rssm.kl_losses(sequence.posterior_logits, prior)
 

@@ -33,6 +33,7 @@ _OTHERWISE = {
     "--seed": "--seeds N [N ...] gives the seeds",
     "--mode": "a launched run is always one of --mode cluster",
     "--logdir": "--logdir gives the folder of all runs",
+    "--dry-run-device": "nexus train TASK --dry-run tells what a run needs",
     "--cluster.address": "a job finds the cluster that it is in",
 }
 """Options of nexus train that have no place here."""

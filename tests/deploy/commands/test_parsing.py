@@ -12,7 +12,17 @@ from deploy.commands.parsing import option_names, parse, parse_known
 from deploy.commands.train import Start, Train
 from tests.integration.runs import environment
 
-COMMANDS = ("train", "eval", "plot", "check-env", "doctor", "replay inspect", "replay export", "replay import")
+COMMANDS = (
+    "train",
+    "profile",
+    "eval",
+    "plot",
+    "check-env",
+    "doctor",
+    "replay inspect",
+    "replay export",
+    "replay import",
+)
 CARTPOLE = "train gym:CartPole-v1"
 
 

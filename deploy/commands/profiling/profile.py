@@ -1,0 +1,56 @@
+"""`nexus profile`."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+from deploy.commands.numbers import Positive
+from deploy.commands.parsing import option_names, parse_known
+from deploy.commands.train import Train, parse_train
+from deploy.commands.waiting import directory_of
+from world_models.checkpoint_files import RUN_CONFIG
+
+EXAMPLE = "nexus profile gym:CartPole-v1 --preset quick"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """Time the stages of updates on real batches, against this hardware's limits.
+
+    A run's newest agent learns from its newest steps; the run is not changed.
+
+    A task's new agent learns from random steps, with options of nexus train.
+    """
+
+    target: Annotated[Positional[str], arg(metavar="RUN|TASK")]
+    """A run directory or the name of a launched run; or a task, as for nexus train."""
+    updates: Positive = 5
+    """Updates that are timed."""
+    json: bool = False
+    """Print one JSON object."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Returns the exit code."""
+    given, options = parse_known(
+        Profile, arguments, prog="nexus profile", example=EXAMPLE, others=tuple(option_names(Train))
+    )
+    path = directory_of(Path(given.target))
+    if (path / RUN_CONFIG).exists() and options:
+        raise ValueError(f"{path} is a run and has its options; leave out {options[0]}, or name a task.")
+    config = None if (path / RUN_CONFIG).exists() else parse_train([given.target, *options])
+    from deploy.reports.cost.batches import learner_of_run, learner_of_task
+    from deploy.reports.cost.profiling import lines, profile
+
+    with learner_of_task(config) if config else learner_of_run(path) as (used, learner):
+        found = profile(learner, given.updates)
+    if given.json:
+        print(json.dumps({"task": used.task, **found.to_json()}, indent=1))
+    else:
+        batch = f"batch {used.learner.batch_size} x {used.learner.batch_length}"
+        print(f"{used.task}, {batch}, {used.model.imagination_length} steps imagined", *lines(found), sep="\n")
+    return 0
