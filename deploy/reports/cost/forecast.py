@@ -53,7 +53,12 @@ def choose_device(config: RunConfig, name: str) -> str:
         if name not in (CPU, *GPUS):
             raise ValueError(f"--dry-run-device {name} is not one of {', '.join((CPU, *GPUS))}.")
         return name
-    if config.learner.device == CPU or not torch.cuda.is_available():
+    asked = config.learner.device
+    if asked.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(
+            f"learner.device={asked!r}, but torch sees no CUDA device; name the GPU: --dry-run-device {'|'.join(GPUS)}."
+        )
+    if asked == CPU or not torch.cuda.is_available():
         return CPU
     model = torch.cuda.get_device_name()
     if not (found := named(model)):

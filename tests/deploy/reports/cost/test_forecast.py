@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from deploy.cli import main
 from deploy.commands.train import parse_train
@@ -66,6 +67,11 @@ def test_devices_are_this_cpu_or_known_gpus() -> None:
     config = parse_train(["gym:CartPole-v1", *TINY])
     assert choose_device(config, "") == choose_device(config, "cpu") == "cpu"
     assert choose_device(config, "h100") == "h100"
+    cuda = replace(config, learner=replace(config.learner, device="cuda"))
+    if not torch.cuda.is_available():
+        with pytest.raises(ValueError, match="torch sees no CUDA device; name the GPU: --dry-run-device rtx3090"):
+            choose_device(cuda, "")
+    assert choose_device(cuda, "h100") == "h100"
     with pytest.raises(ValueError, match="--dry-run-device h101 is not one of cpu, rtx3090, .*h100"):
         choose_device(config, "h101")
 
