@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import psutil
 import torch
@@ -12,6 +12,7 @@ from deploy.stored.forecast import forecast_replay
 from deploy.wiring.build import build_agent, build_anchor, build_exploration
 from deploy.wiring.config import RunConfig
 from deploy.wiring.task import TaskSpaces
+from learner.config import LearnerConfig
 from learner.cost.counting import total
 from learner.cost.cpu import cache_bytes
 from learner.cost.gpus import GPUS, named
@@ -67,9 +68,11 @@ def choose_device(config: RunConfig, name: str) -> str:
 
 
 def forecast(config: RunConfig, spaces: TaskSpaces, device: str) -> Forecast:
-    """Count an update of the run and predict its time on `device`; a CPU is this machine's, and is measured."""
+    """Count an update of the run and predict its time on `device`; a CPU is this machine's, and is measured. Of several
+    processes of the learner it is that of one, with its share of the batch."""
     learner, on_gpu = config.learner, device != CPU
-    torch.set_num_threads(learner.threads or max(1, (os.cpu_count() or 2) - 1))
+    learner = replace(learner, batch_size=learner.batch_size // learner.processes, processes=1)
+    torch.set_num_threads(learner.threads or max(1, ((os.cpu_count() or 2) - 1) // config.learner.processes))
     tiny = TinyUpdate(config.model, spaces.action, learner)
     process = psutil.Process().memory_info().rss
 
@@ -83,7 +86,7 @@ def forecast(config: RunConfig, spaces: TaskSpaces, device: str) -> Forecast:
         prediction = predict_gpu(rehearsal.stages, GPUS[device], overhead, learner.tf32)
     else:
         prediction = predict_cpu(rehearsal.stages, overhead)
-    sampled = _sampled(config, spaces)
+    sampled = _sampled(learner, config.model.rssm.deter, spaces)
     parts = rehearsal.memory._asdict()
     host = {"process (Python, PyTorch, ...)": process, "sampled batch": sampled}
     beside = {"snapshots of the policy": 2 * 4 * rehearsal.acting, "batches sampled ahead": learner.prefetch * sampled}
@@ -93,14 +96,14 @@ def forecast(config: RunConfig, spaces: TaskSpaces, device: str) -> Forecast:
     )  # fmt: skip
 
 
-def _sampled(config: RunConfig, spaces: TaskSpaces) -> int:
+def _sampled(learner: LearnerConfig, deter: int, spaces: TaskSpaces) -> int:
     """Bytes of a batch as replay hands it over."""
-    rows, length = config.learner.batch_size, CONTEXT + config.learner.batch_length * config.learner.consecutive
+    rows, length = learner.batch_size, CONTEXT + learner.batch_length * learner.consecutive
 
     def row(spaces: Spaces) -> int:
         return sum(one.dtype.itemsize * int(torch.Size(one.shape).numel()) for one in spaces.values())
 
-    return rows * (length * (row(spaces.observation) + row(spaces.action) + 4 + 3) + 3 * config.model.rssm.deter)
+    return rows * (length * (row(spaces.observation) + row(spaces.action) + 4 + 3) + 3 * deter)
 
 
 def lines(config: RunConfig, spaces: TaskSpaces, found: Forecast) -> Sequence[str]:
@@ -123,7 +126,7 @@ def lines(config: RunConfig, spaces: TaskSpaces, found: Forecast) -> Sequence[st
     speed = f"{found.updates_per_second:,.3g} updates/s, {found.updates_per_second * steps:,.0f} replayed steps/s"
     return [
         f"{config.task}, batch {learner.batch_size} x {learner.batch_length}, {config.model.imagination_length} steps "
-        f"imagined, on {_place(found.device)}. Nothing has been started or written.",
+        f"imagined, on {_place(found.device, learner.processes)}. Nothing has been started or written.",
         "",
         f"Parameters: {number(rehearsal.trained)} trained; {number(rehearsal.acting)} act",
         *columns(modules),
@@ -142,10 +145,13 @@ def lines(config: RunConfig, spaces: TaskSpaces, found: Forecast) -> Sequence[st
         "Assumptions:",
         *(f"  {one}" for one in found.prediction.assumptions),
         "  memory is that of the tensors; what allocators keep and libraries use beside it comes on top, about a tenth",
+        *(["  the exchange of gradients between processes is not counted"] if learner.processes > 1 else []),
     ]
 
 
-def _place(device: str) -> str:
+def _place(device: str, processes: int) -> str:
+    if processes > 1:
+        return f"each of {processes} {'processes on this CPU' if device == CPU else device.upper()} with its share"
     return "this machine's CPU" if device == CPU else f"one {device.upper()}"
 
 

@@ -55,6 +55,20 @@ def test_a_gpu_that_is_too_small_and_one_that_is_not() -> None:
     assert "of its 24 GB, which is too little" in text
 
 
+def test_of_several_processes_each_has_its_share_and_parts_take_less_memory() -> None:
+    options = ["gym:CartPole-v1", *TINY, "--learner.batch-length", "32"]
+    whole, divided, parts = (
+        parse_train([*options, *more]) for more in ([], ["--learner.processes", "2"], ["--learner.accumulate", "2"])
+    )
+    spaces = spaces_of(whole)
+    one, each, accumulated = (forecast(config, spaces, "h100") for config in (whole, divided, parts))
+    assert each.rehearsal.memory.batch < 0.6 * one.rehearsal.memory.batch
+    assert each.rehearsal.memory.activations < one.rehearsal.memory.activations
+    assert accumulated.rehearsal.memory.activations < one.rehearsal.memory.activations
+    text = "\n".join(lines(divided, spaces, each))
+    assert "on each of 2 H100 with its share." in text and "exchange of gradients" in text
+
+
 def test_a_faster_gpu_is_not_expected_to_be_slower() -> None:
     config = parse_train(["gym:CartPole-v1", *TINY])
     spaces = spaces_of(config)
