@@ -117,13 +117,23 @@ class UpsampleConv2d(Conv2d):
         return F.pixel_shuffle(F.conv2d(x, folded, bias, padding=self.reach), 2)
 
 
+def _inverse_rms(x: Float[Tensor, "... C"]) -> Float[Tensor, "... 1"]:
+    wide = torch.promote_types(x.dtype, torch.float32)
+    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=wide)
+    return norm.square_().div_(x.shape[-1]).add_(NORM_EPS).rsqrt_()
+
+
+def norm_silu(x: Float[Tensor, "... C"], gain: Float[Tensor, "... C"]) -> Float[Tensor, "... C"]:
+    """`NormSilu` without autograd; the gain may differ along further axes."""
+    return F.silu((x * _inverse_rms(x)).mul_(gain), inplace=True).to(x.dtype)
+
+
 class _NormSilu(torch.autograd.Function):
     """RMSNorm and SiLU as one autograd node: it saves only the input, where a chain of operators keeps five tensors."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, gain: Tensor) -> Tensor:
-        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
-        inverse = norm.square_().div_(x.shape[-1]).add_(NORM_EPS).rsqrt_()
+        inverse = _inverse_rms(x)
         ctx.save_for_backward(x, gain, inverse)
         return F.silu((x * inverse).mul_(gain), inplace=True).to(x.dtype)
 
@@ -138,6 +148,30 @@ class _NormSilu(torch.autograd.Function):
         dot = torch.mul(grad_unit, unit, out=grad).mean(-1, keepdim=True)
         grad_x = grad_unit.addcmul_(unit, dot, value=-1).mul_(inverse)
         return grad_x.to(x.dtype), grad_gain
+
+
+class NormSiluGradients:
+    """Gradients of `norm_silu` over a scan of T steps, `x` `[T N ... C]`: all that does not depend on the gradients to
+    come is computed for all steps at once."""
+
+    def __init__(self, x: Float[Tensor, "T N ... C"], gain: Float[Tensor, "... C"]):
+        inverse = _inverse_rms(x)
+        self.unit = x * inverse
+        self.scaled = self.unit * gain
+        self.out = F.silu(self.scaled).to(x.dtype)
+        self.slope = torch.ops.aten.silu_backward(inverse * gain, self.scaled)
+        self.grads = torch.empty_like(x)
+
+    def step(self, t: int, grad: Float[Tensor, "N ... C"], out: Float[Tensor, "N ... C"]) -> None:
+        """Write the gradient of `x[t]` to `out`."""
+        self.grads[t] = grad
+        weighted, unit = grad * self.slope[t], self.unit[t]
+        torch.addcmul(weighted, unit, (weighted * unit).mean(-1, keepdim=True), value=-1, out=out)
+
+    def gain(self) -> Float[Tensor, "... C"]:
+        """The gradient of the gain, after the last step."""
+        grads = torch.ops.aten.silu_backward(self.grads.to(self.scaled.dtype), self.scaled)
+        return grads.mul_(self.unit).sum((0, 1))
 
 
 class NormSilu(nn.Module):

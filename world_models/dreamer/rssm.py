@@ -19,6 +19,8 @@ from world_models.distributions import (
 )
 from world_models.dreamer.config import RSSMConfig
 from world_models.dreamer.gru import gru_update
+from world_models.dreamer.recurrence import Kernels
+from world_models.dreamer.scan import scan
 from world_models.layers import MLP, BlockLinear, Dense, Linear, NormSilu
 
 
@@ -80,6 +82,31 @@ class RSSM(nn.Module):
         """Block kernels, split once for a whole scan."""
         return [layer.linear.split() for layer in self.dynamics_layers()] + [self.gru.split()]
 
+    def scan_kernels(self) -> Kernels:
+        """The kernels of many steps, in the type that products are computed in."""
+        device, hidden = self.gru.weight.device.type, 2 * self.config.hidden
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else self.gru.weight.dtype
+        inputs, blocks = (self.deter_in, self.stoch_in), [*(layer.linear for layer in self.dynamics_layers()), self.gru]
+        split, posterior = [layer.split() for layer in blocks], self.posterior_mlp.layers()
+        dense = [posterior[0].linear.weight[:, : self.config.deter], *(x.linear.weight for x in posterior[1:])]
+        return Kernels(
+            inputs=tuple(transposed(layer.linear.weight, dtype) for layer in inputs),
+            input_bias=torch.stack([layer.linear.bias for layer in inputs]).to(dtype),
+            input_gain=torch.stack([layer.norm.weight for layer in inputs]),
+            shared=split[0][1][:hidden].to(dtype),
+            own=tuple(own.to(dtype).contiguous() for own, _ in split),
+            bias=tuple(layer.bias.view(layer.blocks, 1, -1) for layer in blocks[1:]),
+            gain=tuple(layer.norm.weight for layer in self.dynamics_layers()),
+            posterior=tuple(transposed(weight, dtype) for weight in (*dense, self.posterior_out.weight)),
+            posterior_bias=tuple(x.bias.to(dtype) for x in (*(x.linear for x in posterior[1:]), self.posterior_out)),
+            posterior_gain=tuple(layer.norm.weight for layer in posterior),
+        )
+
+    def action_part(self, embedded: Float[Tensor, "... H"]) -> Float[Tensor, "... O"]:
+        """The embedded action's part of the first block layer, with its bias."""
+        first = self.dynamics_layers()[0].linear if self.dynamics else self.gru
+        return nn.functional.linear(embedded, first.split()[1][2 * self.config.hidden :].t(), first.bias)
+
     def dynamics_layers(self) -> list[BlockDense]:
         """The layers before the GRU's gates."""
         return [cast(BlockDense, layer) for layer in self.dynamics]
@@ -128,25 +155,14 @@ class RSSM(nn.Module):
         draw: Shaped[Tensor, "B T S"],
     ) -> Sequence:
         """Filter a sequence. `action[:, t]` is the action that led to step t; a reset zeroes state and action."""
-        keep = (~reset).float()[..., None]  # [B T 1]
-        # Computed outside the scan since independent of the state: action features and the posterior's token part.
-        embedded = self.embed_action(action * keep).unbind(1)
-        first, *rest = self.posterior_mlp.layers()
-        from_deter, from_token = first.linear.weight.split([self.config.deter, tokens.shape[-1]], 1)
-        token_part = nn.functional.linear(tokens, from_token, first.linear.bias).unbind(1)
-        from_deter = from_deter.t()
-        kernels = self.kernels()
-        deter, stoch = state.deter, state.stoch
-        out: list[tuple[Tensor, ...]] = []
-        for t, (mask, drawn) in enumerate(zip(keep.unbind(1), draw.unbind(1), strict=True)):
-            deter = self.core(deter * mask, stoch.flatten(-2) * mask, embedded[t], kernels)
-            hidden = first.norm(torch.addmm(token_part[t], deter, from_deter))
-            for layer in rest:
-                hidden = layer(hidden)
-            logits = self._latents(self.posterior_out(hidden))
-            stoch, index = self.sample(logits, drawn)
-            out.append((deter, stoch, index, logits))
-        return Sequence(*(torch.stack(parts, 1) for parts in zip(*out, strict=True)))
+        # Time first. What does not depend on the state is computed for all steps at once.
+        tokens, action, reset, draw = (x.transpose(0, 1) for x in (tokens, action, reset, draw))
+        keep = (~reset).float()[..., None]
+        kernels = self.scan_kernels()
+        base = self.action_part(self.embed_action(action * keep))
+        linear = self.posterior_mlp.layers()[0].linear
+        token = nn.functional.linear(tokens, linear.weight[:, self.config.deter :], linear.bias)
+        return Sequence(*scan(kernels, self.config.unimix, state.deter, state.stoch, keep, base, token, draw))
 
     def observe_step(
         self,
@@ -189,3 +205,8 @@ class RSSM(nn.Module):
             "representation_entropy": categorical_entropy(post.detach()).sum(-1).mean(),
         }
         return losses, entropies
+
+
+def transposed(weight: Float[Tensor, "O I"], dtype: torch.dtype) -> Float[Tensor, "I O"]:
+    """A contiguous copy."""
+    return weight.t().to(dtype, memory_format=torch.contiguous_format)
