@@ -142,7 +142,12 @@ def pick_class(probs: Float[Tensor, "... C"], draw: Shaped[Tensor, "..."]) -> In
 
 def one_hot(index: Int[Tensor, "..."], classes: int) -> Float[Tensor, "... C"]:
     """One-hot in float32, without the host-side range check of `torch.nn.functional.one_hot`."""
-    return torch.zeros(*index.shape, classes, device=index.device).scatter_(-1, index[..., None], 1.0)
+    return one_hot_(index, torch.empty(*index.shape, classes, device=index.device))
+
+
+def one_hot_(index: Int[Tensor, "..."], out: Float[Tensor, "... C"]) -> Float[Tensor, "... C"]:
+    """`one_hot` into memory that is there."""
+    return out.zero_().scatter_(-1, index[..., None], 1.0)
 
 
 class _StraightThrough(torch.autograd.Function):

@@ -3,7 +3,7 @@
 Legend: N rows, H steps, A width of an action vector, F features, E reward heads.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -89,6 +89,12 @@ def map_state(function: Callable[..., Tensor], *states: State) -> State:
 def leaves(state: State) -> list[Tensor]:
     """The tensors of a state, in order."""
     return [state] if isinstance(state, Tensor) else [leaf for part in state for leaf in leaves(part)]
+
+
+def like(state: State, tensors: Iterable[Tensor]) -> State:
+    """`tensors`, in the order of `leaves`, in the structure of `state`."""
+    remaining = iter(tensors)
+    return map_state(lambda _: next(remaining), state)
 
 
 def repeat_rows(state: State, count: int) -> State:

@@ -115,7 +115,7 @@ class Dreamer(nn.Module):
             reward, replay_reward = exploration.reward(reward, expected), exploration.reward(replay_reward, novel)
         begin("losses")
         out = imagination_losses(
-            config, imagined.actions, reward, carry_on, self.policy(imagined.features), self.value(imagined.features),
+            config, imagined.actions, reward, carry_on, imagined.policy, self.value(imagined.features),
             slow, self.return_scale, join,
         )  # fmt: skip
         losses |= {key: loss.mean(1).view(rows, take) for key, loss in out.losses.items()}

@@ -12,7 +12,7 @@ from torch import Tensor
 
 def by_block(x: Float[Tensor, "N D"], blocks: int) -> Float[Tensor, "G N P"]:
     """A view with the block axis first."""
-    return x.unflatten(-1, (blocks, -1)).transpose(0, 1)
+    return x.view(len(x), blocks, -1).transpose(0, 1)
 
 
 def tanh_(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
@@ -58,7 +58,7 @@ class _GRUUpdate(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
         deter, applied, new = ctx.saved_tensors
-        grad = by_block(grad, len(applied))
+        grad = by_block(grad.contiguous(), len(applied))
         factors, carried = gate_factors(applied, new, by_block(deter.float(), len(applied)))
         grad_gates = factors.mul_(grad.unsqueeze(-2)).flatten(-2)
         return grad_gates.to(ctx.dtype), carried.mul_(grad).transpose(0, 1).flatten(1).to(deter.dtype)

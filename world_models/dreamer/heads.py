@@ -60,15 +60,28 @@ class Policy(nn.Module):
         self.out = nn.ModuleDict(outputs)
 
     def forward(self, feature: Float[Tensor, "... F"]) -> dict[str, ActionDistribution]:
+        return self.distributions(self.outputs(feature))
+
+    def outputs(self, feature: Float[Tensor, "... F"]) -> dict[str, Float[Tensor, "... width"]]:
+        """What the output layers give: `<key>/logits`, or `<key>/mean` and `<key>/std`."""
         hidden = self.mlp(feature)
+        return {
+            f"{key}/{name}": layer(hidden)
+            for key in self.spaces
+            for name, layer in cast(nn.ModuleDict, self.out[module_key(key)]).items()
+        }
+
+    def distributions(self, outputs: dict[str, Float[Tensor, "... width"]]) -> dict[str, ActionDistribution]:
+        """The distribution of each action key from `outputs`."""
         result: dict[str, ActionDistribution] = {}
         for key, space in self.spaces.items():
-            raw = {name: layer(hidden) for name, layer in cast(nn.ModuleDict, self.out[module_key(key)]).items()}
             event = len(space.shape)
             if space.discrete:
-                result[key] = Categorical(raw["logits"].unflatten(-1, (*space.shape, space.classes)), event)
+                logits = outputs[f"{key}/logits"].unflatten(-1, (*space.shape, space.classes))
+                result[key] = Categorical(logits, event)
             else:
-                mean, std = (x.unflatten(-1, space.shape) if event else x.squeeze(-1) for x in raw.values())
+                raw = (outputs[f"{key}/{name}"] for name in ("mean", "std"))
+                mean, std = (x.unflatten(-1, space.shape) if event else x.squeeze(-1) for x in raw)
                 result[key] = BoundedNormal(mean, std, *self.bounds, event)
         return result
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from world_models.dreamer.gru import by_block, gates_
 from world_models.layers import norm_silu
+from world_models.protocol import leaves, like
 
 
 class Kernels(NamedTuple):
@@ -60,8 +61,8 @@ class Steps:
     def __init__(self, kernels: Kernels, rows: int, steps: int = 1):
         self.kernels = kernels
         (blocks, _, gates), new = kernels.own[-1].shape, kernels.shared.new_empty
-        self.dtype = kernels.shared.dtype
-        self.wide = torch.promote_types(self.dtype, torch.float32)
+        dtype = kernels.shared.dtype
+        self.wide = torch.promote_types(dtype, torch.float32)
         self.past = Past(
             inputs=new(steps, rows, *kernels.input_bias.shape),
             hidden=tuple(new(steps, rows, len(gain)) for gain in kernels.gain),
@@ -69,31 +70,37 @@ class Steps:
             candidates=new(steps, blocks, rows, gates // 3, dtype=self.wide),
             posteriors=tuple(new(steps, rows, len(gain)) for gain in kernels.posterior_gain),
         )
+        self.slots: list[Past] = [like(self.past, parts) for parts in zip(*map(torch.unbind, leaves(self.past)))]
+        # Memory for what only one step needs: large tensors that come and go cost page faults.
+        self.products = [new(blocks, rows, own.shape[2]) for own in kernels.own[:-1]]
+        self.gates = None if dtype == self.wide else new(blocks, rows, gates)
 
     def core(
         self, t: int, state: Float[Tensor, "N D+Z"], base: Float[Tensor, "N O"], out: Float[Tensor, "N D"]
     ) -> None:
         """Write the next recurrent state to `out`; `base` is the action's part of the first block layer."""
-        k, past, width = self.kernels, self.past, out.shape[1]
+        k, past, width = self.kernels, self.slots[t], out.shape[1]
         blocks = len(k.own[0])
-        narrow = state.to(self.dtype)
+        narrow = state.to(base.dtype)
         x, stoch = narrow[:, :width], narrow[:, width:]
-        for i, part in enumerate((x, stoch)):
-            torch.addmm(k.input_bias[i], part, k.inputs[i], out=past.inputs[t, :, i])
-        shared = norm_silu(past.inputs[t], k.input_gain).flatten(1)
-        bias = by_block(torch.addmm(base, shared, k.shared), blocks)
-        for i, own in enumerate(k.own):
-            product, last = torch.bmm(by_block(x, blocks), own), i == len(past.hidden)
-            torch.add(product, bias, out=past.gates[t] if last else by_block(past.hidden[i][t], blocks))
-            if not last:
-                x, bias = norm_silu(past.hidden[i][t], k.gain[i]), k.bias[i]
-        update, new = gates_(past.gates[t], past.candidates[t])
+        torch.addmm(k.input_bias[0], x, k.inputs[0], out=past.inputs[:, 0])
+        torch.addmm(k.input_bias[1], stoch, k.inputs[1], out=past.inputs[:, 1])
+        shared = norm_silu(past.inputs, k.input_gain).flatten(1)
+        bias = by_block(torch.addmm(base, shared, k.shared, out=past.hidden[0] if past.hidden else None), blocks)
+        for i, hidden in enumerate(past.hidden):
+            product = torch.bmm(by_block(x, blocks), k.own[i], out=self.products[i])
+            torch.add(product, bias, out=by_block(hidden, blocks))
+            x, bias = norm_silu(hidden, k.gain[i]), k.bias[i]
+        product = torch.bmm(by_block(x, blocks), k.own[-1], out=past.gates if self.gates is None else self.gates)
+        torch.add(product, bias, out=past.gates)
+        update, new = gates_(past.gates, past.candidates)
         torch.lerp(by_block(state[:, :width], blocks), new, update, out=by_block(out, blocks))
 
     def posterior(self, t: int, deter: Float[Tensor, "N D"], token: Float[Tensor, "N H"]) -> Float[Tensor, "N Z"]:
         """Raw logits; `token` is the tokens' part of the first layer."""
-        k, bias, x = self.kernels, token, deter.to(self.dtype)
-        for i, gain in enumerate(k.posterior_gain):
-            torch.addmm(bias, x, k.posterior[i], out=self.past.posteriors[i][t])
-            x, bias = norm_silu(self.past.posteriors[i][t], gain), k.posterior_bias[i]
+        k, bias, x = self.kernels, token, deter.to(token.dtype)
+        layers = zip(self.slots[t].posteriors, k.posterior_gain, k.posterior, k.posterior_bias, strict=False)
+        for out, gain, weight, following in layers:
+            torch.addmm(bias, x, weight, out=out)
+            x, bias = norm_silu(out, gain), following
         return torch.addmm(bias, x, k.posterior[-1])

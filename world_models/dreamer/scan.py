@@ -6,18 +6,17 @@ with factors that were computed for all steps at once, and the gradients of weig
 Legend: T time, N rows, D deter, S latents, C classes, Z = S * C, H hidden, G blocks, O outputs of the first block layer.
 """
 
-from collections.abc import Iterable
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
-from world_models.distributions import one_hot, over_classes, pick_class, unimix_probs
+from world_models.distributions import one_hot_, over_classes, pick_class, unimix_probs
 from world_models.dreamer.gru import by_block, gate_factors
 from world_models.dreamer.recurrence import Kernels, Past, Steps
 from world_models.layers import NormSiluGradients
-from world_models.protocol import leaves, map_state
+from world_models.protocol import leaves, like, map_state
 
 
 def scan(
@@ -47,7 +46,7 @@ class _Scan(torch.autograd.Function):
         draw: Tensor, *weights: Tensor,
     ) -> tuple[Tensor, ...]:  # fmt: skip
         (time, rows, _), width, latents = keep.shape, deter.shape[-1], stoch.shape[1:]
-        steps = Steps(_like(skeleton, weights), rows, time)
+        steps = Steps(like(skeleton, weights), rows, time)
         state = torch.cat([deter, stoch.flatten(1)], -1).to(steps.wide)
         before, after = (state.new_empty(time, *state.shape) for _ in range(2))
         logits, indices = state.new_empty(time, rows, *latents), []
@@ -58,7 +57,7 @@ class _Scan(torch.autograd.Function):
                 steps.core(t, before[t], base[t], state[:, :width])
                 logits[t] = steps.posterior(t, state[:, :width], token[t]).unflatten(-1, latents)
                 index = pick_class(unimix_probs(logits[t], mix), draw[t])
-                state[:, width:] = one_hot(index, latents[1]).flatten(1)
+                one_hot_(index, state[:, width:].unflatten(-1, latents))
                 indices.append(index)
         ctx.save_for_backward(keep, before, after, logits, *leaves(steps.past), *weights)
         ctx.skeletons = map_state(lambda _: torch.empty(0), steps.past), skeleton
@@ -71,7 +70,7 @@ class _Scan(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         keep, before, after, logits, *saved = ctx.saved_tensors
-        past, kernels = _like(ctx.skeletons, saved)
+        past, kernels = like(ctx.skeletons, saved)
         with torch.autocast(keep.device.type, enabled=False):
             reverse = _Reverse(past, kernels, ctx.mix, before, after, logits)
             grad_deter, grad_stoch, _, grad_logits = (x.transpose(0, 1) for x in grads)
@@ -182,9 +181,3 @@ class _Reverse:
 def _product(x: Float[Tensor, "T N I"], grad: Float[Tensor, "T N O"]) -> Float[Tensor, "I O"]:
     """The gradient of a weight, over all rows of all past."""
     return torch.mm(x.flatten(0, 1).t(), grad.flatten(0, 1))
-
-
-def _like(skeleton: Any, tensors: Iterable[Tensor]) -> Any:
-    """Tensors in the place of those of a skeleton."""
-    remaining = iter(tensors)
-    return map_state(lambda _: next(remaining), skeleton)
