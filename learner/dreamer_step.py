@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from learner.batch import DeviceBatch
 from learner.config import LearnerConfig
 from learner.joined import accumulate, join_metrics, metrics_of
+from learner.freed_memory import keep_freed_memory
 from learner.optimizer import LaProp
 from learner.processes import Processes
 from world_models.dreamer.acting import Carry
@@ -83,6 +84,8 @@ class DreamerStep:
         self.generator = torch.Generator(self.device)
         bfloat16 = {"auto": self.device.type == "cuda", "bfloat16": True, "float32": False}[config.precision]
         self.autocast_dtype = torch.bfloat16 if bfloat16 else None
+        if self.device.type == "cpu":
+            keep_freed_memory()
         if self.device.type == "cuda":
             torch.backends.cuda.matmul.allow_tf32 = config.tf32
             torch.backends.cudnn.allow_tf32 = config.tf32

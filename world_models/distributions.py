@@ -34,19 +34,20 @@ def two_hot_bins(bins: int, device: torch.device | None = None) -> Float[Tensor,
 
 
 class _CrossEntropy(torch.autograd.Function):
-    """`-sum_j weight_j log_softmax(logits)[index_j]`, with its gradient computed in one pass over the bins."""
+    """`-sum_j weight_j log_softmax(logits)[index_j]` from the probabilities, which its gradient needs."""
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, index: Tensor, weight: Tensor) -> Tensor:
-        log_probs = F.log_softmax(logits, -1)
-        ctx.save_for_backward(log_probs, index, weight)
-        return -(weight * log_probs.gather(-1, index)).sum(-1)
+    def forward(ctx: Any, logits: Tensor, probs: Tensor, index: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(probs, index, weight)
+        # The largest probability is at least one in K, so its logarithm is exact where others underflow.
+        normaliser = logits.amax(-1, keepdim=True) - probs.amax(-1, keepdim=True).log()
+        return (weight * (normaliser - logits.gather(-1, index))).sum(-1)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        log_probs, index, weight = ctx.saved_tensors
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        probs, index, weight = ctx.saved_tensors
         weight = weight * grad[..., None]
-        return log_probs.exp().mul_(weight.sum(-1, keepdim=True)).scatter_add_(-1, index, -weight), None, None
+        return (probs * weight.sum(-1, keepdim=True)).scatter_add_(-1, index, -weight), None, None, None
 
 
 class TwoHot:
@@ -63,16 +64,21 @@ class TwoHot:
     def log_probs(self) -> Float[Tensor, "... K"]:
         return F.log_softmax(self.logits, -1)
 
+    @cached_property
+    def probs(self) -> Float[Tensor, "... K"]:
+        """As constants, without gradient."""
+        return torch.softmax(self.logits.detach(), -1)
+
     def pred(self) -> Float[Tensor, "..."]:
         """Expectation, summed in mirrored pairs so that symmetric probabilities give exactly zero."""
-        flat = self.logits.reshape(-1, self.logits.shape[-1])
+        constant = not (torch.is_grad_enabled() and self.logits.requires_grad)
+        probs = self.probs if constant else torch.softmax(self.logits, -1)
+        flat = probs.reshape(-1, probs.shape[-1])
         return in_chunks(self._expectation, 1024, flat).view(self.logits.shape[:-1])
 
-    def _expectation(self, logits: Float[Tensor, "N K"]) -> Float[Tensor, " N"]:
-        terms = torch.softmax(logits, -1) * self.bins
-        half = terms.shape[-1] // 2
-        pairs = (terms[..., :half].flip(-1) + terms[..., -half:]).sum(-1)
-        return terms[..., half] + pairs if terms.shape[-1] % 2 else pairs
+    def _expectation(self, probs: Float[Tensor, "N K"]) -> Float[Tensor, " N"]:
+        half = probs.shape[-1] // 2
+        return (probs[:, -half:] - probs[:, :half].flip(-1)) @ self.bins[-half:]
 
     def encode(self, target: Float[Tensor, "..."]) -> tuple[Int[Tensor, "... 2"], Float[Tensor, "... 2"]]:
         """Two-hot encoding of `target` (raw units): two bins and their weights."""
@@ -89,7 +95,7 @@ class TwoHot:
 
     def cross_entropy(self, index: Int[Tensor, "... J"], weight: Float[Tensor, "... J"]) -> Float[Tensor, "..."]:
         """Cross-entropy to a target with `weight` on the bins `index`."""
-        return _CrossEntropy.apply(self.logits, index, weight)
+        return _CrossEntropy.apply(self.logits, self.probs, index, weight)
 
     def loss(self, target: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """Cross-entropy to the two-hot encoding of `target` (raw units)."""

@@ -5,6 +5,7 @@ bfloat16 and normalisation in float32.
 """
 
 import math
+from functools import cache
 from typing import Any, cast
 
 import torch
@@ -117,10 +118,15 @@ class UpsampleConv2d(Conv2d):
         return F.pixel_shuffle(F.conv2d(x, folded, bias, padding=self.reach), 2)
 
 
+@cache
+def _epsilon(device: torch.device, dtype: torch.dtype) -> Tensor:
+    return torch.full((), NORM_EPS, device=device, dtype=dtype)
+
+
 def _inverse_rms(x: Float[Tensor, "... C"]) -> Float[Tensor, "... 1"]:
     wide = torch.promote_types(x.dtype, torch.float32)
     norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=wide)
-    return norm.square_().div_(x.shape[-1]).add_(NORM_EPS).rsqrt_()
+    return torch.addcmul(_epsilon(x.device, wide), norm, norm, value=1 / x.shape[-1]).rsqrt_()
 
 
 def norm_silu(x: Float[Tensor, "... C"], gain: Float[Tensor, "... C"]) -> Float[Tensor, "... C"]:
@@ -159,18 +165,20 @@ class NormSiluGradients:
         self.unit = x * inverse
         self.scaled = self.unit * gain
         self.out = F.silu(self.scaled).to(x.dtype)
-        self.slope = torch.ops.aten.silu_backward(inverse * gain, self.scaled)
-        self.grads = torch.empty_like(x)
+        slope = torch.ops.aten.silu_backward(inverse * gain, self.scaled)
+        # Gradients of the outputs, to be written before `step`, and of `x`, written by it.
+        self.grad_out, self.grad = torch.empty_like(x), torch.empty_like(x)
+        self.slots = list(zip(self.grad_out.unbind(), self.grad.unbind(), slope.unbind(), self.unit.unbind(), strict=True))
 
-    def step(self, t: int, grad: Float[Tensor, "N ... C"], out: Float[Tensor, "N ... C"]) -> None:
-        """Write the gradient of `x[t]` to `out`."""
-        self.grads[t] = grad
-        weighted, unit = grad * self.slope[t], self.unit[t]
-        torch.addcmul(weighted, unit, (weighted * unit).mean(-1, keepdim=True), value=-1, out=out)
+    def step(self, t: int) -> Float[Tensor, "N ... C"]:
+        """The gradient of `x[t]` from that of the output."""
+        incoming, out, slope, unit = self.slots[t]
+        weighted = incoming * slope
+        return torch.addcmul(weighted, unit, (weighted * unit).mean(-1, keepdim=True), value=-1, out=out)
 
     def gain(self) -> Float[Tensor, "... C"]:
         """The gradient of the gain, after the last step."""
-        grads = torch.ops.aten.silu_backward(self.grads.to(self.scaled.dtype), self.scaled)
+        grads = torch.ops.aten.silu_backward(self.grad_out.to(self.scaled.dtype), self.scaled)
         return grads.mul_(self.unit).sum((0, 1))
 
 
@@ -182,7 +190,7 @@ class NormSilu(nn.Module):
         self.weight = nn.Parameter(torch.ones(channels))
 
     def forward(self, x: Float[Tensor, "... C"]) -> Float[Tensor, "... C"]:
-        return _NormSilu.apply(x, self.weight)
+        return _NormSilu.apply(x, self.weight) if torch.is_grad_enabled() else norm_silu(x, self.weight)
 
 
 def rms_norm(x: Float[Tensor, "... C"], gain: Float[Tensor, " C"]) -> Float[Tensor, "... C"]:

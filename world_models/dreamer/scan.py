@@ -78,9 +78,9 @@ class _Scan(torch.autograd.Function):
             grad = torch.zeros_like(incoming[0])
             for t in reversed(range(len(keep))):
                 grad = reverse.step(t, incoming[t].add_(grad), grad_logits[t]).mul_(keep[t])
-            weights, base = reverse.weights(), reverse.base()
+            weights, base = reverse.weights(), reverse.base(slice(None))
         deter, stoch = grad.split([grad_deter.shape[-1], logits[0, 0].numel()], -1)
-        token = reverse.posteriors[0]
+        token = reverse.posteriors[0].grad
         parts = (deter, stoch.unflatten(-1, logits.shape[2:]), None, base.to(ctx.dtypes[0]), token.to(ctx.dtypes[1]))
         return None, None, *parts, None, *leaves(weights)
 
@@ -90,94 +90,86 @@ class _Reverse:
 
     def __init__(self, past: Past, kernels: Kernels, mix: float, before: Tensor, after: Tensor, logits: Tensor):
         k, self.dtype = kernels, kernels.shared.dtype
-        self.kernels, self.before, self.after = kernels, before, after
-        self.blocks, width, _ = k.own[-1].shape
-        self.width = self.blocks * width
-        self.input_norm = NormSiluGradients(past.inputs, k.input_gain)
-        self.norms = [NormSiluGradients(x, gain) for x, gain in zip(past.hidden, k.gain, strict=True)]
-        self.posterior_norms = [
-            NormSiluGradients(x, gain) for x, gain in zip(past.posteriors, k.posterior_gain, strict=True)
-        ]
+        self.kernels, self.before, self.after = kernels, before.to(self.dtype), after.to(self.dtype)
+        self.blocks = len(k.own[0])
+        self.width = self.blocks * past.candidates.shape[-1]
+        self.inputs = NormSiluGradients(past.inputs, k.input_gain)
+        self.hidden = [NormSiluGradients(*layer) for layer in zip(past.hidden, k.gain, strict=True)]
+        self.posteriors = [NormSiluGradients(*layer) for layer in zip(past.posteriors, k.posterior_gain, strict=True)]
         old = before[..., : self.width].unflatten(-1, (self.blocks, -1)).transpose(1, 2)  # [T G N P]
         self.gate_factors, self.carried = gate_factors(past.gates, past.candidates, old)
         self.probs = over_classes(torch.softmax, logits)  # [T N S C]
-        self.mix = mix
-        # Gradients of pre-activations.
-        self.inputs, self.hidden = torch.empty_like(past.inputs), [torch.empty_like(x) for x in past.hidden]
-        self.gates = torch.empty_like(past.gates, dtype=self.dtype)
-        self.posteriors = [torch.empty_like(x) for x in past.posteriors]
-        self.logits = torch.empty_like(logits, dtype=self.dtype)
+        self.slopes = (1 - mix) * self.probs
+        self.grad_gates = torch.empty_like(past.gates, dtype=self.dtype)
+        self.grad_logits = torch.empty_like(logits, dtype=self.dtype)
+        self.transposed: Kernels = map_state(lambda x: x.mT if x.ndim > 1 else x, kernels)
 
     def step(self, t: int, grad: Tensor, grad_logits: Tensor) -> Tensor:
         """From the gradient of the state after step t `[N D+Z]`, changed in place, to that of the state before it."""
-        k, rows = self.kernels, len(grad)
+        k, blocks = self.transposed, self.blocks
         deter, stoch = grad[:, : self.width], grad[:, self.width :]
         # Straight through the sample to the unimixed softmax.
-        weighted = (stoch.view_as(grad_logits) * self.probs[t]).mul_(1 - self.mix)
-        total = weighted.sum(-1, keepdim=True)
-        torch.add(weighted.addcmul_(self.probs[t], total, value=-1), grad_logits, out=self.logits[t])
-        x = self.logits[t].flatten(1)
-        for i, norm in reversed(list(enumerate(self.posterior_norms))):
-            norm.step(t, torch.mm(x, k.posterior[i + 1].t()), self.posteriors[i][t])
-            x = self.posteriors[i][t]
-        deter.add_(torch.mm(x, k.posterior[0].t()))
+        weighted = stoch.view_as(grad_logits) * self.slopes[t]
+        weighted.addcmul_(self.probs[t], weighted.sum(-1, keepdim=True), value=-1)
+        x = torch.add(weighted, grad_logits, out=self.grad_logits[t]).flatten(1)
+        for norm, weight in zip(reversed(self.posteriors), reversed(k.posterior), strict=False):
+            torch.mm(x, weight, out=norm.grad_out[t])
+            x = norm.step(t)
+        _add_product(deter, x, k.posterior[0])
 
-        by_block = deter.unflatten(-1, (self.blocks, -1)).transpose(0, 1)  # [G N P]
         out = torch.empty_like(grad)
-        out_by_block = out[:, : self.width].unflatten(-1, (self.blocks, -1)).transpose(0, 1)
-        torch.mul(by_block, self.carried[t], out=out_by_block)
-        gates = self.gates[t].unflatten(-1, (3, -1))
-        torch.mul(by_block.unsqueeze(2), self.gate_factors[t], out=gates)
-        x = self.gates[t]  # [G N Q]
-        for i, own in reversed(list(enumerate(k.own))):
-            product = torch.bmm(x, own.mT)
-            if i:
-                self.norms[i - 1].step(t, product.transpose(0, 1).reshape(rows, -1), self.hidden[i - 1][t])
-                x = self.hidden[i - 1][t].unflatten(-1, (self.blocks, -1)).transpose(0, 1)
-        out_by_block.add_(product)
-        shared = torch.mm(x.transpose(0, 1).reshape(rows, -1), k.shared.t()).view_as(self.inputs[t])
-        self.input_norm.step(t, shared, self.inputs[t])
-        out[:, : self.width].add_(torch.mm(self.inputs[t, :, 0], k.inputs[0].t()))
-        out[:, self.width :] = torch.mm(self.inputs[t, :, 1], k.inputs[1].t())
+        before, by = out[:, : self.width], by_block(deter, blocks)  # [N D], [G N P]
+        torch.mul(by, self.carried[t], out=by_block(before, blocks))
+        torch.mul(by.unsqueeze(2), self.gate_factors[t], out=self.grad_gates[t].unflatten(-1, (3, -1)))
+        product = torch.bmm(self.grad_gates[t], k.own[-1])
+        for norm, own in zip(reversed(self.hidden), reversed(k.own[:-1]), strict=True):
+            by_block(norm.grad_out[t], blocks).copy_(product)
+            product = torch.bmm(by_block(norm.step(t), blocks), own)
+        by_block(before, blocks).add_(product)
+        torch.mm(self.base(t), k.shared, out=self.inputs.grad_out[t].flatten(1))
+        x, y = self.inputs.step(t).unbind(1)
+        _add_product(before, x, k.inputs[0])
+        out[:, self.width :] = torch.mm(y, k.inputs[1])
         return out
 
-    def base(self) -> Float[Tensor, "T N O"]:
+    def base(self, t: int | slice) -> Float[Tensor, "... N O"]:
         """The gradient of the action's part of the first block layer."""
-        return self.hidden[0] if self.hidden else self.gates.transpose(1, 2).flatten(2)
+        return self.hidden[0].grad[t] if self.hidden else self.grad_gates[t].transpose(-3, -2).flatten(-2)
 
     def weights(self) -> Kernels:
         """Gradients of the kernels."""
-        k, before, after = self.kernels, self.before.to(self.dtype), self.after.to(self.dtype)
-        deter, stoch = before[..., : self.width], before[..., self.width :]
-        inputs = tuple(_product(x, self.inputs[:, :, i]) for i, x in enumerate((deter, stoch)))
-        grads = [*self.hidden, self.gates]
-        xs = [deter, *(norm.out for norm in self.norms)]
-        own = tuple(
-            torch.bmm(self._by_block(x).mT, self._by_block(grad)) for x, grad in zip(xs, grads, strict=True)
-        )
-        bias = tuple(self._by_block(grad).sum(1, keepdim=True, dtype=k.bias[0].dtype) for grad in grads[1:])
-        posterior_in = [after[..., : self.width], *(norm.out for norm in self.posterior_norms)]
-        posterior_grads = [*self.posteriors, self.logits.flatten(2)]
-        posterior = tuple(_product(x, grad) for x, grad in zip(posterior_in, posterior_grads, strict=True))
+        before, after = self.before[..., : self.width], self.after[..., : self.width]
+        inputs = self.inputs.grad.unbind(2)
+        blocks_in = [before, *(norm.out for norm in self.hidden)]
+        blocks_out = [*(self._by_block(norm.grad) for norm in self.hidden), self.grad_gates.transpose(0, 1).flatten(1, 2)]
+        posterior_in = [after, *(norm.out for norm in self.posteriors)]
+        posterior_out = [*(norm.grad for norm in self.posteriors), self.grad_logits.flatten(2)]
+        wide = self.carried.dtype
         return Kernels(
-            inputs=(inputs[0], inputs[1]),
-            input_bias=self.inputs.sum((0, 1)),
-            input_gain=self.input_norm.gain(),
-            shared=_product(self.input_norm.out.flatten(2), self.base()),
-            own=own,
-            bias=bias,
-            gain=tuple(norm.gain() for norm in self.norms),
-            posterior=posterior,
-            posterior_bias=tuple(grad.flatten(0, 1).sum(0) for grad in posterior_grads[1:]),
-            posterior_gain=tuple(norm.gain() for norm in self.posterior_norms),
+            inputs=(_product(before, inputs[0]), _product(self.before[..., self.width :], inputs[1])),
+            input_bias=self.inputs.grad.sum((0, 1)),
+            input_gain=self.inputs.gain(),
+            shared=_product(self.inputs.out.flatten(2), self.base(slice(None))),
+            own=tuple(torch.bmm(self._by_block(x).mT, g) for x, g in zip(blocks_in, blocks_out, strict=True)),
+            bias=tuple(grad.sum(1, keepdim=True, dtype=wide) for grad in blocks_out[1:]),
+            gain=tuple(norm.gain() for norm in self.hidden),
+            posterior=tuple(map(_product, posterior_in, posterior_out)),
+            posterior_bias=tuple(grad.sum((0, 1)) for grad in posterior_out[1:]),
+            posterior_gain=tuple(norm.gain() for norm in self.posteriors),
         )
 
-    def _by_block(self, x: Tensor) -> Float[Tensor, "G T*N Q"]:
-        if x.ndim == 4:  # gates [T G N Q]
-            return x.transpose(0, 1).flatten(1, 2)
-        return x.flatten(0, 1).unflatten(-1, (self.blocks, -1)).transpose(0, 1)
+    def _by_block(self, x: Float[Tensor, "T N I"]) -> Float[Tensor, "G T*N I/G"]:
+        return by_block(x.reshape(-1, x.shape[-1]), self.blocks)
+
+
+def _add_product(out: Tensor, x: Tensor, weight: Tensor) -> None:
+    """`out += x weight`, where `out` may be of a wider type."""
+    if x.dtype == out.dtype:
+        out.addmm_(x, weight)
+    else:
+        out.add_(torch.mm(x, weight))
 
 
 def _product(x: Float[Tensor, "T N I"], grad: Float[Tensor, "T N O"]) -> Float[Tensor, "I O"]:
-    """The gradient of a weight, over all rows of all past."""
+    """The gradient of a weight, over all rows of all steps."""
     return torch.mm(x.flatten(0, 1).t(), grad.flatten(0, 1))
