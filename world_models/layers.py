@@ -5,7 +5,6 @@ bfloat16 and normalisation in float32.
 """
 
 import math
-from functools import cache
 from typing import Any, cast
 
 import torch
@@ -118,15 +117,10 @@ class UpsampleConv2d(Conv2d):
         return F.pixel_shuffle(F.conv2d(x, folded, bias, padding=self.reach), 2)
 
 
-@cache
-def _epsilon(device: torch.device, dtype: torch.dtype) -> Tensor:
-    return torch.full((), NORM_EPS, device=device, dtype=dtype)
-
-
 def _inverse_rms(x: Float[Tensor, "... C"]) -> Float[Tensor, "... 1"]:
     wide = torch.promote_types(x.dtype, torch.float32)
     norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=wide)
-    return torch.addcmul(_epsilon(x.device, wide), norm, norm, value=1 / x.shape[-1]).rsqrt_()
+    return torch.addcmul(norm.new_full((), NORM_EPS), norm, norm, value=1 / x.shape[-1]).rsqrt_()
 
 
 def norm_silu(x: Float[Tensor, "... C"], gain: Float[Tensor, "... C"]) -> Float[Tensor, "... C"]:
@@ -146,9 +140,9 @@ class _NormSilu(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
         x, gain, inverse = ctx.saved_tensors
-        unit = x.float() * inverse
+        unit = x.to(inverse.dtype) * inverse
         scaled = unit * gain
-        grad = torch.ops.aten.silu_backward(grad.float(), scaled)
+        grad = torch.ops.aten.silu_backward(grad.to(inverse.dtype), scaled)
         grad_unit = torch.mul(grad, gain, out=scaled)
         grad_gain = grad.mul_(unit).flatten(0, -2).sum(0)
         dot = torch.mul(grad_unit, unit, out=grad).mean(-1, keepdim=True)
@@ -168,7 +162,9 @@ class NormSiluGradients:
         slope = torch.ops.aten.silu_backward(inverse * gain, self.scaled)
         # Gradients of the outputs, to be written before `step`, and of `x`, written by it.
         self.grad_out, self.grad = torch.empty_like(x), torch.empty_like(x)
-        self.slots = list(zip(self.grad_out.unbind(), self.grad.unbind(), slope.unbind(), self.unit.unbind(), strict=True))
+        self.slots = list(
+            zip(self.grad_out.unbind(), self.grad.unbind(), slope.unbind(), self.unit.unbind(), strict=True)
+        )
 
     def step(self, t: int) -> Float[Tensor, "N ... C"]:
         """The gradient of `x[t]` from that of the output."""

@@ -13,7 +13,8 @@ from torch import Tensor
 from actors.actor import Actor
 from deploy.inline_run import InlineRun
 from replay.store import Sample
-from world_models.dreamer.rssm import RSSM
+from world_models.dreamer.recurrence import Steps
+from world_models.dreamer.rssm import RSSM, Sequence, State
 
 CHANGE = 400
 """Steps of one environment after which `ChangingCartPole` is another task."""
@@ -75,6 +76,20 @@ class MemorylessRSSM(RSSM):
         self, deter: Tensor, stoch: Tensor, action: Tensor, kernels: list[tuple[Tensor, Tensor]] | None = None
     ) -> Tensor:
         return super().core(torch.zeros_like(deter), torch.zeros_like(stoch), action, kernels)
+
+    def observe(self, state: State, tokens: Tensor, action: Tensor, reset: Tensor, draw: Tensor) -> Sequence:
+        rows = reset.numel()  # each step is a sequence of its own
+        alone = (x.flatten(0, 1)[:, None] for x in (tokens, action, reset, draw))
+        found = super().observe(self.initial(rows, tokens.device), *alone)
+        return Sequence(*(x[:, 0].unflatten(0, reset.shape) for x in found))
+
+    def steps(self, rows: int) -> Steps:
+        return MemorylessSteps(self.scan_kernels(), rows)
+
+
+class MemorylessSteps(Steps):
+    def core(self, t: int, state: Tensor, base: Tensor, out: Tensor) -> None:
+        super().core(t, torch.zeros_like(state), base, out)
 
 
 class MemorylessRun(InlineRun):

@@ -12,7 +12,6 @@ from torch import Tensor
 from world_models.distributions import one_hot_, pick_class, unimix_probs
 from world_models.dreamer.draws import Draws
 from world_models.dreamer.heads import ActionDistribution, Policy
-from world_models.dreamer.recurrence import Steps
 from world_models.dreamer.rssm import RSSM, State
 from world_models.layers import concat_dict
 
@@ -35,11 +34,11 @@ def imagine(rssm: RSSM, policy: Policy, start: State, draws: Draws) -> Imagined:
     with torch.no_grad():
         features = start.deter.new_empty(rows, horizon + 1, width + start.stoch[0].numel())
         torch.cat([start.deter, start.stoch.flatten(-2)], -1, out=features[:, 0])
-        steps, actions, raw, logits = Steps(rssm.scan_kernels(), rows), [], [], []
+        steps, actions, raw, logits = rssm.steps(rows), [], [], []
         # The same memory without the count of its changes: what the policy keeps of one step outlives the next.
         written = features.data.unbind(1)
         for step in range(horizon + 1):
-            with torch.set_grad_enabled(graph):
+            with torch.set_grad_enabled(graph and step < horizon):  # no loss is on the last action
                 raw.append(policy.outputs(features[:, step]))
             action = {key: value[:, step] for key, value in draws.actions.items()}
             if not draws.forced:

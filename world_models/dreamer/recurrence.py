@@ -1,6 +1,6 @@
 """The RSSM's recurrent steps without autograd: products go into buffers that are allocated once for a whole scan.
 
-Legend: N rows, T steps, D deter, Z flattened latents, H hidden, G blocks, P = D / G, Q outputs of a block, O = G * Q.
+Legend: N rows, T steps, D deter, Z flattened latents, F = D + Z, H hidden, G blocks, P = D / G, Q outputs of a block, O = G * Q.
 """
 
 from typing import NamedTuple
@@ -26,8 +26,8 @@ class Kernels(NamedTuple):
     """From deter `[D H]` and stoch `[Z H]`."""
     input_bias: Float[Tensor, "2 H"]
     input_gain: Float[Tensor, "2 H"]
-    shared: Float[Tensor, "2*H O"]
-    """From both to all blocks of the first block layer."""
+    shared: Float[Tensor, "J O"]
+    """From both, J = 2 * H, to all blocks of the first block layer."""
     own: tuple[Float[Tensor, "G I Q"], ...]
     """The blocks' own slices, layer by layer; the last makes the gates."""
     bias: tuple[Float[Tensor, "G 1 Q"], ...]
@@ -38,6 +38,10 @@ class Kernels(NamedTuple):
     """From deter `[D H]`, between further layers `[H H]`, to the logits `[H Z]`."""
     posterior_bias: tuple[Tensor, ...]
     posterior_gain: tuple[Tensor, ...]
+
+
+MANY_ROWS = 256
+"""From here on, gates that need not be kept are computed block by block: those of one block fit into a cache."""
 
 
 class Past(NamedTuple):
@@ -54,30 +58,30 @@ class Past(NamedTuple):
 class Steps:
     """Recurrent steps of N rows, and buffers for T of them.
 
-    Products are in the kernels' type; norms, gates and recurrent states in float32 at least. A caller without need for
-    the past takes `t = 0` at every step.
+    Products are in the kernels' type; norms, gates and recurrent states in float32 at least. A caller that does not
+    need the past gives no number of steps, and takes `t = 0` at each.
     """
 
-    def __init__(self, kernels: Kernels, rows: int, steps: int = 1):
+    def __init__(self, kernels: Kernels, rows: int, steps: int | None = None):
         self.kernels = kernels
         (blocks, _, gates), new = kernels.own[-1].shape, kernels.shared.new_empty
         dtype = kernels.shared.dtype
         self.wide = torch.promote_types(dtype, torch.float32)
+        self.one_by_one = steps is None and rows >= MANY_ROWS and dtype == self.wide
+        steps, kept = steps or 1, 1 if self.one_by_one else blocks
         self.past = Past(
             inputs=new(steps, rows, *kernels.input_bias.shape),
             hidden=tuple(new(steps, rows, len(gain)) for gain in kernels.gain),
-            gates=new(steps, blocks, rows, gates, dtype=self.wide),
-            candidates=new(steps, blocks, rows, gates // 3, dtype=self.wide),
+            gates=new(steps, kept, rows, gates, dtype=self.wide),
+            candidates=new(steps, kept, rows, gates // 3, dtype=self.wide),
             posteriors=tuple(new(steps, rows, len(gain)) for gain in kernels.posterior_gain),
         )
         self.slots: list[Past] = [like(self.past, parts) for parts in zip(*map(torch.unbind, leaves(self.past)))]
         # Memory for what only one step needs: large tensors that come and go cost page faults.
         self.products = [new(blocks, rows, own.shape[2]) for own in kernels.own[:-1]]
-        self.gates = None if dtype == self.wide else new(blocks, rows, gates)
+        self.narrow_gates = None if dtype == self.wide else new(blocks, rows, gates)
 
-    def core(
-        self, t: int, state: Float[Tensor, "N D+Z"], base: Float[Tensor, "N O"], out: Float[Tensor, "N D"]
-    ) -> None:
+    def core(self, t: int, state: Float[Tensor, "N F"], base: Float[Tensor, "N O"], out: Float[Tensor, "N D"]) -> None:
         """Write the next recurrent state to `out`; `base` is the action's part of the first block layer."""
         k, past, width = self.kernels, self.slots[t], out.shape[1]
         blocks = len(k.own[0])
@@ -91,10 +95,15 @@ class Steps:
             product = torch.bmm(by_block(x, blocks), k.own[i], out=self.products[i])
             torch.add(product, bias, out=by_block(hidden, blocks))
             x, bias = norm_silu(hidden, k.gain[i]), k.bias[i]
-        product = torch.bmm(by_block(x, blocks), k.own[-1], out=past.gates if self.gates is None else self.gates)
+        old, x, out = (by_block(part, blocks) for part in (state[:, :width], x, out))
+        if self.one_by_one:
+            for part in zip(old, x, bias, k.own[-1], out, strict=True):
+                _block(*part, past.gates[0], past.candidates[0])
+            return
+        product = torch.bmm(x, k.own[-1], out=past.gates if self.narrow_gates is None else self.narrow_gates)
         torch.add(product, bias, out=past.gates)
         update, new = gates_(past.gates, past.candidates)
-        torch.lerp(by_block(state[:, :width], blocks), new, update, out=by_block(out, blocks))
+        torch.lerp(old, new, update, out=out)
 
     def posterior(self, t: int, deter: Float[Tensor, "N D"], token: Float[Tensor, "N H"]) -> Float[Tensor, "N Z"]:
         """Raw logits; `token` is the tokens' part of the first layer."""
@@ -104,3 +113,10 @@ class Steps:
             torch.addmm(bias, x, weight, out=out)
             x, bias = norm_silu(out, gain), following
         return torch.addmm(bias, x, k.posterior[-1])
+
+
+def _block(old: Tensor, x: Tensor, bias: Tensor, own: Tensor, out: Tensor, gates: Tensor, candidates: Tensor) -> None:
+    """The end of `Steps.core` for one block `[N P]`."""
+    torch.addmm(bias, x, own, out=gates)
+    update, new = gates_(gates, candidates)
+    torch.lerp(old, new, update, out=out)

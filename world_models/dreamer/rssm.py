@@ -19,7 +19,7 @@ from world_models.distributions import (
 )
 from world_models.dreamer.config import RSSMConfig
 from world_models.dreamer.gru import gru_update
-from world_models.dreamer.recurrence import Kernels
+from world_models.dreamer.recurrence import Kernels, Steps
 from world_models.dreamer.scan import scan
 from world_models.layers import MLP, BlockLinear, Dense, Linear, NormSilu
 
@@ -101,6 +101,10 @@ class RSSM(nn.Module):
             posterior_bias=tuple(x.bias.to(dtype) for x in (*(x.linear for x in posterior[1:]), self.posterior_out)),
             posterior_gain=tuple(layer.norm.weight for layer in posterior),
         )
+
+    def steps(self, rows: int) -> Steps:
+        """Recurrent steps of N rows without autograd."""
+        return Steps(self.scan_kernels(), rows)
 
     def action_part(self, embedded: Float[Tensor, "... H"]) -> Float[Tensor, "... O"]:
         """The embedded action's part of the first block layer, with its bias."""

@@ -141,7 +141,10 @@ class _Reverse:
         before, after = self.before[..., : self.width], self.after[..., : self.width]
         inputs = self.inputs.grad.unbind(2)
         blocks_in = [before, *(norm.out for norm in self.hidden)]
-        blocks_out = [*(self._by_block(norm.grad) for norm in self.hidden), self.grad_gates.transpose(0, 1).flatten(1, 2)]
+        blocks_out = [
+            *(self._by_block(norm.grad) for norm in self.hidden),
+            self.grad_gates.transpose(0, 1).flatten(1, 2),
+        ]
         posterior_in = [after, *(norm.out for norm in self.posteriors)]
         posterior_out = [*(norm.grad for norm in self.posteriors), self.grad_logits.flatten(2)]
         wide = self.carried.dtype
@@ -158,7 +161,7 @@ class _Reverse:
             posterior_gain=tuple(norm.gain() for norm in self.posteriors),
         )
 
-    def _by_block(self, x: Float[Tensor, "T N I"]) -> Float[Tensor, "G T*N I/G"]:
+    def _by_block(self, x: Float[Tensor, "T N I"]) -> Float[Tensor, "G M P"]:
         return by_block(x.reshape(-1, x.shape[-1]), self.blocks)
 
 
