@@ -34,14 +34,12 @@ def two_hot_bins(bins: int, device: torch.device | None = None) -> Float[Tensor,
 
 
 class _CrossEntropy(torch.autograd.Function):
-    """`-sum_j weight_j log_softmax(logits)[index_j]` from the probabilities, which its gradient needs."""
+    """`-sum_j weight_j log_softmax(logits)[index_j]`; its gradient takes the probabilities as they were predicted."""
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, probs: Tensor, index: Tensor, weight: Tensor) -> Tensor:
         ctx.save_for_backward(probs, index, weight)
-        # The largest probability is at least one in K, so its logarithm is exact where others underflow.
-        normaliser = logits.amax(-1, keepdim=True) - probs.amax(-1, keepdim=True).log()
-        return (weight * (normaliser - logits.gather(-1, index))).sum(-1)
+        return -(weight * F.log_softmax(logits, -1).gather(-1, index)).sum(-1)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:

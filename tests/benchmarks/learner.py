@@ -8,16 +8,28 @@ import argparse
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from deploy.wiring.config import RunConfig
 from deploy.wiring.presets import apply
 from learner.batch import to_device
 from learner.dreamer_step import DreamerStep
 from learner.sequence import CONTEXT
-from tests.benchmarks.machine import at_reference, describe, matmul_rate, median, peak_memory, seconds, versions
+from tests.benchmarks.learner_pair import compare
+from tests.benchmarks.machine import (
+    at_reference,
+    describe,
+    instructions,
+    matmul_rate,
+    median,
+    peak_memory,
+    seconds,
+    versions,
+)
 from world_models.dreamer.agent import Dreamer
 from world_models.space import Space, Spaces
 
@@ -70,6 +82,12 @@ class Bench:
         """Trained ones."""
         return sum(p.numel() for p in self.agent.parameters() if p.requires_grad)
 
+    def flops(self) -> int:
+        """Floating-point operations of the matrix products and convolutions of one update."""
+        with FlopCounterMode(display=False) as counter:
+            self.update()
+        return counter.get_total_flops()
+
     def profile(self) -> str:
         """The operators of one update, dearest first."""
         cuda = self.device.type == "cuda"
@@ -81,7 +99,8 @@ class Bench:
 
 
 def measure(bench: Bench, updates: int) -> dict[str, float]:
-    """Medians of `updates` updates behind a warm-up one, and the rate of the core around them."""
+    """Medians of `updates` updates behind a warm-up one, the rate of the core around them, and the share of it that the
+    products of an update reach."""
     device = bench.device
     rates = matmul_rate(device)
     bench.update()
@@ -89,8 +108,12 @@ def measure(bench: Bench, updates: int) -> dict[str, float]:
     peak = peak_memory(device)
     rate = median(rates + matmul_rate(device))
     cpu, wall = (median(list(values)) for values in zip(*pairs, strict=True))
-    figures = {"cpu_seconds": cpu, "wall_seconds": wall, "peak_gb": peak, "matmul_gflops": rate}
-    return figures if device.type == "cuda" else figures | {"seconds_at_90": at_reference(cpu, rate)}
+    gflop, cuda = bench.flops() / 1e9, device.type == "cuda"
+    figures = {
+        "cpu_seconds": cpu, "wall_seconds": wall, "peak_gb": peak, "matmul_gflops": rate, "gflop": gflop,
+        "share_of_matmul": gflop / (wall if cuda else cpu) / rate,
+    }  # fmt: skip
+    return figures if cuda else figures | {"seconds_at_90": at_reference(cpu, rate)}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -102,22 +125,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     parser.add_argument("--updates", type=int, default=5, help="updates measured, behind one that warms up")
     parser.add_argument("--profile", action="store_true", help="print what one more update spends its time on")
+    parser.add_argument(
+        "--against", type=Path, help="another checkout; only its updates and ours are compared, in turn"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object alone")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
+    name = "/".join(filter(None, ("learner", options.preset, options.size)))
     try:
         config = apply(RunConfig(task="dmc_walker_walk"), options.preset, options.size)
         learner = replace(config.learner, device=options.device, precision=options.precision)
     except ValueError as error:
         parser.error(str(error))
+    if options.against:
+        given = [options.preset, options.size, options.device, options.precision, str(options.threads)]
+        here = Path(__file__).parents[2]
+        try:
+            pair = compare(here, options.against, given, options.updates, options.device.startswith("cuda"))
+        except ValueError as error:
+            parser.error(str(error))
+        print(json.dumps({"name": name, "instructions": instructions()} | pair))
+        return 0
     bench = Bench(replace(config, learner=learner))
     figures = measure(bench, options.updates)
     on_cpu = bench.device.type == "cpu"
     report = {
-        "name": "/".join(filter(None, ("learner", options.preset, options.size))),
+        "name": name,
         "value": figures["cpu_seconds" if on_cpu else "wall_seconds"],
         "unit": f"{'CPU ' * on_cpu}s/update",
         "device": describe(bench.device),
+        "instructions": instructions(),
         "versions": versions(),
         "threads": options.threads,
         "precision": "bfloat16" if bench.step.autocast_dtype else "float32",

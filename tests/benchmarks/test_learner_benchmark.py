@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +12,8 @@ from tests.benchmarks.machine import at_reference
 
 KEYS = {
     "name", "value", "unit", "device", "versions", "threads", "precision", "batch", "imagination", "updates",
-    "parameters", "cpu_seconds", "wall_seconds", "peak_gb", "matmul_gflops", "seconds_at_90",
+    "parameters", "cpu_seconds", "wall_seconds", "peak_gb", "matmul_gflops", "seconds_at_90", "gflop", "share_of_matmul",
+    "instructions",
 }  # fmt: skip
 
 
@@ -24,7 +26,25 @@ def test_the_last_line_is_one_json_object(capsys: pytest.CaptureFixture[str]) ->
     assert [line.split()[0] for line in table] == list(report)
     assert report["name"] == "learner/quick" and report["value"] == report["cpu_seconds"] > 0
     assert report["batch"] == [8, 16] and report["peak_gb"] > 0.05
+    used = report["gflop"] / report["cpu_seconds"] / report["matmul_gflops"]
+    assert report["share_of_matmul"] == pytest.approx(used) and report["instructions"]
     assert report["seconds_at_90"] == pytest.approx(report["cpu_seconds"] * report["matmul_gflops"] / 90)
+
+
+@pytest.mark.timeout(180)
+def test_two_checkouts_are_compared_in_turn(capsys: pytest.CaptureFixture[str]) -> None:
+    here = Path(__file__).parents[2]
+    assert main(["--preset", "quick", "--updates", "2", "--against", str(here)]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["rounds"] == 2 and report["ours"] > 0 and report["theirs"] > 0
+    low, high = report["range"]
+    assert low <= report["ratio"] <= high and report["against"] == here.name
+
+
+def test_a_folder_that_is_no_checkout_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--against", str(tmp_path)])
+    assert f"{tmp_path} has no tests/benchmarks/learner.py" in capsys.readouterr().err
 
 
 def test_a_faster_core_is_not_a_faster_program() -> None:
