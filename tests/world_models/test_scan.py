@@ -52,8 +52,9 @@ def block_linear(x: Tensor, layer: BlockLinear, shared: Tensor | None) -> Tensor
     return torch.cat([part @ kernel for part, kernel in zip(parts, layer.weight, strict=True)], -1) + layer.bias
 
 
-def plain(rssm: RSSM, state: State, tokens: Tensor, action: Tensor, reset: Tensor, index: Tensor) -> list[Tensor]:
+def plain(rssm: RSSM, state: State, given: list[Tensor], index: Tensor) -> list[Tensor]:
     """Deter, stoch and posterior logits, from forced latents."""
+    tokens, action, reset, _ = given
     c, (deter, stoch), out = rssm.config, state, []
     action = action / action.detach().abs().clamp_min(1)
     for t in range(tokens.shape[1]):
@@ -80,6 +81,10 @@ def plain(rssm: RSSM, state: State, tokens: Tensor, action: Tensor, reset: Tenso
     return [torch.stack(parts, 1) for parts in zip(*out, strict=True)]
 
 
+def total(parts: list[Tensor], weights: list[Tensor]) -> Tensor:
+    return torch.stack([(x * weight).sum() for x, weight in zip(parts, weights, strict=True)]).sum()
+
+
 def observed(found: Sequence) -> list[Tensor]:
     return [found.deter, found.stoch, found.posterior_logits]
 
@@ -94,12 +99,9 @@ def test_states_and_all_gradients_are_those_of_the_equations(shape: tuple[int, i
     found = rssm.observe(state, *given)
     if forced:
         assert torch.equal(found.indices, given[3])
-    expected = plain(rssm, state, *given[:3], found.indices)
+    expected = plain(rssm, state, given, found.indices)
     weights = [torch.randn_like(x) for x in expected]
-    losses = [
-        sum((x * weight).sum() for x, weight in zip(parts, weights, strict=True))
-        for parts in (observed(found), expected)
-    ]
+    losses = [total(parts, weights) for parts in (observed(found), expected)]
     for ours, theirs in zip(observed(found), expected, strict=True):
         assert torch.allclose(ours, theirs, atol=1e-12)
     grads = [torch.autograd.grad(loss, needed, allow_unused=True) for loss in losses]
@@ -112,7 +114,7 @@ def test_states_and_all_gradients_are_those_of_the_equations(shape: tuple[int, i
 def test_an_output_without_gradient_counts_as_zero() -> None:
     rssm, (state, given) = build(1, 1, 2), inputs(forced=True)
     loss = rssm.observe(state, *given).posterior_logits[:, 1].sum()
-    expected = plain(rssm, state, *given)[2][:, 1].sum()
+    expected = plain(rssm, state, given, given[3])[2][:, 1].sum()
     ours, theirs = (torch.autograd.grad(x, rssm.gru.weight)[0] for x in (loss, expected))
     assert torch.allclose(ours, theirs, rtol=1e-9, atol=1e-12)
 
@@ -145,7 +147,7 @@ def test_bfloat16_products_give_nearly_the_same(shape: tuple[int, int, int]) -> 
         rssm.zero_grad()
         with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
             found = observed(rssm.observe(state, *given))
-        sum(x.square().sum() for x in found).backward()
+        total(found, found).backward()
         results.append((found, [p.grad for p in rssm.parameters() if p.grad is not None]))
     (exact, exact_grads), (narrow, narrow_grads) = results
     assert all(x.dtype == torch.float32 for x in narrow)
@@ -159,7 +161,7 @@ def test_nothing_waits_for_values() -> None:
     with FakeTensorMode(allow_non_fake_inputs=True) as fake:  # refuses whatever depends on the content of a tensor
         state, given = State(*map(fake.from_tensor, state)), [fake.from_tensor(x) for x in given]
         found = rssm.observe(state, *given)
-        grads = torch.autograd.grad(sum(x.sum() for x in observed(found)), rssm.gru.weight)
+        grads = torch.autograd.grad(total(*[observed(found)] * 2), rssm.gru.weight)
         with torch.no_grad():
             rssm.steps(ROWS).core(0, fake.from_tensor(torch.ones(ROWS, 20)), torch.ones(ROWS, 8), torch.empty(ROWS, 8))
     assert found.deter.shape == (ROWS, TIME, CONFIG.deter) and grads[0].shape == rssm.gru.weight.shape

@@ -1,6 +1,7 @@
 """The RSSM's recurrent steps without autograd: products go into buffers that are allocated once for a whole scan.
 
-Legend: N rows, T steps, D deter, Z flattened latents, F = D + Z, H hidden, G blocks, P = D / G, Q outputs of a block, O = G * Q.
+Legend: N rows, T steps, D deter, Z flattened latents, F = D + Z, H hidden, G blocks, P = D / G,
+Q outputs of a block, O = G * Q.
 """
 
 from typing import NamedTuple
@@ -22,7 +23,7 @@ class Kernels(NamedTuple):
     with the action, and that of the posterior, with the tokens.
     """
 
-    inputs: tuple[Tensor, Tensor]
+    inputs: tuple[Tensor, ...]
     """From deter `[D H]` and stoch `[Z H]`."""
     input_bias: Float[Tensor, "2 H"]
     input_gain: Float[Tensor, "2 H"]
@@ -76,7 +77,8 @@ class Steps:
             candidates=new(steps, kept, rows, gates // 3, dtype=self.wide),
             posteriors=tuple(new(steps, rows, len(gain)) for gain in kernels.posterior_gain),
         )
-        self.slots: list[Past] = [like(self.past, parts) for parts in zip(*map(torch.unbind, leaves(self.past)))]
+        by_step = zip(*(buffer.unbind() for buffer in leaves(self.past)), strict=True)
+        self.slots: list[Past] = [like(self.past, buffers) for buffers in by_step]
         # Memory for what only one step needs: large tensors that come and go cost page faults.
         self.products = [new(blocks, rows, own.shape[2]) for own in kernels.own[:-1]]
         self.narrow_gates = None if dtype == self.wide else new(blocks, rows, gates)

@@ -3,7 +3,8 @@
 A scan of T steps of few rows through autograd is thousands of small operators. Here a step's backward is a few products
 with factors that were computed for all steps at once, and the gradients of weights are one product over all T * N rows.
 
-Legend: T time, N rows, D deter, S latents, C classes, Z = S * C, H hidden, G blocks, O outputs of the first block layer.
+Legend: T time, N rows, D deter, S latents, C classes, Z = S * C, H hidden, G blocks, P = D / G, M = T * N,
+O outputs of the first block layer.
 """
 
 from typing import Any
@@ -29,7 +30,7 @@ def scan(
     token: Float[Tensor, "T N H"],
     draw: Shaped[Tensor, "T N S"],
 ) -> tuple[Float[Tensor, "N T D"], Float[Tensor, "N T S C"], Int[Tensor, "N T S"], Float[Tensor, "N T S C"]]:
-    """Recurrent states, straight-through one-hot latents, their indices and the raw posterior logits of T past.
+    """Recurrent states, straight-through one-hot latents, their indices and the raw posterior logits of T steps.
 
     `deter` and `stoch` are the state before the first step, `keep` is 0 where a state is not to be carried over, `base`
     and `token` are the parts of two layers that do not depend on the state, `mix` is the weight of the uniform
@@ -42,8 +43,8 @@ def scan(
 class _Scan(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, skeleton: Kernels, mix: float, deter: Tensor, stoch: Tensor, keep: Tensor, base: Tensor, token: Tensor,
-        draw: Tensor, *weights: Tensor,
+        ctx: Any, skeleton: Kernels, mix: float, deter: Tensor, stoch: Tensor, keep: Tensor, base: Tensor,
+        token: Tensor, draw: Tensor, *weights: Tensor,
     ) -> tuple[Tensor, ...]:  # fmt: skip
         (time, rows, _), width, latents = keep.shape, deter.shape[-1], stoch.shape[1:]
         steps = Steps(like(skeleton, weights), rows, time)
