@@ -173,3 +173,13 @@ def test_squared_error_has_no_half() -> None:
     assert SquaredError(mean, event=1).loss(target).tolist() == [5]
     squashed = SquaredError(mean, event=1, symlog_target=True).loss(target)
     assert squashed.item() == pytest.approx(1 + (2 - math.log(5)) ** 2, rel=1e-6)
+
+
+def test_a_two_hot_prediction_has_a_gradient_also_after_one_without() -> None:
+    logits = torch.randn(4, 7, requires_grad=True)
+    dist = TwoHot(logits, two_hot_bins(7))
+    with torch.no_grad():
+        constant = dist.pred()
+    (grad,) = torch.autograd.grad(dist.pred().sum(), logits)
+    (expected,) = torch.autograd.grad((logits.softmax(-1) @ dist.bins).sum(), logits)
+    assert torch.allclose(dist.pred(), constant) and torch.allclose(grad, expected, rtol=1e-3)
