@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from learner.batch import DeviceBatch
 from learner.config import LearnerConfig
-from learner.joined import accumulate, join_metrics, metrics_of
 from learner.freed_memory import keep_freed_memory
+from learner.joined import accumulate, join_metrics, metrics_of
 from learner.optimizer import LaProp
 from learner.processes import Processes
 from world_models.dreamer.acting import Carry

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from world_models.dreamer.gru import gru_update
+from world_models.dreamer.recurrence import gru_update
 
 
 def plain(gates: Tensor, deter: Tensor) -> Tensor:

@@ -18,8 +18,7 @@ from world_models.distributions import (
     unimix_probs,
 )
 from world_models.dreamer.config import RSSMConfig
-from world_models.dreamer.gru import gru_update
-from world_models.dreamer.recurrence import Kernels, Steps
+from world_models.dreamer.recurrence import Kernels, Steps, gru_update
 from world_models.dreamer.scan import scan
 from world_models.layers import MLP, BlockLinear, Dense, Linear, NormSilu
 

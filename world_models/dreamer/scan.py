@@ -14,8 +14,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from world_models.distributions import one_hot_, over_classes, pick_class, unimix_probs
-from world_models.dreamer.gru import by_block, gate_factors
-from world_models.dreamer.recurrence import Kernels, Past, Steps
+from world_models.dreamer.recurrence import Kernels, Past, Steps, by_block, gate_factors
 from world_models.layers import NormSiluGradients
 from world_models.protocol import leaves, like, map_state
 
