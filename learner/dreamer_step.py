@@ -9,9 +9,10 @@ from torch import Tensor, nn
 from learner.batch import DeviceBatch
 from learner.config import LearnerConfig
 from learner.freed_memory import keep_freed_memory
-from learner.joined import accumulate, join_metrics, metrics_of
+from learner.joined import accumulate, join_metrics, metrics_of, without_gradients
 from learner.optimizer import LaProp
 from learner.processes import Processes
+from learner.recording import Recorded
 from world_models.dreamer.acting import Carry
 from world_models.dreamer.agent import Dreamer, Output
 from world_models.dreamer.anchor import Anchor
@@ -34,7 +35,7 @@ class Update(NamedTuple):
     carry: Carry
     """Final state and action, for a batch that continues this one."""
     output: Output
-    """Without gradients and `values` if the batch passed in parts."""
+    """Without gradients and `values` if the batch passed in parts or the update was replayed."""
 
 
 def choose_device(config: LearnerConfig, processes: Processes | None = None) -> torch.device:
@@ -61,6 +62,9 @@ class DreamerStep:
     Each of several `processes` is given its rows of the batch. Parameters and metrics are those of the whole batch in
     all of them, whatever their number, and into however many parts `config.accumulate` divides their rows.
 
+    On CUDA a process alone records its update as a CUDA graph (`config.cuda_graph`) and replays it: what one call
+    returned is then overwritten by the next, metrics excepted.
+
     It needs no more of Nexus: README.md has a loop of 15 lines around it, and `learner.batch.batch_of` makes batches of
     plain tensors. `state_dict()` of `agent` and of `optimizer`, `updates` and `carry` are all that it keeps.
     """
@@ -82,6 +86,9 @@ class DreamerStep:
         self.updates = 0
         self.carry: Carry | None = None
         self.generator = torch.Generator(self.device)
+        records = config.cuda_graph and self.device.type == "cuda" and self.processes.size == 1
+        self.recorded = Recorded(self._replayable) if records else None
+        self._names: list[str] = []
         bfloat16 = {"auto": self.device.type == "cuda", "bfloat16": True, "float32": False}[config.precision]
         self.autocast_dtype = torch.bfloat16 if bfloat16 else None
         if self.device.type == "cpu":
@@ -110,17 +117,32 @@ class DreamerStep:
         draws = draws or self.draws(*batch.steps["is_first"].shape)
         if self.anchor is not None and self.anchor.due(self.updates):
             self.anchor.renew(self.agent.encoder, self.agent.rssm)
-        self.optimizer.zero_grad()
-        output, metrics = self._differentiate(batch, draws)
-        begin("optimize")
-        self.processes.average([p.grad for p in self.optimizer.params if p.grad is not None])
-        metrics |= {f"optimizer/{key}": value for key, value in self.optimizer.step().items()}
-        self.agent.update_slow()
+        if self.recorded is None:
+            output, metrics = self._update((batch, draws))
+        else:
+            output, packed = self.recorded((batch, draws))
+            metrics = dict(zip(self._names, packed.clone().unbind(), strict=True))
         self.updates += 1
         sequence = output.sequence
         deter, stoch = sequence.deter.detach(), sequence.stoch.detach()
         self.carry = Carry(State(deter[:, -1], stoch[:, -1]), batch.last_action)
         return Update(metrics, {"deter": deter, "stoch": sequence.indices}, self.carry, output)
+
+    def _update(self, inputs: tuple[DeviceBatch, Draws]) -> tuple[Output, dict[str, Tensor]]:
+        """All that runs on the device, with static shapes and without waiting for it."""
+        self.optimizer.zero_grad()
+        output, metrics = self._differentiate(*inputs)
+        begin("optimize")
+        self.processes.average([p.grad for p in self.optimizer.params if p.grad is not None])
+        metrics |= {f"optimizer/{key}": value for key, value in self.optimizer.step().items()}
+        self.agent.update_slow()
+        return output, metrics
+
+    def _replayable(self, inputs: tuple[DeviceBatch, Draws]) -> tuple[Output, Tensor]:
+        """An update whose metrics are one tensor, which one kernel copies, and which keeps no gradients."""
+        output, metrics = self._update(inputs)
+        self._names = list(metrics)
+        return without_gradients(output), torch.stack([value.float() for value in metrics.values()])
 
     def _differentiate(self, batch: DeviceBatch, draws: Draws) -> tuple[Output, dict[str, Tensor]]:
         """Losses and gradients of this process's rows, and the metrics of the whole batch."""

@@ -75,7 +75,7 @@ def accumulate(
         begin("backward")
         (total / parts).backward()
         metrics.append(metrics_of(output, total))
-        outputs.append(output._replace(losses=_detached(output.losses), sequence=_without(output.sequence), values={}))
+        outputs.append(without_gradients(output))
     return _together(outputs), metrics
 
 
@@ -105,12 +105,10 @@ def join_metrics(each: Sequence[dict[str, Tensor]], gather: Join) -> dict[str, T
     return joined
 
 
-def _detached(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {key: value.detach() for key, value in tensors.items()}
-
-
-def _without(states: States) -> States:
-    return States(*(one.detach() for one in states))
+def without_gradients(output: Output) -> Output:
+    """Losses and latents alone, cut from the graph that keeps activations."""
+    losses = {key: value.detach() for key, value in output.losses.items()}
+    return Output(losses, {}, States(*(one.detach() for one in output.sequence)), {})
 
 
 def _together(outputs: Sequence[Output]) -> Output:

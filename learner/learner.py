@@ -5,6 +5,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,6 +17,8 @@ from learner.config import LearnerConfig
 from learner.dreamer_step import DreamerStep
 from learner.processes import Processes
 from learner.sequence import CONTEXT, sample_length, start_items
+from learner.to_host import ToHost
+from learner.write_back import WriteBack
 from replay.consecutive import consecutive
 from replay.errors import NexusError
 from replay.step import Rows
@@ -28,9 +31,23 @@ from world_models.dreamer.rssm import State
 from world_models.parameters import as_arrays, load_parameters
 from world_models.stages import begin
 
+AHEAD = 2
+"""Updates that the host may be ahead of a GPU: enough to keep it busy, few enough to keep their batches."""
+_SUM, _PRIORITY = "sum", "priority"
+
 
 class NonFiniteError(NexusError):
     """A loss or gradient was not finite; the batch and a report were saved."""
+
+
+class _Result(NamedTuple):
+    """What an update left, on its way to the host."""
+
+    update: int
+    rows: Rows
+    keys: np.ndarray
+    metrics: dict[str, Tensor]
+    copied: ToHost
 
 
 class Learner:
@@ -42,6 +59,8 @@ class Learner:
     Of several `processes`, which make every update together, each has a learner of its own with the same agent, and
     samples and writes back its rows of the batch. If what the store holds, in which order and with which priorities,
     never changes (`still`), the batch is the one that a process alone would sample without fresh sequences.
+
+    On CUDA the host runs ahead: what an update found is looked at, and written back, `AHEAD` updates later.
     """
 
     def __init__(
@@ -67,6 +86,9 @@ class Learner:
         self.largest_reward = 0.0
         """The largest absolute one in all batches."""
         self._waiting: deque[tuple[Rows, np.ndarray]] = deque()
+        self.write_back = WriteBack(store)
+        self._results: deque[_Result] = deque()
+        self._ahead = AHEAD if self.step.device.type == "cuda" else 0
 
     @property
     def updates(self) -> int:
@@ -106,7 +128,8 @@ class Learner:
         return self.store.sample(size // own.size, length, rng)
 
     def update(self) -> dict[str, Tensor]:
-        """One update; the metrics stay on the device. Raises NonFiniteError and leaves a report in `faults`."""
+        """One update; the metrics stay on the device. NonFiniteError: this update or, on CUDA, one of the `AHEAD`
+        before it was not finite; a report is in `faults`."""
         begin("data")
         if not self._waiting:
             self._fetch()
@@ -115,13 +138,24 @@ class Learner:
         batch = to_device(rows, agent.observation_space, agent.action_space, agent.config.rssm.classes, device)
         result = self.step(batch)
         begin("write back")
-        if not bool(torch.isfinite(result.metrics["loss/total"] + result.metrics["optimizer/grad_norm"])):
-            self._report(rows, keys, result.metrics)
-        latents = {"deter": result.latents["deter"].half(), "stoch": result.latents["stoch"].to(torch.int8)}
-        self.store.write_back(keys, {key: value.cpu().numpy() for key, value in latents.items()})
+        found = {"deter": result.latents["deter"].half(), "stoch": result.latents["stoch"].to(torch.int8)}
+        found[_SUM] = result.metrics["loss/total"] + result.metrics["optimizer/grad_norm"]
         if self.prioritize:
-            self.store.set_priority(keys, agent.model_loss(result.output.losses).detach().float().cpu().numpy())
+            found[_PRIORITY] = agent.model_loss(result.output.losses).detach().float()
+        self._results.append(_Result(self.updates, rows, keys, result.metrics, ToHost(found)))
+        self.settle(self._ahead)
         return result.metrics
+
+    def settle(self, ahead: int = 0) -> None:
+        """Look at the results of all updates but the last `ahead`, and write their latents back. NonFiniteError: one
+        was not finite."""
+        while len(self._results) > ahead:
+            result = self._results.popleft()
+            found = result.copied.arrays()
+            if not np.isfinite(found.pop(_SUM)):
+                self._report(result)
+            priority = found.pop(_PRIORITY, None)
+            self.write_back(result.keys, found, priority)
 
     def _fetch(self) -> None:
         """Queue the batches cut from one replayed batch; each has the keys of its training columns."""
@@ -134,15 +168,16 @@ class Learner:
             first = int(part["consec"][0, 0]) * c.batch_length + CONTEXT
             self._waiting.append((part | latents, keys[:, first : first + c.batch_length]))
 
-    def _report(self, rows: Rows, keys: np.ndarray, metrics: dict[str, Tensor]) -> None:
-        folder = self.faults / f"nonfinite-{self.updates:08d}"
+    def _report(self, result: _Result) -> None:
+        update, rows, keys, metrics, _ = result
+        folder = self.faults / f"nonfinite-{update:08d}"
         folder.mkdir(parents=True, exist_ok=True)
         name = "batch.safetensors" if self.processes.first else f"batch-{self.processes.rank}.safetensors"
         save_file({k: np.ascontiguousarray(v) for k, v in (rows | {"keys": keys}).items()}, folder / name)
         numbers = {key: float(value) for key, value in metrics.items()}
         bad = sorted(key for key, value in numbers.items() if not np.isfinite(value))
         report = {
-            "update": self.updates,
+            "update": update,
             "time": time.time(),
             "not_finite": bad,
             "metrics": {k: repr(v) for k, v in numbers.items()},
@@ -150,14 +185,17 @@ class Learner:
         if self.processes.first:
             (folder / "report.json").write_text(json.dumps(report, indent=2))
         raise NonFiniteError(
-            f"Update {self.updates} produced non-finite {', '.join(bad)}. The batch and a report are in {folder}; the "
+            f"Update {update} produced non-finite {', '.join(bad)}. The batch and a report are in {folder}; the "
             "last checkpoint is untouched. Check the batch for NaN or huge observations and rewards, or lower the "
             "learning rate."
         )
 
     def state(self) -> Rows:
         """Training state besides the model: optimiser, ensemble, anchor, update count and, within a sequence, the parts
-        still queued and the state carried into them, of all rows. All processes call it together."""
+        still queued and the state carried into them, of all rows. All processes call it together. NonFiniteError: an
+        update was not finite."""
+        self.settle()
+        self.write_back.settle()
         whole = self.processes.gather_array
         out = {f"optimizer.{key}": value.cpu().numpy() for key, value in self.step.optimizer.state_dict().items()}
         out |= {"updates": np.array(self.updates), "largest_reward": np.array(self.largest_reward)}
@@ -188,6 +226,7 @@ class Learner:
         step.updates = int(state["updates"])
         self.largest_reward = float(state.get("largest_reward", 0.0))  # earlier versions do not have it
         self._waiting.clear()
+        self._results.clear()
         while rows := _below(f"waiting.{len(self._waiting)}.", state):
             mine = {key: value[part] for key, value in rows.items()}
             self._waiting.append((mine, mine.pop("keys")))

@@ -43,7 +43,12 @@ class SnapshotSource(Protocol):
 def take_snapshot(model: "nn.Module", version: int, updates: int) -> Snapshot:
     """Copy the parameters of `model` (an `ActingModel`) to host memory."""
     flat = np.concatenate([p.detach().float().cpu().numpy().ravel() for p in model.parameters()])
-    return Snapshot(version=version, updates=updates, time=time.time(), buffer=flat, checksum=zlib.crc32(flat.data))
+    return make_snapshot(flat, version, updates, time.time())
+
+
+def make_snapshot(buffer: np.ndarray, version: int, updates: int, taken: float) -> Snapshot:
+    """A snapshot of parameters copied at `taken`, seconds since the epoch."""
+    return Snapshot(version=version, updates=updates, time=taken, buffer=buffer, checksum=zlib.crc32(buffer.data))
 
 
 def load_snapshot(model: "nn.Module", snapshot: Snapshot) -> None:

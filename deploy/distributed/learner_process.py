@@ -22,13 +22,13 @@ import torch
 from ray.exceptions import RayError
 
 from deploy.distributed.coordinator_client import CoordinatorClient, CoordinatorLostError
-from deploy.distributed.learner_group.ahead import SampledAhead
+from deploy.distributed.learner_group.ahead import BEHIND, SampledAhead
 from deploy.distributed.learner_group.group import GO, SAVE, WAIT, LearnerGroup, LearnerGroupError, threads_of
+from deploy.distributed.learner_group.publishing import SnapshotPublisher
 from deploy.distributed.messages import LEARNER
 from deploy.distributed.ray_cluster import join
 from deploy.distributed.remote import Heartbeat
 from deploy.distributed.shard_client import connect_store
-from deploy.distributed.snapshots import put
 from deploy.distributed.workers import ASK
 from deploy.exit_codes import DISK_FULL, FAILED, NON_FINITE, REFUSED
 from deploy.interrupt import Interrupt
@@ -42,10 +42,10 @@ from deploy.wiring.task import TaskSpaces
 from learner.checkpoint import Checkpoints, disk_is_full, read_arrays
 from learner.gpu import gpu_metrics
 from learner.learner import NonFiniteError
+from learner.write_back import WriteBack
 from replay.step import Rows
 from world_models.checkpoint_files import WEIGHTS
 from world_models.parameters import as_arrays, load_parameters
-from world_models.snapshot import take_snapshot
 
 REPORT = 0.5  # seconds between progress reports
 ALONE = 120.0  # seconds to save and exit once the supervisor is gone
@@ -73,6 +73,8 @@ class LearnerProcess:
             group.meet()
         self.learner = build_learner(config, self.agent, self.store, logdir, group.processes)
         self.learner.source = self.ahead = SampledAhead(self.learner.sample, config.learner.prefetch, self.beat.waiting)
+        self.learner.write_back = WriteBack(self.store, BEHIND)
+        self.publisher = SnapshotPublisher(self.acting, self.coordinator)
         self.document = model_document(config, *spaces)
         self._reported = self._published = 0.0
         self._saved = -1  # updates of its newest checkpoint
@@ -142,6 +144,7 @@ class LearnerProcess:
                 return
             if verdict == "publish":
                 self._publish()
+                self.publisher.wait()  # else it asks for one more
             if verdict == "checkpoint" and self._saved != learner.updates:
                 self.save()
             elif verdict == "checkpoint":
@@ -170,6 +173,8 @@ class LearnerProcess:
         """End its threads and the other processes; whoever still waits for a shard no longer does."""
         self.store.close()
         self.ahead.close()
+        self.learner.write_back.close()
+        self.publisher.close()
         self.group.end()
         self._ended.set()
 
@@ -211,7 +216,7 @@ class LearnerProcess:
         return late or self.learner.updates % learner.publish_every == 0
 
     def _publish(self) -> None:
-        self.coordinator.ask("publish", put(take_snapshot(self.acting, 0, self.learner.updates)))
+        self.publisher.begin(self.learner.updates)
         self._published = time.monotonic()
 
     def _progress(self, log: dict[str, float] | None = None) -> None:

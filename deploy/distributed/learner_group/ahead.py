@@ -1,4 +1,4 @@
-"""Batches of a learner that are sampled while it learns."""
+"""What replay does for a learner while it learns: batches are sampled, latents written back."""
 
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -8,6 +8,8 @@ from deploy.wiring.stores import Waiting
 from replay.prefetch import Prefetch
 from replay.store import Sample
 
+BEHIND = 4
+"""Batches of latents that may be on their way to replay."""
 CLOSING = 10.0  # seconds for the threads that make batches to end
 
 

@@ -17,7 +17,7 @@ from typing import NoReturn
 import ray
 import torch
 
-from deploy.distributed.learner_group.ahead import SampledAhead
+from deploy.distributed.learner_group.ahead import BEHIND, SampledAhead
 from deploy.distributed.learner_group.group import GO, SAVE, STOP, end_with, meet_first, threads_of
 from deploy.distributed.ray_cluster import join
 from deploy.distributed.shard_client import connect_store
@@ -29,6 +29,7 @@ from deploy.wiring.task import TaskSpaces
 from learner.checkpoint import Checkpoints, read_arrays
 from learner.learner import NonFiniteError
 from learner.processes import Processes
+from learner.write_back import WriteBack
 
 
 def follow(config: RunConfig, logdir: Path, spaces: TaskSpaces, processes: Processes) -> None:
@@ -44,6 +45,7 @@ def follow(config: RunConfig, logdir: Path, spaces: TaskSpaces, processes: Proce
     learner.align()
     print(f"process {processes.rank} of the learner's {processes.size} is there, at update {learner.updates}")
     learner.source = ahead = SampledAhead(learner.sample, config.learner.prefetch)
+    learner.write_back = WriteBack(store, BEHIND)
     while (what := processes.from_first(STOP)) != STOP:
         if what == GO:
             learner.update()
@@ -51,6 +53,7 @@ def follow(config: RunConfig, logdir: Path, spaces: TaskSpaces, processes: Proce
             learner.state()
     store.close()
     ahead.close()
+    learner.write_back.close()
 
 
 def main() -> NoReturn:

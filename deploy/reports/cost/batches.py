@@ -66,7 +66,9 @@ def learner_of_task(config: RunConfig) -> Iterator[tuple[RunConfig, Learner]]:
 def _beside(config: RunConfig) -> RunConfig:
     """As `config`, for one of its learner's processes, with a small replay in memory and nothing to wait for."""
     share = config.learner.batch_size // config.learner.processes
-    learner = replace(config.learner, batch_size=share, processes=1, start_items=SEQUENCES * share)
+    learner = replace(  # a replayed graph has no stages
+        config.learner, batch_size=share, processes=1, start_items=SEQUENCES * share, cuda_graph=False
+    )
     room = start_items(learner) + sample_length(learner) * config.actor.environments
     replay = ReplayConfig(capacity=2 * room, online=config.replay.online, selection=config.replay.selection)
     actor = replace(config.actor, autoscale=replace(config.actor.autoscale, on=False), isolation="auto")

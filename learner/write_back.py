@@ -1,0 +1,59 @@
+"""Writes what updates found back to replay, at once or on a thread of its own."""
+
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+
+from replay.errors import NexusError
+from replay.store import Store
+
+SECONDS = 300.0
+"""For one batch's latents to be written: shards that restart take a while."""
+
+
+class WriteBackError(NexusError):
+    """Latents could not be written back in time."""
+
+
+class WriteBack:
+    """Latents of training steps, and their priorities where there are any.
+
+    With `behind` 0 a call returns when they are written. Otherwise a thread writes them, in order, and a call waits
+    only if more than `behind` batches are on their way; an error of the thread comes with a later call.
+    """
+
+    def __init__(self, store: Store, behind: int = 0):
+        self.store, self.behind = store, behind
+        self._thread = ThreadPoolExecutor(1, "write-back") if behind else None
+        self._pending: deque[Future[None]] = deque()
+
+    def __call__(
+        self, keys: np.ndarray, latents: dict[str, np.ndarray], priority: np.ndarray | None = None
+    ) -> None:  # fmt: skip
+        """`keys` and arrays as `Store.write_back` and `Store.set_priority` take them, which nobody changes any more."""
+        if self._thread is None:
+            self._write(keys, latents, priority)
+            return
+        self._pending.append(self._thread.submit(self._write, keys, latents, priority))
+        self.settle(self.behind)
+
+    def settle(self, behind: int = 0) -> None:
+        """Wait until at most `behind` batches are on their way. WriteBackError: that took too long."""
+        while len(self._pending) > behind:
+            try:
+                self._pending.popleft().result(SECONDS)
+            except TimeoutError as error:
+                raise WriteBackError(
+                    f"Replay has not taken the latents of one batch within {SECONDS:g} s; see the logs of its shards."
+                ) from error
+
+    def close(self) -> None:
+        """Give up what is not written yet; close the store first if it may hang."""
+        if self._thread is not None:
+            self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _write(self, keys: np.ndarray, latents: dict[str, np.ndarray], priority: np.ndarray | None) -> None:
+        self.store.write_back(keys, latents)
+        if priority is not None:
+            self.store.set_priority(keys, priority)
