@@ -70,7 +70,7 @@ def to_device(
 
 
 def batch_of(agent: Dreamer, steps: Mapping[str, Tensor], carry: Carry | None = None) -> DeviceBatch:
-    """A batch of B sequences of T steps from plain tensors `[B T ...]` on any device, for training without our replay.
+    """A batch of B sequences of T steps from tensors or arrays `[B T ...]`, for training without our replay.
 
     `steps` has each key of the agent's observations, as its space says (images uint8 `[B T H W C]`, integers as class
     indices); each key of its actions, at t the one taken in step t; and `reward`, `is_first` (the first step of an
@@ -80,6 +80,7 @@ def batch_of(agent: Dreamer, steps: Mapping[str, Tensor], carry: Carry | None = 
     or has another shape.
     """
     device = next(agent.parameters()).device
+    steps = {key: torch.as_tensor(value) for key, value in steps.items()}
     observation, action = agent.observation_space, agent.action_space
     shapes = {key: space.shape for key, space in (observation | action).items()} | dict.fromkeys(FLAGS, ())
     if missing := [key for key in shapes if key not in steps]:
@@ -92,6 +93,11 @@ def batch_of(agent: Dreamer, steps: Mapping[str, Tensor], carry: Carry | None = 
         if len(lead) != 2 or list(steps[key].shape) != [*lead, *shape]:
             wanted = [*lead, *shape] if len(lead) == 2 else " ".join(["[B T", *map(str, shape)]) + "]"
             raise ValueError(f"{key} has shape {list(steps[key].shape)}; give {wanted}: sequences first, then steps.")
+    if carry and len(carry.state.deter) != lead[0]:
+        raise ValueError(
+            f"The carry is of {len(carry.state.deter)} sequences, the batch of {lead[0]}; a sequence continues the one "
+            "in the same row. Leave the carry out to begin anew."
+        )
     given = {key: steps[key].to(device, non_blocking=True) for key in shapes}
     given |= {key: given[key].float() if key == "reward" else given[key].bool() for key in FLAGS}
     before = carry.action if carry else {key: torch.zeros_like(given[key][:, 0]) for key in action}

@@ -62,8 +62,9 @@ class LearnerConfig:
     """`auto`: float32 on CPU, bfloat16 autocast on CUDA; or `float32`, `bfloat16`."""
     tf32: bool = True
     """TensorFloat-32 for float32 matrix products and convolutions on CUDA."""
-    cuda_graph: bool = True
-    """On CUDA, record the update as a CUDA graph and replay it, which spares the host thousands of launches."""
+    cuda_graph: bool = False
+    """On CUDA, in one process, record the update as a CUDA graph and replay it, which spares the host thousands of
+    launches. Off until it has been tried on a GPU."""
     threads: int = 0
     """CPU threads of the learner; 0 means all cores but one."""
     publish_every: int = 10

@@ -166,7 +166,9 @@ class DreamerStep:
     def _continued(self, batch: DeviceBatch) -> DeviceBatch:
         """The batch with the final state of the previous one where it continues that."""
         start, first = batch.start, batch.previous_action
-        if self.carry is not None:  # a batch that continues the previous one starts from its final state
+        if self.carry is not None and len(self.carry.state.deter) == len(
+            start.deter
+        ):  # a batch that continues the previous one starts from its final state
             start = State(*(_choose(batch.continues, a, b) for a, b in zip(self.carry.state, start, strict=True)))
             first = {
                 key: torch.cat(

@@ -49,7 +49,11 @@ def accumulate(
     such thing; `gather` joins it with other processes. Returns losses and latents of all rows, without gradients or
     further values, and the metrics of each part.
     """
-    assert len(batch.continues) % parts == 0, f"{len(batch.continues)} rows in {parts} equal parts"
+    if (rows := len(batch.continues)) % parts:
+        raise ValueError(
+            f"A batch of {rows} sequences has no {parts} equal parts; give a multiple of {parts}, or another "
+            "LearnerConfig.accumulate."
+        )
     normalisers = [*agent.return_scale.buffers(), *(exploration.buffers() if exploration else ())]
     before = [one.clone() for one in normalisers]
 

@@ -7,12 +7,17 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from replay.errors import NexusError
+
 WARM_UP = 3
 """Plain calls before recording: libraries choose their kernels and workspaces in them."""
 
 
 class Graph(Protocol):
     """What can be recorded and replayed; a second implementation makes the buffers' handling testable on a CPU."""
+
+    def warm_up(self, function: Callable[[], Any]) -> Any:
+        """Do it plainly, as is needed before recording."""
 
     def record(self, function: Callable[[], Any]) -> None:
         """Record what `function` does, without doing it."""
@@ -26,15 +31,28 @@ class CudaGraph:
 
     def __init__(self) -> None:
         self.graph = torch.cuda.CUDAGraph()
+        self.side = torch.cuda.Stream()
         self.outputs: Any = None
 
+    def warm_up(self, function: Callable[[], Any]) -> Any:
+        self.side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self.side):
+            outputs = function()
+        torch.cuda.current_stream().wait_stream(self.side)
+        return outputs
+
     def record(self, function: Callable[[], Any]) -> None:
-        with torch.cuda.graph(self.graph):
+        # Other threads of a learner may copy from the device meanwhile.
+        with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
             self.outputs = function()
 
     def replay(self) -> Any:
         self.graph.replay()
         return self.outputs
+
+
+class RecordingError(NexusError):
+    """The update could not be recorded."""
 
 
 class Recorded:
@@ -45,30 +63,34 @@ class Recorded:
     """
 
     def __init__(self, function: Callable[[Any], Any], graph: Callable[[], Graph] = CudaGraph):
-        self.function, self._new_graph = function, graph
+        self.function, self._graph = function, graph()
         self.calls = 0
-        self._graph: Graph | None = None
+        self.recorded = False
         self._signature: Any = None
         self._inputs: list[Tensor] = []
 
-    @property
-    def recorded(self) -> bool:
-        return self._graph is not None
-
     def __call__(self, inputs: Any) -> Any:
+        """RecordingError: `function` does what cannot be recorded, or there is too little memory."""
         leaves, structure = pytree.tree_flatten(inputs)
         tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
         signature = structure, [(x.shape, x.dtype) if isinstance(x, Tensor) else x for x in leaves]
         self.calls += 1
-        if self._graph is None and self.calls > WARM_UP:
+        if self.calls <= WARM_UP:
+            return self._graph.warm_up(lambda: self.function(inputs))
+        if not self.recorded:
             self._signature = signature
             self._inputs = [torch.empty_like(x, memory_format=torch.contiguous_format) for x in tensors]
             fixed = iter(self._inputs)
             held = pytree.tree_unflatten([next(fixed) if isinstance(x, Tensor) else x for x in leaves], structure)
-            graph = self._new_graph()
-            graph.record(lambda: self.function(held))
-            self._graph = graph
-        if self._graph is None or signature != self._signature:
+            try:
+                self._graph.record(lambda: self.function(held))
+            except RuntimeError as error:
+                raise RecordingError(
+                    f"The update cannot be recorded as a CUDA graph ({error}); the same command with "
+                    "--learner.cuda-graph False makes plain updates."
+                ) from error
+            self.recorded = True
+        if signature != self._signature:
             return self.function(inputs)
         torch._foreach_copy_(self._inputs, tensors)
         return self._graph.replay()

@@ -12,7 +12,7 @@ SECONDS = 300.0
 """For one batch's latents to be written: shards that restart take a while."""
 
 
-class WriteBackError(NexusError):
+class WriteBackError(NexusError, ConnectionError):
     """Latents could not be written back in time."""
 
 
@@ -27,6 +27,7 @@ class WriteBack:
         self.store, self.behind = store, behind
         self._thread = ThreadPoolExecutor(1, "write-back") if behind else None
         self._pending: deque[Future[None]] = deque()
+        self._given_up = False
 
     def __call__(
         self, keys: np.ndarray, latents: dict[str, np.ndarray], priority: np.ndarray | None = None
@@ -41,19 +42,33 @@ class WriteBack:
     def settle(self, behind: int = 0) -> None:
         """Wait until at most `behind` batches are on their way. WriteBackError: that took too long."""
         while len(self._pending) > behind:
+            future = self._pending.popleft()
             try:
-                self._pending.popleft().result(SECONDS)
+                future.result(SECONDS)
             except TimeoutError as error:
+                if future.done():  # the store's own
+                    raise
                 raise WriteBackError(
                     f"Replay has not taken the latents of one batch within {SECONDS:g} s; see the logs of its shards."
                 ) from error
 
+    def give_up(self) -> None:
+        """From now on nobody needs latents: drop those to come, and what goes wrong with those on their way."""
+        self._given_up = True
+
     def close(self) -> None:
         """Give up what is not written yet; close the store first if it may hang."""
+        self.give_up()
         if self._thread is not None:
             self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _write(self, keys: np.ndarray, latents: dict[str, np.ndarray], priority: np.ndarray | None) -> None:
-        self.store.write_back(keys, latents)
-        if priority is not None:
-            self.store.set_priority(keys, priority)
+        if self._given_up:
+            return
+        try:
+            self.store.write_back(keys, latents)
+            if priority is not None:
+                self.store.set_priority(keys, priority)
+        except (NexusError, OSError):
+            if not self._given_up:
+                raise

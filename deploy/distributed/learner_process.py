@@ -141,6 +141,7 @@ class LearnerProcess:
         while not (self.alone or self.interrupt.asked):
             verdict = self.coordinator.ask("sample", learner.replayed_per_update, ASK)
             if verdict == "stop":
+                self.publisher.wait()
                 return
             if verdict == "publish":
                 self._publish()
@@ -158,6 +159,7 @@ class LearnerProcess:
             if self._publication_due():
                 self._publish()
             if updates % config.log_every == 0:
+                learner.settle()
                 log = {key: float(value) for key, value in metrics.items()} | gpu_metrics(learner.step.device)
                 if open_loop_due(config, updates):
                     begun, frames = time.perf_counter(), self._counters.get("frames", 0)
@@ -180,9 +182,12 @@ class LearnerProcess:
 
     def save(self) -> None:
         """Write a checkpoint: model, optimiser, every shard and the run's counters."""
-        if self.group.in_step:
+        together = self.group.in_step
+        if together:
             self.group.tell(SAVE)
         training = self.learner.state()  # at once, since the other processes wait for it
+        if together:
+            self.group.processes.any(False)  # they have written their latents
         with self.group.saving:
             self._write(training)
 
@@ -216,6 +221,7 @@ class LearnerProcess:
         return late or self.learner.updates % learner.publish_every == 0
 
     def _publish(self) -> None:
+        self.learner.settle()  # actors are to get nothing that is not finite
         self.publisher.begin(self.learner.updates)
         self._published = time.monotonic()
 
@@ -229,6 +235,7 @@ class LearnerProcess:
         while not self.alone and not (self.interrupt.asked and not rolls_back(self.config)):
             if self._ended.wait(0.2):
                 return
+        self.learner.write_back.give_up()
         self.store.close()
 
 

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -100,3 +101,25 @@ def test_what_does_not_fit_is_one_error(change: dict[str, Tensor | None], expect
     steps = {key: value for key, value in (plain() | change).items() if value is not None}
     with pytest.raises(ValueError, match=expected):
         batch_of(build(*SPACES), steps)
+
+
+def test_a_carry_of_other_rows_is_refused_and_a_batch_of_other_rows_begins_anew() -> None:
+    agent = build({"vector": VECTOR}, {"steer": CONTINUOUS})
+    step = DreamerStep(agent, LearnerConfig(device="cpu"))
+    carry = step(random_batch(agent, rows=4)).carry
+    step(random_batch(agent, rows=2))
+    steps: dict[str, Any] = {
+        "vector": np.zeros((2, 4, *VECTOR.shape), np.float32),
+        "steer": np.zeros((2, 4, *CONTINUOUS.shape)),
+    }
+    steps |= {key: np.zeros((2, 4), np.float32) for key in ("reward", "is_first", "is_last", "is_terminal")}
+    step(batch_of(agent, steps))  # arrays will do
+    with pytest.raises(ValueError, match="The carry is of 4 sequences, the batch of 2"):
+        batch_of(agent, steps, carry)
+
+
+def test_parts_that_are_not_equal_are_refused() -> None:
+    agent = build({"vector": VECTOR}, {"steer": CONTINUOUS})
+    step = DreamerStep(agent, LearnerConfig(device="cpu", accumulate=2))
+    with pytest.raises(ValueError, match="A batch of 3 sequences has no 2 equal parts"):
+        step(random_batch(agent, rows=3))

@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from learner.dreamer_step import DreamerStep
-from learner.recording import WARM_UP, Recorded
+from learner.recording import WARM_UP, Recorded, RecordingError
 from tests.learner.test_dreamer_step import ACTION, LEARNER, OBSERVATIONS, same
 from tests.world_models.small_agent import build, random_batch
 from world_models.dreamer.agent import Dreamer
@@ -53,6 +53,9 @@ class Rules(TorchDispatchMode):
 
 class Again:
     """In place of a CUDA graph: does the same again, from the same inputs, and writes into the same results."""
+
+    def warm_up(self, function: Callable[[], Any]) -> Any:
+        return function()
 
     def record(self, function: Callable[[], Any]) -> None:
         self.function, self.outputs = function, None
@@ -136,4 +139,18 @@ def test_other_shapes_than_the_recorded_ones_are_plain_updates() -> None:
 
 
 def test_only_cuda_records() -> None:
-    assert DreamerStep(built("vector"), LEARNER).recorded is None
+    assert DreamerStep(built("vector"), replace(LEARNER, cuda_graph=True)).recorded is None
+
+
+class Refusing(Again):
+    def record(self, function: Callable[[], Any]) -> None:
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+
+def test_what_cannot_be_recorded_names_the_remedy() -> None:
+    step = DreamerStep(built("vector"), LEARNER)
+    step.recorded = Recorded(step._replayable, Refusing)
+    for number in range(WARM_UP):
+        step(random_batch(step.agent, seed=number))
+    with pytest.raises(RecordingError, match=r"\(operation not permitted .*--learner.cuda-graph False makes plain"):
+        step(random_batch(step.agent))

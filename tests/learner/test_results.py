@@ -15,6 +15,7 @@ from learner.config import LearnerConfig
 from learner.learner import Learner, NonFiniteError
 from learner.write_back import WriteBack
 from replay.memory.memory_store import MemoryStore
+from replay.store import ShardDownError
 from tests.world_models.small_agent import CONFIG, CONTINUOUS, VECTOR, build, random_values
 
 OBSERVATION, ACTION = {"vector": VECTOR}, {"steer": CONTINUOUS}
@@ -118,3 +119,19 @@ def test_an_error_of_the_thread_reaches_the_learner(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="deter"):
         made.state()
     back.close()
+
+
+def test_what_nobody_takes_any_more_is_given_up(tmp_path: Path) -> None:
+    made, store = learner(tmp_path, 2, Closed)
+    made.write_back = WriteBack(store, behind=1)
+    made.update()
+    made.write_back.give_up()
+    made.state()  # a checkpoint needs no shard
+    assert not store.given
+    with pytest.raises(ShardDownError, match="is closed"):
+        WriteBack(store)(np.zeros((1, 1, 2), np.int64), {})
+
+
+class Closed(Noting):
+    def write_back(self, keys: np.ndarray, latents: Mapping[str, np.ndarray]) -> int:
+        raise ShardDownError("The store is closed.")

@@ -144,7 +144,8 @@ class AgreementConfig:
     shift: int = 0
     """A view is the image or clip moved by up to so many pixels along both axes."""
     reversed: bool = False
-    """Of clips: a view must also not be taken for itself played backwards, which only motion tells apart."""
+    """Of clips: a view must also not be taken for itself played backwards, which only motion tells apart. Clips in
+    which nothing moves are their own reverse, and should be few."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.weight < math.inf or not 0 < self.temperature < math.inf:

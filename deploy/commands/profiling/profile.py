@@ -42,6 +42,8 @@ def run(arguments: Sequence[str]) -> int:
     path = directory_of(Path(given.target))
     if (path / RUN_CONFIG).exists() and options:
         raise ValueError(f"{path} is a run and has its options; leave out {options[0]}, or name a task.")
+    if not (path / RUN_CONFIG).exists() and "/" in given.target and ":" not in given.target:
+        raise ValueError(f"There is no run in {given.target}; give a run directory, the name of a launch or a task.")
     config = None if (path / RUN_CONFIG).exists() else parse_train([given.target, *options])
     from deploy.reports.cost.batches import learner_of_run, learner_of_task
     from deploy.reports.cost.profiling import lines, profile
@@ -53,4 +55,6 @@ def run(arguments: Sequence[str]) -> int:
     else:
         batch = f"batch {used.learner.batch_size} x {used.learner.batch_length}"
         print(f"{used.task}, {batch}, {used.model.imagination_length} steps imagined", *lines(found), sep="\n")
+        if config and (processes := config.learner.processes) > 1:
+            print(f"One of {processes} processes, with its share of a batch; the exchange of gradients is left out.")
     return 0

@@ -51,6 +51,7 @@ def follow(config: RunConfig, logdir: Path, spaces: TaskSpaces, processes: Proce
             learner.update()
         elif what == SAVE:
             learner.state()
+            processes.any(False)
     store.close()
     ahead.close()
     learner.write_back.close()

@@ -9,9 +9,14 @@ from torch import nn
 from deploy.distributed.coordinator_client import AWAY, CoordinatorClient
 from deploy.distributed.snapshots import put
 from learner.to_host import ToHost
+from replay.errors import NexusError
 from world_models.snapshot import make_snapshot
 
 SECONDS = 2 * AWAY  # for one snapshot to be taken by the coordinator
+
+
+class PublishError(NexusError, ConnectionError):
+    """A snapshot could not be published in time."""
 
 
 class SnapshotPublisher:
@@ -32,10 +37,19 @@ class SnapshotPublisher:
         self._pending = self._thread.submit(self._publish, ToHost({"buffer": flat}), updates, time.time())
 
     def wait(self) -> None:
-        """Until the coordinator has what was begun."""
-        if self._pending is not None:
-            pending, self._pending = self._pending, None
+        """Until the coordinator has what was begun. PublishError: that took too long."""
+        if self._pending is None:
+            return
+        pending, self._pending = self._pending, None
+        try:
             pending.result(SECONDS)
+        except TimeoutError as error:
+            if pending.done():  # somebody else's
+                raise
+            raise PublishError(
+                f"A snapshot of the policy was not published within {SECONDS:g} s; see coordinator and raylet in the "
+                "logs of Ray."
+            ) from error
 
     def close(self) -> None:
         """Give up what is not published yet."""
