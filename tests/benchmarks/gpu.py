@@ -18,12 +18,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
 from deploy.wiring.config import RunConfig
 from deploy.wiring.presets import apply
 from learner.batch import DeviceBatch, to_device
+from learner.cost.counting import Counting, total
 from learner.dreamer_step import DreamerStep
 from learner.recording import WARM_UP, CudaGraph
 from tests.benchmarks.learner import ACTION, random_batch, spaces
@@ -34,18 +33,6 @@ from world_models.dreamer.draws import Draws
 CASES = ("dmc_proprio/size1m", "dmc_vision/size12m", "dmc_vision/size50m")
 """Preset and size."""
 FRAMES = 500_000
-
-
-class Flops(TorchDispatchMode):
-    """Adds up the floating-point operations of products and convolutions."""
-
-    total = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        if (formula := flop_registry.get(func.overloadpacket)) is not None:
-            self.total += formula(*args, **(kwargs or {}), out_val=out)
-        return out
 
 
 class Case:
@@ -134,15 +121,10 @@ def started(case: Case, step: DreamerStep) -> float:
 
 
 def counted(case: Case, step: DreamerStep) -> dict[str, float]:
-    """Floating-point operations of products and convolutions in an update, and the kernels that it launches."""
-    with Flops() as counter:
-        step(case.batch(0, case.device))
-    cuda = case.device.type == "cuda"
-    activities = [torch.profiler.ProfilerActivity.CUDA if cuda else torch.profiler.ProfilerActivity.CPU]
-    with torch.profiler.profile(activities=activities) as profiler:
-        step(case.batch(0, case.device))
-    kernels = [event for event in profiler.events() if not cuda or event.device_type == torch.autograd.DeviceType.CUDA]
-    return {"gflop": counter.total / 1e9, "launches": len(kernels)}
+    """Floating-point operations of products and convolutions in an update, and operators that compute or move: about as
+    many launches."""
+    work = total(Counting().count(lambda: step(case.batch(0, case.device))).values())
+    return {"gflop": work.flops / 1e9, "launches": work.kernels}
 
 
 def floors(device: torch.device) -> dict[str, float]:

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from deploy.wiring.config import RunConfig
 from deploy.wiring.presets import apply
 from learner.batch import to_device
+from learner.cost.counting import Counting, total
 from learner.dreamer_step import DreamerStep
 from learner.sequence import CONTEXT
 from tests.benchmarks.learner_pair import compare
@@ -84,9 +84,7 @@ class Bench:
 
     def flops(self) -> int:
         """Floating-point operations of the matrix products and convolutions of one update."""
-        with FlopCounterMode(display=False) as counter:
-            self.update()
-        return counter.get_total_flops()
+        return total(Counting().count(self.update).values()).flops
 
     def profile(self) -> str:
         """The operators of one update, dearest first."""
