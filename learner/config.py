@@ -108,4 +108,5 @@ class LearnerConfig:
         for name, allowed in (("device", ("auto", "cpu", "cuda")), ("precision", ("auto", "float32", "bfloat16"))):
             value = getattr(self, name)
             if value not in allowed and not (name == "device" and value.startswith("cuda:")):
-                raise ValueError(f"learner.{name}={value!r} is not one of {allowed}.")
+                more = ", cuda:N" if name == "device" else ""
+                raise ValueError(f"learner.{name}={value!r} is not one of {', '.join(allowed)}{more}.")

@@ -6,8 +6,6 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.timeout(300)
-
 README = Path(__file__).parents[1] / "README.md"
 
 

@@ -77,7 +77,7 @@ def make(task: str, config: EnvironmentConfig | None = None) -> Environment:
     Raises ValueError, naming the nearest tasks, if there is no such task.
     """
     config = config or EnvironmentConfig()
-    suite = _suite_of(task)
+    suite = suite_of(task)
     if suite is None:
         raise unknown_task(task, task_names())
     _require_package(suite, task)
@@ -103,7 +103,7 @@ def make(task: str, config: EnvironmentConfig | None = None) -> Environment:
 def steps_in_batches(task: str, config: EnvironmentConfig) -> bool:
     """Whether the back end of a task steps its environments itself and keeps the time limit that the configuration
     adds, so that there is a pool for it."""
-    suite = _suite_of(task)
+    suite = suite_of(task)
     if suite is None or not suite.pool or not config.time_limit:
         return suite is not None and suite.pool
     _require_package(suite, task)
@@ -113,7 +113,7 @@ def steps_in_batches(task: str, config: EnvironmentConfig) -> bool:
 def make_pool(task: str, config: EnvironmentConfig, count: int, threads: int = 0) -> Pool:
     """A pool of `count` environments of a task that steps in batches, with `threads` threads (0: one per core, and no
     more than environments). Raises ValueError as `make` does."""
-    suite = _suite_of(task)
+    suite = suite_of(task)
     if suite is None:
         raise unknown_task(task, task_names())
     if not suite.pool:
@@ -125,7 +125,8 @@ def make_pool(task: str, config: EnvironmentConfig, count: int, threads: int = 0
     return StackedPool(pool, config.frame_stack) if config.frame_stack > 1 else pool
 
 
-def _suite_of(task: str) -> Suite | None:
+def suite_of(task: str) -> Suite | None:
+    """The suite of a task's prefix."""
     return next((suite for suite in SUITES if task.startswith(suite.prefix)), None)
 
 

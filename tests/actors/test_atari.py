@@ -16,8 +16,6 @@ from actors.envs.atari.resampling import UNIT, Resampler, Resampling, weights
 from actors.vector import VectorEnvironment
 
 ale_py = pytest.importorskip("ale_py", reason="Atari is an extra: pip install 'nexus-worlds[atari]'")
-pytestmark = pytest.mark.timeout(120)
-
 PUBLISHED = EnvironmentConfig(action_repeat=4)
 NEEDED = {
     "pong": ["NOOP", "FIRE", "RIGHT", "LEFT", "RIGHTFIRE", "LEFTFIRE"],

@@ -25,8 +25,6 @@ from actors.envs.block_world import (
     shortest,
 )
 
-pytestmark = pytest.mark.timeout(120)
-
 TASK = "gym:actors.envs.block_world:"
 PLAIN = EnvironmentConfig(image_size=(0, 0))
 

@@ -8,8 +8,6 @@ import pytest
 pytest.importorskip("Box2D", reason="the extra box2d is not installed")
 from actors.envs import make
 
-pytestmark = pytest.mark.timeout(120)
-
 
 @pytest.mark.parametrize("task", ["gym:LunarLander-v3", "gym:BipedalWalker-v3", "gym:CarRacing-v3"])
 def test_the_seed_alone_determines_the_episode(task: str) -> None:

@@ -15,8 +15,6 @@ from actors.envs import make
 from actors.faults import BrokenEnvironmentError
 from actors.vector import VectorEnvironment
 
-pytestmark = pytest.mark.timeout(120)
-
 
 class Sound(gymnasium.Env):
     """Nothing wrong here; the others differ from it by one thing."""

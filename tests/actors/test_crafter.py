@@ -15,7 +15,6 @@ from actors.evaluation import describe_metrics, run_episodes
 from actors.trivial_policies import RandomPolicy
 from actors.vector import VectorEnvironment
 
-pytestmark = pytest.mark.timeout(120)
 NOTHING = {"action": np.array(0, np.int32)}
 LONG = 450  # frames: past nightfall, when pictures have noise and creatures come and go
 

@@ -17,7 +17,6 @@ from actors.row_stepping import DefersChecks, RowChecks
 from actors.vector import VectorEnvironment
 from world_models.space import Space
 
-pytestmark = pytest.mark.timeout(60)
 ACTION, ACTIONS = ({"action": np.zeros(shape, np.int32)} for shape in ((), 3))
 
 

@@ -12,8 +12,6 @@ from actors.config import EnvironmentConfig
 from actors.envs import make
 from actors.envs.rendering import BACKENDS, try_backend
 
-pytestmark = pytest.mark.timeout(180)
-
 ROOT = Path(__file__).parents[2]
 DRAW = """
 import os
@@ -34,7 +32,7 @@ def draw(observations: str, **environ: str) -> subprocess.CompletedProcess[str]:
         env=bare | environ,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=500,
     )
 
 

@@ -25,7 +25,7 @@ from deploy.wiring.config import RunConfig
 from deploy.wiring.task import pool_maker
 from tests.actors.envpool_here import what_drawing_lacks, what_procgen_lacks
 
-pytestmark = [pytest.mark.timeout(180), pytest.mark.filterwarnings("ignore:.*precision lowered")]
+pytestmark = pytest.mark.filterwarnings("ignore:.*precision lowered")
 
 if not find_spec("envpool"):
     pytest.skip("envpool is a dependency on Linux alone", allow_module_level=True)
@@ -39,7 +39,7 @@ def python(code: str, folder: Path, *command: str) -> subprocess.CompletedProces
     environ = os.environ | {"PYTHONPATH": str(ROOT)}
     environ.pop("NEXUS_ENVPOOL_DRAWS", None)
     return subprocess.run(
-        [*command, sys.executable, "-c", code], cwd=folder, env=environ, capture_output=True, text=True, timeout=150
+        [*command, sys.executable, "-c", code], cwd=folder, env=environ, capture_output=True, text=True, timeout=500
     )
 
 

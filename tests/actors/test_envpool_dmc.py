@@ -18,8 +18,6 @@ from actors.config import EnvironmentConfig
 from actors.envs import make, make_pool
 from actors.envs.dm_control import DmControlEnvironment
 
-pytestmark = pytest.mark.timeout(120)
-
 if not find_spec("envpool"):
     pytest.skip("envpool is a dependency on Linux alone", allow_module_level=True)
 

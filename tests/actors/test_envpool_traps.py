@@ -11,8 +11,6 @@ import pytest
 
 from tests.actors.envpool_here import what_drawing_lacks, what_procgen_lacks
 
-pytestmark = pytest.mark.timeout(180)
-
 if not find_spec("envpool"):
     pytest.skip("envpool is a dependency on Linux alone", allow_module_level=True)
 
@@ -25,7 +23,7 @@ config = EnvironmentConfig(observations="pixels", image_size=(16, 16))
 """
 
 
-def python(code: str, folder: Path, *before: str, limit: float = 120.0) -> subprocess.CompletedProcess[str]:
+def python(code: str, folder: Path, *before: str, limit: float = 500.0) -> subprocess.CompletedProcess[str]:
     environ = {key: value for key, value in os.environ.items() if key != "NEXUS_ENVPOOL_DRAWS"}
     environ["PYTHONPATH"] = str(ROOT)
     return subprocess.run(

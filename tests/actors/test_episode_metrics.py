@@ -15,8 +15,6 @@ from actors.envs.wrappers import FrameStack, TimeLimit
 from actors.episode_metrics import MOST, EpisodeMetrics, as_number, read_info
 from actors.vector import VectorEnvironment
 
-pytestmark = pytest.mark.timeout(60)
-
 
 class Told(gymnasium.Env):
     """Ends after 6 steps; `info(t)` is what it reports after t of them."""

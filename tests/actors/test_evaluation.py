@@ -18,8 +18,6 @@ from actors.trivial_policies import RandomPolicy, ZeroPolicy
 from actors.video import write_video
 from world_models.space import Space
 
-pytestmark = pytest.mark.timeout(120)
-
 CARTPOLE = partial(make, "gym:CartPole-v1")
 DISCRETE = {"action": Space(dtype=np.dtype(np.int32), shape=(), classes=2)}
 

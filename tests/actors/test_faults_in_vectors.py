@@ -21,7 +21,6 @@ from actors.repairs import FIRST_STEPS, EnvironmentFault
 from actors.vector import VectorEnvironment
 from tests.actors.faulty import END, GO_ON, HANG, KILL, LEAK, NAN, RAISE, SEGFAULT, TASK, WRONG
 
-pytestmark = pytest.mark.timeout(100)
 LIMITS = Limits(3.0, 60.0, 0.2)
 Maker = Callable[[], Environment]
 

@@ -17,8 +17,6 @@ from deploy.stored.generated_world import make_world
 from tests.actors.small_world import saved_genie
 from world_models.checkpoint_files import MODEL_CONFIG
 
-pytestmark = pytest.mark.timeout(120)
-
 OWN_SIZE = EnvironmentConfig(image_size=(0, 0))
 
 

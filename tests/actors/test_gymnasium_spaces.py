@@ -12,8 +12,6 @@ from hypothesis import strategies as st
 from actors.envs.gymnasium_spaces import Leaf, decode, encode, flatten
 from actors.native_observations import resize
 
-pytestmark = pytest.mark.timeout(120)
-
 
 def keys(leaves: list[Leaf]) -> dict[str, tuple[str, tuple[int, ...], int]]:
     return {key: (s.dtype.name, s.shape, s.classes) for leaf in leaves for key, s in leaf.keys.items()}

@@ -7,8 +7,6 @@ import pytest
 
 from actors.envs.atari.human_scores import SCORES, describe_human_normalised, human_normalised
 
-pytestmark = pytest.mark.timeout(60)
-
 
 def test_random_play_is_zero_and_the_human_one() -> None:
     assert len(SCORES) == 26

@@ -9,7 +9,6 @@ import pytest
 
 from actors.envs import make
 
-pytestmark = pytest.mark.timeout(60)
 _numbers = itertools.count()
 
 

@@ -21,7 +21,6 @@ from tests.actors import faulty
 from tests.actors.faulty import EXIT, GO_ON, HANG, KILL, LEAK, NAN, NOISE, RAISE, SEGFAULT, TASK, WRONG
 from tests.integration.runs import environment, wait_for
 
-pytestmark = pytest.mark.timeout(100)
 PATIENT = Limits(60.0, 60.0)
 
 

@@ -17,8 +17,6 @@ from world_models.families import FAMILIES, Family, UnknownModelError
 from world_models.model_document import ModelDocument
 from world_models.parameters import as_arrays
 
-pytestmark = pytest.mark.timeout(60)
-
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderConfig:

@@ -18,10 +18,8 @@ from actors.envs import make
 from actors.envs.minigrid import task_names
 from actors.envs.minigrid_observations import LearnableObservation
 
-pytestmark = [
-    pytest.mark.timeout(120),
-    pytest.mark.filterwarnings("ignore:.*is out of date:DeprecationWarning"),  # versions that the package has replaced
-]
+# Of versions that the package has replaced.
+pytestmark = pytest.mark.filterwarnings("ignore:.*is out of date:DeprecationWarning")
 ROOT = Path(__file__).parents[2]
 LEFT, RIGHT, FORWARD = (np.array(number, np.int32) for number in range(3))
 
@@ -135,7 +133,7 @@ def test_an_environment_of_ones_own_is_seen_in_the_same_way(tmp_path: Path) -> N
     )
     environ = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", code], cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=500
     )
     assert done.stdout.strip() == "['color', 'direction', 'object', 'state'] dict_keys(['vector'])", done.stderr
 

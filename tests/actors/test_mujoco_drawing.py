@@ -8,8 +8,6 @@ import pytest
 
 from tests.integration.runs import environment
 
-pytestmark = pytest.mark.timeout(180)
-
 MODULE = """
 import gymnasium, mujoco, numpy as np
 from gymnasium.spaces import Box, Discrete
@@ -45,7 +43,7 @@ def check(folder: Path, **environ: str) -> subprocess.CompletedProcess[str]:
         key: value for key, value in environment().items() if key not in ("MUJOCO_GL", "DISPLAY", "WAYLAND_DISPLAY")
     }
     command = [sys.executable, "-m", "deploy.cli", "check-env", "gym:drawn:Ball-v0", "--steps", "20"]
-    return subprocess.run(command, cwd=folder, env=bare | environ, capture_output=True, text=True, timeout=150)
+    return subprocess.run(command, cwd=folder, env=bare | environ, capture_output=True, text=True, timeout=500)
 
 
 def test_a_backend_is_chosen_before_a_module_of_ones_own_imports_mujoco(tmp_path: Path) -> None:

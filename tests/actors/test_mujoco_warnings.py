@@ -4,9 +4,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
-pytestmark = pytest.mark.timeout(60)
 PROGRAM = """
 import mujoco
 from actors.envs import make
@@ -21,6 +18,6 @@ assert mujoco.get_mju_user_warning() is None
 def test_the_model_of_half_cheetah_is_read_in_silence(tmp_path: Path) -> None:
     environ = {"PYTHONPATH": str(Path(__file__).parents[2]), "MUJOCO_GL": "disabled"}
     command = [sys.executable, "-W", "ignore", "-c", PROGRAM]
-    done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=50)
+    done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=500)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "MuJoCo: the simulation is unstable\n")
     assert not list(tmp_path.iterdir())

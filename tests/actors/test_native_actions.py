@@ -23,8 +23,6 @@ from world_models.dreamer.acting import ActingModel
 from world_models.parameters import as_arrays
 from world_models.space import Space
 
-pytestmark = pytest.mark.timeout(120)
-
 NESTED = spaces.Dict(
     stick=Box(-2, 2, (2,), np.float32),
     arm=spaces.Dict(button=Discrete(3, start=5), steps=Box(0, 10, (1,), np.int32)),

@@ -22,10 +22,7 @@ from actors.native_actions import native_action
 from actors.native_observations import flat_observation
 from world_models.space import Space
 
-pytestmark = [
-    pytest.mark.timeout(60),
-    pytest.mark.filterwarnings("ignore:.*(WARN|Box|precision).*:UserWarning"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore:.*(WARN|Box|precision).*:UserWarning")
 _numbers = itertools.count()
 
 

@@ -27,8 +27,6 @@ from world_models.simple.world_model import SimpleWorldModel
 from world_models.snapshot import take_snapshot
 from world_models.space import Spaces
 
-pytestmark = pytest.mark.timeout(60)
-
 PENDULUM = {"obs_dim": 3, "action_dim": 1, "latent_dim": 4, "hidden_dim": 8, "action_low": -2.0, "action_high": 2.0}
 SMALL = ICEM(horizon=3, samples=8, elites=2, iterations=2)
 

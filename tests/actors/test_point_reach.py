@@ -9,8 +9,6 @@ from actors.config import EnvironmentConfig
 from actors.envs import make
 from actors.envs.point_reach import LARGEST, RADIUS, STEPS, draw, moved, random_clips, starts_and_goals
 
-pytestmark = pytest.mark.timeout(120)
-
 TASK = "gym:actors.envs.point_reach:PointReach-v0"
 
 

@@ -12,8 +12,6 @@ from actors.pool import Pool, PoolStep
 from actors.pool_environment import PoolEnvironment
 from world_models.space import Space
 
-pytestmark = pytest.mark.timeout(120)
-
 FINE = np.zeros(3, bool)
 ACTIONS = {"action": np.zeros(3, np.int32)}
 

@@ -17,7 +17,7 @@ from deploy.wiring.config import RunConfig
 from deploy.wiring.presets import apply
 from tests.actors.envpool_here import what_procgen_lacks
 
-pytestmark = [pytest.mark.timeout(120), pytest.mark.filterwarnings("ignore:.*precision lowered")]
+pytestmark = pytest.mark.filterwarnings("ignore:.*precision lowered")
 
 
 @dataclass(frozen=True, kw_only=True)

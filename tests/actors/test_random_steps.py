@@ -5,7 +5,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
 
 from actors.actor import Actor
@@ -17,8 +16,6 @@ from replay.memory.memory_store import MemoryStore
 from tests.world_models.small_agent import CONFIG, build
 from world_models.dreamer.acting import ActingModel
 from world_models.dreamer.policy import DreamerPolicy
-
-pytestmark = pytest.mark.timeout(60)
 
 
 class CountingPolicy(DreamerPolicy):

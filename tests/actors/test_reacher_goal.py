@@ -19,8 +19,6 @@ from actors.envs.reacher_goal import (
 )
 from actors.envs.rendering import BACKENDS, try_backend
 
-pytestmark = pytest.mark.timeout(180)
-
 TASK = "gym:actors.envs.reacher_goal:ReacherGoal-v0"
 
 

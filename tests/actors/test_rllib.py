@@ -14,8 +14,6 @@ from actors.policy import load_policy
 from tests.integration.runs import NEXUS, command, run
 
 pytest.importorskip("ray.tune", reason='needs ray.tune: pip install "nexus-worlds[tune]"')
-pytestmark = pytest.mark.timeout(120)
-
 LIGHTS = """
 import gymnasium, numpy as np
 from gymnasium.spaces import Box, Discrete

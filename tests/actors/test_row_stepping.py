@@ -22,7 +22,6 @@ from actors.stepping import ByRows, InTurn
 from actors.trivial_policies import RandomPolicy
 from actors.vector import VectorEnvironment
 
-pytestmark = pytest.mark.timeout(60)
 BOX = spaces.Box(-1, 1, (2,), np.float64)
 
 

@@ -23,8 +23,6 @@ from actors.envs.two_room import (
     towards_door,
 )
 
-pytestmark = pytest.mark.timeout(120)
-
 WALL_PIXELS = 4 * 11  # above the door, whatever the point's size
 TASK = "gym:actors.envs.two_room:TwoRoom-v0"
 

@@ -13,8 +13,6 @@ from actors.trivial_policies import RandomPolicy
 from actors.vector import VectorEnvironment
 from tests.contracts.test_environment import SMALL
 
-pytestmark = pytest.mark.timeout(120)
-
 TASKS = {
     "cartpole": ("gym:CartPole-v1", EnvironmentConfig()),
     "walker": ("dmc_walker_walk", EnvironmentConfig(action_repeat=2, time_limit=60)),

@@ -12,8 +12,6 @@ from actors.envs import make
 from actors.envs.gymnasium import GymnasiumEnvironment
 from actors.envs.wrappers import FrameStack, NormalizeActions, TimeLimit, step_limit
 
-pytestmark = pytest.mark.timeout(120)
-
 
 class Counter(gymnasium.Env):
     """Shows the time as a picture, remembers the last action, and ends at 9."""

@@ -6,8 +6,6 @@ import pytest
 
 from tests.benchmarks import actors
 
-pytestmark = pytest.mark.timeout(180)
-
 
 def test_a_task_and_one_whose_suite_is_missing(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

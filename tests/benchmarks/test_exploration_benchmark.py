@@ -9,8 +9,6 @@ import pytest
 from tests.benchmarks.exploration import cells, first_solved, first_success, main, summary, visited
 from tests.integration.runs import TINY
 
-pytestmark = pytest.mark.timeout(300)
-
 
 def test_cells_cover_the_states_of_the_car() -> None:
     states = np.array([[-1.2, -0.07], [0.6, 0.07], [-0.5, 0.0], [-0.499, 0.0]])

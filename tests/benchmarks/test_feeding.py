@@ -6,8 +6,6 @@ import pytest
 
 from tests.benchmarks.feeding import main
 
-pytestmark = pytest.mark.timeout(240)
-
 
 def test_waits_are_told_apart(capsys: pytest.CaptureFixture[str]) -> None:
     few = ["--stores", "redis_unix", "--updates", "8", "--steps", "2048", "--milliseconds", "30"]

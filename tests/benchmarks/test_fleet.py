@@ -27,11 +27,10 @@ def test_help_names_every_part(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(part in out for part in parts())
 
 
-@pytest.mark.timeout(120)
 def test_a_coordinator_is_measured_with_a_few_workers() -> None:
     arguments = ["coordinator", "--workers", "8", "--warm", "0.5", "--seconds", "2", "--json"]
     command = [sys.executable, "-m", "tests.benchmarks.fleet", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=500)
     assert done.returncode in (0, 1), done.stderr  # 1: slower than the goal, on a busy machine
     result = json.loads(done.stdout.splitlines()[-1])
     free, blocked = result["phases"]

@@ -7,7 +7,6 @@ import pytest
 from tests.benchmarks.forecast import main
 
 
-@pytest.mark.timeout(180)
 def test_the_last_line_is_one_json_object(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--preset", "quick", "--updates", "1"]) == 0
     *said, last = capsys.readouterr().out.splitlines()

@@ -1,10 +1,6 @@
 """The tables of the benchmark of agents' data."""
 
-import pytest
-
 from tests.benchmarks.genie_agent_data import SOURCES, lines
-
-pytestmark = pytest.mark.timeout(60)
 
 
 def test_worlds_and_policies_are_tabled_with_intervals() -> None:

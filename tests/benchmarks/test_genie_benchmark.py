@@ -10,8 +10,6 @@ from tests.benchmarks import genie, genie_plain
 from world_models.genie.dynamics import Sampling
 from world_models.genie.genie import Genie
 
-pytestmark = pytest.mark.timeout(120)
-
 
 def test_the_last_line_is_one_json_object(capsys: pytest.CaptureFixture[str]) -> None:
     assert genie.main(["--cases", "latent_action", "--rounds", "1"]) == 0

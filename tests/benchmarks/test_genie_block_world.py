@@ -7,8 +7,6 @@ import pytest
 
 from tests.benchmarks import genie_block_world
 
-pytestmark = pytest.mark.timeout(60)
-
 GOOD = {
     "psnr_1": 27.0, "copy_psnr_1": 22.6, "psnr_4": 24.0, "copy_psnr_4": 21.1, "ssim_1": 0.98, "ssim_4": 0.95,
     "delta_psnr_1": 2.0, "delta_psnr_1_interval": [1.9, 2.1], "delta_psnr_4": 2.0, "delta_psnr_4_interval": [1.9, 2.1],

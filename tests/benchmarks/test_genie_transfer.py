@@ -17,8 +17,6 @@ from world_models.genie.latent_action import LatentActionModel
 from world_models.model_document import ModelDocument
 from world_models.parameters import as_arrays
 
-pytestmark = pytest.mark.timeout(120)
-
 
 def test_the_expert_goes_to_the_goal() -> None:
     pairs, actions = expert_video(20, 0)

@@ -7,8 +7,6 @@ import torch
 
 from tests.benchmarks.gpu import main
 
-pytestmark = pytest.mark.timeout(240)
-
 
 def test_the_plain_parts_run_on_a_cpu(capsys: pytest.CaptureFixture[str]) -> None:
     few = ["--device", "cpu", "--cases", "dmc_proprio/size1m", "--batch", "2", "4", "--updates", "2"]

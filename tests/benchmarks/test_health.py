@@ -4,7 +4,6 @@ from pathlib import Path
 
 import gymnasium
 import numpy as np
-import pytest
 import torch
 
 from deploy.inline_run import InlineRun
@@ -13,8 +12,6 @@ from tests.benchmarks.health import CASES, configured, judge
 from tests.benchmarks.health_world import CHANGE, MemorylessRSSM, paying_for_speed
 from tests.deploy.reports.health.written_reports import report, write
 from tests.world_models.small_agent import CONFIG
-
-pytestmark = pytest.mark.timeout(120)
 
 
 def test_three_causes_at_two_severities_and_three_healthy_runs(tmp_path: Path) -> None:

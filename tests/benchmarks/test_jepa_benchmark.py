@@ -8,8 +8,6 @@ import torch
 from tests.benchmarks import jepa, jepa_plain
 from world_models.jepa.vjepa2_ac import VJEPA2AC
 
-pytestmark = pytest.mark.timeout(120)
-
 
 def test_the_last_line_is_one_json_object(capsys: pytest.CaptureFixture[str]) -> None:
     assert jepa.main(["--cases", "cem", "--rounds", "1"]) == 0

@@ -7,7 +7,6 @@ import pytest
 from tests.benchmarks.joint_learner import main
 
 
-@pytest.mark.timeout(200)
 def test_two_processes_with_two_parts_each_learn_what_one_learns(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--preset", "quick", "--updates", "2", "--processes", "2", "--accumulate", "2", "--compare", "--json"]
     assert main(words) == 0

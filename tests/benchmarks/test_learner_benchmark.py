@@ -17,7 +17,6 @@ KEYS = {
 }  # fmt: skip
 
 
-@pytest.mark.timeout(120)
 def test_the_last_line_is_one_json_object(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--preset", "quick", "--updates", "1"]) == 0
     *table, last = capsys.readouterr().out.splitlines()
@@ -31,7 +30,6 @@ def test_the_last_line_is_one_json_object(capsys: pytest.CaptureFixture[str]) ->
     assert report["seconds_at_90"] == pytest.approx(report["cpu_seconds"] * report["matmul_gflops"] / 90)
 
 
-@pytest.mark.timeout(180)
 def test_two_checkouts_are_compared_in_turn(capsys: pytest.CaptureFixture[str]) -> None:
     here = Path(__file__).parents[2]
     assert main(["--preset", "quick", "--updates", "2", "--against", str(here)]) == 0
@@ -57,9 +55,8 @@ def test_an_unknown_preset_names_the_nearest(capsys: pytest.CaptureFixture[str])
     assert "nearest: dmc_proprio" in capsys.readouterr().err
 
 
-@pytest.mark.timeout(120)
 def test_it_needs_neither_ray_nor_environments() -> None:
     unwanted = "{'ray', 'gymnasium', 'mujoco', 'redis'}"
     code = f"import sys, tests.benchmarks.learner; print(sorted({unwanted} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=500, check=True)
     assert done.stdout.strip() == "[]"

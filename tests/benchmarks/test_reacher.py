@@ -9,8 +9,6 @@ from actors.envs.rendering import BACKENDS, try_backend
 from tests.benchmarks.reacher import main
 from tests.world_models.latent import small as small_latent
 
-pytestmark = pytest.mark.timeout(300)
-
 
 def test_planners_are_scored_beside_those_that_know_the_angles(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -24,7 +24,6 @@ TIMES = {"times_redis_py", "times_redis_py_best"}
 QUICK = ["--steps", "1024", "--streams", "4", "--rounds", "1", "--seconds", "0.01", "--batches", "2", "--json"]
 
 
-@pytest.mark.timeout(240)
 def test_one_run_reports_the_ceiling_and_every_store_beside_it(capsys: pytest.CaptureFixture[str]) -> None:
     actor()  # Ray, once for all tests of this process
     assert main(QUICK) == 0
@@ -47,7 +46,6 @@ def test_one_run_reports_the_ceiling_and_every_store_beside_it(capsys: pytest.Ca
         assert 0.99 < report[name]["kept_over_raw"] < 3  # chunks are long for so few steps
 
 
-@pytest.mark.timeout(120)
 def test_scale_reports_each_of_its_three(capsys: pytest.CaptureFixture[str]) -> None:
     sizes = ["--items", "2000", "20000", "--disk-gb", "0.05", "--steps", "16384"]
     assert main([*QUICK, "--scale", *sizes, "--only", "memory,disk"]) == 0

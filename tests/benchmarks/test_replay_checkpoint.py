@@ -7,7 +7,6 @@ import pytest
 from tests.benchmarks.replay_checkpoint import main
 
 
-@pytest.mark.timeout(120)
 def test_bytes_written_are_those_of_what_changed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--steps", "20480", "--streams", "4", "--seconds", "0.2", "--checked", "10", "--json"]) == 0
     [line] = capsys.readouterr().out.splitlines()

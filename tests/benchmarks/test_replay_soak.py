@@ -19,11 +19,10 @@ CHUNK = 8
 FAULTS = ["writer killed", "server killed", "process killed", "byte of a chunk flipped", "manifest truncated"]
 
 
-@pytest.mark.timeout(180)
 def test_a_few_seconds_of_it() -> None:
     command = [sys.executable, "-m", "tests.benchmarks.replay_soak", "--minutes", "0.1", "--faults", "2", "--json"]
     done = subprocess.run(
-        [*command, "--only", ",".join(FAULTS)], cwd=ROOT, capture_output=True, text=True, timeout=150
+        [*command, "--only", ",".join(FAULTS)], cwd=ROOT, capture_output=True, text=True, timeout=500
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     [line] = done.stdout.splitlines()

@@ -9,8 +9,6 @@ from actors.envs import make
 from tests.benchmarks.transfer import evaluations, main, reached, summary
 from tests.integration.runs import TINY
 
-pytestmark = pytest.mark.timeout(400)
-
 
 def test_the_score_is_reached_by_the_mean_of_an_evaluation(tmp_path: Path) -> None:
     lines = [(200, 500.0, "train"), (300, 500.0, "eval"), (300, 440.0, "eval"), (600, 480.0, "eval")]

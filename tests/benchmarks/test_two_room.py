@@ -14,8 +14,6 @@ from tests.world_models.latent import small as small_latent
 from world_models.model_document import ModelDocument
 from world_models.parameters import as_arrays
 
-pytestmark = pytest.mark.timeout(300)
-
 
 def test_planners_are_scored_beside_those_that_know_the_door(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]

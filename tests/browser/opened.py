@@ -28,6 +28,7 @@ def opened(browser: "Browser", address: str, view: str, there: str, refused: str
             wrong.append(url)
 
     with browser.new_context(viewport={"width": 1280, "height": 900}) as context:
+        context.set_default_timeout(60_000)  # ms
         page = context.new_page()
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on("console", lambda said: console(said.type, said.text))

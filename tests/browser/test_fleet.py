@@ -20,8 +20,6 @@ from tests.deploy.monitor.written_runs import served, write_run
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-pytestmark = pytest.mark.timeout(180)
-
 
 @pytest.fixture
 def run(tmp_path: Path) -> Iterator[Path]:
@@ -72,11 +70,11 @@ def test_workers_are_shown_scaled_and_alerts_raised(browser: "Browser", run: Pat
         folder.answer(name, {"stop": True})
         page.wait_for_selector(".toast:text-is('It saves and ends.')")
         write_status(run, status(2.0, snapshot={"version": 12, "lag_seconds": 999}))
-        page.wait_for_selector(".tabs .alarm:text-is('1')", timeout=20_000)
+        page.wait_for_selector(".tabs .alarm:text-is('1')", timeout=60_000)
         page.keyboard.press("6")
         page.wait_for_selector(".raised em:text-is('the policies that act are 999 s old on average')")
         write_status(run, status(3.0))
-        page.wait_for_selector("h1:text-is('All is well')", timeout=20_000)
+        page.wait_for_selector("h1:text-is('All is well')", timeout=60_000)
 
 
 def test_a_run_may_choose_the_number_of_its_workers(browser: "Browser", run: Path, tmp_path: Path) -> None:
@@ -94,7 +92,7 @@ def test_a_run_may_choose_the_number_of_its_workers(browser: "Browser", run: Pat
         ScalingLog(run).add(2, 4, AUTOSCALE, "the learner waits for data 50% of its time")
         says = "the learner waits 3% of its time, actors 9%"
         write_status(run, status(2.0, autoscale={"on": True, "least": 1, "most": 9, "says": says}))
-        page.wait_for_selector(f"h2:has-text('by the run itself, 1 to 9: {says}')", timeout=20_000)
+        page.wait_for_selector(f"h2:has-text('by the run itself, 1 to 9: {says}')", timeout=60_000)
         assert "2 → 4" in page.inner_text(".events li") and "waits for data 50%" in page.inner_text(".events li")
         assert page.inner_text(".steer").count("chosen by the run") == 1
         assert page.get_by_role("button", name="Auto").count() == 0

@@ -14,7 +14,6 @@ from tests.deploy.monitor.written_runs import served, write_run
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-pytestmark = pytest.mark.timeout(180)
 SHADES = """[...document.querySelectorAll("video")].map((video) => {
     const canvas = new OffscreenCanvas(8, 8);
     const pen = canvas.getContext("2d");
@@ -98,7 +97,7 @@ def test_only_what_is_new_is_asked_for(page: "Page", folder: Path) -> None:
     name = page.locator(".patient").get_attribute("data-run")
     run = folder / "runs" / page.locator(".patient h1").inner_text()
     write_report(run, 400, wrong=float("bad" in run.name))
-    page.wait_for_selector(".patient .sub:has-text('report of update 400')", timeout=15_000)
+    page.wait_for_selector(".patient .sub:has-text('report of update 400')", timeout=60_000)
     assert all(f"run={name}" in url and "after=" in url for url in asked[first:])
     page.get_by_role("radio", name="reward").click()
     settled(page, "location.hash.includes('hkey=reward')")

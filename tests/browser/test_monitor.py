@@ -15,8 +15,6 @@ from tests.deploy.monitor.written_runs import add_episodes, served, write_run
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-pytestmark = pytest.mark.timeout(180)
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -86,13 +84,13 @@ def test_groups_intervals_and_published_curves(page: "Page") -> None:
 def test_a_new_point_is_on_the_screen_by_itself(page: "Page", folder: Path) -> None:
     path = write_run(folder / "runs", "late", [1.0], task="gym:Pendulum-v1")
     try:
-        page.wait_for_selector(".small[data-task='gym:Pendulum-v1'] .last:text-is('1')", timeout=15_000)
+        page.wait_for_selector(".small[data-task='gym:Pendulum-v1'] .last:text-is('1')", timeout=60_000)
         time.sleep(0.05)
         add_episodes(path, [123.0], start=1)
-        page.wait_for_selector(".small[data-task='gym:Pendulum-v1'] .last:text-is('123')", timeout=15_000)
+        page.wait_for_selector(".small[data-task='gym:Pendulum-v1'] .last:text-is('123')", timeout=60_000)
     finally:
         shutil.rmtree(path)
-    page.wait_for_selector(".small[data-task='gym:Pendulum-v1']", state="detached", timeout=15_000)
+    page.wait_for_selector(".small[data-task='gym:Pendulum-v1']", state="detached", timeout=60_000)
 
 
 def test_keys(page: "Page") -> None:

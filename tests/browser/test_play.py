@@ -16,7 +16,6 @@ from tests.deploy.play.written_worlds import fresh, played, write_world
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-pytestmark = pytest.mark.timeout(400)
 LENGTH = 16  # frames of a recording
 PIXELS = """(selector) => {
     const canvas = document.querySelector(selector);

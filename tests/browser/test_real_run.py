@@ -16,7 +16,7 @@ from tests.integration.runs import command, wait_for
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.slow]
+pytestmark = pytest.mark.slow
 PATIENCE = 120_000  # milliseconds
 
 

@@ -3,15 +3,11 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pytest
-
 from tests.browser.test_monitor import settled
 from tests.deploy.monitor.written_runs import served, write_run
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
-
-pytestmark = pytest.mark.timeout(180)
 
 
 def test_a_suite_has_statistics_a_profile_and_each_task(browser: "Browser", tmp_path: Path) -> None:

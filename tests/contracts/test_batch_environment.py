@@ -15,8 +15,6 @@ from actors.pool_environment import PoolEnvironment
 from actors.trivial_policies import RandomPolicy
 from actors.vector import VectorEnvironment
 
-pytestmark = pytest.mark.timeout(120)
-
 if not find_spec("envpool"):
     pytest.skip("envpool is a dependency on Linux alone", allow_module_level=True)
 

@@ -21,8 +21,6 @@ from actors.trivial_policies import RandomPolicy
 from tests.actors.envpool_here import what_drawing_lacks, what_procgen_lacks
 from tests.session import shared
 
-pytestmark = pytest.mark.timeout(120)
-
 
 class Blocks(gymnasium.Env):
     """Picture and vector in, a class and two numbers out; it ends by itself or after 30 steps."""

@@ -26,8 +26,6 @@ from world_models.planning.objective import Objective
 from world_models.protocol import GoalModel, PlanningModel, leaves, map_state, repeat_rows
 from world_models.simple.world_model import SimpleWorldModel
 
-pytestmark = pytest.mark.timeout(60)
-
 MIXED = {"button": DISCRETE, "stick": CONTINUOUS}
 SEEN = {"image": IMAGE, "vector": VECTOR}
 

@@ -8,8 +8,6 @@ import pytest
 from replay.store import Store, StreamExistsError
 from tests.contracts.stores import SCHEMA, STORES, MakeStore, check_sequences, fill, latents, rng, rows
 
-pytestmark = pytest.mark.timeout(120)
-
 
 @pytest.fixture(params=STORES)
 def make(request: pytest.FixtureRequest) -> MakeStore:
@@ -212,7 +210,7 @@ def test_sampling_names_what_it_waited_for(make: MakeStore) -> None:
 
 def test_a_step_can_be_sampled_as_soon_as_it_is_written(make: MakeStore) -> None:
     store, got = make(), []
-    thread = threading.Thread(target=lambda: got.append(store.sample(1, 4, rng(), timeout=20)))
+    thread = threading.Thread(target=lambda: got.append(store.sample(1, 4, rng(), timeout=100)))
     thread.start()
     fill(store, 4, streams=1)
     thread.join(20)

@@ -14,8 +14,6 @@ from replay.store import Store
 from tests.contracts.stores import SAVING, STORES, MakeStore, check_sequences, fill, latents, rng, rows
 from tests.replay.beside import meanwhile, progress
 
-pytestmark = pytest.mark.timeout(120)
-
 
 @pytest.fixture(params=STORES)
 def make(request: pytest.FixtureRequest) -> MakeStore:
@@ -144,7 +142,7 @@ def test_writers_samplers_and_write_backs_at_the_same_time(make: MakeStore) -> N
     def learn(seed: int) -> None:
         generator = rng(seed)
         while not stop.is_set():
-            batch, keys = store.sample(6, 5, generator, timeout=20)
+            batch, keys = store.sample(6, 5, generator, timeout=100)
             check_sequences(batch, keys)
             mark = (keys[:, 0, 0] * 31 + keys[:, 0, 1]) % 251
             assert (batch["deter"] == mark[:, None]).all(), "another step's latents"
@@ -181,7 +179,7 @@ def test_a_checkpoint_beside_live_traffic(make: MakeStore, tmp_path: Path) -> No
         store.append(stream, first, rows(stream, first, 3))
 
     def learn(generator: np.random.Generator) -> None:
-        batch, keys = store.sample(6, 5, generator, timeout=20)
+        batch, keys = store.sample(6, 5, generator, timeout=100)
         check_sequences(batch, keys)
         store.write_back(keys, latents(6, 5, float(generator.integers(100))))
 

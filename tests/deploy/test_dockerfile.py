@@ -11,8 +11,6 @@ from typing import NamedTuple
 
 import pytest
 
-pytestmark = pytest.mark.timeout(120)
-
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "deploy" / "Dockerfile"
 PACKAGES = ("actors", "learner", "replay", "world_models", "deploy")
@@ -72,7 +70,7 @@ def test_debian_has_the_packages() -> None:
     if not shutil.which("apt-get") or base.split()[0].rpartition("-")[2] not in release.read_text():
         pytest.skip(f"this machine is not the Debian of {base}")
     command = ["apt-get", "install", "--simulate", "--no-install-recommends", *packages]
-    done = subprocess.run(command, env=os.environ | {"LANG": "C"}, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, env=os.environ | {"LANG": "C"}, capture_output=True, text=True, timeout=500)
     if "Unable to locate" in done.stderr:
         pytest.skip("apt-get has no list of packages here (apt-get update)")
     assert done.returncode == 0, done.stderr

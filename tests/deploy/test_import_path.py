@@ -6,8 +6,6 @@ import pytest
 
 from deploy.import_path import ROOT, own_folder_last
 
-pytestmark = pytest.mark.timeout(30)
-
 
 @pytest.mark.parametrize(
     ("before", "directory", "after"),

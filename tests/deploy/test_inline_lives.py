@@ -19,7 +19,6 @@ from replay.step import Rows
 from tests.integration.runs import TINY, checkpoints, wait_for
 from tests.replay.redis.redis_servers import RedisServer
 
-pytestmark = pytest.mark.timeout(150)
 KINDS = ["memory", "disk", "named disk", "redis"]
 
 

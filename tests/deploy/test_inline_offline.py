@@ -10,8 +10,6 @@ from deploy.wiring.config import RunConfig
 from deploy.wiring.presets import apply
 from deploy.wiring.task import FirstEnvironment
 
-pytestmark = pytest.mark.timeout(60)
-
 
 class Recorded(FirstEnvironment):
     closed = 0

@@ -13,8 +13,6 @@ from replay.sharding import ShardedStore
 from tests.contracts.stores import SCHEMA, rows
 from tests.replay.redis.redis_servers import RedisServer
 
-pytestmark = pytest.mark.timeout(120)
-
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_one_signal_ends_a_wait_for_servers_that_are_away(count: int, monkeypatch: pytest.MonkeyPatch) -> None:

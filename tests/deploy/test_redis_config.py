@@ -23,8 +23,6 @@ COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
 COMMAND = ["sh", str(ROOT / "deploy" / "redis" / "start.sh")]
 PASSWORDS = ["sesame", "two words", "quote \" and ' and \\ and \\n", "$HOME `id` $(id) %s # &", "grüße"]
 
-pytestmark = pytest.mark.timeout(120)
-
 
 def environment_of(service: Mapping[str, Any], given: Mapping[str, str]) -> dict[str, str]:
     """The container's environment where docker compose is called with the one given."""
@@ -65,7 +63,7 @@ def shard(
         yield process
     finally:
         process.kill()
-        process.wait(timeout=30)
+        process.wait(timeout=60)
 
 
 @contextmanager
@@ -85,7 +83,7 @@ def settings(connection: Connection) -> dict[str, str]:
     return dict(zip(words[::2], words[1::2], strict=True))
 
 
-def synced(connection: Connection, timeout: float = 20.0) -> None:
+def synced(connection: Connection, timeout: float = 60.0) -> None:
     """Returns when all that was written is in the append-only file."""
     deadline = time.monotonic() + timeout
     while True:
@@ -172,6 +170,6 @@ def test_nothing_starts_without_a_password_or_a_bound(
     password: str | None, given: dict[str, str], said: str, tmp_path: Path
 ) -> None:
     with shard("redis-0", tmp_path, free_port(), password, **given) as process:
-        assert process.wait(timeout=30) == 1
+        assert process.wait(timeout=60) == 1
     assert said in (tmp_path / "log").read_text()
     assert not list((tmp_path / "data").iterdir())

@@ -91,7 +91,7 @@ class Containers:
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
 
-    def run(self, name: str, *command: str, timeout: float = 120.0) -> subprocess.CompletedProcess[str]:
+    def run(self, name: str, *command: str, timeout: float = 300.0) -> subprocess.CompletedProcess[str]:
         """As `docker compose exec`."""
         inside = subprocess.run(
             ["pgrep", "--parent", str(self._running[name].pid)], capture_output=True, text=True, timeout=10
@@ -102,7 +102,7 @@ class Containers:
         words = [*enter, *self._confined(self._service(name)), *command]
         return subprocess.run(words, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL)
 
-    def stop(self, name: str, timeout: float = 120.0) -> int:
+    def stop(self, name: str, timeout: float = 300.0) -> int:
         """As `docker compose stop`; the exit code of the container's command."""
         process = self._running.pop(name)
         inside = subprocess.run(
@@ -116,7 +116,7 @@ class Containers:
             process.kill()
             return process.wait(30)
 
-    def ended(self, name: str, timeout: float = 60.0) -> int:
+    def ended(self, name: str, timeout: float = 200.0) -> int:
         """The exit code of a container that ends by itself."""
         return self._running.pop(name).wait(timeout)
 
@@ -196,5 +196,5 @@ class Containers:
 
 
 def _ip(*arguments: str) -> None:
-    done = subprocess.run(["ip", *arguments], capture_output=True, text=True, timeout=30)
+    done = subprocess.run(["ip", *arguments], capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, f"ip {' '.join(arguments)}: {done.stderr}"

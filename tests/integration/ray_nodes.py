@@ -145,7 +145,7 @@ class RayNodes:
         for process in (members := self.members(node)):
             with contextlib.suppress(psutil.Error):
                 process.kill()
-        psutil.wait_procs(members, timeout=10)
+        psutil.wait_procs(members, timeout=60)
 
     def _end(self) -> None:
         self._end_processes()

@@ -96,7 +96,7 @@ def _needs_torch(arguments: Sequence[str]) -> bool:
     return list(arguments[:3]) == NEXUS and (arguments[3] != "train" or "inline" in arguments)
 
 
-def run(directory: Path, arguments: Sequence[str], timeout: float = 200) -> subprocess.CompletedProcess[str]:
+def run(directory: Path, arguments: Sequence[str], timeout: float = 500) -> subprocess.CompletedProcess[str]:
     if _needs_torch(arguments):
         with TemporaryFile("w+") as out, TemporaryFile("w+") as err:
             with Forked(arguments[3:], directory, environment(), out, err) as process:
@@ -109,7 +109,7 @@ def run(directory: Path, arguments: Sequence[str], timeout: float = 200) -> subp
     )  # fmt: skip
 
 
-def wait_for(condition: Callable[[], Any], what: str, timeout: float = 120) -> Any:
+def wait_for(condition: Callable[[], Any], what: str, timeout: float = 300) -> Any:
     """The first true value of `condition()`."""
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:

@@ -11,7 +11,7 @@ from tests.integration.processes import end_all, start_marked
 from tests.integration.ray_nodes import RayNodes, environment_of
 from tests.integration.runs import NEXUS, command, execute, run, wait_for
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def _train(nodes: RayNodes, logdir: Path, actors: int, *more: str) -> list[str]:
 
 def test_a_run_waits_for_nodes_that_are_started_for_it(nodes: RayNodes, folder: Path) -> None:
     with environment_of(nodes):
-        refused = run(folder, _train(nodes, folder / "none", 3), timeout=200)
+        refused = run(folder, _train(nodes, folder / "none", 3), timeout=500)
         assert refused.returncode == 2 and "matches cluster.learner_nodes=role=learner; it has 1 node" in refused.stderr
 
         process = start_marked(folder, _train(nodes, folder / "run", 3, "--cluster.wait", "True", "--frames", "200"))

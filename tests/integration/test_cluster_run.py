@@ -32,7 +32,6 @@ class Mine(CartPoleEnv):
 
 gym.register("Mine-v0", Mine, max_episode_steps=200)
 """
-pytestmark = pytest.mark.timeout(400)
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +112,7 @@ def test_a_run_outlives_the_node_of_its_actors(nodes: RayNodes, logdir: Path) ->
 def _steer(nodes: RayNodes, *arguments: str) -> subprocess.CompletedProcess[str]:
     with environment_of(nodes):
         return subprocess.run(
-            [*NEXUS, *arguments, "--address", nodes.address], capture_output=True, text=True, timeout=100,
+            [*NEXUS, *arguments, "--address", nodes.address], capture_output=True, text=True, timeout=500,
             cwd=nodes.folder, env=environment(),
         )  # fmt: skip
 
@@ -146,7 +145,7 @@ def _on(nodes: RayNodes, node: str, name: str) -> bool:
 def test_what_keeps_a_run_from_joining_is_said_in_one_message(nodes: RayNodes, tmp_path: Path) -> None:
     with environment_of(nodes):
         os.environ["RAY_AUTH_TOKEN"] = "0" * 64
-        done = run(tmp_path, _command(nodes, tmp_path / "refused"), timeout=100)
+        done = run(tmp_path, _command(nodes, tmp_path / "refused"), timeout=500)
     assert done.returncode == 2 and len(done.stderr.strip().splitlines()) == 1, done.stdout + done.stderr
     assert "rejects the token of RAY_AUTH_TOKEN: use the token" in done.stderr and "0000" not in done.stderr
     assert not (tmp_path / "refused" / "config.yaml").exists()
@@ -189,7 +188,7 @@ own = own["own"] if {back} else {{"ray_version": "2.0.0", "python_version": "3.8
 client.internal_kv_put(b"CLUSTER_METADATA", json.dumps(own).encode(), True, b"cluster")
 """
         variables = {**os.environ, "RAY_AUTH_MODE": "token"}
-        subprocess.run([sys.executable, "-c", code, nodes.address], env=variables, check=True, timeout=60)
+        subprocess.run([sys.executable, "-c", code, nodes.address], env=variables, check=True, timeout=500)
         if not back:
             yield
 

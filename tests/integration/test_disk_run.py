@@ -40,7 +40,6 @@ def _stored(logdir: Path) -> dict[int, range]:
     return {s: steps for shard in (0, 1) for s, steps in DiskReader(logdir / f"replay/shard-{shard}").streams().items()}
 
 
-@pytest.mark.timeout(280)
 def test_killed_shards_and_runs_go_on_with_what_was_sealed(logdir: Path) -> None:
     run = start_marked(logdir.parent, command("gym:CartPole-v1", logdir, *LOCAL))
     wait_for(lambda: _updates(logdir) >= 60 and checkpoints(logdir), "update 60 and a checkpoint")
@@ -53,7 +52,7 @@ def test_killed_shards_and_runs_go_on_with_what_was_sealed(logdir: Path) -> None
 
     for process in members(logdir.parent):
         process.kill()
-    psutil.wait_procs(members(logdir.parent), timeout=20)
+    psutil.wait_procs(members(logdir.parent), timeout=60)
     run.wait(10)
     sealed = _stored(logdir)
     assert sum(map(len, sealed.values())) >= 300

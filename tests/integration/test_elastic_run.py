@@ -16,7 +16,6 @@ from learner.checkpoint import Checkpoints, read_document
 from tests.integration.processes import end_all, start_marked
 from tests.integration.runs import NEXUS, command, lines, run, wait_for
 
-pytestmark = pytest.mark.timeout(300)
 OPTIONS = ["--mode", "local", "--replay", "disk", "--frames", "10000000", "--log-every", "5"]
 
 

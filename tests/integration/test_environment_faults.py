@@ -76,7 +76,6 @@ def _injected(logdir: Path) -> dict[str, int]:
     return {kind: count[kind] for kind in [*KINDS, "invalid"]}
 
 
-@pytest.mark.timeout(280)
 def test_environments_that_fail_in_every_way_are_made_again_and_counted(logdir: Path) -> None:
     (logdir.parent / "failing.py").write_text(FAILING.format(kinds=KINDS, count=len(KINDS)))
     run = start_marked(logdir.parent, command(TASK, logdir, *OPTIONS))
@@ -123,7 +122,6 @@ gym.register("Hopeless-v0", Hopeless)
 """
 
 
-@pytest.mark.timeout(200)
 def test_a_run_that_has_no_environment_left_ends_with_its_last_words(logdir: Path) -> None:
     (logdir.parent / "hopeless.py").write_text(HOPELESS)
     options = [

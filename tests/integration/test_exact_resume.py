@@ -51,7 +51,6 @@ def _command(
     ("task", "frames", "steps_to_live", "consecutive", "priority", "report"),
     [("gym:my_module:Pole-v0", 360, 330, 3, 0.0, 28), ("gym:my_module:MyEnv-v0", 320, 250, 1, 0.5, 0)],
 )
-@pytest.mark.timeout(280)
 def test_killed_after_a_checkpoint_continues_bit_for_bit(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -86,7 +85,6 @@ def test_killed_after_a_checkpoint_continues_bit_for_bit(
     assert any("report/openloop_reward" in line for line in lines(killed / "metrics.jsonl")) == bool(report)
 
 
-@pytest.mark.timeout(200)
 def test_episode_that_does_not_repeat_starts_anew_and_says_so(tmp_path: Path) -> None:
     (tmp_path / "my_module.py").write_text(MY_MODULE)
     logdir = tmp_path / "run"
@@ -99,7 +97,6 @@ def test_episode_that_does_not_repeat_starts_anew_and_says_so(tmp_path: Path) ->
     assert [json.loads(line)["frames"] for line in (logdir / "scores.jsonl").read_text().splitlines()][-1] > 110
 
 
-@pytest.mark.timeout(200)
 def test_ctrl_c_saves_and_says_how_to_continue(tmp_path: Path) -> None:
     logdir = tmp_path / "run"
     process = start(tmp_path, _command("gym:CartPole-v1", logdir, 100_000))

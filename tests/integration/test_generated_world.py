@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import pytest
-
 from actors.envs.generated_world import WorldConfig
 from actors.policy import load_policy
 from deploy.commands.train import parse_train
@@ -12,8 +10,6 @@ from deploy.stored.generated_world import make_world
 from deploy.wiring.claim import _LOCKS
 from tests.actors.small_world import saved_genie
 from tests.integration.runs import TINY, lines
-
-pytestmark = pytest.mark.timeout(200)
 
 
 def test_an_inline_run_learns_in_a_generated_world(tmp_path: Path) -> None:

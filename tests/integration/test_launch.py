@@ -51,7 +51,7 @@ class User:
         with self._environment():
             os.environ |= variables
             done = subprocess.run(
-                [*NEXUS, *arguments], cwd=self.folder, env=environment(), capture_output=True, text=True, timeout=200
+                [*NEXUS, *arguments], cwd=self.folder, env=environment(), capture_output=True, text=True, timeout=500
             )
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout + done.stderr

@@ -53,7 +53,6 @@ def _stop(run: subprocess.Popen[str], logdir: Path) -> None:
     assert not [p for p in members(logdir.parent) if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
 
 
-@pytest.mark.timeout(400)
 def test_whichever_process_dies_the_run_goes_on_from_its_last_checkpoint(logdir: Path) -> None:
     run = _start(logdir, "--learner.processes", "2")
     wait_for(lambda: _updates(logdir) >= 30 and checkpoints(logdir), "update 30 and a checkpoint", 200)
@@ -89,7 +88,6 @@ def test_whichever_process_dies_the_run_goes_on_from_its_last_checkpoint(logdir:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
 def test_on_a_cluster_the_processes_are_placed_and_come_back_together(logdir: Path) -> None:
     with RayNodes() as nodes:
         with environment_of(nodes):
@@ -112,7 +110,6 @@ def test_on_a_cluster_the_processes_are_placed_and_come_back_together(logdir: Pa
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_a_process_that_hangs_is_noticed_and_replaced(logdir: Path) -> None:
     run = _start(logdir, "--learner.processes", "2")
     wait_for(lambda: _updates(logdir) >= 30 and checkpoints(logdir), "update 30 and a checkpoint", 200)
@@ -125,7 +122,6 @@ def test_a_process_that_hangs_is_noticed_and_replaced(logdir: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
 def test_the_processes_read_replay_on_a_redis_server_each_by_itself(logdir: Path) -> None:
     with RedisServer(tcp=True, appendonly=True) as server:
         run = _start(logdir, "--learner.processes", "2", "--replay", server.url_tcp, "--learner.accumulate", "2")

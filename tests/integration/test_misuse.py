@@ -14,7 +14,6 @@ from tests.integration.runs import MY_MODULE, checkpoints, command, environment,
 from tests.small_disk import fill, small_disk
 
 INLINE = ["--mode", "inline", "--learner.train-ratio", "8", "--checkpoint-every", "20", "--log-every", "10"]
-pytestmark = pytest.mark.timeout(200)
 
 
 def _train(directory: Path, frames: int, *more: str, task: str = "gym:CartPole-v1") -> subprocess.CompletedProcess[str]:
@@ -79,7 +78,7 @@ def test_a_command_into_head_ends_in_silence(trained: Path, tmp_path: Path, argu
     for errors in (subprocess.PIPE, writing):
         done = subprocess.run(
             [sys.executable, "-m", "deploy.cli", *arguments], cwd=tmp_path, env=environment(), stdout=writing,
-            stderr=errors, text=True, timeout=100,
+            stderr=errors, text=True, timeout=500,
         )  # fmt: skip
         assert done.returncode == 130 and not done.stderr
         shutil.rmtree(tmp_path / "episodes", ignore_errors=True)
@@ -223,7 +222,7 @@ def test_inline_mode_imports_only_what_its_environment_needs(tmp_path: Path) -> 
 
 def test_the_supervisor_imports_no_torch() -> None:
     code = "import sys, deploy.cli, deploy.distributed.supervisor.local_run; print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, timeout=100)
+    done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, timeout=500)
     assert done.stdout.strip() == "False", done.stdout + done.stderr
 
 
@@ -237,7 +236,7 @@ def test_rays_token_is_for_its_owner_alone(tmp_path: Path) -> None:
         )
         done = subprocess.run(
             [sys.executable, "-c", code], env=environment() | {"RAY_AUTH_TOKEN_PATH": os.fspath(token)},
-            capture_output=True, text=True, timeout=60,
+            capture_output=True, text=True, timeout=500,
         )  # fmt: skip
         assert done.stdout.strip() == "0o600", done.stderr
     assert path.read_text() == "secret"

@@ -19,8 +19,6 @@ ARCHIVES = sorted(path.name for path in OLD.glob("*.tar.xz"))
 
 FRAMES = "480"  # the old runs have 300; offline ones are those replayed, 32 an update
 
-pytestmark = pytest.mark.timeout(400)
-
 
 def nexus(directory: Path, *arguments: str) -> str:
     done = run(directory, [*NEXUS, *arguments])

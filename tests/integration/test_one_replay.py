@@ -26,7 +26,6 @@ def store(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(280)
 def test_one_replay_feeds_every_family(tmp_path: Path, store: str) -> None:
     (tmp_path / "my_module.py").write_text(MY_MODULE)
     recorded = tmp_path / "recorded"

@@ -8,8 +8,6 @@ import pytest
 from deploy.wiring.config import load_config
 from tests.integration.runs import checkpoints, command, differences, lines, run, state_of
 
-pytestmark = pytest.mark.timeout(200)
-
 if not find_spec("envpool"):
     pytest.skip("envpool is a dependency on Linux alone", allow_module_level=True)
 

@@ -21,8 +21,6 @@ from tests.small_disk import small_disk
 from world_models.frames import normalise
 from world_models.loading import load_model
 
-pytestmark = pytest.mark.timeout(240)
-
 
 def state_of(logdir: Path, number: int) -> dict[str, Any]:
     folder = logdir / "checkpoints" / f"{number:010d}"

@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 from safetensors.numpy import load_file
 
@@ -15,7 +14,6 @@ from tests.integration.runs import NEXUS, checkpoints, run, start
 from world_models.genie.genie import Genie
 from world_models.loading import load_model
 
-pytestmark = pytest.mark.timeout(300)
 BLOCKS = [
     word
     for part in ("encoder", "decoder")

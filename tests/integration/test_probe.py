@@ -15,7 +15,6 @@ from deploy.wiring.task import TaskSpaces, spaces_of
 from tests.integration.processes import end_all, start_marked
 from tests.integration.runs import MY_MODULE, command, lines, run, wait_for
 
-pytestmark = pytest.mark.timeout(200)
 TASK = "gym:counted:MyEnv-v0"
 COUNTED = (
     "import os\nopen('imported', 'a').write(f'{os.getpid()}\\n')\n"

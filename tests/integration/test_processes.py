@@ -3,12 +3,9 @@
 import subprocess
 
 import psutil
-import pytest
 
 from tests.integration.processes import end, having
 from tests.integration.runs import wait_for
-
-pytestmark = pytest.mark.timeout(60)
 
 
 def test_a_process_that_has_just_ended_is_passed_over() -> None:

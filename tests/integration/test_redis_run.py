@@ -39,7 +39,6 @@ def _output(logdir: Path) -> str:
     return (logdir.parent / "output.log").read_text()
 
 
-@pytest.mark.timeout(280)
 def test_training_goes_on_with_three_of_four_servers_and_takes_the_fourth_back(logdir: Path) -> None:
     gone = shard_of(stream_id(0, 0, 0), [f"shard-{i}" for i in range(4)])  # a shard that actor 0 writes to
     with ExitStack() as stack:
@@ -96,7 +95,6 @@ def _keys(server: RedisServer) -> str:
     return b" ".join(reply).decode()
 
 
-@pytest.mark.timeout(200)
 def test_what_is_wrong_with_a_server_is_said_before_the_run_starts(
     logdir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -5,8 +5,6 @@ import torch
 
 from learner.adamw import AdamW
 
-pytestmark = pytest.mark.timeout(60)
-
 
 def parameters(seed: int = 0) -> dict[str, torch.nn.Parameter]:
     rng = torch.Generator().manual_seed(seed)

@@ -15,7 +15,6 @@ from learner.dreamer_step import DreamerStep
 from tests.world_models.small_agent import CONTINUOUS, DISCRETE, IMAGE, VECTOR, build, random_batch
 from world_models.dreamer.agent import Dreamer
 
-pytestmark = pytest.mark.timeout(120)
 README = Path(__file__).parents[2] / "README.md"
 LEARNER = LearnerConfig(optimizer=OptimizerConfig(lr=1e-3, warmup=0), device="cpu")
 SPACES = {"vector": VECTOR, "image": IMAGE}, {"steer": CONTINUOUS, "button": DISCRETE}

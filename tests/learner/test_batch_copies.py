@@ -24,8 +24,6 @@ from replay.store import Store
 from tests.replay.redis.redis_servers import RedisServer
 from world_models.space import Space, Spaces
 
-pytestmark = pytest.mark.timeout(100)
-
 N, LENGTH, CONSECUTIVE = 16, 9, 2
 OBSERVATION: Spaces = {"image": Space(dtype=np.dtype(np.uint8), shape=(64, 64, 3))}
 ACTION: Spaces = {"action": Space(dtype=np.dtype(np.int32), shape=(), classes=2)}

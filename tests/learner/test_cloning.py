@@ -1,13 +1,10 @@
 """Behaviour cloning: a network learns what an expert does, and acts so."""
 
 import numpy as np
-import pytest
 import torch
 
 from actors.policies.cloned_policy import ClonedPolicy
 from learner.cloning import CloningNetwork, clone
-
-pytestmark = pytest.mark.timeout(60)
 
 
 def test_a_cloned_expert_goes_where_the_goal_is() -> None:

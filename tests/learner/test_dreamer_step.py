@@ -16,8 +16,6 @@ LEARNER = LearnerConfig(optimizer=OptimizerConfig(lr=1e-3, warmup=0), device="cp
 OBSERVATIONS: dict[str, Spaces] = {"vector": {"vector": VECTOR}, "image": {"image": IMAGE}}
 ACTION = {"steer": CONTINUOUS, "button": DISCRETE}
 
-pytestmark = pytest.mark.timeout(120)
-
 
 def run(agent: Dreamer, seed: int, updates: int) -> DreamerStep:
     step = DreamerStep(agent, LEARNER, seed)

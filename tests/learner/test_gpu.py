@@ -5,8 +5,6 @@ import torch
 
 from learner.gpu import gpu_metrics
 
-pytestmark = pytest.mark.timeout(60)
-
 
 def test_a_cpu_says_nothing() -> None:
     assert gpu_metrics(torch.device("cpu")) == {}

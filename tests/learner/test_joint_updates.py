@@ -16,8 +16,6 @@ from learner.processes import Processes
 from tests.integration.runs import environment
 from tests.learner.joint_updates import CASES, ROWS, SHARED, VECTORS, Case, after_one_update, learned, still_learner
 
-pytestmark = pytest.mark.timeout(500)
-
 
 @pytest.fixture(scope="module")
 def alone() -> dict[str, dict[str, Tensor]]:
@@ -52,7 +50,7 @@ def test_processes_learn_together_what_one_learns_alone(
         for rank in range(size)
     ]
     try:
-        errors = [process.communicate(timeout=450)[1] for process in running]
+        errors = [process.communicate(timeout=500)[1] for process in running]
     finally:
         for process in running:
             process.kill()

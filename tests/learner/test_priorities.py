@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 
 from deploy.wiring.task import replay_schema
@@ -15,8 +14,6 @@ from tests.world_models.small_agent import CONFIG, CONTINUOUS, VECTOR, build, ra
 
 OBSERVATION, ACTION = {"vector": VECTOR}, {"steer": CONTINUOUS}
 LEARNER = LearnerConfig(batch_size=3, batch_length=4, consecutive=2, device="cpu")
-
-pytestmark = pytest.mark.timeout(120)
 
 
 class Recording(MemoryStore):

@@ -20,8 +20,6 @@ from world_models.dreamer.anchor import Anchor
 from world_models.dreamer.config import AnchorConfig, ExplorationConfig
 from world_models.dreamer.disagreement import Disagreement
 
-pytestmark = pytest.mark.timeout(120)
-
 WAITING = {
     "_local_scalar_dense", "nonzero", "masked_select", "_unique2", "unique_dim", "unique_consecutive", "equal",
     "is_nonzero", "repeat_interleave", "bincount", "lift_fresh",

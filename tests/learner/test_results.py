@@ -21,8 +21,6 @@ from tests.world_models.small_agent import CONFIG, CONTINUOUS, VECTOR, build, ra
 OBSERVATION, ACTION = {"vector": VECTOR}, {"steer": CONTINUOUS}
 LEARNER = LearnerConfig(batch_size=3, batch_length=4, device="cpu")
 
-pytestmark = pytest.mark.timeout(120)
-
 
 class Noting(MemoryStore):
     """Notes the latents that it was given."""

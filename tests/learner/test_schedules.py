@@ -4,8 +4,6 @@ import pytest
 
 from learner.schedules import Schedule
 
-pytestmark = pytest.mark.timeout(30)
-
 
 @pytest.mark.parametrize(
     ("schedule", "values"),

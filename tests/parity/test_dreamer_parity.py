@@ -39,8 +39,6 @@ GOLDEN_FILES = sorted(path.name for path in GOLDEN.glob("*.npz"))
 # What the replay trace feeds to the store; it is compared too, after having gone through the store.
 FED = re.compile(r"(config|add_worker|add_id|add_is_first|add_is_last|after_add|update/values)$")
 
-pytestmark = pytest.mark.timeout(120)
-
 
 @cache
 def baseline(path: Path) -> Check:

@@ -24,7 +24,6 @@ FILES = sorted(path.name for path in OFFICIAL.glob("*.npz")) or ["ijepa.npz"]
 FED = {"encoder/pos_embed", "target_encoder/pos_embed", "predictor/predictor_pos_embed"}
 """Compared, and loaded into the model too."""
 
-pytestmark = pytest.mark.timeout(120)
 official = pytest.mark.skipif(
     not OFFICIAL.is_dir(), reason="no official vectors: set NEXUS_VECTORS to the folder of jepa/"
 )

@@ -52,7 +52,7 @@ def meanwhile_once(work: Callable[[], object]) -> Iterator[list[object]]:
         raise failed[0]
 
 
-def progress(made: Callable[[], bool], timeout: float = 60.0) -> None:
+def progress(made: Callable[[], bool], timeout: float = 200.0) -> None:
     deadline = time.monotonic() + timeout
     while not made():
         assert time.monotonic() < deadline, f"no progress within {timeout:g} s"

@@ -5,8 +5,6 @@ import pytest
 
 from replay.prefetch import Prefetch
 
-pytestmark = pytest.mark.timeout(120)
-
 
 @pytest.mark.parametrize("depth", [0, 1, 3])
 def test_results_come_in_order(depth: int) -> None:

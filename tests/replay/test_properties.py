@@ -16,8 +16,6 @@ from replay.indexing.index import Index
 from replay.memory.memory_store import MemoryStore
 from tests.contracts.stores import LOCAL, SCHEMA, STORES, check_sequences, rows
 
-pytestmark = pytest.mark.timeout(120)
-
 
 class Model:
     """The simplest store that could be right: every step ever, items as a queue of keys."""

@@ -7,9 +7,6 @@ from hypothesis import strategies as st
 
 from replay.rate_limiter import RateLimiter
 
-pytestmark = pytest.mark.timeout(120)
-
-
 Wait = Callable[[int, float], Awaitable[int]]
 
 
@@ -96,7 +93,7 @@ def test_waiting_counts_while_it_lasts_and_when_it_ends_in_vain() -> None:
 def test_those_who_wait_are_served_in_their_order_and_one_that_gives_up_keeps_nobody_waiting() -> None:
     served: list[int] = []
 
-    async def insert(n: int, timeout: float = 20.0) -> None:
+    async def insert(n: int, timeout: float = 60.0) -> None:
         await limiter.insert(n, timeout)
         served.append(n)
 

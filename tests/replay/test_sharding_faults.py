@@ -19,8 +19,6 @@ from tests.contracts.stores import SCHEMA, check_sequences, latents, rng, rows
 from tests.replay.redis.redis_servers import RedisServer
 from tests.replay.redis.refusing_redis import meanwhile
 
-pytestmark = pytest.mark.timeout(120)
-
 
 def _open(server: RedisServer, notes: list[str]) -> RedisStore:
     return RedisStore(
@@ -33,7 +31,7 @@ def _vector(streams: tuple[int, ...], step: int) -> dict[str, np.ndarray]:
     return {key: np.concatenate([row[key] for row in each]) for key in each[0]}
 
 
-def _wait(condition: object, timeout: float = 20.0) -> None:
+def _wait(condition: object, timeout: float = 100.0) -> None:
     deadline = time.monotonic() + timeout
     while not condition():  # type: ignore[operator]
         assert time.monotonic() < deadline, "waited too long"

@@ -46,8 +46,6 @@ ACTIONS = {
 }
 LEARNER = LearnerConfig(optimizer=OptimizerConfig(warmup=0), device="cpu")
 
-pytestmark = pytest.mark.timeout(120)
-
 
 def losses(agent: Dreamer, rows: int = 2, time: int = 4) -> Output:
     batch = random_batch(agent, rows, time)

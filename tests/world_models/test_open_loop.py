@@ -17,8 +17,6 @@ OBSERVATION = {"image": IMAGE, "vector": VECTOR, "kind": INTEGER, "on": SWITCH}
 ACTION = {"steer": CONTINUOUS, "button": DISCRETE}
 ROWS, TIME, CONTEXT = 3, 8, 3
 
-pytestmark = pytest.mark.timeout(120)
-
 
 @pytest.fixture(scope="module")
 def agent() -> Dreamer:

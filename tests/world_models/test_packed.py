@@ -29,8 +29,6 @@ CONFIGS = {
     "gates alone": replace(CONFIG, rssm=replace(CONFIG.rssm, dynamics_layers=0, blocks=4, unimix=0.0)),
 }
 
-pytestmark = pytest.mark.timeout(120)
-
 
 def acting(observation: Spaces, action: Spaces, config: DreamerConfig = CONFIG) -> ActingModel:
     """All parameters random, those too that begin at zero, one or nearly zero."""

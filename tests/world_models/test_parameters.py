@@ -7,8 +7,6 @@ from torch import nn
 
 from world_models.parameters import as_arrays, load_parameters
 
-pytestmark = pytest.mark.timeout(30)
-
 
 def module() -> nn.Module:
     out = nn.Sequential(nn.Linear(3, 2), nn.LayerNorm(2))

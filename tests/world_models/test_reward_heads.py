@@ -18,8 +18,6 @@ ACTION = {"steer": CONTINUOUS, "button": DISCRETE}
 LEARNER = LearnerConfig(optimizer=OptimizerConfig(lr=1e-2, warmup=0), device="cpu")
 THREE = replace(CONFIG, reward_heads=3)
 
-pytestmark = pytest.mark.timeout(120)
-
 
 def agent(config: DreamerConfig = THREE) -> Dreamer:
     return build({"image": IMAGE, "vector": VECTOR}, ACTION, config)

@@ -9,8 +9,6 @@ import torch.nn.functional as F
 from world_models.rope import Rotation, apart, axis_rotation, grid_positions, rotate, rotation_3d, together
 from world_models.vit import Attention, Block, PatchEmbed, causal_attention, initialize, sincos_2d, take_tokens
 
-pytestmark = pytest.mark.timeout(60)
-
 
 @pytest.mark.parametrize("shape", [(2, 3, 8, 12), (2, 3, 4, 8, 12)])
 def test_patches_are_embedded_as_by_a_convolution(shape: tuple[int, ...]) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
+from actors.envs import suite_of
 from deploy.commands.numbers import Positive
 from deploy.commands.parsing import option_names, parse_known
 from deploy.commands.train import Train, parse_train
@@ -42,7 +43,7 @@ def run(arguments: Sequence[str]) -> int:
     path = directory_of(Path(given.target))
     if (path / RUN_CONFIG).exists() and options:
         raise ValueError(f"{path} is a run and has its options; leave out {options[0]}, or name a task.")
-    if not (path / RUN_CONFIG).exists() and "/" in given.target and ":" not in given.target:
+    if not (path / RUN_CONFIG).exists() and not suite_of(given.target):
         raise ValueError(f"There is no run in {given.target}; give a run directory, the name of a launch or a task.")
     config = None if (path / RUN_CONFIG).exists() else parse_train([given.target, *options])
     from deploy.reports.cost.batches import learner_of_run, learner_of_task

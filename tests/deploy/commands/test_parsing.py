@@ -143,7 +143,7 @@ def test_help_needs_no_pytorch_and_that_of_nexus_no_tyro() -> None:
     )
     done = subprocess.run(
         [sys.executable, "-c", code, "plot", "check-env", "eval", "doctor", "train"], env=environment(),
-        capture_output=True, text=True, timeout=100,
+        capture_output=True, text=True, timeout=500,
     )  # fmt: skip
     lines = done.stderr.splitlines()
     assert lines[:2] == ["--help []", "replay --help []"] and len(lines) == 7, done.stderr

@@ -19,8 +19,6 @@ from world_models.parameters import as_arrays
 from world_models.simple.world_model import SimpleWorldModel
 from world_models.space import Space
 
-pytestmark = pytest.mark.timeout(120)
-
 TASK = "gym:actors.envs.point_reach:PointReach-v0"  # 8 steps an episode
 PENDULUM = {"obs_dim": 3, "action_dim": 1, "latent_dim": 4, "hidden_dim": 8, "action_low": -2.0, "action_high": 2.0}
 FEW = ["--samples", "4", "--iterations", "1", "--horizon", "2", "--episodes", "2"]

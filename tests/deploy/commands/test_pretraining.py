@@ -21,8 +21,6 @@ from world_models.loading import load_model
 from world_models.model_document import ModelDocument
 from world_models.parameters import as_arrays
 
-pytestmark = pytest.mark.timeout(120)
-
 
 @pytest.fixture(scope="module")
 def video(tmp_path_factory: pytest.TempPathFactory) -> Path:

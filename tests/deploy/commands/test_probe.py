@@ -12,8 +12,6 @@ from tests.integration.pretraining import write_pictures
 from tests.learner.probes import small
 from tests.world_models.latent import small as small_latent
 
-pytestmark = pytest.mark.timeout(120)
-
 
 def test_an_encoder_is_probed_on_a_folder_and_its_head_on_another(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]

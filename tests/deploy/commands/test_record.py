@@ -20,8 +20,6 @@ from learner.datasets.videos import Video
 from tests.actors.envpool_here import what_procgen_lacks
 from tests.deploy.commands.test_plan import saved_dreamer
 
-pytestmark = pytest.mark.timeout(120)
-
 REACH = "gym:actors.envs.point_reach:PointReach-v0"
 COUNTING = f"gym:{__name__}:Recorded-v0"
 STOPS_AT = 30

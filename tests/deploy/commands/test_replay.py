@@ -22,8 +22,6 @@ from tests.integration.runs import command, run
 from tests.replay.cartpole import LENGTH, assert_same, play, whole
 from tests.replay.redis.redis_servers import RedisServer
 
-pytestmark = pytest.mark.timeout(240)
-
 Nexus = Callable[..., str]
 CARTPOLE = ["--task", "gym:CartPole-v1", "--preset", "quick", "--replay.capacity", "20000"]
 ARGUMENTS = ("--mode", "inline", "--frames", "700", "--learner.train-ratio", "2", "--replay.capacity", "5000")

@@ -20,8 +20,6 @@ from world_models.loading import load_model
 from world_models.model_document import read_model_document
 from world_models.space import Space
 
-pytestmark = pytest.mark.timeout(120)
-
 PLACE = Space(dtype=VECTOR.dtype, shape=(2,))
 
 

@@ -12,8 +12,6 @@ from deploy.distributed.ray_cluster import listening, loopback
 from tests.contracts import ray_stores
 from tests.integration.runs import environment
 
-pytestmark = pytest.mark.timeout(100)
-
 
 def test_ray_listens_for_this_machine_alone() -> None:
     ray_stores.actor()  # Ray is there, and a worker of it
@@ -51,7 +49,7 @@ print(start_local("token", 80_000_000))
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path / "fresh")],
         env=environment() | {"RAY_AUTH_TOKEN_PATH": os.fspath(before)},
-        capture_output=True, text=True, timeout=90,
+        capture_output=True, text=True, timeout=500,
     )  # fmt: skip
     assert done.stdout.startswith("127.0.0.1:"), done.stderr
 
@@ -71,6 +69,6 @@ threading.Thread(target=delay).start()
 print(start_local("late", 80_000_000), late[0].pid, late[0].is_running())
 """
     command = [sys.executable, "-W", "always::ResourceWarning", "-c", code]
-    done = subprocess.run(command, env=environment(), cwd=tmp_path, capture_output=True, text=True, timeout=95)
+    done = subprocess.run(command, env=environment(), cwd=tmp_path, capture_output=True, text=True, timeout=500)
     assert done.stdout.startswith("127.0.0.1:") and done.stdout.endswith(" False\n"), done.stdout + done.stderr
     assert f"subprocess {done.stdout.split()[1]} is still running" not in done.stderr, "of the late one"

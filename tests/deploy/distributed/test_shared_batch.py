@@ -12,8 +12,6 @@ from replay.step import Field, Schema
 from tests.contracts.ray_stores import ray_shard
 from tests.contracts.stores import SCHEMA, check_sequences, fill, rng
 
-pytestmark = pytest.mark.timeout(100)
-
 
 def test_what_one_side_writes_the_other_reads() -> None:
     mine, theirs = SharedBatch(SCHEMA, 3, 5), SharedBatches()

@@ -18,8 +18,6 @@ from tests.contracts.ray_stores import started
 from tests.integration.runs import wait_for
 from world_models.snapshot import Snapshot
 
-pytestmark = pytest.mark.timeout(120)
-
 
 class Owner:
     """Another process that stores snapshots."""

@@ -24,7 +24,6 @@ from tests.integration.runs import MY_MODULE, TINY, wait_for
 from world_models.dreamer.acting import ActingModel
 from world_models.snapshot import take_snapshot
 
-pytestmark = pytest.mark.timeout(120)
 SLOW = MY_MODULE.replace("import gym", "import time, gym").replace("MyEnv-v0", "SlowEnv-v0").replace(
     "self.t + 1\n", "self.t + 1\n        time.sleep(0.3 if self.t == 5 else 0)\n"
 )  # fmt: skip

@@ -8,8 +8,6 @@ import pytest
 from deploy.launch.programs import lines
 from deploy.run_failed import RunFailedError
 
-pytestmark = pytest.mark.timeout(60)
-
 
 def test_a_command_may_complain_at_length() -> None:
     program = "import sys; print('x' * 200_000, file=sys.stderr); print('done')"

@@ -15,7 +15,6 @@ from deploy.launch.ray_jobs.config import RayJobsConfig, address_of
 from deploy.wiring.config import HooksConfig, RunConfig
 from deploy.wiring.redis_password import PASSWORD_FILE, VARIABLE
 
-pytestmark = pytest.mark.timeout(60)
 ADDRESS = "http://127.0.0.1:1"
 LAUNCH = ["launch", "gym:CartPole-v1", "--preset", "quick"]
 
@@ -129,5 +128,5 @@ def test_help_and_dry_runs_need_neither_torch_nor_ray() -> None:
         "import sys\nfrom deploy.commands.launching import launch\n"
         "from deploy.commands.launching import jobs, logs\nprint([m for m in ('torch', 'ray') if m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=50)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=500)
     assert done.stdout.strip() == "[]", done.stdout + done.stderr

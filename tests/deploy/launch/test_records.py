@@ -16,8 +16,6 @@ from deploy.stored.control import RunDirectory
 from deploy.stored.run_status import write_status
 from deploy.wiring.claim import LOCK
 
-pytestmark = pytest.mark.timeout(60)
-
 
 def _launched(name: str, time: float = 1.0, logdir: str = "") -> Launched:
     return Launched(

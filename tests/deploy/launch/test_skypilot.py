@@ -4,12 +4,9 @@ import re
 import subprocess
 from pathlib import Path
 
-import pytest
 import yaml
 
 from deploy.commands.train import parse_train
-
-pytestmark = pytest.mark.timeout(60)
 
 FILE = Path(__file__).parents[3] / "deploy" / "launch" / "skypilot.yaml"
 TASK = yaml.safe_load(FILE.read_text())

@@ -9,7 +9,6 @@ from deploy.commands.train import parse_train
 from deploy.launch.job import NAME, Job, job_name
 from deploy.launch.sweep import jobs
 
-pytestmark = pytest.mark.timeout(60)
 RUNS = PurePosixPath("/runs")
 
 

@@ -23,7 +23,6 @@ from deploy.wiring.config_file import save_config
 from deploy.wiring.pretraining import IJEPARun
 from tests.deploy.monitor.written_runs import add_episodes, write_run
 
-pytestmark = pytest.mark.timeout(60)
 LEARNED = [10.0 + 0.1 * (n % 5) for n in range(20)] + [10.0 + n for n in range(60)]
 
 

@@ -18,8 +18,6 @@ from replay.files.regular_file import open_regular
 from tests.deploy.monitor.written_health import write_film, write_report
 from tests.deploy.monitor.written_runs import write_run
 
-pytestmark = pytest.mark.timeout(60)
-
 
 def asked(views: Views, path: str) -> tuple[int, Any]:
     """Status and content of the answer of the application itself."""

@@ -20,8 +20,6 @@ from deploy.stored.run_status import write_status
 from deploy.wiring.claim import LOCK
 from tests.deploy.monitor.written_runs import write_run
 
-pytestmark = pytest.mark.timeout(60)
-
 
 def status(at: float, **changes: Any) -> dict[str, Any]:
     """As a run of two actors writes it."""

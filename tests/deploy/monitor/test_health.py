@@ -23,8 +23,6 @@ from deploy.wiring.claim import LOCK
 from tests.deploy.monitor.written_health import CONTEXT, report, write_film, write_report
 from tests.deploy.monitor.written_runs import write_run
 
-pytestmark = pytest.mark.timeout(60)
-
 
 def looked(run: Path) -> HealthReports:
     found = HealthReports(run)

@@ -16,8 +16,6 @@ from deploy.monitor.history import History
 from deploy.monitor.tail import Tail
 from deploy.reports.metrics import MetricsWriter
 
-pytestmark = pytest.mark.timeout(60)
-
 
 def append(path: Path, *lines: object, end: str = "\n") -> None:
     with path.open("a") as file:

@@ -9,8 +9,6 @@ from deploy.monitor.answers import plain, to_text
 from deploy.monitor.downsample import middle_points, min_max, shared_axis
 from deploy.monitor.metric_lines import smoothed
 
-pytestmark = pytest.mark.timeout(60)
-
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=300), st.integers(2, 40))
 def test_extremes_stay_where_they_are(values: list[float], stretches: int) -> None:

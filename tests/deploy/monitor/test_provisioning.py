@@ -5,10 +5,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import pytest
 import yaml
-
-pytestmark = pytest.mark.timeout(60)
 
 ROOT = Path(__file__).parents[3]
 FILES = ROOT / "deploy" / "monitor" / "provisioning"
@@ -29,7 +26,7 @@ def test_prometheus_asks_the_learner_on_its_loopback_interface() -> None:
     )
     if promtool := shutil.which("promtool"):
         command = [promtool, "check", "config", str(FILES / "prometheus.yml")]
-        assert subprocess.run(command, timeout=30).returncode == 0
+        assert subprocess.run(command, timeout=500).returncode == 0
 
 
 def test_grafana_has_the_dashboard_and_its_data() -> None:

@@ -15,10 +15,9 @@ import pytest
 from deploy.cli import main
 from tests.deploy.monitor.written_runs import served, write_run
 
-pytestmark = pytest.mark.timeout(90)
 ASK = """
 import http.client, sys
-line = http.client.HTTPConnection(sys.argv[1], int(sys.argv[2]), timeout=5)
+line = http.client.HTTPConnection(sys.argv[1], int(sys.argv[2]), timeout=60)
 line.request("GET", "/api/runs", headers={"host": "127.0.0.1"})
 print(line.getresponse().status)
 """
@@ -42,7 +41,7 @@ def test_other_addresses_of_this_machine_do_not_answer(port: int) -> None:
     if not (addresses := other_addresses()):
         pytest.skip("this machine has no address but the loopback")
     for address in addresses:
-        line = http.client.HTTPConnection(address, port, timeout=5)
+        line = http.client.HTTPConnection(address, port, timeout=60)
         with pytest.raises(OSError):
             line.request("GET", "/api/runs", headers={"host": "127.0.0.1"})
         line.close()
@@ -54,7 +53,7 @@ def test_another_network_namespace_does_not_reach_it(port: int) -> None:
         pytest.skip("needs unshare and the right to make a network namespace")
     for address in ["127.0.0.1", *other_addresses()]:
         command = [*apart, sys.executable, "-c", ASK, address, str(port)]
-        asked = subprocess.run(command, capture_output=True, text=True, timeout=30)
+        asked = subprocess.run(command, capture_output=True, text=True, timeout=500)
         assert asked.returncode != 0 and "200" not in asked.stdout
 
 
@@ -69,7 +68,7 @@ def test_to_be_reached_from_elsewhere_takes_a_token(tmp_path: Path) -> None:
     with served(tmp_path / "runs", "--host", "0.0.0.0", home=tmp_path) as address:
         name = "x" * 12
         for host in ["127.0.0.1", *other_addresses()]:
-            line = http.client.HTTPConnection(host, urlsplit(address).port, timeout=10)
+            line = http.client.HTTPConnection(host, urlsplit(address).port, timeout=60)
             for method, path in (("GET", "/api/runs"), ("POST", f"/api/runs/{name}/control"),
                                  ("GET", f"/api/runs/{name}/videos/openloop-00000001.mp4")):  # fmt: skip
                 line.request(method, path, "{}" if method == "POST" else None, {"content-type": "application/json"})

@@ -2,12 +2,8 @@
 
 from pathlib import Path
 
-import pytest
-
 from deploy.monitor.runs import Runs
 from tests.deploy.monitor.written_runs import write_run
-
-pytestmark = pytest.mark.timeout(60)
 
 
 def test_links_are_followed_and_lead_to_no_run_twice(tmp_path: Path) -> None:

@@ -4,8 +4,6 @@ import pytest
 
 from deploy.monitor.selection import selection
 
-pytestmark = pytest.mark.timeout(60)
-
 SUMMARY = {
     "name": "walker-1", "task": "dmc_walker_walk", "state": "training", "note": "a good one",
     "tags": ["paper", "size12m"],

@@ -20,7 +20,6 @@ from tests.deploy.monitor.written_health import write_film
 from tests.deploy.monitor.written_runs import add_episodes, served, write_run
 from tests.integration.runs import wait_for
 
-pytestmark = pytest.mark.timeout(120)
 TOKEN = "a-token-of-some-length"
 
 
@@ -33,7 +32,7 @@ class Client:
     def ask(
         self, path: str, body: Any = None, headers: dict[str, str] | None = None, method: str = ""
     ) -> tuple[int, dict[str, str], bytes]:  # fmt: skip
-        with closing(http.client.HTTPConnection(self.host, self.port, timeout=20)) as line:
+        with closing(http.client.HTTPConnection(self.host, self.port, timeout=60)) as line:
             data = json.dumps(body).encode() if isinstance(body, dict | list) else body
             sent = ({"content-type": "application/json"} if body is not None else {}) | (headers or {})
             line.request(method or ("GET" if body is None else "POST"), path, data, sent)
@@ -49,7 +48,7 @@ class Client:
         return self.ask(path, **more)[0]
 
     def raw(self, data: bytes) -> bytes:
-        with socket.create_connection((self.host, self.port), timeout=10) as line:
+        with socket.create_connection((self.host, self.port), timeout=60) as line:
             line.sendall(data)
             line.shutdown(socket.SHUT_WR)
             return line.recv(1 << 16)
@@ -101,7 +100,7 @@ def test_a_websocket_says_what_is_new(client: Client, folder: Path) -> None:
     with connect(f"ws://{client.host}:{client.port}/live") as live:
         time.sleep(0.3)
         add_episodes(folder / "runs" / "a", [5.0], start=2)
-        news = json.loads(live.recv(timeout=10))
+        news = json.loads(live.recv(timeout=60))
         (name,) = news["changed"]
         assert client.json("/api/runs")["runs"][0]["id"] == name
         live.send("x" * 100)

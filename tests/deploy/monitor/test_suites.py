@@ -16,7 +16,6 @@ from deploy.reports.curves import Curve
 from deploy.reports.statistics import estimate
 from tests.deploy.monitor.written_runs import add_episodes, write_run
 
-pytestmark = pytest.mark.timeout(60)
 LEVELS = {"pong": (-20.7, 14.6), "boxing": (0.1, 12.1)}
 
 

@@ -17,7 +17,6 @@ from deploy.monitor.views import Shown, Views
 from deploy.reports.curves import Curve
 from tests.deploy.monitor.written_runs import add_episodes, write_run
 
-pytestmark = pytest.mark.timeout(60)
 TASK = "gym:CartPole-v1"
 
 

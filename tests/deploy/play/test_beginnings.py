@@ -12,8 +12,6 @@ from deploy.cli import main
 from deploy.play.recordings import MOST, read_recordings
 from tests.deploy.play.written_worlds import SMALLEST, fresh, write_world
 
-pytestmark = pytest.mark.timeout(120)
-
 
 def test_a_picture_of_another_size_is_cut_to_its_middle_and_resized(tmp_path: Path) -> None:
     pixels = np.zeros((40, 80, 3), np.uint8)

@@ -19,7 +19,6 @@ from tests.deploy.monitor.test_server import Client
 from tests.deploy.play.test_sessions import read
 from tests.deploy.play.written_worlds import fresh, played, small_game, write_world
 
-pytestmark = pytest.mark.timeout(120)
 TOKEN = "a-token-of-some-length"
 BEGIN = {"do": "begin", "recording": 0, "frame": 3}
 
@@ -179,7 +178,7 @@ def test_the_command_serves_its_page_to_those_with_the_token(tmp_path: Path) -> 
             assert client.status(f"/static/{name}", headers=bearer) == 200, name
         assert client.status("/static/../server.py", headers=bearer) == 404
         with connect(line, additional_headers=bearer) as socket:
-            hello = read(socket.recv(timeout=30, decode=False))[0]
+            hello = read(socket.recv(timeout=100, decode=False))[0]
             assert hello["kind"] == "hello" and hello["actions"] == 3
             socket.send(json.dumps(BEGIN))
-            assert read(socket.recv(timeout=30, decode=False))[0]["kind"] == "frame"
+            assert read(socket.recv(timeout=100, decode=False))[0]["kind"] == "frame"

@@ -12,8 +12,6 @@ from deploy.play.film import Film
 from deploy.play.session import Session
 from tests.deploy.play.written_worlds import small_game
 
-pytestmark = pytest.mark.timeout(120)
-
 
 def read(message: bytes | None) -> tuple[dict[str, Any], np.ndarray]:
     """What a message says, and its pictures `[N H W C]`."""

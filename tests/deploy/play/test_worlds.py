@@ -13,8 +13,6 @@ from tests.deploy.play.written_worlds import SMALLEST, fresh, small_game
 from world_models.genie.dynamics import Sampling
 from world_models.protocol import leaves
 
-pytestmark = pytest.mark.timeout(120)
-
 
 def test_worlds_of_one_model_are_separate() -> None:
     game = small_game()

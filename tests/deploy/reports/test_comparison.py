@@ -17,8 +17,6 @@ from deploy.reports.curves import Curve
 from deploy.reports.metrics import MetricsWriter
 from tests.deploy.reports.test_curves import make_run
 
-pytestmark = pytest.mark.timeout(120)
-
 BASELINES = Path(__file__).parents[4] / "shared" / "baselines"
 
 

@@ -13,8 +13,6 @@ from hypothesis import strategies as st
 from deploy.reports.curves import Curve, aggregate, bin_width, export, load_baselines, load_runs, told_apart
 from deploy.reports.metrics import MetricsWriter
 
-pytestmark = pytest.mark.timeout(120)
-
 
 def curve(xs: list[float], ys: list[float], seed: int = 0) -> Curve:
     return Curve(task="t", method="m", seed=seed, xs=np.array(xs, float), ys=np.array(ys, float))

@@ -33,7 +33,6 @@ from tests.deploy.reports.test_curves import make_run
 from tests.replay.cartpole import LENGTH, schema
 from world_models.checkpoint_files import read_document, verify
 
-pytestmark = pytest.mark.timeout(60)
 DEEP, TOO_LONG = b"[" * 20_000, b'{"frames": ' + b"9" * 5000 + b"}"
 DAMAGES: dict[str, bytes | None] = {
     "folder": None, "deep list": DEEP + b"\n", "deep object": b'{"a":' * 20_000 + b"\n",

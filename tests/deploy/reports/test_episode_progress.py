@@ -12,8 +12,6 @@ from deploy.reports.episode_progress import EpisodeProgress
 from deploy.reports.summary import _play
 from deploy.wiring.config import RunConfig
 
-pytestmark = pytest.mark.timeout(60)
-
 
 class Clock:
     """A second passes at every look."""

@@ -11,8 +11,6 @@ from deploy.cli import main
 from tests.deploy.reports.test_curves import make_run
 from tests.small_disk import fill, small_disk
 
-pytestmark = pytest.mark.timeout(60)
-
 
 def test_a_video_or_picture_appears_whole_or_not_at_all(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     disk, rng = tmp_path / "disk", np.random.default_rng(0)

@@ -10,7 +10,6 @@ from deploy.cli import main
 from deploy.reports.hooks import SLOW, Hooks
 from deploy.wiring.config import HooksConfig
 
-pytestmark = pytest.mark.timeout(60)
 LINE = {"frames": 10, "updates": 2, "score": 1.5, "kind": "train"}
 
 MODULE = """

@@ -19,8 +19,6 @@ from replay.step import Rows
 from tests.integration.runs import MY_MODULE, checkpoints, command, differences, lines, run, state_of
 from world_models.space import Space
 
-pytestmark = pytest.mark.timeout(120)
-
 ROWS, TIME, CONTEXT, SIZE = 4, 24, 8, 16
 SPACE = {
     "camera": Space(dtype=np.dtype(np.uint8), shape=(SIZE, SIZE, 3)),
@@ -168,7 +166,6 @@ def test_a_report_falls_on_a_line_of_metrics() -> None:
         RunConfig(report_every=-1)
 
 
-@pytest.mark.timeout(280)
 def test_a_run_reports_and_is_not_disturbed(tmp_path: Path) -> None:
     (tmp_path / "my_module.py").write_text(MY_MODULE)
     options = ["--mode", "inline", "--learner.train-ratio", "8", "--frames", "110", "--log-every", "5"]

@@ -18,8 +18,6 @@ from deploy.reports.metrics import MetricsWriter
 from deploy.reports.plot import cut, plot
 from tests.deploy.reports.test_curves import make_run
 
-pytestmark = pytest.mark.timeout(120)
-
 RUN, BASELINE = (0x0B, 0x6E, 0x8F), (0xE8, 0x96, 0x3A)
 
 

@@ -14,8 +14,6 @@ from deploy.reports.display import duration, sparkline
 from deploy.reports.progress import Progress, Status
 from tests.integration.runs import environment
 
-pytestmark = pytest.mark.timeout(120)
-
 
 class Clock:
     now = 100.0

@@ -16,7 +16,7 @@ LIMITER = {"ahead": -3.5, "insert_waited_seconds": 0.0, "sample_waited_seconds":
 
 
 def _read(url: str) -> dict[str, float]:
-    with urllib.request.urlopen(url, timeout=10) as answer:
+    with urllib.request.urlopen(url, timeout=60) as answer:
         lines = answer.read().decode().splitlines()
     return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if line[:1] != "#")}
 
@@ -91,7 +91,7 @@ def test_metrics_are_served_where_they_are_wanted() -> None:
     for host in ("127.0.0.1", "::1"):
         url, stop = serve(RunMetrics(), 0, host)
         try:
-            with urllib.request.urlopen(url, timeout=10) as answer:
+            with urllib.request.urlopen(url, timeout=60) as answer:
                 assert b"nexus_environment_frames" in answer.read()
         finally:
             stop()

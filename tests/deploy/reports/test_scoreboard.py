@@ -17,7 +17,6 @@ from deploy.wiring.config import EvaluationConfig, RunConfig, load_config
 from deploy.wiring.config_file import save_config
 from tests.integration.runs import command, run
 
-pytestmark = pytest.mark.timeout(120)
 CONFIG = RunConfig(frames=200_000, evaluation=EvaluationConfig(every=10, stop_score=490))
 
 

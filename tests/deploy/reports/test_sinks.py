@@ -14,7 +14,6 @@ import pytest
 from deploy.reports.sinks import KINDS, Sinks, identity
 from deploy.wiring.config import LoggingConfig, RunConfig
 
-pytestmark = pytest.mark.timeout(120)
 LINE = {"train/loss/total": 2.5, "eval/mean": float("nan"), "episode/score": None}
 
 
@@ -78,7 +77,7 @@ def two_lives(name: str, logdir: Path, **variables: str) -> str:
     pytest.importorskip(name, reason=f'needs pip install "nexus-worlds[{name}]"')
     logdir.mkdir()
     command = [sys.executable, "-c", LIVES, name, str(logdir)]
-    done = subprocess.run(command, env=os.environ | variables, capture_output=True, text=True, timeout=100)
+    done = subprocess.run(command, env=os.environ | variables, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

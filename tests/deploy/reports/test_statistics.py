@@ -26,8 +26,6 @@ from deploy.reports.statistics import (
     summary,
 )
 
-pytestmark = pytest.mark.timeout(120)
-
 BASELINES = Path(__file__).parents[4] / "shared" / "baselines"
 RUNS_BY_TASKS = np.array(
     [

@@ -2,13 +2,10 @@
 
 from pathlib import Path
 
-import pytest
-
 from deploy.reports.summary import label
 from learner.checkpoint import Checkpoints, read_document
 from tests.integration.runs import command, run
 
-pytestmark = pytest.mark.timeout(120)
 UNDRAWABLE = """
 import gymnasium as gym, numpy as np
 

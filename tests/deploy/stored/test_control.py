@@ -17,8 +17,6 @@ from deploy.stored.run_status import FORMAT, read_status, write_status
 from deploy.wiring.config import RunConfig, claim_logdir
 from replay.files.whole_file import whole_file
 
-pytestmark = pytest.mark.timeout(60)
-
 
 @pytest.fixture
 def logdir(tmp_path: Path) -> Path:

@@ -22,8 +22,6 @@ from tests.learner.datasets.films import film
 from tests.replay.cartpole import LENGTH, play, schema, spaces
 from tests.replay.redis.redis_servers import RedisServer
 
-pytestmark = pytest.mark.timeout(240)
-
 BLOCKS = "gym:tests.contracts.test_environment:NexusBlocks-v0"  # pictures, nested vectors, a class and two numbers
 CARTPOLE = "gym:CartPole-v1"
 REACH = "gym:actors.envs.point_reach:PointReach-v0"

@@ -14,8 +14,6 @@ from replay.reading.episodes import Found, episodes
 from replay.step import Field, Rows, Schema
 from tests.replay.cartpole import LENGTH, assert_same, play, schema, whole
 
-pytestmark = pytest.mark.timeout(120)
-
 
 def reading(of: Schema, **settings: object) -> Reading:
     actions = frozenset(filter(is_action, of.fields))

@@ -21,8 +21,6 @@ from replay.store import Store
 from tests.contracts.redis_stores import server
 from tests.integration.runs import TINY
 
-pytestmark = pytest.mark.timeout(60)
-
 
 def config_of(logdir: Path, *arguments: str) -> RunConfig:
     return parse_train(["gym:CartPole-v1", *TINY, "--mode", "inline", "--logdir", str(logdir), *arguments])

@@ -20,8 +20,6 @@ from tests.replay.cartpole import LATENTS, LENGTH, assert_same, play, schema, sp
 
 minari = pytest.importorskip("minari")
 h5py = pytest.importorskip("h5py")
-pytestmark = pytest.mark.timeout(120)
-
 BLOCKS = "gym:tests.contracts.test_environment:NexusBlocks-v0"  # pictures, nested vectors, a class and two numbers
 CARTPOLE = "gym:CartPole-v1"
 PENDULUM = "gym:Pendulum-v1"  # continuous, in [-2, 2]

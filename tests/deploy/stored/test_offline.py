@@ -18,8 +18,6 @@ from replay.disk.disk_store import DiskStore
 from replay.step import Rows, Schema
 from replay.store import Store
 
-pytestmark = pytest.mark.timeout(100)
-
 
 def _config(tmp_path: Path, **options: object) -> RunConfig:
     config = apply(RunConfig(task="gym:CartPole-v1"), "quick")

@@ -10,8 +10,6 @@ from deploy.stored.pretraining_data import PretrainingData, first_example
 from deploy.wiring.pretraining import DataConfig, IJEPARun, VJEPA2ACRun
 from learner.pretrain.config import ProbeConfig
 
-pytestmark = pytest.mark.timeout(60)
-
 
 @pytest.mark.parametrize(("count", "share", "held"), [(4, 0.0, 0), (1, 0.1, 0), (4, 0.5, 2)])
 def test_only_what_is_kept_from_training_is_called_held_out(

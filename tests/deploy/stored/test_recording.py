@@ -17,8 +17,6 @@ from replay.step import Field, Rows, Schema
 from tests.small_disk import fill, small_disk
 from world_models.space import Space
 
-pytestmark = pytest.mark.timeout(120)
-
 SPACES = {
     "observation": {"image": Space(dtype=np.dtype(np.uint8), shape=(6, 6, 3)).to_json()},
     "action": {"action": Space(dtype=np.dtype(np.int32), shape=(), classes=5).to_json()},

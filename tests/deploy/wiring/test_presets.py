@@ -7,8 +7,6 @@ from deploy.wiring.config import RunConfig
 from deploy.wiring.fields import with_fields
 from deploy.wiring.presets import apply, options_for
 
-pytestmark = pytest.mark.timeout(60)
-
 
 def atari(preset: str = "") -> RunConfig:
     return apply(RunConfig(task="atari_pong"), preset)

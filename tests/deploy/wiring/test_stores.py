@@ -15,8 +15,6 @@ from replay.memory.memory_store import MemoryStore
 from tests.integration.runs import TINY
 from tests.replay.cartpole import play, schema
 
-pytestmark = pytest.mark.timeout(120)
-
 
 def _config(logdir: Path, environments: int, actors: int = 1, **replay: object) -> RunConfig:
     config = parse_train(["gym:CartPole-v1", *TINY, "--mode", "inline", "--logdir", str(logdir)])

@@ -10,8 +10,6 @@ from gymnasium.spaces import Box, Discrete
 from deploy.commands.train import parse_train
 from deploy.wiring.task import isolated, require_trainable, spaces_of
 
-pytestmark = pytest.mark.timeout(60)
-
 
 class Picture(gymnasium.Env):
     """Has a picture of 84 rows and columns, as Atari games have."""

@@ -6,8 +6,6 @@ import torch
 from learner.cost.counting import BEFORE, Counting, Layout, total
 from world_models.stages import begin, watched
 
-pytestmark = pytest.mark.timeout(60)
-
 
 def test_a_product_has_two_operations_for_each_multiply_add() -> None:
     a, b = torch.ones(2, 3), torch.ones(3, 4)

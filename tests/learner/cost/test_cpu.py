@@ -7,7 +7,6 @@ from learner.cost.counting import BEFORE, Counting, Kind, Layout, Work
 from learner.cost.cpu import LARGEST, OperatorTimes, _made, _shortened, _with_length, cache_bytes
 from learner.cost.gpus import GPUS, named
 
-pytestmark = pytest.mark.timeout(60)
 FLOAT = torch.float32
 
 

@@ -20,8 +20,6 @@ LEARNER = LearnerConfig(batch_size=2, batch_length=4, device="cpu")
 ACTION: Spaces = {"steer": CONTINUOUS, "button": DISCRETE}
 SEEN: Spaces = {"vector": VECTOR, "image": IMAGE}
 
-pytestmark = pytest.mark.timeout(180)
-
 
 def networks(everything: bool) -> Networks:
     agent = build(SEEN, ACTION)

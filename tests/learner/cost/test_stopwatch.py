@@ -1,13 +1,10 @@
 """The time of stages."""
 
-import pytest
 import torch
 
 from learner.cost.cpu import now
 from learner.cost.stopwatch import Stopwatch
 from world_models.stages import begin
-
-pytestmark = pytest.mark.timeout(60)
 
 
 def work(seconds: float) -> None:

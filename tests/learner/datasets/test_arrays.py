@@ -12,8 +12,6 @@ from learner.datasets.view import View
 from replay.step import Rows
 from tests.learner.datasets.recordings import check, recording
 
-pytestmark = pytest.mark.timeout(120)
-
 
 def save(folder: Path, *recordings: Rows, start: int = 0) -> None:
     for number, arrays in enumerate(recordings, start):

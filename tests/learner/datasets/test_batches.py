@@ -8,8 +8,6 @@ import pytest
 from learner.datasets.batches import Batches
 from learner.datasets.dataset import Example, UnreadableError
 
-pytestmark = pytest.mark.timeout(120)
-
 
 class Numbers:
     """Example i is i, with a random draw; those in `bad` cannot be read."""

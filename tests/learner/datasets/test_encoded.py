@@ -7,8 +7,6 @@ from learner.datasets.batches import Batches
 from learner.datasets.encoded import Encoded
 from tests.learner.datasets.test_subset import Numbers
 
-pytestmark = pytest.mark.timeout(60)
-
 
 class Clips(Numbers):
     """Each has its number, and one that is drawn."""

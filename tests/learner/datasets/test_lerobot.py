@@ -19,8 +19,6 @@ from learner.datasets.view import View
 from tests.learner.datasets.films import SIZE, bars, film, numbers
 from tests.learner.datasets.recordings import check
 
-pytestmark = pytest.mark.timeout(120)
-
 LENGTHS = (12, 9, 15)
 CAMERA = "observation.images.top"
 

@@ -16,8 +16,6 @@ from tests.learner.datasets.recordings import check, recording
 
 h5py = pytest.importorskip("h5py")
 pytest.importorskip("minari")
-pytestmark = pytest.mark.timeout(120)
-
 PICTURE = spaces.Box(0, 255, (4, 4, 3), np.uint8)
 PLACE = spaces.Box(-np.inf, np.inf, (2,), np.float32)
 

@@ -14,8 +14,6 @@ from learner.datasets.videos import Videos
 from learner.datasets.view import View
 from tests.learner.datasets.films import SIZE, bars, film, numbers
 
-pytestmark = pytest.mark.timeout(60)
-
 
 def written(file: Path, frames: int, width: int, height: int, options: dict[str, str] | None = None) -> None:
     """A video of one bright colour."""

@@ -8,8 +8,6 @@ from hypothesis import strategies as st
 from learner.datasets.dataset import Example
 from learner.datasets.subset import Subset, held_out, recordings_of
 
-pytestmark = pytest.mark.timeout(60)
-
 
 class Numbers:
     def __init__(self, live: bool = False) -> None:

@@ -11,8 +11,6 @@ from learner.datasets.videos import Video, Videos
 from learner.datasets.view import View
 from tests.learner.datasets.films import film, numbers
 
-pytestmark = pytest.mark.timeout(120)
-
 
 def drawn(data: Videos, seeds: int = 30) -> list[list[int]]:
     return [numbers(data.example(0, np.random.default_rng(seed))["frames"]) for seed in range(seeds)]

@@ -10,8 +10,6 @@ from PIL import Image
 
 from learner.datasets.view import View
 
-pytestmark = pytest.mark.timeout(120)
-
 CROPPED = View(size=16, scale=(0.3, 1.0), aspect=(0.75, 4 / 3), flip=True)
 
 

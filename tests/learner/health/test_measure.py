@@ -22,7 +22,6 @@ from tests.world_models.small_agent import CONFIG, CONTINUOUS, DISCRETE, IMAGE, 
 from world_models.parameters import as_arrays
 from world_models.space import Spaces
 
-pytestmark = pytest.mark.timeout(120)
 OBSERVATION: Spaces = {"vector": VECTOR}
 ACTION: Spaces = {"steer": CONTINUOUS, "button": DISCRETE}
 

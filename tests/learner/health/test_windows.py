@@ -9,8 +9,6 @@ from replay.step import Rows
 from replay.store import ShardDownError, Store
 from tests.contracts.stores import STORES, check_sequences, fill, memory, rng, rows
 
-pytestmark = pytest.mark.timeout(120)
-
 
 @pytest.mark.parametrize("name", STORES)
 def test_every_store_has_windows_by_age(name: str) -> None:

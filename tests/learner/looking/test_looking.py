@@ -24,8 +24,6 @@ from world_models.jepa.ijepa import IJEPA
 from world_models.jepa.losses import normalized
 from world_models.jepa.vjepa2 import VJEPA2
 
-pytestmark = pytest.mark.timeout(120)
-
 
 def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)

@@ -14,8 +14,6 @@ from learner.pretrain.objectives import objective
 from learner.pretrain.pretrainer import Pretrainer
 from tests.learner.video_quality.small_world import config
 
-pytestmark = pytest.mark.timeout(120)
-
 DATA = DataConfig(where="generated:block_world", scale=(1.0, 1.0), aspect=(1.0, 1.0))
 PROBE = ProbeConfig(examples=8, batch_size=4)
 WHOLE = config()

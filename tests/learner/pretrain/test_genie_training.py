@@ -14,7 +14,6 @@ from learner.pretrain.pretrainer import Pretrainer
 from learner.schedules import Schedule
 from tests.world_models.genie.small import small_config
 
-pytestmark = pytest.mark.timeout(180)
 TRAINING = TrainingConfig(
     batch_size=4, updates=8, device="cpu", lr=Schedule(kind="cosine", start=1e-3, top=5e-3, end=1e-4, warmup=2)
 )

@@ -21,7 +21,6 @@ from tests.world_models.genie.small import small_config
 from world_models.genie.genie import Genie
 from world_models.parameters import as_arrays
 
-pytestmark = pytest.mark.timeout(120)
 README = Path(__file__).parents[3]
 TRAINING = TrainingConfig(batch_size=4, updates=5, device="cpu")
 

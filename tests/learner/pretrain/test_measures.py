@@ -8,8 +8,6 @@ import torch
 
 from learner.pretrain.measures import effective_rank, knn_accuracy, linear_accuracy, linear_r2
 
-pytestmark = pytest.mark.timeout(120)
-
 
 def test_the_effective_rank_counts_equal_directions() -> None:
     assert effective_rank(torch.ones(50, 8)) == pytest.approx(1, abs=1e-3)  # collapsed

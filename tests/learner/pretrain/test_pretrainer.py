@@ -21,8 +21,6 @@ from world_models.jepa import presets
 from world_models.jepa.config import EncoderConfig, IJEPAConfig, SpreadConfig, VJEPA2ACConfig, VJEPA2Config
 from world_models.latent.config import LatentWorldConfig
 
-pytestmark = pytest.mark.timeout(180)
-
 Config = IJEPAConfig | VJEPA2Config | VJEPA2ACConfig | LatentWorldConfig
 TRAINING = TrainingConfig(
     batch_size=4, updates=8, device="cpu", lr=Schedule(kind="cosine", start=1e-3, top=5e-3, end=1e-4, warmup=2)

@@ -13,8 +13,6 @@ from learner.probes.evaluation import ProbeConfig, evaluate, score
 from learner.probes.heads import ARRAYS, DOCUMENT, KINDS, load_head, save_head
 from tests.learner.probes.small import encoder, pictures
 
-pytestmark = pytest.mark.timeout(120)
-
 CONFIG = ProbeConfig(kinds=KINDS, attentive=AttentiveConfig(depth=2, epochs=2, batch_size=16, lrs=(3e-3,)))
 
 

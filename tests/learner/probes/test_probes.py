@@ -30,8 +30,6 @@ from learner.probes.linear import fit_linear
 from tests.learner.probes.small import clips, encoder, pictures
 from tests.world_models.latent import small as small_latent
 
-pytestmark = pytest.mark.timeout(120)
-
 QUICK = AttentiveConfig(depth=1, epochs=12, batch_size=16, lrs=(3e-3, 1e-2), decays=(0.0, 0.1))
 TUNED = FinetuneConfig(epochs=8, batch_size=16, lr=3e-3)
 

@@ -7,8 +7,6 @@ import torch
 
 from learner.video_quality.control import action_shuffle_ratio, delta_psnr
 
-pytestmark = pytest.mark.timeout(60)
-
 
 def test_delta_psnr_is_the_difference_of_the_mean_errors() -> None:
     found = delta_psnr(torch.tensor([0.01, 0.03]), torch.tensor([0.1, 0.3]))

@@ -16,8 +16,6 @@ from world_models.genie.dynamics import Sampling
 from world_models.jepa.config import EncoderConfig, PredictorConfig, VJEPA2Config
 from world_models.jepa.vjepa2 import VJEPA2
 
-pytestmark = pytest.mark.timeout(120)
-
 
 def test_measures_are_finite_repeat_and_name_what_was_asked() -> None:
     model = world()

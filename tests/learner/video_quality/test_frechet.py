@@ -8,8 +8,6 @@ from learner.video_quality.frechet import clip_features, frechet_distance
 from world_models.jepa.config import EncoderConfig, PredictorConfig, VJEPA2Config
 from world_models.jepa.vjepa2 import VJEPA2
 
-pytestmark = pytest.mark.timeout(60)
-
 
 def test_distances_of_known_gaussians() -> None:
     a = torch.tensor([[0.0], [2.0]])  # mean 1, variance 2

@@ -9,8 +9,6 @@ from scipy.ndimage import gaussian_filter
 
 from learner.video_quality.image_quality import psnr, squared_error, ssim
 
-pytestmark = pytest.mark.timeout(60)
-
 
 def pictures(seed: int, count: int = 3, size: tuple[int, int] = (20, 32)) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (count, *size, 3), dtype=np.uint8)

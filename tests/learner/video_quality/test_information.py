@@ -9,8 +9,6 @@ from hypothesis import strategies as st
 
 from learner.video_quality.information import counts, normalized_mutual_information, perplexity
 
-pytestmark = pytest.mark.timeout(60)
-
 CODES = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 3)), min_size=1, max_size=40)
 
 

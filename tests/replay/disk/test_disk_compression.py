@@ -11,8 +11,6 @@ from replay.step import Field, Schema
 from tests.contracts.stores import rng
 from tests.replay.disk.disk_process import store
 
-pytestmark = pytest.mark.timeout(120)
-
 
 def pictures(first: int, n: int) -> dict[str, np.ndarray]:
     """Rows of a schema with pictures that lz4 makes smaller."""

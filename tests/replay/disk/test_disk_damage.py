@@ -16,8 +16,6 @@ from tests.contracts.stores import SCHEMA, check_sequences, fill, latents, rng, 
 from tests.replay.disk.disk_lives import check, filled, finished, reopened
 from tests.replay.disk.disk_process import CHUNK, LENGTH, store
 
-pytestmark = pytest.mark.timeout(120)
-
 
 @pytest.mark.parametrize("place", [72, 72 + 3 * 24 + 5, -1])
 def test_a_flipped_byte_costs_its_chunk_alone(quick: Path, place: int) -> None:

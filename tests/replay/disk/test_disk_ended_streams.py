@@ -2,13 +2,9 @@
 
 from pathlib import Path
 
-import pytest
-
 from replay.disk.disk_store import DiskStore
 from tests.contracts.stores import rows
 from tests.replay.disk.disk_process import CHUNK, store
-
-pytestmark = pytest.mark.timeout(120)
 
 
 def write(it: DiskStore, stream: int, steps: range) -> None:

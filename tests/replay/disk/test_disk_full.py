@@ -12,8 +12,6 @@ from tests.contracts.stores import check_sequences, rng, rows
 from tests.replay.disk.disk_lives import abandon, check, reopened, store
 from tests.replay.disk.disk_process import KEEP, LENGTH
 
-pytestmark = pytest.mark.timeout(120)
-
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
@@ -25,14 +23,14 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
             ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(directory)],
             capture_output=True,
             text=True,
-            timeout=20,
+            timeout=60,
         )
     except FileNotFoundError:
         pytest.skip("a file system of its own needs the mount command")
     if done.returncode:
         pytest.skip(f"a file system of its own needs the right to mount one: {done.stderr.strip()}")
     yield directory
-    subprocess.run(["umount", "-l", str(directory)], check=True, timeout=20)
+    subprocess.run(["umount", "-l", str(directory)], check=True, timeout=60)
 
 
 def fill_up(path: Path) -> None:
@@ -186,7 +184,7 @@ def test_a_log_that_cannot_be_written_either_keeps_no_steps_from_their_files(sma
             done += 50
     filler.unlink()
     it.append(0, done, rows(0, done, 50))
-    it._sealer.drain(timeout=60.0)
+    it._sealer.drain(timeout=200.0)
     assert len(said) == 2 and "writes its full chunks again" in said[1]
     check(it)
     assert it.streams() == {0: range(done + 50)}

@@ -4,14 +4,11 @@ import signal
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from replay.disk.disk_reader import DiskReader
 from tests.contracts.stores import SCHEMA, check_sequences, latents, rng, rows
 from tests.replay.disk.disk_lives import abandon, check, finished, process, reopened
 from tests.replay.disk.disk_process import CHUNK, KEEP, LENGTH, STREAMS
-
-pytestmark = pytest.mark.timeout(120)
 
 
 def test_a_writer_killed_anywhere_leaves_whole_chunks(quick: Path) -> None:

@@ -13,8 +13,6 @@ from replay.disk.disk_store import DiskStore
 from replay.reading.episodes import Found, MissingStepsError, episodes
 from tests.replay.cartpole import LENGTH, assert_same, play, schema, whole
 
-pytestmark = pytest.mark.timeout(120)
-
 
 def disk(directory: Path, capacity: int = 5000) -> DiskStore:
     return DiskStore(directory, schema(), length=LENGTH, capacity=capacity, chunk_length=16, streams=4)
@@ -85,7 +83,7 @@ def test_what_a_killed_process_left_is_read(tmp_path: Path) -> None:
     )
     root = Path(__file__).parents[3]
     environment = os.environ | {"PYTHONPATH": str(root)}
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], env=environment, cwd=root, timeout=100)
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], env=environment, cwd=root, timeout=500)
     assert done.returncode == -9
     reader = DiskReader(tmp_path)
     assert lock_holder(tmp_path) is None

@@ -16,8 +16,6 @@ from tests.contracts.stores import SCHEMA, check_sequences, fill, latents, rng, 
 from tests.replay.disk.disk_lives import size
 from tests.replay.disk.disk_process import KEEP, LENGTH, store
 
-pytestmark = pytest.mark.timeout(120)
-
 
 def starts(it: DiskStore) -> list[tuple[int, ...]]:
     return [tuple(key) for key in it.items().tolist()]

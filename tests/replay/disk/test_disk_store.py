@@ -19,9 +19,6 @@ from tests.replay.beside import meanwhile_once
 from tests.replay.disk.disk_lives import size
 from tests.replay.disk.disk_process import LENGTH, store
 
-pytestmark = pytest.mark.timeout(120)
-
-
 # --- what it takes
 
 

@@ -30,11 +30,10 @@ print(json.dumps({"taken": process.memory_info().rss - before, "planned": store.
 """
 
 
-@pytest.mark.timeout(100)
 @pytest.mark.parametrize("bound", [{"capacity": 20_000}, {"capacity_gb": 0.35}])
 def test_a_full_store_takes_what_was_planned(bound: dict[str, float]) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", FILL, json.dumps(bound)], capture_output=True, text=True, timeout=90, check=True
+        [sys.executable, "-c", FILL, json.dumps(bound)], capture_output=True, text=True, timeout=500, check=True
     )
     measured = json.loads(done.stdout)
     assert 0.9 * measured["planned"] < measured["taken"] < 1.02 * measured["planned"], measured

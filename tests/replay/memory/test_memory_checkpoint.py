@@ -114,7 +114,6 @@ class Disk:
     [SelectionConfig(), SelectionConfig(priority=0.5, zero_on_sample=False)],  # sampling changes nothing
     ids=["uniform", "priority"],
 )
-@pytest.mark.timeout(120)
 def test_a_checkpoint_is_of_one_moment_however_much_changes_while_it_is_written(
     selection: SelectionConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

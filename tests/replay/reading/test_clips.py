@@ -21,8 +21,6 @@ from replay.store import ShardDownError, Store
 from tests.replay.beside import meanwhile
 from tests.replay.redis.redis_servers import RedisServer
 
-pytestmark = pytest.mark.timeout(120)
-
 LENGTH = 4
 SCHEMA = Schema.transitions(
     {"image": Field(dtype=np.dtype(np.uint8), shape=(2, 2, 3)), "place": Field(dtype=np.dtype(np.float32), shape=(2,))},

@@ -14,8 +14,6 @@ from replay.sharding import ShardedStore
 from replay.step import Field, Rows, Schema
 from tests.replay.cartpole import LENGTH, assert_same, play, schema, whole
 
-pytestmark = pytest.mark.timeout(120)
-
 
 def memory(capacity: int = 2000, chunk_length: int = 16) -> MemoryStore:
     return MemoryStore(schema(), length=LENGTH, capacity=capacity, chunk_length=chunk_length, streams=4)

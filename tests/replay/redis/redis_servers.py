@@ -124,7 +124,7 @@ class RedisServer:
         """SIGKILL."""
         if self._process is not None:
             self._process.kill()
-            self._process.wait(timeout=30)
+            self._process.wait(timeout=100)
             self._process = None
 
     def restart(self) -> None:

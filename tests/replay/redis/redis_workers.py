@@ -157,12 +157,12 @@ class Worker:
                 return
             assert self.said[-1].kind != "failed", f"{self.name}: {self.said[-1].value}"
 
-    def wait(self, kind: str, times: int = 1, timeout: float = 60.0) -> None:
+    def wait(self, kind: str, times: int = 1, timeout: float = 200.0) -> None:
         """Until it has said so many more of a kind."""
         self.listen()
         self.wait_until(kind, self.count(kind) + times, timeout)
 
-    def wait_until(self, kind: str, number: int, timeout: float = 60.0) -> None:
+    def wait_until(self, kind: str, number: int, timeout: float = 200.0) -> None:
         """Until it has said so many of a kind."""
         deadline = time.monotonic() + timeout
         while self.count(kind) < number:

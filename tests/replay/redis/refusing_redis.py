@@ -62,7 +62,7 @@ def setting_of(admin: Connection, name: str) -> bytes:
     return reply[1]
 
 
-def until(condition: Callable[[], bool], timeout: float = 60.0) -> None:
+def until(condition: Callable[[], bool], timeout: float = 200.0) -> None:
     deadline = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < deadline, f"waited {timeout:g} s"

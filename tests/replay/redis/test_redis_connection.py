@@ -16,8 +16,6 @@ from replay.redis.redis_connection import Connection, OutOfMemoryReply, ReplyErr
 from tests.replay.redis.proxies import Listener
 from tests.replay.redis.redis_servers import RedisServer, connected
 
-pytestmark = pytest.mark.timeout(120)
-
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[RedisServer]:

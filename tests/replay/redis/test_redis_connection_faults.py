@@ -17,8 +17,6 @@ from tests.replay.beside import meanwhile, meanwhile_once, progress
 from tests.replay.redis.proxies import Listener, Proxy, answering, certificate
 from tests.replay.redis.redis_servers import RedisServer, connected, free_port
 
-pytestmark = pytest.mark.timeout(120)
-
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[RedisServer]:

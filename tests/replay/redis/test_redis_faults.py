@@ -24,8 +24,6 @@ from tests.replay.redis.redis_workers import (
     write,
 )
 
-pytestmark = pytest.mark.timeout(180)
-
 
 @pytest.fixture
 def server() -> Iterator[RedisServer]:
@@ -40,7 +38,7 @@ def store(server: RedisServer) -> Iterator[RedisStore]:
     store.close()
 
 
-def written_out(server: RedisServer, timeout: float = 60.0) -> None:
+def written_out(server: RedisServer, timeout: float = 200.0) -> None:
     """Until all that the server has answered so far is in the append-only file, which it writes when the disk can."""
     with connected(server.url_unix) as connection:
         written = info(connection, "aof_current_size", "persistence") + info(

@@ -18,8 +18,6 @@ from replay.redis.redis_store import RedisStore
 from tests.contracts.stores import SCHEMA, check_sequences, fill, rows
 from tests.replay.redis.redis_servers import RedisServer, connected
 
-pytestmark = pytest.mark.timeout(180)
-
 LENGTH, CHUNK, SLOTS = 4, 7, 24
 BEGUN = 50
 MULTI, EXEC = b"*1\r\n$5\r\nMULTI\r\n", b"*1\r\n$4\r\nEXEC\r\n"

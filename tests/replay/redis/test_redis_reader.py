@@ -14,8 +14,6 @@ from replay.redis.redis_store import RedisStore
 from tests.replay.cartpole import LENGTH, assert_same, play, schema, whole
 from tests.replay.redis.redis_servers import RedisServer
 
-pytestmark = pytest.mark.timeout(120)
-
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[RedisServer]:

@@ -17,8 +17,6 @@ from tests.contracts.stores import check_sequences, rng, rows
 from tests.replay.redis.redis_servers import RedisServer, connected
 from tests.replay.redis.refusing_redis import meanwhile, open_store, refused, setting_of, until, works
 
-pytestmark = pytest.mark.timeout(120)
-
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[RedisServer]:

@@ -17,8 +17,6 @@ from tests.replay.redis.proxies import Listener, Proxy, certificate
 from tests.replay.redis.redis_servers import RedisServer, connected
 from tests.replay.redis.refusing_redis import works
 
-pytestmark = pytest.mark.timeout(120)
-
 USER, PASSWORD = "wr:iter", "p@ss /w%20ord+&?#"
 ESCAPED_USER, ESCAPED = "wr%3Aiter", "p%40ss%20%2Fw%2520ord%2B%26%3F%23"
 RIGHTS = [

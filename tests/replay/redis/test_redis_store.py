@@ -19,8 +19,6 @@ from replay.store import GapError
 from tests.contracts.stores import SCHEMA, check_sequences, fill, latents, rng, rows
 from tests.replay.redis.redis_servers import RedisServer
 
-pytestmark = pytest.mark.timeout(120)
-
 Open = Callable[..., RedisStore]
 
 

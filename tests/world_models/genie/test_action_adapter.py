@@ -5,8 +5,6 @@ import torch
 
 from world_models.genie.action_adapter import ActionAdapter
 
-pytestmark = pytest.mark.timeout(60)
-
 
 def test_the_most_frequent_real_action_is_taken() -> None:
     latent, real = torch.tensor([0, 0, 0, 2, 2, 1]), torch.tensor([3, 3, 1, 0, 0, 3])

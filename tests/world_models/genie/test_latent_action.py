@@ -7,8 +7,6 @@ from world_models.genie.config import LatentActionConfig, TransformerConfig
 from world_models.genie.latent_action import LatentActionModel
 from world_models.genie.pixels import centred
 
-pytestmark = pytest.mark.timeout(120)
-
 
 def noise(rows: int = 2, frames: int = 4) -> torch.Tensor:
     return torch.rand(rows, frames - 1, generator=torch.Generator().manual_seed(0))

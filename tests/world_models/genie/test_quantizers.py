@@ -4,8 +4,6 @@ import torch
 from world_models.genie.config import QuantizerConfig
 from world_models.genie.quantizers import FiniteScalarQuantizer, VectorQuantizer, quantizer
 
-pytestmark = pytest.mark.timeout(60)
-
 
 def test_fsq_has_every_code_once_and_looks_it_up() -> None:
     fsq = FiniteScalarQuantizer(QuantizerConfig(kind="fsq", levels=(4, 3)))

@@ -7,8 +7,6 @@ import torch
 from tests.world_models.genie.small import clips
 from world_models.genie.reward import MOST_VALUES, RewardHead
 
-pytestmark = pytest.mark.timeout(60)
-
 
 def test_a_reward_is_one_of_those_seen() -> None:
     torch.manual_seed(0)

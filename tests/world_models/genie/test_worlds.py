@@ -7,7 +7,6 @@ from world_models.genie.dynamics import Sampling
 from world_models.genie.genie import Genie
 from world_models.protocol import leaves, map_state
 
-pytestmark = pytest.mark.timeout(120)
 WORLDS = [{}, {"conditioning": "add"}, {"conditioning": "none"}, {"kind": "fsq"}]
 LIKELIEST = Sampling(steps=3, temperature=0.0)
 

@@ -15,8 +15,6 @@ from world_models.jepa.config import AgreementConfig, BlockMaskConfig, IJEPAConf
 from world_models.jepa.ijepa import IJEPA
 from world_models.model_document import ModelDocument
 
-pytestmark = pytest.mark.timeout(120)
-
 
 def config(shift: int = 3) -> IJEPAConfig:
     tiny = presets.ijepa()

@@ -14,8 +14,6 @@ from world_models.jepa.agreement import agreement, shifted
 from world_models.jepa.config import AgreementConfig, VJEPA2Config
 from world_models.jepa.vjepa2 import VJEPA2
 
-pytestmark = pytest.mark.timeout(120)
-
 
 def config(backwards: bool = True) -> VJEPA2Config:
     motion = presets.vjepa2("motion")

@@ -21,7 +21,7 @@ from world_models.jepa.ijepa import IJEPA
 from world_models.jepa.vjepa2 import VJEPA2
 
 transformers = pytest.importorskip("transformers", reason="needs the extra hf: pip install 'nexus-worlds[hf]'")
-pytestmark = [pytest.mark.timeout(120), pytest.mark.filterwarnings("ignore")]
+pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 def close(a: Tensor, b: Tensor) -> bool:

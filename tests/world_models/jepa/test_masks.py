@@ -9,8 +9,6 @@ from world_models.jepa.block_masks import BlockMasks
 from world_models.jepa.config import BlockMaskConfig, TubeMaskConfig
 from world_models.jepa.tube_masks import TubeMasks
 
-pytestmark = pytest.mark.timeout(120)
-
 
 def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)

@@ -13,8 +13,6 @@ from world_models.jepa.probe import AttentiveProbe
 from world_models.jepa.vjepa2 import VJEPA2
 from world_models.jepa.vjepa2_ac import VJEPA2AC
 
-pytestmark = pytest.mark.timeout(120)
-
 
 def close(a: Tensor, b: Tensor, tolerance: float = 1e-5) -> bool:
     return a.shape == b.shape and float((a - b).detach().abs().max()) < tolerance

@@ -12,8 +12,6 @@ from world_models.frames import normalise
 from world_models.jepa.planning import VJEPA2ACPlanning
 from world_models.protocol import leaves
 
-pytestmark = pytest.mark.timeout(60)
-
 
 def pictures(seed: int, height: int = 8, width: int = 8, rows: int = 2) -> np.ndarray:
     return np.random.default_rng(seed).integers(256, size=(rows, height, width, 3), dtype=np.uint8)

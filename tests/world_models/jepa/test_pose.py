@@ -7,8 +7,6 @@ from scipy.spatial.transform import Rotation
 
 from world_models.jepa.pose import action_between, euler_angles, move_pose, rotation_matrix
 
-pytestmark = pytest.mark.timeout(60)
-
 
 def test_rotations_agree_with_scipy() -> None:
     angles = np.random.default_rng(0).uniform(-np.pi, np.pi, (200, 3))

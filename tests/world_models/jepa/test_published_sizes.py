@@ -9,8 +9,6 @@ from world_models.jepa.ijepa import IJEPA
 from world_models.jepa.vjepa2 import VJEPA2
 from world_models.jepa.vjepa2_ac import VJEPA2AC
 
-pytestmark = pytest.mark.timeout(120)
-
 Shapes = dict[str, tuple[int, ...]]
 
 

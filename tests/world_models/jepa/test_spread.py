@@ -12,8 +12,6 @@ from world_models.jepa.ijepa import IJEPA
 from world_models.jepa.losses import spread, spread_losses
 from world_models.jepa.vjepa2 import VJEPA2
 
-pytestmark = pytest.mark.timeout(120)
-
 
 def test_the_terms_by_hand() -> None:
     variance, covariance = spread_losses(torch.ones(4, 3, 2))

@@ -16,8 +16,6 @@ from world_models.jepa.config import PredictorConfig
 from world_models.jepa.official_layout import Unreadable, to_official
 from world_models.jepa.weights import export_official, import_weights
 
-pytestmark = pytest.mark.timeout(120)
-
 HEADS = Unreadable(heads=4, predictor_heads=4, size=32)
 CONFIGS: dict[str, Any] = {
     "ijepa": presets.ijepa(),

@@ -13,8 +13,6 @@ from world_models.latent.latent_world import LatentWorld
 from world_models.latent.presets import SIZES, latent_world
 from world_models.loading import load_model
 
-pytestmark = pytest.mark.timeout(60)
-
 
 def clips(rows: int = 3, frames: int = 4) -> torch.Tensor:
     return torch.randn(rows, 3, frames, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -117,7 +115,6 @@ def moving_points(generator: torch.Generator) -> tuple[torch.Tensor, torch.Tenso
     return (row[..., None] * column[:, :, None])[:, None].expand(-1, 3, -1, -1, -1), moves
 
 
-@pytest.mark.timeout(240)
 def test_it_learns_a_point_that_moves() -> None:
     """The next latent is told better than by copying, and latents stay apart."""
     torch.manual_seed(0)

@@ -10,8 +10,6 @@ from tests.world_models.small_agent import CONTINUOUS, DISCRETE
 from world_models.latent.planning import LatentPlanning
 from world_models.protocol import leaves
 
-pytestmark = pytest.mark.timeout(60)
-
 
 def pictures(seed: int, height: int = 8, width: int = 8) -> np.ndarray:
     return np.random.default_rng(seed).integers(256, size=(2, height, width, 3), dtype=np.uint8)

@@ -8,8 +8,6 @@ from torch import Tensor
 
 from world_models.latent.regulariser import gaussianity, random_directions
 
-pytestmark = pytest.mark.timeout(60)
-
 
 def drawn(rows: int, width: int = 8, seed: int = 0) -> Tensor:
     return torch.randn(rows, width, generator=torch.Generator().manual_seed(seed))

@@ -9,8 +9,6 @@ from world_models.layers import concat_dict, total_width
 from world_models.planning.actions import ActionLayout
 from world_models.space import Space
 
-pytestmark = pytest.mark.timeout(30)
-
 SPACES = {"stick": CONTINUOUS, "button": DISCRETE, "keys": MULTI_DISCRETE, "pedal": SCALAR}
 
 

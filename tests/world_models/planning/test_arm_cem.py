@@ -11,8 +11,6 @@ from world_models.planning.actions import ActionLayout
 from world_models.planning.arm_cem import ArmCEM
 from world_models.space import Space
 
-pytestmark = pytest.mark.timeout(30)
-
 VECTORS = Path(__file__).parents[4] / "shared" / "vectors" / "jepa" / "cem.npz"
 
 

@@ -5,8 +5,6 @@ import torch
 
 from world_models.planning.coloured_noise import coloured_noise
 
-pytestmark = pytest.mark.timeout(30)
-
 
 @pytest.mark.parametrize("steps", [1, 2, 5, 12, 30])
 @pytest.mark.parametrize("beta", [0.0, 0.5, 1.0, 2.0, 4.0])

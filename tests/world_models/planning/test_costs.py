@@ -7,8 +7,6 @@ from tests.world_models.planning.point_mass import MortalPointMass, PointMass
 from world_models.planning.costs import GoalCost, RewardCost, StepCost
 from world_models.planning.objective import Objective
 
-pytestmark = pytest.mark.timeout(30)
-
 # One problem, two samples, two steps of one dimension: positions 1/4, 1/2 and -1/4, -1/4.
 ACTIONS = torch.tensor([[[[1.0], [1.0]], [[-1.0], [0.0]]]])
 

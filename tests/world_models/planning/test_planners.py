@@ -19,8 +19,6 @@ from world_models.planning.planners import PLANNERS, make_planner
 from world_models.simple.world_model import SimpleWorldModel
 from world_models.space import Space, Spaces
 
-pytestmark = pytest.mark.timeout(60)
-
 FLOAT = np.dtype(np.float32)
 STICK: Spaces = {"stick": Space(dtype=FLOAT, shape=(2,), low=np.array([-2, 0]), high=np.array([2, 1]))}
 BUTTONS: Spaces = {"buttons": Space(dtype=np.dtype(np.int32), shape=(2,), classes=3)}

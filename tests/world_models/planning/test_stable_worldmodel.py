@@ -10,8 +10,6 @@ from tests.world_models.planning.point_mass import PointMass
 from world_models.planning.costs import RewardCost
 from world_models.planning.stable_worldmodel import CostModel
 
-pytestmark = pytest.mark.timeout(30)
-
 
 def observe(info: Any) -> dict[str, Tensor]:
     return {"vector": info["position"]}

@@ -15,7 +15,6 @@ from world_models.space import Space
 pytest.importorskip("ray.rllib", reason='needs RLlib: pip install "nexus-worlds[baselines]"')
 from deploy.distributed.baselines.environment import BaselineEnvironment, Layout
 
-pytestmark = pytest.mark.timeout(120)
 IMAGE = Space(dtype=np.dtype(np.uint8), shape=(4, 4, 3))
 VECTOR = Space(dtype=np.dtype(np.float32), shape=(2, 2))
 CLASSES = Space(dtype=np.dtype(np.int32), shape=(), classes=3)

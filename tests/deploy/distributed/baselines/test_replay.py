@@ -8,8 +8,6 @@ from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 
 from deploy.distributed.baselines.replay import Replay
 
-pytestmark = pytest.mark.timeout(120)
-
 
 def piece(first: int, steps: int, terminated: bool = False) -> SingleAgentEpisode:
     """Observation n is followed by action n, reward n and observation n + 1."""

@@ -53,10 +53,10 @@ def test_a_run_is_stopped_continued_and_leaves_no_process(
     ]  # fmt: skip
     try:
         first = start_marked(tmp_path, [*command, "--frames", "1000000"])
-        wait_for(lambda: len(Checkpoints.of(logdir).numbers()) == 2, "two checkpoints", timeout=400)
+        wait_for(lambda: len(Checkpoints.of(logdir).numbers()) == 2, "two checkpoints", timeout=500)
         first.send_signal(signal.SIGINT)
         assert first.wait(200) == 130 and "Continue with" in (tmp_path / "output.log").read_text()
-        wait_for(lambda: not members(tmp_path), "every process to end", timeout=200)
+        wait_for(lambda: not members(tmp_path), "every process to end", timeout=500)
         frames = max(line["frames"] for line in read_lines(logdir / METRICS))
         newest = Checkpoints.of(logdir).path(Checkpoints.of(logdir).numbers()[-1])
         before = read_arrays(newest / "weights.safetensors")
@@ -66,7 +66,7 @@ def test_a_run_is_stopped_continued_and_leaves_no_process(
         code = second.wait(400)
         out = (tmp_path / "output.log").read_text()
         assert code == 0 and f"Continuing {logdir}" in out, out
-        wait_for(lambda: not members(tmp_path), "every process to end", timeout=200)
+        wait_for(lambda: not members(tmp_path), "every process to end", timeout=500)
     finally:
         end_all(tmp_path)
     lines = list(read_lines(logdir / SCORES))

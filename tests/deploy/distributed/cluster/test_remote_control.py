@@ -15,8 +15,6 @@ from deploy.stored.control import RunUnreachableError
 from tests.contracts.ray_stores import started
 from tests.integration.runs import wait_for
 
-pytestmark = pytest.mark.timeout(120)
-
 
 class Coordinators:
     """The mailbox of a run, which can be replaced."""

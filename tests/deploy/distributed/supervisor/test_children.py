@@ -21,8 +21,6 @@ from deploy.run_failed import RunFailedError
 from tests.contracts import ray_stores
 from tests.integration.runs import wait_for
 
-pytestmark = pytest.mark.timeout(100)
-
 
 class Sleeper:
     """In a Ray actor: works until it is told to break."""

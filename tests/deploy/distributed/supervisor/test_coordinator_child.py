@@ -25,8 +25,6 @@ from deploy.wiring.incarnations import Incarnations
 from tests.contracts.ray_stores import started
 from tests.integration.runs import wait_for
 
-pytestmark = pytest.mark.timeout(100)
-
 
 def test_a_coordinator_that_dies_or_hangs_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started()

@@ -18,7 +18,6 @@ from deploy.wiring.fleet import Fleet
 from tests.contracts import ray_stores
 from tests.integration.runs import wait_for
 
-pytestmark = pytest.mark.timeout(100)
 BLOCK = 16
 RESTARTS = 1  # in a row
 

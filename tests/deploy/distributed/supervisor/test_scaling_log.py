@@ -2,13 +2,9 @@
 
 from pathlib import Path
 
-import pytest
-
 from deploy.distributed.supervisor.restart_log import RestartLog
 from deploy.distributed.supervisor.scaling_log import AUTOSCALE, REQUEST, ScalingLog
 from deploy.reports.metrics import read_lines
-
-pytestmark = pytest.mark.timeout(20)
 
 
 def test_decisions_are_counted_by_their_kind_in_all_lives_of_a_run(tmp_path: Path) -> None:

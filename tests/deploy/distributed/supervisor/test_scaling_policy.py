@@ -4,14 +4,12 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actors.config import AutoscaleConfig
 from deploy.distributed.supervisor.scaling_policy import BAND, Decision, ScalingPolicy, Sight, wanted
 
-pytestmark = pytest.mark.timeout(120)
 TICK = 1.0
 CONFIG = AutoscaleConfig(on=True, least=1, most=32, patience=20, cooldown=10, free_cpus=0)
 

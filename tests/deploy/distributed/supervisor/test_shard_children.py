@@ -14,8 +14,6 @@ from deploy.wiring.task import spaces_of
 from replay.config import ReplayConfig
 from tests.contracts import ray_stores
 
-pytestmark = pytest.mark.timeout(120)
-
 
 @pytest.fixture(scope="module")
 def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ShardChildren, list[str], list[str]]]:

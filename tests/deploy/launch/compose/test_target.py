@@ -19,8 +19,6 @@ from deploy.launch.job import Job
 from deploy.launch.sweep import jobs
 from deploy.launch.target import Launched
 
-pytestmark = pytest.mark.timeout(120)
-
 ROOT = Path(__file__).parents[4]
 FILE = ROOT / "docker-compose.yml"
 
@@ -48,7 +46,7 @@ def compose(*files: Path, **variables: str) -> subprocess.CompletedProcess[str]:
         "--format",
         "json",
     ]
-    return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=500)
 
 
 def read(*files: Path, **variables: str) -> dict[str, Any]:

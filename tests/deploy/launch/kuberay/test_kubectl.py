@@ -16,8 +16,6 @@ from deploy.launch.target import Launched
 from deploy.run_failed import RunFailedError
 from tests.deploy.launch.kuberay.api_server import ApiServer, serving
 
-pytestmark = pytest.mark.timeout(120)
-
 TARGET = KubeRay(KubeRayConfig())
 KEYS = {"auth_token": "", "redis_password": ""}
 

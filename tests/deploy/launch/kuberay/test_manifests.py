@@ -21,8 +21,6 @@ from deploy.launch.kuberay.target import KubeRay, how_to_make
 from deploy.launch.sweep import jobs
 from tests.deploy.launch.kuberay.custom_resources import faults, rules
 
-pytestmark = pytest.mark.timeout(120)
-
 KUBERNETES = "1.31"
 OWN, QUEUED, STANDING = KubeRayConfig(), KubeRayConfig(queue="lab"), KubeRayConfig(cluster="lab")
 VARIANTS = {

@@ -60,7 +60,7 @@ class SlurmDaemons:
     def ask(self, *command: str) -> str:
         """What a command of Slurm says."""
         done = subprocess.run(
-            command, env={**os.environ, **self.environment, "PATH": PATH}, capture_output=True, text=True, timeout=60
+            command, env={**os.environ, **self.environment, "PATH": PATH}, capture_output=True, text=True, timeout=500
         )
         assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
         return done.stdout

@@ -7,8 +7,6 @@ import pytest
 
 from deploy.launch.slurm.allocation import Allocation
 
-pytestmark = pytest.mark.timeout(60)
-
 
 @pytest.mark.parametrize(
     ("signals", "leaves", "stopped"),

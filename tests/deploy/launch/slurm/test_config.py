@@ -7,8 +7,6 @@ import pytest
 
 from deploy.launch.slurm.config import SlurmConfig, seconds
 
-pytestmark = pytest.mark.timeout(60)
-
 
 @pytest.mark.parametrize(
     ("time", "expected"),

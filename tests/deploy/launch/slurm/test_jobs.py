@@ -20,7 +20,6 @@ from tests.integration.runs import wait_for
 
 HELD = SlurmJobs(SlurmConfig(sbatch=("begin=now+3600",)))
 TARGET = SlurmJobs(SlurmConfig())
-pytestmark = pytest.mark.timeout(120)
 
 
 @pytest.fixture(scope="module")

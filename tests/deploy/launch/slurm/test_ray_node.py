@@ -7,8 +7,6 @@ import pytest
 
 from deploy.launch.slurm.ray_node import LONGEST, RayNode, offered
 
-pytestmark = pytest.mark.timeout(60)
-
 
 @pytest.mark.parametrize(
     ("environment", "gpus"),

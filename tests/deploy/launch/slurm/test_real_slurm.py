@@ -44,7 +44,7 @@ def _reachable(slurm: SlurmDaemons, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def nexus(*arguments: str, code: int = 0) -> str:
     done = subprocess.run(
-        [*NEXUS, *arguments], env=environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300
+        [*NEXUS, *arguments], env=environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=500
     )
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr
@@ -107,7 +107,7 @@ def refused(address: str, token: Path | None, folder: Path) -> str:
     command = [*NEXUS, "train", "gym:CartPole-v1", "--logdir", str(folder / "refused")]
     done = subprocess.run(
         [*command, "--mode", "cluster", "--cluster.address", address], env=variables, stdin=subprocess.DEVNULL,
-        capture_output=True, text=True, timeout=120,
+        capture_output=True, text=True, timeout=500,
     )  # fmt: skip
     assert done.returncode == MISUSED, done.stdout + done.stderr
     return done.stderr

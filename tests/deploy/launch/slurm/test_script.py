@@ -18,7 +18,6 @@ from deploy.wiring.config import RunConfig
 from tests.deploy.launch.slurm.slurm_daemons import SlurmDaemons, missing
 
 HOSTILE = """a b'c"d$(touch hit)`touch hit`;touch hit\n#SBATCH --uid=0 \\ * ~ ! é"""
-pytestmark = pytest.mark.timeout(120)
 
 
 def job(logdir: str, *arguments: str, task: str = "gym:CartPole-v1") -> Job:
@@ -33,7 +32,7 @@ def passed_on(script: str, folder: Path, index: str = "") -> list[str]:
     shown = f"{shlex.quote(sys.executable)} -c 'import json, sys; print(json.dumps(sys.argv[1:]))'"
     done = subprocess.run(
         ["bash"], input=script.replace(program, shown), cwd=folder, env={"SLURM_ARRAY_TASK_ID": index},
-        capture_output=True, text=True, timeout=30,
+        capture_output=True, text=True, timeout=500,
     )  # fmt: skip
     assert not done.stderr
     arguments: list[str] = json.loads(done.stdout.splitlines()[-1])

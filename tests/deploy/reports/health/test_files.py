@@ -14,8 +14,6 @@ from deploy.wiring.config import RunConfig
 from tests.deploy.reports.health.written_reports import report, write
 from tests.learner.health.test_measure import learner
 
-pytestmark = pytest.mark.timeout(120)
-
 
 def measured(updates: int) -> dict[str, Any]:
     return {key: value for key, value in report(updates).items() if key not in ("frames", "time", "cost")}

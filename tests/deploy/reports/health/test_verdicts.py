@@ -11,7 +11,6 @@ from deploy.wiring.config import HealthConfig
 from tests.deploy.reports.health.written_reports import report
 from world_models.dataclass_json import from_json
 
-pytestmark = pytest.mark.timeout(60)
 RULES = HealthConfig()
 BAD: dict[str, dict[str, Any]] = {
     "horizon": {"gained": 1.3},

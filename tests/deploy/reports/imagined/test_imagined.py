@@ -25,8 +25,6 @@ from world_models.dreamer.acting import Carry
 from world_models.dreamer.agent import Dreamer
 from world_models.dreamer.rssm import State
 
-pytestmark = pytest.mark.timeout(200)
-
 
 class Counting:
     """A policy whose state is the number of the call."""

@@ -25,8 +25,6 @@ from world_models.checkpoint_files import newest_model
 from world_models.dreamer.agent import Dreamer
 from world_models.loading import load_world_model
 
-pytestmark = pytest.mark.timeout(240)
-
 FEW = ["--frames", "120", "--report-every", "0", "--evaluation.episodes", "1", "--learner.train-ratio", "2"]
 
 

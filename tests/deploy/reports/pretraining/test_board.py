@@ -4,7 +4,6 @@ import io
 from pathlib import Path
 from typing import Any
 
-import pytest
 from PIL import Image
 from rich.console import Console
 
@@ -14,7 +13,6 @@ from deploy.wiring.pretrain_presets import preset
 from deploy.wiring.pretraining import PretrainConfig
 from tests.integration.runs import lines
 
-pytestmark = pytest.mark.timeout(120)
 VALUES = {"loss/total": 0.25, "optimizer/learning_rate": 1e-3, "target/momentum": 0.9965, "probe/effective_rank": 17.3}
 
 

@@ -17,8 +17,6 @@ from tests.learner.video_quality.small_world import FRAMES, batches, config, wor
 from world_models.model_document import ModelDocument
 from world_models.parameters import as_arrays
 
-pytestmark = pytest.mark.timeout(120)
-
 
 def saved(run: Path) -> Path:
     """A run with one checkpoint of an untrained world."""
