@@ -1,7 +1,9 @@
 """Writes what updates found back to replay, at once or on a thread of its own."""
 
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 
@@ -23,8 +25,11 @@ class WriteBack:
     only if more than `behind` batches are on their way; an error of the thread comes with a later call.
     """
 
-    def __init__(self, store: Store, behind: int = 0):
-        self.store, self.behind = store, behind
+    def __init__(
+        self, store: Store, behind: int = 0, waiting: Callable[[], AbstractContextManager[None]] = nullcontext
+    ):
+        """`waiting` is entered while replay is waited for."""
+        self.store, self.behind, self._waiting = store, behind, waiting
         self._thread = ThreadPoolExecutor(1, "write-back") if behind else None
         self._pending: deque[Future[None]] = deque()
         self._given_up = False
@@ -34,7 +39,8 @@ class WriteBack:
     ) -> None:  # fmt: skip
         """`keys` and arrays as `Store.write_back` and `Store.set_priority` take them, which nobody changes any more."""
         if self._thread is None:
-            self._write(keys, latents, priority)
+            with self._waiting():
+                self._write(keys, latents, priority)
             return
         self._pending.append(self._thread.submit(self._write, keys, latents, priority))
         self.settle(self.behind)
@@ -44,7 +50,8 @@ class WriteBack:
         while len(self._pending) > behind:
             future = self._pending.popleft()
             try:
-                future.result(SECONDS)
+                with self._waiting():
+                    future.result(SECONDS)
             except TimeoutError as error:
                 if future.done():  # the store's own
                     raise

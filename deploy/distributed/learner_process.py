@@ -14,6 +14,8 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
@@ -25,6 +27,7 @@ from deploy.distributed.coordinator_client import CoordinatorClient, Coordinator
 from deploy.distributed.learner_group.ahead import BEHIND, SampledAhead
 from deploy.distributed.learner_group.group import GO, SAVE, WAIT, LearnerGroup, LearnerGroupError, threads_of
 from deploy.distributed.learner_group.publishing import SnapshotPublisher
+from deploy.distributed.learner_group.time_shares import TimeShares
 from deploy.distributed.messages import LEARNER
 from deploy.distributed.ray_cluster import join
 from deploy.distributed.remote import Heartbeat
@@ -63,7 +66,7 @@ class LearnerProcess:
         self.coordinator = CoordinatorClient(lambda: self.alone or self.interrupt.asked)
         names = [] if config.replay.kind == "redis" else shard_names(config)
         shards = [ray.get_actor(name) for name in names]
-        self.beat = Heartbeat(self.coordinator, LEARNER)
+        self.beat, self.shares = Heartbeat(self.coordinator, LEARNER), TimeShares()
         self.store = connect_store(config, *spaces, shards, self.beat.waiting, print, samples=True)
         self.agent = build_agent(config, *spaces)
         self.acting = acting_part(config, *spaces, self.agent)
@@ -72,8 +75,8 @@ class LearnerProcess:
         with self.beat.waiting():
             group.meet()
         self.learner = build_learner(config, self.agent, self.store, logdir, group.processes)
-        self.learner.source = self.ahead = SampledAhead(self.learner.sample, config.learner.prefetch, self.beat.waiting)
-        self.learner.write_back = WriteBack(self.store, BEHIND)
+        self.learner.source = self.ahead = SampledAhead(self.learner.sample, config.learner.prefetch, self._batch)
+        self.learner.write_back = WriteBack(self.store, BEHIND, lambda: self.shares.on("latents"))
         self.publisher = SnapshotPublisher(self.acting, self.coordinator)
         self.document = model_document(config, *spaces)
         self._reported = self._published = 0.0
@@ -139,7 +142,8 @@ class LearnerProcess:
     def _train(self) -> None:
         learner, config = self.learner, self.config
         while not (self.alone or self.interrupt.asked):
-            verdict = self.coordinator.ask("sample", learner.replayed_per_update, ASK)
+            with self.shares.on("turn"):
+                verdict = self.coordinator.ask("sample", learner.replayed_per_update, ASK)
             if verdict == "stop":
                 self.publisher.wait()
                 return
@@ -161,6 +165,7 @@ class LearnerProcess:
             if updates % config.log_every == 0:
                 learner.settle()
                 log = {key: float(value) for key, value in metrics.items()} | gpu_metrics(learner.step.device)
+                log |= self.shares.take()
                 if open_loop_due(config, updates):
                     begun, frames = time.perf_counter(), self._counters.get("frames", 0)
                     log |= open_loop_metrics(learner, config, self.logdir, print)
@@ -180,8 +185,17 @@ class LearnerProcess:
         self.group.end()
         self._ended.set()
 
+    @contextmanager
+    def _batch(self) -> Iterator[None]:
+        with self.beat.waiting(), self.shares.on("batch"):
+            yield
+
     def save(self) -> None:
         """Write a checkpoint: model, optimiser, every shard and the run's counters."""
+        with self.shares.on("checkpoint"):
+            self._save()
+
+    def _save(self) -> None:
         together = self.group.in_step
         if together:
             self.group.tell(SAVE)
@@ -222,7 +236,8 @@ class LearnerProcess:
 
     def _publish(self) -> None:
         self.learner.settle()  # actors are to get nothing that is not finite
-        self.publisher.begin(self.learner.updates)
+        with self.shares.on("snapshot"):
+            self.publisher.begin(self.learner.updates)
         self._published = time.monotonic()
 
     def _progress(self, log: dict[str, float] | None = None) -> None:

@@ -24,7 +24,7 @@ from world_models.checkpoint_files import BEST
 
 RUN_LOG = "run.log"
 """What a run has said, and why it failed, with the time of this machine."""
-_OWN_PREFIXES = ("report/", "exploration/", "restarts/", "failures/", "fleet/", "gpu/")
+_OWN_PREFIXES = ("report/", "exploration/", "restarts/", "failures/", "fleet/", "gpu/", "time/")
 
 
 def best_score(checkpoints: Checkpoints) -> float | None:
@@ -199,7 +199,7 @@ class Scoreboard:
         values: Mapping[str, SupportsFloat],
     ) -> None:  # fmt: skip
         """Write one line of metrics; `values` are `report/...`, `exploration/...`, `restarts/...`, `failures/...`,
-        `fleet/...`, `gpu/...`, or the learner's without `train/`."""
+        `fleet/...`, `gpu/...`, `time/...`, or the learner's without `train/`."""
         env, train = self._rates(frames, replayed)
         line: dict[str, Any] = {
             key if key.startswith(_OWN_PREFIXES) else f"train/{key}": value for key, value in values.items()

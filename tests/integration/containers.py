@@ -114,7 +114,7 @@ class Containers:
             return process.wait(timeout)
         except subprocess.TimeoutExpired:
             process.kill()
-            return process.wait(30)
+            return process.wait(300)
 
     def ended(self, name: str, timeout: float = 200.0) -> int:
         """The exit code of a container that ends by itself."""

@@ -98,7 +98,7 @@ def _begin() -> socket.socket:
         if _channel:
             _channel.close()
         _channel = None
-        parent.wait(30)
+        parent.wait(300)
 
     shared.callback(close)
     return _channel

@@ -53,7 +53,7 @@ def test_a_run_waits_for_nodes_that_are_started_for_it(nodes: RayNodes, folder: 
         wait_for(lambda: re.search("waits for nodes, of which the autoscaler has no more now", _log(other)),
                  "the autoscaler to refuse", 200)  # fmt: skip
         stopped = execute(folder, [*NEXUS, "stop", str(other / "run")])
-        assert stopped.wait(100) == 0 and process.wait(100) == 0, _log(other)
+        assert stopped.wait(300) == 0 and process.wait(100) == 0, _log(other)
 
 
 def _log(folder: Path) -> str:

@@ -102,7 +102,7 @@ def test_a_run_outlives_the_node_of_its_actors(nodes: RayNodes, logdir: Path) ->
     before = _updates(logdir)
     wait_for(lambda: _updates(logdir) >= before + 20, "training with the fleet that is left")
     going.send_signal(signal.SIGINT)
-    assert going.wait(90) == 130, _output(logdir)
+    assert going.wait(300) == 130, _output(logdir)
     assert "Stopped and saved" in _output(logdir) and checkpoints(logdir)[-1] >= _updates(logdir)
     wait_for(lambda: not _named(nodes, "learner_process", "ray::actor", "ray::shard"), "all processes to end")
     said = _output(logdir) + (logdir / "learner.log").read_text()

@@ -66,7 +66,7 @@ def test_killed_shards_and_runs_go_on_with_what_was_sealed(logdir: Path) -> None
     # Stored steps are enough for updates; frames are counted once their rows are in replay.
     wait_for(lambda: lines(logdir / "metrics.jsonl")[-1]["frames"] > saved["frames"], "frames of the new actors")
     again.send_signal(signal.SIGINT)
-    assert again.wait(90) == 130, _output(logdir)
+    assert again.wait(300) == 130, _output(logdir)
     kept = _stored(logdir)
     assert all(kept[stream].stop >= steps.stop for stream, steps in sealed.items())
     assert max(map(incarnation_of, kept)) > max(map(incarnation_of, sealed)), "the new actors write their own streams"

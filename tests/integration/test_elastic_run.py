@@ -77,7 +77,7 @@ def test_actors_come_and_go_and_the_run_continues_with_another_number(tmp_path: 
         assert [(one["before"], one["after"]) for one in changes if one["by"] == "request"] == [(1, 3), (3, 2)]
         assert "keep_checkpoints: 3" in stored.read_text(), "an edit for the next start stays"
         _nexus(tmp_path, "stop", "run")
-        assert supervisor.wait(60) == 0
+        assert supervisor.wait(300) == 0
         status, counters = _status(logdir), _counters(logdir)
         assert status["state"] == "ended" and status["actors"]["target"] == 2
         streams = _stored(logdir)
@@ -100,7 +100,7 @@ def test_actors_come_and_go_and_the_run_continues_with_another_number(tmp_path: 
         said = _nexus(tmp_path, "scale", "run", "--actors", "1")
         assert "1 actor is acting" in said, "the coordinator that took its place knows what is asked for"
         _nexus(tmp_path, "stop", "run")
-        assert supervisor.wait(60) == 0
+        assert supervisor.wait(300) == 0
         counted, streams = _counters(logdir)["steps"], _stored(logdir)
         assert all(steps.start == 0 for steps in streams.values())
         assert counted <= sum(map(len, streams.values())) <= counted + 500, (

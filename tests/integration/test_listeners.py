@@ -38,12 +38,12 @@ def started(folder: Path, *options: str) -> Iterator[psutil.Process]:
     options = ("--log-every", "5", "--metrics-port", str(free_port()), *options)
     run = start_marked(folder, command("gym:CartPole-v1", logdir, *options))
     try:
-        wait_for(lambda: lines(logdir / "metrics.jsonl") or run.poll() is not None, "a line of metrics", 200)
+        wait_for(lambda: lines(logdir / "metrics.jsonl") or run.poll() is not None, "a line of metrics")
         assert run.poll() is None, (folder / "output.log").read_text()
         yield psutil.Process(run.pid)
     finally:
         end_all(folder)
-        run.wait(30)
+        run.wait(300)
 
 
 def family(processes: Iterable[psutil.Process]) -> set[psutil.Process]:
@@ -162,4 +162,4 @@ def test_a_cluster_run_with_redis_and_a_monitor(tmp_path: Path) -> None:
                     find_cluster(ClusterConfig(address=nodes.address))
         finally:
             monitor.terminate()
-            monitor.wait(30)
+            monitor.wait(300)

@@ -95,7 +95,7 @@ def test_killed_actor_and_learner_come_back_and_everything_continues(logdir: Pat
     assert [line["frames"] for line in scores] == sorted(line["frames"] for line in scores)
     for _ in range(2):  # its terminal is closed: the shell says so to the whole group, and then the system
         os.killpg(again.pid, signal.SIGHUP)
-    assert again.wait(90) == 130, _output(logdir)
+    assert again.wait(300) == 130, _output(logdir)
     assert "Stopped and saved" in _output(logdir)
     assert checkpoints(logdir)[-1] >= _updates(logdir)
     assert not _rays_own(logdir)
@@ -130,7 +130,7 @@ def test_a_failing_environment_ends_the_run_with_its_own_words(logdir: Path) -> 
     (logdir.parent / "breaks.py").write_text(BREAKS)
     arguments = [word.replace("gym:CartPole-v1", "gym:breaks:Breaks-v0") for word in _command(logdir)]
     run = _start(logdir, arguments)
-    assert run.wait(120) == 1, _output(logdir)
+    assert run.wait(300) == 1, _output(logdir)
     assert "the robot is out of battery" in _output(logdir) and "breaks.py, line 10" in _output(logdir)
     assert "Traceback" not in _output(logdir) and "ray::" not in _output(logdir)
     assert any("Traceback" in log.read_text() or "ray::" in log.read_text() for log in logdir.glob("actor-*.log"))

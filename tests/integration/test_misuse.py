@@ -108,7 +108,7 @@ def test_one_directory_holds_one_run_at_a_time_which_saves_when_its_output_is_cl
             second = _train(tmp_path, 100_000, *evaluations)
             assert second.returncode == 2 and f"in use by process {first.pid}" in second.stderr
             first.stdout.close()  # as `nexus train ... | head` does
-            assert first.wait(120) == 130
+            assert first.wait(300) == 130
             said = first.stderr.read()
         finally:
             first.kill()
@@ -150,7 +150,7 @@ def test_a_full_disk_stops_the_run_and_leaves_the_last_checkpoint_whole(tmp_path
         with start(tmp_path, command("gym:CartPole-v1", tmp_path / "run", *options)) as training:
             wait_for(lambda: checkpoints(tmp_path / "run"), "a checkpoint")
             fill(tmp_path / "run")
-            assert training.wait(120) == 1
+            assert training.wait(300) == 1
         said = (tmp_path / "output.log").read_text()
         assert "The disk is full" in said and "nexus train gym:CartPole-v1" in said and "Traceback" not in said
         kept = checkpoints(tmp_path / "run")

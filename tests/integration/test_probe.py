@@ -44,7 +44,7 @@ def test_a_local_run_makes_one_environment_beside_those_that_step_and_none_in_th
         assert imported & set(made) == {made[0]}, "each actor's environments are forked from one that has imported it"
         assert supervisor.pid not in imported
         supervisor.send_signal(signal.SIGINT)
-        assert supervisor.wait(120) == 130, (tmp_path / "output.log").read_text()
+        assert supervisor.wait(300) == 130, (tmp_path / "output.log").read_text()
         assert supervisor.pid not in _written(tmp_path, "imported")
     finally:
         end_all(tmp_path)

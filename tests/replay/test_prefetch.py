@@ -57,12 +57,12 @@ def test_waiting_is_bounded_on_both_sides() -> None:
 
     def produce(number: int) -> bool:
         begun.set()
-        return release.wait(60)
+        return release.wait(300)
 
     prefetch = Prefetch(produce, 0, 1, timeout=0.05)
     with pytest.raises(TimeoutError, match="No batch was ready within 0.05 s"):
         prefetch()
-    assert begun.wait(60)
+    assert begun.wait(300)
     with pytest.raises(TimeoutError, match="still in its call"):
         prefetch.close(0.05)
     release.set()

@@ -93,7 +93,7 @@ def killed_writer(way: str, directory: Path) -> tuple[list[tuple[int, int]], dic
         for line in writer.stdout.read().splitlines():
             if len(words := line.split()) == 2:
                 acknowledged.append((int(words[0]), int(words[1])))
-        writer.wait(60)
+        writer.wait(300)
     return acknowledged, safe
 
 

@@ -127,7 +127,7 @@ def test_appending_waits_for_the_disk_and_says_what_for(quick: Path, monkeypatch
     it, hang, sync = store(quick, timeout=0.2), threading.Event(), os.fsync
 
     def slow(file: int) -> None:
-        hang.wait(30)
+        hang.wait(300)
         sync(file)
 
     monkeypatch.setattr(os, "fsync", slow)

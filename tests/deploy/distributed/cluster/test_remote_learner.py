@@ -37,6 +37,6 @@ def test_a_launcher_that_is_late_is_ended_and_starts_no_second_learner(
     launcher: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(learner_launcher_client, "ANSWER", 0.2)
-    assert RemoteLearner(lambda over: launcher).wait(30) == LOST
+    assert RemoteLearner(lambda over: launcher).wait(300) == LOST
     with pytest.raises(ray.exceptions.RayActorError):
         ask(launcher, "here", timeout=100)
