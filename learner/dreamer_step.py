@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from learner.batch import DeviceBatch
 from learner.config import LearnerConfig
-from learner.freed_memory import keep_freed_memory
 from learner.joined import accumulate, join_metrics, metrics_of, without_gradients
 from learner.optimizer import LaProp
 from learner.processes import Processes
@@ -91,8 +90,6 @@ class DreamerStep:
         self._names: list[str] = []
         bfloat16 = {"auto": self.device.type == "cuda", "bfloat16": True, "float32": False}[config.precision]
         self.autocast_dtype = torch.bfloat16 if bfloat16 else None
-        if self.device.type == "cpu":
-            keep_freed_memory()
         if self.device.type == "cuda":
             torch.backends.cuda.matmul.allow_tf32 = config.tf32
             torch.backends.cudnn.allow_tf32 = config.tf32

@@ -20,8 +20,10 @@ settings.register_profile("nexus", deadline=None)
 settings.load_profile("nexus")
 
 TESTS = Path(__file__).parent
-LONGEST = ("integration", "benchmarks", "deploy", "contracts", "parity", "replay")
-"""Folders, those whose files take longest first."""
+LONGEST = (
+    "world_models/test_readmes.py", "integration", "benchmarks", "deploy", "contracts", "parity", "replay",
+)  # fmt: skip
+"""Files and folders, those that take longest first."""
 LEFT = pytest.StashKey[list[str]]()
 GRACE = 60.0  # seconds for processes to end
 
@@ -37,7 +39,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Of several workers none is to begin a long file when the others are done; otherwise the order stays random."""
     if hasattr(config, "workerinput"):
         places = {TESTS / folder: place for place, folder in enumerate(LONGEST)}
-        items.sort(key=lambda item: min((places[up] for up in item.path.parents if up in places), default=len(places)))
+        items.sort(
+            key=lambda item: min(
+                (places[up] for up in (item.path, *item.path.parents) if up in places), default=len(places)
+            )
+        )
 
 
 @pytest.hookimpl(trylast=True)

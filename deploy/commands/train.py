@@ -217,7 +217,9 @@ def _begin(
 ) -> "InlineRun | LocalRun":  # fmt: skip
     if environment:
         from deploy.inline_run import InlineRun
+        from learner.freed_memory import keep_freed_memory
 
+        keep_freed_memory()
         return InlineRun(config, logdir, environment)
     from deploy.distributed.supervisor.local_run import LocalRun
 

@@ -43,6 +43,7 @@ from deploy.wiring.policy_files import model_document
 from deploy.wiring.stores import rolls_back, shard_names
 from deploy.wiring.task import TaskSpaces
 from learner.checkpoint import Checkpoints, disk_is_full, read_arrays
+from learner.freed_memory import keep_freed_memory
 from learner.gpu import gpu_metrics
 from learner.learner import NonFiniteError
 from learner.write_back import WriteBack
@@ -63,6 +64,7 @@ class LearnerProcess:
     ):  # fmt: skip
         self.config, self.logdir, self.supervisor, self.interrupt = config, logdir, supervisor, interrupt
         torch.set_num_threads(threads_of(config))
+        keep_freed_memory()
         self.coordinator = CoordinatorClient(lambda: self.alone or self.interrupt.asked)
         names = [] if config.replay.kind == "redis" else shard_names(config)
         shards = [ray.get_actor(name) for name in names]

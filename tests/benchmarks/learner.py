@@ -18,6 +18,7 @@ from deploy.wiring.presets import apply
 from learner.batch import to_device
 from learner.cost.counting import Counting, total
 from learner.dreamer_step import DreamerStep
+from learner.freed_memory import keep_freed_memory
 from learner.sequence import CONTEXT
 from tests.benchmarks.learner_pair import compare
 from tests.benchmarks.machine import (
@@ -67,6 +68,7 @@ class Bench:
     """An agent, its update and endless random batches."""
 
     def __init__(self, config: RunConfig):
+        keep_freed_memory()  # as a run does
         torch.manual_seed(config.seed)
         self.config, self.observation = config, spaces(config)
         self.agent = Dreamer(self.observation, ACTION, config.model)

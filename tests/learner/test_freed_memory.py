@@ -10,9 +10,11 @@ import resource, torch
 from learner.freed_memory import keep_freed_memory
 if {keep}:
     keep_freed_memory()
-torch.ones(1 << 24)
+for _ in range(3):
+    torch.ones(1 << 24)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-torch.ones(1 << 24)
+for _ in range(10):
+    torch.ones(1 << 24)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
@@ -23,5 +25,6 @@ def faults(keep: bool) -> int:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's settings")
-def test_a_tensor_of_the_same_size_comes_without_page_faults() -> None:
-    assert faults(keep=True) < 1000 < faults(keep=False)
+def test_tensors_of_the_same_size_come_with_few_page_faults() -> None:
+    """Few, since something small may be put where one was, and the next needs another place."""
+    assert 2 * faults(keep=True) < faults(keep=False)

@@ -35,6 +35,9 @@ PRETRAIN = [
     "--training.batch-size", "4", "--training.updates", "2", "--training.device", "cpu", "--training.threads", "1",
     "--probe.examples", "8", "--probe.batch-size", "4", "--log-every", "1",
 ]  # fmt: skip
+GENIE = [
+    "--tokenizer.model.patch", "8", "--latent-action.model.patch", "8", "--dynamics.model.dynamics.steps", "2",
+]  # fmt: skip
 PROBE = ["--examples", "60", "--test-examples", "20", "--device", "cpu"]
 
 
@@ -92,6 +95,8 @@ def small(arguments: Sequence[str]) -> list[str]:
             return [*PROBE, "--penalties", "0.1"]
         case ["look", path, *_]:
             return [] if path.endswith("cartpole") else ["--only", "pca", "--count", "2"]
+        case ["pretrain", "genie", *_]:
+            return [*PRETRAIN, *GENIE]
         case ["pretrain", *_]:
             return PRETRAIN
     raise ValueError(f"no tiny settings for nexus {' '.join(arguments)}; add them to small(), or say why not.")

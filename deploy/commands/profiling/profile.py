@@ -48,7 +48,9 @@ def run(arguments: Sequence[str]) -> int:
     config = None if (path / RUN_CONFIG).exists() else parse_train([given.target, *options])
     from deploy.reports.cost.batches import learner_of_run, learner_of_task
     from deploy.reports.cost.profiling import lines, profile
+    from learner.freed_memory import keep_freed_memory
 
+    keep_freed_memory()
     with learner_of_task(config) if config else learner_of_run(path) as (used, learner):
         found = profile(learner, given.updates)
     if given.json:

@@ -27,6 +27,7 @@ from deploy.wiring.config import RunConfig, load_config
 from deploy.wiring.stores import shard_names
 from deploy.wiring.task import TaskSpaces
 from learner.checkpoint import Checkpoints, read_arrays
+from learner.freed_memory import keep_freed_memory
 from learner.learner import NonFiniteError
 from learner.processes import Processes
 from learner.write_back import WriteBack
@@ -66,6 +67,7 @@ def main() -> NoReturn:
     try:
         spaces, config = TaskSpaces.from_json(json.load(sys.stdin)), load_config(logdir)
         torch.set_num_threads(threads_of(config))
+        keep_freed_memory()
         join(address, namespace)
         follow(config, logdir, spaces, meet_first(rank, config.learner.processes, port))
         code = 0
