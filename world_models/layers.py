@@ -159,11 +159,11 @@ class NormSiluGradients:
         self.unit = x * inverse
         self.scaled = self.unit * gain
         self.out = F.silu(self.scaled).to(x.dtype)
-        slope = torch.ops.aten.silu_backward(inverse * gain, self.scaled)
+        self.slope = torch.ops.aten.silu_backward(inverse * gain, self.scaled)
         # Gradients of the outputs, to be written before `step`, and of `x`, written by it.
         self.grad_out, self.grad = torch.empty_like(x), torch.empty_like(x)
         self.slots = list(
-            zip(self.grad_out.unbind(), self.grad.unbind(), slope.unbind(), self.unit.unbind(), strict=True)
+            zip(self.grad_out.unbind(), self.grad.unbind(), self.slope.unbind(), self.unit.unbind(), strict=True)
         )
 
     def step(self, t: int) -> Float[Tensor, "N ... C"]:

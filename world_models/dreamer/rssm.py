@@ -19,7 +19,7 @@ from world_models.distributions import (
 )
 from world_models.dreamer.config import RSSMConfig
 from world_models.dreamer.recurrence import Kernels, Steps, gru_update
-from world_models.dreamer.scan import scan
+from world_models.dreamer.scan import Walk, scan
 from world_models.layers import MLP, BlockLinear, Dense, Linear, NormSilu
 
 
@@ -67,6 +67,8 @@ class RSSM(nn.Module):
         self.prior_out = Linear(c.hidden, self.stoch_width)
         self.posterior_mlp = MLP(c.deter + token_width, c.hidden, c.posterior_layers)
         self.posterior_out = Linear(c.hidden, self.stoch_width)
+        self.walk: Walk | None = None
+        """How `observe` takes its steps, instead of operator by operator."""
 
     def initial(self, rows: int, device: torch.device | None = None) -> State:
         """Zeros; there is no learned initial state."""
@@ -165,7 +167,7 @@ class RSSM(nn.Module):
         base = self.action_part(self.embed_action(action * keep))
         linear = self.posterior_mlp.layers()[0].linear
         token = nn.functional.linear(tokens, linear.weight[:, self.config.deter :], linear.bias)
-        return Sequence(*scan(kernels, self.config.unimix, state.deter, state.stoch, keep, base, token, draw))
+        return Sequence(*scan(kernels, self.config.unimix, state.deter, state.stoch, keep, base, token, draw, self.walk))
 
     def observe_step(
         self,

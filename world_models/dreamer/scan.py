@@ -7,7 +7,7 @@ Legend: T time, N rows, D deter, S latents, C classes, Z = S * C, H hidden, G bl
 O outputs of the first block layer.
 """
 
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from jaxtyping import Float, Int, Shaped
@@ -28,42 +28,96 @@ def scan(
     base: Float[Tensor, "T N O"],
     token: Float[Tensor, "T N H"],
     draw: Shaped[Tensor, "T N S"],
+    walk: "Walk | None" = None,
 ) -> tuple[Float[Tensor, "N T D"], Float[Tensor, "N T S C"], Int[Tensor, "N T S"], Float[Tensor, "N T S C"]]:
     """Recurrent states, straight-through one-hot latents, their indices and the raw posterior logits of T steps.
 
     `deter` and `stoch` are the state before the first step, `keep` is 0 where a state is not to be carried over, `base`
     and `token` are the parts of two layers that do not depend on the state, `mix` is the weight of the uniform
-    distribution and `draw` as in `pick_class`.
+    distribution and `draw` as in `pick_class`. `walk` takes the steps, if it takes such ones.
     """
+    if walk is None or not walk.takes(kernels, len(deter)):
+        walk = Plain()
     skeleton = map_state(lambda _: torch.empty(0), kernels)
-    return _Scan.apply(skeleton, mix, deter, stoch, keep, base, token, draw, *leaves(kernels))
+    return _Scan.apply(skeleton, mix, walk, deter, stoch, keep, base, token, draw, *leaves(kernels))
+
+
+class Walked(NamedTuple):
+    """What the steps of a scan leave behind; states are `[N D+Z]`."""
+
+    past: Past
+    before: Float[Tensor, "T N F"]
+    """States that the steps start from, zeros where one is not carried over."""
+    after: Float[Tensor, "T N F"]
+    logits: Float[Tensor, "T N S C"]
+    indices: Int[Tensor, "N T S"]
+
+
+class Walk(Protocol):
+    """How the steps are taken, one after the other; all that is not sequential is the scan's."""
+
+    def takes(self, kernels: Kernels, rows: int) -> bool:
+        """Whether it can."""
+
+    def forward(
+        self, kernels: Kernels, mix: float, state: Tensor, latents: tuple[int, int], keep: Tensor, base: Tensor,
+        token: Tensor, draw: Tensor,
+    ) -> Walked:  # fmt: skip
+        """From the state `[N D+Z]` before the first step; the others as in `scan`."""
+
+    def backward(self, reverse: "Reverse", keep: Tensor, incoming: Tensor, grad_logits: Tensor) -> Tensor:
+        """The gradient of the state before the first step, from those `[T N D+Z]` that reach the states from outside,
+        and those of the logits. Leaves in `reverse` what the gradients of weights need."""
+
+
+class Plain:
+    """Operator by operator."""
+
+    def takes(self, kernels: Kernels, rows: int) -> bool:
+        return True
+
+    def forward(
+        self, kernels: Kernels, mix: float, state: Tensor, latents: tuple[int, int], keep: Tensor, base: Tensor,
+        token: Tensor, draw: Tensor,
+    ) -> Walked:  # fmt: skip
+        (time, rows, _), width = keep.shape, state.shape[-1] - latents[0] * latents[1]
+        steps = Steps(kernels, rows, time)
+        state = state.to(steps.wide)
+        before, after = (state.new_empty(time, *state.shape) for _ in range(2))
+        logits, indices = state.new_empty(time, rows, *latents), []
+        for t in range(time):
+            torch.mul(state, keep[t], out=before[t])
+            state = after[t]
+            steps.core(t, before[t], base[t], state[:, :width])
+            logits[t] = steps.posterior(t, state[:, :width], token[t]).unflatten(-1, latents)
+            index = pick_class(unimix_probs(logits[t], mix), draw[t])
+            one_hot_(index, state[:, width:].unflatten(-1, latents))
+            indices.append(index)
+        return Walked(steps.past, before, after, logits, torch.stack(indices, 1))
+
+    def backward(self, reverse: "Reverse", keep: Tensor, incoming: Tensor, grad_logits: Tensor) -> Tensor:
+        grad = torch.zeros_like(incoming[0])
+        for t in reversed(range(len(keep))):
+            grad = reverse.step(t, incoming[t].add_(grad), grad_logits[t]).mul_(keep[t])
+        return grad
 
 
 class _Scan(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, skeleton: Kernels, mix: float, deter: Tensor, stoch: Tensor, keep: Tensor, base: Tensor,
+        ctx: Any, skeleton: Kernels, mix: float, walk: Walk, deter: Tensor, stoch: Tensor, keep: Tensor, base: Tensor,
         token: Tensor, draw: Tensor, *weights: Tensor,
     ) -> tuple[Tensor, ...]:  # fmt: skip
-        (time, rows, _), width, latents = keep.shape, deter.shape[-1], stoch.shape[1:]
-        steps = Steps(like(skeleton, weights), rows, time)
-        state = torch.cat([deter, stoch.flatten(1)], -1).to(steps.wide)
-        before, after = (state.new_empty(time, *state.shape) for _ in range(2))
-        logits, indices = state.new_empty(time, rows, *latents), []
+        width, latents = deter.shape[-1], stoch.shape[1:]
+        state = torch.cat([deter, stoch.flatten(1)], -1)
         with torch.autocast(deter.device.type, enabled=False):  # the kernels have the type to compute in
-            for t in range(time):
-                torch.mul(state, keep[t], out=before[t])
-                state = after[t]
-                steps.core(t, before[t], base[t], state[:, :width])
-                logits[t] = steps.posterior(t, state[:, :width], token[t]).unflatten(-1, latents)
-                index = pick_class(unimix_probs(logits[t], mix), draw[t])
-                one_hot_(index, state[:, width:].unflatten(-1, latents))
-                indices.append(index)
-        ctx.save_for_backward(keep, before, after, logits, *leaves(steps.past), *weights)
-        ctx.skeletons = map_state(lambda _: torch.empty(0), steps.past), skeleton
-        ctx.mix, ctx.dtypes = mix, (base.dtype, token.dtype)
+            past, before, after, logits, index = walk.forward(
+                like(skeleton, weights), mix, state, (latents[0], latents[1]), keep, base, token, draw
+            )
+        ctx.save_for_backward(keep, before, after, logits, *leaves(past), *weights)
+        ctx.skeletons = map_state(lambda _: torch.empty(0), past), skeleton
+        ctx.mix, ctx.walk, ctx.dtypes = mix, walk, (base.dtype, token.dtype)
         deters, stochs = (x.transpose(0, 1).contiguous() for x in after.split([width, len(state[0]) - width], -1))
-        index = torch.stack(indices, 1)
         ctx.mark_non_differentiable(index)
         return deters, stochs.unflatten(-1, latents), index, logits.transpose(0, 1).contiguous()
 
@@ -72,20 +126,18 @@ class _Scan(torch.autograd.Function):
         keep, before, after, logits, *saved = ctx.saved_tensors
         past, kernels = like(ctx.skeletons, saved)
         with torch.autocast(keep.device.type, enabled=False):
-            reverse = _Reverse(past, kernels, ctx.mix, before, after, logits)
+            reverse = Reverse(past, kernels, ctx.mix, before, after, logits)
             grad_deter, grad_stoch, _, grad_logits = (x.transpose(0, 1) for x in grads)
             incoming = torch.cat([grad_deter, grad_stoch.flatten(2)], -1)  # [T N D+Z]
-            grad = torch.zeros_like(incoming[0])
-            for t in reversed(range(len(keep))):
-                grad = reverse.step(t, incoming[t].add_(grad), grad_logits[t]).mul_(keep[t])
+            grad = ctx.walk.backward(reverse, keep, incoming, grad_logits)
             weights, base = reverse.weights(), reverse.base(slice(None))
         deter, stoch = grad.split([grad_deter.shape[-1], logits[0, 0].numel()], -1)
         token = reverse.posteriors[0].grad
         parts = (deter, stoch.unflatten(-1, logits.shape[2:]), None, base.to(ctx.dtypes[0]), token.to(ctx.dtypes[1]))
-        return None, None, *parts, None, *leaves(weights)
+        return None, None, None, *parts, None, *leaves(weights)
 
 
-class _Reverse:
+class Reverse:
     """The backward of all steps: what each step's gradients leave behind, and from that the gradients of weights."""
 
     def __init__(self, past: Past, kernels: Kernels, mix: float, before: Tensor, after: Tensor, logits: Tensor):

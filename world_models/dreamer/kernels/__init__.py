@@ -1,0 +1,1 @@
+"""The scan as two Triton kernels, one forward and one backward, for GPUs."""

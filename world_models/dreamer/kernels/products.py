@@ -1,0 +1,125 @@
+"""What both kernels of the scan are made of: products of few rows with a tile of a weight, norms, and meetings.
+
+A program works on a tile of rows `[R]`. It is given pointers to the first of K values of each row, and multiplies them
+with `weight[k, columns]`; strides are of the weight's memory, so that a transposed weight needs no copy. Values that
+another program may have written are read past the first cache.
+"""
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def meet(arrivals, goal, PROGRAMS: tl.constexpr):
+    """Wait until `goal` arrivals have been counted: then all have written what they wrote before.
+
+    It needs all programs to run at the same time, which only a cooperative launch promises.
+    """
+    tl.debug_barrier()  # all threads of this program have written
+    if PROGRAMS > 1:
+        seen = tl.atomic_add(arrivals, 1, sem="acq_rel") + 1
+        while seen < goal:
+            seen = tl.atomic_add(arrivals, 0, sem="acquire")
+        tl.debug_barrier()
+
+
+@triton.jit
+def fresh(pointers, ok):
+    """Values that may have been written by another program of this launch, as float32; 0 where not `ok`."""
+    return tl.load(pointers, mask=ok, other=0.0, cache_modifier=".cg").to(tl.float32)
+
+
+@triton.jit
+def multiplied(acc, x, weight, k, k_ok, k_stride, columns, wanted, stride, PRECISION: tl.constexpr):
+    """`acc + x weight[k, columns]`."""
+    pointers = weight + k[:, None] * k_stride + columns[None, :] * stride
+    w = tl.load(pointers, mask=k_ok[:, None] & wanted[None, :], other=0.0)
+    return tl.dot(x.to(w.dtype), w, acc, input_precision=PRECISION)
+
+
+@triton.jit
+def add_scaled(
+    acc, x, here, scale, weight, k_stride, columns, wanted, stride,
+    K: tl.constexpr, BK: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """`acc + (scale x) weight`."""
+    for first in range(0, K, BK):
+        k = first + tl.arange(0, BK)
+        inside = fresh(x[:, None] + k[None, :], here[:, None] & (k < K)[None, :]) * scale[:, None]
+        acc = multiplied(acc, inside, weight, k, k < K, k_stride, columns, wanted, stride, PRECISION)
+    return acc
+
+
+@triton.jit
+def row_sums(parts, TILES: tl.constexpr, WIDE: tl.constexpr, R: tl.constexpr):
+    """The sums `[R]` of what the tiles of columns have left in `parts [TILES R]`; WIDE is a power of two."""
+    tile, row = tl.arange(0, WIDE), tl.arange(0, R)
+    found = fresh(parts + tile[None, :] * R + row[:, None], (tile < TILES)[None, :] & (row < R)[:, None])
+    return tl.sum(found, 1)
+
+
+@triton.jit
+def inverse_rms(parts, WIDTH: tl.constexpr, TILES: tl.constexpr, WIDE: tl.constexpr, R: tl.constexpr):
+    """As in `layers.norm_silu`, from the sums of squares of tiles."""
+    return tl.rsqrt(row_sums(parts, TILES, WIDE, R) / WIDTH + 1e-4)
+
+
+@triton.jit
+def normed(x, inverse, gain, k, ok):
+    """`layers.norm_silu` of values k of the rows."""
+    scaled = fresh(x[:, None] + k[None, :], ok) * inverse[:, None]
+    scaled = scaled * tl.load(gain + k[None, :], mask=ok, other=0.0).to(tl.float32)
+    return scaled * tl.sigmoid(scaled)
+
+
+@triton.jit
+def add_normed(
+    acc, x, here, inverse, gain, weight, k_stride, columns, wanted, stride,
+    K: tl.constexpr, BK: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """`acc + norm_silu(x) weight`."""
+    for first in range(0, K, BK):
+        k = first + tl.arange(0, BK)
+        inside = normed(x, inverse, gain, k, here[:, None] & (k < K)[None, :])
+        acc = multiplied(acc, inside, weight, k, k < K, k_stride, columns, wanted, stride, PRECISION)
+    return acc
+
+
+@triton.jit
+def leave(pre, out, columns, wanted, here, squares, R: tl.constexpr):
+    """Write pre-activations `[R columns]` in the type of `out`, and the sums of their squares for the norm."""
+    rounded = pre.to(out.dtype.element_ty)
+    tl.store(out[:, None] + columns[None, :], rounded, mask=here[:, None] & wanted[None, :])
+    wide = rounded.to(tl.float32)
+    tl.store(squares + tl.arange(0, R), tl.sum(wide * wide, 1))
+
+
+@triton.jit
+def slid(out, slope, unit, mean, offsets, ok):
+    """The gradient of pre-activations from that of what `norm_silu` made of them (`layers.NormSiluGradients.step`)."""
+    weighted = fresh(out + offsets, ok) * tl.load(slope + offsets, mask=ok, other=0.0)
+    return weighted - tl.load(unit + offsets, mask=ok, other=0.0) * mean[:, None]
+
+
+@triton.jit
+def add_slid(
+    acc, out, slope, unit, grad, start, here, mean, weight, k_stride, columns, wanted, stride, share, shares,
+    K: tl.constexpr, BK: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """`acc + slid(...) weight`. The `share`th of `shares` programs that compute the same writes its part to `grad`."""
+    for first in range(0, K, BK):
+        k = first + tl.arange(0, BK)
+        offsets, ok = start[:, None] + k[None, :], here[:, None] & (k < K)[None, :]
+        inside = slid(out, slope, unit, mean, offsets, ok).to(grad.dtype.element_ty)
+        tl.store(grad + offsets, inside, mask=ok & ((first // BK) % shares == share))
+        acc = multiplied(acc, inside, weight, k, k < K, k_stride, columns, wanted, stride, PRECISION)
+    return acc
+
+
+@triton.jit
+def leave_grad(acc, out, slope, unit, offsets, ok, dots, R: tl.constexpr):
+    """Write gradients of what `norm_silu` made, and for its backward the sums of their products with slope and unit."""
+    rounded = acc.to(out.dtype.element_ty)
+    tl.store(out + offsets, rounded, mask=ok)
+    weighted = rounded.to(tl.float32) * tl.load(slope + offsets, mask=ok, other=0.0)
+    tl.store(dots + tl.arange(0, R), tl.sum(weighted * tl.load(unit + offsets, mask=ok, other=0.0), 1))
