@@ -102,7 +102,7 @@ def _plan(kernels: Kernels, latents: tuple[int, int], rows: int, tiles: Tiles) -
         "R": tiles.rows, "BD": tiles.deter, "BH": tiles.hidden, "BK": tiles.inner,
         "CLASSES": triton.next_power_of_2(latents[1]), "H1_WIDE": triton.next_power_of_2(hidden_tiles),
         "D1_WIDE": triton.next_power_of_2(deter_tiles), "PROGRAMS": tiles.programs,
-        "PRECISION": "tf32" if tensor_float else "ieee",
+        "PRECISION": "interpreted" if knobs.runtime.interpret else "tf32" if tensor_float else "ieee",
     }  # fmt: skip
     grid = (tiles.programs, triton.cdiv(rows, tiles.rows))
     parts = (2 + posteriors) * hidden_tiles + layers * deter_tiles

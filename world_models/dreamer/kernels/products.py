@@ -34,7 +34,10 @@ def multiplied(acc, x, weight, k, k_ok, k_stride, columns, wanted, stride, PRECI
     """`acc + x weight[k, columns]`."""
     pointers = weight + k[:, None] * k_stride + columns[None, :] * stride
     w = tl.load(pointers, mask=k_ok[:, None] & wanted[None, :], other=0.0)
-    return tl.dot(x.to(w.dtype), w, acc, input_precision=PRECISION)
+    x = x.to(w.dtype)
+    if PRECISION == "interpreted":  # Triton's interpreter multiplies the bits of bfloat16 as integers
+        return tl.dot(x.to(tl.float32), w.to(tl.float32), acc, input_precision="ieee")
+    return tl.dot(x, w, acc, input_precision=PRECISION)
 
 
 @triton.jit
