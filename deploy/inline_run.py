@@ -58,6 +58,8 @@ class InlineRun:
         schema = replay_schema(observation, action, config.model)
         self.store = inline_store(schema, config, self.board.note, self.interrupt.waiting)
         self.learner = build_learner(config, self.agent, self.store, logdir)
+        if line := self.learner.step.filtering:
+            self.board.note(line)
         self.acting = acting_part(config, observation, action, self.agent)
         learner = config.learner
         self.ratio = TrainRatio(learner.train_ratio / (learner.batch_size * learner.batch_length))

@@ -65,6 +65,9 @@ class LearnerConfig:
     cuda_graph: bool = False
     """On CUDA, in one process, record the update as a CUDA graph and replay it, which spares the host thousands of
     launches. Off until it has been tried on a GPU."""
+    fused_scan: bool = False
+    """On CUDA, filter a sequence with one Triton kernel forward and one backward instead of operator by operator. Off
+    until it has been tried on a GPU."""
     threads: int = 0
     """CPU threads of the learner; 0 means all cores but one."""
     publish_every: int = 10

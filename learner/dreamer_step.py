@@ -17,6 +17,7 @@ from world_models.dreamer.agent import Dreamer, Output
 from world_models.dreamer.anchor import Anchor
 from world_models.dreamer.disagreement import Disagreement
 from world_models.dreamer.draws import Draws, draw_update, mix_seed
+from world_models.dreamer.kernels.choice import fused_walk
 from world_models.dreamer.official_names import is_kernel, trainable
 from world_models.dreamer.rssm import State
 from world_models.joining import Join
@@ -62,7 +63,8 @@ class DreamerStep:
     all of them, whatever their number, and into however many parts `config.accumulate` divides their rows.
 
     On CUDA a process alone records its update as a CUDA graph (`config.cuda_graph`) and replays it: what one call
-    returned is then overwritten by the next, metrics excepted.
+    returned is then overwritten by the next, metrics excepted. With `config.fused_scan` it filters sequences with two
+    Triton kernels; `filtering` says how it does. ValueError: those cannot be used.
 
     It needs no more of Nexus: README.md has a loop of 15 lines around it, and `learner.batch.batch_of` makes batches of
     plain tensors. `state_dict()` of `agent` and of `optimizer`, `updates` and `carry` are all that it keeps.
@@ -93,6 +95,22 @@ class DreamerStep:
         if self.device.type == "cuda":
             torch.backends.cuda.matmul.allow_tf32 = config.tf32
             torch.backends.cudnn.allow_tf32 = config.tf32
+        walk = None
+        if config.fused_scan and self.device.type == "cuda":
+            with self._autocast():
+                walk = fused_walk(agent.rssm, config.batch_size // (self.processes.size * config.accumulate))
+        agent.rssm.walk = walk
+        if anchor is not None:
+            anchor.rssm.walk = walk
+
+    @property
+    def filtering(self) -> str:
+        """How a GPU takes the steps of a sequence, as a line for a log; empty on a CPU."""
+        if self.device.type != "cuda":
+            return ""
+        if self.agent.rssm.walk is None:
+            return "Sequences are filtered operator by operator; --learner.fused-scan True does it with two kernels."
+        return "Sequences are filtered by one Triton kernel forward and one backward."
 
     def _autocast(self) -> AbstractContextManager:
         return torch.autocast(self.device.type, self.autocast_dtype) if self.autocast_dtype else nullcontext()

@@ -1,10 +1,11 @@
 """`python -m tests.benchmarks.gpu`: what only a GPU shows of the learner, in one go: whether it is right, and how fast.
 
 For each size: an update on CUDA beside the same update on the CPU (float32, the same draws), a recorded update beside
-plain ones, then milliseconds of both, the seconds until the first replay, and what bounds them: as many launches as an
-update has, of a kernel that does nothing, and its floating-point operations at the rate of a large product. Prints a
-table in Markdown, or JSON. Without CUDA it says so and ends with 2; `--device cpu` runs the plain parts on a CPU, which
-tests this program. Needs torch only: no Ray, no environments.
+plain ones, the fused scan beside the plain one (float32, bfloat16), then milliseconds of all, the seconds until the
+first replay, and what bounds them: as many launches as an update has, of a kernel that does nothing, and its
+floating-point operations at the rate of a large product; for the fused scan, what was predicted. Prints a table in
+Markdown, or JSON. Without CUDA it says so and ends with 2; `--device cpu` runs the plain parts on a CPU, which tests
+this program. Needs torch only, and Triton on a GPU: no Ray, no environments.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,7 +26,8 @@ from deploy.wiring.presets import apply
 from learner.batch import DeviceBatch, to_device
 from learner.cost.counting import Counting, total
 from learner.dreamer_step import DreamerStep
-from learner.recording import WARM_UP, CudaGraph
+from learner.recording import WARM_UP
+from tests.benchmarks.gpu_scan import scan_row
 from tests.benchmarks.learner import ACTION, random_batch, spaces
 from tests.benchmarks.machine import describe, median, peak_memory, seconds, versions
 from world_models.dreamer.agent import Dreamer
@@ -140,32 +143,6 @@ def floors(device: torch.device) -> dict[str, float]:
     return {"launch_us": 1e6 * launch, "matmul_tflops": 2 * size**3 / best(lambda: torch.mm(a, b)) / 1e12}
 
 
-def scan(case: Case, repeats: int) -> float:
-    """Milliseconds of the observe scan with posterior, forward and backward, recorded on CUDA."""
-    step = case.step(case.device, cuda_graph=False)
-    rssm, batch = step.agent.rssm, case.batch(0, case.device)
-    rows, time_ = batch.steps["is_first"].shape
-    draws = step.draws(rows, time_).posterior
-    tokens = torch.randn(rows, time_, step.agent.encoder.width, device=case.device, requires_grad=True)
-    action = torch.randn(rows, time_, 6, device=case.device)
-
-    def run() -> None:
-        for p in rssm.parameters():
-            p.grad = None
-        with step._autocast():
-            found = rssm.observe(batch.start, tokens, action, batch.steps["is_first"], draws)
-            total = found.deter.float().square().mean() + found.posterior_logits.square().mean()
-        total.backward()
-
-    run()
-    again: Callable[[], object] = run
-    if case.device.type == "cuda":
-        graph = CudaGraph()
-        graph.record(run)
-        again = graph.replay
-    return 1e3 * median([seconds(again, case.device)[1] for _ in range(repeats)])
-
-
 def measured(name: str, device: torch.device, given: argparse.Namespace, bounds: dict[str, float]) -> dict[str, Any]:
     """The row of one size."""
     case, cuda = Case(name, device, given), device.type == "cuda"
@@ -181,7 +158,13 @@ def measured(name: str, device: torch.device, given: argparse.Namespace, bounds:
         torch.cuda.reset_peak_memory_stats(device)
     row["start_seconds"] = started(case, fast)
     row["ms"] = median(timed(case, fast, given.updates))
-    row |= {"peak_gb": peak_memory(device), "scan_ms": scan(case, given.updates)}
+    row |= {"peak_gb": peak_memory(device)}
+    del fast
+    row |= scan_row(partial(case.step, device), case.batch(0, device), given.updates, difference)
+    if cuda:
+        whole = case.step(device, cuda_graph=True, fused_scan=True)
+        row["fused_start_seconds"] = started(case, whole)
+        row["fused_ms"] = median(timed(case, whole, given.updates))
     learner = case.config.learner
     batch = learner.batch_size * learner.batch_length
     row |= {

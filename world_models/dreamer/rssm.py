@@ -167,7 +167,9 @@ class RSSM(nn.Module):
         base = self.action_part(self.embed_action(action * keep))
         linear = self.posterior_mlp.layers()[0].linear
         token = nn.functional.linear(tokens, linear.weight[:, self.config.deter :], linear.bias)
-        return Sequence(*scan(kernels, self.config.unimix, state.deter, state.stoch, keep, base, token, draw, self.walk))
+        return Sequence(
+            *scan(kernels, self.config.unimix, state.deter, state.stoch, keep, base, token, draw, self.walk)
+        )
 
     def observe_step(
         self,

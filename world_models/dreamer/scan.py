@@ -7,7 +7,7 @@ Legend: T time, N rows, D deter, S latents, C classes, Z = S * C, H hidden, G bl
 O outputs of the first block layer.
 """
 
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int, Shaped
@@ -53,6 +53,7 @@ class Walked(NamedTuple):
     indices: Int[Tensor, "N T S"]
 
 
+@runtime_checkable
 class Walk(Protocol):
     """How the steps are taken, one after the other; all that is not sequential is the scan's."""
 

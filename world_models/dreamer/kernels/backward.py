@@ -4,6 +4,8 @@ It does what `scan.Reverse.step` does, step by step from the last, and leaves th
 over all rows of all steps need.
 """
 
+from typing import no_type_check
+
 import triton
 import triton.language as tl
 
@@ -11,6 +13,7 @@ from world_models.dreamer.kernels.products import add_slid, fresh, leave_grad, m
 
 
 @triton.jit(do_not_specialize=["begin", "end", "T", "N"])
+@no_type_check
 def backward_kernel(
     flow, keep, logits_in, slopes, probs, factors, carried,
     from_deter, from_stoch, shared, own, gate_own, posterior, between, to_logits,
@@ -77,7 +80,7 @@ def backward_kernel(
 
         # Further posterior layers, from the last.
         for i in tl.static_range(1, Q):
-            if ONLY < 0 or ONLY == i:
+            if ONLY < 0 or i == ONLY:
                 layer = Q - i
                 mean = row_sums(posterior_dots + layer * H1 * R, H1, H1_WIDE, R) / H
                 for item in range(program, H1, PROGRAMS):
@@ -141,7 +144,7 @@ def backward_kernel(
 
         # Further block layers, from the last.
         for i in tl.static_range(1, L):
-            if ONLY < 0 or ONLY == Q + 1 + i:
+            if ONLY < 0 or Q + 1 + i == ONLY:
                 layer = L - i
                 mean = row_sums(hidden_dots + layer * D1 * R, D1, D1_WIDE, R) / D
                 for item in range(program, D1, PROGRAMS):

@@ -5,6 +5,8 @@ the second cache by then. Names and sizes are those of `recurrence.py`, with H1 
 columns; L block layers before the gates, Q posterior layers.
 """
 
+from typing import no_type_check
+
 import triton
 import triton.language as tl
 
@@ -20,6 +22,7 @@ from world_models.dreamer.kernels.products import (
 
 
 @triton.jit(do_not_specialize=["begin", "end", "T", "N"])
+@no_type_check
 def forward_kernel(
     states, keep, base, token, draw,
     from_deter, from_stoch, input_bias, input_gain, shared, own, bias, gain, gate_own, gate_bias,
@@ -105,7 +108,7 @@ def forward_kernel(
 
         # Further block layers.
         for layer in tl.static_range(1, L):
-            if ONLY < 0 or ONLY == 1 + layer:
+            if ONLY < 0 or 1 + layer == ONLY:
                 inverse = inverse_rms(hidden_squares + (layer - 1) * D1 * R, D, D1, D1_WIDE, R)
                 for item in range(program, D1, PROGRAMS):
                     block, column = item // P1, (item % P1) * BD + tl.arange(0, BD)
@@ -186,7 +189,7 @@ def forward_kernel(
 
         # Further posterior layers.
         for layer in tl.static_range(1, Q):
-            if ONLY < 0 or ONLY == L + 2 + layer:
+            if ONLY < 0 or L + 2 + layer == ONLY:
                 inverse = inverse_rms(posterior_squares + (layer - 1) * H1 * R, H, H1, H1_WIDE, R)
                 for item in range(program, H1, PROGRAMS):
                     columns = item * BH + tl.arange(0, BH)

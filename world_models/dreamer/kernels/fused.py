@@ -18,9 +18,8 @@ from world_models.dreamer.kernels.forward import forward_kernel
 from world_models.dreamer.recurrence import Kernels, Past
 from world_models.dreamer.scan import Reverse, Walked
 
-
 MOST_ROWS = 256
-"""With more, all rows' programs are not sure to run at once, and products are large enough not to need these kernels."""
+"""With more, the programs are not sure to run at once, and products are large enough not to need these kernels."""
 
 
 @dataclass(frozen=True)

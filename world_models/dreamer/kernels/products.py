@@ -5,11 +5,14 @@ with `weight[k, columns]`; strides are of the weight's memory, so that a transpo
 another program may have written are read past the first cache.
 """
 
+from typing import no_type_check
+
 import triton
 import triton.language as tl
 
 
 @triton.jit
+@no_type_check
 def meet(arrivals, goal, PROGRAMS: tl.constexpr):
     """Wait until `goal` arrivals have been counted: then all have written what they wrote before.
 
@@ -24,12 +27,14 @@ def meet(arrivals, goal, PROGRAMS: tl.constexpr):
 
 
 @triton.jit
+@no_type_check
 def fresh(pointers, ok):
     """Values that may have been written by another program of this launch, as float32; 0 where not `ok`."""
     return tl.load(pointers, mask=ok, other=0.0, cache_modifier=".cg").to(tl.float32)
 
 
 @triton.jit
+@no_type_check
 def multiplied(acc, x, weight, k, k_ok, k_stride, columns, wanted, stride, PRECISION: tl.constexpr):
     """`acc + x weight[k, columns]`."""
     pointers = weight + k[:, None] * k_stride + columns[None, :] * stride
@@ -41,6 +46,7 @@ def multiplied(acc, x, weight, k, k_ok, k_stride, columns, wanted, stride, PRECI
 
 
 @triton.jit
+@no_type_check
 def add_scaled(
     acc, x, here, scale, weight, k_stride, columns, wanted, stride,
     K: tl.constexpr, BK: tl.constexpr, PRECISION: tl.constexpr,
@@ -54,6 +60,7 @@ def add_scaled(
 
 
 @triton.jit
+@no_type_check
 def row_sums(parts, TILES: tl.constexpr, WIDE: tl.constexpr, R: tl.constexpr):
     """The sums `[R]` of what the tiles of columns have left in `parts [TILES R]`; WIDE is a power of two."""
     tile, row = tl.arange(0, WIDE), tl.arange(0, R)
@@ -62,12 +69,14 @@ def row_sums(parts, TILES: tl.constexpr, WIDE: tl.constexpr, R: tl.constexpr):
 
 
 @triton.jit
+@no_type_check
 def inverse_rms(parts, WIDTH: tl.constexpr, TILES: tl.constexpr, WIDE: tl.constexpr, R: tl.constexpr):
     """As in `layers.norm_silu`, from the sums of squares of tiles."""
     return tl.rsqrt(row_sums(parts, TILES, WIDE, R) / WIDTH + 1e-4)
 
 
 @triton.jit
+@no_type_check
 def normed(x, inverse, gain, k, ok):
     """`layers.norm_silu` of values k of the rows."""
     scaled = fresh(x[:, None] + k[None, :], ok) * inverse[:, None]
@@ -76,6 +85,7 @@ def normed(x, inverse, gain, k, ok):
 
 
 @triton.jit
+@no_type_check
 def add_normed(
     acc, x, here, inverse, gain, weight, k_stride, columns, wanted, stride,
     K: tl.constexpr, BK: tl.constexpr, PRECISION: tl.constexpr,
@@ -89,6 +99,7 @@ def add_normed(
 
 
 @triton.jit
+@no_type_check
 def leave(pre, out, columns, wanted, here, squares, R: tl.constexpr):
     """Write pre-activations `[R columns]` in the type of `out`, and the sums of their squares for the norm."""
     rounded = pre.to(out.dtype.element_ty)
@@ -98,6 +109,7 @@ def leave(pre, out, columns, wanted, here, squares, R: tl.constexpr):
 
 
 @triton.jit
+@no_type_check
 def slid(out, slope, unit, mean, offsets, ok):
     """The gradient of pre-activations from that of what `norm_silu` made of them (`layers.NormSiluGradients.step`)."""
     weighted = fresh(out + offsets, ok) * tl.load(slope + offsets, mask=ok, other=0.0)
@@ -105,6 +117,7 @@ def slid(out, slope, unit, mean, offsets, ok):
 
 
 @triton.jit
+@no_type_check
 def add_slid(
     acc, out, slope, unit, grad, start, here, mean, weight, k_stride, columns, wanted, stride, share, shares,
     K: tl.constexpr, BK: tl.constexpr, PRECISION: tl.constexpr,
@@ -120,6 +133,7 @@ def add_slid(
 
 
 @triton.jit
+@no_type_check
 def leave_grad(acc, out, slope, unit, offsets, ok, dots, R: tl.constexpr):
     """Write gradients of what `norm_silu` made, and for its backward the sums of their products with slope and unit."""
     rounded = acc.to(out.dtype.element_ty)
