@@ -12,7 +12,7 @@ from learner.recording import CudaGraph
 from tests.benchmarks.machine import median, seconds
 from world_models.dreamer.config import RSSMConfig
 
-MEETING, FILL, CHUNK, AROUND = 1.3, 0.7, 0.27, 250.0
+MEETING, FILL, CHUNK, AROUND = 1.3, 0.7, 0.18, 250.0
 """Microseconds, estimates of what an H100 needs: until 128 programs have met; until the first values of a product have
 come from the second cache; for 128 more of them; and for about 150 replayed kernels before and behind the steps."""
 SECOND_CACHE, BANDWIDTH, PROGRAMS = 50e6, 3.35e6, 128

@@ -21,7 +21,7 @@ WIDE = {
 """Tensors that are float32 whatever products are computed in."""
 SIZE1M = {
     "D": 512, "H": 64, "S": 32, "C": 4, "G": 8, "L": 1, "Q": 1, "R": 16, "BD": 16, "BH": 16, "BK": 128, "CLASSES": 4,
-    "H1_WIDE": 4, "D1_WIDE": 32, "PROGRAMS": 32, "PRECISION": "ieee", "FORCED": False, "ONLY": -1,
+    "H1_WIDE": 4, "D1_WIDE": 32, "PROGRAMS": 32, "SPLIT": 4, "PRECISION": "ieee", "FORCED": False, "ONLY": -1,
 }  # fmt: skip
 OTHER = {"begin": "i32", "end": "i32", "T": "i32", "N": "i32", "mix": "fp32", "indices": "*i64", "arrivals": "*i32"}
 

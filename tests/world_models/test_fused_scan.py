@@ -56,7 +56,7 @@ def test_they_compile_for_an_h100(tmp_path: Path) -> None:
     for name, kernel in found.items():
         assert kernel["arrivals"] == 5, (name, "a meeting behind each phase of a step")
         assert kernel["acquired"] == 5, (name, "each meeting makes what was written visible")
-        assert kernel["products"] > 50 and kernel["shared"] <= 227 * 1024 and kernel["binary"] > 10_000, (name, kernel)
+        assert kernel["products"] > 20 and kernel["shared"] <= 227 * 1024 and kernel["binary"] > 10_000, (name, kernel)
 
 
 @triton
@@ -68,7 +68,7 @@ def test_what_they_cannot_do_is_refused() -> None:
         (RSSM(config, 2, 3), 4, "they run on a GPU and not on cpu"),
         (RSSM(config, 2, 3).double(), 4, "they do not compute in torch.float64"),
         (RSSM(replace(config, dynamics_layers=0), 2, 3), 4, "they need rssm.dynamics_layers of at least 1"),
-        (RSSM(config, 2, 3), 257, "they take at most 256 sequences"),
+        (RSSM(config, 2, 3), 129, "they take at most 128 sequences"),
     ):
         with pytest.raises(ValueError, match=f"cannot do this one: {reason}. Set learner.fused_scan to False"):
             fused_walk(rssm, rows)
@@ -76,7 +76,7 @@ def test_what_they_cannot_do_is_refused() -> None:
 
 @triton
 @pytest.mark.parametrize("size", ["size1m", "size12m", "size200m"])
-@pytest.mark.parametrize("rows", [1, 16, 40, 256])
+@pytest.mark.parametrize("rows", [1, 16, 40, 128])
 def test_all_programs_run_at_once(size: str, rows: int) -> None:
     from world_models.dreamer.kernels.fused import choose_tiles
 

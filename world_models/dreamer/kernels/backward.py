@@ -9,7 +9,16 @@ from typing import no_type_check
 import triton
 import triton.language as tl
 
-from world_models.dreamer.kernels.products import add_slid, fresh, leave_grad, meet, multiplied, row_sums
+from world_models.dreamer.kernels.products import (
+    fresh,
+    inner,
+    leave_grad,
+    meet,
+    multiplied,
+    multiplied_slide,
+    row_sums,
+    scaled,
+)
 
 
 @triton.jit(do_not_specialize=["begin", "end", "T", "N"])
@@ -23,7 +32,7 @@ def backward_kernel(
     D: tl.constexpr, H: tl.constexpr, S: tl.constexpr, C: tl.constexpr, G: tl.constexpr, L: tl.constexpr,
     Q: tl.constexpr, R: tl.constexpr, BD: tl.constexpr, BH: tl.constexpr, BK: tl.constexpr, LATENTS: tl.constexpr,
     CLASSES: tl.constexpr, H1_WIDE: tl.constexpr, D1_WIDE: tl.constexpr, PROGRAMS: tl.constexpr,
-    PRECISION: tl.constexpr, ONLY: tl.constexpr,
+    SPLIT: tl.constexpr, PRECISION: tl.constexpr, ONLY: tl.constexpr,
 ):  # fmt: skip
     """Steps `begin` to `end` of T, counted from the last. `flow [T+1 N F]` holds what reaches the state after each step
     from outside, behind zeros for the start; it becomes the whole gradient of each state."""
@@ -38,6 +47,7 @@ def backward_kernel(
     program, part = tl.program_id(0), tl.program_id(1)
     rows = part * R + tl.arange(0, R)
     here = rows < N
+    one = tl.full([R], 1.0, tl.float32)
     input_dots = dots + part * DOTS
     hidden_dots, posterior_dots = input_dots + 2 * H1 * R, input_dots + (2 * H1 + L * D1) * R
     arrivals += part * 32
@@ -53,7 +63,7 @@ def backward_kernel(
             for item in range(program, H1, PROGRAMS):
                 columns = item * BH + tl.arange(0, BH)
                 wanted = columns < H
-                acc = tl.zeros([R, BH], tl.float32)
+                acc = tl.zeros([SPLIT, R, BH], tl.float32)
                 for first in range(0, S, LATENTS):
                     latent, number = first + tl.arange(0, LATENTS), tl.arange(0, CLASSES)
                     place = latent[None, :, None] * C + number[None, None, :]
@@ -64,13 +74,13 @@ def backward_kernel(
                     weighted += tl.load(logits_in + there, mask=ok, other=0.0)
                     rounded = weighted.to(logits_grad.dtype.element_ty)
                     tl.store(logits_grad + there, rounded, mask=ok & ((first // LATENTS) % H1 == item))
-                    flat = tl.arange(0, LATENTS * CLASSES)
+                    flat = inner(0, LATENTS * CLASSES, SPLIT)
                     k = (first + flat // CLASSES) * C + flat % CLASSES
                     k_ok = (first + flat // CLASSES < S) & (flat % CLASSES < C)
-                    x = tl.reshape(rounded, [R, LATENTS * CLASSES])
+                    x = tl.permute(tl.reshape(rounded, [R, SPLIT, LATENTS * CLASSES // SPLIT]), [1, 0, 2])
                     acc = multiplied(acc, x, to_logits, k, k_ok, 1, columns, wanted, Z, PRECISION)
                 leave_grad(
-                    acc, posterior_out, posterior_slope, posterior_unit,
+                    tl.sum(acc, 0), posterior_out, posterior_slope, posterior_unit,
                     ((Q - 1) * T * N + at)[:, None] * H + columns[None, :], here[:, None] & wanted[None, :],
                     posterior_dots + ((Q - 1) * H1 + item) * R, R,
                 )  # fmt: skip
@@ -86,10 +96,10 @@ def backward_kernel(
                 for item in range(program, H1, PROGRAMS):
                     columns = item * BH + tl.arange(0, BH)
                     wanted = columns < H
-                    acc = add_slid(
-                        tl.zeros([R, BH], tl.float32), posterior_out, posterior_slope, posterior_unit, posterior_grad,
+                    acc = multiplied_slide(
+                        posterior_out, posterior_slope, posterior_unit, posterior_grad,
                         (layer * T * N + at) * H, here, mean, between + (layer - 1) * H * H, 1, columns, wanted, H,
-                        item, H1, H, BK, PRECISION,
+                        item, H1, H, R, BH, BK, SPLIT, PRECISION,
                     )  # fmt: skip
                     leave_grad(
                         acc, posterior_out, posterior_slope, posterior_unit,
@@ -106,9 +116,10 @@ def backward_kernel(
             for item in range(program, D1, PROGRAMS):
                 block, column = item // P1, (item % P1) * BD + tl.arange(0, BD)
                 wanted, columns = column < P, block * P + column
-                acc = add_slid(
-                    tl.zeros([R, BD], tl.float32), posterior_out, posterior_slope, posterior_unit, posterior_grad,
-                    at * H, here, mean, posterior, 1, columns, wanted, H, item, D1, H, BK, PRECISION,
+                acc = multiplied_slide(
+                    posterior_out, posterior_slope, posterior_unit, posterior_grad,
+                    at * H, here, mean, posterior, 1, columns, wanted, H, item, D1, H, R, BD, BK, SPLIT,
+                    PRECISION,
                 )  # fmt: skip
                 ok = here[:, None] & wanted[None, :]
                 acc += fresh(after[:, None] + columns[None, :], ok)
@@ -126,15 +137,15 @@ def backward_kernel(
             for item in range(program, D1, PROGRAMS):
                 block, column = item // P1, (item % P1) * BD + tl.arange(0, BD)
                 wanted, columns = column < P, block * P + column
-                acc = tl.zeros([R, BD], tl.float32)
+                acc = tl.zeros([SPLIT, R, BD], tl.float32)
                 for first in range(0, 3 * P, BK):
-                    k = first + tl.arange(0, BK)
-                    found = ((t * G + block) * N + rows)[:, None] * 3 * P + k[None, :]
-                    x = fresh(gates_grad + found, here[:, None] & (k < 3 * P)[None, :])
+                    k = inner(first, BK, SPLIT)
+                    found = ((t * G + block) * N + rows)[None, :, None] * 3 * P + k[:, None, :]
+                    x = fresh(gates_grad + found, here[None, :, None] & (k < 3 * P)[:, None, :])
                     weight = gate_own + block * P * 3 * P
                     acc = multiplied(acc, x, weight, k, k < 3 * P, 1, column, wanted, 3 * P, PRECISION)
                 leave_grad(
-                    acc, hidden_out, hidden_slope, hidden_unit,
+                    tl.sum(acc, 0), hidden_out, hidden_slope, hidden_unit,
                     ((L - 1) * T * N + at)[:, None] * D + columns[None, :], here[:, None] & wanted[None, :],
                     hidden_dots + ((L - 1) * D1 + item) * R, R,
                 )  # fmt: skip
@@ -150,10 +161,10 @@ def backward_kernel(
                 for item in range(program, D1, PROGRAMS):
                     block, column = item // P1, (item % P1) * BD + tl.arange(0, BD)
                     wanted, columns = column < P, block * P + column
-                    acc = add_slid(
-                        tl.zeros([R, BD], tl.float32), hidden_out, hidden_slope, hidden_unit, hidden_grad,
+                    acc = multiplied_slide(
+                        hidden_out, hidden_slope, hidden_unit, hidden_grad,
                         (layer * T * N + at) * D + block * P, here, mean, own + (layer * G + block) * P * P, 1, column,
-                        wanted, P, item % P1, P1, P, BK, PRECISION,
+                        wanted, P, item % P1, P1, P, R, BD, BK, SPLIT, PRECISION,
                     )  # fmt: skip
                     leave_grad(
                         acc, hidden_out, hidden_slope, hidden_unit,
@@ -170,9 +181,9 @@ def backward_kernel(
             for item in range(program, 2 * H1, PROGRAMS):
                 half, column = item // H1, (item % H1) * BH + tl.arange(0, BH)
                 wanted, columns = column < H, half * H + column
-                acc = add_slid(
-                    tl.zeros([R, BH], tl.float32), hidden_out, hidden_slope, hidden_unit, hidden_grad, at * D, here,
-                    mean, shared, 1, columns, wanted, D, item, 2 * H1, D, BK, PRECISION,
+                acc = multiplied_slide(
+                    hidden_out, hidden_slope, hidden_unit, hidden_grad, at * D, here,
+                    mean, shared, 1, columns, wanted, D, item, 2 * H1, D, R, BH, BK, SPLIT, PRECISION,
                 )  # fmt: skip
                 leave_grad(
                     acc, input_out, input_slope, input_unit, at[:, None] * 2 * H + columns[None, :],
@@ -188,18 +199,16 @@ def backward_kernel(
             deter_mean = row_sums(input_dots, H1, H1_WIDE, R) / H
             stoch_mean = row_sums(input_dots + H1 * R, H1, H1_WIDE, R) / H
             for item in range(program, D1 + Z1, PROGRAMS):
-                acc = tl.zeros([R, BD], tl.float32)
                 if item < D1:
                     block, column = item // P1, (item % P1) * BD + tl.arange(0, BD)
                     wanted, place = column < P, block * P + column
-                    for first in range(0, P, BK):
-                        k = first + tl.arange(0, BK)
-                        found = at[:, None] * D + block * P + k[None, :]
-                        x = fresh(hidden_grad + found, here[:, None] & (k < P)[None, :])
-                        acc = multiplied(acc, x, own + block * P * P, k, k < P, 1, column, wanted, P, PRECISION)
-                    acc = add_slid(
-                        acc, input_out, input_slope, input_unit, input_grad, at * 2 * H, here, deter_mean, from_deter,
-                        1, place, wanted, H, item, D1, H, BK, PRECISION,
+                    acc = scaled(
+                        hidden_grad + at * D + block * P, here, one, own + block * P * P, 1, column, wanted, P,
+                        P, R, BD, BK, SPLIT, PRECISION,
+                    )  # fmt: skip
+                    acc += multiplied_slide(
+                        input_out, input_slope, input_unit, input_grad, at * 2 * H, here, deter_mean, from_deter,
+                        1, place, wanted, H, item, D1, H, R, BD, BK, SPLIT, PRECISION,
                     )  # fmt: skip
                     ok = here[:, None] & wanted[None, :]
                     remaining = ((t * G + block) * N + rows)[:, None] * P + column[None, :]
@@ -208,9 +217,9 @@ def backward_kernel(
                 else:
                     column = (item - D1) * BD + tl.arange(0, BD)
                     wanted, place = column < Z, D + column
-                    acc = add_slid(
-                        acc, input_out, input_slope, input_unit, input_grad, at * 2 * H + H, here, stoch_mean,
-                        from_stoch, 1, column, wanted, H, item - D1, Z1, H, BK, PRECISION,
+                    acc = multiplied_slide(
+                        input_out, input_slope, input_unit, input_grad, at * 2 * H + H, here, stoch_mean,
+                        from_stoch, 1, column, wanted, H, item - D1, Z1, H, R, BD, BK, SPLIT, PRECISION,
                     )  # fmt: skip
                 ok = here[:, None] & wanted[None, :]
                 there = before[:, None] + place[None, :]

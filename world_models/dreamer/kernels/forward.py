@@ -11,13 +11,14 @@ import triton
 import triton.language as tl
 
 from world_models.dreamer.kernels.products import (
-    add_normed,
-    add_scaled,
+    inner,
     inverse_rms,
     leave,
     meet,
     multiplied,
+    multiplied_norm,
     normed,
+    scaled,
 )
 
 
@@ -32,7 +33,7 @@ def forward_kernel(
     D: tl.constexpr, H: tl.constexpr, S: tl.constexpr, C: tl.constexpr, G: tl.constexpr, L: tl.constexpr,
     Q: tl.constexpr, R: tl.constexpr, BD: tl.constexpr, BH: tl.constexpr, BK: tl.constexpr, LATENTS: tl.constexpr,
     CLASSES: tl.constexpr, H1_WIDE: tl.constexpr, D1_WIDE: tl.constexpr, PROGRAMS: tl.constexpr,
-    FORCED: tl.constexpr, PRECISION: tl.constexpr, ONLY: tl.constexpr,
+    SPLIT: tl.constexpr, FORCED: tl.constexpr, PRECISION: tl.constexpr, ONLY: tl.constexpr,
 ):  # fmt: skip
     """Steps `begin` to `end` of T for N rows: fills `states [T+1 N F]` behind the first and what `Past` holds.
 
@@ -65,15 +66,16 @@ def forward_kernel(
             for item in range(program, tl.where(t == 0, 2 * H1, H1), PROGRAMS):
                 columns = (item % H1) * BH + tl.arange(0, BH)
                 wanted = columns < H
-                acc = tl.zeros([R, BH], tl.float32)
                 if item < H1:
-                    acc = add_scaled(
-                        acc, before + D, here, kept, from_stoch, H, columns, wanted, 1, Z, BK, PRECISION
+                    acc = scaled(
+                        before + D, here, kept, from_stoch, H, columns, wanted, 1, Z, R, BH, BK, SPLIT, PRECISION
                     )  # fmt: skip
                     acc += tl.load(input_bias + H + columns, mask=wanted, other=0.0).to(tl.float32)[None, :]
                     leave(acc, inputs + (at * 2 + 1) * H, columns, wanted, here, stoch_squares + item * R, R)
                 else:
-                    acc = add_scaled(acc, before, here, kept, from_deter, H, columns, wanted, 1, D, BK, PRECISION)
+                    acc = scaled(
+                        before, here, kept, from_deter, H, columns, wanted, 1, D, R, BH, BK, SPLIT, PRECISION
+                    )  # fmt: skip
                     acc += tl.load(input_bias + columns, mask=wanted, other=0.0).to(tl.float32)[None, :]
                     leave(acc, inputs + at * 2 * H, columns, wanted, here, deter_squares + (item - H1) * R, R)
             goal += PROGRAMS
@@ -87,17 +89,17 @@ def forward_kernel(
             for item in range(program, D1, PROGRAMS):
                 block, column = item // P1, (item % P1) * BD + tl.arange(0, BD)
                 wanted, columns = column < P, block * P + column
-                acc = tl.zeros([R, BD], tl.float32)
-                acc = add_scaled(
-                    acc, before + block * P, here, kept, own + block * P * P, P, column, wanted, 1, P, BK, PRECISION
+                acc = scaled(
+                    before + block * P, here, kept, own + block * P * P, P, column, wanted, 1,
+                    P, R, BD, BK, SPLIT, PRECISION,
                 )  # fmt: skip
-                acc = add_normed(
-                    acc, inputs + at * 2 * H, here, deter_inverse, input_gain, shared, D, columns, wanted, 1,
-                    H, BK, PRECISION,
+                acc += multiplied_norm(
+                    inputs + at * 2 * H, here, deter_inverse, input_gain, shared, D, columns, wanted, 1,
+                    H, R, BD, BK, SPLIT, PRECISION,
                 )  # fmt: skip
-                acc = add_normed(
-                    acc, inputs + (at * 2 + 1) * H, here, stoch_inverse, input_gain + H, shared + H * D, D, columns,
-                    wanted, 1, H, BK, PRECISION,
+                acc += multiplied_norm(
+                    inputs + (at * 2 + 1) * H, here, stoch_inverse, input_gain + H, shared + H * D, D, columns,
+                    wanted, 1, H, R, BD, BK, SPLIT, PRECISION,
                 )  # fmt: skip
                 ok = here[:, None] & wanted[None, :]
                 acc += tl.load(base + at[:, None] * D + columns[None, :], mask=ok, other=0.0).to(tl.float32)
@@ -113,10 +115,10 @@ def forward_kernel(
                 for item in range(program, D1, PROGRAMS):
                     block, column = item // P1, (item % P1) * BD + tl.arange(0, BD)
                     wanted, columns = column < P, block * P + column
-                    acc = add_normed(
-                        tl.zeros([R, BD], tl.float32), hidden + ((layer - 1) * T * N + at) * D + block * P, here,
-                        inverse, gain + (layer - 1) * D + block * P, own + (layer * G + block) * P * P, P, column,
-                        wanted, 1, P, BK, PRECISION,
+                    acc = multiplied_norm(
+                        hidden + ((layer - 1) * T * N + at) * D + block * P, here, inverse,
+                        gain + (layer - 1) * D + block * P, own + (layer * G + block) * P * P, P, column,
+                        wanted, 1, P, R, BD, BK, SPLIT, PRECISION,
                     )  # fmt: skip
                     acc += tl.load(bias + (layer - 1) * D + columns, mask=wanted, other=0.0).to(tl.float32)[None, :]
                     leave(
@@ -133,18 +135,19 @@ def forward_kernel(
             for item in range(program, D1, PROGRAMS):
                 block, column = item // P1, (item % P1) * BD + tl.arange(0, BD)
                 wanted, columns = column < P, block * P + column
-                reset, new = tl.zeros([R, BD], tl.float32), tl.zeros([R, BD], tl.float32)
-                update = tl.zeros([R, BD], tl.float32)
+                reset = tl.zeros([SPLIT, R, BD], tl.float32)
+                new, update = reset, reset
                 weight = gate_own + block * P * 3 * P
                 for first in range(0, P, BK):
-                    k = first + tl.arange(0, BK)
+                    k = inner(first, BK, SPLIT)
                     x = normed(
                         hidden + ((L - 1) * T * N + at) * D + block * P, inverse, gain + (L - 1) * D + block * P, k,
-                        here[:, None] & (k < P)[None, :],
+                        here, P,
                     )  # fmt: skip
                     reset = multiplied(reset, x, weight, k, k < P, 3 * P, column, wanted, 1, PRECISION)
                     new = multiplied(new, x, weight + P, k, k < P, 3 * P, column, wanted, 1, PRECISION)
                     update = multiplied(update, x, weight + 2 * P, k, k < P, 3 * P, column, wanted, 1, PRECISION)
+                reset, new, update = tl.sum(reset, 0), tl.sum(new, 0), tl.sum(update, 0)
                 biases = gate_bias + block * 3 * P + column
                 reset += tl.load(biases, mask=wanted, other=0.0).to(tl.float32)[None, :]
                 new += tl.load(biases + P, mask=wanted, other=0.0).to(tl.float32)[None, :]
@@ -170,15 +173,18 @@ def forward_kernel(
             for item in range(program, tl.where(t + 1 < T, 2 * H1, H1), PROGRAMS):
                 columns = (item % H1) * BH + tl.arange(0, BH)
                 wanted = columns < H
-                acc = tl.zeros([R, BH], tl.float32)
                 if item < H1:
-                    acc = add_scaled(acc, after, here, one, posterior, H, columns, wanted, 1, D, BK, PRECISION)
+                    acc = scaled(
+                        after, here, one, posterior, H, columns, wanted, 1, D, R, BH, BK, SPLIT, PRECISION
+                    )  # fmt: skip
                     ok = here[:, None] & wanted[None, :]
                     acc += tl.load(token + at[:, None] * H + columns[None, :], mask=ok, other=0.0).to(tl.float32)
                     leave(acc, posteriors + at * H, columns, wanted, here, posterior_squares + item * R, R)
                 else:
                     carried = tl.load(keep + (t + 1) * N + rows, mask=here, other=0.0)
-                    acc = add_scaled(acc, after, here, carried, from_deter, H, columns, wanted, 1, D, BK, PRECISION)
+                    acc = scaled(
+                        after, here, carried, from_deter, H, columns, wanted, 1, D, R, BH, BK, SPLIT, PRECISION
+                    )  # fmt: skip
                     acc += tl.load(input_bias + columns, mask=wanted, other=0.0).to(tl.float32)[None, :]
                     leave(
                         acc, inputs + (at + N) * 2 * H, columns, wanted, here, deter_squares + (item - H1) * R, R
@@ -194,10 +200,9 @@ def forward_kernel(
                 for item in range(program, H1, PROGRAMS):
                     columns = item * BH + tl.arange(0, BH)
                     wanted = columns < H
-                    acc = add_normed(
-                        tl.zeros([R, BH], tl.float32), posteriors + ((layer - 1) * T * N + at) * H, here, inverse,
-                        posterior_gain + (layer - 1) * H, between + (layer - 1) * H * H, H, columns, wanted, 1,
-                        H, BK, PRECISION,
+                    acc = multiplied_norm(
+                        posteriors + ((layer - 1) * T * N + at) * H, here, inverse, posterior_gain + (layer - 1) * H,
+                        between + (layer - 1) * H * H, H, columns, wanted, 1, H, R, BH, BK, SPLIT, PRECISION,
                     )  # fmt: skip
                     acc += tl.load(between_bias + (layer - 1) * H + columns, mask=wanted, other=0.0)[None, :]
                     leave(
@@ -215,9 +220,9 @@ def forward_kernel(
                 flat = tl.arange(0, LATENTS * CLASSES)
                 columns = (item * LATENTS + flat // CLASSES) * C + flat % CLASSES
                 wanted = (item * LATENTS + flat // CLASSES < S) & (flat % CLASSES < C)
-                acc = add_normed(
-                    tl.zeros([R, LATENTS * CLASSES], tl.float32), posteriors + ((Q - 1) * T * N + at) * H, here,
-                    inverse, posterior_gain + (Q - 1) * H, to_logits, Z, columns, wanted, 1, H, BK, PRECISION,
+                acc = multiplied_norm(
+                    posteriors + ((Q - 1) * T * N + at) * H, here, inverse, posterior_gain + (Q - 1) * H, to_logits, Z,
+                    columns, wanted, 1, H, R, LATENTS * CLASSES, BK, SPLIT, PRECISION,
                 )  # fmt: skip
                 acc += tl.load(logits_bias + columns, mask=wanted, other=0.0).to(tl.float32)[None, :]
                 tl.store(logits + at[:, None] * Z + columns[None, :], acc, mask=here[:, None] & wanted[None, :])

@@ -18,7 +18,7 @@ from world_models.dreamer.kernels.forward import forward_kernel
 from world_models.dreamer.recurrence import Kernels, Past
 from world_models.dreamer.scan import Reverse, Walked
 
-MOST_ROWS = 256
+MOST_ROWS = 128
 """With more, the programs are not sure to run at once, and products are large enough not to need these kernels."""
 
 
@@ -36,6 +36,8 @@ class Tiles:
     """Values of a row that are read at a time."""
     programs: int
     """Programs that share the columns of the same rows; all run at once, and meet after each phase."""
+    split: int = 4
+    """Parts of those, each with a sum of its own: one for each warp."""
     warps: int = 4
 
 
@@ -57,9 +59,9 @@ def choose_tiles(kernels: Kernels, rows: int, processors: int | None = None) -> 
     if processors is None:
         processors = torch.cuda.get_device_properties(kernels.shared.device).multi_processor_count
     deter, (blocks, _, width) = kernels.posterior[0].shape[0], kernels.own[0].shape
-    here = min(64, max(16, triton.next_power_of_2(rows)))
+    here = 16 if rows <= 16 else 32  # with more, values of a program no longer fit into its registers
     share = max(1, processors // triton.cdiv(rows, here))
-    columns = min(64, max(16, triton.next_power_of_2(triton.cdiv(deter, share))))
+    columns = min(32, max(16, triton.next_power_of_2(triton.cdiv(deter, share))))
     most = max(blocks * triton.cdiv(width, columns), triton.cdiv(2 * kernels.input_bias.shape[1], 16))
     inner = 64 if kernels.shared.dtype == torch.float32 or here > 16 else 128
     return Tiles(here, columns, 16, inner, min(share, most))
@@ -100,7 +102,7 @@ def _plan(kernels: Kernels, latents: tuple[int, int], rows: int, tiles: Tiles) -
         "D": deter, "H": hidden, "S": latents[0], "C": latents[1], "G": blocks, "L": layers, "Q": posteriors,
         "R": tiles.rows, "BD": tiles.deter, "BH": tiles.hidden, "BK": tiles.inner,
         "CLASSES": triton.next_power_of_2(latents[1]), "H1_WIDE": triton.next_power_of_2(hidden_tiles),
-        "D1_WIDE": triton.next_power_of_2(deter_tiles), "PROGRAMS": tiles.programs,
+        "D1_WIDE": triton.next_power_of_2(deter_tiles), "PROGRAMS": tiles.programs, "SPLIT": tiles.split,
         "PRECISION": "interpreted" if knobs.runtime.interpret else "tf32" if tensor_float else "ieee",
     }  # fmt: skip
     grid = (tiles.programs, triton.cdiv(rows, tiles.rows))

@@ -1,8 +1,9 @@
 """What both kernels of the scan are made of: products of few rows with a tile of a weight, norms, and meetings.
 
 A program works on a tile of rows `[R]`. It is given pointers to the first of K values of each row, and multiplies them
-with `weight[k, columns]`; strides are of the weight's memory, so that a transposed weight needs no copy. Values that
-another program may have written are read past the first cache.
+with `weight[k, columns]`; strides are of the weight's memory, so that a transposed weight needs no copy. It reads BK
+values at a time, in SPLIT parts with a sum each: with so few rows all warps would otherwise read the same values, and
+wait for one sum. Values that another program may have written are read past the first cache.
 """
 
 from typing import no_type_check
@@ -35,10 +36,18 @@ def fresh(pointers, ok):
 
 @triton.jit
 @no_type_check
+def inner(first, BK: tl.constexpr, SPLIT: tl.constexpr):
+    """BK indices from `first` on, `[SPLIT BK/SPLIT]`."""
+    part: tl.constexpr = BK // SPLIT
+    return first + tl.arange(0, SPLIT)[:, None] * part + tl.arange(0, part)[None, :]
+
+
+@triton.jit
+@no_type_check
 def multiplied(acc, x, weight, k, k_ok, k_stride, columns, wanted, stride, PRECISION: tl.constexpr):
-    """`acc + x weight[k, columns]`."""
-    pointers = weight + k[:, None] * k_stride + columns[None, :] * stride
-    w = tl.load(pointers, mask=k_ok[:, None] & wanted[None, :], other=0.0)
+    """`acc + x weight[k, columns]`, a sum for each part of k: x `[SPLIT R BK/SPLIT]`, k `[SPLIT BK/SPLIT]`."""
+    pointers = weight + k[:, :, None] * k_stride + columns[None, None, :] * stride
+    w = tl.load(pointers, mask=k_ok[:, :, None] & wanted[None, None, :], other=0.0)
     x = x.to(w.dtype)
     if PRECISION == "interpreted":  # Triton's interpreter multiplies the bits of bfloat16 as integers
         return tl.dot(x.to(tl.float32), w.to(tl.float32), acc, input_precision="ieee")
@@ -47,16 +56,19 @@ def multiplied(acc, x, weight, k, k_ok, k_stride, columns, wanted, stride, PRECI
 
 @triton.jit
 @no_type_check
-def add_scaled(
-    acc, x, here, scale, weight, k_stride, columns, wanted, stride,
-    K: tl.constexpr, BK: tl.constexpr, PRECISION: tl.constexpr,
+def scaled(
+    x, here, scale, weight, k_stride, columns, wanted, stride,
+    K: tl.constexpr, R: tl.constexpr, B: tl.constexpr, BK: tl.constexpr, SPLIT: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """`acc + (scale x) weight`."""
+    """`(scale x) weight`, `[R B]`."""
+    acc = tl.zeros([SPLIT, R, B], tl.float32)
     for first in range(0, K, BK):
-        k = first + tl.arange(0, BK)
-        inside = fresh(x[:, None] + k[None, :], here[:, None] & (k < K)[None, :]) * scale[:, None]
-        acc = multiplied(acc, inside, weight, k, k < K, k_stride, columns, wanted, stride, PRECISION)
-    return acc
+        k = inner(first, BK, SPLIT)
+        found = fresh(x[None, :, None] + k[:, None, :], here[None, :, None] & (k < K)[:, None, :])
+        acc = multiplied(
+            acc, found * scale[None, :, None], weight, k, k < K, k_stride, columns, wanted, stride, PRECISION
+        )  # fmt: skip
+    return tl.sum(acc, 0)
 
 
 @triton.jit
@@ -77,25 +89,28 @@ def inverse_rms(parts, WIDTH: tl.constexpr, TILES: tl.constexpr, WIDE: tl.conste
 
 @triton.jit
 @no_type_check
-def normed(x, inverse, gain, k, ok):
-    """`layers.norm_silu` of values k of the rows."""
-    scaled = fresh(x[:, None] + k[None, :], ok) * inverse[:, None]
-    scaled = scaled * tl.load(gain + k[None, :], mask=ok, other=0.0).to(tl.float32)
-    return scaled * tl.sigmoid(scaled)
+def normed(x, inverse, gain, k, here, K: tl.constexpr):
+    """`layers.norm_silu` of values k of the rows, `[SPLIT R BK/SPLIT]`."""
+    ok = here[None, :, None] & (k < K)[:, None, :]
+    unit = fresh(x[None, :, None] + k[:, None, :], ok) * inverse[None, :, None]
+    pre = unit * tl.load(gain + k, mask=k < K, other=0.0).to(tl.float32)[:, None, :]
+    return pre * tl.sigmoid(pre)
 
 
 @triton.jit
 @no_type_check
-def add_normed(
-    acc, x, here, inverse, gain, weight, k_stride, columns, wanted, stride,
-    K: tl.constexpr, BK: tl.constexpr, PRECISION: tl.constexpr,
+def multiplied_norm(
+    x, here, inverse, gain, weight, k_stride, columns, wanted, stride,
+    K: tl.constexpr, R: tl.constexpr, B: tl.constexpr, BK: tl.constexpr, SPLIT: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """`acc + norm_silu(x) weight`."""
+    """`norm_silu(x) weight`, `[R B]`."""
+    acc = tl.zeros([SPLIT, R, B], tl.float32)
     for first in range(0, K, BK):
-        k = first + tl.arange(0, BK)
-        inside = normed(x, inverse, gain, k, here[:, None] & (k < K)[None, :])
-        acc = multiplied(acc, inside, weight, k, k < K, k_stride, columns, wanted, stride, PRECISION)
-    return acc
+        k = inner(first, BK, SPLIT)
+        acc = multiplied(
+            acc, normed(x, inverse, gain, k, here, K), weight, k, k < K, k_stride, columns, wanted, stride, PRECISION
+        )  # fmt: skip
+    return tl.sum(acc, 0)
 
 
 @triton.jit
@@ -110,26 +125,22 @@ def leave(pre, out, columns, wanted, here, squares, R: tl.constexpr):
 
 @triton.jit
 @no_type_check
-def slid(out, slope, unit, mean, offsets, ok):
-    """The gradient of pre-activations from that of what `norm_silu` made of them (`layers.NormSiluGradients.step`)."""
-    weighted = fresh(out + offsets, ok) * tl.load(slope + offsets, mask=ok, other=0.0)
-    return weighted - tl.load(unit + offsets, mask=ok, other=0.0) * mean[:, None]
-
-
-@triton.jit
-@no_type_check
-def add_slid(
-    acc, out, slope, unit, grad, start, here, mean, weight, k_stride, columns, wanted, stride, share, shares,
-    K: tl.constexpr, BK: tl.constexpr, PRECISION: tl.constexpr,
+def multiplied_slide(
+    out, slope, unit, grad, start, here, mean, weight, k_stride, columns, wanted, stride, share, shares,
+    K: tl.constexpr, R: tl.constexpr, B: tl.constexpr, BK: tl.constexpr, SPLIT: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """`acc + slid(...) weight`. The `share`th of `shares` programs that compute the same writes its part to `grad`."""
+    """`g weight`, `[R B]`, with the gradients g of pre-activations from those of what `norm_silu` made of them
+    (`layers.NormSiluGradients.step`). The `share`th of `shares` programs that need the same g writes its part."""
+    acc = tl.zeros([SPLIT, R, B], tl.float32)
     for first in range(0, K, BK):
-        k = first + tl.arange(0, BK)
-        offsets, ok = start[:, None] + k[None, :], here[:, None] & (k < K)[None, :]
-        inside = slid(out, slope, unit, mean, offsets, ok).to(grad.dtype.element_ty)
-        tl.store(grad + offsets, inside, mask=ok & ((first // BK) % shares == share))
-        acc = multiplied(acc, inside, weight, k, k < K, k_stride, columns, wanted, stride, PRECISION)
-    return acc
+        k = inner(first, BK, SPLIT)
+        place, ok = start[None, :, None] + k[:, None, :], here[None, :, None] & (k < K)[:, None, :]
+        weighted = fresh(out + place, ok) * tl.load(slope + place, mask=ok, other=0.0)
+        wide = weighted - tl.load(unit + place, mask=ok, other=0.0) * mean[None, :, None]
+        g = wide.to(grad.dtype.element_ty)
+        tl.store(grad + place, g, mask=ok & ((first // BK) % shares == share))
+        acc = multiplied(acc, g, weight, k, k < K, k_stride, columns, wanted, stride, PRECISION)
+    return tl.sum(acc, 0)
 
 
 @triton.jit
