@@ -80,6 +80,7 @@ class _Launch(NamedTuple):
     def run(self, kernel: Any, steps: int, *given: Any, apart: bool) -> None:
         """Launch `kernel` once for all steps; or `apart`, once for every phase of each."""
         constants, device = self.constants, given[0].device
+        assert all(x.is_contiguous() for x in given[:-1])
         parts = torch.empty(self.grid[1] * self.parts * self.tiles.rows, device=device)
         # A cache line each, so that programs of other rows do not disturb.
         arrivals = torch.zeros(self.grid[1] * 32, dtype=torch.int32, device=device)
@@ -154,7 +155,7 @@ class Fused:
         launch.run(
             forward_kernel, time, states, *(x.contiguous() for x in (keep, base, token, draw)),
             *(_laid_out(x, k.shared) for x in weights), past.inputs, block_layers, past.gates, past.candidates,
-            posteriors, logits, indices, (time, rows, mix), apart=self.apart,
+            posteriors, logits, indices, (time, rows, float(mix)), apart=self.apart,
         )  # fmt: skip
         return Walked(past, states[:-1] * keep, states[1:], logits, indices)
 
