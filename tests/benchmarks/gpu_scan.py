@@ -15,9 +15,10 @@ from world_models.dreamer.config import RSSMConfig
 MEETING, FILL, CHUNK, AROUND = 1.3, 0.7, 0.18, 250.0
 """Microseconds, estimates of what an H100 needs: until 128 programs have met; until the first values of a product have
 come from the second cache; for 128 more of them; and for about 150 replayed kernels before and behind the steps."""
-RUNS = 5
 SECOND_CACHE, BANDWIDTH = 50e6, 3.35e6
 """Bytes that stay in it, and bytes per microsecond of those that do not."""
+RUNS = 5
+"""In which the kernels must find the same."""
 
 
 def predicted(c: RSSMConfig, time: int, width: int) -> float:
@@ -80,8 +81,8 @@ class Scan:
 
 def fused_parity(scan: Scan, difference: Callable[[Sequence[Tensor], Sequence[Tensor]], float]) -> dict[str, float]:
     """The kernels beside the plain scan: the share of latents that they pick otherwise, then states and gradients from
-    the same latents. And whether meetings hold: how far one launch is from launches for every phase, which need none, and
-    the share of runs that find the same to the bit, as nothing in the kernels depends on who comes first."""
+    the same latents. And whether meetings hold: how far one launch is from one for every phase, which needs none, and the
+    share of runs that find the same to the bit, as nothing in the kernels depends on who comes first."""
     from world_models.dreamer.kernels.fused import Fused
 
     picked = scan.results(None, scan.draws)[0][2]
