@@ -81,8 +81,8 @@ class Scan:
 
 def fused_parity(scan: Scan, difference: Callable[[Sequence[Tensor], Sequence[Tensor]], float]) -> dict[str, float]:
     """The kernels beside the plain scan: the share of latents that they pick otherwise, then states and gradients from
-    the same latents. And whether meetings hold: how far one launch is from one for every phase, which needs none, and the
-    share of runs that find the same to the bit, as nothing in the kernels depends on who comes first."""
+    the same latents. And whether meetings hold: how far one launch is from one for every phase, which needs none, and
+    the share of runs that find the same to the bit, as nothing in the kernels depends on who comes first."""
     from world_models.dreamer.kernels.fused import Fused
 
     picked = scan.results(None, scan.draws)[0][2]
