@@ -58,7 +58,7 @@ class InlineRun:
         schema = replay_schema(observation, action, config.model)
         self.store = inline_store(schema, config, self.board.note, self.interrupt.waiting)
         self.learner = build_learner(config, self.agent, self.store, logdir)
-        if line := self.learner.step.filtering:
+        for line in self.learner.step.remarks:
             self.board.note(line)
         self.acting = acting_part(config, observation, action, self.agent)
         learner = config.learner

@@ -65,6 +65,9 @@ class LearnerConfig:
     cuda_graph: bool = False
     """On CUDA, in one process, record the update as a CUDA graph and replay it, which spares the host thousands of
     launches. Off until it has been tried on a GPU."""
+    compile: bool = False
+    """On a CPU take imagined steps in C++ that is compiled at the start: about 20 seconds, or 3 if it is in the user's
+    cache already. Numbers differ by rounding."""
     fused_scan: bool = False
     """On CUDA, filter a sequence with one Triton kernel forward and one backward instead of operator by operator. Off
     until it has been tried on a GPU."""

@@ -18,6 +18,7 @@ from world_models.dreamer.anchor import Anchor
 from world_models.dreamer.disagreement import Disagreement
 from world_models.dreamer.draws import Draws, draw_update, mix_seed
 from world_models.dreamer.kernels.choice import fused_walk
+from world_models.dreamer.kernels.imagined_step import CompiledSteps, NotCompiledError
 from world_models.dreamer.official_names import is_kernel, trainable
 from world_models.dreamer.rssm import State
 from world_models.joining import Join
@@ -64,7 +65,8 @@ class DreamerStep:
 
     On CUDA a process alone records its update as a CUDA graph (`config.cuda_graph`) and replays it: what one call
     returned is then overwritten by the next, metrics excepted. With `config.fused_scan` it filters sequences with two
-    Triton kernels; `filtering` says how it does. ValueError: those cannot be used.
+    Triton kernels. ValueError: those cannot be used. On a CPU `config.compile` makes C++ of imagined steps if it can.
+    `remarks` says which it is.
 
     It needs no more of Nexus: README.md has a loop of 15 lines around it, and `learner.batch.batch_of` makes batches of
     plain tensors. `state_dict()` of `agent` and of `optimizer`, `updates` and `carry` are all that it keeps.
@@ -95,6 +97,8 @@ class DreamerStep:
         if self.device.type == "cuda":
             torch.backends.cuda.matmul.allow_tf32 = config.tf32
             torch.backends.cudnn.allow_tf32 = config.tf32
+        self.compiling = self._compile() if config.compile else ""
+        """How it went with `config.compile`, as a line for a log."""
         walk = None
         if config.fused_scan and self.device.type == "cuda":
             with self._autocast():
@@ -102,6 +106,22 @@ class DreamerStep:
         agent.rssm.walk = walk
         if anchor is not None:
             anchor.rssm.walk = walk
+
+    def _compile(self) -> str:
+        config, take = self.config, self.agent.config.imagination_last or self.config.batch_length
+        rows = config.batch_size // (self.processes.size * config.accumulate) * min(take, config.batch_length)
+        try:
+            if self.device.type != "cpu" or self.autocast_dtype:
+                raise NotCompiledError("that is for float32 on a CPU")
+            self.agent.rssm.compiled_steps = steps = CompiledSteps(self.agent.rssm, rows)
+        except NotCompiledError as error:
+            return f"Imagined steps are not compiled: {error}. --learner.compile False says nothing of it."
+        return f"Imagined steps are compiled; that took {steps.seconds:.1f} s."
+
+    @property
+    def remarks(self) -> list[str]:
+        """Lines for a log: what is done in another way than operator by operator, or could be."""
+        return [line for line in (self.compiling, self.filtering) if line]
 
     @property
     def filtering(self) -> str:

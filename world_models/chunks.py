@@ -21,12 +21,17 @@ def whole() -> Iterator[None]:
         _whole = False
 
 
+def on_cpu(x: Tensor) -> bool:
+    """Whether this is a tensor of a CPU that stands for itself."""
+    return x.device.type == "cpu" and not _whole
+
+
 def in_chunks(function: Callable[..., Any], rows: int, *inputs: Tensor) -> Any:
     """`function(*inputs)`; on a CPU in chunks of `rows` rows along the first axis, on other devices in one call.
 
     `function` returns a tensor, or a tuple of tensors, with the same first axis; rows must be independent.
     """
-    if _whole or inputs[0].device.type != "cpu" or len(inputs[0]) <= rows:
+    if not on_cpu(inputs[0]) or len(inputs[0]) <= rows:
         return function(*inputs)
     parts = [function(*chunk) for chunk in zip(*(x.split(rows) for x in inputs), strict=True)]
     if isinstance(parts[0], Tensor):

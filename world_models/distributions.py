@@ -39,7 +39,9 @@ class _CrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, probs: Tensor, index: Tensor, weight: Tensor) -> Tensor:
         ctx.save_for_backward(probs, index, weight)
-        return -(weight * F.log_softmax(logits, -1).gather(-1, index)).sum(-1)
+        largest, at = logits.max(-1, keepdim=True)
+        log_sum = largest - probs.gather(-1, at).log()  # logsumexp of the logits, without another pass
+        return (weight * (log_sum - logits.gather(-1, index))).sum(-1)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from world_models.distributions import one_hot, symlog
+from world_models.products import linear
 from world_models.space import Spaces
 
 NORM_EPS = 1e-4
@@ -34,7 +35,7 @@ class Linear(nn.Module):
         init_weight(self.weight, inputs, scale)
 
     def forward(self, x: Float[Tensor, "... I"]) -> Float[Tensor, "... O"]:
-        return F.linear(x, self.weight, self.bias)
+        return linear(x, self.weight, self.bias)
 
 
 class BlockLinear(nn.Module):

@@ -77,7 +77,7 @@ class LearnerProcess:
         with self.beat.waiting():
             group.meet()
         self.learner = build_learner(config, self.agent, self.store, logdir, group.processes)
-        if line := self.learner.step.filtering:
+        for line in self.learner.step.remarks:
             print(line)
         self.learner.source = self.ahead = SampledAhead(self.learner.sample, config.learner.prefetch, self._batch)
         self.learner.write_back = WriteBack(self.store, BEHIND, lambda: self.shares.on("latents"))

@@ -15,8 +15,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.flop_counter import flop_registry
 
+from world_models.products import ONEDNN
 from world_models.stages import watched
 
+FLOPS = flop_registry | {ONEDNN: lambda x, weight, *_, out_val: 2 * out_val.numel() * weight.shape[1]}
+"""Formulas of operators; torch has none for oneDNN's product."""
 BEFORE = "prepare"
 """The stage of what is done before any begins."""
 
@@ -140,7 +143,7 @@ class Counting(TorchDispatchMode):
         if not _is_view(func, inputs, outputs):
             # What is written in place is read too.
             tensors = inputs + outputs
-            formula = flop_registry.get(func.overloadpacket)
+            formula = FLOPS.get(func.overloadpacket)
             flops = int(formula(*args, **kwargs, out_val=out)) if formula else 0
             nbytes = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
             work.kernels += 1

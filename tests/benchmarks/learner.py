@@ -86,7 +86,11 @@ class Bench:
 
     def flops(self) -> int:
         """Floating-point operations of the matrix products and convolutions of one update."""
-        return total(Counting().count(self.update).values()).flops
+        steps, self.agent.rssm.compiled_steps = self.agent.rssm.compiled_steps, None  # counted operator by operator
+        try:
+            return total(Counting().count(self.update).values()).flops
+        finally:
+            self.agent.rssm.compiled_steps = steps
 
     def profile(self) -> str:
         """The operators of one update, dearest first."""
@@ -123,6 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--precision", default="auto", help="float32, bfloat16 or auto (float32 on a CPU)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
+    parser.add_argument("--compile", action="store_true", help="with learner.compile; here alone, not in --against")
     parser.add_argument("--updates", type=int, default=5, help="updates measured, behind one that warms up")
     parser.add_argument("--profile", action="store_true", help="print what one more update spends its time on")
     parser.add_argument(
@@ -134,14 +139,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     name = "/".join(filter(None, ("learner", options.preset, options.size)))
     try:
         config = apply(RunConfig(task="dmc_walker_walk"), options.preset, options.size)
-        learner = replace(config.learner, device=options.device, precision=options.precision)
+        learner = replace(config.learner, device=options.device, precision=options.precision, compile=options.compile)
     except ValueError as error:
         parser.error(str(error))
     if options.against:
         given = [options.preset, options.size, options.device, options.precision, str(options.threads)]
-        here = Path(__file__).parents[2]
+        here, more = Path(__file__).parents[2], ["compile"] * options.compile
         try:
-            pair = compare(here, options.against, given, options.updates, options.device.startswith("cuda"))
+            pair = compare(here, options.against, given, options.updates, options.device.startswith("cuda"), more)
         except ValueError as error:
             parser.error(str(error))
         print(json.dumps({"name": name, "instructions": instructions()} | pair))
@@ -160,6 +165,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "precision": "bfloat16" if bench.step.autocast_dtype else "float32",
         "batch": [learner.batch_size, learner.batch_length],
         "imagination": config.model.imagination_length,
+        "compiled": bench.step.compiling,
         "updates": options.updates,
         "parameters": bench.parameters(),
     } | figures

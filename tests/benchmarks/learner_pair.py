@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.benchmarks.machine import median
@@ -15,10 +16,11 @@ from deploy.wiring.config import RunConfig
 from deploy.wiring.presets import apply
 from tests.benchmarks.learner import Bench
 from tests.benchmarks.machine import seconds
-preset, size, device, precision, threads = sys.argv[1:]
+preset, size, device, precision, threads, *more = sys.argv[1:]
 torch.set_num_threads(int(threads))
 config = apply(RunConfig(task="dmc_walker_walk"), preset, size)
-bench = Bench(replace(config, learner=replace(config.learner, device=device, precision=precision)))
+options = {"device": device, "precision": precision} | dict.fromkeys(more, True)
+bench = Bench(replace(config, learner=replace(config.learner, **options)))
 bench.update()
 print("ready", flush=True)
 for _ in sys.stdin:
@@ -55,14 +57,17 @@ class _Worker:
         self.process.wait(60)
 
 
-def compare(ours: Path, theirs: Path, arguments: list[str], rounds: int, cuda: bool) -> dict[str, object]:
+def compare(
+    ours: Path, theirs: Path, arguments: list[str], rounds: int, cuda: bool, more: Sequence[str] = ()
+) -> dict[str, object]:  # fmt: skip
     """Medians of `rounds` updates of each checkout, and the ratio ours / theirs of each round: CPU seconds, on CUDA
-    wall seconds. `arguments` are those of `WORKER`. Raises ValueError if `theirs` has no such benchmark."""
+    wall seconds. `arguments` are those of `WORKER`; `more` are options of the learner that are on in ours. Raises
+    ValueError if `theirs` has no such benchmark."""
     if not (theirs / "tests/benchmarks/learner.py").is_file():
         raise ValueError(f"--against {theirs} has no tests/benchmarks/learner.py; give a checkout of nexus.")
     workers: list[_Worker] = []
     try:
-        workers.extend(_Worker(checkout.resolve(), arguments) for checkout in (ours, theirs))
+        workers.extend(_Worker(*one) for one in ((ours.resolve(), [*arguments, *more]), (theirs.resolve(), arguments)))
         taken = [[worker.update()[cuda] for worker in workers] for _ in range(rounds)]
     finally:
         for worker in workers:

@@ -13,7 +13,7 @@ from tests.benchmarks.machine import at_reference
 KEYS = {
     "name", "value", "unit", "device", "versions", "threads", "precision", "batch", "imagination", "updates",
     "parameters", "cpu_seconds", "wall_seconds", "peak_gb", "matmul_gflops", "seconds_at_90", "gflop",
-    "share_of_matmul", "instructions",
+    "share_of_matmul", "instructions", "compiled",
 }  # fmt: skip
 
 

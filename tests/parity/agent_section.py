@@ -18,6 +18,7 @@ from world_models.distributions import BoundedNormal
 from world_models.dreamer.acting import ActingModel, Carry
 from world_models.dreamer.agent import Dreamer, Output
 from world_models.dreamer.draws import Draws
+from world_models.dreamer.kernels.imagined_step import CompiledSteps
 from world_models.dreamer.official_names import export_official, import_official, official_names, to_official, trainable
 from world_models.dreamer.rssm import State
 
@@ -47,14 +48,18 @@ METRICS = {
 }
 
 
-def check_agent(check: Check) -> None:
-    """Load the file's parameters, take one `DreamerStep` on its batch with its samples, compare everything."""
+def check_agent(check: Check, compiled: bool = False) -> None:
+    """Load the file's parameters, take one `DreamerStep` on its batch with its samples, compare everything. `compiled`:
+    with the imagined steps of `learner.compile`, which must be possible here."""
     fields = check.json()
     observation, action = spaces(check.json("obs_space")), spaces(check.json("act_space"))
     config = agent_config(fields)
     agent = Dreamer(observation, action, config)
     import_official(agent, check.inputs("params/"))
     check_acting(check, copy.deepcopy(agent))
+    if compiled:
+        rows, time = check.inputs("data/")["is_first"].shape
+        agent.rssm.compiled_steps = CompiledSteps(agent.rssm, rows * min(config.imagination_last or time, time))
 
     data = check.inputs("data/")
     arrays = {key: data[key] for key in (*observation, *action, *FLAGS, "consec")}

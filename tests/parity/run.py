@@ -56,12 +56,18 @@ def worst(outcome: Sequence[Comparison]) -> dict[str, float]:
     return {kind: max(values) for kind, values in errors.items() if values}
 
 
-def run(name: str, what: str, sections: Sections, arguments: Sequence[str] | None) -> int:
-    """The command `python -m tests.parity.NAME`; returns its exit code."""
+def run(
+    name: str, what: str, sections: Sections, arguments: Sequence[str] | None, compiled: Sections | None = None
+) -> int:  # fmt: skip
+    """The command `python -m tests.parity.NAME`; returns its exit code. With `--compiled` it runs `compiled`."""
     parser = argparse.ArgumentParser(prog=f"python -m tests.parity.{name}", description=what)
     parser.add_argument("--vectors", type=Path, required=True, help="folder of .npz files")
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+    if compiled:
+        parser.add_argument("--compiled", action="store_true", help="with learner.compile; it needs a C++ compiler")
     options = parser.parse_args(arguments)
+    if compiled and options.compiled:
+        sections = compiled
     files = sorted(options.vectors.glob("*.npz"))
     if not files:
         print(f"{options.vectors} holds no .npz file; pass the folder that does.", file=sys.stderr)

@@ -90,7 +90,7 @@ def test_all_programs_run_at_once(size: str, rows: int) -> None:
 
 def test_a_cpu_filters_operator_by_operator() -> None:
     step = DreamerStep(build(OBSERVATIONS["vector"], ACTION), replace(LEARNER, fused_scan=True))
-    assert step.agent.rssm.walk is None and step.filtering == ""
+    assert step.agent.rssm.walk is None and step.remarks == []
 
 
 @pytest.mark.skipif(find_spec("triton") is not None, reason="Triton is installed")

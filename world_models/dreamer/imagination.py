@@ -3,6 +3,7 @@
 Legend: N rows, H imagined steps, F feature width.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -29,12 +30,12 @@ class Imagined(NamedTuple):
 
 def imagine(rssm: RSSM, policy: Policy, start: State, draws: Draws) -> Imagined:
     """Roll H steps from `start` `[N ...]`. No gradient flows: the actor learns by REINFORCE (paper, eq. 11)."""
-    (rows, horizon), width, latents = draws.latents.shape[:2], start.deter.shape[-1], start.stoch.shape[1:]
+    (rows, horizon), width = draws.latents.shape[:2], start.deter.shape[-1]
     graph = torch.is_grad_enabled()
     with torch.no_grad():
         features = start.deter.new_empty(rows, horizon + 1, width + start.stoch[0].numel())
         torch.cat([start.deter, start.stoch.flatten(-2)], -1, out=features[:, 0])
-        steps, actions, raw, logits = rssm.steps(rows), [], [], []
+        ahead, actions, raw, logits = _ahead(rssm, features[:, 0]), [], [], []
         # The same memory without the count of its changes: what the policy keeps of one step outlives the next.
         written = features.data.unbind(1)
         for step in range(horizon + 1):
@@ -45,12 +46,33 @@ def imagine(rssm: RSSM, policy: Policy, start: State, draws: Draws) -> Imagined:
                 action = {key: dist.sample(action[key]) for key, dist in policy.distributions(raw[-1]).items()}
             actions.append(action)
             if step < horizon:
-                base = rssm.action_part(rssm.embed_action(concat_dict(policy.spaces, action)))
-                deter, stoch = written[step + 1].split([width, features.shape[-1] - width], -1)
-                steps.core(0, written[step], base, deter)
-                logits.append(rssm.prior(deter))
-                index = pick_class(unimix_probs(logits[-1], rssm.config.unimix), draws.latents[:, step])
-                one_hot_(index, stoch.unflatten(-1, latents))
+                taken = concat_dict(policy.spaces, action)
+                logits.append(ahead(written[step], taken, draws.latents[:, step], written[step + 1]))
         stacked = {key: torch.stack([action[key] for action in actions], 1) for key in policy.spaces}
     together = {key: torch.stack([out[key] for out in raw], 1) for key in raw[0]}
     return Imagined(features, stacked, policy.distributions(together), torch.stack(logits, 1))
+
+
+def _ahead(rssm: RSSM, start: Float[Tensor, "N F"]) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
+    """A function of a state `[N F]`, from `start` on, an action `[N A]` and a draw `[N S]`: it writes the next state to
+    its last argument and returns the prior's raw logits."""
+    c, widths = rssm.config, [rssm.config.deter, rssm.stoch_width]
+    if (compiled := rssm.compiled_steps) and compiled.takes(rssm, len(start)):
+        compiled.begin(rssm, start)
+
+        def joined(_: Tensor, action: Tensor, draw: Tensor, out: Tensor) -> Tensor:
+            *after, logits = compiled(action, draw)
+            torch.cat(after, -1, out=out)
+            return logits
+
+        return joined
+    steps = rssm.steps(len(start))
+
+    def plain(state: Tensor, action: Tensor, draw: Tensor, out: Tensor) -> Tensor:
+        deter, stoch = out.split(widths, -1)
+        steps.core(0, state, rssm.action_part(rssm.embed_action(action)), deter)
+        logits = rssm.prior(deter)
+        one_hot_(pick_class(unimix_probs(logits, c.unimix), draw), stoch.unflatten(-1, (c.stoch, c.classes)))
+        return logits
+
+    return plain

@@ -3,7 +3,7 @@
 Legend: B batch, T time, N rows, D deter, S latents, C classes, Z = S * C, A action width, E tokens.
 """
 
-from typing import NamedTuple, cast
+from typing import NamedTuple, Protocol, cast
 
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
@@ -48,6 +48,21 @@ class BlockDense(nn.Module):
         self.norm = NormSilu(outputs)
 
 
+class CompiledSteps(Protocol):
+    """Steps on the prior alone, one after the other and without gradients."""
+
+    def takes(self, rssm: "RSSM", rows: int) -> bool:
+        """Whether it can, as things are now."""
+
+    def begin(self, rssm: "RSSM", state: Float[Tensor, "N F"]) -> None:
+        """Go on from `state`, F = D + Z, with the parameters as they are now."""
+
+    def __call__(
+        self, action: Float[Tensor, "N A"], draw: Shaped[Tensor, "N S"]
+    ) -> tuple[Float[Tensor, "N D"], Float[Tensor, "N Z"], Float[Tensor, "N S C"]]:
+        """The next state and its raw prior logits."""
+
+
 class RSSM(nn.Module):
     """Sequence model, posterior and prior (Hafner et al. 2025, eq. 1-3)."""
 
@@ -69,6 +84,8 @@ class RSSM(nn.Module):
         self.posterior_out = Linear(c.hidden, self.stoch_width)
         self.walk: Walk | None = None
         """How `observe` takes its steps, instead of operator by operator."""
+        self.compiled_steps: CompiledSteps | None = None
+        """How imagined steps are taken, instead of operator by operator."""
 
     def initial(self, rows: int, device: torch.device | None = None) -> State:
         """Zeros; there is no learned initial state."""

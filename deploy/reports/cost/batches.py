@@ -66,8 +66,15 @@ def learner_of_task(config: RunConfig) -> Iterator[tuple[RunConfig, Learner]]:
 def _beside(config: RunConfig) -> RunConfig:
     """As `config`, for one of its learner's processes, with a small replay in memory and nothing to wait for."""
     share = config.learner.batch_size // config.learner.processes
-    learner = replace(  # a replayed graph has no stages, and operators of the scan's kernels are not counted
-        config.learner, batch_size=share, processes=1, start_items=SEQUENCES * share, cuda_graph=False, fused_scan=False
+    # A replayed graph has no stages, and operators of kernels and of compiled steps are not counted.
+    learner = replace(
+        config.learner,
+        batch_size=share,
+        processes=1,
+        start_items=SEQUENCES * share,
+        cuda_graph=False,
+        fused_scan=False,
+        compile=False,
     )
     room = start_items(learner) + sample_length(learner) * config.actor.environments
     replay = ReplayConfig(capacity=2 * room, online=config.replay.online, selection=config.replay.selection)
