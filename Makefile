@@ -15,13 +15,15 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 setup: $(STAMP)
 
 # Installed again only if the requirements have changed. torch comes first and in its exact version, so that no other
-# package's requirement of "any torch" installs a different build.
+# package's requirement of "any torch" installs a different build. Triton, which interprets kernels in tests, stays
+# apart: torch would import it beside Mesa, and their two LLVMs crash.
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Nexus needs Python 3.11 or newer, $(PYTHON) is " + sys.version.split()[0] + "; try make PYTHON=python3.11")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "Could not create $(VENV); on Debian: apt-get install python3-venv"; exit 1; }
 	@echo "Installing into $(VENV); the first time this takes a few minutes."
 	@$(PIP) "$$(grep '^torch==' constraints.txt)"
 	@$(PIP) --editable '.[dev]'
+	@test "$$(uname -s)" != Linux || $(PIP) --no-deps --target $(VENV)/triton --upgrade "$$(grep '^triton==' constraints.txt)"
 	@touch $(STAMP)
 
 train: setup
