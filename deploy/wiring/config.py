@@ -320,7 +320,7 @@ FREE = (
     "logdir", "frames", "log_every", "checkpoint_every", "checkpoint_seconds", "keep_checkpoints", "report_every",
     "metrics_port", "metrics_host", "evaluation.", "hooks.", "alerts.", "health.", "logging.", "cluster.",
     "learner.train_ratio", "replay.tolerance", "learner.threads", "learner.device", "learner.prefetch",
-    "learner.processes", "learner.accumulate",
+    "learner.processes", "learner.accumulate", "learner.cuda_graph", "learner.fused_scan", "learner.compile",
     "actor.flush_steps", "actor.flush_seconds", "actor.actors", "actor.autoscale.", "actor.max_lag",
     "learner.publish_every", "learner.publish_seconds", "environment.pool", "environment.pool_threads",
     "actor.isolation", "actor.step_timeout", "actor.reset_timeout", "actor.environment_gb", "actor.quarantine_after",
