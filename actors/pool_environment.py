@@ -82,7 +82,6 @@ class PoolEnvironment:
         reward, last = answer.reward.astype(np.float32, copy=False), answer.is_last
         self.lengths += self._frames
         if np.count_nonzero(first):
-            reward[first] = 0
             self.lengths[first] = 0
             self.scores[first] = 0
         self.scores += reward
@@ -143,6 +142,7 @@ class PoolEnvironment:
                     self.episodes[i] += 1
                     self.seeds[i] = -1
                 answer = self._pool.step(actions, first)
+            answer.reward[first] = 0  # what envpool gives with a reset is whatever was in that memory
             if self._check:
                 self._require_finite(answer)
             return answer

@@ -91,6 +91,17 @@ def test_a_failure_ends_the_step_and_says_where(how: str, words: str) -> None:
         environments.step(ACTIONS)
 
 
+def test_the_reward_of_a_begun_episode_is_not_read() -> None:
+    environments = PoolEnvironment(Maker({0: "reward"}), 0, [0, 1, 2])
+    assert environments.step()["reward"].tolist() == [0.0, 0.0, 0.0]
+    environments = PoolEnvironment(Maker({5: "reward"}), 0, [0, 1, 2])  # the first begins its second one
+    environments.step()
+    for _ in range(4):
+        environments.step(ACTIONS)
+    with pytest.raises(BrokenEnvironmentError, match="environment 1, .*the reward: not finite"):
+        environments.step(ACTIONS)
+
+
 def test_values_are_not_checked_if_that_is_not_wanted() -> None:
     environments = PoolEnvironment(Maker({1: "nan"}), 0, [0, 1, 2], check=False)
     environments.step()

@@ -37,6 +37,7 @@ def test_a_local_run_makes_one_environment_beside_those_that_step_and_none_in_th
     try:
         wait_for(lambda: lines(tmp_path / "run" / "metrics.jsonl") or supervisor.poll(), "a learner that learns")
         assert supervisor.poll() is None, (tmp_path / "output.log").read_text()
+        wait_for(lambda: len(_written(tmp_path, "made")) >= 1 + 4, "the environments of both actors")
         made, imported = _written(tmp_path, "made"), set(_written(tmp_path, "imported"))
         assert len(set(made)) == len(made) == 1 + 4, "one to read the spaces, and four that step in their processes"
         assert not os.path.exists(f"/proc/{made[0]}")
