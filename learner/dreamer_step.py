@@ -97,6 +97,7 @@ class DreamerStep:
         if self.device.type == "cuda":
             torch.backends.cuda.matmul.allow_tf32 = config.tf32
             torch.backends.cudnn.allow_tf32 = config.tf32
+        agent.rssm.compiled_steps = None
         self.compiling = self._compile() if config.compile else ""
         """How it went with `config.compile`, as a line for a log."""
         walk = None

@@ -18,7 +18,6 @@ from world_models.distributions import BoundedNormal
 from world_models.dreamer.acting import ActingModel, Carry
 from world_models.dreamer.agent import Dreamer, Output
 from world_models.dreamer.draws import Draws
-from world_models.dreamer.kernels.imagined_step import CompiledSteps
 from world_models.dreamer.official_names import export_official, import_official, official_names, to_official, trainable
 from world_models.dreamer.rssm import State
 
@@ -57,9 +56,6 @@ def check_agent(check: Check, compiled: bool = False) -> None:
     agent = Dreamer(observation, action, config)
     import_official(agent, check.inputs("params/"))
     check_acting(check, copy.deepcopy(agent))
-    if compiled:
-        rows, time = check.inputs("data/")["is_first"].shape
-        agent.rssm.compiled_steps = CompiledSteps(agent.rssm, rows * min(config.imagination_last or time, time))
 
     data = check.inputs("data/")
     arrays = {key: data[key] for key in (*observation, *action, *FLAGS, "consec")}
@@ -74,11 +70,16 @@ def check_agent(check: Check, compiled: bool = False) -> None:
         forced=True,
     )
     check_loss_gradients(check, copy.deepcopy(agent), batch, draws)
-    learner = LearnerConfig(optimizer=optimizer_config(fields["opt"]), device="cpu", precision="float32")
+    rows, columns = batch.steps["is_first"].shape
+    learner = LearnerConfig(
+        batch_size=rows, batch_length=columns, optimizer=optimizer_config(fields["opt"]), device="cpu",
+        precision="float32", compile=compiled,
+    )  # fmt: skip
     step = DreamerStep(agent, learner)
     state = State(check.tensor("carry/dyn/deter"), check.tensor("carry/dyn/stoch"))
     step.carry = Carry(state, check.tensors("carry/prevact/"))  # garbage, to be ignored as nothing continues
     update = step(batch, draws)
+    assert not compiled or getattr(agent.rssm.compiled_steps, "taken", 0) == config.imagination_length, step.compiling
 
     check_losses(check, agent, update.output)
     check_world_model(check, agent, update.output)

@@ -28,7 +28,7 @@ class Plainly(CompiledSteps):
     """What would be compiled, as it stands."""
 
     def __init__(self, rows: int):
-        self.rows, self._step = rows, imagined_step
+        self.rows, self.taken, self._step = rows, 0, imagined_step
 
 
 @pytest.mark.parametrize("forced", [False, True])
@@ -72,7 +72,7 @@ def test_it_is_compiled_once_and_found_again(tmp_path: Path) -> None:
     for _ in range(2):
         found = updates(tmp_path)
         assert found["remarks"][0].startswith("Imagined steps are compiled; that took "), found
-        assert found["graphs"] == 1 and found["calls"] == UPDATES * CONFIG.imagination_length
+        assert found["graphs"] == 1 and found["taken"] == UPDATES * CONFIG.imagination_length
         assert found["apart"] < 1e-4
     assert any((tmp_path / "nexus" / "compiled").rglob("*.so"))
 
@@ -81,7 +81,7 @@ def test_without_a_compiler_it_says_so_and_steps_are_plain(tmp_path: Path) -> No
     found = updates(tmp_path, CXX=str(tmp_path / "g++"))
     (remark,) = found["remarks"]
     assert remark.startswith("Imagined steps are not compiled: ") and "It needs g++, or another compiler" in remark
-    assert found["apart"] == 0.0 and found["calls"] == 0
+    assert found["apart"] == 0.0 and found["taken"] == 0
 
 
 def test_what_cannot_be_compiled_is_said() -> None:

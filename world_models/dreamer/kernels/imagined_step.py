@@ -134,7 +134,7 @@ class CompiledSteps:
         from torch._dynamo.exc import TorchDynamoException
 
         inductor.compile_threads = 1  # others would be processes that outlive the compilation
-        self.rows, self._step = rows, torch.compile(imagined_step, fullgraph=True, dynamic=False)
+        self.rows, self.taken, self._step = rows, 0, torch.compile(imagined_step, fullgraph=True, dynamic=False)
         zeros = rssm.deter_in.linear.weight.new_zeros
         try:
             state = rssm.initial(rows)
@@ -145,7 +145,8 @@ class CompiledSteps:
             raise NotCompiledError(
                 f"{reason}. It needs g++, or another compiler that CXX names, and Python's header files"
             ) from error
-        self.seconds = time.perf_counter() - begun
+        self.seconds, self.taken = time.perf_counter() - begun, 0
+        """How long that took, and steps taken since."""
 
     def takes(self, rssm: RSSM, rows: int) -> bool:
         """Whether it was compiled for such steps."""
@@ -168,4 +169,5 @@ class CompiledSteps:
     ) -> tuple[Float[Tensor, "N D"], Float[Tensor, "N Z"], Float[Tensor, "N S C"]]:
         """The next state and its logits."""
         self._state, logits = self._step(self._weights, self._mix, self._state, action, draw.contiguous())
+        self.taken += 1
         return self._state.deter, self._state.stoch, logits
