@@ -1,1 +1,2 @@
-"""The scan as two Triton kernels, one forward and one backward, for GPUs."""
+"""Steps taken in another way than operator by operator: the scan as two Triton kernels, for GPUs, and the imagined
+step as C++, for CPUs."""
