@@ -84,6 +84,13 @@ def test_without_a_compiler_it_says_so_and_steps_are_plain(tmp_path: Path) -> No
     assert found["apart"] == 0.0 and found["taken"] == 0
 
 
+def test_without_a_folder_for_the_cache_it_says_so(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (remark,) = updates(tmp_path / "file")["remarks"]
+    assert "Imagined steps are not compiled: no folder for what is compiled (" in remark
+    assert "); name one in TORCHINDUCTOR_CACHE_DIR. " in remark
+
+
 def test_what_cannot_be_compiled_is_said() -> None:
     agent = build({"vector": VECTOR}, {"steer": CONTINUOUS})
     half = DreamerStep(agent, LearnerConfig(device="cpu", precision="bfloat16", compile=True))

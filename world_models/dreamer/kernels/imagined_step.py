@@ -22,6 +22,8 @@ from world_models.dreamer.recurrence import Kernels, by_block
 from world_models.dreamer.rssm import RSSM
 from world_models.layers import NORM_EPS, Dense
 
+CACHE = "TORCHINDUCTOR_CACHE_DIR"
+
 
 class Layer(NamedTuple):
     """Of a dense layer or, without a gain, a linear one."""
@@ -120,6 +122,17 @@ class NotCompiledError(RuntimeError):
     """There is no compiler, or it failed."""
 
 
+def _make_cache() -> None:
+    """Torch asks for the folder while it is imported, and fails without it."""
+    try:
+        if not (folder := os.environ.get(CACHE, "")):
+            folder = os.path.join(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "nexus", "compiled")
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+    except (OSError, RuntimeError) as error:  # RuntimeError: nobody knows where home is
+        raise NotCompiledError(f"no folder for what is compiled ({error}); name one in {CACHE}") from error
+    os.environ[CACHE] = folder
+
+
 class CompiledSteps:
     """`imagined_step` of an RSSM with N rows, compiled when this is made. NotCompiledError: that is not possible here.
 
@@ -128,8 +141,7 @@ class CompiledSteps:
 
     def __init__(self, rssm: RSSM, rows: int):
         begun, c = time.perf_counter(), rssm.config
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache / "nexus" / "compiled"))
+        _make_cache()
         import torch._inductor.config as inductor
         from torch._dynamo.exc import TorchDynamoException
 
