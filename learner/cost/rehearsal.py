@@ -75,7 +75,8 @@ def rehearse(build: Callable[[], Networks], config: LearnerConfig, *, on_gpu: bo
             for network in networks:
                 if network is not None:
                     network.to_empty(device="cpu")
-            step = DreamerStep(networks.agent, replace(config, device="cpu", precision=precision), 0, *networks[1:])
+            config = replace(config, device="cpu", precision=precision, compile=False)  # counted operator by operator
+            step = DreamerStep(networks.agent, config, 0, *networks[1:])
             batch = fake_batch(networks.agent, config)
         stages = counting.count(lambda: step(batch))
     parameters, trained = _nbytes(*networks), _nbytes_of(step.optimizer.params)

@@ -22,7 +22,7 @@ class TinyUpdate:
 
     def __init__(self, model: DreamerConfig, action: Spaces, config: LearnerConfig):
         least = {"deter": 8 * model.rssm.blocks, "hidden": 8, "classes": 4, "depth": 8, "units": 8, "stoch": 4}
-        config = replace(config, batch_size=2, batch_length=3, device="cpu", precision="float32")
+        config = replace(config, batch_size=2, batch_length=3, device="cpu", precision="float32", compile=False)
         agent = Dreamer(VECTOR, action, replace(resize(model, **least), imagination_length=2))
         self._step, self._batch = DreamerStep(agent, config), fake_batch(agent, config)
         self.run()

@@ -22,8 +22,9 @@ def test_it_says_what_a_run_needs_and_starts_and_writes_nothing(tmp_path: Path) 
         "except SystemExit as left: code = left.code\n"
         "print(sorted({'ray', 'gymnasium'} & sys.modules.keys())); sys.exit(code)\n"
     )
+    options = [*TINY, "--dry-run", "--learner.compile", "True"]
     done = subprocess.run(
-        [sys.executable, "-c", code, "gym:CartPole-v1", *TINY, "--dry-run"], cwd=tmp_path, env=environment(),
+        [sys.executable, "-c", code, "gym:CartPole-v1", *options], cwd=tmp_path, env=environment(),
         capture_output=True, text=True, timeout=500,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
