@@ -116,7 +116,7 @@ class DreamerStep:
                 raise NotCompiledError("that is for float32 on a CPU")
             self.agent.rssm.compiled_steps = steps = CompiledSteps(self.agent.rssm, rows)
         except NotCompiledError as error:
-            return f"Imagined steps are not compiled: {error}. --learner.compile False says nothing of it."
+            return f"Imagined steps are not compiled: {error}. Set learner.compile to False to be rid of this line."
         return f"Imagined steps are compiled; that took {steps.seconds:.1f} s."
 
     @property

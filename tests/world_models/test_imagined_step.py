@@ -95,6 +95,7 @@ def test_what_cannot_be_compiled_is_said() -> None:
     agent = build({"vector": VECTOR}, {"steer": CONTINUOUS})
     half = DreamerStep(agent, LearnerConfig(device="cpu", precision="bfloat16", compile=True))
     assert half.remarks == [
-        "Imagined steps are not compiled: that is for float32 on a CPU. --learner.compile False says nothing of it."
+        "Imagined steps are not compiled: that is for float32 on a CPU. "
+        "Set learner.compile to False to be rid of this line."
     ]
     assert DreamerStep(agent, LearnerConfig(device="cpu")).remarks == []
